@@ -1,0 +1,1 @@
+//! Command-line clients on the full webrtc peer: publish and watch.

@@ -1,0 +1,189 @@
+//! Datagrams on their way out, grouped into runs that one UDP_SEGMENT send carries.
+//!
+//! The sealing side writes straight into the queue's buffer; the socket side sends run by run and never copies.
+//!
+//! ```text
+//!  bytes  [ run 0: seg seg seg seg_ ][ run 1: seg_ ][ run 2: seg seg ] free ...
+//!           equal segments, the last may be shorter
+//! ```
+
+use std::net::SocketAddr;
+
+/// Equal datagrams to one destination, the last of which may be shorter.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Offset of the first byte in the queue's buffer.
+    pub start: u32,
+    /// Bytes in all, at most 65,507 - 48.
+    pub len: u32,
+    /// Bytes of each segment but the last.
+    pub segment: u16,
+    /// Datagrams in the run, at most [`Run::SEGMENTS_MAX`].
+    pub segments: u8,
+    /// Whom to tell when it could not be sent; [`Run::NOBODY`] if nobody needs to know.
+    pub owner: u32,
+}
+
+impl Run {
+    /// Linux takes at most 64 segments in one send (UDP_MAX_SEGMENTS was 64 until 6.9).
+    pub const SEGMENTS_MAX: u8 = 64;
+    /// No owner.
+    pub const NOBODY: u32 = u32::MAX;
+}
+
+/// A bounded batch of runs. Filled by a shard, emptied by a socket.
+#[derive(Debug)]
+pub struct SendQueue {
+    bytes: Box<[u8]>,
+    used: usize,
+    runs: Vec<Run>,
+}
+
+/// Takes full queues. The socket of a shard implements it, and the simulated network of the tests.
+pub trait Outlet {
+    /// Sends every run and leaves the queue empty. `failed` is called with the owner of each run that could not be sent whole
+    /// (the socket's buffer is full, the destination unreachable): those packets are lost, nothing is retried.
+    fn send(&mut self, queue: &mut SendQueue, failed: &mut dyn FnMut(u32));
+}
+
+impl SendQueue {
+    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one.
+    pub const RUNS_MAX: usize = 64;
+    /// Room for 64 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
+    pub const BYTES_MAX: usize = 512 * 1024;
+    /// Largest datagram that is ever queued.
+    pub const DATAGRAM_MAX: usize = 1_500;
+    const RUN_BYTES_MAX: usize = 65_000;
+
+    /// An empty queue.
+    pub fn new() -> SendQueue {
+        SendQueue {
+            bytes: vec![0; SendQueue::BYTES_MAX].into_boxed_slice(),
+            used: 0,
+            runs: Vec::with_capacity(SendQueue::RUNS_MAX),
+        }
+    }
+
+    /// The runs, in the order in which they were queued.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The bytes of a run.
+    pub fn bytes(&self, run: &Run) -> &[u8] {
+        &self.bytes[run.start as usize..][..run.len as usize]
+    }
+
+    /// Nothing queued.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Forgets everything queued.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+        self.used = 0;
+    }
+
+    /// True when another datagram may not fit: send first.
+    pub fn is_full(&self) -> bool {
+        self.runs.len() >= SendQueue::RUNS_MAX || self.used + SendQueue::DATAGRAM_MAX > self.bytes.len()
+    }
+
+    /// Room for one datagram. Nothing is queued until [`SendQueue::commit`].
+    ///
+    /// # Panics
+    /// When the queue [is full](SendQueue::is_full), which the caller asks first.
+    pub fn reserve(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.used..][..SendQueue::DATAGRAM_MAX]
+    }
+
+    /// Queues the first `len` bytes of the reservation, as part of the run before when it fits there.
+    pub fn commit(&mut self, to: SocketAddr, owner: u32, len: usize) {
+        let start = self.used as u32;
+        self.used += len;
+        if let Some(run) = self.runs.last_mut()
+            && run.owner == owner
+            && run.to == to
+            && run.open_for(len)
+        {
+            run.len += len as u32;
+            run.segments += 1;
+            return;
+        }
+        self.runs.push(Run {
+            to,
+            start,
+            len: len as u32,
+            segment: len as u16,
+            segments: 1,
+            owner,
+        });
+    }
+
+    /// Queues one datagram by copy, for what is not on the packet path.
+    pub fn push(&mut self, to: SocketAddr, owner: u32, datagram: &[u8]) {
+        self.reserve()[..datagram.len()].copy_from_slice(datagram);
+        self.commit(to, owner, datagram.len());
+    }
+}
+
+impl Default for SendQueue {
+    fn default() -> SendQueue {
+        SendQueue::new()
+    }
+}
+
+impl Run {
+    /// Whether a datagram of `len` bytes may follow: all before it are full segments, and it is not longer than they are.
+    fn open_for(&self, len: usize) -> bool {
+        self.len == u32::from(self.segment) * u32::from(self.segments)
+            && len <= usize::from(self.segment)
+            && self.segments < Run::SEGMENTS_MAX
+            && self.len as usize + len <= SendQueue::RUN_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn equal_datagrams_and_a_shorter_last_form_one_run() {
+        let mut queue = SendQueue::new();
+        for len in [100, 100, 60, 100] {
+            queue.push(address(1), 7, &[1; 200][..len]);
+        }
+        let shapes: Vec<_> = queue.runs().iter().map(|r| (r.len, r.segment, r.segments)).collect();
+        assert_eq!(shapes, [(260, 100, 3), (100, 100, 1)]);
+    }
+
+    #[test]
+    fn a_longer_datagram_or_another_destination_starts_a_new_run() {
+        let mut queue = SendQueue::new();
+        queue.push(address(1), 7, &[1; 100]);
+        queue.push(address(1), 7, &[1; 101]);
+        queue.push(address(2), 7, &[1; 101]);
+        queue.push(address(2), 8, &[1; 101]);
+        assert_eq!(queue.runs().len(), 4);
+    }
+
+    #[test]
+    fn it_says_when_it_is_full() {
+        let mut queue = SendQueue::new();
+        let mut pushed = 0;
+        while !queue.is_full() {
+            queue.push(address(1), pushed, &[0; 1_200]);
+            pushed += 1;
+        }
+        assert_eq!(pushed as usize, SendQueue::RUNS_MAX);
+        queue.clear();
+        assert!(!queue.is_full() && queue.is_empty());
+    }
+}

@@ -1,0 +1,3 @@
+//! Fan-out: one packet in, one sealed datagram for every viewer out. Pure.
+
+pub mod egress;

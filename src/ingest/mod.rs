@@ -1,0 +1,1 @@
+//! Ingest: what a publisher sends becomes packets of a track. Pure.

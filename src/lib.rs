@@ -1,0 +1,27 @@
+//! onecast: publish once over WebRTC, any number of viewers watch, nothing re-encoded.
+//!
+//! The rooms, from the packet up; a room uses only rooms above it. `docs/ARCHITECTURE.md` has the map.
+
+pub mod clock;
+
+pub mod rtp;
+
+pub mod media;
+
+pub mod peer;
+
+pub mod ingest;
+
+pub mod fanout;
+
+pub mod room;
+
+pub mod net;
+
+pub mod app;
+
+pub mod http;
+
+pub mod client;
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! The `onecast` command.
+
+fn main() {}

@@ -1,0 +1,57 @@
+//! What the two ends tell each other in SDP so that ICE and DTLS can trust the packets that follow.
+
+use std::fmt;
+
+/// `a=ice-ufrag` and `a=ice-pwd` of one side (RFC 8839 section 5.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// 4 to 256 ice-chars.
+    pub ufrag: Box<str>,
+    /// 22 to 256 ice-chars. A secret: never in logs.
+    pub pwd: Box<str>,
+}
+
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceCredentials")
+            .field("ufrag", &self.ufrag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of a DTLS certificate (`a=fingerprint:sha-256`, RFC 8122).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    /// `AA:BB:..`, as in SDP.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(":")?;
+            }
+            write!(f, "{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Our side of the DTLS handshake (RFC 5763): the answer's `a=setup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// We answer `passive`: the client starts.
+    Server,
+    /// The client offered `passive`, we answer `active` and start.
+    Client,
+}
+
+/// What an offer says about the client's transport.
+#[derive(Debug, Clone)]
+pub struct RemoteTransport {
+    /// The client's ICE credentials.
+    pub ice: IceCredentials,
+    /// The certificate it will show in DTLS. Several may be listed; any of them is good.
+    pub fingerprints: Vec<Fingerprint>,
+    /// The role that is left for us.
+    pub role: DtlsRole,
+}

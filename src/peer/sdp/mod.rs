@@ -1,0 +1,94 @@
+//! SDP: reads an offer once into types that cannot be wrong, and writes the answer.
+
+use std::net::SocketAddr;
+
+use super::{Fingerprint, IceCredentials};
+use crate::rtp::{Codec, Kind};
+
+/// What an answer must say that does not come from the offer.
+#[derive(Debug, Clone)]
+pub struct AnswerParams<'a> {
+    /// Our ICE credentials for this session.
+    pub ice: &'a IceCredentials,
+    /// Fingerprint of the process's certificate.
+    pub fingerprint: Fingerprint,
+    /// All our candidates, best first. IPv4-mapped addresses are written as IPv4.
+    pub candidates: &'a [SocketAddr],
+    /// `o=` session id.
+    pub session_id: u64,
+    /// The stream's name: `a=msid` towards viewers.
+    pub stream: &'a str,
+}
+
+/// SSRCs of what a viewer will be sent. One per track for all viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackSsrcs {
+    /// Video.
+    pub video: u32,
+    /// RTX (RFC 4588) of the video.
+    pub video_rtx: u32,
+    /// Audio.
+    pub audio: u32,
+}
+
+/// One payload type both sides can carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    /// The encoding.
+    pub codec: Codec,
+    /// Payload type in the offer, which the answer keeps.
+    pub payload_type: u8,
+    /// Payload type of its RTX, if negotiated.
+    pub rtx: Option<u8>,
+    /// `a=fmtp` as offered (without the payload type), empty if none.
+    pub fmtp: Box<str>,
+    /// Generic NACK was negotiated.
+    pub nack: bool,
+    /// PLI was negotiated.
+    pub pli: bool,
+    /// transport-wide congestion control feedback was negotiated.
+    pub transport_cc: bool,
+}
+
+/// Header-extension ids of one m-line (RFC 8285), 1..=14 (or up to 255 with two-byte headers); `None` when not negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct ExtensionIds {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`
+    pub mid: Option<u8>,
+    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
+    pub transport_cc: Option<u8>,
+    /// `urn:3gpp:video-orientation`
+    pub video_orientation: Option<u8>,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`
+    pub abs_capture_time: Option<u8>,
+    /// `https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension`
+    pub dependency_descriptor: Option<u8>,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level` (RFC 6464); from publishers only.
+    pub audio_level: Option<u8>,
+}
+
+/// One accepted m-line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaLine {
+    /// Audio or video.
+    pub kind: Kind,
+    /// `a=mid`.
+    pub mid: Box<str>,
+    /// What both sides can carry, in the client's order of preference. Never empty.
+    pub formats: Vec<Format>,
+    /// Negotiated header extensions.
+    pub extensions: ExtensionIds,
+    /// Main SSRC that a publisher announced (`a=ssrc`, first of `ssrc-group:FID`), if it did.
+    pub ssrc: Option<u32>,
+    /// RTX SSRC that a publisher announced (second of `ssrc-group:FID`).
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// What was agreed: at most one audio and one video line, at least one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The audio line.
+    pub audio: Option<MediaLine>,
+    /// The video line.
+    pub video: Option<MediaLine>,
+}

@@ -1,0 +1,1 @@
+//! Keyframe detection per codec, from the RTP payload alone.

@@ -1,0 +1,1 @@
+//! Sequence numbers extended once, at the door, to 64 bits.
