@@ -1,9 +1,37 @@
 //! SDP: reads an offer once into types that cannot be wrong, and writes the answer.
+//!
+//! [`Offer::parse`] and [`Offer::answer`] are the way through. What the connection depends on (m-lines, ICE, DTLS, mids) must be
+//! right or is an [`SdpError`]; an optional feature that cannot be read is taken as not offered.
+
+mod answer;
+mod error;
+mod extension;
+mod fragment;
+mod media;
+mod negotiate;
+mod offer;
+mod payload;
+mod text;
+mod transport;
 
 use std::net::SocketAddr;
 
+pub use answer::Answer;
+pub use error::SdpError;
+pub use fragment::Fragment;
+pub use offer::Offer;
+
 use super::{Fingerprint, IceCredentials};
 use crate::rtp::{Codec, Kind};
+
+/// What the client is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It sends; the answer is `recvonly`.
+    Publisher,
+    /// It receives these SSRCs; the answer is `sendonly`.
+    Viewer(TrackSsrcs),
+}
 
 /// What an answer must say that does not come from the offer.
 #[derive(Debug, Clone)]
@@ -92,3 +120,18 @@ pub struct Negotiated {
     /// The video line.
     pub video: Option<MediaLine>,
 }
+
+/// Longest text that is read, bytes. Offers of browsers are 3 to 12 KB.
+pub const MAX_SDP_BYTES: usize = 256 * 1024;
+
+/// Most m-lines that are read. One audio and one video line can be used.
+pub const MAX_MEDIA_LINES: usize = 64;
+
+/// Most payload types of all audio and video lines together. An RTP session has 128, browsers list under 50.
+pub const MAX_PAYLOAD_TYPES: usize = 256;
+
+/// Longest `a=mid`. Browsers use one or two digits.
+const MAX_MID_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests;

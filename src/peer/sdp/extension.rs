@@ -1,0 +1,167 @@
+//! RTP header extensions in SDP (RFC 8285 section 5): the six this server knows.
+
+use super::ExtensionIds;
+use super::media::Direction;
+
+/// What `a=extmap` lines of one m-line offer, of the extensions we know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OfferedExtensions([Option<Extmap>; Extension::ALL.len()]);
+
+/// `a=extmap:<id>[/<direction>] <uri>`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extmap {
+    pub(super) id: u8,
+    /// As the client sees it; `None` when not said, which means as the m-line.
+    pub(super) direction: Option<Direction>,
+}
+
+/// A header extension we may negotiate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extension {
+    Mid,
+    TransportCc,
+    VideoOrientation,
+    AbsCaptureTime,
+    DependencyDescriptor,
+    AudioLevel,
+}
+
+impl OfferedExtensions {
+    /// Takes the value of an `a=extmap`. Unknown extensions, ids out of range, repeated URIs or ids are left out.
+    pub(super) fn take(&mut self, value: &str) {
+        let mut words = value.split_ascii_whitespace();
+        let (Some(id), Some(uri)) = (words.next(), words.next()) else {
+            return;
+        };
+        let (id, direction) = match id.split_once('/') {
+            Some((id, direction)) => match Direction::from_name(direction) {
+                Some(direction) => (id, Some(direction)),
+                None => return,
+            },
+            None => (id, None),
+        };
+        let known = Extension::ALL.into_iter().find(|e| e.uri() == uri);
+        let (Some(extension), Ok(id @ (1..=14 | 16..))) = (known, id.parse::<u8>()) else {
+            return;
+        };
+        let taken = self.0[extension as usize].is_some() || self.0.iter().flatten().any(|e| e.id == id);
+        if !taken {
+            self.0[extension as usize] = Some(Extmap { id, direction });
+        }
+    }
+
+    /// The ones that `keep` wants, each with what was offered, in a fixed order.
+    pub(super) fn filter(&self, keep: impl Fn(Extension, Extmap) -> bool) -> Vec<(Extension, Extmap)> {
+        let offered = Extension::ALL.into_iter().zip(self.0);
+        let offered = offered.filter_map(|(extension, extmap)| Some((extension, extmap?)));
+        offered
+            .filter(|(extension, extmap)| keep(*extension, *extmap))
+            .collect()
+    }
+}
+
+impl Extension {
+    /// In the order of the variants: `ALL[e as usize] == e`.
+    const ALL: [Extension; 6] = [
+        Extension::Mid,
+        Extension::TransportCc,
+        Extension::VideoOrientation,
+        Extension::AbsCaptureTime,
+        Extension::DependencyDescriptor,
+        Extension::AudioLevel,
+    ];
+
+    /// Whether it is passed on to viewers. The others concern the publisher's own path only.
+    pub(super) const fn is_for_viewers(self) -> bool {
+        matches!(
+            self,
+            Extension::VideoOrientation | Extension::AbsCaptureTime | Extension::DependencyDescriptor
+        )
+    }
+
+    pub(super) const fn uri(self) -> &'static str {
+        match self {
+            Extension::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Extension::TransportCc => "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+            Extension::VideoOrientation => "urn:3gpp:video-orientation",
+            Extension::AbsCaptureTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+            Extension::DependencyDescriptor => {
+                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+            }
+            Extension::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        }
+    }
+
+    /// The field of `ids` that is this extension's.
+    fn slot(self, ids: &mut ExtensionIds) -> &mut Option<u8> {
+        match self {
+            Extension::Mid => &mut ids.mid,
+            Extension::TransportCc => &mut ids.transport_cc,
+            Extension::VideoOrientation => &mut ids.video_orientation,
+            Extension::AbsCaptureTime => &mut ids.abs_capture_time,
+            Extension::DependencyDescriptor => &mut ids.dependency_descriptor,
+            Extension::AudioLevel => &mut ids.audio_level,
+        }
+    }
+}
+
+impl FromIterator<(Extension, Extmap)> for ExtensionIds {
+    fn from_iter<T: IntoIterator<Item = (Extension, Extmap)>>(negotiated: T) -> Self {
+        let mut ids = ExtensionIds::default();
+        for (extension, extmap) in negotiated {
+            *extension.slot(&mut ids) = Some(extmap.id);
+        }
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(values: &[&str]) -> Vec<(Extension, Extmap)> {
+        let mut extensions = OfferedExtensions::default();
+        values.iter().for_each(|v| extensions.take(v));
+        extensions.filter(|_, _| true)
+    }
+
+    #[test]
+    fn table_is_in_the_order_of_the_variants() {
+        for (index, extension) in Extension::ALL.into_iter().enumerate() {
+            assert_eq!(extension as usize, index);
+        }
+    }
+
+    #[test]
+    fn direction_suffix_is_understood() {
+        let extmap = Extmap {
+            id: 2,
+            direction: Some(Direction::RecvOnly),
+        };
+        assert_eq!(
+            offered(&["2/recvonly urn:3gpp:video-orientation"]),
+            [(Extension::VideoOrientation, extmap)]
+        );
+        assert_eq!(offered(&["2/upwards urn:3gpp:video-orientation"]), []);
+    }
+
+    #[test]
+    fn only_known_uris_with_usable_ids_count() {
+        for value in ["", "1", "0 urn:3gpp:video-orientation", "15 urn:3gpp:video-orientation"] {
+            assert_eq!(offered(&[value]), [], "{value}");
+        }
+        assert_eq!(offered(&["4096 urn:3gpp:video-orientation", "3 urn:x:unknown"]), []);
+        assert_eq!(offered(&["255 urn:3gpp:video-orientation"])[0].1.id, 255);
+    }
+
+    #[test]
+    fn the_first_of_two_with_one_id_or_one_uri_stays() {
+        let ids = offered(&[
+            "3 urn:3gpp:video-orientation",
+            "3 urn:ietf:params:rtp-hdrext:sdes:mid",
+            "4 urn:3gpp:video-orientation",
+        ]);
+        assert_eq!(ids.len(), 1);
+        assert_eq!((ids[0].0, ids[0].1.id), (Extension::VideoOrientation, 3));
+    }
+}

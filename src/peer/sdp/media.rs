@@ -1,0 +1,237 @@
+//! One m-line of an offer as it is read. Optional features that cannot be read are not offered; what the connection needs must be right.
+
+use super::extension::OfferedExtensions;
+use super::payload::PayloadTable;
+use super::text::{Line, is_token};
+use super::{MAX_MID_BYTES, SdpError};
+use crate::rtp::Kind;
+
+/// An m-line with the attributes that matter.
+#[derive(Debug)]
+pub(super) struct MediaSection {
+    /// `Some` for audio and video over RTP, in use: what this server can carry.
+    pub(super) kind: Option<Kind>,
+    /// `audio`, `video`, `application`, ..
+    pub(super) media: Box<str>,
+    pub(super) protocol: Box<str>,
+    /// The first format: a rejected line repeats it, since an m-line must have one.
+    pub(super) first_format: Box<str>,
+    pub(super) mid: Option<Box<str>>,
+    /// `None` where the line says nothing; the session may.
+    pub(super) direction: Option<Direction>,
+    pub(super) rtcp_mux: bool,
+    pub(super) rtcp_rsize: bool,
+    pub(super) allow_mixed: bool,
+    pub(super) payloads: PayloadTable,
+    pub(super) extensions: OfferedExtensions,
+    /// First `a=ssrc`.
+    first_ssrc: Option<u32>,
+    /// First `a=ssrc-group:FID`: main and RTX.
+    flow: Option<(u32, u32)>,
+    port: u16,
+    bundle_only: bool,
+}
+
+/// `a=sendrecv` and its like, as the client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    SendRecv,
+    SendOnly,
+    RecvOnly,
+    Inactive,
+}
+
+impl MediaSection {
+    /// Reads the value of an `m=` line: `media port[/count] protocol format ..` (RFC 8866 section 5.14).
+    pub(super) fn new(line: Line<'_>) -> Result<MediaSection, SdpError> {
+        let bad = SdpError::BadMediaLine { line: line.number };
+        let mut words = line.value.split_ascii_whitespace();
+        let (Some(media), Some(port), Some(protocol)) = (words.next(), words.next(), words.next()) else {
+            return Err(bad);
+        };
+        let formats = words;
+        let first_format = formats.clone().next().unwrap_or_default();
+        let port = port.split_once('/').map_or(port, |(port, _)| port).parse::<u16>();
+        let (true, Ok(port)) = (is_readable(media, protocol, first_format), port) else {
+            return Err(bad);
+        };
+        let kind = rtp_kind(media, protocol);
+        let payloads = match kind {
+            Some(_) => PayloadTable::new(formats).ok_or(bad)?,
+            None => PayloadTable::default(),
+        };
+        Ok(MediaSection {
+            kind,
+            media: media.into(),
+            protocol: protocol.into(),
+            first_format: first_format.into(),
+            mid: None,
+            direction: None,
+            rtcp_mux: false,
+            rtcp_rsize: false,
+            allow_mixed: false,
+            payloads,
+            extensions: OfferedExtensions::default(),
+            first_ssrc: None,
+            flow: None,
+            port,
+            bundle_only: false,
+        })
+    }
+
+    /// Takes an attribute that is not the transport's.
+    pub(super) fn take(&mut self, line: usize, name: &str, value: &str) -> Result<(), SdpError> {
+        match name {
+            "mid" if is_token(value, MAX_MID_BYTES) => self.mid = Some(value.into()),
+            "mid" => return Err(SdpError::BadAttribute { line, name: "mid" }),
+            "bundle-only" => self.bundle_only = true,
+            "rtcp-mux" => self.rtcp_mux = true,
+            "rtcp-rsize" => self.rtcp_rsize = true,
+            "extmap-allow-mixed" => self.allow_mixed = true,
+            "rtpmap" if self.kind.is_some() => self.payloads.take_rtpmap(line, value)?,
+            "fmtp" => self.payloads.take_fmtp(value),
+            "rtcp-fb" => self.payloads.take_feedback(value),
+            "extmap" => self.extensions.take(value),
+            "ssrc" => self.take_ssrc(value),
+            "ssrc-group" => self.take_ssrc_group(value),
+            _ => self.direction = Direction::from_name(name).or(self.direction),
+        }
+        Ok(())
+    }
+
+    /// Port 0 without `a=bundle-only`: the client itself has switched the line off (RFC 9143 section 6).
+    pub(super) fn is_disabled(&self) -> bool {
+        self.port == 0 && !self.bundle_only
+    }
+
+    /// The direction of the line; without any, RFC 8866 section 6.7 says sendrecv.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction.unwrap_or(Direction::SendRecv)
+    }
+
+    /// Main and RTX SSRC that the client announced.
+    pub(super) fn ssrcs(&self) -> (Option<u32>, Option<u32>) {
+        match self.flow {
+            Some((main, rtx)) => (Some(main), Some(rtx)),
+            None => (self.first_ssrc, None),
+        }
+    }
+
+    fn take_ssrc(&mut self, value: &str) {
+        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok());
+        self.first_ssrc = self.first_ssrc.or(ssrc);
+    }
+
+    /// `FID main rtx` (RFC 5576 section 4.2, RFC 4588 section 8.8).
+    fn take_ssrc_group(&mut self, value: &str) {
+        let mut words = value.split_ascii_whitespace();
+        if self.flow.is_some() || words.next() != Some("FID") {
+            return;
+        }
+        let mut ssrc = || words.next()?.parse::<u32>().ok();
+        self.flow = ssrc().zip(ssrc()).filter(|(main, rtx)| main != rtx);
+    }
+}
+
+impl Direction {
+    pub(super) fn from_name(name: &str) -> Option<Direction> {
+        Some(match name {
+            "sendrecv" => Direction::SendRecv,
+            "sendonly" => Direction::SendOnly,
+            "recvonly" => Direction::RecvOnly,
+            "inactive" => Direction::Inactive,
+            _ => return None,
+        })
+    }
+
+    pub(super) const fn sends(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::SendOnly)
+    }
+
+    pub(super) const fn receives(self) -> bool {
+        matches!(self, Direction::SendRecv | Direction::RecvOnly)
+    }
+}
+
+/// Parts that the answer repeats are plain visible ASCII.
+fn is_readable(media: &str, protocol: &str, first_format: &str) -> bool {
+    is_token(media, 32)
+        && is_token(first_format, 64)
+        && protocol.len() <= 64
+        && protocol.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Audio or video, if the protocol is RTP. RFC 9429 section 5.1.2: every `RTP/[S]AVP[F]`, however prefixed, means the same here.
+fn rtp_kind(media: &str, protocol: &str) -> Option<Kind> {
+    let profile = protocol.split_once("RTP/").map(|(_, profile)| profile);
+    let is_rtp = matches!(profile, Some("SAVPF" | "SAVP" | "AVPF" | "AVP"));
+    match media {
+        "audio" if is_rtp => Some(Kind::Audio),
+        "video" if is_rtp => Some(Kind::Video),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(value: &str) -> Result<MediaSection, SdpError> {
+        MediaSection::new(Line {
+            number: 3,
+            letter: b'm',
+            value,
+        })
+    }
+
+    #[test]
+    fn m_lines_that_cannot_be_read_are_refused() {
+        for value in [
+            "",
+            "audio",
+            "audio 9",
+            "audio 9 UDP/TLS/RTP/SAVPF",
+            "audio 65536 UDP/TLS/RTP/SAVPF 111",
+            "audio -1 UDP/TLS/RTP/SAVPF 111",
+            "audio nine UDP/TLS/RTP/SAVPF 111",
+            "audio 9 UDP/TLS/RTP/SAVPF 128",
+            "audio 9 UDP/TLS/RTP/SAVPF opus",
+            "vidéo 9 UDP/TLS/RTP/SAVPF 96",
+        ] {
+            assert_eq!(
+                section(value).unwrap_err(),
+                SdpError::BadMediaLine { line: 3 },
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn port_zero_is_in_use_only_when_bundled() {
+        let mut line = section("video 0 UDP/TLS/RTP/SAVPF 96").unwrap();
+        assert!(line.is_disabled());
+        line.take(4, "bundle-only", "").unwrap();
+        assert!(!line.is_disabled());
+    }
+
+    #[test]
+    fn only_rtp_audio_and_video_are_ours() {
+        let kind = |value| section(value).unwrap().kind;
+        assert_eq!(kind("audio 9/2 RTP/AVP 0"), Some(Kind::Audio));
+        assert_eq!(kind("video 9 TCP/DTLS/RTP/SAVPF 96"), Some(Kind::Video));
+        assert_eq!(kind("application 9 UDP/DTLS/SCTP webrtc-datachannel"), None);
+        assert_eq!(kind("video 9 udp mp2t"), None);
+    }
+
+    #[test]
+    fn main_and_rtx_ssrc_come_from_the_first_fid_group() {
+        let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
+        line.take(4, "ssrc", "1 cname:x").unwrap();
+        assert_eq!(line.ssrcs(), (Some(1), None));
+        line.take(5, "ssrc-group", "SIM 2 3").unwrap();
+        line.take(6, "ssrc-group", "FID 2 nonsense").unwrap();
+        line.take(7, "ssrc-group", "FID 2 4").unwrap();
+        line.take(8, "ssrc-group", "FID 5 6").unwrap();
+        assert_eq!(line.ssrcs(), (Some(2), Some(4)));
+    }
+}

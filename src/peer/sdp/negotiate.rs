@@ -1,0 +1,147 @@
+//! What both sides can carry on one m-line: formats in the client's order with its payload types, and header extensions.
+
+use super::extension::{Extension, Extmap};
+use super::media::MediaSection;
+use super::payload::{Encoding, Payload};
+use super::{ExtensionIds, Format, MediaLine, Role, SdpError};
+use crate::rtp::{Codec, Kind};
+
+/// An m-line that will flow.
+#[derive(Debug)]
+pub(super) struct Accepted<'a> {
+    pub(super) kind: Kind,
+    pub(super) section: &'a MediaSection,
+    /// Never empty.
+    pub(super) formats: Vec<Chosen>,
+    pub(super) extensions: Vec<(Extension, Extmap)>,
+}
+
+/// A format with what only the answer needs.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) format: Format,
+    /// `ccm fir` (RFC 5104) was offered.
+    pub(super) fir: bool,
+}
+
+/// `Ok(None)` for a line that is not in use or does not flow in the role's direction.
+///
+/// # Errors
+/// [`SdpError::NoCommonCodec`]
+pub(super) fn negotiate(section: &MediaSection, role: Role) -> Result<Option<Accepted<'_>>, SdpError> {
+    let flows = match role {
+        Role::Publisher => section.direction().sends(),
+        Role::Viewer(_) => section.direction().receives(),
+    };
+    let Some(kind) = section.kind.filter(|_| flows) else {
+        return Ok(None);
+    };
+    let mut formats = common_formats(section, kind);
+    if formats.is_empty() {
+        return Err(no_common_codec(section, kind));
+    }
+    let feedback_wanted = matches!(role, Role::Publisher) && formats.iter().any(|c| c.format.transport_cc);
+    let extensions = section.extensions.filter(|extension, extmap| match role {
+        Role::Publisher => {
+            extmap.direction.is_none_or(|d| d.sends()) && (extension != Extension::TransportCc || feedback_wanted)
+        }
+        Role::Viewer(_) => extmap.direction.is_none_or(|d| d.receives()) && extension.is_for_viewers(),
+    });
+    // Feedback is made from the numbers that the extension carries.
+    let numbered = extensions
+        .iter()
+        .any(|(extension, _)| *extension == Extension::TransportCc);
+    for chosen in &mut formats {
+        chosen.format.transport_cc &= numbered;
+    }
+    Ok(Some(Accepted {
+        kind,
+        section,
+        formats,
+        extensions,
+    }))
+}
+
+impl Accepted<'_> {
+    /// Whether any format has RTX.
+    pub(super) fn has_rtx(&self) -> bool {
+        self.formats.iter().any(|chosen| chosen.format.rtx.is_some())
+    }
+
+    /// The result as the rest of the server sees it.
+    pub(super) fn into_media_line(self, role: Role) -> MediaLine {
+        let (ssrc, rtx_ssrc) = match role {
+            Role::Publisher => self.section.ssrcs(),
+            Role::Viewer(_) => (None, None),
+        };
+        MediaLine {
+            kind: self.kind,
+            mid: self.section.mid.clone().unwrap_or_default(),
+            formats: self.formats.into_iter().map(|chosen| chosen.format).collect(),
+            extensions: self.extensions.into_iter().collect::<ExtensionIds>(),
+            ssrc,
+            rtx_ssrc,
+        }
+    }
+}
+
+fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> {
+    let payloads = &section.payloads;
+    let rtx = payloads.rtx_by_number();
+    // Mode 1 is what every encoder here sends; mode 0 forbids the fragments it needs (RFC 6184 section 6.2).
+    let has_fragments = payloads.iter().any(Payload::is_h264_with_fragments);
+    let usable = |payload: &&Payload| {
+        let without_fragments = has_fragments && !payload.is_h264_with_fragments();
+        match payload.codec() {
+            Some(Codec::H264) if without_fragments => false,
+            codec => codec.is_some_and(|codec| codec.kind() == kind),
+        }
+    };
+    let usable = payloads.iter().filter(usable);
+    let chosen = usable.filter_map(|payload| {
+        let feedback = payloads.feedback(payload);
+        let is_video = kind == Kind::Video;
+        Some(Chosen {
+            format: Format {
+                codec: payload.codec()?,
+                payload_type: payload.number,
+                rtx: rtx[usize::from(payload.number)].filter(|_| is_video),
+                fmtp: payload.fmtp.clone(),
+                nack: feedback.nack,
+                pli: feedback.pli && is_video,
+                transport_cc: feedback.transport_cc,
+            },
+            fir: feedback.fir && is_video,
+        })
+    });
+    chosen.collect()
+}
+
+fn no_common_codec(section: &MediaSection, kind: Kind) -> SdpError {
+    let mut names: Vec<&str> = Vec::new();
+    for payload in section.payloads.iter() {
+        let name = match &payload.encoding {
+            Encoding::Codec(codec) => codec.encoding_name(),
+            Encoding::Other(name) => name,
+            Encoding::Rtx => continue,
+        };
+        if !name.is_empty() && !names.contains(&name) && names.len() < MAX_NAMES_IN_MESSAGE {
+            names.push(name);
+        }
+    }
+    let offered = if names.is_empty() {
+        "none with a name".to_owned()
+    } else {
+        names.join(", ")
+    };
+    let carried = Codec::ALL.iter().filter(|codec| codec.kind() == kind);
+    let carried = carried.map(Codec::to_string).collect::<Vec<_>>().join(", ");
+    SdpError::NoCommonCodec {
+        kind,
+        offered: offered.into(),
+        carried: carried.into(),
+    }
+}
+
+/// Browsers list at most nine names.
+const MAX_NAMES_IN_MESSAGE: usize = 16;

@@ -1,0 +1,223 @@
+//! Reads an offer: every check that does not depend on what the client is to us happens here, once.
+
+use super::answer::{self, Answer};
+use super::media::{Direction, MediaSection};
+use super::text::{self, Line};
+use super::transport::{self, TransportSection};
+use super::{AnswerParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, Role, SdpError};
+use crate::peer::RemoteTransport;
+use crate::rtp::Kind;
+
+/// An offer that can be answered: one transport, at most one audio and one video line in use, at least one of them.
+#[derive(Debug)]
+pub struct Offer {
+    remote: RemoteTransport,
+    /// All m-lines in order; those in use have a kind.
+    pub(super) lines: Vec<MediaSection>,
+    /// Lines in use that are bundled, as indices in `lines` in the group's order: the first is the tagged one.
+    pub(super) bundle: Vec<usize>,
+    /// `a=extmap-allow-mixed` for the session.
+    pub(super) allow_mixed: bool,
+}
+
+impl Offer {
+    /// Reads the text, CRLF or LF. `o=`, `s=` and `t=` may be missing, unknown lines and attributes are skipped. Time is
+    /// linear in the length of the text.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or with the offer whoever sends it.
+    pub fn parse(text: &str) -> Result<Offer, SdpError> {
+        text::check_size(text)?;
+        let mut lines = text::lines(text);
+        match lines.next() {
+            Some(Ok(Line {
+                letter: b'v',
+                value: "0",
+                ..
+            })) => {}
+            _ => return Err(SdpError::NotSdp),
+        }
+        let mut reading = Reading::default();
+        for line in lines {
+            reading.take(line?)?;
+        }
+        reading.finish()
+    }
+
+    /// Whether an audio or video line can send: the client could publish.
+    pub fn can_send(&self) -> bool {
+        self.in_use().any(|line| line.direction().sends())
+    }
+
+    /// Whether an audio or video line can receive: the client could watch.
+    pub fn can_receive(&self) -> bool {
+        self.in_use().any(|line| line.direction().receives())
+    }
+
+    /// What ICE and DTLS need to know of the client.
+    pub fn remote(&self) -> &RemoteTransport {
+        &self.remote
+    }
+
+    /// Answers with everything both sides can carry. Lines that cannot flow in the role's direction, and lines that are
+    /// neither audio nor video, are rejected with port 0.
+    ///
+    /// # Errors
+    /// No line that flows in the role's direction, or one without a codec in common: never half of what was offered.
+    pub fn answer(&self, role: Role, params: &AnswerParams<'_>) -> Result<Answer, SdpError> {
+        answer::answer(self, role, params)
+    }
+
+    fn in_use(&self) -> impl Iterator<Item = &MediaSection> {
+        self.lines.iter().filter(|line| line.kind.is_some())
+    }
+}
+
+/// The offer while its lines are read.
+#[derive(Default)]
+struct Reading<'a> {
+    session: TransportSection<'a>,
+    direction: Option<Direction>,
+    rtcp_mux: bool,
+    allow_mixed: bool,
+    ice_lite: bool,
+    /// Mids of each `a=group:BUNDLE`.
+    bundles: Vec<&'a str>,
+    lines: Vec<MediaSection>,
+    /// One for each of `lines`.
+    transports: Vec<TransportSection<'a>>,
+    payload_types: usize,
+}
+
+impl<'a> Reading<'a> {
+    fn take(&mut self, line: Line<'a>) -> Result<(), SdpError> {
+        match line.letter {
+            b'm' => self.begin_media(line),
+            b'a' => self.take_attribute(line),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_media(&mut self, line: Line<'a>) -> Result<(), SdpError> {
+        if self.lines.len() == MAX_MEDIA_LINES {
+            return Err(SdpError::TooManyMediaLines);
+        }
+        let section = MediaSection::new(line)?;
+        self.payload_types += section.payloads.len();
+        if self.payload_types > MAX_PAYLOAD_TYPES {
+            return Err(SdpError::TooManyPayloadTypes);
+        }
+        self.lines.push(section);
+        self.transports.push(TransportSection::default());
+        Ok(())
+    }
+
+    fn take_attribute(&mut self, line: Line<'a>) -> Result<(), SdpError> {
+        let (name, value) = text::attribute(line.value);
+        let transport = self.transports.last_mut().unwrap_or(&mut self.session);
+        if transport.take(line.number, name, value)? {
+            return Ok(());
+        }
+        match self.lines.last_mut() {
+            Some(section) => section.take(line.number, name, value)?,
+            None => self.take_session_attribute(name, value),
+        }
+        Ok(())
+    }
+
+    fn take_session_attribute(&mut self, name: &str, value: &'a str) {
+        match name {
+            "group" => self.bundles.extend(value.strip_prefix("BUNDLE ")),
+            "ice-lite" => self.ice_lite = true,
+            "rtcp-mux" => self.rtcp_mux = true,
+            "extmap-allow-mixed" => self.allow_mixed = true,
+            _ => self.direction = Direction::from_name(name).or(self.direction),
+        }
+    }
+
+    fn finish(mut self) -> Result<Offer, SdpError> {
+        for line in &mut self.lines {
+            line.direction = line.direction.or(self.direction);
+            line.rtcp_mux |= self.rtcp_mux;
+            if line.is_disabled() {
+                line.kind = None;
+            }
+        }
+        let in_use = self.lines_in_use()?;
+        self.check_rtcp_mux()?;
+        self.check_mids()?;
+        let bundle = self.bundle(&in_use)?;
+        if self.ice_lite {
+            return Err(SdpError::BothIceLite);
+        }
+        let tagged = bundle.first().copied().unwrap_or(in_use[0]);
+        let sections = [&self.transports[tagged], &self.session].into_iter();
+        let sections: Vec<_> = sections.chain(&self.transports).collect();
+        Ok(Offer {
+            remote: transport::resolve(&sections)?,
+            lines: self.lines,
+            bundle,
+            allow_mixed: self.allow_mixed,
+        })
+    }
+
+    /// One or two indices: of audio, video, or both.
+    fn lines_in_use(&self) -> Result<Vec<usize>, SdpError> {
+        let count = |kind| self.lines.iter().filter(|line| line.kind == Some(kind)).count();
+        match (count(Kind::Audio), count(Kind::Video)) {
+            (0, 0) if self.lines.iter().any(|line| &*line.media == "application") => Err(SdpError::OnlyDataChannel),
+            (0, 0) => Err(SdpError::NoMedia),
+            (0..=1, 0..=1) => {
+                let in_use = self.lines.iter().enumerate().filter(|(_, line)| line.kind.is_some());
+                Ok(in_use.map(|(index, _)| index).collect())
+            }
+            (audio, video) => Err(SdpError::TooManyTracks { audio, video }),
+        }
+    }
+
+    /// RFC 8834 section 4.5: one port for RTP and RTCP is all that this server has.
+    fn check_rtcp_mux(&self) -> Result<(), SdpError> {
+        let kind = self
+            .lines
+            .iter()
+            .filter(|line| !line.rtcp_mux)
+            .find_map(|line| line.kind);
+        kind.map_or(Ok(()), |kind| Err(SdpError::NoRtcpMux { kind }))
+    }
+
+    /// RFC 8843 section 7: a mid names one line. At most [`MAX_MEDIA_LINES`], so all pairs are few.
+    fn check_mids(&self) -> Result<(), SdpError> {
+        for (index, line) in self.lines.iter().enumerate() {
+            if line.mid.is_some() && self.lines[..index].iter().any(|other| other.mid == line.mid) {
+                return Err(SdpError::DuplicateMid {
+                    mid: line.mid.clone().unwrap_or_default(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines in use that are in one BUNDLE group, in its order. Mids that name no line in use are skipped.
+    fn bundle(&self, in_use: &[usize]) -> Result<Vec<usize>, SdpError> {
+        let by_mid = |mid: &str| {
+            in_use
+                .iter()
+                .copied()
+                .find(|i| self.lines[*i].mid.as_deref() == Some(mid))
+        };
+        let members = |group: &&str| {
+            let mut members: Vec<usize> = Vec::with_capacity(in_use.len());
+            for index in group.split_ascii_whitespace().filter_map(by_mid) {
+                if !members.contains(&index) {
+                    members.push(index);
+                }
+            }
+            members
+        };
+        let bundle = self.bundles.iter().map(members).find(|m| m.len() == in_use.len());
+        match bundle {
+            None if in_use.len() > 1 => Err(SdpError::NotBundled),
+            bundle => Ok(bundle.unwrap_or_default()),
+        }
+    }
+}

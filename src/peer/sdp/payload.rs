@@ -1,0 +1,285 @@
+//! Payload types of an m-line: `a=rtpmap`, `a=fmtp` and `a=rtcp-fb` gathered by number.
+
+use super::SdpError;
+use super::text::is_token;
+use crate::rtp::Codec;
+
+/// The payload types of one m-line in the client's order of preference.
+#[derive(Debug)]
+pub(super) struct PayloadTable {
+    payloads: Vec<Payload>,
+    /// Place in `payloads` by number, [`ABSENT`] if there is none.
+    places: [u8; 128],
+    /// `a=rtcp-fb:*`
+    feedback_for_all: Feedback,
+}
+
+/// One payload type.
+#[derive(Debug)]
+pub(super) struct Payload {
+    /// 0..=127
+    pub(super) number: u8,
+    pub(super) encoding: Encoding,
+    /// `a=fmtp` without the number.
+    pub(super) fmtp: Box<str>,
+    feedback: Feedback,
+}
+
+/// What `a=rtpmap` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// Carried.
+    Codec(Codec),
+    /// Retransmissions of video (RFC 4588).
+    Rtx,
+    /// Not carried; its name, if it has one.
+    Other(Box<str>),
+}
+
+/// RTCP feedback (RFC 4585 section 4.2) that we may give or take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Feedback {
+    pub(super) nack: bool,
+    pub(super) pli: bool,
+    pub(super) fir: bool,
+    pub(super) transport_cc: bool,
+}
+
+impl PayloadTable {
+    /// Reads the formats of an RTP m-line; `None` if there is none, or one that is not 0..=127. Repeated ones count once.
+    pub(super) fn new<'a>(formats: impl Iterator<Item = &'a str>) -> Option<PayloadTable> {
+        let mut table = PayloadTable::default();
+        for format in formats {
+            let number = format.parse::<u8>().ok().filter(|number| *number < 128)?;
+            let place = &mut table.places[usize::from(number)];
+            if *place != ABSENT {
+                continue;
+            }
+            // At most 128 different numbers, so the place fits and is never ABSENT.
+            *place = table.payloads.len() as u8;
+            table.payloads.push(Payload::new(number));
+        }
+        (!table.payloads.is_empty()).then_some(table)
+    }
+
+    /// In the client's order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Payload> {
+        self.payloads.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// What was offered for this payload type, by its number or for all.
+    pub(super) fn feedback(&self, payload: &Payload) -> Feedback {
+        let (own, all) = (payload.feedback, self.feedback_for_all);
+        Feedback {
+            nack: own.nack | all.nack,
+            pli: own.pli | all.pli,
+            fir: own.fir | all.fir,
+            transport_cc: own.transport_cc | all.transport_cc,
+        }
+    }
+
+    /// For each video payload type the number of its RTX payload type: the first whose `apt` names it.
+    pub(super) fn rtx_by_number(&self) -> [Option<u8>; 128] {
+        let mut rtx = [None; 128];
+        for payload in self.payloads.iter().filter(|p| p.encoding == Encoding::Rtx) {
+            let apt = parameter(&payload.fmtp, "apt").and_then(|apt| apt.parse::<usize>().ok());
+            if let Some(slot) = apt.and_then(|apt| rtx.get_mut(apt)) {
+                *slot = slot.or(Some(payload.number));
+            }
+        }
+        rtx
+    }
+
+    /// `<number> <name>/<clock>[/<channels>]`; one for a number that the m-line does not list is ignored.
+    pub(super) fn take_rtpmap(&mut self, line: usize, value: &str) -> Result<(), SdpError> {
+        let bad = SdpError::BadAttribute { line, name: "rtpmap" };
+        let (number, encoding) = value.split_once(' ').ok_or_else(|| bad.clone())?;
+        if number.parse::<u8>().is_err() {
+            return Err(bad);
+        }
+        if let Some(payload) = self.by_number(number) {
+            payload.encoding = Encoding::read(encoding.trim()).ok_or(bad)?;
+        }
+        Ok(())
+    }
+
+    /// `<number> <parameters>`; the first for a number counts.
+    pub(super) fn take_fmtp(&mut self, value: &str) {
+        if let Some((number, parameters)) = value.split_once(' ')
+            && let Some(payload) = self.by_number(number)
+            && payload.fmtp.is_empty()
+        {
+            payload.fmtp = parameters.trim().into();
+        }
+    }
+
+    /// `<number or *> <feedback>`
+    pub(super) fn take_feedback(&mut self, value: &str) {
+        let Some((number, feedback)) = value.split_once(' ') else {
+            return;
+        };
+        match number {
+            "*" => self.feedback_for_all.take(feedback),
+            _ => {
+                if let Some(payload) = self.by_number(number) {
+                    payload.feedback.take(feedback);
+                }
+            }
+        }
+    }
+
+    fn by_number(&mut self, number: &str) -> Option<&mut Payload> {
+        let place = *self.places.get(number.parse::<usize>().ok()?)?;
+        self.payloads.get_mut(usize::from(place))
+    }
+}
+
+impl Default for PayloadTable {
+    fn default() -> Self {
+        PayloadTable {
+            payloads: Vec::new(),
+            places: [ABSENT; 128],
+            feedback_for_all: Feedback::default(),
+        }
+    }
+}
+
+impl Payload {
+    /// Without `a=rtpmap` a number has the meaning of RFC 3551 section 6.
+    fn new(number: u8) -> Payload {
+        let name = match number {
+            0 => "PCMU",
+            8 => "PCMA",
+            9 => "G722",
+            _ => "",
+        };
+        Payload {
+            number,
+            encoding: Encoding::Other(name.into()),
+            fmtp: Box::default(),
+            feedback: Feedback::default(),
+        }
+    }
+
+    /// The codec, if it is one that is carried.
+    pub(super) fn codec(&self) -> Option<Codec> {
+        match self.encoding {
+            Encoding::Codec(codec) => Some(codec),
+            _ => None,
+        }
+    }
+
+    /// RFC 6184 section 6.2: without the parameter it is mode 0.
+    pub(super) fn is_h264_with_fragments(&self) -> bool {
+        self.codec() == Some(Codec::H264) && parameter(&self.fmtp, "packetization-mode") == Some("1")
+    }
+}
+
+impl Encoding {
+    fn read(encoding: &str) -> Option<Encoding> {
+        let (name, clock) = encoding.split_once('/')?;
+        let (clock, channels) = clock.split_once('/').unwrap_or((clock, ""));
+        let clock = clock.parse::<u32>().ok()?;
+        if !is_token(name, MAX_ENCODING_NAME_BYTES) {
+            return None;
+        }
+        let is_rtx = clock == Codec::Vp8.clock_rate() && name.eq_ignore_ascii_case("rtx");
+        let codec = Codec::from_encoding_name(name).filter(|codec| codec.clock_rate() == clock);
+        Some(match codec {
+            // RFC 7587 section 7: always two channels in SDP.
+            Some(Codec::Opus) if !matches!(channels, "" | "2") => Encoding::Other(name.into()),
+            Some(codec) => Encoding::Codec(codec),
+            None if is_rtx => Encoding::Rtx,
+            None => Encoding::Other(name.into()),
+        })
+    }
+}
+
+impl Feedback {
+    fn take(&mut self, feedback: &str) {
+        match feedback.trim() {
+            "nack" => self.nack = true,
+            "nack pli" => self.pli = true,
+            "ccm fir" => self.fir = true,
+            "transport-cc" => self.transport_cc = true,
+            _ => {}
+        }
+    }
+}
+
+/// A parameter of an `a=fmtp` (`name=value;name=value`); names are compared without case.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// No place: larger than any of the at most 128 there can be.
+const ABSENT: u8 = u8::MAX;
+
+/// The names in use are under 20 letters; it may be repeated in an error message.
+const MAX_ENCODING_NAME_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(formats: &str) -> PayloadTable {
+        PayloadTable::new(formats.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn order_is_the_clients_and_repeats_count_once() {
+        let numbers: Vec<u8> = table("96 0 127 96 5").iter().map(|p| p.number).collect();
+        assert_eq!(numbers, [96, 0, 127, 5]);
+    }
+
+    #[test]
+    fn wildcard_feedback_applies_to_all_wherever_it_stands() {
+        let mut table = table("96 97");
+        table.take_feedback("96 nack pli");
+        table.take_feedback("* nack");
+        table.take_feedback("98 ccm fir");
+        table.take_feedback("* goog-remb");
+        let feedback: Vec<_> = table
+            .iter()
+            .map(|p| table.feedback(p))
+            .map(|f| (f.nack, f.pli, f.fir))
+            .collect();
+        assert_eq!(feedback, [(true, true, false), (true, false, false)]);
+    }
+
+    #[test]
+    fn clock_and_channels_must_be_the_codecs() {
+        let read = |text| Encoding::read(text).unwrap();
+        assert_eq!(read("OPUS/48000/2"), Encoding::Codec(Codec::Opus));
+        assert_eq!(read("opus/48000"), Encoding::Codec(Codec::Opus));
+        assert_eq!(read("opus/48000/6"), Encoding::Other("opus".into()));
+        assert_eq!(read("opus/16000/2"), Encoding::Other("opus".into()));
+        assert_eq!(read("h264/90000"), Encoding::Codec(Codec::H264));
+        assert_eq!(read("rtx/90000"), Encoding::Rtx);
+        assert_eq!(read("rtx/48000"), Encoding::Other("rtx".into()));
+        for text in ["", "VP8", "VP8/", "VP8/fast", "V P8/90000", "/90000"] {
+            assert_eq!(Encoding::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn rtx_is_found_by_apt_whatever_stands_around_it() {
+        let mut table = table("96 97 98 99");
+        for number in [97, 98, 99] {
+            table.take_rtpmap(1, &format!("{number} rtx/90000")).unwrap();
+        }
+        table.take_fmtp("97 rtx-time=3000; APT=96");
+        table.take_fmtp("98 apt=96");
+        table.take_fmtp("99 apt=1000");
+        let rtx = table.rtx_by_number();
+        assert_eq!(rtx[96], Some(97));
+        assert_eq!(rtx.iter().flatten().count(), 1);
+    }
+}

@@ -1,0 +1,219 @@
+//! What cannot be answered, and what is said about it.
+
+use super::*;
+
+fn obs() -> String {
+    file("obs31-publish")
+}
+
+fn without(text: &str, start: &str) -> String {
+    text.split_inclusive('\n')
+        .filter(|line| !line.starts_with(start))
+        .collect()
+}
+
+/// An audio or video line as short as can be.
+fn line(media: &str, mid: u8) -> String {
+    let format = if media == "audio" { "111" } else { "96" };
+    let map = if media == "audio" {
+        "111 opus/48000/2"
+    } else {
+        "96 VP8/90000"
+    };
+    format!("m={media} 9 UDP/TLS/RTP/SAVPF {format}\na=mid:{mid}\na=rtcp-mux\na=rtpmap:{map}\n")
+}
+
+fn session() -> String {
+    let head: String = obs()
+        .split_inclusive('\n')
+        .take_while(|line| !line.starts_with("m="))
+        .collect();
+    without(&head, "a=group")
+}
+
+#[test]
+fn not_sdp_is_400_with_a_hint() {
+    for text in [
+        "hello",
+        "{\"type\":\"offer\"}",
+        "v=0\\r\\no=- 1",
+        "v=1\r\n",
+        "o=- 1 1 IN IP4 0.0.0.0\r\nv=0\r\n",
+        "\0\0",
+    ] {
+        assert_eq!(error(text), SdpError::NotSdp, "{text}");
+    }
+    for text in ["", " \r\n\r\n"] {
+        assert_eq!(error(text), SdpError::Empty);
+    }
+    assert!(!SdpError::NotSdp.is_unusable() && !SdpError::Empty.is_unusable());
+    assert!(SdpError::NotSdp.hint().unwrap().contains("v=0"));
+}
+
+#[test]
+fn too_much_is_400() {
+    let megabyte = format!("v=0\r\n{}", "a=x\r\n".repeat(200_000));
+    assert_eq!(error(&megabyte), SdpError::TooLong { len: 1_000_005 });
+    let lines = format!("v=0\n{}", "m=text 9 RTP/AVP 98\n".repeat(MAX_MEDIA_LINES + 1));
+    assert_eq!(error(&lines), SdpError::TooManyMediaLines);
+    let numbers: Vec<String> = (0..128).map(|n| n.to_string()).collect();
+    let formats = format!(
+        "v=0\n{}",
+        format!("m=video 9 RTP/AVP {}\n", numbers.join(" ")).repeat(3)
+    );
+    assert_eq!(error(&formats), SdpError::TooManyPayloadTypes);
+}
+
+#[test]
+fn lines_that_cannot_be_read_are_400_and_named() {
+    let bad_port = obs().replace("m=audio 9 ", "m=audio 99999 ");
+    assert_eq!(error(&bad_port), SdpError::BadMediaLine { line: 13 });
+    assert!(!error(&bad_port).is_unusable());
+    let cut = &obs()[..obs().find("SAVPF 111").unwrap()];
+    assert_eq!(error(cut), SdpError::BadMediaLine { line: 13 });
+    let cut = &obs()[..obs().find("=fingerprint").unwrap()];
+    assert_eq!(error(cut), SdpError::BadLine { line: 12 });
+    let short_pwd = obs().replace("a=ice-pwd:Jt0r8Nf", "a=ice-pwd:");
+    assert_eq!(
+        error(&short_pwd),
+        SdpError::BadAttribute {
+            line: 10,
+            name: "ice-pwd"
+        }
+    );
+    let same_mid = obs().replace("a=mid:1", "a=mid:0");
+    assert_eq!(error(&same_mid), SdpError::DuplicateMid { mid: "0".into() });
+}
+
+#[test]
+fn no_credentials_or_fingerprint_is_422() {
+    let obs = obs();
+    assert_eq!(error(&without(&obs, "a=fingerprint")), SdpError::NoFingerprint);
+    assert_eq!(error(&without(&obs, "a=ice-ufrag")), SdpError::NoIceCredentials);
+    assert_eq!(error(&without(&obs, "a=ice-pwd")), SdpError::NoIceCredentials);
+    assert!(SdpError::NoFingerprint.is_unusable() && SdpError::NoFingerprint.hint().is_some());
+    let sha1 = obs.replace("sha-256", "sha-1");
+    assert_eq!(
+        error(&sha1).to_string(),
+        "the offer has no sha-256 fingerprint, only sha-1"
+    );
+    assert_eq!(
+        error(&obs.replace("a=setup", "a=ice-lite\r\na=setup")),
+        SdpError::BothIceLite
+    );
+}
+
+#[test]
+fn offers_without_media_are_422_with_a_hint() {
+    let data = format!(
+        "{}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:0\n",
+        session()
+    );
+    assert_eq!(error(&data), SdpError::OnlyDataChannel);
+    assert!(error(&data).is_unusable() && error(&data).hint().unwrap().contains("addTransceiver"));
+    assert_eq!(error(&session()), SdpError::NoMedia);
+    let disabled = obs()
+        .replace("m=audio 9", "m=audio 0")
+        .replace("m=video 9", "m=video 0");
+    assert_eq!(error(&disabled), SdpError::NoMedia);
+}
+
+#[test]
+fn three_media_lines_are_422_and_counted() {
+    let three = [session(), line("audio", 0), line("video", 1), line("video", 2)].concat();
+    let expected = SdpError::TooManyTracks { audio: 1, video: 2 };
+    assert_eq!(error(&three), expected);
+    assert!(expected.is_unusable() && expected.to_string().contains("1 audio and 2 video"));
+}
+
+#[test]
+fn no_common_codec_is_422_and_names_both_lists() {
+    let theora = file("chromium156-publish")
+        .replace("VP8/90000", "theora/90000")
+        .replace("VP9/90000", "H261/90000")
+        .replace("H264/90000", "H263/90000")
+        .replace("AV1/90000", "AV2/90000");
+    let error = error(&theora);
+    assert!(error.is_unusable());
+    assert_eq!(
+        error.to_string(),
+        "no common video codec: the offer has theora, H263, AV2, H261, red, ulpfec; \
+         this server carries VP8, VP9, H264, H265, AV1"
+    );
+    let pcm = "m=audio 9 UDP/TLS/RTP/SAVPF 0 8 96\na=rtcp-mux\n";
+    let error = answer(&format!("{}{pcm}", session()), Role::Publisher).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no common audio codec: the offer has PCMU, PCMA; this server carries Opus"
+    );
+}
+
+#[test]
+fn one_transport_is_required() {
+    assert_eq!(error(&without(&obs(), "a=group:BUNDLE")), SdpError::NotBundled);
+    assert_eq!(error(&without(&obs(), "a=mid:1")), SdpError::NotBundled);
+    assert_eq!(
+        error(&without(&obs(), "a=rtcp-mux")),
+        SdpError::NoRtcpMux { kind: Kind::Audio }
+    );
+}
+
+#[test]
+fn unknown_mids_and_lines_and_missing_ones_do_not_matter() {
+    let text = obs()
+        .replace("BUNDLE 0 1", "BUNDLE 0 7 1 0")
+        .replace("s=-\r\nt=0 0\r\n", "z=?\r\n\r\nq=\r\n");
+    let text = without(&text, "o=").replace("\r\n", "\n");
+    let sdp = answer(&text, Role::Publisher).unwrap().sdp;
+    assert!(sdp.contains("a=group:BUNDLE 0 1\r\n"));
+}
+
+#[test]
+fn a_single_line_needs_no_mid() {
+    let answer = answer(&format!("{}{}", session(), without(&line("video", 0), "a=mid")), VIEWER).unwrap();
+    assert!(!answer.sdp.contains("a=mid") && !answer.sdp.contains("BUNDLE"));
+    assert_eq!(&*answer.negotiated.video.unwrap().mid, "");
+    assert!(answer.negotiated.audio.is_none());
+}
+
+#[test]
+fn other_lines_are_rejected_in_their_place() {
+    let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:d\n";
+    let text = [
+        &session(),
+        "a=group:BUNDLE d 0 1\n",
+        data,
+        &line("audio", 0),
+        &line("video", 1),
+    ]
+    .concat();
+    let recvonly_audio = text.replace("a=mid:0", "a=mid:0\na=recvonly");
+    let answer = answer(&recvonly_audio, Role::Publisher).unwrap();
+    assert!(answer.negotiated.audio.is_none() && answer.negotiated.video.is_some());
+    let lines: Vec<_> = answer
+        .sdp
+        .lines()
+        .filter(|l| l.starts_with("m=") || l.contains("BUNDLE"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "a=group:BUNDLE 1",
+            "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
+            "m=audio 0 UDP/TLS/RTP/SAVPF 111",
+            "m=video 9 UDP/TLS/RTP/SAVPF 96",
+        ]
+    );
+    assert!(section(&answer.sdp, "video").contains("a=candidate:1 "));
+}
+
+#[test]
+fn every_cut_of_an_offer_is_answered_or_refused() {
+    for name in ["firefox153-publish", "obs32-publish-simulcast"] {
+        let text = file(name);
+        for end in 0..text.len() {
+            // Not a panic is all that is asked; the rest of the tests say which.
+            let _ = answer(&text[..end], Role::Publisher);
+        }
+    }
+}

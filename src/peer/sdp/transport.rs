@@ -1,0 +1,187 @@
+//! What an offer says about ICE and DTLS. Each attribute may stand at media level or, for all lines, at session level.
+
+use super::{SdpError, text};
+use crate::peer::{DtlsRole, Fingerprint, IceCredentials, RemoteTransport};
+
+/// The transport attributes of one section (the session, or one m-line).
+#[derive(Debug, Default)]
+pub(super) struct TransportSection<'a> {
+    ufrag: Option<&'a str>,
+    pwd: Option<&'a str>,
+    fingerprints: Vec<Fingerprint>,
+    /// Hash function of a fingerprint that is not SHA-256.
+    other_hash: Option<&'a str>,
+    role: Option<DtlsRole>,
+}
+
+impl<'a> TransportSection<'a> {
+    /// Takes the attribute if it is one of the transport's; `Ok(false)` if it is not.
+    pub(super) fn take(&mut self, line: usize, name: &str, value: &'a str) -> Result<bool, SdpError> {
+        match name {
+            "ice-ufrag" => self.ufrag = Some(ice_chars(line, "ice-ufrag", value, 4)?),
+            "ice-pwd" => self.pwd = Some(ice_chars(line, "ice-pwd", value, 22)?),
+            "fingerprint" => self.take_fingerprint(line, value)?,
+            "setup" => self.role = Some(role_left_for_us(line, value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take_fingerprint(&mut self, line: usize, value: &'a str) -> Result<(), SdpError> {
+        let bad = SdpError::BadAttribute {
+            line,
+            name: "fingerprint",
+        };
+        let Some((hash, digest)) = value.split_once(' ') else {
+            return Err(bad);
+        };
+        if !hash.eq_ignore_ascii_case("sha-256") {
+            if !text::is_token(hash, 32) {
+                return Err(bad);
+            }
+            self.other_hash = Some(hash);
+        } else if self.fingerprints.len() < MAX_FINGERPRINTS {
+            self.fingerprints.push(read_sha256(digest.trim()).ok_or(bad)?);
+        }
+        Ok(())
+    }
+}
+
+/// The transport of a bundle: each attribute from the first section that has it. `sections` begins with the tagged m-line
+/// (RFC 9143 section 7.2), then the session, then the other m-lines, whose values a client may leave out or repeat.
+pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransport, SdpError> {
+    let credentials = sections.iter().find_map(|s| s.ufrag.zip(s.pwd));
+    let split = || {
+        let ufrag = sections.iter().find_map(|s| s.ufrag)?;
+        Some((ufrag, sections.iter().find_map(|s| s.pwd)?))
+    };
+    let (ufrag, pwd) = credentials.or_else(split).ok_or(SdpError::NoIceCredentials)?;
+    let fingerprints = sections.iter().find(|s| !s.fingerprints.is_empty());
+    let fingerprints = fingerprints.map(|s| s.fingerprints.clone()).ok_or_else(|| {
+        match sections.iter().find_map(|s| s.other_hash) {
+            Some(hash) => SdpError::NoSha256Fingerprint { offered: hash.into() },
+            None => SdpError::NoFingerprint,
+        }
+    })?;
+    Ok(RemoteTransport {
+        ice: IceCredentials {
+            ufrag: ufrag.into(),
+            pwd: pwd.into(),
+        },
+        fingerprints,
+        role: sections.iter().find_map(|s| s.role).unwrap_or(DtlsRole::Server),
+    })
+}
+
+/// `a=ice-ufrag` or `a=ice-pwd` (RFC 8839 section 5.4): `min` to 256 ice-chars, and the four others that clients are seen to use.
+pub(super) fn ice_chars<'a>(line: usize, name: &'static str, value: &'a str, min: usize) -> Result<&'a str, SdpError> {
+    let is_ice_char = |b: u8| b.is_ascii_alphanumeric() || b"+/-_=#".contains(&b);
+    if (min..=256).contains(&value.len()) && value.bytes().all(is_ice_char) {
+        Ok(value)
+    } else {
+        Err(SdpError::BadAttribute { line, name })
+    }
+}
+
+/// RFC 5763 section 5: an offer says `actpass`; `active` and `passive` leave one role. Without `a=setup` the client is active.
+fn role_left_for_us(line: usize, value: &str) -> Result<DtlsRole, SdpError> {
+    match value {
+        "actpass" | "active" => Ok(DtlsRole::Server),
+        "passive" => Ok(DtlsRole::Client),
+        _ => Err(SdpError::BadAttribute { line, name: "setup" }),
+    }
+}
+
+/// `AA:BB:..`, 32 bytes, either case.
+fn read_sha256(digest: &str) -> Option<Fingerprint> {
+    let mut bytes = [0; 32];
+    let mut pairs = digest.split(':');
+    for byte in &mut bytes {
+        let pair = pairs
+            .next()
+            .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(Fingerprint(bytes))
+}
+
+/// A client has one certificate, or an old and a new one; more are not read.
+const MAX_FINGERPRINTS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section<'a>(attributes: &[(&str, &'a str)]) -> TransportSection<'a> {
+        let mut section = TransportSection::default();
+        for (name, value) in attributes {
+            assert_eq!(section.take(1, name, value), Ok(true), "{name}");
+        }
+        section
+    }
+
+    fn digest(byte: u8) -> String {
+        format!("sha-256 {}", Fingerprint([byte; 32]))
+    }
+
+    const PWD: &str = "0123456789012345678901";
+
+    #[test]
+    fn media_level_wins_over_session_level() {
+        let (a, b) = (digest(1), digest(2));
+        let media = section(&[("ice-ufrag", "media"), ("ice-pwd", PWD), ("fingerprint", &a)]);
+        let session = section(&[
+            ("ice-ufrag", "session"),
+            ("ice-pwd", PWD),
+            ("fingerprint", &b),
+            ("setup", "passive"),
+        ]);
+        let transport = resolve(&[&media, &session]).unwrap();
+        assert_eq!(&*transport.ice.ufrag, "media");
+        assert_eq!(transport.fingerprints, [Fingerprint([1; 32])]);
+        assert_eq!(transport.role, DtlsRole::Client);
+    }
+
+    #[test]
+    fn several_fingerprints_are_kept_and_other_hashes_skipped() {
+        let (a, b) = (digest(1).to_lowercase(), digest(2));
+        let s = section(&[
+            ("ice-ufrag", "ufrag"),
+            ("ice-pwd", PWD),
+            ("fingerprint", "sha-1 00:11"),
+            ("fingerprint", &a),
+            ("fingerprint", &b),
+        ]);
+        let transport = resolve(&[&s]).unwrap();
+        assert_eq!(transport.fingerprints, [Fingerprint([1; 32]), Fingerprint([2; 32])]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let none = TransportSection::default();
+        assert_eq!(resolve(&[&none]).unwrap_err(), SdpError::NoIceCredentials);
+        let ice = section(&[("ice-ufrag", "ufrag"), ("ice-pwd", PWD)]);
+        assert_eq!(resolve(&[&ice, &none]).unwrap_err(), SdpError::NoFingerprint);
+        let sha1 = section(&[("fingerprint", "sha-1 00:11")]);
+        let offered = "sha-1".into();
+        assert_eq!(
+            resolve(&[&ice, &sha1]).unwrap_err(),
+            SdpError::NoSha256Fingerprint { offered }
+        );
+    }
+
+    #[test]
+    fn malformed_values_are_named() {
+        for (name, value) in [
+            ("ice-ufrag", "abc"),
+            ("ice-ufrag", "a b c d"),
+            ("ice-pwd", "short"),
+            ("fingerprint", "sha-256"),
+            ("fingerprint", "sha-256 AA:BB"),
+            ("setup", "holdconn"),
+        ] {
+            let error = TransportSection::default().take(7, name, value).unwrap_err();
+            assert_eq!(error, SdpError::BadAttribute { line: 7, name }, "{value}");
+        }
+    }
+}
