@@ -25,3 +25,6 @@ pub mod http;
 pub mod client;
 
 pub mod config;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -1,0 +1,138 @@
+//! Bodies of the fuzz targets, one for each parser of bytes from the network. Each takes any bytes and panics only when the
+//! server would break a promise. They live in the library so that `tests/corpus.rs` replays the corpora without a fuzzer.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::peer::sdp::{
+    Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role, TrackSsrcs,
+};
+use crate::peer::{Fingerprint, IceCredentials};
+
+/// Takes any bytes; a panic is a find.
+pub type Target = fn(&[u8]);
+
+/// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
+pub const TARGETS: &[(&str, Target)] = &[("sdp_fragment", sdp_fragment), ("sdp_offer", sdp_offer)];
+
+/// An offer is read, answered in both roles, and the answer holds together.
+pub fn sdp_offer(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match Offer::parse(text) {
+        Ok(offer) => {
+            let viewer = Role::Viewer(SSRCS);
+            for (role, other, may) in [
+                (Role::Publisher, viewer, offer.can_send()),
+                (viewer, Role::Publisher, offer.can_receive()),
+            ] {
+                let Ok(answer) = answer(&offer, role) else {
+                    continue;
+                };
+                assert!(may, "answered although no line flows that way");
+                check_answer(text, &answer);
+                check_mirror(&answer, other);
+            }
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
+/// The body of a trickle PATCH.
+pub fn sdp_fragment(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(fragment) = Fragment::parse(text) {
+        assert!(fragment.candidates <= text.split('\n').count());
+        assert!(fragment.ufrag.is_none_or(|ufrag| (4..=256).contains(&ufrag.len())));
+        assert!(fragment.pwd.is_none_or(|pwd| (22..=256).contains(&pwd.len())));
+    }
+}
+
+fn answer(offer: &Offer, role: Role) -> Result<Answer, crate::peer::sdp::SdpError> {
+    let ice = IceCredentials {
+        ufrag: "fuzz".into(),
+        pwd: "0123456789012345678901".into(),
+    };
+    let params = AnswerParams {
+        ice: &ice,
+        fingerprint: Fingerprint([7; 32]),
+        candidates: &[SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 8080)],
+        session_id: 1,
+        stream: "live",
+    };
+    offer.answer(role, &params)
+}
+
+fn check_answer(offer: &str, answer: &Answer) {
+    let sdp = &answer.sdp;
+    assert!(sdp.starts_with("v=0\r\n"));
+    assert!(sdp.ends_with("\r\n"));
+    for line in sdp.split_terminator("\r\n") {
+        assert!(line.len() > 2 && line.as_bytes()[1] == b'=', "{line:?}");
+        assert!(!line.contains(|c: char| c.is_ascii_control() && c != '\t'), "{line:?}");
+    }
+    let m_lines = |text: &str| {
+        text.split('\n')
+            .filter(|line| line.trim_ascii().starts_with("m="))
+            .count()
+    };
+    assert_eq!(m_lines(offer), m_lines(sdp));
+    // What is repeated, and for each line and payload type what is added to it.
+    assert!(sdp.len() <= offer.len() + 1024 * MAX_MEDIA_LINES + 256 * MAX_PAYLOAD_TYPES);
+    let negotiated = &answer.negotiated;
+    assert!(negotiated.audio.is_some() || negotiated.video.is_some());
+    for line in [&negotiated.audio, &negotiated.video].into_iter().flatten() {
+        check_line(line);
+    }
+}
+
+fn check_line(line: &MediaLine) {
+    assert!(!line.formats.is_empty());
+    let mut numbers = HashSet::new();
+    for format in &line.formats {
+        assert_eq!(format.codec.kind(), line.kind);
+        for number in [Some(format.payload_type), format.rtx].into_iter().flatten() {
+            assert!(number < 128 && numbers.insert(number), "payload type {number} twice");
+        }
+    }
+    let ids = line.extensions;
+    let ids = [
+        ids.mid,
+        ids.transport_cc,
+        ids.video_orientation,
+        ids.abs_capture_time,
+        ids.dependency_descriptor,
+        ids.audio_level,
+    ];
+    let mut seen = HashSet::new();
+    assert!(
+        ids.into_iter()
+            .flatten()
+            .all(|id| id != 0 && id != 15 && seen.insert(id))
+    );
+}
+
+/// An answer, read as an offer of the other side, agrees to the same formats.
+fn check_mirror(answered: &Answer, other: Role) {
+    let text = answered.sdp.replace("a=ice-lite\r\n", "");
+    let mirror = Offer::parse(&text).expect("our own answer is SDP");
+    let mirror = answer(&mirror, other)
+        .expect("what was agreed can be agreed again")
+        .negotiated;
+    let formats = |line: &Option<MediaLine>| {
+        let formats = line.as_ref().map(|line| &line.formats);
+        let formats = formats.into_iter().flatten();
+        formats.map(|f| (f.codec, f.payload_type, f.rtx)).collect::<Vec<_>>()
+    };
+    assert_eq!(formats(&mirror.audio), formats(&answered.negotiated.audio));
+    assert_eq!(formats(&mirror.video), formats(&answered.negotiated.video));
+}
+
+const SSRCS: TrackSsrcs = TrackSsrcs {
+    video: 1,
+    video_rtx: 2,
+    audio: 3,
+};
