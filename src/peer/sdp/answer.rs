@@ -27,7 +27,7 @@ pub struct Answer {
 pub(super) fn answer(offer: &Offer, role: Role, params: &AnswerParams<'_>) -> Result<Answer, SdpError> {
     let accepted = offer.lines.iter().map(|section| negotiate::negotiate(section, role));
     let accepted = accepted.collect::<Result<Vec<_>, _>>()?;
-    if accepted.iter().all(Option::is_none) {
+    if !accepted.iter().flatten().any(|line| line.flows) {
         return Err(match role {
             Role::Publisher => SdpError::CannotSend,
             Role::Viewer(_) => SdpError::CannotReceive,
@@ -42,7 +42,7 @@ pub(super) fn answer(offer: &Offer, role: Role, params: &AnswerParams<'_>) -> Re
         audio: None,
         video: None,
     };
-    for line in accepted.into_iter().flatten() {
+    for line in accepted.into_iter().flatten().filter(|line| line.flows) {
         let place = match line.kind {
             Kind::Audio => &mut negotiated.audio,
             Kind::Video => &mut negotiated.video,
@@ -119,6 +119,7 @@ impl Writer<'_> {
         }
         self.transport(out)?;
         out.write_str(match self.role {
+            _ if !accepted.flows => "a=inactive\r\na=rtcp-mux\r\n",
             Role::Publisher => "a=recvonly\r\na=rtcp-mux\r\n",
             Role::Viewer(_) => "a=sendonly\r\na=rtcp-mux\r\n",
         })?;
@@ -149,8 +150,9 @@ impl Writer<'_> {
 
     /// What a viewer will be sent: the track's name and SSRCs. Chromium shows no video unless the main SSRC comes first.
     fn source(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
-        let Role::Viewer(ssrcs) = self.role else {
-            return Ok(());
+        let ssrcs = match self.role {
+            Role::Viewer(ssrcs) if accepted.flows => ssrcs,
+            _ => return Ok(()),
         };
         let (stream, kind) = (self.params.stream, accepted.kind);
         write!(out, "a=msid:{stream} {stream}-{kind}\r\n")?;

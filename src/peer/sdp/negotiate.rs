@@ -1,15 +1,17 @@
 //! What both sides can carry on one m-line: formats in the client's order with its payload types, and header extensions.
 
 use super::extension::{Extension, Extmap};
-use super::media::MediaSection;
+use super::media::{Direction, MediaSection};
 use super::payload::{Encoding, Payload};
 use super::{ExtensionIds, Format, MediaLine, Role, SdpError};
 use crate::rtp::{Codec, Kind};
 
-/// An m-line that will flow.
+/// An m-line that is not rejected.
 #[derive(Debug)]
 pub(super) struct Accepted<'a> {
     pub(super) kind: Kind,
+    /// Whether media will flow in the role's direction; if not the line is inactive.
+    pub(super) flows: bool,
     pub(super) section: &'a MediaSection,
     /// Never empty.
     pub(super) formats: Vec<Chosen>,
@@ -24,29 +26,34 @@ pub(super) struct Chosen {
     pub(super) fir: bool,
 }
 
-/// `Ok(None)` for a line that is not in use or does not flow in the role's direction.
+/// `Ok(None)` for a line that is rejected: not in use, or of no use.
+///
+/// A line that does not flow in the role's direction is kept as inactive: it may be the tagged line of the bundle, and Chromium
+/// refuses an answer that rejects that one.
 ///
 /// # Errors
-/// [`SdpError::NoCommonCodec`]
+/// [`SdpError::NoCommonCodec`] for a line that could flow.
 pub(super) fn negotiate(section: &MediaSection, role: Role) -> Result<Option<Accepted<'_>>, SdpError> {
+    let Some(kind) = section.kind else {
+        return Ok(None);
+    };
     let flows = match role {
         Role::Publisher => section.direction().sends(),
         Role::Viewer(_) => section.direction().receives(),
     };
-    let Some(kind) = section.kind.filter(|_| flows) else {
-        return Ok(None);
-    };
     let mut formats = common_formats(section, kind);
     if formats.is_empty() {
-        return Err(no_common_codec(section, kind));
+        return if flows {
+            Err(no_common_codec(section, kind))
+        } else {
+            Ok(None)
+        };
     }
-    let feedback_wanted = matches!(role, Role::Publisher) && formats.iter().any(|c| c.format.transport_cc);
-    let extensions = section.extensions.filter(|extension, extmap| match role {
-        Role::Publisher => {
-            extmap.direction.is_none_or(|d| d.sends()) && (extension != Extension::TransportCc || feedback_wanted)
-        }
-        Role::Viewer(_) => extmap.direction.is_none_or(|d| d.receives()) && extension.is_for_viewers(),
-    });
+    let extensions = match role {
+        _ if !flows => Vec::new(),
+        Role::Publisher => publisher_extensions(section, &formats),
+        Role::Viewer(_) => viewer_extensions(section),
+    };
     // Feedback is made from the numbers that the extension carries.
     let numbered = extensions
         .iter()
@@ -56,6 +63,7 @@ pub(super) fn negotiate(section: &MediaSection, role: Role) -> Result<Option<Acc
     }
     Ok(Some(Accepted {
         kind,
+        flows,
         section,
         formats,
         extensions,
@@ -83,6 +91,19 @@ impl Accepted<'_> {
             rtx_ssrc,
         }
     }
+}
+
+fn publisher_extensions(section: &MediaSection, formats: &[Chosen]) -> Vec<(Extension, Extmap)> {
+    let feedback = formats.iter().any(|chosen| chosen.format.transport_cc);
+    section.extensions.filter(|extension, extmap| {
+        extmap.direction.is_none_or(Direction::sends) && (extension != Extension::TransportCc || feedback)
+    })
+}
+
+fn viewer_extensions(section: &MediaSection) -> Vec<(Extension, Extmap)> {
+    section
+        .extensions
+        .filter(|extension, extmap| extmap.direction.is_none_or(Direction::receives) && extension.is_for_viewers())
 }
 
 fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> {

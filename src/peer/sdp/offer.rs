@@ -59,8 +59,8 @@ impl Offer {
         &self.remote
     }
 
-    /// Answers with everything both sides can carry. Lines that cannot flow in the role's direction, and lines that are
-    /// neither audio nor video, are rejected with port 0.
+    /// Answers with everything both sides can carry. Lines that cannot flow in the role's direction are inactive; lines that
+    /// are neither audio nor video, or that the client has switched off, are rejected with port 0.
     ///
     /// # Errors
     /// No line that flows in the role's direction, or one without a codec in common: never half of what was offered.

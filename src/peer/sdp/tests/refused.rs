@@ -177,7 +177,7 @@ fn a_single_line_needs_no_mid() {
 }
 
 #[test]
-fn other_lines_are_rejected_in_their_place() {
+fn other_lines_are_rejected_and_idle_ones_inactive_in_their_place() {
     let data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:d\n";
     let text = [
         &session(),
@@ -190,20 +190,30 @@ fn other_lines_are_rejected_in_their_place() {
     let recvonly_audio = text.replace("a=mid:0", "a=mid:0\na=recvonly");
     let answer = answer(&recvonly_audio, Role::Publisher).unwrap();
     assert!(answer.negotiated.audio.is_none() && answer.negotiated.video.is_some());
-    let lines: Vec<_> = answer
-        .sdp
-        .lines()
-        .filter(|l| l.starts_with("m=") || l.contains("BUNDLE"))
-        .collect();
+    let shown = |l: &&str| l.starts_with("m=") || l.contains("BUNDLE") || ["a=inactive", "a=recvonly"].contains(l);
+    let lines: Vec<_> = answer.sdp.lines().filter(shown).collect();
     assert_eq!(
         lines,
         [
-            "a=group:BUNDLE 1",
+            "a=group:BUNDLE 0 1",
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
-            "m=audio 0 UDP/TLS/RTP/SAVPF 111",
+            "a=inactive",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "a=inactive",
             "m=video 9 UDP/TLS/RTP/SAVPF 96",
+            "a=recvonly",
         ]
     );
+    assert!(section(&answer.sdp, "audio").contains("a=candidate:1 "));
+}
+
+#[test]
+fn idle_lines_need_no_common_codec() {
+    let text = obs()
+        .replace("a=sendonly\r\na=ssrc:2718281828", "a=recvonly\r\na=ssrc:2718281828")
+        .replace("opus", "speex");
+    let answer = answer(&text, Role::Publisher).unwrap();
+    assert!(answer.sdp.contains("m=audio 0 ") && answer.sdp.contains("a=group:BUNDLE 1\r\n"));
     assert!(section(&answer.sdp, "video").contains("a=candidate:1 "));
 }
 
