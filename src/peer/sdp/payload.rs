@@ -107,11 +107,12 @@ impl PayloadTable {
         Ok(())
     }
 
-    /// `<number> <parameters>`; the first for a number counts.
+    /// `<number> <parameters>`; the first for a number counts, one longer than [`MAX_FMTP_BYTES`] does not.
     pub(super) fn take_fmtp(&mut self, value: &str) {
         if let Some((number, parameters)) = value.split_once(' ')
             && let Some(payload) = self.by_number(number)
             && payload.fmtp.is_empty()
+            && parameters.len() <= MAX_FMTP_BYTES
         {
             payload.fmtp = parameters.trim().into();
         }
@@ -222,6 +223,9 @@ fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
 /// No place: larger than any of the at most 128 there can be.
 const ABSENT: u8 = u8::MAX;
 
+/// With parameter sets of H265 in it a line has some 400 bytes. The answer repeats it and the peer keeps it.
+const MAX_FMTP_BYTES: usize = 1024;
+
 /// The names in use are under 20 letters; it may be repeated in an error message.
 const MAX_ENCODING_NAME_BYTES: usize = 32;
 
@@ -267,6 +271,15 @@ mod tests {
         for text in ["", "VP8", "VP8/", "VP8/fast", "V P8/90000", "/90000"] {
             assert_eq!(Encoding::read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_first_fmtp_of_reasonable_length_counts() {
+        let mut table = table("96");
+        table.take_fmtp(&format!("96 {}", ";".repeat(MAX_FMTP_BYTES + 1)));
+        table.take_fmtp("96 profile-id=0");
+        table.take_fmtp("96 profile-id=2");
+        assert_eq!(table.iter().map(|p| &*p.fmtp).collect::<Vec<_>>(), ["profile-id=0"]);
     }
 
     #[test]
