@@ -4,6 +4,8 @@
 
 pub mod clock;
 
+pub mod metrics;
+
 pub mod rtp;
 
 pub mod media;
@@ -12,13 +14,10 @@ pub mod peer;
 
 pub mod ingest;
 
-pub mod fanout;
 
-pub mod room;
 
 pub mod net;
 
-pub mod app;
 
 pub mod http;
 

@@ -49,10 +49,12 @@ pub trait Outlet {
 }
 
 impl SendQueue {
-    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one.
-    pub const RUNS_MAX: usize = 64;
-    /// Room for 64 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
+    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one; the rest is room for one more viewer.
+    pub const RUNS_MAX: usize = 128;
+    /// Room for 80 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
     pub const BYTES_MAX: usize = 512 * 1024;
+    /// Datagrams that one viewer's share of a batch may take: 16 of each track, and some to spare.
+    pub const VIEWER_MAX: usize = 36;
     /// Largest datagram that is ever queued.
     pub const DATAGRAM_MAX: usize = 1_500;
     const RUN_BYTES_MAX: usize = 65_000;
@@ -90,6 +92,12 @@ impl SendQueue {
     /// True when another datagram may not fit: send first.
     pub fn is_full(&self) -> bool {
         self.runs.len() >= SendQueue::RUNS_MAX || self.used + SendQueue::DATAGRAM_MAX > self.bytes.len()
+    }
+
+    /// True when a viewer's whole share of a batch may not fit: send first.
+    pub fn needs_room(&self) -> bool {
+        self.runs.len() + SendQueue::VIEWER_MAX > SendQueue::RUNS_MAX
+            || self.used + SendQueue::VIEWER_MAX * SendQueue::DATAGRAM_MAX > self.bytes.len()
     }
 
     /// Room for one datagram. Nothing is queued until [`SendQueue::commit`].

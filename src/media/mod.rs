@@ -1,1 +1,13 @@
 //! Media in transit: packets, the window of recent ones, the local track and the lanes that leave it. Pure.
+
+pub mod lane;
+pub mod packet;
+pub mod sender_clock;
+pub mod track;
+pub mod window;
+
+pub use lane::{Inbox, Lane, LaneItem, Wake};
+pub use packet::Packet;
+pub use sender_clock::SenderClock;
+pub use track::{StreamTracks, TrackLocalStaticRtp};
+pub use window::Window;

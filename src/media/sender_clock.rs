@@ -1,0 +1,42 @@
+//! A publisher's wall clock, as its sender reports tell it.
+
+use std::time::Instant;
+
+/// One reading: this NTP time and this RTP timestamp were the same moment (RFC 3550 section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderClock {
+    /// 64-bit NTP time: seconds since 1900, 32 bits of fraction.
+    pub ntp: u64,
+    /// Timestamp in the track's own timeline.
+    pub rtp: u32,
+    /// When the report arrived.
+    pub at: Instant,
+}
+
+impl SenderClock {
+    /// The reading carried on to `now`: NTP time and RTP timestamp.
+    pub fn at(&self, now: Instant, clock_rate: u32) -> (u64, u32) {
+        let elapsed = now.saturating_duration_since(self.at);
+        let ntp = (elapsed.as_secs() << 32) + ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000);
+        let ticks = elapsed.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
+        (self.ntp.wrapping_add(ntp), self.rtp.wrapping_add(ticks as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_reading_is_carried_on_in_both_units() {
+        let at = crate::clock::now();
+        let clock = SenderClock {
+            ntp: 5 << 32,
+            rtp: u32::MAX,
+            at,
+        };
+        let (ntp, rtp) = clock.at(at + Duration::from_millis(1_500), 90_000);
+        assert_eq!((ntp, rtp), ((6 << 32) + (1 << 31), 134_999));
+    }
+}

@@ -1,0 +1,95 @@
+//! Every counter of the server, its name and unit.
+//!
+//! Each shard owns one [`ShardCounters`] and is its only writer, so adding is a load and a store; readers merge all shards.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread raises and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Raises the counter. For its one writer only.
+    pub fn add(&self, amount: u64) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets it, for numbers that go up and down.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What one shard counts.
+        #[derive(Debug, Default)]
+        pub struct ShardCounters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl ShardCounters {
+            /// Names and values, in a fixed order.
+            pub fn values(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value())),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Peers that the shard holds, connecting ones included.
+    peers,
+    /// RTP packets taken from publishers.
+    rtp_in,
+    /// RTP packets that were not authentic, twice there, or not negotiated.
+    rtp_in_dropped,
+    /// RTP packets sealed for viewers.
+    rtp_out,
+    /// Payload bytes of those.
+    rtp_out_bytes,
+    /// RTP packets not sent to viewers that wait for a keyframe.
+    rtp_out_waiting,
+    /// RTP packets in a codec that the viewer did not negotiate.
+    rtp_out_codec,
+    /// RTP packets given up with the rest of their frame, because the viewer's path took no more.
+    rtp_out_rest_of_frame,
+    /// RTP packets too long to send.
+    rtp_out_oversized,
+    /// RTP packets that came to the shard twice or too late.
+    rtp_stale,
+    /// RTP packets sent again.
+    retransmitted,
+    /// RTP packets asked for again that were not sent.
+    not_retransmitted,
+    /// Runs that the socket did not take.
+    runs_failed,
+    /// RTCP datagrams that were not authentic or not RTCP.
+    rtcp_dropped,
+    /// STUN checks answered.
+    stun_in,
+    /// STUN datagrams for nobody, malformed, or with a wrong password.
+    stun_dropped,
+    /// DTLS datagrams from an address that passed no check, or malformed.
+    dtls_dropped,
+    /// Datagrams that are nothing we speak.
+    unknown_dropped,
+    /// Datagrams handed to the shard that owns their peer.
+    strays,
+    /// Datagrams for other shards that found no room.
+    strays_dropped,
+    /// Handshakes completed.
+    connected,
+    /// Peers that ended.
+    closed,
+    /// Viewers' requests for a keyframe.
+    keyframe_requests,
+    /// Control datagrams that found no room in the send queue.
+    control_dropped,
+}
