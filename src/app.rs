@@ -1,1 +1,425 @@
-//! The only meeting point: runs the registry's commands against shards, feeds events back.
+//! The only meeting point: answers offers, runs the registry's decisions against the shards, and tells the story in the log.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, ViewerLine};
+use crate::http::service::{
+    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus,
+};
+use crate::media::Inbox;
+use crate::metrics::ShardCounters;
+use crate::net::interfaces::host_addresses;
+use crate::net::shard_loop::{Mailbox, ShardLoop};
+use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
+use crate::peer::sdp::{Answer, AnswerParams, Fragment, Offer, Role, SdpError, TrackSsrcs};
+use crate::peer::{Certificate, IceCredentials};
+use crate::room::registry::{Ended, Refused};
+use crate::room::{Limits, Purpose, Registry, SessionId};
+use crate::rtp::rtcp::ntp_from_unix;
+
+/// What the server is started with.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// Sockets for media.
+    pub sockets: MediaSocketConfig,
+    /// Addresses to announce that this machine does not have itself (NAT 1:1).
+    pub public_ips: Vec<IpAddr>,
+    /// Announce only those.
+    pub public_only: bool,
+    /// Between regular keyframe requests; `None` for never.
+    pub pli_interval: Option<Duration>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The running server, but for HTTP. Clones share it.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: AppConfig,
+    certificate: Certificate,
+    media: SocketAddr,
+    hosts: Vec<IpAddr>,
+    registry: Mutex<Registry>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    counters: Vec<Arc<ShardCounters>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closing: AtomicBool,
+}
+
+/// How long a client may take from our answer to its finished handshake.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where a person carries the answer from one window to another.
+const PASTE_PATIENCE: Duration = Duration::from_secs(300);
+/// Events that may wait for the log and the registry.
+const EVENTS_MAX: usize = 8_192;
+/// Candidates in an answer: each is a check that clients make.
+const CANDIDATES_MAX: usize = 8;
+
+impl App {
+    /// Binds the media sockets and starts a thread for each shard. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the media port cannot be bound, or no certificate be made.
+    pub fn start(config: AppConfig) -> std::io::Result<App> {
+        let certificate = Certificate::generate().map_err(std::io::Error::other)?;
+        let sockets = udp::bind(&config.sockets)?;
+        let media = sockets[0].local_addr();
+        let inboxes: Arc<[_]> = sockets.iter().map(|socket| Inbox::new(Box::new(socket.waker()))).collect();
+        let mailboxes: Arc<[_]> = sockets.iter().map(|socket| Arc::new(Mailbox::new(socket.waker()))).collect();
+        let counters: Vec<Arc<ShardCounters>> = sockets.iter().map(|_| Arc::default()).collect();
+        let inner = Inner {
+            registry: Mutex::new(Registry::new(config.limits, inboxes.clone())),
+            hosts: host_addresses(),
+            config,
+            certificate,
+            media,
+            mailboxes,
+            counters,
+            threads: Mutex::default(),
+            closing: AtomicBool::new(false),
+        };
+        let app = App { inner: Arc::new(inner) };
+        let (events, received) = mpsc::channel(EVENTS_MAX);
+        app.start_shards(sockets, &inboxes, &events)?;
+        tokio::spawn(app.clone().follow(received));
+        Ok(app)
+    }
+
+    fn start_shards(
+        &self,
+        sockets: Vec<MediaSocket>,
+        inboxes: &Arc<[Arc<Inbox>]>,
+        events: &mpsc::Sender<Event>,
+    ) -> std::io::Result<()> {
+        let inner = &self.inner;
+        let wall = (clock::now(), ntp_from_unix(clock::unix_time()));
+        for (id, socket) in sockets.into_iter().enumerate() {
+            let config = ShardConfig {
+                id,
+                certificate: inner.certificate.clone(),
+                pli_interval: inner.config.pli_interval,
+                peers_max: inner.config.limits.viewers + inner.config.limits.streams,
+                wall,
+            };
+            let shard_loop = ShardLoop {
+                shard: Shard::new(config, inboxes[id].clone(), inner.counters[id].clone()),
+                socket,
+                inbox: inboxes[id].clone(),
+                mailboxes: inner.mailboxes.clone(),
+                id,
+                events: events.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || shard_loop.run())?;
+            lock(&inner.threads).push(thread);
+        }
+        Ok(())
+    }
+
+    /// Where media is received.
+    pub fn media_address(&self) -> SocketAddr {
+        self.inner.media
+    }
+
+    /// What a client that reached us on `local` is told to send media to, best first.
+    pub fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr> {
+        let inner = &self.inner;
+        let bound = inner.media.ip().to_canonical();
+        let own = if bound.is_unspecified() {
+            std::iter::once(local.ip()).chain(inner.hosts.iter().copied()).collect()
+        } else {
+            vec![bound]
+        };
+        let public = inner.config.public_ips.clone();
+        let ips = match () {
+            () if inner.config.public_only && !public.is_empty() => public,
+            () if is_near(client.ip()) => [own, public].concat(),
+            () => [public, own].concat(),
+        };
+        let mut candidates: Vec<SocketAddr> = Vec::new();
+        for ip in ips.into_iter().map(|ip| ip.to_canonical()) {
+            let candidate = SocketAddr::new(ip, inner.media.port());
+            if !candidates.contains(&candidate) && (ip.is_ipv4() || inner.media.is_ipv6()) {
+                candidates.push(candidate);
+            }
+        }
+        candidates.truncate(CANDIDATES_MAX);
+        candidates
+    }
+
+    /// Each shard's counters.
+    pub fn counters(&self) -> &[Arc<ShardCounters>] {
+        &self.inner.counters
+    }
+
+    /// Closes every peer with DTLS close_notify and waits until the media threads have ended, but no longer than `limit`.
+    /// True when they all did.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        self.inner.closing.store(true, Ordering::Release);
+        self.inner.broadcast(&Command::Shutdown);
+        let threads = std::mem::take(&mut *lock(&self.inner.threads));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        tokio::time::timeout(limit, joined).await.is_ok()
+    }
+
+    fn join(&self, request: &Request<'_>, offer: &Offer, purpose: Purpose, patience: Duration) -> Result<Accepted, Refusal> {
+        let inner = &self.inner;
+        if inner.closing.load(Ordering::Acquire) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let now = clock::now();
+        let id = SessionId::from_random(random());
+        let admitted = lock(&inner.registry)
+            .admit(now, request.stream, purpose, id, patience, || u32::from_be_bytes(random()))
+            .map_err(refusal)?;
+        if let Some(displaced) = admitted.displaced {
+            inner.end(displaced, "it never connected and somebody else goes live");
+        }
+        let local = credentials();
+        let tracks = admitted.tracks;
+        let role = match purpose {
+            Purpose::Publish => Role::Publisher,
+            Purpose::Watch => Role::Viewer(TrackSsrcs {
+                video: tracks.video.ssrc(),
+                video_rtx: tracks.video.rtx_ssrc(),
+                audio: tracks.audio.ssrc(),
+            }),
+        };
+        let params = AnswerParams {
+            ice: &local,
+            fingerprint: inner.certificate.fingerprint(),
+            candidates: &self.candidates(request.local, request.client),
+            session_id: u64::from_be_bytes(random()) >> 2,
+            stream: request.stream.as_str(),
+        };
+        let Answer { sdp, negotiated } = offer.answer(role, &params).map_err(|error| {
+            lock(&inner.registry).remove(now, id);
+            sdp_refusal(&error)
+        })?;
+        let role = match purpose {
+            Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
+            Purpose::Watch => SessionRole::Viewer {
+                audio: negotiated.audio.as_ref().map(ViewerLine::new),
+                video: negotiated.video.as_ref().map(ViewerLine::new),
+            },
+        };
+        let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
+        lock(&inner.registry).answered(id, session.clone());
+        if !inner.broadcast(&Command::Expect(session.clone())) {
+            lock(&inner.registry).remove(now, id);
+            session.withdraw();
+            inner.broadcast(&Command::Close(session));
+            return Err(Refusal::Full { max: inner.config.limits.viewers });
+        }
+        debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
+        Ok(Accepted { session: id, answer: sdp })
+    }
+
+    /// Follows what the shards tell, and what they cannot tell: clients that never came.
+    async fn follow(self, mut events: mpsc::Receiver<Event>) {
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.inner.handle(event),
+                    None => return,
+                },
+                _ = sweep.tick() => self.inner.sweep(),
+            }
+        }
+    }
+}
+
+impl Service for App {
+    fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(&request, &parse(request.offer)?, Purpose::Publish, PATIENCE)
+    }
+
+    fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(&request, &parse(request.offer)?, Purpose::Watch, PATIENCE)
+    }
+
+    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        let offer = parse(request.offer)?;
+        let taken = lock(&self.inner.registry).is_taken(request.stream);
+        let purpose = match (offer.can_send(), offer.can_receive()) {
+            (true, false) => Purpose::Publish,
+            (true, true) if !taken => Purpose::Publish,
+            _ => Purpose::Watch,
+        };
+        let accepted = self.join(&request, &offer, purpose, PASTE_PATIENCE)?;
+        let role = match purpose {
+            Purpose::Publish => PasteRole::Broadcaster,
+            Purpose::Watch => PasteRole::Viewer,
+        };
+        Ok((accepted, role))
+    }
+
+    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
+        if !self.exists(session, protocol) {
+            return Err(Refusal::UnknownSession);
+        }
+        // As an ICE-lite agent we send no checks, so the client's candidates are of no use to us: its checks tell its addresses.
+        Fragment::parse(fragment).map(drop).map_err(|error| sdp_refusal(&error))
+    }
+
+    fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
+        if !self.exists(session, protocol) {
+            return Err(Refusal::UnknownSession);
+        }
+        let ended = lock(&self.inner.registry).remove(clock::now(), session).ok_or(Refusal::UnknownSession)?;
+        self.inner.end(ended, "it said goodbye");
+        Ok(())
+    }
+
+    fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
+        let purpose = lock(&self.inner.registry).purpose(session);
+        match protocol {
+            Protocol::Whip => purpose == Some(Purpose::Publish),
+            Protocol::Whep => purpose == Some(Purpose::Watch),
+        }
+    }
+
+    fn streams(&self) -> Vec<StreamStatus> {
+        let streams = lock(&self.inner.registry).streams();
+        let status = streams.into_iter().map(|stream| StreamStatus {
+            name: stream.name,
+            live: stream.since.is_some(),
+            since_unix: stream.since,
+            viewers: stream.viewers,
+            video: stream.video.map(|codec| codec.to_string()),
+            audio: stream.audio.map(|codec| codec.to_string()),
+        });
+        status.collect()
+    }
+}
+
+impl Inner {
+    fn broadcast(&self, command: &Command) -> bool {
+        self.mailboxes.iter().map(|mailbox| mailbox.send(command.clone())).fold(true, |all, sent| all && sent)
+    }
+
+    fn handle(&self, event: Event) {
+        match event {
+            Event::Connected { session, address, cipher } => self.connected(session, address, cipher),
+            Event::Media { session, kind, codec } => {
+                if let Some(stream) = lock(&self.registry).media(session, kind, codec) {
+                    info!(%stream, "broadcaster sends {kind} in {codec}");
+                }
+            }
+            Event::Picture { session, after } => {
+                if let Some((stream, number)) = lock(&self.registry).viewer(session) {
+                    info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
+                }
+            }
+            Event::Closed { session, cause } => {
+                let ended = lock(&self.registry).remove(clock::now(), session);
+                if let Some(ended) = ended {
+                    self.end(ended, &cause.to_string());
+                } else if cause != CloseCause::Commanded {
+                    debug!(%session, %cause, "peer ended after its session");
+                }
+            }
+        }
+    }
+
+    fn connected(&self, id: SessionId, address: SocketAddr, cipher: &str) {
+        let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
+        let Some(connected) = connected else { return };
+        let (stream, viewers) = (&connected.stream, connected.viewers);
+        match connected.purpose {
+            Purpose::Publish => info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching"),
+            Purpose::Watch => {
+                info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
+            }
+        }
+    }
+
+    /// Frees what a session, already out of the registry, holds at the shards.
+    fn end(&self, ended: Ended, why: &str) {
+        if let Some(session) = ended.session {
+            session.withdraw();
+            if !self.broadcast(&Command::Close(session)) {
+                warn!("a media thread is overloaded: a peer will end by itself when its consent expires");
+            }
+        }
+        let (stream, viewers) = (&ended.stream, ended.viewers);
+        let who = match ended.purpose {
+            Purpose::Publish => "broadcaster".to_owned(),
+            Purpose::Watch => format!("viewer {}", ended.number),
+        };
+        match ended.connected {
+            Some(time) => info!(%stream, "{who} left after {} s: {why}; {viewers} watching", time.as_secs()),
+            None => info!(%stream, "{who} was expected but did not connect: {why}"),
+        }
+    }
+
+    fn sweep(&self) {
+        let now = clock::now();
+        let overdue = lock(&self.registry).overdue(now);
+        for id in overdue {
+            let ended = lock(&self.registry).remove(now, id);
+            if let Some(ended) = ended {
+                self.end(ended, "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?");
+            }
+        }
+    }
+}
+
+fn parse(offer: &str) -> Result<Offer, Refusal> {
+    Offer::parse(offer).map_err(|error| sdp_refusal(&error))
+}
+
+fn sdp_refusal(error: &SdpError) -> Refusal {
+    Refusal::Sdp(SdpRefusal {
+        unusable: error.is_unusable(),
+        detail: error.to_string(),
+        hint: error.hint().map(str::to_owned),
+    })
+}
+
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Taken { since } => Refusal::Taken { since_unix: since },
+        Refused::TooManyStreams { max } => Refusal::TooManyStreams { max },
+        Refused::Full { max } => Refusal::Full { max },
+    }
+}
+
+/// On this machine or in a private network.
+fn is_near(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// 8 and 32 hexadecimal digits: 32 and 128 bits of chance (RFC 8445 section 5.3 asks for 24 and 128).
+fn credentials() -> IceCredentials {
+    let ufrag = u32::from_be_bytes(random());
+    let pwd = u128::from_be_bytes(random());
+    IceCredentials { ufrag: format!("{ufrag:08x}").into(), pwd: format!("{pwd:032x}").into() }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
+
+/// No lock here is held across anything that may panic half-way, so a poisoned one is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+

@@ -14,10 +14,11 @@ pub mod peer;
 
 pub mod ingest;
 
+pub mod fanout;
 
+pub mod room;
 
 pub mod net;
-
 
 pub mod http;
 

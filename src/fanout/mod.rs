@@ -1,3 +1,20 @@
 //! Fan-out: one packet in, one sealed datagram for every viewer out. Pure.
+//!
+//! A [`Shard`] is the state machine of one media thread: its peers, the windows of the streams they watch, and the
+//! datagrams on their way out.
 
 pub mod egress;
+pub mod formats;
+pub mod forwarder;
+pub mod publisher;
+pub mod session;
+pub mod shard;
+mod slab;
+pub mod stream;
+mod timers;
+pub mod viewer;
+
+pub use egress::{Outlet, Run, SendQueue};
+pub use formats::ViewerLine;
+pub use session::{CloseCause, Command, Event, Session, SessionRole, Stray};
+pub use shard::{Shard, ShardConfig};

@@ -1,0 +1,176 @@
+//! What passes between a shard and the rest: sessions and commands in, events out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::formats::ViewerLine;
+use crate::media::StreamTracks;
+use crate::peer::SessionId;
+use crate::peer::sdp::Negotiated;
+use crate::peer::{CloseReason, IceCredentials, RemoteTransport};
+use crate::rtp::{Codec, Kind};
+
+/// An answered offer: everything a shard needs to serve the client that will now send STUN checks.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name towards HTTP.
+    pub id: SessionId,
+    /// Our ICE credentials; the ufrag finds the session when a STUN check arrives.
+    pub local: IceCredentials,
+    /// The client's side.
+    pub remote: RemoteTransport,
+    /// What the client is to us.
+    pub role: SessionRole,
+    /// The stream.
+    pub tracks: Arc<StreamTracks>,
+    /// When the offer was answered.
+    pub created: Instant,
+    owner: AtomicU32,
+}
+
+/// Publisher or viewer, with what it negotiated.
+#[derive(Debug)]
+pub enum SessionRole {
+    /// Sends to us.
+    Publisher(Box<Negotiated>),
+    /// Is sent to.
+    Viewer {
+        /// The audio line.
+        audio: Option<ViewerLine>,
+        /// The video line.
+        video: Option<ViewerLine>,
+    },
+}
+
+impl Session {
+    const NOBODY: u32 = u32::MAX;
+    const WITHDRAWN: u32 = u32::MAX - 1;
+
+    /// A session that no shard has adopted yet.
+    pub fn new(
+        id: SessionId,
+        local: IceCredentials,
+        remote: RemoteTransport,
+        role: SessionRole,
+        tracks: Arc<StreamTracks>,
+        created: Instant,
+    ) -> Session {
+        Session {
+            id,
+            local,
+            remote,
+            role,
+            tracks,
+            created,
+            owner: AtomicU32::new(Session::NOBODY),
+        }
+    }
+
+    /// The shard that receives the first valid STUN check adopts the session. Returns whose it is then; `None` if withdrawn.
+    pub fn adopt(&self, shard: usize) -> Option<usize> {
+        let mine = shard as u32;
+        let owner = self
+            .owner
+            .compare_exchange(Session::NOBODY, mine, Ordering::AcqRel, Ordering::Acquire);
+        match owner.map_or_else(|owner| owner, |_| mine) {
+            Session::WITHDRAWN => None,
+            owner => Some(owner as usize),
+        }
+    }
+
+    /// The shard that adopted the session.
+    pub fn owner(&self) -> Option<usize> {
+        let owner = self.owner.load(Ordering::Acquire);
+        (owner < Session::WITHDRAWN).then_some(owner as usize)
+    }
+
+    /// Takes the session back if no shard has adopted it; true if so.
+    pub fn withdraw(&self) -> bool {
+        let owner = &self.owner;
+        owner
+            .compare_exchange(Session::NOBODY, Session::WITHDRAWN, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+/// What a shard is told.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A client will send STUN checks for this session, to any shard.
+    Expect(Arc<Session>),
+    /// Forget the session; its owner closes the peer with DTLS close_notify.
+    Close(Arc<Session>),
+    /// Close every peer.
+    Shutdown,
+}
+
+/// A datagram that reached a shard which is not the owner of its peer.
+#[derive(Debug, Clone)]
+pub struct Stray {
+    /// The owner.
+    pub shard: usize,
+    /// Where the datagram came from.
+    pub from: SocketAddr,
+    /// Its bytes.
+    pub bytes: Box<[u8]>,
+}
+
+/// What a shard tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// DTLS is complete and the client's certificate is the one it announced.
+    Connected {
+        /// Which session.
+        session: SessionId,
+        /// The client's address.
+        address: SocketAddr,
+        /// RFC name of the SRTP protection profile.
+        cipher: &'static str,
+    },
+    /// The first packet of a track, or the first in another codec, arrived from a publisher.
+    Media {
+        /// Which session.
+        session: SessionId,
+        /// Audio or video.
+        kind: Kind,
+        /// The encoding.
+        codec: Codec,
+    },
+    /// A viewer has been sent a whole keyframe.
+    Picture {
+        /// Which session.
+        session: SessionId,
+        /// Time since its offer was answered.
+        after: Duration,
+    },
+    /// The peer is gone, and everything of it freed.
+    Closed {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        cause: CloseCause,
+    },
+}
+
+/// Why a peer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseCause {
+    /// By ICE or DTLS.
+    Transport(CloseReason),
+    /// By a command.
+    Commanded,
+    /// The shard has no room for another peer.
+    Full,
+}
+
+impl std::fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CloseCause::Transport(reason) => reason.fmt(f),
+            CloseCause::Commanded => f.write_str("ended by request"),
+            CloseCause::Full => f.write_str("the server is full"),
+        }
+    }
+}

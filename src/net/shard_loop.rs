@@ -1,0 +1,160 @@
+//! The thread of a shard: an endless loop of numbered, bounded steps around the pure state machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use tokio::sync::mpsc;
+use tracing::{debug, error};
+
+use super::udp::{MediaSocket, ShardWaker};
+use crate::clock;
+use crate::fanout::{Command, Event, Shard, Stray};
+use crate::media::{Inbox, Wake};
+
+/// How others reach a shard's thread.
+#[derive(Debug)]
+pub struct Mailbox {
+    commands: ArrayQueue<Command>,
+    strays: ArrayQueue<Stray>,
+    waker: ShardWaker,
+}
+
+impl Mailbox {
+    /// Commands that may wait: every one belongs to an HTTP request that waits for nothing, so a full box means overload.
+    pub const COMMANDS_MAX: usize = 16_384;
+    /// Strays that may wait.
+    pub const STRAYS_MAX: usize = 1_024;
+
+    /// An empty mailbox of the shard that `waker` wakes.
+    pub fn new(waker: ShardWaker) -> Mailbox {
+        Mailbox {
+            commands: ArrayQueue::new(Mailbox::COMMANDS_MAX),
+            strays: ArrayQueue::new(Mailbox::STRAYS_MAX),
+            waker,
+        }
+    }
+
+    /// Gives the shard a command; false when the box is full.
+    pub fn send(&self, command: Command) -> bool {
+        let sent = self.commands.push(command).is_ok();
+        self.waker.wake();
+        sent
+    }
+
+    fn hand_over(&self, stray: Stray) -> bool {
+        let handed = self.strays.push(stray).is_ok();
+        self.waker.wake();
+        handed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.strays.is_empty()
+    }
+}
+
+impl Wake for ShardWaker {
+    fn wake(&self) {
+        ShardWaker::wake(self);
+    }
+}
+
+/// Everything a shard's thread owns or shares.
+pub struct ShardLoop {
+    /// The state machine.
+    pub shard: Shard,
+    /// Its socket.
+    pub socket: MediaSocket,
+    /// Its lanes' end.
+    pub inbox: Arc<Inbox>,
+    /// Every shard's mailbox, its own too.
+    pub mailboxes: Arc<[Arc<Mailbox>]>,
+    /// Which of them is its own.
+    pub id: usize,
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
+}
+
+impl ShardLoop {
+    /// Commands and strays taken in one turn.
+    const MAIL_PER_TURN: usize = 256;
+
+    /// Turns the shard until it is told to shut down.
+    pub fn run(mut self) {
+        debug!(shard = self.id, "media thread runs");
+        loop {
+            let now = clock::now();
+            // 1. Media first: what publishers on any shard sent goes out to this shard's viewers.
+            self.shard.handle_lanes(now, &mut self.socket);
+            // 2. One bounded batch from the network.
+            let shard = &mut self.shard;
+            let received = self.socket.receive(&mut |from, datagram| shard.handle_datagram(now, from, datagram));
+            let received = received.unwrap_or_else(|error| {
+                error!(shard = self.id, %error, "cannot receive");
+                0
+            });
+            // 3. Packets that came with it go out in the same turn.
+            self.shard.handle_lanes(now, &mut self.socket);
+            // 4. What is due.
+            self.shard.handle_timeout(now, &mut self.socket);
+            // 5. Sessions to expect and to close, datagrams that reached another shard.
+            let stop = self.take_mail(now);
+            // 6. Everything queued leaves.
+            self.shard.flush(&mut self.socket);
+            // 7. What others must know.
+            self.tell();
+            if stop {
+                debug!(shard = self.id, "media thread ends");
+                return;
+            }
+            if received == 0 {
+                self.sleep();
+            }
+        }
+    }
+
+    fn take_mail(&mut self, now: std::time::Instant) -> bool {
+        let mailbox = self.mailboxes[self.id].clone();
+        for _ in 0..ShardLoop::MAIL_PER_TURN {
+            let Some(mut stray) = mailbox.strays.pop() else { break };
+            self.shard.handle_datagram(now, stray.from, &mut stray.bytes);
+        }
+        let mut stop = false;
+        for _ in 0..ShardLoop::MAIL_PER_TURN {
+            let Some(command) = mailbox.commands.pop() else { break };
+            stop |= matches!(command, Command::Shutdown);
+            self.shard.handle_command(now, command);
+        }
+        stop
+    }
+
+    fn tell(&mut self) {
+        while let Ok(permit) = self.events.try_reserve() {
+            let Some(event) = self.shard.poll_event() else { break };
+            permit.send(event);
+        }
+        while let Some(stray) = self.shard.poll_stray() {
+            let owner = &self.mailboxes[stray.shard];
+            if !owner.hand_over(stray) {
+                self.shard.counters().strays_dropped.add(1);
+            }
+        }
+    }
+
+    fn sleep(&mut self) {
+        let waker = self.socket.waker();
+        waker.prepare_sleep();
+        if !self.inbox.is_empty() || !self.mailboxes[self.id].is_empty() {
+            waker.cancel_sleep();
+            return;
+        }
+        let now = clock::now();
+        let timeout = self.shard.poll_timeout().map(|at| at.saturating_duration_since(now));
+        if let Err(error) = self.socket.wait(Some(timeout.unwrap_or(IDLE).min(IDLE))) {
+            error!(shard = self.id, %error, "cannot wait for the network");
+        }
+    }
+}
+
+/// Longest sleep: events that found no room in the channel are offered again after it.
+const IDLE: Duration = Duration::from_millis(500);

@@ -1,0 +1,527 @@
+//! The registry: which streams there are, who publishes and who watches them. It decides; it does not act.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{SessionId, StreamName};
+use crate::fanout::Session;
+use crate::media::lane::StreamKey;
+use crate::media::{Inbox, StreamTracks};
+use crate::rtp::{Codec, Kind};
+
+/// Bounds of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most streams at once.
+    pub streams: usize,
+    /// Most viewers at once, connecting ones included.
+    pub viewers: usize,
+}
+
+/// What a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To send the stream.
+    Publish,
+    /// To be sent it.
+    Watch,
+}
+
+/// Why a client may not join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Somebody else publishes the stream.
+    #[error("somebody is live")]
+    Taken {
+        /// Since when, as time since 1970; `None` while that publisher connects.
+        since: Option<Duration>,
+    },
+    /// No room for another stream.
+    #[error("there are {max} streams already")]
+    TooManyStreams {
+        /// The limit.
+        max: usize,
+    },
+    /// No room for another viewer.
+    #[error("there are {max} viewers already")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// A place that was given to a client.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The stream's tracks.
+    pub tracks: Arc<StreamTracks>,
+    /// Which viewer of the stream this is, counted from 1; 0 for a publisher.
+    pub number: u64,
+    /// A publisher that never connected and made room.
+    pub displaced: Option<Ended>,
+}
+
+/// A session that is no more.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its stream.
+    pub stream: StreamName,
+    /// What it did.
+    pub purpose: Purpose,
+    /// Which viewer.
+    pub number: u64,
+    /// Its other half at the shards; `None` if its answer was never made.
+    pub session: Option<Arc<Session>>,
+    /// How long it was connected; `None` if it never was.
+    pub connected: Option<Duration>,
+    /// How many still watch the stream.
+    pub viewers: usize,
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamState {
+    /// Its name.
+    pub name: StreamName,
+    /// Since when somebody publishes, as time since 1970; `None` when nobody does.
+    pub since: Option<Duration>,
+    /// Connected viewers.
+    pub viewers: usize,
+    /// What the audio is sent in.
+    pub audio: Option<Codec>,
+    /// What the video is sent in.
+    pub video: Option<Codec>,
+}
+
+/// Streams and sessions by name.
+#[derive(Debug)]
+pub struct Registry {
+    limits: Limits,
+    inboxes: Arc<[Arc<Inbox>]>,
+    streams: BTreeMap<StreamName, Stream>,
+    sessions: HashMap<SessionId, Entry>,
+    viewers: usize,
+    free_slots: Vec<u32>,
+    created: u32,
+}
+
+#[derive(Debug)]
+struct Stream {
+    tracks: Arc<StreamTracks>,
+    publisher: Option<SessionId>,
+    since: Option<Duration>,
+    codecs: [Option<Codec>; 2],
+    watching: usize,
+    sessions: usize,
+    numbered: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stream: StreamName,
+    purpose: Purpose,
+    number: u64,
+    session: Option<Arc<Session>>,
+    admitted: Instant,
+    /// Until when the client must have connected.
+    deadline: Instant,
+    connected: Option<Instant>,
+}
+
+impl Registry {
+    /// A publisher that has not connected for this long makes room for another.
+    const PUBLISHER_PATIENCE: Duration = Duration::from_secs(5);
+
+    /// A registry without streams, whose tracks lead into `inboxes`.
+    pub fn new(limits: Limits, inboxes: Arc<[Arc<Inbox>]>) -> Registry {
+        Registry {
+            limits,
+            inboxes,
+            streams: BTreeMap::new(),
+            sessions: HashMap::new(),
+            viewers: 0,
+            free_slots: Vec::new(),
+            created: 0,
+        }
+    }
+
+    /// Gives a place to a client, which must connect within `patience`.
+    ///
+    /// `random` makes the SSRCs of a new stream.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        name: &StreamName,
+        purpose: Purpose,
+        id: SessionId,
+        patience: Duration,
+        random: impl FnMut() -> u32,
+    ) -> Result<Admitted, Refused> {
+        let displaced = match purpose {
+            Purpose::Publish => self.make_room(now, name)?,
+            Purpose::Watch if self.viewers >= self.limits.viewers => {
+                return Err(Refused::Full {
+                    max: self.limits.viewers,
+                });
+            }
+            Purpose::Watch => None,
+        };
+        let stream = self.stream(now, name, random)?;
+        stream.sessions += 1;
+        let number = match purpose {
+            Purpose::Publish => {
+                stream.publisher = Some(id);
+                0
+            }
+            Purpose::Watch => {
+                stream.numbered += 1;
+                stream.numbered
+            }
+        };
+        let tracks = stream.tracks.clone();
+        self.viewers += usize::from(purpose == Purpose::Watch);
+        let entry = Entry {
+            stream: name.clone(),
+            purpose,
+            number,
+            session: None,
+            admitted: now,
+            deadline: now + patience,
+            connected: None,
+        };
+        self.sessions.insert(id, entry);
+        Ok(Admitted {
+            tracks,
+            number,
+            displaced,
+        })
+    }
+
+    /// The place of a publisher is free, or becomes so because its holder never connected.
+    fn make_room(&mut self, now: Instant, name: &StreamName) -> Result<Option<Ended>, Refused> {
+        let Some(stream) = self.streams.get(name) else {
+            return Ok(None);
+        };
+        let Some(holder) = stream.publisher else {
+            return Ok(None);
+        };
+        let entry = &self.sessions[&holder];
+        let waited = now.saturating_duration_since(entry.admitted);
+        if entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE {
+            return Err(Refused::Taken { since: stream.since });
+        }
+        Ok(self.remove(now, holder))
+    }
+
+    fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> Result<&mut Stream, Refused> {
+        if !self.streams.contains_key(name) {
+            if self.streams.len() >= self.limits.streams {
+                return Err(Refused::TooManyStreams {
+                    max: self.limits.streams,
+                });
+            }
+            let slot = self.free_slots.pop().unwrap_or(self.streams.len() as u32);
+            self.created += 1;
+            let key = StreamKey {
+                slot,
+                serial: self.created,
+            };
+            let tracks = StreamTracks::new(key, name.as_str(), distinct(random), self.inboxes.clone(), now);
+            let stream = Stream {
+                tracks: Arc::new(tracks),
+                publisher: None,
+                since: None,
+                codecs: [None; 2],
+                watching: 0,
+                sessions: 0,
+                numbered: 0,
+            };
+            self.streams.insert(name.clone(), stream);
+        }
+        Ok(self.streams.get_mut(name).expect("inserted above if it was not there"))
+    }
+
+    /// Whether somebody publishes the stream, or is about to.
+    pub fn is_taken(&self, name: &StreamName) -> bool {
+        self.streams.get(name).is_some_and(|stream| stream.publisher.is_some())
+    }
+
+    /// Since when somebody publishes the stream.
+    pub fn live_since(&self, name: &StreamName) -> Option<Duration> {
+        self.streams.get(name)?.since
+    }
+
+    /// The admitted client's offer was answered.
+    pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.session = Some(session);
+        }
+    }
+
+    /// The client's handshake is complete. `None` if the session has ended meanwhile.
+    pub fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
+        let entry = self.sessions.get_mut(&id)?;
+        entry.connected = Some(now);
+        let stream = self.streams.get_mut(&entry.stream)?;
+        match entry.purpose {
+            Purpose::Publish => stream.since = Some(unix),
+            Purpose::Watch => stream.watching += 1,
+        }
+        Some(Connected {
+            stream: entry.stream.clone(),
+            purpose: entry.purpose,
+            number: entry.number,
+            viewers: stream.watching,
+        })
+    }
+
+    /// A publisher's track has started, or changed its codec.
+    pub fn media(&mut self, id: SessionId, kind: Kind, codec: Codec) -> Option<StreamName> {
+        let entry = self.sessions.get(&id)?;
+        let stream = self
+            .streams
+            .get_mut(&entry.stream)
+            .filter(|stream| stream.publisher == Some(id))?;
+        stream.codecs[kind as usize] = Some(codec);
+        Some(entry.stream.clone())
+    }
+
+    /// Which viewer of which stream this is.
+    pub fn viewer(&self, id: SessionId) -> Option<(StreamName, u64)> {
+        self.sessions.get(&id).map(|entry| (entry.stream.clone(), entry.number))
+    }
+
+    /// What a session does, if there is one.
+    pub fn purpose(&self, id: SessionId) -> Option<Purpose> {
+        self.sessions.get(&id).map(|entry| entry.purpose)
+    }
+
+    /// The session's other half.
+    pub fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.get(&id)?.session.clone()
+    }
+
+    /// Ends a session; the last of a stream takes the stream with it.
+    pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
+        let entry = self.sessions.remove(&id)?;
+        let stream = self.streams.get_mut(&entry.stream)?;
+        stream.sessions -= 1;
+        match entry.purpose {
+            Purpose::Publish => {
+                stream.publisher = None;
+                stream.since = None;
+                stream.codecs = [None; 2];
+            }
+            Purpose::Watch => {
+                self.viewers -= 1;
+                stream.watching -= usize::from(entry.connected.is_some());
+            }
+        }
+        let viewers = stream.watching;
+        if stream.sessions == 0 {
+            self.free_slots.push(stream.tracks.key.slot);
+            self.streams.remove(&entry.stream);
+        }
+        Some(Ended {
+            stream: entry.stream,
+            purpose: entry.purpose,
+            number: entry.number,
+            session: entry.session,
+            connected: entry.connected.map(|at| now.saturating_duration_since(at)),
+            viewers,
+        })
+    }
+
+    /// Sessions whose clients have not connected in time.
+    pub fn overdue(&self, now: Instant) -> Vec<SessionId> {
+        let mut overdue: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, entry)| entry.connected.is_none() && entry.deadline <= now)
+            .map(|(&id, _)| id)
+            .collect();
+        overdue.sort_unstable();
+        overdue
+    }
+
+    /// Every session, for shutting down.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Every stream, by name.
+    pub fn streams(&self) -> Vec<StreamState> {
+        self.streams
+            .iter()
+            .map(|(name, stream)| StreamState {
+                name: name.clone(),
+                since: stream.since,
+                viewers: stream.watching,
+                audio: stream.codecs[Kind::Audio as usize],
+                video: stream.codecs[Kind::Video as usize],
+            })
+            .collect()
+    }
+}
+
+/// A session whose handshake is complete.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its stream.
+    pub stream: StreamName,
+    /// What it does.
+    pub purpose: Purpose,
+    /// Which viewer.
+    pub number: u64,
+    /// How many watch now.
+    pub viewers: usize,
+}
+
+/// Three numbers that differ from each other and from each other's neighbour (`Publisher` uses `video ^ 1` for itself).
+fn distinct(mut random: impl FnMut() -> u32) -> [u32; 3] {
+    let mut ssrcs = [0; 3];
+    for place in 0..ssrcs.len() {
+        let taken = |candidate: u32| candidate < 2 || ssrcs[..place].iter().any(|&known| known >> 1 == candidate >> 1);
+        let mut candidate = random();
+        while taken(candidate) {
+            candidate = candidate.wrapping_add(2);
+        }
+        ssrcs[place] = candidate;
+    }
+    ssrcs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(limits: Limits) -> Registry {
+        Registry::new(limits, Vec::new().into())
+    }
+
+    fn name(text: &str) -> StreamName {
+        text.parse().unwrap()
+    }
+
+    fn id(number: u128) -> SessionId {
+        SessionId::from_random(number.to_be_bytes())
+    }
+
+    const LIMITS: Limits = Limits { streams: 2, viewers: 2 };
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn the_first_publisher_holds_the_stream_until_it_leaves() {
+        let now = crate::clock::now();
+        let mut registry = registry(LIMITS);
+        registry
+            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
+            .unwrap();
+        let taken = registry
+            .admit(now, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
+            .unwrap_err();
+        assert_eq!(taken, Refused::Taken { since: None });
+
+        registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
+        let later = now + Duration::from_secs(100);
+        let taken = registry
+            .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
+            .unwrap_err();
+        assert_eq!(
+            taken,
+            Refused::Taken {
+                since: Some(Duration::from_secs(9))
+            }
+        );
+
+        registry.remove(later, id(1)).unwrap();
+        assert!(
+            registry
+                .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_publisher_that_never_connects_makes_room() {
+        let now = crate::clock::now();
+        let mut registry = registry(LIMITS);
+        registry
+            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
+            .unwrap();
+        let later = now + Registry::PUBLISHER_PATIENCE;
+        let admitted = registry
+            .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
+            .unwrap();
+        assert!(admitted.displaced.is_some());
+        assert_eq!(registry.purpose(id(1)), None);
+    }
+
+    #[test]
+    fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
+        let now = crate::clock::now();
+        let mut registry = registry(LIMITS);
+        let first = registry
+            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
+            .unwrap();
+        let viewer = registry
+            .admit(now, &name("a"), Purpose::Watch, id(2), PATIENCE, || 7)
+            .unwrap();
+        assert_eq!(viewer.number, 1);
+        registry.remove(now, id(1));
+        let second = registry
+            .admit(now, &name("a"), Purpose::Publish, id(3), PATIENCE, || 7)
+            .unwrap();
+        assert!(Arc::ptr_eq(&first.tracks, &second.tracks));
+        registry.remove(now, id(2));
+        registry.remove(now, id(3));
+        assert_eq!(registry.streams(), []);
+        let third = registry
+            .admit(now, &name("b"), Purpose::Publish, id(4), PATIENCE, || 7)
+            .unwrap();
+        assert_eq!(third.tracks.key.slot, first.tracks.key.slot);
+        assert_ne!(third.tracks.key, first.tracks.key);
+    }
+
+    #[test]
+    fn streams_and_viewers_are_bounded() {
+        let now = crate::clock::now();
+        let mut registry = registry(LIMITS);
+        for number in 0..2 {
+            let name = name(&format!("s{number}"));
+            registry
+                .admit(now, &name, Purpose::Watch, id(number), PATIENCE, || 7)
+                .unwrap();
+        }
+        let refused = registry
+            .admit(now, &name("s0"), Purpose::Watch, id(9), PATIENCE, || 7)
+            .unwrap_err();
+        assert_eq!(refused, Refused::Full { max: 2 });
+        let refused = registry
+            .admit(now, &name("s2"), Purpose::Publish, id(9), PATIENCE, || 7)
+            .unwrap_err();
+        assert_eq!(refused, Refused::TooManyStreams { max: 2 });
+    }
+
+    #[test]
+    fn clients_that_do_not_connect_are_overdue() {
+        let now = crate::clock::now();
+        let mut registry = registry(LIMITS);
+        registry
+            .admit(now, &name("a"), Purpose::Watch, id(1), PATIENCE, || 7)
+            .unwrap();
+        registry
+            .admit(now, &name("a"), Purpose::Watch, id(2), PATIENCE, || 7)
+            .unwrap();
+        registry.connected(now, Duration::ZERO, id(2));
+        assert_eq!(registry.overdue(now + PATIENCE), [id(1)]);
+    }
+
+    #[test]
+    fn ssrcs_differ_even_from_a_poor_source_of_chance() {
+        let [video, rtx, audio] = distinct(|| 7);
+        assert!(video != rtx && rtx != audio && video != audio);
+        assert!(![rtx, audio].contains(&(video ^ 1)));
+    }
+}
