@@ -1,1 +1,27 @@
 //! Signalling over HTTP: copy and paste, WHIP, WHEP, the pages and the API.
+//!
+//! Requests are parsed here, into values that cannot be wrong; what is done about them is the [`Service`]'s; and here again its
+//! refusals become statuses and words.
+
+pub mod service;
+
+mod api;
+mod body;
+mod connection;
+mod cors;
+mod envelope;
+mod pages;
+mod paste;
+mod problem;
+mod rfc3339;
+mod router;
+mod server;
+mod stream_path;
+mod whip;
+
+pub use body::MAX_BODY_BYTES;
+pub use pages::Pages;
+pub use server::{HttpLimits, Server};
+pub use service::Service;
+
+use router::Shared;

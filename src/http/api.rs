@@ -1,0 +1,52 @@
+//! What is live, for programs: `GET /api/streams` and `GET /api/streams/:stream`.
+
+use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::cors::{Methods, options};
+use super::problem::Problem;
+use super::rfc3339;
+use super::service::{Refusal, StreamStatus};
+use super::stream_path::StreamPath;
+
+/// The routes.
+pub(super) fn routes() -> Router<Shared> {
+    let methods = || options(Methods("GET, HEAD, OPTIONS"));
+    Router::new()
+        .route("/api/streams", get(streams).options(methods))
+        .route("/api/streams/{stream}", get(stream).options(methods))
+}
+
+async fn streams(State(shared): State<Shared>) -> Response {
+    let streams: Vec<Value> = shared.service.streams().iter().map(describe).collect();
+    fresh(json!({ "streams": streams }))
+}
+
+async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath) -> Result<Response, Problem> {
+    let streams = shared.service.streams();
+    let status = streams
+        .iter()
+        .find(|status| status.name == name)
+        .ok_or(Refusal::UnknownStream)?;
+    Ok(fresh(describe(status)))
+}
+
+fn describe(status: &StreamStatus) -> Value {
+    json!({
+        "name": status.name.as_str(),
+        "live": status.live,
+        "since": status.since_unix.map(rfc3339::utc),
+        "viewers": status.viewers,
+        "video": status.video,
+        "audio": status.audio,
+    })
+}
+
+fn fresh(value: Value) -> Response {
+    ([(CACHE_CONTROL, "no-store")], Json(value)).into_response()
+}

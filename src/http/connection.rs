@@ -1,0 +1,38 @@
+//! The two ends of the connection that carried a request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+/// Put into every request by the server's accept loop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection {
+    /// The other end.
+    pub(super) client: SocketAddr,
+    /// Our end.
+    pub(super) local: SocketAddr,
+}
+
+impl Connection {
+    /// Writes IPv4-mapped addresses as IPv4, which is what clients can use.
+    pub(super) fn new(client: SocketAddr, local: SocketAddr) -> Connection {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Connection {
+            client: canonical(client),
+            local: canonical(local),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Connection {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Connection, Infallible> {
+        Ok(*parts
+            .extensions
+            .get()
+            .expect("the accept loop puts it into every request"))
+    }
+}

@@ -1,0 +1,88 @@
+//! Copy and paste: `POST /`, `/sdp` and `/sdp/:stream` with an offer, 200 with its answer.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tracing::info;
+
+use super::connection::Connection;
+use super::cors::{Methods, options};
+use super::envelope::{Envelope, EnvelopeError};
+use super::problem::Problem;
+use super::service::{PasteRole, Request};
+use super::stream_path::StreamPath;
+use super::{Shared, body, pages};
+use crate::room::StreamName;
+
+/// The routes, and the front page, which shares one with them.
+pub(super) fn routes() -> Router<Shared> {
+    let unnamed = || post(paste_unnamed).options(|| options(Methods("POST, OPTIONS")));
+    let named = post(paste_named).options(|| options(Methods("POST, OPTIONS")));
+    let front = post(paste_unnamed)
+        .get(pages::page)
+        .options(|| options(Methods("GET, HEAD, POST, OPTIONS")));
+    Router::new()
+        .route("/", front)
+        .route("/sdp", unnamed())
+        .route("/sdp/{stream}", named)
+}
+
+async fn paste_unnamed(shared: State<Shared>, connection: Connection, headers: HeaderMap, body: Body) -> Response {
+    paste(&shared, StreamName::default(), connection, &headers, body)
+        .await
+        .unwrap_or_else(Problem::into_text)
+}
+
+async fn paste_named(
+    shared: State<Shared>,
+    stream: Result<StreamPath, Problem>,
+    connection: Connection,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match stream {
+        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &headers, body)
+            .await
+            .unwrap_or_else(Problem::into_text),
+        Err(problem) => problem.into_text(),
+    }
+}
+
+async fn paste(
+    shared: &Shared,
+    stream: StreamName,
+    Connection { client, local }: Connection,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let text = body::text(headers, body, shared.limits.body_timeout).await?;
+    let (envelope, offer) = Envelope::open(&text)?;
+    let request = Request {
+        stream: &stream,
+        offer: &offer,
+        client,
+        local,
+    };
+    let (accepted, role) = shared.service.paste(request).map_err(|refusal| {
+        let problem = Problem::from(refusal);
+        info!(%stream, "pasted offer of {client} refused: {}", problem.detail());
+        problem
+    })?;
+    let role = match role {
+        PasteRole::Broadcaster => "broadcaster",
+        PasteRole::Viewer => "viewer",
+    };
+    info!(%stream, "answer for a {role}: {}", Envelope::BASE64_JSON.seal(&accepted.answer));
+    let headers = [(CONTENT_TYPE, envelope.media_type())];
+    Ok((headers, envelope.seal(&accepted.answer)).into_response())
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Problem {
+        Problem::bad_request("no-offer", error.to_string()).hint(error.hint())
+    }
+}

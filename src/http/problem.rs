@@ -1,0 +1,266 @@
+//! Errors as responses: problem+json (RFC 9457) for WHIP, WHEP and the API, plain text for people at a terminal.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::rfc3339;
+use super::service::{Refusal, SdpRefusal};
+
+/// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    status: StatusCode,
+    /// Last part of the `type` URN: stable, for programs.
+    kind: &'static str,
+    /// The same in words: stable, for people.
+    title: &'static str,
+    detail: String,
+    hint: Option<String>,
+    headers: HeaderMap,
+}
+
+impl Problem {
+    /// A problem whose `detail` is one sentence about this very request, without a full stop.
+    pub(super) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        Problem {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            hint: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// A request that cannot be understood.
+    pub(super) fn bad_request(kind: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            kind,
+            "The request cannot be understood",
+            detail,
+        )
+    }
+
+    /// Something that is not there.
+    pub(super) fn not_found(kind: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, kind, "Not found", detail)
+    }
+
+    /// Says what to do about it, in sentences.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// Adds a header.
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Asks to come back after `seconds` to twice as many: at random, so that those who were refused together do not come together.
+    pub(super) fn retry_after(self, seconds: u16) -> Problem {
+        self.header(RETRY_AFTER, HeaderValue::from(seconds + random_up_to(seconds)))
+    }
+
+    /// What is wrong with this very request.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The response for a person at a terminal.
+    pub(super) fn into_text(self) -> Response {
+        let hint = self.hint.map(|hint| format!("{hint}\n")).unwrap_or_default();
+        let text = format!("{} ({}): {}.\n{hint}", self.title, self.status.as_u16(), self.detail);
+        (
+            self.status,
+            self.headers,
+            [(CONTENT_TYPE, "text/plain; charset=utf-8")],
+            text,
+        )
+            .into_response()
+    }
+
+    /// The response in the form that suits who asks at `path`.
+    pub(super) fn into_response_at(self, path: &str) -> Response {
+        let for_programs = ["/whip", "/whep", "/api"].iter().any(|prefix| path.starts_with(prefix));
+        if for_programs {
+            self.into_response()
+        } else {
+            self.into_text()
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("urn:onecast:problem:{}", self.kind),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(hint) = self.hint {
+            body["hint"] = hint.into();
+        }
+        let headers = [(CONTENT_TYPE, "application/problem+json")];
+        (self.status, self.headers, headers, body.to_string()).into_response()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        match refusal {
+            Refusal::Sdp(refusal) => refusal.into(),
+            Refusal::Taken { since_unix } => {
+                let since = since_unix.map(|since| format!(", since {}", rfc3339::utc(since)));
+                let detail = match since {
+                    Some(since) => format!("somebody is live on this stream{since}"),
+                    None => "somebody is about to go live on this stream".to_owned(),
+                };
+                Problem::new(
+                    StatusCode::CONFLICT,
+                    "stream-taken",
+                    "The stream has a broadcaster",
+                    detail,
+                )
+                .hint("Publish under another name, or wait until that broadcaster has left.")
+            }
+            Refusal::NoPublisher => {
+                let detail = "nobody is live on this stream, and it does not let viewers wait";
+                Problem::new(StatusCode::CONFLICT, "no-publisher", "Nobody is live", detail).retry_after(RETRY_SOON_S)
+            }
+            Refusal::TooManyStreams { max } => unavailable(
+                "too-many-streams",
+                format!("the server carries {max} streams, and that is its limit"),
+            )
+            .hint("Try again later, or raise --max-streams on the server."),
+            Refusal::Full { max } => unavailable("full", format!("the server's limit of {max} viewers is reached"))
+                .hint("Try again later, or raise --max-viewers on the server."),
+            Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
+            Refusal::UnknownStream => Problem::not_found("unknown-stream", "there is no stream of this name"),
+            Refusal::UnknownSession => {
+                Problem::not_found("unknown-session", "there is no such session, or it has ended")
+            }
+        }
+    }
+}
+
+impl From<SdpRefusal> for Problem {
+    fn from(SdpRefusal { unusable, detail, hint }: SdpRefusal) -> Problem {
+        let problem = if unusable {
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "sdp-unusable",
+                "The offer cannot be used",
+                detail,
+            )
+        } else {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "sdp-invalid",
+                "The SDP cannot be understood",
+                detail,
+            )
+        };
+        Problem { hint, ..problem }
+    }
+}
+
+fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The server is busy", detail).retry_after(RETRY_LATER_S)
+}
+
+/// A number from 0 to `max`. The slight preference for small ones does not matter here.
+fn random_up_to(max: u16) -> u16 {
+    let mut bytes = [0; 2];
+    // Without chance everybody comes back at the same time, which is only a pity.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u16::from_be_bytes(bytes) % (max + 1)
+}
+
+/// A broadcaster that reconnects takes about this long.
+const RETRY_SOON_S: u16 = 2;
+/// Places become free by people leaving.
+const RETRY_LATER_S: u16 = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn retry_after(problem: &Problem) -> Option<u16> {
+        problem
+            .headers
+            .get(RETRY_AFTER)
+            .map(|value| value.to_str().unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn every_refusal_has_its_status() {
+        let sdp = |unusable| {
+            Refusal::Sdp(SdpRefusal {
+                unusable,
+                detail: "d".into(),
+                hint: None,
+            })
+        };
+        let cases = [
+            (sdp(false), 400),
+            (sdp(true), 422),
+            (Refusal::Taken { since_unix: None }, 409),
+            (Refusal::NoPublisher, 409),
+            (Refusal::TooManyStreams { max: 1 }, 503),
+            (Refusal::Full { max: 1 }, 503),
+            (Refusal::ShuttingDown, 503),
+            (Refusal::UnknownStream, 404),
+            (Refusal::UnknownSession, 404),
+        ];
+        for (refusal, status) in cases {
+            assert_eq!(Problem::from(refusal.clone()).status.as_u16(), status, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn those_refused_together_are_asked_to_come_back_at_different_times() {
+        let waits: Vec<u16> = (0..200)
+            .map(|_| retry_after(&Refusal::Full { max: 1 }.into()).unwrap())
+            .collect();
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (RETRY_LATER_S..=2 * RETRY_LATER_S).contains(wait))
+        );
+        assert!(waits.iter().any(|wait| wait != &waits[0]));
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_asks_to_retry() {
+        assert_eq!(retry_after(&Refusal::Taken { since_unix: None }.into()), None);
+        assert_eq!(retry_after(&Refusal::UnknownSession.into()), None);
+        assert!(retry_after(&Refusal::NoPublisher.into()).is_some());
+        assert!(retry_after(&Refusal::ShuttingDown.into()).is_some());
+    }
+
+    #[test]
+    fn a_taken_stream_says_since_when() {
+        let problem = Problem::from(Refusal::Taken {
+            since_unix: Some(Duration::from_secs(1_709_210_096)),
+        });
+        assert_eq!(
+            problem.detail(),
+            "somebody is live on this stream, since 2024-02-29T12:34:56Z"
+        );
+    }
+}

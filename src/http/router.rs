@@ -1,0 +1,53 @@
+//! All routes together, and what every response carries.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tracing::debug;
+
+use super::pages::{self, Pages};
+use super::server::HttpLimits;
+use super::service::{Protocol, Service};
+use super::{api, cors, paste, whip};
+
+/// What handlers need.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) pages: Pages,
+    pub(super) limits: HttpLimits,
+}
+
+/// The routes of the server.
+pub(super) fn router(service: Arc<dyn Service>, pages: Pages, limits: HttpLimits) -> Router {
+    Router::new()
+        .merge(paste::routes())
+        .merge(whip::routes(Protocol::Whip))
+        .merge(whip::routes(Protocol::Whep))
+        .merge(api::routes())
+        .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
+        .fallback(pages::page)
+        .layer(middleware::from_fn(finish))
+        .with_state(Shared { service, pages, limits })
+}
+
+/// Adds what every response carries, and logs it.
+async fn finish(request: Request, next: Next) -> Response {
+    // The route rather than the path where there is one: the path of a session is the right to end it.
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let (method, route) = (
+        request.method().clone(),
+        route.unwrap_or(request.uri().path()).to_owned(),
+    );
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    cors::allow_every_origin(headers);
+    debug!(%method, route, status = response.status().as_u16(), "request");
+    response
+}

@@ -1,0 +1,180 @@
+//! Accepts connections and speaks HTTP/1.1 and HTTP/2 (with prior knowledge) on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::pages::Pages;
+use super::router::router;
+use super::service::Service;
+
+/// Bounds of the HTTP server.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// Connections at once; more wait in the system's backlog.
+    pub connections: usize,
+    /// How long a client may take for a request's head, and a connection lie idle.
+    pub header_timeout: Duration,
+    /// How long a client may take for a request's body.
+    pub body_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    /// Signalling is short-lived: 10 000 connections are a burst of that many viewers, and 10 s suffice for a few kilobytes
+    /// on any line that could carry media afterwards.
+    fn default() -> HttpLimits {
+        let patience = Duration::from_secs(10);
+        HttpLimits {
+            connections: 10_000,
+            header_timeout: patience,
+            body_timeout: patience,
+        }
+    }
+}
+
+/// The HTTP server.
+pub struct Server {
+    router: Router,
+    limits: HttpLimits,
+}
+
+impl Server {
+    /// A server of `service` and `pages`.
+    pub fn new(service: Arc<dyn Service>, pages: Pages, limits: HttpLimits) -> Server {
+        Server {
+            router: router(service, pages, limits),
+            limits,
+        }
+    }
+
+    /// Serves `listener` until `stop` is cancelled, then lets requests that have begun finish.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let connections = TaskTracker::new();
+        loop {
+            let next = async {
+                let place = places.clone().acquire_owned().await.expect("nobody closes it");
+                (accept(&listener).await, place)
+            };
+            let Some(((stream, client), place)) = stop.run_until_cancelled(next).await else {
+                break;
+            };
+            let serving = serve(stream, client, self.router.clone(), self.limits, stop.clone());
+            connections.spawn(async move {
+                serving.await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// The next connection, however long that takes.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_about_one_connection(&error) => {
+                debug!(%error, "a connection ended before it was accepted")
+            }
+            Err(error) => {
+                // Mostly too many open files: it passes when connections end, but not at once.
+                warn!(%error, "no connection can be accepted; trying again in {} ms", pause.as_millis());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, client: SocketAddr, router: Router, limits: HttpLimits, stop: CancellationToken) {
+    let Ok(local) = stream.local_addr() else { return };
+    // Answers are small and somebody waits for them.
+    let _ = stream.set_nodelay(true);
+    let ends = Connection::new(client, local);
+    let asked = Arc::new(AtomicBool::new(false));
+    let noting = asked.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        noting.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ends);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let builder = builder(limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%client, %error, "HTTP connection broke");
+                }
+                return;
+            }
+            // hyper's own timeout begins only when it knows the version, and HTTP/2 has none.
+            () = tokio::time::sleep(limits.header_timeout) => {
+                if !asked.swap(false, Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.header_timeout)
+        .keep_alive_timeout(limits.header_timeout)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32);
+    builder
+}
+
+/// First pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Longest one.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Largest head of a request: a token and cookies of other servers on the same host fit in, as with other web servers.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 64;

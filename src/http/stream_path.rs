@@ -1,0 +1,49 @@
+//! The names that URLs carry, parsed before a handler sees them.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use super::problem::Problem;
+use super::service::Refusal;
+use crate::room::stream_name::StreamNameError;
+use crate::room::{SessionId, StreamName};
+
+/// The `{stream}` of a route.
+#[derive(Debug)]
+pub(super) struct StreamPath(pub(super) StreamName);
+
+/// The `{session}` of a route.
+#[derive(Debug)]
+pub(super) struct SessionPath(pub(super) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<StreamPath, Problem> {
+        let name = parameter(parts, state, "stream").await?;
+        name.parse().map(StreamPath).map_err(|error: StreamNameError| {
+            Problem::bad_request("bad-stream-name", error.to_string())
+                .hint("A name is 1 to 64 letters, digits, dots, dashes and underscores, and does not begin with a dot.")
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<SessionPath, Problem> {
+        let id = parameter(parts, state, "session").await?;
+        id.parse().map(SessionPath).map_err(|_| Refusal::UnknownSession.into())
+    }
+}
+
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+    let parameters = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Problem::bad_request("bad-path", "the path, percent-decoded, is not UTF-8"))?;
+    let value = parameters
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned());
+    Ok(value.expect("the routes that use this have the parameter"))
+}
