@@ -88,7 +88,9 @@ impl ShardLoop {
             self.shard.handle_lanes(now, &mut self.socket);
             // 2. One bounded batch from the network.
             let shard = &mut self.shard;
-            let received = self.socket.receive(&mut |from, datagram| shard.handle_datagram(now, from, datagram));
+            let received = self
+                .socket
+                .receive(&mut |from, datagram| shard.handle_datagram(now, from, datagram));
             let received = received.unwrap_or_else(|error| {
                 error!(shard = self.id, %error, "cannot receive");
                 0
