@@ -11,9 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, ViewerLine};
-use crate::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus,
-};
+use crate::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
 use crate::net::interfaces::host_addresses;
@@ -76,8 +74,14 @@ impl App {
         let certificate = Certificate::generate().map_err(std::io::Error::other)?;
         let sockets = udp::bind(&config.sockets)?;
         let media = sockets[0].local_addr();
-        let inboxes: Arc<[_]> = sockets.iter().map(|socket| Inbox::new(Box::new(socket.waker()))).collect();
-        let mailboxes: Arc<[_]> = sockets.iter().map(|socket| Arc::new(Mailbox::new(socket.waker()))).collect();
+        let inboxes: Arc<[_]> = sockets
+            .iter()
+            .map(|socket| Inbox::new(Box::new(socket.waker())))
+            .collect();
+        let mailboxes: Arc<[_]> = sockets
+            .iter()
+            .map(|socket| Arc::new(Mailbox::new(socket.waker())))
+            .collect();
         let counters: Vec<Arc<ShardCounters>> = sockets.iter().map(|_| Arc::default()).collect();
         let inner = Inner {
             registry: Mutex::new(Registry::new(config.limits, inboxes.clone())),
@@ -121,7 +125,9 @@ impl App {
                 id,
                 events: events.clone(),
             };
-            let thread = std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || shard_loop.run())?;
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{id}"))
+                .spawn(move || shard_loop.run())?;
             lock(&inner.threads).push(thread);
         }
         Ok(())
@@ -173,7 +179,13 @@ impl App {
         tokio::time::timeout(limit, joined).await.is_ok()
     }
 
-    fn join(&self, request: &Request<'_>, offer: &Offer, purpose: Purpose, patience: Duration) -> Result<Accepted, Refusal> {
+    fn join(
+        &self,
+        request: &Request<'_>,
+        offer: &Offer,
+        purpose: Purpose,
+        patience: Duration,
+    ) -> Result<Accepted, Refusal> {
         let inner = &self.inner;
         if inner.closing.load(Ordering::Acquire) {
             return Err(Refusal::ShuttingDown);
@@ -181,7 +193,9 @@ impl App {
         let now = clock::now();
         let id = SessionId::from_random(random());
         let admitted = lock(&inner.registry)
-            .admit(now, request.stream, purpose, id, patience, || u32::from_be_bytes(random()))
+            .admit(now, request.stream, purpose, id, patience, || {
+                u32::from_be_bytes(random())
+            })
             .map_err(refusal)?;
         if let Some(displaced) = admitted.displaced {
             inner.end(displaced, "it never connected and somebody else goes live");
@@ -220,10 +234,15 @@ impl App {
             lock(&inner.registry).remove(now, id);
             session.withdraw();
             inner.broadcast(&Command::Close(session));
-            return Err(Refusal::Full { max: inner.config.limits.viewers });
+            return Err(Refusal::Full {
+                max: inner.config.limits.viewers,
+            });
         }
         debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
-        Ok(Accepted { session: id, answer: sdp })
+        Ok(Accepted {
+            session: id,
+            answer: sdp,
+        })
     }
 
     /// Follows what the shards tell, and what they cannot tell: clients that never came.
@@ -278,7 +297,9 @@ impl Service for App {
         if !self.exists(session, protocol) {
             return Err(Refusal::UnknownSession);
         }
-        let ended = lock(&self.inner.registry).remove(clock::now(), session).ok_or(Refusal::UnknownSession)?;
+        let ended = lock(&self.inner.registry)
+            .remove(clock::now(), session)
+            .ok_or(Refusal::UnknownSession)?;
         self.inner.end(ended, "it said goodbye");
         Ok(())
     }
@@ -306,13 +327,23 @@ impl Service for App {
 }
 
 impl Inner {
+    /// Tells every shard; false when one of them has no room. The others have been told all the same.
     fn broadcast(&self, command: &Command) -> bool {
-        self.mailboxes.iter().map(|mailbox| mailbox.send(command.clone())).fold(true, |all, sent| all && sent)
+        let taken = self
+            .mailboxes
+            .iter()
+            .filter(|mailbox| mailbox.send(command.clone()))
+            .count();
+        taken == self.mailboxes.len()
     }
 
     fn handle(&self, event: Event) {
         match event {
-            Event::Connected { session, address, cipher } => self.connected(session, address, cipher),
+            Event::Connected {
+                session,
+                address,
+                cipher,
+            } => self.connected(session, address, cipher),
             Event::Media { session, kind, codec } => {
                 if let Some(stream) = lock(&self.registry).media(session, kind, codec) {
                     info!(%stream, "broadcaster sends {kind} in {codec}");
@@ -371,7 +402,10 @@ impl Inner {
         for id in overdue {
             let ended = lock(&self.registry).remove(now, id);
             if let Some(ended) = ended {
-                self.end(ended, "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?");
+                self.end(
+                    ended,
+                    "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?",
+                );
             }
         }
     }
@@ -409,7 +443,10 @@ fn is_near(ip: IpAddr) -> bool {
 fn credentials() -> IceCredentials {
     let ufrag = u32::from_be_bytes(random());
     let pwd = u128::from_be_bytes(random());
-    IceCredentials { ufrag: format!("{ufrag:08x}").into(), pwd: format!("{pwd:032x}").into() }
+    IceCredentials {
+        ufrag: format!("{ufrag:08x}").into(),
+        pwd: format!("{pwd:032x}").into(),
+    }
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -422,4 +459,3 @@ fn random<const N: usize>() -> [u8; N] {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -22,6 +22,10 @@ pub mod net;
 
 pub mod http;
 
+pub mod app;
+
+pub mod load;
+
 pub mod client;
 
 pub mod config;

@@ -8,6 +8,7 @@ use rtc_crypto::providers::AwsLcRsProvider;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
+use super::srtp::Profile;
 use super::{DtlsRole, Fingerprint};
 
 /// A self-signed ECDSA P-256 certificate: one for the process. Clones share it.
@@ -37,6 +38,14 @@ impl Certificate {
     /// # Errors
     /// When the system's random source or the cryptography fails.
     pub fn generate() -> Result<Certificate, CertificateError> {
+        Certificate::generate_offering(&[Profile::AeadAes128Gcm, Profile::Aes128CmSha1])
+    }
+
+    /// Makes a certificate whose holder, as DTLS client, offers these profiles in this order.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_offering(profiles: &[Profile]) -> Result<Certificate, CertificateError> {
         let failed = |error: rtc_shared::error::Error| CertificateError(error.to_string());
         let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
         let names = vec!["onecast".to_owned()];
@@ -62,7 +71,7 @@ impl Certificate {
             fingerprint: Fingerprint::of(certificate.certificate[0].as_ref()),
             server_gcm: build(vec![gcm], false)?,
             server_sha1: build(vec![sha1], false)?,
-            client: build(vec![gcm, sha1], true)?,
+            client: build(profiles.iter().copied().map(in_dtls).collect(), true)?,
         };
         Ok(Certificate { inner: Arc::new(inner) })
     }
@@ -83,6 +92,13 @@ impl Certificate {
     /// For a client that has no GCM.
     pub(super) fn fallback(&self) -> Arc<HandshakeConfig> {
         self.inner.server_sha1.clone()
+    }
+}
+
+fn in_dtls(profile: Profile) -> SrtpProtectionProfile {
+    match profile {
+        Profile::AeadAes128Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+        Profile::Aes128CmSha1 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
     }
 }
 

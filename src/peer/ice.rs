@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use rtc_crypto::RTCCryptoProvider;
 use rtc_crypto::providers::AwsLcRsProvider;
-use rtc_stun::attributes::{ATTR_ICE_CONTROLLED, ATTR_USE_CANDIDATE, ATTR_USERNAME};
+use rtc_stun::attributes::{
+    ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME,
+};
 use rtc_stun::error_code::{CODE_ROLE_CONFLICT, ErrorCodeAttribute};
 use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
-use rtc_stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Message, Setter};
+use rtc_stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
+use rtc_stun::textattrs::TextAttribute;
 use rtc_stun::xoraddr::XorMappedAddress;
 
 use super::IceCredentials;
@@ -114,6 +117,43 @@ pub fn answer_check(
     })
 }
 
+/// Writes the check of a full agent that controls, as our clients and tests need it.
+///
+/// # Errors
+/// When the credentials make no STUN message.
+pub fn write_check(
+    server: &IceCredentials,
+    own_ufrag: &str,
+    transaction: [u8; 12],
+    nominate: bool,
+) -> Result<Vec<u8>, StunDrop> {
+    let provider = AwsLcRsProvider::new();
+    let mut message = Message::new();
+    let username = TextAttribute::new(ATTR_USERNAME, format!("{}:{own_ufrag}", server.ufrag));
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(server.pwd.to_string(), provider.crypto());
+    let head: [Box<dyn Setter>; 3] = [
+        Box::new(BINDING_REQUEST),
+        Box::new(TransactionId(transaction)),
+        Box::new(username),
+    ];
+    message.build(&head).map_err(|_| StunDrop::Malformed)?;
+    message.add(ATTR_PRIORITY, &0x6e00_01ff_u32.to_be_bytes());
+    message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
+    if nominate {
+        message.add(ATTR_USE_CANDIDATE, &[]);
+    }
+    integrity
+        .add_to(&mut message)
+        .and_then(|()| FINGERPRINT.add_to(&mut message))
+        .map_err(|_| StunDrop::Malformed)?;
+    Ok(message.raw)
+}
+
+/// Whether a datagram is a success response.
+pub fn is_success(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[1, 1])
+}
+
 fn build(
     request: &Message,
     class: Box<dyn Setter + '_>,
@@ -138,43 +178,18 @@ const HEADER: usize = 20;
 const USERNAME: u16 = 0x0006;
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use rtc_stun::attributes::ATTR_PRIORITY;
-    use rtc_stun::message::TransactionId;
-    use rtc_stun::textattrs::TextAttribute;
 
-    pub(crate) fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
+    fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
         IceCredentials {
             ufrag: ufrag.into(),
             pwd: pwd.into(),
         }
     }
 
-    /// A client's check.
-    pub(crate) fn check(local: &IceCredentials, remote_ufrag: &str, nominate: bool, controlled: bool) -> Vec<u8> {
-        let provider = AwsLcRsProvider::new();
-        let mut message = Message::new();
-        let username = TextAttribute::new(ATTR_USERNAME, format!("{}:{remote_ufrag}", local.ufrag));
-        let integrity =
-            MessageIntegrity::new_short_term_integrity_with_provider(local.pwd.to_string(), provider.crypto());
-        message
-            .build(&[
-                Box::new(BINDING_REQUEST),
-                Box::new(TransactionId([7; 12])),
-                Box::new(username),
-            ])
-            .unwrap();
-        message.add(ATTR_PRIORITY, &[0, 0, 1, 0]);
-        if nominate {
-            message.add(ATTR_USE_CANDIDATE, &[]);
-        }
-        if controlled {
-            message.add(ATTR_ICE_CONTROLLED, &[0; 8]);
-        }
-        integrity.add_to(&mut message).unwrap();
-        FINGERPRINT.add_to(&mut message).unwrap();
-        message.raw
+    fn check(server: &IceCredentials, own_ufrag: &str, nominate: bool) -> Vec<u8> {
+        write_check(server, own_ufrag, [7; 12], nominate).unwrap()
     }
 
     fn from() -> SocketAddr {
@@ -184,7 +199,7 @@ pub(crate) mod tests {
     #[test]
     fn a_check_with_the_right_password_is_answered_with_the_clients_address() {
         let local = credentials("ours", "0123456789012345678901");
-        let request = check(&local, "them", true, false);
+        let request = check(&local, "them", true);
         assert_eq!(local_ufrag(&request), Some("ours"));
         let Ok(Check::Success {
             response,
@@ -208,9 +223,9 @@ pub(crate) mod tests {
         let local = credentials("ours", "0123456789012345678901");
         let other = credentials("ours", "another password of 22");
         let answer = |request: &[u8]| answer_check(request, from(), &local, "them");
-        assert_eq!(answer(&check(&other, "them", false, false)), Err(StunDrop::Integrity));
-        assert_eq!(answer(&check(&local, "thex", false, false)), Err(StunDrop::Username));
-        let valid = check(&local, "them", false, false);
+        assert_eq!(answer(&check(&other, "them", false)), Err(StunDrop::Integrity));
+        assert_eq!(answer(&check(&local, "thex", false)), Err(StunDrop::Username));
+        let valid = check(&local, "them", false);
         for at in 0..valid.len() {
             let mut forged = valid.clone();
             forged[at] ^= 1;
@@ -222,7 +237,25 @@ pub(crate) mod tests {
     #[test]
     fn a_controlled_client_is_told_of_the_conflict() {
         let local = credentials("ours", "0123456789012345678901");
-        let request = check(&local, "them", false, true);
+        let mut request = check(&local, "them", false);
+        let mut message = Message::new();
+        message.unmarshal_binary(&request).unwrap();
+        let attributes = std::mem::take(&mut message.attributes.0);
+        let provider = AwsLcRsProvider::new();
+        let integrity =
+            MessageIntegrity::new_short_term_integrity_with_provider(local.pwd.to_string(), provider.crypto());
+        let mut controlled = Message::new();
+        controlled
+            .build(&[Box::new(BINDING_REQUEST), Box::new(message.transaction_id)])
+            .unwrap();
+        controlled.add(
+            ATTR_USERNAME,
+            &attributes.iter().find(|a| a.typ == ATTR_USERNAME).unwrap().value,
+        );
+        controlled.add(ATTR_ICE_CONTROLLED, &[0; 8]);
+        integrity.add_to(&mut controlled).unwrap();
+        FINGERPRINT.add_to(&mut controlled).unwrap();
+        request = controlled.raw;
         assert!(matches!(
             answer_check(&request, from(), &local, "them"),
             Ok(Check::RoleConflict { .. })
@@ -231,7 +264,7 @@ pub(crate) mod tests {
 
     #[test]
     fn any_bytes_have_a_user_name_or_not() {
-        let valid = check(&credentials("ours", "0123456789012345678901"), "them", false, false);
+        let valid = check(&credentials("ours", "0123456789012345678901"), "them", false);
         for at in 0..valid.len() {
             for bit in 0..8 {
                 let mut mutated = valid.clone();

@@ -1,0 +1,5 @@
+//! Clients that are cheap enough to be many: for load on a server, for the benchmark, and for the simulated broadcasts of the tests.
+
+pub mod client_peer;
+
+pub use client_peer::{ClientEvent, ClientPeer};
