@@ -22,6 +22,7 @@ use crate::peer::{Certificate, IceCredentials};
 use crate::room::registry::{Ended, Refused};
 use crate::room::{Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
+use crate::serve::MediaServer;
 
 /// What the server is started with.
 #[derive(Debug, Clone)]
@@ -257,6 +258,20 @@ impl App {
                 _ = sweep.tick() => self.inner.sweep(),
             }
         }
+    }
+}
+
+impl MediaServer for App {
+    fn media_address(&self) -> SocketAddr {
+        self.inner.media
+    }
+
+    fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr> {
+        App::candidates(self, local, client)
+    }
+
+    async fn shutdown(&self, limit: Duration) -> bool {
+        App::shutdown(self, limit).await
     }
 }
 

@@ -1,1 +1,328 @@
 //! The configuration: what may be set, from where, and its defaults.
+//!
+//! Every option of the command line has an environment variable `ONECAST_*`; nothing reads the environment later.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+// To be `use crate::client::{PublishArgs, WatchArgs};`.
+use placeholder::{PublishArgs, WatchArgs};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "onecast", version, about, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `serve`, which is what is done without a subcommand.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What `onecast` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (the default)
+    Serve(ServeArgs),
+    /// Publish a test card or files to a server
+    Publish(PublishArgs),
+    /// Watch a stream and print what arrives
+    Watch(WatchArgs),
+}
+
+/// Options of the server.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address for HTTP: signalling and pages. 0.0.0.0:8080 lets other machines in
+    #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub http: SocketAddr,
+
+    /// Address for media, one UDP port for everybody. [::] is all addresses, IPv4 and IPv6
+    #[arg(long, value_name = "IP:PORT", env = "ONECAST_UDP", default_value = "[::]:8080", value_parser = address)]
+    pub udp: SocketAddr,
+
+    /// Announce this address for media too, before this machine's own (repeatable; for a server behind NAT 1:1)
+    #[arg(long, value_name = "IP", env = "ONECAST_PUBLIC_IP", value_delimiter = ',', value_parser = public_ip)]
+    pub public_ip: Vec<IpAddr>,
+
+    /// Announce only the addresses of --public-ip
+    #[arg(long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires = "public_ip")]
+    pub announce_only_public: bool,
+
+    /// Threads that carry media, 1 to 256 [default: one for each core]
+    #[arg(long, value_name = "N", env = "ONECAST_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+
+    /// Use plain sends and receives even where the system has faster ones
+    #[arg(long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
+    pub portable_io: bool,
+
+    /// How often broadcasters are asked for a keyframe while somebody watches; 500ms to 10m, 0 turns it off
+    #[arg(long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", default_value = "3s", value_parser = pli_interval)]
+    pub pli_interval: Duration,
+
+    /// Most streams at once
+    #[arg(long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
+    pub max_streams: u32,
+
+    /// Most viewers at once, over all streams
+    #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
+    pub max_viewers: u32,
+
+    /// Serve the pages from this directory instead of those built in, to edit them
+    #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
+    pub html_dir: Option<PathBuf>,
+
+    /// Form of the log on stderr; RUST_LOG says how much [possible: off, error, warn, info, debug, trace]
+    #[arg(long, value_name = "FORM", env = "ONECAST_LOG_FORMAT", default_value = "human")]
+    pub log_format: LogFormat,
+
+    /// Broadcast a built-in test card as stream `demo`
+    #[arg(long, env = "ONECAST_DEMO", value_parser = BoolishValueParser::new())]
+    pub demo: bool,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// What to do: `serve` when no subcommand is given.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+impl ServeArgs {
+    /// Between regular keyframe requests; `None` for never.
+    pub fn pli_interval(&self) -> Option<Duration> {
+        (!self.pli_interval.is_zero()).then_some(self.pli_interval)
+    }
+
+    /// Threads that carry media.
+    pub fn shards(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
+        self.shards.map_or_else(cores, usize::from)
+    }
+}
+
+/// Reads a duration: `500ms`, `3s`, `2m`, or a bare number of seconds; fractions are taken.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len()
+        - text
+            .trim_start_matches(|character: char| character.is_ascii_digit() || character == '.')
+            .len();
+    let (number, unit) = text.split_at(digits);
+    let unit_seconds = match unit.trim() {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        _ => return Err("expected a time such as 500ms, 3s or 2m".to_owned()),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a time such as 500ms, 3s or 2m".to_owned())?;
+    Duration::try_from_secs_f64(number * unit_seconds).map_err(|_| "this time is too long".to_owned())
+}
+
+fn pli_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    // More often than every 500 ms is never asked for anyway; ten minutes is as good as off.
+    let sensible = Duration::from_millis(500)..=Duration::from_secs(600);
+    if interval.is_zero() || sensible.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("must be 500ms to 10m, or 0 for off".to_owned())
+    }
+}
+
+/// An address with a port; `localhost` is taken for 127.0.0.1.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an address and a port such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080";
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| expected.to_owned())
+}
+
+fn public_ip(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text
+        .trim()
+        .parse()
+        .map_err(|_| "expected an IP address such as 203.0.113.7".to_owned())?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err("clients cannot send media to this address".to_owned());
+    }
+    Ok(ip)
+}
+
+fn count(max: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(max))
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err("there is no such directory".to_owned())
+    }
+}
+
+/// Stands for the clients' own arguments.
+mod placeholder {
+    use clap::Args;
+
+    /// Options of `onecast publish`.
+    #[derive(Debug, Args)]
+    pub struct PublishArgs {}
+
+    /// Options of `onecast watch`.
+    #[derive(Debug, Args)]
+    pub struct WatchArgs {}
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  onecast                            then open http://127.0.0.1:8080/
+  onecast --demo                     the same, with a picture to watch at once
+  onecast --http 0.0.0.0:8080        lets other machines in
+  onecast publish --help             the command-line publisher
+  onecast watch --help               the command-line viewer";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Result<ServeArgs, String> {
+        let cli = Cli::try_parse_from([&["onecast"], arguments].concat()).map_err(|error| error.to_string())?;
+        match cli.into_command() {
+            Command::Serve(args) => Ok(args),
+            other => panic!("not serve: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_with_and_without_options() {
+        for arguments in [&["--http", "0.0.0.0:81"][..], &["serve", "--http", "0.0.0.0:81"]] {
+            assert_eq!(serve(arguments).unwrap().http, "0.0.0.0:81".parse::<SocketAddr>().unwrap());
+        }
+        let args = serve(&[]).unwrap();
+        assert_eq!(args.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
+        assert_eq!(args.udp, "[::]:8080".parse::<SocketAddr>().unwrap());
+        assert_eq!(args.pli_interval(), Some(Duration::from_secs(3)));
+        assert_eq!((args.max_streams, args.max_viewers), (1_000, 100_000));
+        assert!(args.shards() >= 1);
+    }
+
+    #[test]
+    fn durations_have_units_and_bare_numbers_are_seconds() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("3s", 3_000),
+            ("2m", 120_000),
+            ("3", 3_000),
+            ("1.5s", 1_500),
+            ("0", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "3h",
+            "-1",
+            "1e3",
+            "3 apples",
+            "..s",
+            "99999999999999999999999m",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_keyframe_interval_is_in_its_range_or_off() {
+        assert_eq!(serve(&["--pli-interval", "0"]).unwrap().pli_interval(), None);
+        assert_eq!(
+            serve(&["--pli-interval", "500ms"]).unwrap().pli_interval(),
+            Some(Duration::from_millis(500))
+        );
+        for text in ["499ms", "11m", "soon"] {
+            assert!(serve(&["--pli-interval", text]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_with_what_is_expected() {
+        let refused = |arguments: &[&str]| serve(arguments).unwrap_err();
+        assert!(refused(&["--http", "8080"]).contains("such as 127.0.0.1:8080"));
+        assert!(refused(&["--udp", "::"]).contains("such as 127.0.0.1:8080"));
+        assert!(refused(&["--shards", "0"]).contains("1..=256"));
+        assert!(refused(&["--shards", "257"]).contains("1..=256"));
+        assert!(refused(&["--max-streams", "0"]).contains("1..="));
+        assert!(refused(&["--public-ip", "0.0.0.0"]).contains("cannot send media"));
+        assert!(refused(&["--public-ip", "example"]).contains("203.0.113.7"));
+        assert!(refused(&["--html-dir", "/no/such/directory"]).contains("no such directory"));
+        assert!(refused(&["--announce-only-public"]).contains("--public-ip"));
+        assert!(refused(&["--log-format", "xml"]).contains("human"));
+        assert!(refused(&["--htp", "x"]).contains("--http"));
+    }
+
+    #[test]
+    fn public_addresses_may_be_repeated_or_listed() {
+        let expected: Vec<IpAddr> = vec!["203.0.113.7".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        for arguments in [
+            &["--public-ip", "203.0.113.7", "--public-ip", "2001:db8::1"][..],
+            &["--public-ip", "203.0.113.7,2001:db8::1", "--announce-only-public"],
+        ] {
+            assert_eq!(serve(arguments).unwrap().public_ip, expected);
+        }
+    }
+
+    #[test]
+    fn help_names_every_variable_and_default() {
+        let help = Cli::command().render_long_help().to_string();
+        for argument in Cli::command()
+            .get_arguments()
+            .filter(|argument| argument.get_long().is_some())
+        {
+            let name = argument.get_long().unwrap();
+            if !matches!(name, "help" | "version") {
+                let variable = format!("ONECAST_{}", name.replace('-', "_").to_uppercase());
+                assert!(help.contains(&variable), "{variable}");
+            }
+        }
+        for default in [
+            "127.0.0.1:8080",
+            "[::]:8080",
+            "[default: 3s]",
+            "[default: 1000]",
+            "[default: 100000]",
+        ] {
+            assert!(help.contains(default), "{default}");
+        }
+    }
+}

@@ -22,13 +22,17 @@ pub mod net;
 
 pub mod http;
 
-pub mod app;
+pub mod client;
 
 pub mod load;
 
-pub mod client;
-
 pub mod config;
+
+mod banner;
+
+pub mod serve;
+
+pub mod app;
 
 #[doc(hidden)]
 pub mod fuzz;

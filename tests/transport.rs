@@ -1,5 +1,7 @@
 //! One client's transport, in simulated time: handshakes under loss, both DTLS roles, both profiles, endings.
 
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,10 @@ use onecast::peer::transport::{CloseReason, Outgoing, Transport, TransportEvent}
 use onecast::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, RemoteTransport};
 
 fn credentials(name: &str) -> IceCredentials {
-    IceCredentials { ufrag: name.into(), pwd: format!("{name}{name}0123456789012345678901").into() }
+    IceCredentials {
+        ufrag: name.into(),
+        pwd: format!("{name}{name}0123456789012345678901").into(),
+    }
 }
 
 fn address(port: u16) -> SocketAddr {
@@ -86,7 +91,10 @@ impl Pair {
     fn exchange(&mut self, mut out: Vec<Outgoing>) {
         loop {
             for outgoing in std::mem::take(&mut out) {
-                assert!(self.transport.is_checked(outgoing.to), "sent to an address that passed no check");
+                assert!(
+                    self.transport.is_checked(outgoing.to),
+                    "sent to an address that passed no check"
+                );
                 if self.is_lost() {
                     continue;
                 }
@@ -137,7 +145,10 @@ impl Pair {
         let mut report = vec![0; 100];
         let len = onecast::rtp::rtcp::write_pli(&mut report, 1, 2);
         let len = Sealer::new(server).seal_rtcp(&mut report, len);
-        assert!(Opener::new(client).open_rtcp(&mut report[..len]).is_ok(), "both ends have the same keys");
+        assert!(
+            Opener::new(client).open_rtcp(&mut report[..len]).is_ok(),
+            "both ends have the same keys"
+        );
     }
 }
 
@@ -173,7 +184,10 @@ fn any_one_datagram_may_be_lost() {
             let mut pair = Pair::new(active, &certificate, certificate.fingerprint());
             pair.lost = Box::new(move |number| number == lost);
             pair.run(Duration::from_secs(5));
-            assert!(pair.server_keys.is_some() && pair.client_keys.is_some(), "active {active}, lost {lost}");
+            assert!(
+                pair.server_keys.is_some() && pair.client_keys.is_some(),
+                "active {active}, lost {lost}"
+            );
         }
     }
 }
@@ -222,7 +236,11 @@ fn dtls_from_an_unchecked_address_is_passed_over() {
     let mut pair = Pair::usual();
     let mut out = Vec::new();
     let hello = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert!(pair.transport.handle_dtls(pair.now, address(1), &hello, &mut out).is_none());
+    assert!(
+        pair.transport
+            .handle_dtls(pair.now, address(1), &hello, &mut out)
+            .is_none()
+    );
     assert!(out.is_empty());
 }
 
@@ -238,7 +256,11 @@ fn the_client_says_goodbye_before_and_after_media() {
             }
             pair.client.close(pair.now);
             pair.exchange(Vec::new());
-            assert_eq!(pair.closed, Some(CloseReason::PeerClosed), "media {media}, active {active}");
+            assert_eq!(
+                pair.closed,
+                Some(CloseReason::PeerClosed),
+                "media {media}, active {active}"
+            );
         }
     }
 }
@@ -266,7 +288,9 @@ fn a_forged_goodbye_after_media_is_passed_over() {
     pair.transport.handle_authenticated_media(pair.now);
     let mut forged = vec![21, 254, 253, 0, 1, 0, 0, 0, 0, 0, 9, 0, 26];
     forged.extend([7; 26]);
-    let event = pair.transport.handle_dtls(pair.now, pair.from, &forged, &mut Vec::new());
+    let event = pair
+        .transport
+        .handle_dtls(pair.now, pair.from, &forged, &mut Vec::new());
     assert!(event.is_none());
 }
 
@@ -281,7 +305,10 @@ fn a_silent_client_is_gone_after_30_seconds() {
     }
     assert_eq!(pair.closed, Some(CloseReason::ConsentExpired));
     let after = pair.now - silent_since;
-    assert!(after > Duration::from_secs(24) && after <= Duration::from_secs(31), "{after:?}");
+    assert!(
+        after > Duration::from_secs(24) && after <= Duration::from_secs(31),
+        "{after:?}"
+    );
 }
 
 #[test]
@@ -289,7 +316,14 @@ fn a_handshake_that_does_not_finish_is_given_up() {
     let mut pair = Pair::usual();
     pair.lost = Box::new(|number| number >= 6);
     pair.run(Duration::from_secs(60));
-    assert!(matches!(pair.closed, Some(CloseReason::HandshakeTimeout | CloseReason::HandshakeFailed)), "{:?}", pair.closed);
+    assert!(
+        matches!(
+            pair.closed,
+            Some(CloseReason::HandshakeTimeout | CloseReason::HandshakeFailed)
+        ),
+        "{:?}",
+        pair.closed
+    );
 }
 
 #[test]

@@ -49,12 +49,10 @@ pub trait Outlet {
 }
 
 impl SendQueue {
-    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one; the rest is room for one more viewer.
-    pub const RUNS_MAX: usize = 128;
-    /// Room for 80 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
+    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one.
+    pub const RUNS_MAX: usize = 64;
+    /// Room for 64 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
     pub const BYTES_MAX: usize = 512 * 1024;
-    /// Datagrams that one viewer's share of a batch may take: 16 of each track, and some to spare.
-    pub const VIEWER_MAX: usize = 36;
     /// Largest datagram that is ever queued.
     pub const DATAGRAM_MAX: usize = 1_500;
     const RUN_BYTES_MAX: usize = 65_000;
@@ -64,7 +62,8 @@ impl SendQueue {
         SendQueue {
             bytes: vec![0; SendQueue::BYTES_MAX].into_boxed_slice(),
             used: 0,
-            runs: Vec::with_capacity(SendQueue::RUNS_MAX),
+            // The last of RUNS_MAX - 1 runs may be followed by a frame whose datagrams differ in length: a run each.
+            runs: Vec::with_capacity(2 * SendQueue::RUNS_MAX),
         }
     }
 
@@ -94,10 +93,10 @@ impl SendQueue {
         self.runs.len() >= SendQueue::RUNS_MAX || self.used + SendQueue::DATAGRAM_MAX > self.bytes.len()
     }
 
-    /// True when a viewer's whole share of a batch may not fit: send first.
-    pub fn needs_room(&self) -> bool {
-        self.runs.len() + SendQueue::VIEWER_MAX > SendQueue::RUNS_MAX
-            || self.used + SendQueue::VIEWER_MAX * SendQueue::DATAGRAM_MAX > self.bytes.len()
+    /// True when `datagrams` more surely fit, each as long as can be. Asked before the frame of a viewer it keeps the frame in one
+    /// batch, so that it can be one run; [`SendQueue::is_full`] could cut it.
+    pub fn has_room_for(&self, datagrams: usize) -> bool {
+        self.runs.len() < SendQueue::RUNS_MAX && self.used + datagrams * SendQueue::DATAGRAM_MAX <= self.bytes.len()
     }
 
     /// Room for one datagram. Nothing is queued until [`SendQueue::commit`].
@@ -193,5 +192,20 @@ mod tests {
         assert_eq!(pushed as usize, SendQueue::RUNS_MAX);
         queue.clear();
         assert!(!queue.is_full() && queue.is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_has_room_stays_one_run() {
+        let mut queue = SendQueue::new();
+        for viewer in 0..SendQueue::RUNS_MAX as u32 {
+            assert!(queue.has_room_for(5));
+            (0..5).for_each(|_| queue.push(address(1), viewer, &[0; 1_100]));
+        }
+        assert!(!queue.has_room_for(1));
+        assert!(queue.runs().iter().all(|run| run.segments == 5));
+        assert_eq!(queue.runs().len(), SendQueue::RUNS_MAX);
+        queue.clear();
+        let most = SendQueue::BYTES_MAX / SendQueue::DATAGRAM_MAX;
+        assert!(queue.has_room_for(most) && !queue.has_room_for(most + 1));
     }
 }

@@ -608,7 +608,7 @@ impl Shard {
             return;
         };
         let (slot, position) = (*slot, *position as usize);
-        if self.queue.needs_room() {
+        if !self.queue.has_room_for(ShardStream::SHARE_MAX) {
             return;
         }
         let (at, ntp) = self.config.wall;

@@ -1,84 +1,117 @@
-//! Sending and receiving one datagram a call: what every system can do.
+//! One datagram a call, on any system.
 
+use super::counters::{Received, Sent};
+use super::udp::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX};
+use crate::fanout::egress::{Run, SendQueue};
+use mio::net::UdpSocket;
 use std::io;
 use std::net::SocketAddr;
 
-use mio::net::UdpSocket;
-
-use super::udp::{SocketCounters, is_harmless, on_wire};
-use crate::fanout::SendQueue;
-
-/// Sends every run, segment by segment.
-pub(super) fn send(
-    socket: &UdpSocket,
-    v6: bool,
-    queue: &SendQueue,
-    counters: &SocketCounters,
-    failed: &mut dyn FnMut(u32),
-) {
-    for run in queue.runs() {
-        let segments = queue.bytes(run).chunks(usize::from(run.segment).max(1));
-        if !send_segments(socket, on_wire(run.to, v6), segments, counters) {
-            failed(run.owner);
-        }
-    }
+/// The portable way to move datagrams.
+pub(super) struct Portable {
+    family: Family,
+    /// One byte longer than a datagram may be: a full buffer tells that something was cut off.
+    buffer: Box<[u8; DATAGRAM_IN_MAX + 1]>,
 }
 
-/// Sends datagrams to one destination; false as soon as one is not taken.
-pub(super) fn send_segments<'a>(
-    socket: &UdpSocket,
-    to: SocketAddr,
-    segments: impl Iterator<Item = &'a [u8]>,
-    counters: &SocketCounters,
-) -> bool {
-    for segment in segments {
-        counters.send_calls.add(1);
-        match socket.send_to(segment, to) {
-            Ok(len) => {
-                counters.datagrams_out.add(1);
-                counters.bytes_out.add(len as u64);
-            }
-            Err(error) => {
-                counters.send_errors.add(1);
-                tracing::trace!(%to, %error, "a datagram was not sent");
-                return false;
-            }
+impl Portable {
+    pub(super) fn new(family: Family) -> Portable {
+        Portable {
+            family,
+            buffer: Box::new([0; DATAGRAM_IN_MAX + 1]),
         }
     }
-    true
-}
 
-/// Receives until nothing waits or `datagrams_max` were given to `each`.
-pub(super) fn receive(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-    datagrams_max: usize,
-    counters: &SocketCounters,
-    each: &mut dyn FnMut(SocketAddr, &mut [u8]),
-) -> io::Result<usize> {
-    // One byte more than a datagram may have tells those that are longer.
-    let whole = buffer.len() - 1;
-    let mut received = 0;
-    while received < datagrams_max {
-        match socket.recv_from(buffer) {
-            Ok((len, from)) => {
-                received += 1;
-                counters.datagrams_in.add(1);
-                counters.bytes_in.add(len as u64);
-                if len > whole {
-                    counters.oversized_in.add(1);
-                    continue;
+    /// Sends every run of the queue. `failed` gets the owner of each run that did not leave whole.
+    pub(super) fn send(&mut self, socket: &UdpSocket, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> Sent {
+        let mut sent = Sent::default();
+        for run in queue.runs() {
+            if !self.send_run(socket, queue, run, &mut sent) && run.owner != Run::NOBODY {
+                failed(run.owner);
+            }
+        }
+        sent
+    }
+
+    fn send_run(&self, socket: &UdpSocket, queue: &SendQueue, run: &Run, sent: &mut Sent) -> bool {
+        let to = self.family.outgoing(run.to);
+        let mut datagrams = queue.bytes(run).chunks(usize::from(run.segment).max(1));
+        while let Some(datagram) = datagrams.next() {
+            let Err(error) = send_patiently(socket, to, datagram, sent) else {
+                sent.datagrams += 1;
+                sent.bytes += datagram.len() as u64;
+                continue;
+            };
+            let lost = 1 + datagrams.len() as u64;
+            match error.kind() {
+                io::ErrorKind::WouldBlock => sent.dropped_full += lost,
+                _ => sent.dropped_refused += lost,
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Up to [`RECEIVE_MAX`] datagrams.
+    pub(super) fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        each: &mut dyn FnMut(SocketAddr, &mut [u8]),
+    ) -> io::Result<Received> {
+        let mut received = Received::default();
+        while received.calls < RECEIVE_MAX as u64 {
+            received.calls += 1;
+            match socket.recv_from(&mut self.buffer[..]) {
+                Ok((len, _)) if len > DATAGRAM_IN_MAX => received.oversized += 1,
+                Ok((len, from)) => {
+                    received.datagrams += 1;
+                    received.bytes += len as u64;
+                    each(Family::canonical(from), &mut self.buffer[..len]);
                 }
-                each(
-                    SocketAddr::new(from.ip().to_canonical(), from.port()),
-                    &mut buffer[..len],
-                );
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    received.drained = true;
+                    break;
+                }
+                Err(error) if error.raw_os_error() == Some(WINDOWS_MESSAGE_SIZE) => received.oversized += 1,
+                Err(error) if concerns_an_earlier_send(&error) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            // An ICMP error of an earlier send, or on Windows WSAEMSGSIZE for a datagram that is too long.
-            Err(error) if is_harmless(&error) => received += 1,
+        }
+        Ok(received)
+    }
+}
+
+/// Sends one datagram. A full buffer is tried once more after the other threads had a turn: without a wait that all systems offer,
+/// more would be spinning.
+fn send_patiently(socket: &UdpSocket, to: SocketAddr, datagram: &[u8], sent: &mut Sent) -> io::Result<()> {
+    let mut waited = false;
+    loop {
+        sent.calls += 1;
+        match socket.send_to(datagram, to) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !waited => {
+                sent.waits += 1;
+                waited = true;
+                std::thread::yield_now();
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(received)
 }
+
+/// Windows reports the ICMP errors of earlier sends when receiving; they say nothing about what there is to receive.
+fn concerns_an_earlier_send(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
+    let kinds = [
+        ConnectionRefused,
+        ConnectionReset,
+        HostUnreachable,
+        Interrupted,
+        NetworkUnreachable,
+    ];
+    kinds.contains(&error.kind())
+}
+
+/// WSAEMSGSIZE: the datagram did not fit the buffer. On other systems no such code exists.
+const WINDOWS_MESSAGE_SIZE: i32 = 10_040;

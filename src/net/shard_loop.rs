@@ -7,7 +7,8 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-use super::udp::{MediaSocket, ShardWaker};
+use super::udp::MediaSocket;
+use super::waker::ShardWaker;
 use crate::clock;
 use crate::fanout::{Command, Event, Shard, Stray};
 use crate::media::{Inbox, Wake};
@@ -147,7 +148,6 @@ impl ShardLoop {
         let waker = self.socket.waker();
         waker.prepare_sleep();
         if !self.inbox.is_empty() || !self.mailboxes[self.id].is_empty() {
-            waker.cancel_sleep();
             return;
         }
         let now = clock::now();

@@ -1,386 +1,386 @@
-//! Linux: many datagrams a system call, by sendmmsg with UDP_SEGMENT and recvmmsg. All `unsafe` of the project is here.
-#![expect(unsafe_code, reason = "the system calls that std does not have")]
+//! The Linux calls that no safe crate offers: many datagrams in one call, and one message that the kernel cuts into datagrams.
+#![expect(unsafe_code, reason = "the only file of the project that may")]
 
-use std::collections::HashSet;
 use std::io;
-use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use libc::{cmsghdr, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage};
-use mio::net::UdpSocket;
-
-use super::portable;
-use super::udp::{MediaSocket, SocketCounters, is_harmless, on_wire};
-use crate::fanout::{Run, SendQueue};
-
-/// Everything that the two system calls need, made once. No allocation when sending or receiving.
-pub struct Batches {
-    out: Box<[Message; SendQueue::RUNS_MAX]>,
-    out_headers: Box<[mmsghdr; SendQueue::RUNS_MAX]>,
-    incoming: Box<[Message; MediaSocket::RECEIVE_MAX]>,
-    incoming_headers: Box<[mmsghdr; MediaSocket::RECEIVE_MAX]>,
-    buffer: Box<[u8]>,
-    /// Destinations whose path refuses UDP_SEGMENT.
-    plain: HashSet<SocketAddr>,
-    gso: bool,
+/// One message on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message<'a> {
+    /// Where to, in the family of the socket.
+    pub(super) to: SocketAddr,
+    /// One datagram, or with `segment` a run of them.
+    pub(super) bytes: &'a [u8],
+    /// Length of each datagram but the last, in bytes; 0 for a single datagram.
+    pub(super) segment: u16,
 }
 
-/// What one header points to.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Message {
-    address: sockaddr_storage,
-    iov: iovec,
-    control: Control,
+/// The arrays that sendmmsg reads, made once.
+///
+/// Every call of [`SendBatch::send`] sets the pointers of the entries it uses; between calls they mean nothing.
+pub(super) struct SendBatch {
+    names: Box<[Name; BATCH]>,
+    slices: Box<[libc::iovec; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
 }
 
-/// Room for one control message with a 16-bit value, aligned as the kernel wants it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Control {
-    header: cmsghdr,
-    segment: u16,
-    padding: [u8; 6],
+/// The arrays and buffers that recvmmsg fills, made once.
+pub(super) struct ReceiveBatch<const LEN: usize> {
+    names: Box<[Name; BATCH]>,
+    slices: Box<[libc::iovec; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
+    buffers: Box<[[u8; LEN]]>,
 }
 
-// SAFETY: the raw pointers point into the boxes beside them, and are written anew before every call.
-unsafe impl Send for Batches {}
+// SAFETY: the raw pointers in the headers are written by `send` before each use and never read otherwise, so that a batch owns
+// everything it reaches and can move to another thread.
+unsafe impl Send for SendBatch {}
+// SAFETY: as for `SendBatch`; `receive` sets every pointer before its call.
+unsafe impl<const LEN: usize> Send for ReceiveBatch<LEN> {}
 
-impl Batches {
-    /// Destinations without UDP_SEGMENT that are remembered.
-    const PLAIN_MAX: usize = 1_024;
+/// Messages in one sendmmsg or recvmmsg.
+pub(super) const BATCH: usize = 64;
 
-    /// Empty batches.
-    pub fn new() -> Batches {
-        // SAFETY: all fields are integers and raw pointers, for which zero is a value.
-        let (message, header): (Message, mmsghdr) = unsafe { (zeroed(), zeroed()) };
-        Batches {
-            out: Box::new([message; SendQueue::RUNS_MAX]),
-            out_headers: Box::new([header; SendQueue::RUNS_MAX]),
-            incoming: Box::new([message; MediaSocket::RECEIVE_MAX]),
-            incoming_headers: Box::new([header; MediaSocket::RECEIVE_MAX]),
-            buffer: vec![0; MediaSocket::RECEIVE_MAX * MediaSocket::DATAGRAM_MAX].into_boxed_slice(),
-            plain: HashSet::new(),
-            gso: true,
+impl SendBatch {
+    pub(super) fn new() -> SendBatch {
+        SendBatch {
+            names: Box::new([Name::EMPTY; BATCH]),
+            slices: zeroed_slices(),
+            controls: zeroed_controls(),
+            headers: zeroed_headers(),
         }
     }
 
-    /// Sends every run of the queue. `failed` hears the owner of each that was not taken whole.
-    pub(super) fn send(
+    /// Sends up to [`BATCH`] messages in one call and says how many the kernel took. An error is about the first message.
+    pub(super) fn send<'a>(
         &mut self,
-        socket: &UdpSocket,
-        v6: bool,
-        queue: &SendQueue,
-        counters: &SocketCounters,
-        failed: &mut dyn FnMut(u32),
-    ) {
-        let runs = queue.runs();
-        for (place, run) in runs.iter().enumerate() {
-            self.prepare(place, run, queue.bytes(run), v6);
-        }
-        let mut at = 0;
-        let mut waited = false;
-        while at < runs.len() {
-            let plain = self.is_plain(&runs[at]);
-            if plain {
-                send_plain(socket, v6, queue, &runs[at], counters, failed);
-                at += 1;
-                continue;
-            }
-            let stop = runs[at..]
-                .iter()
-                .position(|run| self.is_plain(run))
-                .map_or(runs.len(), |ahead| at + ahead);
-            counters.send_calls.add(1);
-            match send_messages(socket.as_raw_fd(), &mut self.out_headers[at..stop]) {
-                Ok(sent) => {
-                    runs[at..at + sent].iter().for_each(|run| count(run, counters));
-                    at += sent;
-                }
-                Err(error) => match error.raw_os_error() {
-                    // What the path (or the kernel) does not take as segments is sent one by one, now and later.
-                    Some(libc::EIO | libc::EMSGSIZE | libc::EINVAL | libc::ENOPROTOOPT) if runs[at].segments > 1 => {
-                        self.note_plain(&runs[at], &error);
-                    }
-                    Some(libc::EAGAIN | libc::ENOBUFS) if !waited => {
-                        waited = true;
-                        wait_writable(socket.as_raw_fd());
-                    }
-                    Some(libc::EINTR) => {}
-                    _ => {
-                        counters.send_errors.add(1);
-                        failed(runs[at].owner);
-                        at += 1;
-                    }
-                },
-            }
-        }
-    }
-
-    fn prepare(&mut self, place: usize, run: &Run, bytes: &[u8], v6: bool) {
-        let message = &mut self.out[place];
-        let address_len = write_address(&mut message.address, on_wire(run.to, v6));
-        message.iov = iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        };
-        let header = &mut self.out_headers[place].msg_hdr;
-        header.msg_name = (&raw mut message.address).cast();
-        header.msg_namelen = address_len;
-        header.msg_iov = &raw mut message.iov;
-        header.msg_iovlen = 1;
-        if run.segments > 1 {
-            message.control.header.cmsg_level = libc::SOL_UDP;
-            message.control.header.cmsg_type = libc::UDP_SEGMENT;
-            message.control.header.cmsg_len = (size_of::<cmsghdr>() + size_of::<u16>()) as _;
-            message.control.segment = run.segment;
-            header.msg_control = (&raw mut message.control).cast();
-            header.msg_controllen = size_of::<Control>() as _;
-        } else {
-            header.msg_control = std::ptr::null_mut();
-            header.msg_controllen = 0;
-        }
-    }
-
-    fn is_plain(&self, run: &Run) -> bool {
-        run.segments > 1 && (!self.gso || (!self.plain.is_empty() && self.plain.contains(&run.to)))
-    }
-
-    fn note_plain(&mut self, run: &Run, error: &io::Error) {
-        if error.raw_os_error() == Some(libc::ENOPROTOOPT) {
-            self.gso = false;
-            tracing::warn!(
-                "this kernel has no UDP_SEGMENT: every datagram is sent by itself, which costs several times more"
-            );
-        }
-        if self.plain.len() >= Batches::PLAIN_MAX {
-            self.plain.clear();
-        }
-        tracing::debug!(to = %run.to, %error, "no UDP_SEGMENT on the way to this destination");
-        self.plain.insert(run.to);
-    }
-
-    /// Receives what waits, one system call's worth.
-    pub(super) fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        counters: &SocketCounters,
-        each: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        socket: BorrowedFd<'_>,
+        messages: impl Iterator<Item = Message<'a>>,
     ) -> io::Result<usize> {
-        for (place, buffer) in self.buffer.chunks_mut(MediaSocket::DATAGRAM_MAX).enumerate() {
-            let message = &mut self.incoming[place];
-            message.iov = iovec {
-                iov_base: buffer.as_mut_ptr().cast(),
-                iov_len: buffer.len(),
-            };
-            let header = &mut self.incoming_headers[place].msg_hdr;
-            header.msg_name = (&raw mut message.address).cast();
-            header.msg_namelen = size_of::<sockaddr_storage>() as _;
-            header.msg_iov = &raw mut message.iov;
-            header.msg_iovlen = 1;
-            header.msg_flags = 0;
+        let mut count = 0;
+        for message in messages.take(BATCH) {
+            self.set(count, &message);
+            count += 1;
         }
-        let received = match receive_messages(socket.as_raw_fd(), &mut self.incoming_headers[..]) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if is_harmless(&error) => return Ok(1),
-            Err(error) => return Err(error),
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `count` headers were just set; their names and controls are owned by `self`, and the bytes are borrowed for 'a,
+        // which outlives this call. The kernel writes only `msg_len` of the headers.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                flags as _,
+            )
         };
-        for (place, datagram) in self
-            .buffer
-            .chunks_mut(MediaSocket::DATAGRAM_MAX)
-            .take(received)
-            .enumerate()
-        {
-            let (header, message) = (&self.incoming_headers[place], &self.incoming[place]);
-            let len = header.msg_len as usize;
-            counters.datagrams_in.add(1);
-            counters.bytes_in.add(len as u64);
-            if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
-                counters.oversized_in.add(1);
-            } else if let Some(from) = read_address(&message.address) {
-                each(from, &mut datagram[..len]);
-            }
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn set(&mut self, index: usize, message: &Message<'_>) {
+        let name = &mut self.names[index];
+        *name = Name::from(message.to);
+        let slice = &mut self.slices[index];
+        slice.iov_base = message.bytes.as_ptr().cast_mut().cast();
+        slice.iov_len = message.bytes.len();
+        let header = &mut self.headers[index].msg_hdr;
+        header.msg_name = name.bytes.as_mut_ptr().cast();
+        header.msg_namelen = name.len;
+        header.msg_iov = slice;
+        header.msg_iovlen = 1;
+        header.msg_control = std::ptr::null_mut();
+        header.msg_controllen = 0;
+        if message.segment > 0 {
+            let control = &mut self.controls[index];
+            control.header.cmsg_len = Control::LEN as _;
+            control.header.cmsg_level = libc::SOL_UDP;
+            control.header.cmsg_type = libc::UDP_SEGMENT;
+            control.segment = message.segment;
+            header.msg_control = std::ptr::from_mut(control).cast();
+            header.msg_controllen = size_of::<Control>() as _;
         }
-        Ok(received)
     }
 }
 
-impl Default for Batches {
-    fn default() -> Batches {
-        Batches::new()
+impl<const LEN: usize> ReceiveBatch<LEN> {
+    pub(super) fn new() -> ReceiveBatch<LEN> {
+        ReceiveBatch {
+            names: Box::new([Name::EMPTY; BATCH]),
+            slices: zeroed_slices(),
+            headers: zeroed_headers(),
+            buffers: vec![[0; LEN]; BATCH].into_boxed_slice(),
+        }
+    }
+
+    /// Receives up to [`BATCH`] datagrams that are there already and says how many.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        for index in 0..BATCH {
+            let slice = &mut self.slices[index];
+            slice.iov_base = self.buffers[index].as_mut_ptr().cast();
+            slice.iov_len = LEN;
+            let header = &mut self.headers[index].msg_hdr;
+            header.msg_name = self.names[index].bytes.as_mut_ptr().cast();
+            header.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_iov = slice;
+            header.msg_iovlen = 1;
+        }
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: all headers were just set to names and buffers of the stated lengths that `self` owns and nobody else borrows.
+        let received = unsafe {
+            let none = std::ptr::null_mut();
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                flags as _,
+                none,
+            )
+        };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// A datagram of the last [`receive`](ReceiveBatch::receive): its source as the kernel names it, and its bytes. `None` when it
+    /// was longer than a buffer.
+    pub(super) fn datagram(&mut self, index: usize) -> Option<(SocketAddr, &mut [u8])> {
+        let message = &self.headers[index];
+        if message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+            return None;
+        }
+        let name = &mut self.names[index];
+        name.len = message.msg_hdr.msg_namelen;
+        let from = name.address()?;
+        Some((from, self.buffers[index].get_mut(..message.msg_len as usize)?))
     }
 }
 
-fn send_plain(
-    socket: &UdpSocket,
-    v6: bool,
-    queue: &SendQueue,
-    run: &Run,
-    counters: &SocketCounters,
-    failed: &mut dyn FnMut(u32),
-) {
-    counters.gso_refused.add(1);
-    let segments = queue.bytes(run).chunks(usize::from(run.segment));
-    if !portable::send_segments(socket, on_wire(run.to, v6), segments, counters) {
-        failed(run.owner);
-    }
-}
-
-fn count(run: &Run, counters: &SocketCounters) {
-    counters.datagrams_out.add(u64::from(run.segments));
-    counters.bytes_out.add(u64::from(run.len));
-    counters.gso_runs.add(u64::from(run.segments > 1));
-}
-
-fn send_messages(socket: RawFd, headers: &mut [mmsghdr]) -> io::Result<usize> {
-    // SAFETY: `headers` is a valid array of its length; each header points to an address, an iovec and a control message in the
-    // boxes of `Batches` and to bytes of the queue, all of which live until the call returns. The kernel writes only `msg_len`.
-    let sent = unsafe { libc::sendmmsg(socket, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT) };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(sent as usize)
-    }
-}
-
-fn receive_messages(socket: RawFd, headers: &mut [mmsghdr]) -> io::Result<usize> {
-    // SAFETY: `headers` is a valid array of its length; each header points to an address of the size it says and to a buffer of the
-    // length it says, both exclusively ours until the call returns. No timeout is given.
-    let received = unsafe {
-        let (headers, len) = (headers.as_mut_ptr(), headers.len() as u32);
-        libc::recvmmsg(socket, headers, len, libc::MSG_DONTWAIT, std::ptr::null_mut())
-    };
-    if received < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(received as usize)
-    }
-}
-
-/// Waits until the socket takes datagrams again, at most a millisecond: longer would cost the other viewers.
-fn wait_writable(socket: RawFd) {
-    let mut descriptor = libc::pollfd {
-        fd: socket,
+/// Waits until the socket can take more, at most `limit` (in whole milliseconds). False when it could not.
+pub(super) fn wait_writable(socket: BorrowedFd<'_>, limit: Duration) -> bool {
+    let mut wanted = libc::pollfd {
+        fd: socket.as_raw_fd(),
         events: libc::POLLOUT,
         revents: 0,
     };
-    // SAFETY: one valid pollfd, as the count says.
-    unsafe { libc::poll(&raw mut descriptor, 1, 1) };
+    // SAFETY: one pollfd is passed and lives across the call.
+    unsafe { libc::poll(&mut wanted, 1, limit.as_millis() as libc::c_int) > 0 }
 }
 
-fn write_address(storage: &mut sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
-    match address {
-        SocketAddr::V4(v4) => {
-            let raw = sockaddr_in {
-                sin_family: libc::AF_INET as _,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_storage is larger than sockaddr_in and aligned for every address type.
-            unsafe { (&raw mut *storage).cast::<sockaddr_in>().write(raw) };
-            size_of::<sockaddr_in>() as _
-        }
-        SocketAddr::V6(v6) => {
-            let raw = sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as _,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: sockaddr_storage is larger than sockaddr_in6 and aligned for every address type.
-            unsafe { (&raw mut *storage).cast::<sockaddr_in6>().write(raw) };
-            size_of::<sockaddr_in6>() as _
-        }
-    }
-}
-
-/// The address in canonical form: IPv4-mapped ones as IPv4.
-fn read_address(storage: &sockaddr_storage) -> Option<SocketAddr> {
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says that this is a sockaddr_in.
-            let raw = unsafe { (&raw const *storage).cast::<sockaddr_in>().read() };
-            let ip = Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
-            Some(SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: the family says that this is a sockaddr_in6.
-            let raw = unsafe { (&raw const *storage).cast::<sockaddr_in6>().read() };
-            let (ip, port) = (Ipv6Addr::from(raw.sin6_addr.s6_addr), u16::from_be(raw.sin6_port));
-            match ip.to_ipv4_mapped() {
-                Some(ip) => Some(SocketAddrV4::new(ip, port).into()),
-                None => Some(SocketAddrV6::new(ip, port, 0, raw.sin6_scope_id).into()),
-            }
-        }
-        _ => None,
-    }
-}
-
-/// CPU time that the calling thread has used, user and system.
-pub fn thread_cpu_time() -> std::time::Duration {
-    // SAFETY: an all-zero timespec is a value, and the clock writes to nothing else.
-    let time = unsafe {
-        let mut time: libc::timespec = zeroed();
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
-        time
-    };
-    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// Attaches a filter to a socket that lets the kernel drop whatever is RTP by its first two bytes, so that a load generator pays
-/// nothing for it. `keep_one_in`: of so many random RTP packets one is kept; 0 keeps none.
-///
-/// # Errors
-/// What the system says.
-pub fn drop_rtp(socket: &impl AsRawFd) -> io::Result<()> {
-    // BPF over the UDP datagram, header of 8 bytes first: RTP is 0x80..=0xbf, and not RTCP (192..=223 in the second byte).
-    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let (load_byte, and, equal) = (
-        libc::BPF_LD | libc::BPF_B | libc::BPF_ABS,
-        libc::BPF_ALU | libc::BPF_AND | libc::BPF_K,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-    );
-    let give = libc::BPF_RET | libc::BPF_K;
-    let filter = [
-        instruction(load_byte, 0, 0, 8),
-        instruction(and, 0, 0, 0xc0),
-        instruction(equal, 0, 3, 0x80),
-        instruction(load_byte, 0, 0, 9),
-        instruction(and, 0, 0, 0xe0),
-        instruction(equal, 0, 1, 0xc0),
-        instruction(give, 0, 0, u32::MAX),
-        instruction(give, 0, 0, 0),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_ptr().cast_mut(),
-    };
-    // SAFETY: the option takes a sock_fprog of that size; the kernel copies the filter before it returns.
+/// Whether the kernel knows UDP_SEGMENT (Linux 4.18).
+pub(super) fn knows_gso(socket: BorrowedFd<'_>) -> bool {
+    let mut segment: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value and its length live across the call, and the length is that of the value.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
+        let value = std::ptr::from_mut(&mut segment).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, value, &mut len)
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+    result == 0
+}
+
+/// CPU time that the calling thread has used.
+pub(super) fn thread_cpu_time() -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which lives across the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    (result == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// A socket address as the kernel has it, in bytes:
+///
+/// ```text
+///  sockaddr_in   family u16 | port u16 be | address 4
+///  sockaddr_in6  family u16 | port u16 be | flow info u32 | address 16 | scope u32
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+struct Name {
+    bytes: [u8; NAME_BYTES],
+    len: libc::socklen_t,
+}
+
+/// Length of a `sockaddr_in6`.
+const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
+/// Length of a `sockaddr_in`.
+const NAME_V4_BYTES: usize = size_of::<libc::sockaddr_in>();
+
+impl Name {
+    const EMPTY: Name = Name {
+        bytes: [0; NAME_BYTES],
+        len: 0,
+    };
+
+    fn address(&self) -> Option<SocketAddr> {
+        let bytes = &self.bytes;
+        let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let family = libc::c_int::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+        match (family, self.len as usize) {
+            (libc::AF_INET, NAME_V4_BYTES..) => {
+                let ip = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+                Some(SocketAddrV4::new(ip, port).into())
+            }
+            (libc::AF_INET6, NAME_BYTES..) => {
+                let ip: [u8; 16] = bytes[8..24].try_into().ok()?;
+                let flow = u32::from_ne_bytes(bytes[4..8].try_into().ok()?);
+                let scope = u32::from_ne_bytes(bytes[24..28].try_into().ok()?);
+                Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Name {
+    fn from(address: SocketAddr) -> Name {
+        let mut name = Name::EMPTY;
+        let bytes = &mut name.bytes;
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        let (family, len) = match address {
+            SocketAddr::V4(v4) => {
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+                (libc::AF_INET, NAME_V4_BYTES)
+            }
+            SocketAddr::V6(v6) => {
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_ne_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                (libc::AF_INET6, NAME_BYTES)
+            }
+        };
+        bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+        name.len = len as libc::socklen_t;
+        name
+    }
+}
+
+/// One control message: the length of the datagrams of a run.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    segment: u16,
+}
+
+impl Control {
+    /// Header and value, without what pads the value to the next header.
+    const LEN: usize = std::mem::offset_of!(Control, segment) + size_of::<u16>();
+}
+
+// SAFETY: CMSG_SPACE only computes.
+const _: () = assert!(size_of::<Control>() == unsafe { libc::CMSG_SPACE(2) } as usize);
+
+fn zeroed_headers() -> Box<[libc::mmsghdr; BATCH]> {
+    // SAFETY: the struct is integers and raw pointers, for which zero is a value.
+    Box::new([unsafe { std::mem::zeroed() }; BATCH])
+}
+
+fn zeroed_slices() -> Box<[libc::iovec; BATCH]> {
+    // SAFETY: the struct is an integer and a raw pointer, for which zero is a value.
+    Box::new([unsafe { std::mem::zeroed() }; BATCH])
+}
+
+fn zeroed_controls() -> Box<[Control; BATCH]> {
+    // SAFETY: the struct is integers, for which zero is a value.
+    Box::new(std::array::from_fn(|_| unsafe { std::mem::zeroed() }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    /// Makes the kernel answer EINVAL to UDP_SEGMENT on this socket: segmentation needs the checksums that this turns off.
+    pub(in crate::net) fn refuse_gso(socket: BorrowedFd<'_>) {
+        let on: libc::c_int = 1;
+        // SAFETY: the value lives across the call, and the length is its own.
+        let result = unsafe {
+            let value = std::ptr::from_ref(&on).cast();
+            let len = size_of::<libc::c_int>() as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, len)
+        };
+        assert_eq!(result, 0);
+    }
+
+    fn pair(ip: &str) -> (UdpSocket, UdpSocket) {
+        let bind = || UdpSocket::bind((ip, 0)).unwrap();
+        (bind(), bind())
+    }
+
+    fn exchange(ip: &str) {
+        let (near, far) = pair(ip);
+        let bytes: Vec<u8> = (0..250).collect();
+        let to = far.local_addr().unwrap();
+        let message = |segment, len| Message {
+            to,
+            bytes: &bytes[..len],
+            segment,
+        };
+        let messages = [message(0, 40), message(100, 250), message(0, 101)];
+
+        assert!(knows_gso(near.as_fd()));
+        assert!(wait_writable(near.as_fd(), Duration::from_millis(1)));
+        assert_eq!(SendBatch::new().send(near.as_fd(), messages.into_iter()).unwrap(), 3);
+
+        let mut batch = ReceiveBatch::<100>::new();
+        assert_eq!(batch.receive(far.as_fd()).unwrap(), 5);
+        for (index, expected) in [&bytes[..40], &bytes[..100], &bytes[100..200], &bytes[200..]]
+            .into_iter()
+            .enumerate()
+        {
+            let (from, received) = batch.datagram(index).unwrap();
+            assert_eq!((from, &*received), (near.local_addr().unwrap(), expected));
+        }
+        assert!(batch.datagram(4).is_none(), "101 bytes do not fit 100");
+        assert_eq!(
+            batch.receive(far.as_fd()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+    }
+
+    #[test]
+    fn runs_are_cut_and_datagrams_counted_over_ipv4() {
+        exchange("127.0.0.1");
+    }
+
+    #[test]
+    fn runs_are_cut_and_datagrams_counted_over_ipv6() {
+        exchange("::1");
+    }
+
+    #[test]
+    fn an_error_is_about_the_first_message() {
+        let (near, far) = pair("127.0.0.1");
+        let message = |to| Message {
+            to,
+            bytes: &[1],
+            segment: 0,
+        };
+        let good = message(far.local_addr().unwrap());
+        let bad = message("127.0.0.1:0".parse().unwrap());
+        let mut batch = SendBatch::new();
+        assert_eq!(batch.send(near.as_fd(), [good, bad].into_iter()).unwrap(), 1);
+        let error = batch.send(near.as_fd(), [bad, good].into_iter()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn addresses_keep_every_field() {
+        let scoped = SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, 9).into();
+        for address in [
+            "1.2.3.4:80".parse().unwrap(),
+            "[2001:db8::7]:65535".parse().unwrap(),
+            scoped,
+        ] {
+            assert_eq!(Name::from(address).address(), Some(address));
+        }
+        assert_eq!(Name::EMPTY.address(), None);
+    }
+
+    #[test]
+    fn thread_time_advances_with_work() {
+        let before = thread_cpu_time().unwrap();
+        while thread_cpu_time().unwrap() == before {
+            std::hint::black_box(before);
+        }
     }
 }

@@ -1,318 +1,341 @@
-//! The media sockets: one for each shard, all on the same port.
+//! The media socket of a shard, and how the shards come to share one port.
 
+use super::counters::{Received, SocketCounters};
+#[cfg(target_os = "linux")]
+use super::linux::Linux;
+use super::portable::Portable;
+use super::waker::ShardWaker;
+use crate::fanout::egress::{Outlet, SendQueue};
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
-
-use super::portable;
-#[cfg(target_os = "linux")]
-use super::sys;
-use crate::fanout::{Outlet, SendQueue};
-use crate::metrics::Counter;
-
-/// How the media sockets are made.
+/// Where and how media is received and sent.
 #[derive(Debug, Clone)]
 pub struct MediaSocketConfig {
-    /// Address and port. `[::]` means every address, IPv4 too; port 0 lets the system choose.
+    /// The one UDP port of everybody. `[::]` takes IPv4 too; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// How many, from 1. More than one needs SO_REUSEPORT, which Windows has not: there it is always one.
+    /// Sockets on that port, one for each shard, at least 1.
     pub shards: usize,
-    /// Plain sends and receives even where there is something faster.
+    /// Plain sends and receives also where the system has faster ones.
     pub portable: bool,
-    /// Bytes that the system may keep for a slow shard; the system may grant less.
+    /// Bytes that the system may hold until a shard reads them; 0 leaves its default. It may grant less, see
+    /// [`MediaSocket::buffer_sizes`].
     pub receive_buffer: usize,
-    /// Bytes that may wait to be sent; the system may grant less.
+    /// Bytes that the system may hold until the network takes them; 0 leaves its default.
     pub send_buffer: usize,
 }
 
-impl MediaSocketConfig {
-    /// 4 MiB in, 4 MiB out: 25 ms of W1 for 1,000 viewers.
-    pub const BUFFER: usize = 4 * 1024 * 1024;
-
-    /// Sockets on `address` with buffers of [`BUFFER`](Self::BUFFER).
-    pub fn new(address: SocketAddr, shards: usize, portable: bool) -> MediaSocketConfig {
-        let (receive_buffer, send_buffer) = (MediaSocketConfig::BUFFER, MediaSocketConfig::BUFFER);
+impl Default for MediaSocketConfig {
+    fn default() -> MediaSocketConfig {
         MediaSocketConfig {
-            address,
-            shards,
-            portable,
-            receive_buffer,
-            send_buffer,
+            address: (Ipv6Addr::UNSPECIFIED, 8080).into(),
+            shards: 1,
+            portable: false,
+            receive_buffer: 4 << 20,
+            send_buffer: 4 << 20,
         }
     }
 }
 
-/// What a socket counts.
-#[derive(Debug, Default)]
-pub struct SocketCounters {
-    /// Datagrams received.
-    pub datagrams_in: Counter,
-    /// Their bytes.
-    pub bytes_in: Counter,
-    /// Datagrams that were longer than the buffer, and dropped.
-    pub oversized_in: Counter,
-    /// Datagrams sent.
-    pub datagrams_out: Counter,
-    /// Their bytes.
-    pub bytes_out: Counter,
-    /// System calls made to send.
-    pub send_calls: Counter,
-    /// Runs sent with UDP_SEGMENT.
-    pub gso_runs: Counter,
-    /// Runs that were sent one by one, because the way to the destination takes no UDP_SEGMENT.
-    pub gso_refused: Counter,
-    /// Sends that failed.
-    pub send_errors: Counter,
+/// Binds one socket for each shard to the same port.
+///
+/// Fewer sockets than asked come back where a port cannot be shared with an even spread (anywhere but on Linux): one. The kernel
+/// keeps a source address and port on one of the sockets, as long as none of them closes.
+///
+/// # Errors
+/// Those of the system, with its [`io::ErrorKind`] and the address in the words. `AddrInUse` also when another process has bound
+/// the port in a way that would let this one in beside it.
+pub fn bind(config: &MediaSocketConfig) -> io::Result<Vec<MediaSocket>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot use UDP {}: {error}", config.address));
+    bind_all(config)
+        .map_err(named)?
+        .into_iter()
+        .map(|socket| MediaSocket::new(socket, config).map_err(named))
+        .collect()
 }
 
-/// One shard's socket, and what its thread sleeps on.
+/// The socket of one shard: receives datagrams, sends queues of runs, and is where the shard's thread sleeps.
 pub struct MediaSocket {
-    socket: UdpSocket,
+    socket: mio::net::UdpSocket,
+    address: SocketAddr,
+    io: Io,
     poll: Poll,
     events: Events,
     waker: ShardWaker,
-    local: SocketAddr,
     counters: Arc<SocketCounters>,
-    io: Io,
+    /// The last receive found the socket empty, and no event came since. Events only tell of what is new, so the thread must not
+    /// sleep before.
+    drained: bool,
 }
 
+/// How datagrams are moved.
 enum Io {
-    Portable {
-        buffer: Box<[u8]>,
-    },
     #[cfg(target_os = "linux")]
-    Linux(Box<sys::Batches>),
-}
-
-/// Wakes a shard's thread from anywhere.
-///
-/// The thread says that it is about to sleep, looks at its queues once more, and sleeps. Whoever fills a queue afterwards sees that and
-/// wakes it; whoever filled one before was seen by the last look. Both sides need a sequentially consistent order of
-/// "flag, then queue" and "queue, then flag", which the fences give.
-#[derive(Debug, Clone)]
-pub struct ShardWaker {
-    inner: Arc<WakerInner>,
-}
-
-#[derive(Debug)]
-struct WakerInner {
-    waker: Waker,
-    asleep: AtomicBool,
-}
-
-impl ShardWaker {
-    /// Wakes the thread if it sleeps; else costs a fence and a load.
-    pub fn wake(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.inner.asleep.load(Ordering::Relaxed) && self.inner.asleep.swap(false, Ordering::AcqRel) {
-            // It fails only when the system is out of resources; the thread then wakes at its next timeout.
-            let _ = self.inner.waker.wake();
-        }
-    }
-
-    /// The thread is about to sleep: after this it must look at its queues once more.
-    pub fn prepare_sleep(&self) {
-        self.inner.asleep.store(true, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
-
-    /// It does not sleep after all, or has woken.
-    pub fn cancel_sleep(&self) {
-        self.inner.asleep.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Binds a socket for every shard to the same port.
-///
-/// # Errors
-/// [`io::ErrorKind::AddrInUse`] also when another process shares the port on purpose, so that two servers never split the
-/// datagrams of one port between them.
-pub fn bind(config: &MediaSocketConfig) -> io::Result<Vec<MediaSocket>> {
-    let shards = if cfg!(unix) { config.shards.max(1) } else { 1 };
-    let mut address = probe(config.address)?;
-    let mut sockets = Vec::with_capacity(shards);
-    for _ in 0..shards {
-        let socket = open(address, shards > 1)?;
-        let _ = socket.set_recv_buffer_size(config.receive_buffer);
-        let _ = socket.set_send_buffer_size(config.send_buffer);
-        address.set_port(local_addr(&socket)?.port());
-        sockets.push(MediaSocket::new(socket, config.portable)?);
-    }
-    Ok(sockets)
-}
-
-/// Binds alone, which fails when anybody holds the port, and says which address to use: `[::]` becomes `0.0.0.0` where there is no IPv6.
-fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    match open(address, false) {
-        Ok(socket) => Ok(SocketAddr::new(address.ip(), local_addr(&socket)?.port())),
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-            let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
-            let socket = open(address, false)?;
-            Ok(SocketAddr::new(address.ip(), local_addr(&socket)?.port()))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    #[cfg(unix)]
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    #[cfg(not(unix))]
-    let _ = shared;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
-    socket
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    Linux(Box<Linux>),
+    Portable(Portable),
 }
 
 impl MediaSocket {
-    /// Datagrams received in one turn.
-    pub const RECEIVE_MAX: usize = 64;
-    /// Longest datagram that is taken: no path carries longer ones whole, but jumbo frames come close.
-    pub const DATAGRAM_MAX: usize = 2_048;
-
-    fn new(socket: Socket, portable: bool) -> io::Result<MediaSocket> {
-        let local = local_addr(&socket)?;
-        let mut socket = UdpSocket::from_std(socket.into());
+    fn new(socket: Socket, config: &MediaSocketConfig) -> io::Result<MediaSocket> {
+        // What the system does not grant is missing in `buffer_sizes`, and no reason not to run.
+        if config.receive_buffer > 0 {
+            let _ = socket.set_recv_buffer_size(config.receive_buffer);
+        }
+        if config.send_buffer > 0 {
+            let _ = socket.set_send_buffer_size(config.send_buffer);
+        }
+        socket.set_nonblocking(true)?;
+        let mut socket = mio::net::UdpSocket::from_std(socket.into());
+        let address = socket.local_addr()?;
         let poll = Poll::new()?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        let waker = ShardWaker {
-            inner: Arc::new(WakerInner {
-                waker,
-                asleep: AtomicBool::new(false),
-            }),
-        };
-        let counters = Arc::default();
         Ok(MediaSocket {
+            io: Io::new(&socket, Family::of(address), config.portable),
+            waker: ShardWaker::new(mio::Waker::new(poll.registry(), WAKER)?),
+            events: Events::with_capacity(2),
+            counters: Arc::default(),
+            drained: true,
             socket,
+            address,
             poll,
-            events: Events::with_capacity(8),
-            waker,
-            local,
-            counters,
-            io: Io::new(portable),
         })
     }
 
-    /// Where it is bound.
+    /// The bound address, with the port that the system chose if it was asked to.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.address
     }
 
-    /// What wakes its thread.
+    /// What the system grants: bytes of the receive buffer and of the send buffer.
+    pub fn buffer_sizes(&self) -> io::Result<(usize, usize)> {
+        let socket = SockRef::from(&self.socket);
+        Ok((socket.recv_buffer_size()?, socket.send_buffer_size()?))
+    }
+
+    /// Wakes the thread that waits on this socket.
     pub fn waker(&self) -> ShardWaker {
         self.waker.clone()
     }
 
-    /// Its counters.
+    /// What was moved and dropped so far. The `Arc` may be kept by whoever reports it.
     pub fn counters(&self) -> &Arc<SocketCounters> {
         &self.counters
     }
 
-    /// Sleeps until a datagram came, the waker was used, or the time is over (rounded up to milliseconds).
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Waits until there is something to receive, the waker was called, or the time is over (`None`: never). It may return early
+    /// for no reason. The system counts whole milliseconds, rounded up.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let waited = self.poll.poll(&mut self.events, timeout);
-        self.waker.cancel_sleep();
-        match waited {
+        let may_sleep = self.waker.may_sleep() && self.drained;
+        let timeout = if may_sleep { timeout } else { Some(Duration::ZERO) };
+        let result = self.poll.poll(&mut self.events, timeout);
+        self.waker.awake();
+        if self.events.iter().any(|event| event.token() == SOCKET) {
+            self.drained = false;
+        }
+        match result {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Receives what waits, up to [`RECEIVE_MAX`](Self::RECEIVE_MAX) datagrams, and says how many those were. The loop must go on
-    /// until none came before it [waits](Self::wait): readiness is told once.
+    /// Hands over what has arrived, at most [`RECEIVE_MAX`] datagrams, so that one turn stays short. IPv4 sources are IPv4
+    /// addresses also on a socket for both.
     ///
-    /// # Errors
-    /// What the system says.
+    /// Returns how many were read, oversized ones included; with fewer than [`RECEIVE_MAX`] the socket is empty. The shard need not
+    /// ask again: [`wait`](MediaSocket::wait) returns at once while there is more.
     pub fn receive(&mut self, each: &mut dyn FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
-        match &mut self.io {
-            Io::Portable { buffer } => {
-                portable::receive(&self.socket, buffer, MediaSocket::RECEIVE_MAX, &self.counters, each)
-            }
+        let received = match &mut self.io {
             #[cfg(target_os = "linux")]
-            Io::Linux(batches) => batches.receive(&self.socket, &self.counters, each),
-        }
+            Io::Linux(linux) => linux.receive(self.socket.as_fd(), each)?,
+            Io::Portable(portable) => portable.receive(&self.socket, each)?,
+        };
+        let Received {
+            datagrams,
+            oversized,
+            drained,
+            ..
+        } = received;
+        self.drained = drained;
+        self.counters.add_received(&received);
+        Ok((datagrams + oversized) as usize)
     }
 }
 
 impl Outlet for MediaSocket {
     fn send(&mut self, queue: &mut SendQueue, failed: &mut dyn FnMut(u32)) {
-        let v6 = self.local.is_ipv6();
-        match &mut self.io {
-            Io::Portable { .. } => portable::send(&self.socket, v6, queue, &self.counters, failed),
+        let sent = match &mut self.io {
             #[cfg(target_os = "linux")]
-            Io::Linux(batches) => batches.send(&self.socket, v6, queue, &self.counters, failed),
-        }
+            Io::Linux(linux) => linux.send(self.socket.as_fd(), queue, failed),
+            Io::Portable(portable) => portable.send(&self.socket, queue, failed),
+        };
+        self.counters.add_sent(&sent);
         queue.clear();
+    }
+}
+
+impl std::fmt::Debug for MediaSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MediaSocket")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 impl Io {
     #[cfg(target_os = "linux")]
-    fn new(portable: bool) -> Io {
+    fn new(socket: &mio::net::UdpSocket, family: Family, portable: bool) -> Io {
         if portable {
-            Io::plain()
-        } else {
-            Io::Linux(Box::default())
+            return Io::Portable(Portable::new(family));
         }
+        Io::Linux(Box::new(Linux::new(socket.as_fd(), family)))
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn new(_portable: bool) -> Io {
-        Io::plain()
+    fn new(_: &mio::net::UdpSocket, family: Family, _: bool) -> Io {
+        Io::Portable(Portable::new(family))
+    }
+}
+
+/// What kind of addresses a socket speaks. An IPv6 socket names IPv4 addresses `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: SocketAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
-    fn plain() -> Io {
-        Io::Portable {
-            buffer: vec![0; MediaSocket::DATAGRAM_MAX + 1].into_boxed_slice(),
+    /// A destination as the socket wants it.
+    pub(super) fn outgoing(self, to: SocketAddr) -> SocketAddr {
+        match (self, to) {
+            (Family::V6, SocketAddr::V4(v4)) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+            _ => to,
+        }
+    }
+
+    /// A source as the rest of the program wants it.
+    pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
+        match from {
+            SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+                Some(v4) => (v4, v6.port()).into(),
+                None => from,
+            },
+            SocketAddr::V4(_) => from,
         }
     }
 }
 
-/// The address as a socket of that family takes it: on one that is IPv6, an IPv4 address is mapped.
-pub(super) fn on_wire(address: SocketAddr, v6: bool) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
-        other => other,
+fn bind_all(config: &MediaSocketConfig) -> io::Result<Vec<Socket>> {
+    let first = bind_first(config.address)?;
+    let shards = if cfg!(target_os = "linux") { config.shards } else { 1 };
+    let mut sockets = vec![first];
+    if shards > 1 {
+        // Only now, bound: had the first socket asked to share before, another process of the same user that shares the port
+        // would silently get half of the datagrams.
+        share_port(&sockets[0])?;
+        let address = bound_address(&sockets[0])?;
+        for _ in 1..shards {
+            let socket = open(address)?;
+            share_port(&socket)?;
+            socket.bind(&address.into())?;
+            sockets.push(socket);
+        }
     }
+    Ok(sockets)
 }
 
-/// Errors on one datagram that say nothing about the socket.
-pub(super) fn is_harmless(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::Interrupted
-            | Kind::ConnectionRefused
-            | Kind::ConnectionReset
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    ) || error.raw_os_error() == Some(WSAEMSGSIZE)
+/// Binds for this process alone; falls back to all IPv4 addresses when all addresses are asked for and there is no IPv6.
+fn bind_first(address: SocketAddr) -> io::Result<Socket> {
+    let bind = |address: SocketAddr| {
+        let socket = open(address)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    let error = match bind(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && means_no_ipv6(&error) => error,
+        result => return result,
+    };
+    tracing::debug!(%error, "no IPv6 on this machine");
+    bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    Ok(socket)
+}
+
+fn means_no_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own: std calls it `Uncategorized`, and nothing else that matters here is called so.
+    let known = [
+        io::ErrorKind::AddrInUse,
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::InvalidInput,
+    ];
+    !known.contains(&error.kind())
+}
+
+#[cfg(target_os = "linux")]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Longest datagram that is received, in bytes: WebRTC keeps below 1,500, an Ethernet path.
+pub const DATAGRAM_IN_MAX: usize = 2_048;
+/// Datagrams in one [`MediaSocket::receive`].
+pub const RECEIVE_MAX: usize = 64;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Windows: the datagram was longer than the buffer.
-const WSAEMSGSIZE: i32 = 10_040;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_a_missing_ipv6_leads_to_the_ipv4_fallback() {
+        for (code, expected) in [
+            (libc::EAFNOSUPPORT, true),
+            (libc::EADDRNOTAVAIL, true),
+            (libc::EADDRINUSE, false),
+            (libc::EACCES, false),
+        ] {
+            assert_eq!(means_no_ipv6(&io::Error::from_raw_os_error(code)), expected);
+        }
+    }
+
+    #[test]
+    fn ipv4_is_mapped_for_an_ipv6_socket_and_back() {
+        let v4: SocketAddr = "192.0.2.1:7".parse().unwrap();
+        let v6: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
+        assert_eq!(Family::V6.outgoing(v4), "[::ffff:192.0.2.1]:7".parse::<SocketAddr>().unwrap());
+        assert_eq!(Family::V4.outgoing(v4), v4);
+        for address in [v4, v6] {
+            assert_eq!(Family::canonical(Family::V6.outgoing(address)), address);
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! What the machine needs at least: sealing frames for every viewer and handing them to the kernel, with no server around it.
+//!
+//! Every figure of the server is compared with this one, taken in the same run on the same machine. The frames go through the same
+//! queue, socket and loopback to as many destinations as there would be viewers, each with its own key.
+
+use crate::clock;
+use crate::fanout::egress::{Outlet, SendQueue};
+use crate::net::thread_cpu_time;
+use crate::net::udp::{MediaSocket, MediaSocketConfig, bind};
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What is sent to whom. The default is the video of workload W1: 6 packets of 1,000 bytes a frame, to 1,000 viewers.
+#[derive(Debug, Clone)]
+pub struct FloorConfig {
+    /// Destinations, each with a key, at most [`VIEWERS_MAX`].
+    pub viewers: usize,
+    /// Packets of one frame, equally long: one run a viewer.
+    pub packets_per_frame: usize,
+    /// Bytes of a datagram, RTP header and authentication tag among them: 28 to 1,500.
+    pub datagram_bytes: usize,
+    /// Frames to send, one after the other without a pause.
+    pub frames: usize,
+    /// Runs that are handed over in one batch, at most [`SendQueue::RUNS_MAX`].
+    pub runs_per_batch: usize,
+    /// Without the system's faster calls.
+    pub portable: bool,
+    /// What becomes of the datagrams.
+    pub sinks: Sinks,
+}
+
+/// The receiving end of the floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sinks {
+    /// A filter in the kernel drops each datagram at the socket: the sender's share of loopback, nearly alone. Linux only.
+    Dropped,
+    /// A thread reads them, as a load generator would; keep it on another core.
+    Read,
+}
+
+/// What it took.
+#[derive(Debug, Clone)]
+pub struct FloorReport {
+    /// CPU nanoseconds of the sending thread, user and system, for each packet to each viewer. Where the system does not tell CPU
+    /// time, those of the clock.
+    pub ns_per_packet_viewer: f64,
+    /// The same of sealing alone, from frames that were sealed and not sent.
+    pub sealing_ns_per_packet_viewer: f64,
+    /// Packets times viewers that the kernel took.
+    pub packets: u64,
+    /// Datagrams that the kernel did not take.
+    pub dropped: u64,
+    /// Datagrams that the sinks read; what is missing ran over their buffers. 0 with [`Sinks::Dropped`].
+    pub read: u64,
+    /// CPU time of the sending thread.
+    pub cpu: Duration,
+    /// Time by the clock. Much above `cpu` means that the thread had no core for itself.
+    pub elapsed: Duration,
+}
+
+/// Most viewers of one floor: a destination each on the loopback network.
+pub const VIEWERS_MAX: usize = 1 << 16;
+
+impl Default for FloorConfig {
+    fn default() -> FloorConfig {
+        FloorConfig {
+            viewers: 1_000,
+            packets_per_frame: 6,
+            datagram_bytes: 1_000,
+            frames: 300,
+            runs_per_batch: SendQueue::RUNS_MAX,
+            portable: false,
+            sinks: Sinks::Dropped,
+        }
+    }
+}
+
+/// Seals and sends on the calling thread and measures it. One frame goes ahead unmeasured.
+///
+/// # Errors
+/// `InvalidInput` for a configuration outside of its ranges, else those of the system.
+pub fn floor(config: &FloorConfig) -> io::Result<FloorReport> {
+    config.check()?;
+    let sinks = Receiver::start(config.sinks)?;
+    let mut bench = Bench::new(config, &sinks.ports)?;
+    bench.frame(true);
+
+    let watch = Stopwatch::start();
+    let sealed = config.frames.div_ceil(10);
+    (0..sealed).for_each(|_| bench.frame(false));
+    let (sealing, _) = watch.stop();
+
+    let before = Totals::of(&bench.socket);
+    let watch = Stopwatch::start();
+    (0..config.frames).for_each(|_| bench.frame(true));
+    let (cpu, elapsed) = watch.stop();
+    let after = Totals::of(&bench.socket);
+
+    let per = |time: Duration, frames: usize| {
+        time.as_nanos() as f64 / (frames * config.viewers * config.packets_per_frame) as f64
+    };
+    Ok(FloorReport {
+        ns_per_packet_viewer: per(cpu, config.frames),
+        sealing_ns_per_packet_viewer: per(sealing, sealed),
+        packets: after.taken - before.taken,
+        dropped: after.dropped - before.dropped,
+        read: sinks.stop(),
+        cpu,
+        elapsed,
+    })
+}
+
+impl FloorConfig {
+    fn check(&self) -> io::Result<()> {
+        let good = (1..=VIEWERS_MAX).contains(&self.viewers)
+            && (1..=64).contains(&self.packets_per_frame)
+            && (RTP_HEADER + TAG..=SendQueue::DATAGRAM_MAX).contains(&self.datagram_bytes)
+            && self.frames > 0
+            && (1..=SendQueue::RUNS_MAX).contains(&self.runs_per_batch);
+        if good {
+            Ok(())
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "floor: a number out of its range",
+            ))
+        }
+    }
+}
+
+/// The sending side.
+struct Bench {
+    socket: MediaSocket,
+    queue: SendQueue,
+    viewers: Vec<Viewer>,
+    packet: Vec<u8>,
+    packets_per_frame: usize,
+    runs_per_batch: usize,
+    sequence: u64,
+}
+
+struct Viewer {
+    to: SocketAddr,
+    key: LessSafeKey,
+}
+
+impl Bench {
+    fn new(config: &FloorConfig, ports: &[u16]) -> io::Result<Bench> {
+        let mut sockets = bind(&MediaSocketConfig {
+            address: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            portable: config.portable,
+            ..MediaSocketConfig::default()
+        })?;
+        let viewers = (0..config.viewers)
+            .map(|index| Viewer::new(index, ports))
+            .collect::<io::Result<_>>()?;
+        Ok(Bench {
+            socket: sockets.remove(0),
+            queue: SendQueue::new(),
+            viewers,
+            packet: (0..config.datagram_bytes - TAG).map(|index| index as u8).collect(),
+            packets_per_frame: config.packets_per_frame,
+            runs_per_batch: config.runs_per_batch,
+            sequence: 0,
+        })
+    }
+
+    /// Seals a frame for every viewer and, unless only sealing is of interest, sends it.
+    fn frame(&mut self, send: bool) {
+        for viewer in &self.viewers {
+            if self.queue.runs().len() >= self.runs_per_batch || !self.queue.has_room_for(self.packets_per_frame) {
+                hand_over(&mut self.socket, &mut self.queue, send);
+            }
+            for index in 0..self.packets_per_frame as u64 {
+                let len = viewer.seal(&self.packet, self.sequence + index, self.queue.reserve());
+                self.queue.commit(viewer.to, 0, len);
+            }
+        }
+        hand_over(&mut self.socket, &mut self.queue, send);
+        self.sequence += self.packets_per_frame as u64;
+    }
+}
+
+impl Viewer {
+    fn new(index: usize, ports: &[u16]) -> io::Result<Viewer> {
+        let [high, low] = (index as u16).to_be_bytes();
+        // 127.1.0.0/16: each destination is an address of its own, and all of them are this machine.
+        let address = Ipv4Addr::new(127, 1, high, low);
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        let key = UnboundKey::new(&AES_128_GCM, &secret).map_err(io::Error::other)?;
+        Ok(Viewer {
+            to: (address, ports[index % ports.len()]).into(),
+            key: LessSafeKey::new(key),
+        })
+    }
+
+    /// As SRTP does it (RFC 7714): the header in the clear and authenticated, the payload encrypted, the tag behind.
+    fn seal(&self, packet: &[u8], index: u64, into: &mut [u8]) -> usize {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&index.to_be_bytes());
+        let (sealed, rest) = into.split_at_mut(packet.len());
+        sealed.copy_from_slice(packet);
+        sealed[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+        let (header, payload) = sealed.split_at_mut(RTP_HEADER);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), payload)
+            .expect("a packet is far shorter than what GCM can seal");
+        rest[..TAG].copy_from_slice(tag.as_ref());
+        packet.len() + TAG
+    }
+}
+
+fn hand_over(socket: &mut MediaSocket, queue: &mut SendQueue, send: bool) {
+    if send {
+        // What the kernel does not take is in the socket's counters.
+        socket.send(queue, &mut |_| {});
+    } else {
+        queue.clear();
+    }
+}
+
+/// The receiving side: a few sockets, each of them for many loopback addresses.
+struct Receiver {
+    ports: Vec<u16>,
+    /// Kept open, so that nothing is answered with "port unreachable".
+    _sockets: Vec<UdpSocket>,
+    stop: Arc<AtomicBool>,
+    read: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Receiver {
+    fn start(sinks: Sinks) -> io::Result<Receiver> {
+        let sockets = (0..SINK_SOCKETS).map(|_| sink(sinks)).collect::<io::Result<Vec<_>>>()?;
+        let ports = sockets
+            .iter()
+            .map(|socket| Ok(socket.local_addr()?.port()))
+            .collect::<io::Result<_>>()?;
+        let (stop, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut threads = Vec::new();
+        if sinks == Sinks::Read {
+            for socket in &sockets {
+                let (socket, stop, read) = (socket.try_clone()?, stop.clone(), read.clone());
+                threads.push(std::thread::spawn(move || read_until(&socket, &stop, &read)));
+            }
+        }
+        Ok(Receiver {
+            ports,
+            _sockets: sockets,
+            stop,
+            read,
+            threads,
+        })
+    }
+
+    /// Ends the threads and says how many datagrams they read.
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("reading does not panic");
+        }
+        self.read.load(Ordering::Relaxed)
+    }
+}
+
+fn sink(sinks: Sinks) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20)?;
+    if sinks == Sinks::Dropped {
+        drop_in_kernel(&socket)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(target_os = "linux")]
+fn drop_in_kernel(socket: &UdpSocket) -> io::Result<()> {
+    // Classic BPF: return 0, which is to keep no byte.
+    const BPF_RET: u16 = 0x06;
+    socket2::SockRef::from(socket).attach_filter(&[socket2::SockFilter::new(BPF_RET, 0, 0, 0)])
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_in_kernel(_: &UdpSocket) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "floor: sinks that drop are for Linux; let them read",
+    ))
+}
+
+/// Reads and forgets until the sender is done and nothing has come for a moment.
+fn read_until(socket: &UdpSocket, stop: &AtomicBool, read: &AtomicU64) {
+    let mut buffer = [0; 2_048];
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(_) => {
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) if stop.load(Ordering::Relaxed) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Totals {
+    taken: u64,
+    dropped: u64,
+}
+
+impl Totals {
+    fn of(socket: &MediaSocket) -> Totals {
+        let counters = socket.counters();
+        Totals {
+            taken: counters.datagrams_out.load(Ordering::Relaxed),
+            dropped: counters.dropped_full.load(Ordering::Relaxed) + counters.dropped_refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+struct Stopwatch {
+    cpu: Option<Duration>,
+    start: std::time::Instant,
+}
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch {
+            cpu: thread_cpu_time(),
+            start: clock::now(),
+        }
+    }
+
+    /// CPU time and time by the clock since the start.
+    fn stop(self) -> (Duration, Duration) {
+        let elapsed = clock::now() - self.start;
+        let cpu = self
+            .cpu
+            .zip(thread_cpu_time())
+            .map(|(before, after)| after.saturating_sub(before));
+        (cpu.unwrap_or(elapsed), elapsed)
+    }
+}
+
+/// Bytes of an RTP header without extensions.
+const RTP_HEADER: usize = 12;
+/// Bytes of an AEAD_AES_128_GCM tag.
+const TAG: usize = 16;
+/// Few enough to be cheap, enough that their buffers hold a frame.
+const SINK_SOCKETS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small(sinks: Sinks, portable: bool) -> FloorConfig {
+        FloorConfig {
+            viewers: 20,
+            frames: 5,
+            sinks,
+            portable,
+            ..FloorConfig::default()
+        }
+    }
+
+    #[test]
+    fn every_packet_is_handed_over_on_both_paths() {
+        for portable in [false, true] {
+            let report = floor(&small(Sinks::Read, portable)).unwrap();
+            assert_eq!((report.packets, report.dropped), (5 * 20 * 6, 0));
+            assert!(report.read > 0 && report.ns_per_packet_viewer > 0.0 && report.sealing_ns_per_packet_viewer > 0.0);
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let configs = [
+            FloorConfig {
+                viewers: 0,
+                ..FloorConfig::default()
+            },
+            FloorConfig {
+                viewers: VIEWERS_MAX + 1,
+                ..FloorConfig::default()
+            },
+            FloorConfig {
+                datagram_bytes: 27,
+                ..FloorConfig::default()
+            },
+            FloorConfig {
+                datagram_bytes: 1_501,
+                ..FloorConfig::default()
+            },
+            FloorConfig {
+                runs_per_batch: 65,
+                ..FloorConfig::default()
+            },
+            FloorConfig {
+                frames: 0,
+                ..FloorConfig::default()
+            },
+        ];
+        for config in configs {
+            assert_eq!(
+                floor(&config).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{config:?}"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sinks_that_drop_cost_no_packet() {
+        let config = FloorConfig {
+            viewers: 10,
+            frames: 2,
+            ..FloorConfig::default()
+        };
+        let report = floor(&config).unwrap();
+        assert_eq!((report.packets, report.dropped, report.read), (120, 0, 0));
+    }
+}
