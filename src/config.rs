@@ -42,7 +42,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http: SocketAddr,
 
-    /// Address for media, one UDP port for everybody. [::] is all addresses, IPv4 and IPv6
+    /// Address for media, one UDP port for everybody. The default is all addresses, IPv4 and IPv6
     #[arg(long, value_name = "IP:PORT", env = "ONECAST_UDP", default_value = "[::]:8080", value_parser = address)]
     pub udp: SocketAddr,
 
@@ -78,7 +78,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
     pub html_dir: Option<PathBuf>,
 
-    /// Form of the log on stderr; RUST_LOG says how much [possible: off, error, warn, info, debug, trace]
+    /// Form of the log on stderr; how much of it, RUST_LOG says, for instance RUST_LOG=debug
     #[arg(long, value_name = "FORM", env = "ONECAST_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 
@@ -227,7 +227,10 @@ mod tests {
     #[test]
     fn serve_is_the_default_with_and_without_options() {
         for arguments in [&["--http", "0.0.0.0:81"][..], &["serve", "--http", "0.0.0.0:81"]] {
-            assert_eq!(serve(arguments).unwrap().http, "0.0.0.0:81".parse::<SocketAddr>().unwrap());
+            assert_eq!(
+                serve(arguments).unwrap().http,
+                "0.0.0.0:81".parse::<SocketAddr>().unwrap()
+            );
         }
         let args = serve(&[]).unwrap();
         assert_eq!(args.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());

@@ -3,17 +3,111 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
+use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
+use crate::media::{Inbox, Wake};
 use crate::peer::sdp::{
     Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role, TrackSsrcs,
 };
-use crate::peer::{Fingerprint, IceCredentials};
+use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
+use crate::rtp::header::RtpHeader;
+use crate::rtp::{Codec, keyframe, rtcp};
 
 /// Takes any bytes; a panic is a find.
 pub type Target = fn(&[u8]);
 
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
-pub const TARGETS: &[(&str, Target)] = &[("sdp_fragment", sdp_fragment), ("sdp_offer", sdp_offer)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("datagram", datagram),
+    ("paste", crate::http::fuzz_envelope),
+    ("rtcp", rtcp),
+    ("rtp", rtp),
+    ("sdp_fragment", sdp_fragment),
+    ("sdp_offer", sdp_offer),
+    ("stun", stun),
+];
+
+/// An RTP packet: header, extensions, payload, keyframe detection for every codec.
+pub fn rtp(data: &[u8]) {
+    let Ok(header) = RtpHeader::parse(data) else { return };
+    assert!(header.len <= data.len());
+    for (_, value) in header.extensions(data) {
+        assert!(value.len() <= data.len());
+    }
+    let Ok(payload) = header.payload(data) else { return };
+    for codec in Codec::ALL {
+        keyframe::starts_keyframe(codec, payload);
+        keyframe::picture_size(codec, payload);
+    }
+}
+
+/// A compound RTCP packet.
+pub fn rtcp(data: &[u8]) {
+    let mut told = 0;
+    let _ = rtcp::parse(data, |report| {
+        told += 1;
+        if let rtcp::Report::Nack { sequences, .. } = report {
+            assert!(
+                sequences.count() <= 17 * data.len() / 4,
+                "a NACK asks for more than it can name"
+            );
+        }
+    });
+    assert!(told <= data.len(), "more reports than bytes");
+}
+
+/// A STUN datagram from somebody who does not know the password: read, and never answered.
+pub fn stun(data: &[u8]) {
+    let _ = ice::local_ufrag(data);
+    let local = IceCredentials {
+        ufrag: "fuzz".into(),
+        pwd: "0123456789012345678901".into(),
+    };
+    let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    assert!(
+        ice::answer_check(data, from, &local, "them").is_err(),
+        "answered without the password"
+    );
+}
+
+/// Any datagram to a shard that expects nobody: counted, never answered.
+pub fn datagram(data: &[u8]) {
+    thread_local!(static SHARD: std::cell::RefCell<Shard> = std::cell::RefCell::new(idle_shard()));
+    SHARD.with_borrow_mut(|shard| {
+        let now = crate::clock::now();
+        shard.handle_datagram(now, SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), &mut data.to_vec());
+        shard.flush(&mut Silence);
+        assert!(shard.poll_event().is_none() && shard.poll_stray().is_none());
+    });
+}
+
+fn idle_shard() -> Shard {
+    let inbox = Inbox::new(Box::new(Silence));
+    let certificate = Certificate::generate().expect("this machine has cryptography");
+    let wall = (crate::clock::now(), 0);
+    let config = ShardConfig {
+        id: 0,
+        certificate,
+        pli_interval: None,
+        peers_max: 1,
+        wall,
+    };
+    Shard::new(config, inbox, Arc::default())
+}
+
+/// Wakes nobody and must never be asked to send.
+struct Silence;
+
+impl Wake for Silence {
+    fn wake(&self) {}
+}
+
+impl Outlet for Silence {
+    fn send(&mut self, _: &mut SendQueue, _: &mut dyn FnMut(u32)) {
+        panic!("an unknown sender was answered");
+    }
+}
 
 /// An offer is read, answered in both roles, and the answer holds together.
 pub fn sdp_offer(data: &[u8]) {

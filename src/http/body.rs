@@ -46,7 +46,7 @@ async fn bytes(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Problem> 
         }
         return Err(too_large());
     }
-    let mut taken = Vec::with_capacity(announced as usize);
+    let mut taken = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| Problem::bad_request("broken-body", format!("the body broke off: {error}")))?;

@@ -98,11 +98,32 @@ impl EnvelopeError {
     }
 }
 
+/// Opens any bytes and panics if a promise is broken: what can be opened is sealed in kind, what cannot is told in one line.
+#[doc(hidden)]
+pub fn fuzz_envelope(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Envelope::open(text) {
+        Ok((envelope, sdp)) => {
+            let sealed = envelope.seal(&sdp);
+            let reopened = Envelope::open(&sealed);
+            match envelope.json {
+                true => assert_eq!(reopened, Err(EnvelopeError::IsAnswer)),
+                false => assert_eq!(reopened, Ok((envelope, sdp))),
+            }
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
 /// Without surrounding white space, byte order mark and the quotation marks that consoles put around a text.
 fn trim(text: &str) -> &str {
-    let text = text.trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}');
+    let text = trim_space(text);
     let unquoted = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
-    unquoted('"').or_else(|| unquoted('\'')).map_or(text, str::trim)
+    unquoted('"').or_else(|| unquoted('\'')).map_or(text, trim_space)
+}
+
+fn trim_space(text: &str) -> &str {
+    text.trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}')
 }
 
 /// SDP or JSON as it is.
@@ -269,6 +290,38 @@ mod tests {
         let text = BASE64_STANDARD.encode(offer());
         for end in 0..text.len() - 4 {
             assert!(Envelope::open(&text[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn damaged_texts_break_no_promise() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let whole = [
+            BASE64_STANDARD.encode(offer()),
+            offer(),
+            SDP.to_owned(),
+            BASE64_STANDARD.encode(SDP),
+        ];
+        for round in 0..4_000 {
+            let mut bytes = whole[round % whole.len()].clone().into_bytes();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = b"\"'\\{}=\r\n\0 -_v:,\x7f"[random(16)],
+                    1 => drop(bytes.drain(at..bytes.len().min(at + 1 + random(9)))),
+                    _ => bytes.truncate(at + 1),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            fuzz_envelope(&bytes);
         }
     }
 

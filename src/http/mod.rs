@@ -20,6 +20,8 @@ mod stream_path;
 mod whip;
 
 pub use body::MAX_BODY_BYTES;
+#[doc(hidden)]
+pub use envelope::fuzz_envelope;
 pub use pages::Pages;
 pub use server::{HttpLimits, Server};
 pub use service::Service;

@@ -332,7 +332,10 @@ mod tests {
     fn ipv4_is_mapped_for_an_ipv6_socket_and_back() {
         let v4: SocketAddr = "192.0.2.1:7".parse().unwrap();
         let v6: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
-        assert_eq!(Family::V6.outgoing(v4), "[::ffff:192.0.2.1]:7".parse::<SocketAddr>().unwrap());
+        assert_eq!(
+            Family::V6.outgoing(v4),
+            "[::ffff:192.0.2.1]:7".parse::<SocketAddr>().unwrap()
+        );
         assert_eq!(Family::V4.outgoing(v4), v4);
         for address in [v4, v6] {
             assert_eq!(Family::canonical(Family::V6.outgoing(address)), address);

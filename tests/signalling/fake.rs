@@ -1,0 +1,177 @@
+//! A service that decides by the names and texts it is given.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
+use onecast::room::{SessionId, StreamName};
+
+/// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<SessionId, Protocol>,
+    created: u8,
+    offers: Vec<Offer>,
+    fragments: Vec<String>,
+    broadcasting: bool,
+}
+
+/// What arrived at the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) stream: String,
+    pub(crate) text: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// The answer to every offer for this stream.
+pub(crate) fn answer(stream: &str) -> String {
+    format!("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns={stream}\r\nt=0 0\r\n")
+}
+
+impl Fake {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn last_offer(&self) -> Offer {
+        self.state().offers.last().cloned().expect("an offer came")
+    }
+
+    pub(crate) fn offers(&self) -> usize {
+        self.state().offers.len()
+    }
+
+    pub(crate) fn fragments(&self) -> Vec<String> {
+        self.state().fragments.clone()
+    }
+
+    fn take(&self, request: Request<'_>, protocol: Protocol) -> Result<Accepted, Refusal> {
+        let mut state = self.state();
+        state.offers.push(Offer {
+            stream: request.stream.to_string(),
+            text: request.offer.to_owned(),
+            client: request.client,
+            local: request.local,
+        });
+        refusal_by_name(request.stream)?;
+        refusal_by_text(request.offer)?;
+        state.created += 1;
+        let session = SessionId::from_random([state.created; 16]);
+        state.sessions.insert(session, protocol);
+        Ok(Accepted {
+            session,
+            answer: answer(request.stream.as_str()),
+        })
+    }
+}
+
+fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
+    Err(match stream.as_str() {
+        "taken" => Refusal::Taken {
+            since_unix: Some(Duration::from_secs(1_709_210_096)),
+        },
+        "crowded" => Refusal::TooManyStreams { max: 1_000 },
+        "full" => Refusal::Full { max: 100_000 },
+        "closing" => Refusal::ShuttingDown,
+        "unknown" => Refusal::UnknownStream,
+        "silent" => Refusal::NoPublisher,
+        _ => return Ok(()),
+    })
+}
+
+fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
+    let hint = Some("Send the text of RTCSessionDescription.sdp.".to_owned());
+    if !offer.starts_with("v=0") {
+        return Err(Refusal::Sdp(SdpRefusal {
+            unusable: false,
+            detail: "this is not SDP".to_owned(),
+            hint,
+        }));
+    }
+    if offer.contains("unusable") {
+        let detail = "no common video codec: the offer has X; this server carries VP8".to_owned();
+        return Err(Refusal::Sdp(SdpRefusal {
+            unusable: true,
+            detail,
+            hint,
+        }));
+    }
+    Ok(())
+}
+
+impl Service for Fake {
+    fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.take(request, Protocol::Whip)
+    }
+
+    fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.take(request, Protocol::Whep)
+    }
+
+    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        let first = !std::mem::replace(&mut self.state().broadcasting, true);
+        let (protocol, role) = if first {
+            (Protocol::Whip, PasteRole::Broadcaster)
+        } else {
+            (Protocol::Whep, PasteRole::Viewer)
+        };
+        Ok((self.take(request, protocol)?, role))
+    }
+
+    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
+        if !self.exists(session, protocol) {
+            return Err(Refusal::UnknownSession);
+        }
+        if fragment.contains("unreadable") {
+            let detail = "line 1 cannot be read".to_owned();
+            return Err(Refusal::Sdp(SdpRefusal {
+                unusable: false,
+                detail,
+                hint: None,
+            }));
+        }
+        self.state().fragments.push(fragment.to_owned());
+        Ok(())
+    }
+
+    fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
+        if !self.exists(session, protocol) {
+            return Err(Refusal::UnknownSession);
+        }
+        self.state().sessions.remove(&session);
+        Ok(())
+    }
+
+    fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
+        self.state().sessions.get(&session) == Some(&protocol)
+    }
+
+    fn streams(&self) -> Vec<StreamStatus> {
+        let status = |name: &str| StreamStatus {
+            name: name.parse().unwrap(),
+            live: false,
+            since_unix: None,
+            viewers: 0,
+            video: None,
+            audio: None,
+        };
+        let live = StreamStatus {
+            live: true,
+            since_unix: Some(Duration::from_secs(1_709_210_096)),
+            viewers: 17,
+            video: Some("VP8".to_owned()),
+            audio: Some("opus".to_owned()),
+            ..status("live")
+        };
+        vec![live, status("waiting")]
+    }
+}

@@ -1,0 +1,120 @@
+//! Pages, built in and from a directory.
+
+use std::fs;
+
+use onecast::http::{HttpLimits, Pages};
+
+use super::rig::Rig;
+
+async fn from_directory() -> (Rig, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("html");
+    fs::create_dir_all(below.join("parts")).unwrap();
+    for (name, text) in [
+        ("index.html", "<p>front"),
+        ("viewer.html", "<p>viewer"),
+        ("style.css", "p {}"),
+        ("parts/peer.js", "export {}"),
+        ("icon.svg", "<svg/>"),
+    ] {
+        fs::write(below.join(name), text).unwrap();
+    }
+    fs::write(directory.path().join("secret"), "secret").unwrap();
+    let rig = Rig::with(Pages::directory(below), HttpLimits::default(), "127.0.0.1:0").await;
+    (rig, directory)
+}
+
+#[tokio::test]
+async fn files_of_a_directory_have_their_types_and_are_never_stored() {
+    let (rig, _directory) = from_directory().await;
+    for (path, media_type, text) in [
+        ("/", "text/html; charset=utf-8", "<p>front"),
+        ("/index.html", "text/html; charset=utf-8", "<p>front"),
+        ("/viewer.html", "text/html; charset=utf-8", "<p>viewer"),
+        ("/viewer.html?stream=talk", "text/html; charset=utf-8", "<p>viewer"),
+        ("/style.css", "text/css; charset=utf-8", "p {}"),
+        ("/parts/peer.js", "text/javascript; charset=utf-8", "export {}"),
+        ("/icon.svg", "image/svg+xml", "<svg/>"),
+    ] {
+        let reply = rig.get(path).await;
+        assert_eq!((reply.status, reply.text()), (200, text), "{path}");
+        assert_eq!(reply.header("content-type"), Some(media_type), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        let head = rig.request("HEAD", path, &[], "").await;
+        assert_eq!(
+            (head.status, head.header("content-type"), head.text()),
+            (200, Some(media_type), "")
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_edited_file_is_served_as_it_is_now() {
+    let (rig, directory) = from_directory().await;
+    fs::write(directory.path().join("html/viewer.html"), "edited").unwrap();
+    assert_eq!(rig.get("/viewer.html").await.text(), "edited");
+}
+
+#[tokio::test]
+async fn nothing_outside_the_directory_is_served() {
+    let (rig, _directory) = from_directory().await;
+    for path in [
+        "/../secret",
+        "/%2e%2e/secret",
+        "/..%2fsecret",
+        "/parts/../../secret",
+        "/%2e%2e%2fsecret",
+        "//secret",
+        "/..\\secret",
+        "/secret%00",
+    ] {
+        let reply = rig.get(path).await;
+        assert!((400..500).contains(&reply.status), "{path}: {}", reply.status);
+        assert!(!reply.text().contains("secret\n") && reply.text() != "secret");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_with_a_list_of_what_is() {
+    let (on_disk, _directory) = from_directory().await;
+    for rig in [Rig::start().await, on_disk] {
+        for (method, path) in [
+            ("GET", "/nothing.html"),
+            ("HEAD", "/nothing.html"),
+            ("POST", "/nothing"),
+            ("DELETE", "/x/y"),
+        ] {
+            let reply = rig.request(method, path, &[], "").await;
+            assert_eq!(reply.status, 404, "{method} {path}");
+            assert!(reply.header("content-type").unwrap().starts_with("text/plain"));
+            assert!(method == "HEAD" || reply.text().contains("POST /whip/NAME"));
+        }
+        rig.request("POST", "/whip", &[], "").await.problem(404);
+    }
+}
+
+#[tokio::test]
+async fn every_file_in_html_is_built_in_and_asked_for_again_only_when_it_changed() {
+    let rig = Rig::start().await;
+    let html = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("html");
+    let files = fs::read_dir(&html).unwrap().map(|entry| entry.unwrap());
+    for file in files.filter(|file| file.file_type().unwrap().is_file()) {
+        let path = format!("/{}", file.file_name().to_str().unwrap());
+        let reply = rig.get(&path).await;
+        if path.starts_with("/.") {
+            assert_eq!(reply.status, 404, "{path}");
+            continue;
+        }
+        assert_eq!(reply.status, 200, "{path}");
+        assert_eq!(reply.body, fs::read(file.path()).unwrap(), "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-cache"));
+        let etag = reply.header("etag").unwrap();
+        assert_eq!(
+            rig.request("GET", &path, &[("If-None-Match", etag)], "").await.status,
+            304
+        );
+        let put = rig.request("PUT", &path, &[], "").await;
+        assert_eq!((put.status, put.header("allow")), (405, Some("GET, HEAD")));
+    }
+}

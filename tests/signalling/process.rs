@@ -1,0 +1,176 @@
+//! The program itself: how it starts, refuses to, and stops.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use super::wire::Wire;
+
+fn onecast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
+    command
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A server that is ended with its test.
+struct Running {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    http: SocketAddr,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut child = onecast(&[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening http=") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+        }
+        let address = line.split("http=").nth(1).unwrap().split(' ').next().unwrap();
+        Running {
+            child,
+            http: address.parse().unwrap(),
+            log,
+        }
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Its exit code and the rest of its log; fails when it does not end within 5 s.
+    async fn ended(mut self) -> (Option<i32>, String) {
+        for _ in 0..100 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let mut rest = String::new();
+                self.log.read_to_string(&mut rest).unwrap();
+                return (status.code(), rest);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it did not end within 5 s");
+    }
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let Output { status, stderr, .. } = onecast(arguments).output().unwrap();
+    let text = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{text}");
+    text
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn either_signal_stops_it_in_time_with_exit_code_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Running::start(&[]);
+        let mut idle = Wire::connect(server.http).await;
+        idle.send("GET /api/streams HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert_eq!(idle.reply().await.unwrap().status, 200);
+        server.signal(signal);
+        assert!(idle.is_closed().await);
+        let (code, log) = server.ended().await;
+        assert_eq!(code, Some(0), "{log}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let server = Running::start(&[]);
+    let mut busy = Wire::connect(server.http).await;
+    busy.send("POST /sdp HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        .await;
+    assert_eq!(busy.reply().await.unwrap().status, 100);
+    server.signal("INT");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("INT");
+    let (code, log) = server.ended().await;
+    assert_eq!(code, Some(130), "{log}");
+}
+
+#[tokio::test]
+async fn the_banner_goes_to_stdout_and_the_log_to_stderr() {
+    let mut server = Running::start(&["--log-format", "json"]);
+    let mut banner = String::new();
+    let mut stdout = BufReader::new(server.child.stdout.take().unwrap());
+    while !banner.contains("--http 0.0.0.0:") {
+        assert_ne!(stdout.read_line(&mut banner).unwrap(), 0, "{banner}");
+    }
+    assert!(
+        banner.contains(&format!("http://{}/broadcast.html", server.http)),
+        "{banner}"
+    );
+    assert!(!banner.contains("INFO"));
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_2() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let text = refused(&["--http", &address.to_string(), "--udp", "127.0.0.1:0"]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.starts_with(&format!("error: TCP port {} is in use", address.port())),
+        "{text}"
+    );
+
+    let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let text = refused(&["--http", "127.0.0.1:0", "--udp", &address.to_string()]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.starts_with(&format!("error: UDP port {} is in use", address.port())),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_is_one_line_and_exit_code_2() {
+    // TEST-NET-1 (RFC 5737): nobody has it.
+    for arguments in [
+        &["--http", "192.0.2.1:8080", "--udp", "127.0.0.1:0"],
+        &["--http", "127.0.0.1:0", "--udp", "192.0.2.1:8080"],
+    ] {
+        let text = refused(arguments);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("192.0.2.1 is not an address of this machine"), "{text}");
+    }
+}
+
+#[test]
+fn wrong_options_and_variables_are_exit_code_2() {
+    assert!(refused(&["--htp", "x"]).contains("--http"));
+    assert!(refused(&["--shards", "many"]).contains("--shards"));
+    assert!(refused(&["broadcast"]).contains("broadcast"));
+    let output = onecast(&[]).env("ONECAST_PLI_INTERVAL", "often").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output = onecast(&[]).env("RUST_LOG", "onecast=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("RUST_LOG"));
+}

@@ -1,0 +1,272 @@
+//! One test for each row of the table of statuses.
+
+use super::fake::answer;
+use super::rig::{FRAGMENT, OFFER, Rig, SDP};
+use super::wire::Reply;
+
+#[tokio::test]
+async fn an_offer_creates_a_session() {
+    let rig = Rig::start().await;
+    for (protocol, digits) in [("whip", "01"), ("whep", "02")] {
+        let reply = rig.request("POST", &format!("/{protocol}/talk-1"), &[SDP], OFFER).await;
+        assert_eq!(reply.status, 201);
+        assert_eq!(reply.header("content-type"), Some("application/sdp"));
+        assert_eq!(
+            reply.header("location"),
+            Some(&*format!("/{protocol}/talk-1/{}", digits.repeat(16)))
+        );
+        assert_eq!(reply.text(), answer("talk-1"));
+        let offer = rig.fake.last_offer();
+        assert_eq!((&*offer.stream, &*offer.text), ("talk-1", OFFER));
+    }
+}
+
+#[tokio::test]
+async fn the_service_is_told_both_ends_of_the_connection() {
+    let rig = Rig::start().await;
+    rig.session("/whip/live").await;
+    let offer = rig.fake.last_offer();
+    assert_eq!(offer.local, rig.address);
+    assert!(offer.client.ip().is_loopback() && offer.client != offer.local);
+}
+
+#[tokio::test]
+async fn candidates_and_the_end_of_a_session_have_their_statuses() {
+    let rig = Rig::start().await;
+    for endpoint in ["/whip/live", "/whep/live"] {
+        let session = rig.session(endpoint).await;
+        let trickled = rig.request("PATCH", &session, &[FRAGMENT], "a=ice-ufrag:x\r\n").await;
+        assert_eq!((trickled.status, trickled.header("etag")), (204, None));
+        assert_eq!(rig.fake.fragments().last().unwrap(), "a=ice-ufrag:x\r\n");
+        assert_eq!(rig.get(&session).await.status, 204);
+
+        let ended = rig.request("DELETE", &session, &[("If-Match", "\"stale\"")], "").await;
+        assert_eq!((ended.status, ended.text()), (200, ""));
+        rig.request("DELETE", &session, &[], "").await.problem(404);
+        rig.request("PATCH", &session, &[FRAGMENT], "").await.problem(404);
+        rig.get(&session).await.problem(404);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_content_type_is_told_the_right_one() {
+    let rig = Rig::start().await;
+    let session = rig.session("/whip/live").await;
+    for headers in [
+        &[][..],
+        &[("Content-Type", "application/json")],
+        &[("Content-Type", "text/plain; application/sdp")],
+    ] {
+        for endpoint in ["/whip/live", "/whep/live"] {
+            let reply = rig.request("POST", endpoint, headers, OFFER).await;
+            assert!(reply.problem(415).contains("application/sdp"));
+            assert_eq!(reply.header("accept-post"), Some("application/sdp"));
+        }
+        let reply = rig.request("PATCH", &session, headers, "").await;
+        assert!(reply.problem(415).contains("application/trickle-ice-sdpfrag"));
+        assert_eq!(reply.header("accept-patch"), Some("application/trickle-ice-sdpfrag"));
+    }
+    assert_eq!(rig.fake.offers(), 1);
+}
+
+#[tokio::test]
+async fn media_types_are_compared_without_parameters() {
+    let rig = Rig::start().await;
+    let typed = ("content-type", "Application/SDP ; charset=utf-8");
+    assert_eq!(rig.request("POST", "/whip/live", &[typed], OFFER).await.status, 201);
+    let session = rig.session("/whep/live").await;
+    let typed = ("Content-Type", "application/trickle-ice-sdpfrag;charset=UTF-8");
+    assert_eq!(rig.request("PATCH", &session, &[typed], "").await.status, 204);
+}
+
+#[tokio::test]
+async fn sdp_that_cannot_be_parsed_is_400_and_sdp_that_cannot_be_used_422() {
+    let rig = Rig::start().await;
+    for endpoint in ["/whip/live", "/whep/live"] {
+        for offer in ["", "hello", "{\"type\":\"offer\"}"] {
+            let said = rig.request("POST", endpoint, &[SDP], offer).await.problem(400);
+            assert_eq!(said, "this is not SDP Send the text of RTCSessionDescription.sdp.");
+        }
+        let said = rig
+            .request("POST", endpoint, &[SDP], "v=0\r\na=unusable\r\n")
+            .await
+            .problem(422);
+        assert!(said.contains("the offer has X; this server carries VP8"), "{said}");
+    }
+    let session = rig.session("/whip/live").await;
+    rig.request("PATCH", &session, &[FRAGMENT], "unreadable")
+        .await
+        .problem(400);
+}
+
+#[tokio::test]
+async fn an_unknown_stream_or_session_is_404() {
+    let rig = Rig::start().await;
+    rig.request("POST", "/whep/unknown", &[SDP], OFFER).await.problem(404);
+    let whip = rig.session("/whip/live").await;
+    let as_whep = whip.replace("whip", "whep");
+    let unknown = format!("/whip/live/{}", "0".repeat(32));
+    for session in [&*as_whep, &unknown, "/whip/live/1", "/whip/live/..", "/whip/live/%00"] {
+        rig.get(session).await.problem(404);
+        rig.request("DELETE", session, &[], "").await.problem(404);
+        rig.request("PATCH", session, &[FRAGMENT], "").await.problem(404);
+    }
+    assert_eq!(rig.get(&whip).await.status, 204);
+}
+
+#[tokio::test]
+async fn conflicts_are_409_and_only_waiting_for_a_broadcaster_is_worth_a_retry() {
+    let rig = Rig::start().await;
+    let taken = rig.request("POST", "/whip/taken", &[SDP], OFFER).await;
+    assert!(taken.problem(409).contains("since 2024-02-29T12:34:56Z"));
+    assert_eq!(taken.header("retry-after"), None);
+    let silent = rig.request("POST", "/whep/silent", &[SDP], OFFER).await;
+    silent.problem(409);
+    assert!((2..=4).contains(&retry_after(&silent)));
+}
+
+#[tokio::test]
+async fn a_full_or_closing_server_is_503_with_a_time_to_come_back() {
+    let rig = Rig::start().await;
+    for (path, said) in [
+        ("/whip/crowded", "1000"),
+        ("/whep/full", "100000"),
+        ("/whip/closing", "stop"),
+    ] {
+        let reply = rig.request("POST", path, &[SDP], OFFER).await;
+        assert!(reply.problem(503).contains(said), "{reply:?}");
+        assert!((5..=10).contains(&retry_after(&reply)));
+    }
+}
+
+fn retry_after(reply: &Reply) -> u32 {
+    reply.header("retry-after").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_told_which_there_are() {
+    let rig = Rig::start().await;
+    let session = rig.session("/whip/live").await;
+    let cases = [
+        (
+            "/whip/live",
+            ["PUT", "DELETE", "PATCH", "BREW"],
+            "GET HEAD POST OPTIONS",
+        ),
+        (
+            "/whep/live",
+            ["PUT", "DELETE", "PATCH", "BREW"],
+            "GET HEAD POST OPTIONS",
+        ),
+        (
+            &session,
+            ["PUT", "POST", "TRACE", "BREW"],
+            "GET HEAD PATCH DELETE OPTIONS",
+        ),
+        ("/api/streams", ["PUT", "POST", "DELETE", "BREW"], "GET HEAD OPTIONS"),
+    ];
+    for (path, methods, allowed) in cases {
+        for method in methods {
+            let reply = rig.request(method, path, &[], "").await;
+            reply.problem(405);
+            let mut listed: Vec<&str> = reply.header("allow").unwrap().split(',').map(str::trim).collect();
+            let mut expected: Vec<&str> = allowed.split(' ').collect();
+            listed.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(listed, expected, "{method} {path}");
+        }
+    }
+    for path in ["/sdp", "/sdp/live", "/"] {
+        let reply = rig.request("DELETE", path, &[], "").await;
+        assert_eq!(reply.status, 405);
+        assert!(reply.header("allow").unwrap().contains("POST"));
+        assert!(reply.header("content-type").unwrap().starts_with("text/plain"));
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_can_be_asked_whether_it_is_there() {
+    let rig = Rig::start().await;
+    let session = rig.session("/whep/live").await;
+    for method in ["GET", "HEAD"] {
+        let whip = rig.request(method, "/whip/live", &[], "").await;
+        assert_eq!((whip.status, whip.text()), (204, ""));
+        let whep = rig.request(method, "/whep/live", &[], "").await;
+        assert_eq!((whep.status, whep.text()), (200, ""));
+        assert_eq!(whep.header("content-type"), Some("application/sdp"));
+        assert_eq!(rig.request(method, &session, &[], "").await.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_names_methods_and_headers() {
+    let rig = Rig::start().await;
+    let session = rig.session("/whip/live").await;
+    let preflight = [
+        ("Origin", "https://example.org"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization,content-type"),
+    ];
+    for (path, method) in [
+        ("/whip/live", "POST"),
+        ("/whep/live", "POST"),
+        (&session, "PATCH"),
+        ("/sdp", "POST"),
+    ] {
+        let reply = rig.request("OPTIONS", path, &preflight, "").await;
+        assert_eq!(reply.status, 204);
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(
+            reply.header("access-control-allow-headers"),
+            Some("Authorization, Content-Type, If-Match")
+        );
+        assert!(reply.header("access-control-allow-methods").unwrap().contains(method));
+    }
+    let endpoint = rig.request("OPTIONS", "/whip/live", &[], "").await;
+    assert_eq!(endpoint.header("accept-post"), Some("application/sdp"));
+    let session = rig.request("OPTIONS", &session, &[], "").await;
+    assert_eq!(session.header("accept-patch"), Some("application/trickle-ice-sdpfrag"));
+}
+
+#[tokio::test]
+async fn every_response_may_be_read_by_pages_of_other_origins() {
+    let rig = Rig::start().await;
+    for reply in [
+        rig.request("POST", "/whip/live", &[SDP], OFFER).await,
+        rig.request("POST", "/whip/live", &[], OFFER).await,
+        rig.request("POST", "/sdp", &[], OFFER).await,
+        rig.get("/api/streams").await,
+        rig.get("/nothing").await,
+        rig.request("PUT", "/whip/live", &[], "").await,
+    ] {
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
+        let exposed = reply.header("access-control-expose-headers").unwrap();
+        for name in ["Location", "ETag", "Link", "Accept-Post", "Accept-Patch", "Retry-After"] {
+            assert!(exposed.contains(name), "{name}");
+        }
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+    }
+}
+
+#[tokio::test]
+async fn the_api_tells_what_is_live() {
+    let rig = Rig::start().await;
+    let live = serde_json::json!({
+        "name": "live", "live": true, "since": "2024-02-29T12:34:56Z", "viewers": 17, "video": "VP8", "audio": "opus",
+    });
+    let waiting = serde_json::json!({
+        "name": "waiting", "live": false, "since": null, "viewers": 0, "video": null, "audio": null,
+    });
+    let all = rig.get("/api/streams").await;
+    assert_eq!(
+        (all.status, all.header("content-type")),
+        (200, Some("application/json"))
+    );
+    assert_eq!(all.header("cache-control"), Some("no-store"));
+    assert_eq!(all.json(), serde_json::json!({ "streams": [live, waiting] }));
+    assert_eq!(rig.get("/api/streams/live").await.json(), live);
+    assert_eq!(rig.get("/api/streams/waiting").await.json(), waiting);
+    rig.get("/api/streams/nobody").await.problem(404);
+    rig.get("/api/streams/..%2f").await.problem(400);
+    rig.get("/api/nothing").await.problem(404);
+}
