@@ -1,0 +1,237 @@
+// The broadcaster's page: choose a source, see it, go live, see how it goes.
+
+import { pasteBox } from './pastebox.js';
+import { streams } from './session.js';
+import { cameras, missing, openSource } from './source.js';
+import { Meter } from './stats.js';
+import { Problem } from './problem.js';
+import {
+  $, absolute, bitrate, copies, duration, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say,
+  sayProblem, setState, streamName, tryingAgain,
+} from './ui.js';
+import { canChooseCodec, publisher, sendableCodecs } from './whip.js';
+
+const name = streamName();
+const link = publisher(name, offered);
+// For tests and for people with a console.
+window.onecast = { get pc() { return link.pc; } };
+
+// What is being shown and sent: { kind, stream, problem, stop }, or null.
+let source = null;
+// The message about the source stays until another source is chosen.
+let sourceProblem = null;
+let liveSince = null;
+let viewers = null;
+let wakeLock = null;
+let meter = null;
+
+keepStream(name);
+document.title = `Broadcast ${name} – onecast`;
+fillChoices();
+copies($('copy-link'), () => absolute($('viewer-link').href));
+pasteBox(link, name, ready);
+link.onchange = show;
+$('go').addEventListener('click', async () => (await ready()) && link.start());
+$('stop').addEventListener('click', () => link.stop());
+$('sound').addEventListener('change', soundChanged);
+$('quality').addEventListener('change', () => source && (source.kind === 'screen' ? limitBitrate() : choose(source.kind)));
+$('camera').addEventListener('change', () => choose('camera'));
+for (const radio of radios()) radio.addEventListener('click', () => choose(radio.value));
+addEventListener('pagehide', () => link.stop());
+setInterval(everySecond, 1000);
+show();
+if (parameter('source')) choose(parameter('source'));
+
+function offered() {
+  return { video: track('video'), audio: track('audio'), codec: $('codec').value, maxBitsPerSecond: maxBitsPerSecond() };
+}
+
+function track(kind) {
+  return source?.stream.getTracks().find((one) => one.kind === kind && one.readyState === 'live') ?? null;
+}
+
+function maxBitsPerSecond() {
+  return { 360: 800_000, 480: 1_200_000, 720: 2_500_000, 1080: 5_000_000 }[$('quality').value];
+}
+
+function radios() {
+  return document.querySelectorAll('input[name=source]');
+}
+
+function fillChoices() {
+  for (const codec of sendableCodecs()) $('codec').append(new Option(codec, codec));
+  if (!canChooseCodec()) {
+    $('codec').disabled = true;
+    $('codec').title = 'This browser chooses by itself';
+  }
+  const wanted = [['codec', parameter('codec').toUpperCase()], ['quality', parameter('quality')]];
+  for (const [id, value] of wanted) {
+    if ([...$(id).options].some((option) => option.value === value)) $(id).value = value;
+  }
+  for (const place of document.querySelectorAll('[data-missing]')) {
+    place.textContent = missing(place.dataset.missing);
+  }
+}
+
+// Whether there is something to send; opens the camera when nothing has been chosen.
+async function ready() {
+  return source !== null || choose([...radios()].find((radio) => radio.checked)?.value ?? 'camera');
+}
+
+// Opens a source and, when live, sends it instead of the one before. True when it worked.
+async function choose(kind) {
+  const radio = [...radios()].find((one) => one.value === kind);
+  if (!radio) return false;
+  radio.checked = true;
+  if (kind !== 'canvas') say($('message'), 'wait', kind === 'screen' ? 'Choose what to share' : 'Asking for the camera');
+  const settings = {
+    height: Number($('quality').value),
+    cameraId: $('camera').value,
+    withMicrophone: $('sound').checked,
+    stream: name,
+  };
+  try {
+    await use({ kind, ...(await openSource(kind, settings)) });
+    sourceProblem = source.problem;
+  } catch (error) {
+    sourceProblem = Problem.from(error);
+    radio.checked = false;
+    if (source) [...radios()].find((one) => one.value === source.kind).checked = true;
+  }
+  show();
+  return sourceProblem === null || sourceProblem === source?.problem;
+}
+
+async function use(next) {
+  source?.stop();
+  source = next;
+  $('preview').srcObject = next.stream;
+  $('preview').classList.toggle('mirrored', next.kind === 'camera');
+  soundChanged();
+  for (const one of next.stream.getVideoTracks()) one.addEventListener('ended', () => sourceEnded(next));
+  if (next.kind === 'camera') await listCameras();
+  const [video, audio] = link.pc?.getSenders() ?? [];
+  if (link.state === 'idle' || link.state === 'failed' || !video) return;
+  await video.replaceTrack(track('video'));
+  await audio.replaceTrack(track('audio'));
+  await limitBitrate();
+}
+
+function sourceEnded(ended) {
+  if (source !== ended) return;
+  source.stop();
+  source = null;
+  sourceProblem = new Problem(ended.kind === 'screen' ? 'The screen is not shared any more' : 'The camera is gone', {
+    hint: 'Choose a source.',
+  });
+  $('preview').srcObject = null;
+  for (const radio of radios()) radio.checked = false;
+  show();
+}
+
+async function listCameras() {
+  const list = await cameras();
+  const current = track('video')?.getSettings().deviceId;
+  $('camera').replaceChildren(...list.map(({ id, label }) => new Option(label, id, false, id === current)));
+  $('camera-field').hidden = list.length < 2;
+}
+
+function soundChanged() {
+  const on = $('sound').checked;
+  for (const one of source?.stream.getAudioTracks() ?? []) one.enabled = on;
+  if (on && source?.kind === 'camera' && !track('audio') && !source.problem) choose('camera');
+}
+
+async function limitBitrate() {
+  const sender = link.pc?.getSenders()[0];
+  const parameters = sender?.getParameters();
+  if (!parameters?.encodings?.length) return;
+  parameters.encodings[0].maxBitrate = maxBitsPerSecond();
+  await sender.setParameters(parameters).catch(() => {});
+}
+
+// Everything on the page that depends on the state.
+function show() {
+  const { state } = link;
+  const live = state === 'connected' || state === 'unsteady';
+  if (live && liveSince === null) went(true);
+  if (state === 'idle' || state === 'failed') went(false);
+  setState({ connected: 'live', failed: 'error' }[state] ?? state);
+  const on = state !== 'idle' && state !== 'failed';
+  $('go').hidden = on && state !== 'offered';
+  $('stop').hidden = !on || state === 'offered';
+  $('codec').disabled = (on && state !== 'offered') || !canChooseCodec();
+  $('veil').hidden = source !== null;
+  $('stats').hidden = !live;
+  showBadge();
+  showMessage();
+}
+
+function went(live) {
+  liveSince = live ? Date.now() : null;
+  viewers = null;
+  if (!live) {
+    wakeLock?.release().catch(() => {});
+    wakeLock = null;
+    return;
+  }
+  // A phone that goes to sleep stops sending.
+  navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
+}
+
+function showBadge() {
+  const badge = {
+    connected: ['Live', 'live'],
+    unsteady: ['Unsteady', 'wait'],
+    connecting: ['Connecting', 'wait'],
+    offered: ['Off air', 'off'],
+    lost: ['Off air', 'wait'],
+  }[link.state] ?? ['Off air', 'off'];
+  const since = liveSince !== null && badge[1] === 'live' ? ` ${duration(Date.now() - liveSince)}` : '';
+  $('badge').textContent = badge[0] + since;
+  $('badge').dataset.tone = badge[1];
+}
+
+function showMessage() {
+  const box = $('message');
+  const { state, problem } = link;
+  if (state === 'failed') return sayProblem(box, problem);
+  if (state === 'lost') return say(box, 'wait', problem.title, problem.detail, tryingAgain(link.retryAt));
+  if (state === 'unsteady') return say(box, 'wait', 'Nothing is heard from the server', '', 'Waiting for the connection to recover.');
+  if (sourceProblem) return sayProblem(box, sourceProblem);
+  if (state === 'connecting') return say(box, 'wait', 'Connecting to the server');
+  if (state === 'offered') return say(box, 'wait', 'The offer is ready', '', 'Give it to the server and paste the answer.');
+  say(box, 'plain');
+}
+
+async function everySecond() {
+  if (link.state === 'lost') showMessage();
+  if (link.state !== 'connected' && link.state !== 'unsteady') return;
+  showBadge();
+  if (meter?.pc !== link.pc) meter = new Meter(link.pc);
+  const now = await meter.read();
+  facts($('stats'), rows(now));
+  if (Math.floor((Date.now() - (liveSince ?? 0)) / 1000) % 3 === 0) countViewers();
+}
+
+function rows(now) {
+  const total = now.videoBitsPerSecond === null ? null : now.videoBitsPerSecond + (now.audioBitsPerSecond ?? 0);
+  return [
+    ['Bitrate', bitrate(total)],
+    ['Codec', [now.video, now.audio].filter(Boolean).join(', ') || null],
+    ['Resolution', resolution(now)],
+    ['Pictures per second', framesPerSecond(now.fps)],
+    ['Round trip', milliseconds(now.roundTripMs)],
+    ['Packet loss', percent(now.lossPercent)],
+    ['Limited by', { none: 'nothing', cpu: 'this machine', bandwidth: 'the network' }[now.limitation] ?? now.limitation],
+    ['Viewers', viewers === null ? null : String(viewers)],
+  ];
+}
+
+async function countViewers() {
+  try {
+    viewers = (await streams()).find((one) => one.name === name)?.viewers ?? viewers;
+  } catch {
+    link.check();
+  }
+}

@@ -1,0 +1,105 @@
+// The front page: what is live, the way to a new stream, and the lines for a terminal.
+
+import { streams } from './session.js';
+import { Problem } from './problem.js';
+import { $, absolute, copies, duration, say, sayProblem, setState } from './ui.js';
+
+const STREAM = 'live';
+
+lines();
+$('new').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const to = event.submitter?.value ?? 'broadcast';
+  location.href = `/${to}.html?stream=${encodeURIComponent($('name').value)}`;
+});
+poll();
+
+async function poll() {
+  try {
+    show(await streams());
+    say($('message'), 'plain');
+  } catch (error) {
+    setState('lost');
+    const problem = Problem.from(error);
+    $('empty').hidden = true;
+    $('streams').replaceChildren();
+    sayProblem($('message'), problem);
+  }
+  setTimeout(poll, document.hidden ? 10_000 : 2000);
+}
+
+function show(all) {
+  // Those who are live first; then those that people already wait for.
+  const sorted = [...all].sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
+  setState(sorted.some((one) => one.live) ? 'live' : 'empty');
+  $('empty').hidden = sorted.length > 0;
+  const list = $('streams');
+  const focused = document.activeElement?.dataset.key;
+  list.replaceChildren(...sorted.map(item));
+  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function item(stream) {
+  const row = document.createElement('li');
+  row.dataset.live = String(stream.live);
+  row.dataset.stream = stream.name;
+  const title = element('strong', stream.name);
+  const about = element('span', description(stream), 'about');
+  const badge = element('span', stream.live ? 'Live' : 'Waiting', 'badge inline');
+  badge.dataset.tone = stream.live ? 'live' : 'off';
+  const text = document.createElement('div');
+  const heading = document.createElement('p');
+  heading.append(title, badge);
+  text.append(heading, about);
+  const actions = element('div', '', 'actions');
+  actions.append(stream.live ? go('viewer', 'Watch', stream.name, 'main') : go('broadcast', 'Broadcast', stream.name, ''));
+  row.append(text, actions);
+  return row;
+}
+
+function description({ live, since, viewers, video, audio }) {
+  const count = viewers ?? 0;
+  const started = live && since ? Date.parse(since) : NaN;
+  return [
+    Number.isNaN(started) ? '' : `for ${duration(Date.now() - started)}`,
+    count === 1 ? '1 viewer' : `${count} viewers`,
+    [video, audio].filter(Boolean).join(', '),
+  ]
+    .filter(Boolean)
+    .join(' · ');
+}
+
+function go(page, words, name, look) {
+  const link = element('a', words, `button ${look}`);
+  link.href = `/${page}.html?stream=${encodeURIComponent(name)}${page === 'viewer' ? '&autoplay=1' : ''}`;
+  link.dataset.key = `${page} ${name}`;
+  link.setAttribute('aria-label', `${words}: ${name}`);
+  return link;
+}
+
+function lines() {
+  const rows = [
+    ['Hand in an offer, get the answer', `curl -s --data-binary @offer.txt ${absolute(`/sdp/${STREAM}`)}`],
+    ['What is live', `curl -s ${absolute('/api/streams')}`],
+    ['OBS and FFmpeg publish to (WHIP)', absolute(`/whip/${STREAM}`)],
+    ['Players watch at (WHEP)', absolute(`/whep/${STREAM}`)],
+  ];
+  for (const [words, line] of rows) {
+    const group = document.createElement('div');
+    const value = document.createElement('dd');
+    const button = element('button', 'Copy', 'small');
+    button.type = 'button';
+    button.setAttribute('aria-label', `Copy: ${words}`);
+    copies(button, () => line);
+    value.append(element('code', line), button);
+    group.append(element('dt', words), value);
+    $('lines').append(group);
+  }
+}
+
+function element(tag, words, className = '') {
+  const made = document.createElement(tag);
+  made.textContent = words;
+  if (className) made.className = className;
+  return made;
+}

@@ -1,0 +1,258 @@
+// One connection to the server that is kept alive: by WHIP or WHEP it is made again whenever it breaks, until stop().
+// By copy and paste it is made once, because a person has to carry the texts.
+
+import { open, streams } from './session.js';
+import { decodeAnswer, encode, gathered } from './paste.js';
+import { Problem } from './problem.js';
+
+// States: idle, connecting, offered (waits for a pasted answer), connected, unsteady (no packets, may recover),
+// lost (will be tried again at `retryAt`), failed (nothing more happens by itself).
+export class Link {
+  #endpoint;
+  #build;
+  #run = null;
+  #session = null;
+  #wake = () => {};
+  #suspect = () => {};
+
+  state = 'idle';
+  problem = null;
+  // Date.now() of the next try while `lost`.
+  retryAt = null;
+  pc = null;
+  // Called after every change of the state.
+  onchange = () => {};
+
+  // `build` makes a new RTCPeerConnection with everything that is to be offered.
+  constructor(endpoint, build) {
+    this.#endpoint = endpoint;
+    this.#build = build;
+    globalThis.addEventListener?.('online', () => this.retryNow());
+  }
+
+  // Connects, and connects again, until stop().
+  start() {
+    this.stop();
+    this.#keep((this.#run = {}));
+  }
+
+  // Makes an offer for copy and paste and returns its text.
+  async offer() {
+    this.stop();
+    const run = (this.#run = {});
+    const pc = this.#newPeer();
+    await pc.setLocalDescription(await pc.createOffer());
+    await gathered(pc);
+    if (this.#run === run) this.#become('offered');
+    return encode(pc.localDescription);
+  }
+
+  // Takes the answer that a person pasted. Throws a Problem when the text is none; the offer then stays good.
+  async answer(text) {
+    const answer = decodeAnswer(text);
+    const run = this.#run;
+    const pc = this.pc;
+    try {
+      await pc.setRemoteDescription(answer);
+    } catch (error) {
+      throw new Problem('The browser cannot use this answer', {
+        detail: String(error?.message ?? error),
+        hint: 'It belongs to another offer, or a part is missing. Create a new offer.',
+        kind: 'paste',
+      });
+    }
+    this.#become('connecting');
+    let problem;
+    try {
+      await connected(pc);
+      problem = await this.#untilLost(run, pc);
+    } catch (error) {
+      problem = Problem.from(error);
+    }
+    if (this.#run !== run) return;
+    this.#drop();
+    problem.hint = 'What was made by copy and paste cannot be made again by itself: create a new offer.';
+    this.#become('failed', problem);
+  }
+
+  // Leaves, and tells the server. Works while the page is being closed, too.
+  stop() {
+    this.#run = null;
+    this.#wake();
+    this.#drop();
+    if (this.state !== 'idle') this.#become('idle');
+  }
+
+  // Ends the waiting between two tries.
+  retryNow() {
+    this.#wake();
+  }
+
+  // Asks the server whether it still knows us; the caller has a reason for doubt.
+  check() {
+    this.#suspect();
+  }
+
+  async #keep(run) {
+    let failures = 0;
+    let lostAt = null;
+    while (this.#run === run) {
+      let problem;
+      try {
+        await this.#connect(run, lostAt === null && failures === 0);
+        failures = 0;
+        problem = await this.#untilLost(run, this.pc);
+        lostAt = Date.now();
+      } catch (error) {
+        problem = Problem.from(error);
+      }
+      if (this.#run !== run) return;
+      await this.#drop();
+      if (this.#run !== run) return;
+      if (!mayPass(problem, lostAt)) return this.#become('failed', problem);
+      const waitMs = problem.retryAfterMs ?? backOffMs(failures);
+      failures += 1;
+      this.retryAt = Date.now() + waitMs;
+      this.#become('lost', problem);
+      await this.#pause(waitMs);
+    }
+  }
+
+  async #connect(run, first) {
+    if (first) this.#become('connecting');
+    const pc = this.#newPeer();
+    const session = await open(this.#endpoint, pc);
+    if (this.#run !== run) {
+      session.end();
+      return;
+    }
+    this.#session = session;
+    await connected(pc);
+  }
+
+  #newPeer() {
+    this.pc = this.#build();
+    return this.pc;
+  }
+
+  // Resolves with the reason when the connection is over.
+  #untilLost(run, pc) {
+    if (this.#run !== run) return null;
+    this.#become('connected');
+    return new Promise((resolve) => {
+      let asking = false;
+      const ask = async () => {
+        if (asking || this.#run !== run) return;
+        asking = true;
+        const problem = await this.#probe();
+        asking = false;
+        if (problem) resolve(problem);
+        else if (pc.connectionState === 'disconnected') setTimeout(ask, PROBE_EVERY_MS);
+      };
+      this.#suspect = ask;
+      pc.onconnectionstatechange = () => {
+        if (this.#run !== run) return resolve(null);
+        if (pc.connectionState === 'failed') resolve(broken());
+        if (pc.connectionState === 'disconnected') {
+          this.#become('unsteady');
+          ask();
+        }
+        if (pc.connectionState === 'connected') this.#become('connected');
+      };
+      const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
+      transport?.addEventListener('statechange', () => {
+        if (transport.state === 'closed' || transport.state === 'failed') resolve(ended());
+      });
+    });
+  }
+
+  // A Problem when the server is gone or has forgotten us, else null.
+  async #probe() {
+    if (!this.#session) {
+      return streams().then(
+        () => null,
+        (problem) => (problem.kind === 'no-server' ? problem : null),
+      );
+    }
+    const seen = await this.#session.look();
+    if (seen === 'unknown') return Problem.noServer();
+    return seen === 'gone' ? ended() : null;
+  }
+
+  // Closes what there is; resolves when the server knows, or cannot be told.
+  #drop() {
+    const session = this.#session;
+    this.#session = null;
+    this.#suspect = () => {};
+    if (this.pc) {
+      this.pc.onconnectionstatechange = null;
+      this.pc.close();
+    }
+    return session?.end();
+  }
+
+  #pause(waitMs) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, waitMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #become(state, problem = null) {
+    this.state = state;
+    this.problem = problem;
+    if (state !== 'lost') this.retryAt = null;
+    this.onchange(this);
+  }
+}
+
+// 0.5, 1, 2, 4, 8, 10, 10 .. s, each up to a quarter longer at random so that many do not come at once.
+export function backOffMs(failures) {
+  return Math.min(500 * 2 ** failures, 10_000) * (1 + Math.random() / 4);
+}
+
+// Resolves when media can flow.
+function connected(pc) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(unreachable(pc)), CONNECT_LIMIT_MS);
+    const look = () => {
+      if (pc.connectionState === 'new' || pc.connectionState === 'connecting') return;
+      clearTimeout(timer);
+      if (pc.connectionState === 'connected') resolve();
+      else reject(unreachable(pc));
+    };
+    pc.onconnectionstatechange = look;
+    look();
+  });
+}
+
+// After a loss the server may take us for another one until it misses our old connection (30 s of consent).
+function mayPass(problem, lostAt) {
+  const ghost = problem.status === 409 && lostAt !== null && Date.now() - lostAt < GHOST_MS;
+  return problem.passing || ghost;
+}
+
+function unreachable(pc) {
+  const lines = pc.remoteDescription?.sdp.match(/^a=candidate:.*$/gm) ?? [];
+  const tried = [...new Set(lines.map((line) => line.split(' ')).map((part) => `${part[4]} port ${part[5]}`))];
+  return new Problem('The server answered, but no media connection came about', {
+    detail: tried.length ? `Tried by UDP: ${tried.join(', ')}.` : '',
+    hint: 'A firewall may be in the way, or the server announces an address that cannot be reached from here (--public-ip).',
+    kind: 'no-media-path',
+  });
+}
+
+function broken() {
+  return new Problem('The connection broke', { kind: 'broken' });
+}
+
+function ended() {
+  return new Problem('The server ended the connection', { kind: 'ended' });
+}
+
+const CONNECT_LIMIT_MS = 15_000;
+const PROBE_EVERY_MS = 1500;
+const GHOST_MS = 40_000;

@@ -1,0 +1,132 @@
+// What went wrong, in words: of the server (problem+json, RFC 9457), of the network, of the browser.
+
+// An error that a person can read: what happened, more about it, and what to do.
+export class Problem extends Error {
+  constructor(title, { detail = '', hint = '', status = 0, retryAfterMs = null, kind = '' } = {}) {
+    super(title);
+    this.title = title;
+    this.detail = detail;
+    this.hint = hint;
+    // HTTP status; 0 when no answer came.
+    this.status = status;
+    this.retryAfterMs = retryAfterMs;
+    this.kind = kind;
+  }
+
+  // Whether the same request may succeed later without anybody changing anything.
+  get passing() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500 || this.retryAfterMs !== null;
+  }
+
+  // The problem that an HTTP response tells of.
+  static async fromResponse(response) {
+    const body = await readJson(response);
+    const words = byStatus(response.status);
+    return new Problem(text(body?.title) || words.title, {
+      detail: sentence(text(body?.detail)),
+      hint: text(body?.hint) || (body ? '' : words.hint),
+      status: response.status,
+      retryAfterMs: retryAfterMs(response.headers.get('Retry-After')),
+      kind: text(body?.type),
+    });
+  }
+
+  // Any error as a problem.
+  static from(error) {
+    if (error instanceof Problem) return error;
+    return new Problem('Something unexpected happened', { detail: String(error?.message ?? error), kind: 'unexpected' });
+  }
+
+  // No answer to an HTTP request.
+  static noServer() {
+    return new Problem('The server does not answer', {
+      hint: 'It may have been stopped, or the network is down.',
+      kind: 'no-server',
+    });
+  }
+}
+
+// Milliseconds to wait by a Retry-After header (seconds or a date), or null.
+export function retryAfterMs(value, nowMs = Date.now()) {
+  if (!value) return null;
+  if (/^\s*\d+\s*$/.test(value)) return Number(value) * 1000;
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? null : Math.max(0, at - nowMs);
+}
+
+// Why a camera, a microphone or a screen could not be opened.
+export function mediaProblem(error, what) {
+  switch (error?.name) {
+    case 'NotAllowedError':
+    case 'SecurityError':
+      return what === 'screen'
+        ? new Problem('The screen was not shared', {
+            hint: 'Choose a screen, a window or a tab in the browser’s question, and allow it.',
+            kind: 'refused',
+          })
+        : new Problem(`The browser was not allowed to use the ${what}`, {
+            hint: 'Allow it by the icon in the address bar, and look at the permissions of the operating system. Or choose the test picture.',
+            kind: 'refused',
+          });
+    case 'NotFoundError':
+    case 'DevicesNotFoundError':
+      return new Problem(`There is no ${what} on this machine`, {
+        hint: 'Plug one in, or choose the test picture.',
+        kind: 'no-device',
+      });
+    case 'NotReadableError':
+    case 'AbortError':
+      return new Problem(`The ${what} cannot be read`, {
+        hint: 'Another program may be using it. Close that program and try again.',
+        kind: 'device-busy',
+      });
+    case 'OverconstrainedError':
+      return new Problem(`The chosen ${what} is not there any more`, { hint: 'Choose another one.', kind: 'no-device' });
+    default:
+      return new Problem(`The ${what} cannot be used`, { detail: sentence(error?.message ?? ''), kind: 'device' });
+  }
+}
+
+// Cameras and screens are given to secure pages only.
+export function insecurePage() {
+  return new Problem('This page may not use cameras or screens', {
+    detail: 'Browsers give them to pages of https:// and of http://localhost only.',
+    hint: 'Open the page by https or on the server’s own machine as localhost, or choose the test picture.',
+    kind: 'insecure',
+  });
+}
+
+function byStatus(status) {
+  return (
+    {
+      401: { title: 'The server wants a token', hint: 'Ask the operator of the server.' },
+      403: { title: 'This token is for another stream', hint: '' },
+      404: { title: 'There is no such stream here', hint: 'Check the name in the address.' },
+      409: { title: 'The stream is taken', hint: 'Somebody else is live under this name. Choose another name.' },
+      422: { title: 'The server cannot carry this', hint: 'Choose another codec.' },
+      429: { title: 'Too many requests', hint: '' },
+      503: { title: 'The server is full', hint: '' },
+    }[status] ?? { title: `The server answered ${status}`, hint: '' }
+  );
+}
+
+async function readJson(response) {
+  if (!/\bjson\b/.test(response.headers.get('Content-Type') ?? '')) return null;
+  try {
+    return await response.json();
+  } catch {
+    return null;
+  }
+}
+
+function text(value) {
+  return typeof value === 'string' ? value : '';
+}
+
+// Capital letter at the beginning, full stop at the end.
+function sentence(words) {
+  const trimmed = words.trim();
+  if (!trimmed) return '';
+  const capital = trimmed[0].toUpperCase() + trimmed.slice(1);
+  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
+}

@@ -1,0 +1,73 @@
+// Where picture and sound come from. Each is { stream, problem, stop }; `problem` tells of a missing microphone.
+
+import { insecurePage, mediaProblem } from './problem.js';
+import { testPicture } from './testpicture.js';
+
+// `height` in lines; 16:9.
+export async function openSource(kind, { height, cameraId, withMicrophone, stream }) {
+  if (kind === 'canvas') return testPicture(height, stream);
+  return kind === 'screen' ? openScreen(height) : openCamera(height, cameraId, withMicrophone);
+}
+
+// The cameras, by name as soon as the browser tells (after the first permission).
+export async function cameras() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  return devices
+    .filter((device) => device.kind === 'videoinput' && device.deviceId)
+    .map(({ deviceId, label }, index) => ({ id: deviceId, label: label || `Camera ${index + 1}` }));
+}
+
+// Whether this browser, on this page, has such a source; if not, why, in words.
+export function missing(kind) {
+  if (kind === 'canvas') return '';
+  if (!globalThis.isSecureContext || !navigator.mediaDevices) return 'needs https or localhost';
+  if (kind === 'screen' && !navigator.mediaDevices.getDisplayMedia) return 'not in this browser';
+  return '';
+}
+
+async function openCamera(height, cameraId, withMicrophone) {
+  if (!navigator.mediaDevices?.getUserMedia) throw insecurePage();
+  const video = {
+    width: { ideal: (height * 16) / 9 },
+    height: { ideal: height },
+    frameRate: { ideal: 30 },
+    ...(cameraId ? { deviceId: { exact: cameraId } } : {}),
+  };
+  const stream = await ask(video, false, 'camera');
+  if (withMicrophone) {
+    try {
+      const sound = await ask(false, true, 'microphone');
+      sound.getTracks().forEach((track) => stream.addTrack(track));
+    } catch (problem) {
+      // A picture without sound is better than nothing; the page tells.
+      return { ...opened(stream), problem };
+    }
+  }
+  return opened(stream);
+}
+
+async function ask(video, audio, what) {
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video, audio });
+  } catch (error) {
+    throw mediaProblem(error, what);
+  }
+}
+
+async function openScreen(height) {
+  if (!navigator.mediaDevices?.getDisplayMedia) throw insecurePage();
+  try {
+    const video = { height: { max: Math.max(height, 720) }, frameRate: { ideal: 30 } };
+    return opened(await navigator.mediaDevices.getDisplayMedia({ video, audio: true }));
+  } catch (error) {
+    throw mediaProblem(error, 'screen');
+  }
+}
+
+function opened(stream) {
+  return {
+    stream,
+    problem: null,
+    stop: () => stream.getTracks().forEach((track) => track.stop()),
+  };
+}

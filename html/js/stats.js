@@ -1,0 +1,97 @@
+// Numbers of a connection, read once a second or so; what is a rate is the change since the last reading.
+
+// Reads one RTCPeerConnection again and again.
+export class Meter {
+  #before = null;
+
+  constructor(pc) {
+    this.pc = pc;
+  }
+
+  // The numbers now; null where the browser does not say. Rates need a second reading.
+  async read() {
+    const report = await this.pc.getStats();
+    const all = [...report.values()];
+    const now = snapshot(all, report);
+    const before = this.#before;
+    this.#before = now;
+    return describe(now, before);
+  }
+}
+
+// Both directions in one shape: a page either sends or receives.
+function snapshot(all, report) {
+  const rtp = (kind) => all.find((s) => (s.type === 'outbound-rtp' || s.type === 'inbound-rtp') && s.kind === kind);
+  const video = rtp('video');
+  const audio = rtp('audio');
+  const transport = all.find((s) => s.type === 'transport');
+  const pair = report.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === 'candidate-pair' && (s.selected || (s.nominated && s.state === 'succeeded')));
+  return {
+    video,
+    audio,
+    transport,
+    pair,
+    videoCodec: report.get(video?.codecId),
+    audioCodec: report.get(audio?.codecId),
+    remoteVideo: report.get(video?.remoteId),
+    remoteAudio: report.get(audio?.remoteId),
+  };
+}
+
+function describe(now, before) {
+  const rate = (pick, scale = 1) => perSecond(pick(now), before && pick(before), now.video ?? now.audio, before && (before.video ?? before.audio), scale);
+  const bytes = (s) => s && (s.bytesSent ?? s.bytesReceived);
+  const { video, audio, remoteVideo, remoteAudio, pair } = now;
+  return {
+    video: codecName(now.videoCodec),
+    audio: codecName(now.audioCodec),
+    width: video?.frameWidth ?? null,
+    height: video?.frameHeight ?? null,
+    fps: video?.framesPerSecond ?? rate((s) => s.video?.framesEncoded ?? s.video?.framesDecoded),
+    videoBitsPerSecond: rate((s) => bytes(s.video), 8),
+    audioBitsPerSecond: rate((s) => bytes(s.audio), 8),
+    frames: video?.framesEncoded ?? video?.framesDecoded ?? 0,
+    packets: packetCount(video) + packetCount(audio),
+    videoPackets: packetCount(video),
+    roundTripMs: milliseconds(remoteVideo?.roundTripTime ?? remoteAudio?.roundTripTime ?? pair?.currentRoundTripTime),
+    lossPercent: lossPercent(now, before),
+    jitterBufferMs: jitterBufferMs(video, before?.video),
+    framesDropped: video?.framesDropped ?? null,
+    freezes: video?.freezeCount ?? null,
+    limitation: video?.qualityLimitationReason ?? null,
+    srtpCipher: now.transport?.srtpCipher ?? null,
+  };
+}
+
+function packetCount(rtp) {
+  return rtp?.packetsSent ?? rtp?.packetsReceived ?? 0;
+}
+
+function codecName(codec) {
+  return codec?.mimeType?.split('/')[1] ?? null;
+}
+
+function milliseconds(seconds) {
+  return typeof seconds === 'number' ? seconds * 1000 : null;
+}
+
+function perSecond(now, before, at, atBefore, scale) {
+  const elapsedMs = (at?.timestamp ?? 0) - (atBefore?.timestamp ?? 0);
+  if (typeof now !== 'number' || typeof before !== 'number' || elapsedMs <= 0 || now < before) return null;
+  return ((now - before) * scale * 1000) / elapsedMs;
+}
+
+// Of what was sent: what the server last reported. Of what is received: what went missing since the last reading.
+function lossPercent(now, before) {
+  if (typeof now.remoteVideo?.fractionLost === 'number') return now.remoteVideo.fractionLost * 100;
+  if (typeof now.video?.packetsLost !== 'number' || typeof before?.video?.packetsLost !== 'number') return null;
+  const lost = Math.max(0, now.video.packetsLost - before.video.packetsLost);
+  const received = now.video.packetsReceived - before.video.packetsReceived;
+  return lost + received > 0 ? (100 * lost) / (lost + received) : 0;
+}
+
+function jitterBufferMs(video, before) {
+  const emitted = (video?.jitterBufferEmittedCount ?? 0) - (before?.jitterBufferEmittedCount ?? 0);
+  if (!before || emitted <= 0) return null;
+  return ((video.jitterBufferDelay - before.jitterBufferDelay) * 1000) / emitted;
+}

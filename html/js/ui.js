@@ -1,0 +1,143 @@
+// What the pages share: finding elements, saying things, copying texts, writing numbers.
+
+export const $ = (id) => document.getElementById(id);
+
+// The stream that the page is about, from its address.
+export function streamName() {
+  return new URLSearchParams(location.search).get('stream')?.trim() || 'live';
+}
+
+// A parameter of the page's address, or ''.
+export function parameter(name) {
+  return new URLSearchParams(location.search).get(name) ?? '';
+}
+
+// The state of the page in one word, for the stylesheet and for tests.
+export function setState(state) {
+  document.documentElement.dataset.state = state;
+}
+
+// Absolute URL of a path on this server.
+export function absolute(path) {
+  return new URL(path, location.href).href;
+}
+
+// Links between the pages keep the stream.
+export function keepStream(stream) {
+  for (const link of document.querySelectorAll('a[data-keep-stream]')) {
+    link.href = `${link.getAttribute('href').split('?')[0]}?stream=${encodeURIComponent(stream)}`;
+  }
+  for (const place of document.querySelectorAll('[data-stream-name]')) place.textContent = stream;
+}
+
+// Shows a message, or hides it when there are no words. Tones: plain, good, wait, bad.
+export function say(box, tone, title = '', detail = '', hint = '') {
+  const parts = [
+    ['strong', title],
+    ['span', detail],
+    ['span', hint],
+  ].filter(([, words]) => words);
+  const same = box.dataset.tone === tone && box.dataset.words === JSON.stringify(parts);
+  if (same) return;
+  box.dataset.tone = tone;
+  box.dataset.words = JSON.stringify(parts);
+  box.hidden = parts.length === 0;
+  box.replaceChildren(
+    ...parts.map(([tag, words]) => {
+      const element = document.createElement(tag);
+      element.textContent = words;
+      return element;
+    }),
+  );
+}
+
+// Shows a Problem.
+export function sayProblem(box, problem) {
+  say(box, 'bad', problem.title, problem.detail, problem.hint);
+}
+
+// Makes a button copy what `text` returns.
+export function copies(button, text) {
+  const label = button.textContent;
+  let timer;
+  button.addEventListener('click', async () => {
+    button.textContent = (await copy(text())) ? 'Copied' : 'Select and copy it by hand';
+    clearTimeout(timer);
+    timer = setTimeout(() => (button.textContent = label), 2000);
+  });
+}
+
+// Fills a definition list with [name, value] pairs; values that are null read "–".
+export function facts(list, rows) {
+  if (list.children.length !== rows.length) {
+    list.replaceChildren(
+      ...rows.map(() => {
+        const group = document.createElement('div');
+        group.append(document.createElement('dt'), document.createElement('dd'));
+        return group;
+      }),
+    );
+  }
+  rows.forEach(([name, value], index) => {
+    const [term, description] = list.children[index].children;
+    if (term.textContent !== name) term.textContent = name;
+    const words = value ?? '–';
+    if (description.textContent !== words) description.textContent = words;
+  });
+}
+
+export function bitrate(bitsPerSecond) {
+  if (bitsPerSecond === null) return null;
+  return bitsPerSecond >= 1e6 ? `${(bitsPerSecond / 1e6).toFixed(2)} Mbit/s` : `${Math.round(bitsPerSecond / 1000)} kbit/s`;
+}
+
+export function milliseconds(value) {
+  return value === null ? null : `${Math.round(value)} ms`;
+}
+
+export function percent(value) {
+  return value === null ? null : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+export function resolution({ width, height }) {
+  return width && height ? `${width} × ${height}` : null;
+}
+
+export function framesPerSecond(value) {
+  return value === null ? null : `${Math.round(value)}`;
+}
+
+// 3:07 or 1:03:07.
+export function duration(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const two = (number) => String(number).padStart(2, '0');
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+// "Trying again in 3 s."
+export function tryingAgain(retryAt) {
+  const seconds = Math.ceil((retryAt - Date.now()) / 1000);
+  return seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again now.';
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copyTheOldWay(text);
+  }
+}
+
+// Pages that are not secure have no clipboard interface.
+function copyTheOldWay(text) {
+  const area = document.createElement('textarea');
+  area.value = text;
+  area.className = 'offscreen';
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand('copy');
+  area.remove();
+  return done;
+}

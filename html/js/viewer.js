@@ -1,0 +1,215 @@
+// The viewer's page: one button, and a picture that comes back by itself.
+
+import { pasteBox } from './pastebox.js';
+import { streams } from './session.js';
+import { Meter } from './stats.js';
+import {
+  $, bitrate, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
+  streamName, tryingAgain,
+} from './ui.js';
+import { viewer } from './whep.js';
+
+const name = streamName();
+const video = $('video');
+// With the reading every half second: silence is noticed after two seconds.
+const QUIET_MS = 1800;
+const link = viewer(name, attach);
+// For tests and for people with a console.
+window.onecast = { get pc() { return link.pc; } };
+
+// What is known of the media while connected: see watchMedia().
+let media = null;
+// Whether a picture was ever seen since "Watch" was pressed.
+let seen = false;
+
+keepStream(name);
+document.title = `${name} – onecast`;
+pasteBox(link, name, () => ((seen = false), true));
+link.onchange = changed;
+$('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
+$('stop').addEventListener('click', stop);
+$('mute').addEventListener('click', () => mute(!video.muted));
+$('unmute').addEventListener('click', () => mute(false));
+$('fullscreen').addEventListener('click', fullScreen);
+$('show-stats').addEventListener('click', toggleStats);
+addEventListener('pagehide', () => link.stop());
+setInterval(tick, 500);
+show();
+if (parameter('autoplay') === '1') start();
+
+function start() {
+  seen = false;
+  link.start();
+}
+
+function stop() {
+  link.stop();
+  video.srcObject = null;
+  $('still').hidden = true;
+}
+
+// The tracks of a new connection. What was last seen stays until there is something newer.
+function attach(tracks) {
+  video.srcObject = tracks;
+  play();
+}
+
+async function play() {
+  try {
+    await video.play();
+  } catch (error) {
+    // Refused without a click (power saving of phones); the button over the picture asks for one.
+    if (error.name === 'NotAllowedError') show();
+  }
+}
+
+function changed() {
+  if (link.state === 'connected') media ??= freshMedia();
+  if (link.state === 'lost' || link.state === 'failed') keepStill();
+  if (link.state !== 'connected' && link.state !== 'unsteady') media = null;
+  show();
+}
+
+function freshMedia() {
+  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, asked: 0 };
+}
+
+async function tick() {
+  if (link.state === 'lost') show();
+  const current = media;
+  if (!current) return;
+  const numbers = await current.meter.read();
+  if (media !== current) return;
+  const now = Date.now();
+  if (numbers.packets > current.packets) current.lastPacketAt = now;
+  if (numbers.frames > current.frames) {
+    seen = true;
+    current.picture = true;
+    dropStill();
+  }
+  Object.assign(current, { numbers, packets: numbers.packets, frames: numbers.frames });
+  if (now - (current.lastPacketAt ?? current.since) > QUIET_MS) {
+    current.picture = false;
+    askWhy(current, now);
+  }
+  showStats();
+  show();
+}
+
+// Nothing arrives: has the broadcaster left, or have we lost the server?
+async function askWhy(current, now) {
+  if (now - current.asked < 2000) return;
+  current.asked = now;
+  try {
+    const found = (await streams()).find((one) => one.name === name);
+    current.live = found?.live === true;
+    if (current.live) link.check();
+  } catch {
+    link.check();
+  }
+  if (media === current) show();
+}
+
+// Everything on the page that depends on the state.
+function show() {
+  const [state, title, hint] = situation();
+  setState(state);
+  const watching = state === 'watching';
+  const refused = watching && video.paused && video.srcObject;
+  const idle = state === 'idle' || state === 'error';
+  $('watch').hidden = !(idle || refused);
+  $('watch').textContent = refused ? 'Play' : state === 'error' ? 'Try again' : 'Watch';
+  $('stop').hidden = idle || state === 'offered';
+  $('unmute').hidden = !watching || !video.muted;
+  $('veil').hidden = watching && !refused;
+  say($('words'), 'plain', title, '', hint);
+  $('badge').hidden = !watching;
+  $('badge').dataset.tone = 'live';
+  $('badge').textContent = 'Live';
+  if (link.state === 'failed') sayProblem($('message'), link.problem);
+  else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unsteady', '', 'Waiting for it to recover.');
+  else say($('message'), 'plain');
+}
+
+// [state, what it is, what happens next]
+function situation() {
+  switch (link.state) {
+    case 'idle':
+      return ['idle', '', ''];
+    case 'connecting':
+      return ['connecting', 'Connecting', ''];
+    case 'offered':
+      return ['offered', 'The offer is ready', 'Give it to the server and paste the answer.'];
+    case 'lost':
+      return ['lost', link.problem.title, tryingAgain(link.retryAt)];
+    case 'failed':
+      return ['error', '', ''];
+    default:
+      return whileConnected();
+  }
+}
+
+function whileConnected() {
+  if (media?.picture) return ['watching', '', ''];
+  if (media?.live === false) {
+    return seen
+      ? ['left', 'The broadcaster left', 'The picture returns by itself.']
+      : ['waiting', 'Waiting for the broadcaster', 'The picture comes by itself.'];
+  }
+  return ['waiting', 'Waiting for the picture', ''];
+}
+
+// Keeps the last picture over the video while connections change under it.
+function keepStill() {
+  const still = $('still');
+  if (!video.videoWidth || !seen || !still.hidden) return;
+  still.width = video.videoWidth;
+  still.height = video.videoHeight;
+  still.getContext('2d').drawImage(video, 0, 0);
+  still.hidden = false;
+}
+
+function dropStill() {
+  $('still').hidden = true;
+}
+
+function mute(muted) {
+  video.muted = muted;
+  if (!muted) play();
+  $('mute').setAttribute('aria-pressed', String(muted));
+  $('mute').textContent = muted ? 'Muted' : 'Mute';
+  show();
+}
+
+function fullScreen() {
+  const screen = $('screen');
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (screen.requestFullscreen) screen.requestFullscreen().catch(() => {});
+  // iPhones give it to videos only.
+  else video.webkitEnterFullscreen?.();
+}
+
+function toggleStats() {
+  const list = $('stats');
+  list.hidden = !list.hidden;
+  $('show-stats').setAttribute('aria-expanded', String(!list.hidden));
+  showStats();
+}
+
+function showStats() {
+  if ($('stats').hidden) return;
+  const now = media?.numbers;
+  const value = (pick) => (now ? pick(now) : null);
+  facts($('stats'), [
+    ['Resolution', value(resolution)],
+    ['Pictures per second', value((n) => framesPerSecond(n.fps))],
+    ['Bitrate', value((n) => bitrate(n.videoBitsPerSecond === null ? null : n.videoBitsPerSecond + (n.audioBitsPerSecond ?? 0)))],
+    ['Codec', value((n) => [n.video, n.audio].filter(Boolean).join(', ') || null)],
+    ['Packet loss', value((n) => percent(n.lossPercent))],
+    ['Jitter buffer', value((n) => milliseconds(n.jitterBufferMs))],
+    ['Round trip', value((n) => milliseconds(n.roundTripMs))],
+    ['Pictures dropped', value((n) => n.framesDropped?.toString() ?? null)],
+    ['Freezes', value((n) => n.freezes?.toString() ?? null)],
+    ['Encryption', value((n) => n.srtpCipher)],
+  ]);
+}

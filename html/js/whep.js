@@ -1,0 +1,20 @@
+// Watching: one video and one audio line, received only (WHEP).
+
+import { Link } from './link.js';
+
+// A link that watches a stream. `ontracks` gets a new MediaStream for each connection that is made.
+export function viewer(stream, ontracks) {
+  return new Link(`/whep/${encodeURIComponent(stream)}`, () => build(ontracks));
+}
+
+function build(ontracks) {
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const tracks = new MediaStream();
+  pc.ontrack = ({ track }) => {
+    tracks.addTrack(track);
+    if (tracks.getTracks().length === 1) ontracks(tracks);
+  };
+  pc.addTransceiver('video', { direction: 'recvonly' });
+  pc.addTransceiver('audio', { direction: 'recvonly' });
+  return pc;
+}
