@@ -1,1 +1,3 @@
 //! Command-line clients on the full webrtc peer: publish and watch.
+
+pub mod test_card;

@@ -1,0 +1,105 @@
+//! The test card as a real decoder sees it.
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use onecast::client::test_card::{Colour, TestCard};
+
+/// Wraps frames in IVF, decodes them with ffmpeg, and returns planar YUV 4:2:0, one buffer a frame. `None` without ffmpeg.
+fn decode(frames: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+    let mut ivf = b"DKIF\0\0\x20\0VP80".to_vec();
+    ivf.extend(TestCard::WIDTH.to_le_bytes());
+    ivf.extend(TestCard::HEIGHT.to_le_bytes());
+    for number in [30u32, 1, frames.len() as u32, 0] {
+        ivf.extend(number.to_le_bytes());
+    }
+    for (number, frame) in frames.iter().enumerate() {
+        ivf.extend((frame.len() as u32).to_le_bytes());
+        ivf.extend((number as u64).to_le_bytes());
+        ivf.extend(frame);
+    }
+    let started = Command::new("ffmpeg")
+        .args([
+            "-loglevel",
+            "error",
+            "-f",
+            "ivf",
+            "-i",
+            "-",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv420p",
+            "-fps_mode",
+            "passthrough",
+            "-",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut ffmpeg) = started else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "ffmpeg is required here: it is the decoder that this test is about"
+        );
+        eprintln!("skipped: no ffmpeg");
+        return None;
+    };
+    let mut input = ffmpeg.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || input.write_all(&ivf));
+    let output = ffmpeg.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    let size = usize::from(TestCard::WIDTH) * usize::from(TestCard::HEIGHT) * 3 / 2;
+    Some(output.stdout.chunks(size).map(<[u8]>::to_vec).collect())
+}
+
+/// The picture that a mosaic stands for.
+fn expected(picture: &[Colour]) -> Vec<u8> {
+    let (width, height) = (usize::from(TestCard::WIDTH), usize::from(TestCard::HEIGHT));
+    let columns = width / 16;
+    let plane = |plane: usize, scale: usize| {
+        (0..height / scale).flat_map(move |y| {
+            (0..width / scale)
+                .map(move |x| (y * scale / 16) * columns + x * scale / 16)
+                .map(move |at| (at, plane))
+        })
+    };
+    let planes = plane(0, 1).chain(plane(1, 2)).chain(plane(2, 2));
+    planes.map(|(at, plane)| picture[at][plane]).collect()
+}
+
+#[test]
+fn a_real_decoder_shows_exactly_the_picture() {
+    let mut card = TestCard::new();
+    let mut pictures = Vec::new();
+    let mut frames = Vec::new();
+    for number in 0..90 {
+        pictures.push(card.picture());
+        frames.push(card.next_frame(number % 40 == 0));
+    }
+    assert!(
+        frames[1].len() < 400,
+        "an inter frame costs only what changed: {} bytes",
+        frames[1].len()
+    );
+    let Some(decoded) = decode(&frames) else { return };
+    assert_eq!(decoded.len(), frames.len(), "every frame decodes");
+    for (number, (decoded, picture)) in decoded.iter().zip(&pictures).enumerate() {
+        assert!(*decoded == expected(picture), "frame {number} differs");
+    }
+}
+
+#[test]
+fn the_frames_number_can_be_read_from_the_picture() {
+    let mut card = TestCard::new();
+    for _ in 0..1_000 {
+        card.next_frame(false);
+    }
+    let picture = card.picture();
+    let row = TestCard::NUMBER_ROW * usize::from(TestCard::WIDTH) / 16 + TestCard::NUMBER_COLUMN;
+    let number = picture[row..row + 32]
+        .iter()
+        .fold(0u32, |number, colour| (number << 1) | u32::from(colour[0] > 128));
+    assert_eq!(number, 1_000);
+}
