@@ -9,8 +9,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-// To be `use crate::client::{PublishArgs, WatchArgs};`.
-use placeholder::{PublishArgs, WatchArgs};
+use crate::client::{PublishArgs, WatchArgs};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -182,19 +181,6 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     } else {
         Err("there is no such directory".to_owned())
     }
-}
-
-/// Stands for the clients' own arguments.
-mod placeholder {
-    use clap::Args;
-
-    /// Options of `onecast publish`.
-    #[derive(Debug, Args)]
-    pub struct PublishArgs {}
-
-    /// Options of `onecast watch`.
-    #[derive(Debug, Args)]
-    pub struct WatchArgs {}
 }
 
 const AFTER_HELP: &str = "\

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use onecast::app::{App, AppConfig};
+use onecast::client;
 use onecast::config::{Cli, Command, ServeArgs};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::Limits;
@@ -12,11 +13,12 @@ use onecast::serve;
 
 fn main() -> ExitCode {
     match Cli::parse().into_command() {
-        Command::Serve(args) => match serve::run(&args, start, demo) {
+        Command::Serve(args) => match serve::run(&args, start, client::publish::demo) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error),
         },
-        Command::Publish(_) | Command::Watch(_) => refuse(&"the command-line clients are not part of this build"),
+        Command::Publish(args) => run_client(client::publish::run(args)),
+        Command::Watch(args) => run_client(client::watch::run(args)),
     }
 }
 
@@ -38,7 +40,19 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
     })
 }
 
-async fn demo(_whip: String) {}
+/// Runs a client to its end; what its libraries have to say goes to stderr if `RUST_LOG` asks for it.
+fn run_client(client: impl Future<Output = u8>) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .compact()
+        .init();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(client)),
+        Err(error) => refuse(&error),
+    }
+}
 
 /// One line for the user, and the exit code of everything that was asked for and cannot be had (as clap's for wrong options).
 fn refuse(error: &dyn Display) -> ExitCode {

@@ -1,3 +1,11 @@
 //! Command-line clients on the full webrtc peer: publish and watch.
 
+pub mod peer;
+pub mod publish;
+pub mod signal;
+pub mod source;
 pub mod test_card;
+pub mod watch;
+
+pub use publish::PublishArgs;
+pub use watch::WatchArgs;

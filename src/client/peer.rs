@@ -1,0 +1,270 @@
+//! A full peer of the `webrtc` crate, set up for one server that is ICE-lite.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtc::interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MIME_TYPE_VP9,
+};
+use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use sansio::Protocol;
+use tokio::sync::watch;
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, SrtpProtectionProfile,
+    register_default_interceptors,
+};
+
+use super::signal::{self, Granted, SignalError};
+use crate::rtp::{Codec, Kind};
+
+/// Why a client cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// No session.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// The peer connection failed.
+    #[error("WebRTC failed: {0}")]
+    WebRtc(#[from] webrtc::error::Error),
+    /// No answer to ICE and DTLS in time.
+    #[error("connected by HTTP, but no media connection came about within {} s; is the server's UDP port reachable?", CONNECT_LIMIT.as_secs())]
+    NotConnected,
+    /// The connection was lost.
+    #[error("the connection was lost")]
+    Lost,
+}
+
+/// A peer that is being set up, or connected.
+pub struct Peer {
+    connection: Box<dyn PeerConnection>,
+    state: watch::Receiver<RTCPeerConnectionState>,
+}
+
+/// What a peer is set up for.
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    /// Encodings that are offered, best first.
+    pub codecs: Vec<Codec>,
+    /// Local address of its socket.
+    pub local: IpAddr,
+    /// SRTP profiles that are offered; empty for the library's own choice.
+    pub srtp_profiles: Vec<SrtpProtectionProfile>,
+}
+
+impl PeerConfig {
+    /// For the server of `url`.
+    pub fn towards(url: &str, codecs: Vec<Codec>) -> PeerConfig {
+        PeerConfig {
+            codecs,
+            local: signal::local_address_towards(url),
+            srtp_profiles: Vec::new(),
+        }
+    }
+}
+
+impl Peer {
+    /// A peer that has no track yet. `on_track` hears of each track that the server sends.
+    ///
+    /// # Errors
+    /// When the library or its socket cannot be set up.
+    pub async fn new(
+        config: PeerConfig,
+        on_track: impl Fn(Arc<dyn TrackRemote>) + Send + Sync + 'static,
+    ) -> Result<Peer, PeerError> {
+        let mut engine = MediaEngine::default();
+        for &codec in &config.codecs {
+            engine.register_codec(parameters(codec), in_library(codec.kind()))?;
+        }
+        let registry = register_default_interceptors(Registry::new(), &mut engine)?;
+        let registry = registry.with(Slot::from(LAST_SLOT), KeyframeRequests::default());
+        let mut settings = SettingEngineBuilder::new()
+            // The server answers every check itself: there is nothing better to wait for.
+            .with_host_acceptance_min_wait(Some(Duration::ZERO))
+            .with_prflx_acceptance_min_wait(Some(Duration::ZERO));
+        if config.local.is_loopback() {
+            settings = settings.with_include_loopback_candidate(true);
+        }
+        if !config.srtp_profiles.is_empty() {
+            settings = settings.with_srtp_protection_profiles(config.srtp_profiles);
+        }
+        let (changed, state) = watch::channel(RTCPeerConnectionState::New);
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(RTCConfigurationBuilder::new().build())
+            .with_media_engine(engine)
+            .with_setting_engine(settings.build())
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Handler {
+                changed,
+                on_track: Box::new(on_track),
+            }))
+            .with_udp_addrs(vec![std::net::SocketAddr::new(config.local, 0)])
+            .build()
+            .await?;
+        Ok(Peer {
+            connection: Box::new(connection),
+            state,
+        })
+    }
+
+    /// The library's peer connection, to add tracks to.
+    pub fn connection(&self) -> &dyn PeerConnection {
+        &*self.connection
+    }
+
+    /// Offers what was added to the endpoint, and waits until media can flow.
+    ///
+    /// # Errors
+    /// When the server refuses, or no connection comes about.
+    pub async fn connect(&mut self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
+        let granted = self.negotiate(url, token).await?;
+        let connected = tokio::time::timeout(CONNECT_LIMIT, self.state.wait_for(is_settled)).await;
+        match connected.map(|state| state.map(|state| *state)) {
+            Ok(Ok(RTCPeerConnectionState::Connected)) => Ok(granted),
+            Ok(_) => Err(PeerError::Lost),
+            Err(_) => Err(PeerError::NotConnected),
+        }
+    }
+
+    async fn negotiate(&self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
+        let offer = self.connection.create_offer(None).await?;
+        self.connection.set_local_description(offer.clone()).await?;
+        let granted = signal::post_offer(url, offer.sdp, token).await?;
+        self.connection
+            .set_remote_description(RTCSessionDescription::answer(granted.answer.clone())?)
+            .await?;
+        Ok(granted)
+    }
+
+    /// Returns when the connection is lost or closed.
+    pub async fn lost(&mut self) {
+        let ended = |state: &RTCPeerConnectionState| {
+            matches!(
+                state,
+                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed | RTCPeerConnectionState::Disconnected
+            )
+        };
+        let _ = self.state.wait_for(ended).await;
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+fn is_settled(state: &RTCPeerConnectionState) -> bool {
+    matches!(
+        state,
+        RTCPeerConnectionState::Connected | RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed
+    )
+}
+
+struct Handler {
+    changed: watch::Sender<RTCPeerConnectionState>,
+    on_track: Box<dyn Fn(Arc<dyn TrackRemote>) + Send + Sync>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.changed.send_replace(state);
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        (self.on_track)(track);
+    }
+}
+
+/// Lets the application see requests for a keyframe, which only it can answer; all other RTCP is the library's business.
+#[derive(Default)]
+struct KeyframeRequests {
+    read: VecDeque<TaggedPacket>,
+    write: VecDeque<TaggedPacket>,
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for KeyframeRequests {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = rtc::shared::error::Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, mut packet: TaggedPacket) -> Result<(), Self::Error> {
+        if let Packet::Rtcp(reports) = &mut packet.message.packet {
+            reports.retain(|report| {
+                report.as_any().is::<PictureLossIndication>() || report.as_any().is::<FullIntraRequest>()
+            });
+            if reports.is_empty() {
+                return Ok(());
+            }
+            packet.message.add(Attribute::DeliverToApplication);
+        }
+        self.read.push_back(packet);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.read.pop_front()
+    }
+
+    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Self::Error> {
+        self.write.push_back(packet);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.write.pop_front()
+    }
+}
+
+impl Interceptor for KeyframeRequests {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
+
+/// How the library names a codec, under the payload types that browsers use.
+pub(super) fn parameters(codec: Codec) -> RTCRtpCodecParameters {
+    let (mime_type, payload_type, fmtp) = match codec {
+        Codec::Opus => (MIME_TYPE_OPUS, 111, "minptime=10;useinbandfec=1"),
+        Codec::Vp8 => (MIME_TYPE_VP8, 96, ""),
+        Codec::Vp9 => (MIME_TYPE_VP9, 98, "profile-id=0"),
+        Codec::H264 => (
+            MIME_TYPE_H264,
+            102,
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        ),
+        Codec::Av1 => (MIME_TYPE_AV1, 45, ""),
+        Codec::H265 => ("video/H265", 49, ""),
+    };
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: mime_type.to_owned(),
+            clock_rate: codec.clock_rate(),
+            channels: if codec == Codec::Opus { 2 } else { 0 },
+            sdp_fmtp_line: fmtp.to_owned(),
+            rtcp_feedback: vec![],
+        },
+        payload_type,
+    }
+}
+
+pub(super) fn in_library(kind: Kind) -> RtpCodecKind {
+    match kind {
+        Kind::Audio => RtpCodecKind::Audio,
+        Kind::Video => RtpCodecKind::Video,
+    }
+}
+
+/// From the answer to media.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Behind every interceptor that reads RTCP itself.
+const LAST_SLOT: usize = 14_000;

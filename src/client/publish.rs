@@ -1,0 +1,326 @@
+//! `onecast publish`: sends a test card or files to a WHIP endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rtc::media_stream::MediaStreamTrack;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters};
+use tokio_util::sync::CancellationToken;
+use webrtc::media_stream::track_local::static_sample::TrackLocalStaticSample;
+use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
+use webrtc::rtp_transceiver::RtpSender;
+
+use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
+use super::signal::Granted;
+use super::source::{self, Sample, Source};
+use crate::clock;
+use crate::rtp::{Codec, Kind};
+
+/// Options of `onecast publish`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PublishArgs {
+    /// WHIP endpoint
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ONECAST_TO",
+        default_value = "http://127.0.0.1:8080/whip/live"
+    )]
+    pub to: String,
+
+    /// What to send: `test` (test card and tone), or FILE.ivf, FILE.h264, FILE.ogg; one video and one audio at most
+    #[arg(long, value_name = "SOURCE", env = "ONECAST_SOURCE", default_value = "test", num_args = 1..=2)]
+    pub source: Vec<String>,
+
+    /// Begin files again at their end, until stopped
+    #[arg(long = "loop")]
+    pub repeat: bool,
+
+    /// Stop after this time, such as 10s or 2m [default: at the end of the files, or never]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    pub limit: Option<Duration>,
+
+    /// Bearer token for the endpoint
+    #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
+    /// Print progress and the summary as JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A running publisher.
+pub struct Publisher {
+    peer: Peer,
+    granted: Granted,
+    counts: Arc<Counts>,
+    ended: CancellationToken,
+    stop: CancellationToken,
+}
+
+/// What a publisher has sent.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Frames of video.
+    pub frames: AtomicU64,
+    /// Bytes of both tracks, without RTP headers.
+    pub bytes: AtomicU64,
+    /// Requests for a keyframe that came.
+    pub keyframe_requests: AtomicU64,
+}
+
+impl Publisher {
+    /// Connects to the endpoint and begins to send.
+    ///
+    /// # Errors
+    /// When the server refuses, or no connection comes about.
+    pub async fn connect(
+        url: &str,
+        sources: Vec<Box<dyn Source>>,
+        token: Option<&str>,
+    ) -> Result<Publisher, PeerError> {
+        let codecs = sources.iter().map(|source| source.codec()).collect();
+        let mut peer = Peer::new(PeerConfig::towards(url, codecs), |_| {}).await?;
+        let mut senders = Vec::new();
+        for source in sources {
+            let track = Arc::new(TrackLocalStaticSample::new(
+                clock::now(),
+                media_stream_track(source.codec()),
+            )?);
+            let sender = peer.connection().add_track(track.clone()).await?;
+            senders.push((source, track, sender));
+        }
+        let granted = peer.connect(url, token).await?;
+        let (stop, ended, counts) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            Arc::<Counts>::default(),
+        );
+        let mut tasks = Vec::new();
+        for (source, track, sender) in senders {
+            let keyframe_wanted = Arc::new(AtomicBool::new(false));
+            tokio::spawn(hear_requests(
+                track.clone(),
+                keyframe_wanted.clone(),
+                counts.clone(),
+                stop.clone(),
+            ));
+            tasks.push(tokio::spawn(send(
+                source,
+                track,
+                sender,
+                keyframe_wanted,
+                counts.clone(),
+                stop.clone(),
+            )));
+        }
+        let all_ended = ended.clone();
+        tokio::spawn(async move {
+            for task in tasks {
+                let _ = task.await;
+            }
+            all_ended.cancel();
+        });
+        Ok(Publisher {
+            peer,
+            granted,
+            counts,
+            ended,
+            stop,
+        })
+    }
+
+    /// What was sent so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Returns at the end of all sources, true, or when the connection is lost, false.
+    pub async fn finished(&mut self) -> bool {
+        tokio::select! {
+            () = self.ended.cancelled() => true,
+            () = self.peer.lost() => false,
+        }
+    }
+
+    /// Stops sending and ends the session.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.granted.delete().await;
+        self.peer.close().await;
+    }
+}
+
+fn media_stream_track(codec: Codec) -> MediaStreamTrack {
+    let kind = codec.kind();
+    let coding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(ssrc()),
+            ..Default::default()
+        },
+        codec: parameters(codec).rtp_codec,
+        ..Default::default()
+    };
+    MediaStreamTrack::new(
+        "onecast".into(),
+        kind.to_string(),
+        kind.to_string(),
+        in_library(kind),
+        vec![coding],
+    )
+}
+
+fn ssrc() -> u32 {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    u32::from_be_bytes(bytes)
+}
+
+async fn hear_requests(
+    track: Arc<TrackLocalStaticSample>,
+    keyframe_wanted: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+) {
+    // The interceptor lets only requests for a keyframe through.
+    while let Some(Some(TrackLocalEvent::OnRtcpPacket(_))) = stop.run_until_cancelled(track.poll()).await {
+        counts.keyframe_requests.fetch_add(1, Ordering::Relaxed);
+        keyframe_wanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends a source's frames, each at its time.
+async fn send(
+    mut source: Box<dyn Source>,
+    track: Arc<TrackLocalStaticSample>,
+    sender: Arc<dyn RtpSender>,
+    keyframe_wanted: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+) {
+    let Ok(parameters) = sender.get_parameters().await else {
+        return;
+    };
+    let Some(payload_type) = parameters.rtp_parameters.codecs.first().map(|codec| codec.payload_type) else {
+        return;
+    };
+    let Some(ssrc) = webrtc::media_stream::Track::ssrcs(&*track).await.first().copied() else {
+        return;
+    };
+    let video = source.codec().kind() == Kind::Video;
+    let mut due = tokio::time::Instant::now();
+    let mut told = false;
+    loop {
+        if keyframe_wanted.swap(false, Ordering::Relaxed) && !source.request_keyframe() && !told {
+            told = true;
+            tracing::info!("a keyframe was asked for; a file cannot give one before its next");
+        }
+        let Some(Sample { data, duration }) = source.next_sample() else {
+            return;
+        };
+        counts.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        counts.frames.fetch_add(u64::from(video), Ordering::Relaxed);
+        let sample = rtc::media::Sample {
+            data,
+            duration,
+            ..rtc::media::Sample::new(clock::now())
+        };
+        if let Err(error) = track.sample_writer(ssrc, payload_type).write_sample(&sample).await {
+            tracing::debug!(%error, "a frame was not sent");
+        }
+        due += duration;
+        if stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Runs the command; returns its exit code.
+pub async fn run(args: PublishArgs) -> u8 {
+    let sources = match source::open(&args.source, args.repeat) {
+        Ok(sources) => sources,
+        Err(error) => return fail(&error, 2),
+    };
+    let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
+    let mut publisher = match Publisher::connect(&args.to, sources, args.token.as_deref()).await {
+        Ok(publisher) => publisher,
+        Err(error) => return fail(&error, 1),
+    };
+    tell(
+        &args,
+        &format!("live at {}: {}", args.to, about.join(" and ")),
+        &serde_json::json!({"event": "live", "to": args.to, "sources": about}),
+    );
+    let limit = async {
+        match args.limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let counts = publisher.counts.clone();
+    let code = tokio::select! {
+        finished = publisher.finished() => if finished { 0 } else { fail(&PeerError::Lost, 1) },
+        () = limit => 0,
+        _ = tokio::signal::ctrl_c() => 0,
+        () = progress(&args, &counts) => 0,
+    };
+    let (frames, bytes) = (
+        counts.frames.load(Ordering::Relaxed),
+        counts.bytes.load(Ordering::Relaxed),
+    );
+    tell(
+        &args,
+        &format!("sent {frames} frames, {bytes} bytes"),
+        &serde_json::json!({"event": "end", "frames": frames, "bytes": bytes}),
+    );
+    publisher.close().await;
+    code
+}
+
+/// A line a second, for ever.
+async fn progress(args: &PublishArgs, counts: &Counts) {
+    let (mut frames_before, mut bytes_before) = (0, 0);
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.tick().await;
+    loop {
+        second.tick().await;
+        let (frames, bytes) = (
+            counts.frames.load(Ordering::Relaxed),
+            counts.bytes.load(Ordering::Relaxed),
+        );
+        let requests = counts.keyframe_requests.load(Ordering::Relaxed);
+        let (rate, kbit) = (frames - frames_before, (bytes - bytes_before) * 8 / 1_000);
+        (frames_before, bytes_before) = (frames, bytes);
+        tell(
+            args,
+            &format!("{rate} frames/s, {kbit} kbit/s, {requests} keyframe requests so far"),
+            &serde_json::json!({"event": "second", "frames": rate, "kbit": kbit, "keyframe_requests": requests}),
+        );
+    }
+}
+
+/// Publishes test card and tone to an endpoint until the task is dropped, again and again if the connection is lost.
+pub async fn demo(url: String) {
+    loop {
+        let sources = source::open(&["test".to_owned()], true).unwrap_or_default();
+        match Publisher::connect(&url, sources, None).await {
+            Ok(mut publisher) => drop(publisher.finished().await),
+            Err(error) => tracing::warn!(%error, "the demo cannot publish"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn tell(args: &PublishArgs, words: &str, json: &serde_json::Value) {
+    if args.json {
+        println!("{json}");
+    } else {
+        println!("{words}");
+    }
+}
+
+pub(super) fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
+    eprintln!("error: {error}");
+    code
+}

@@ -1,0 +1,189 @@
+//! The HTTP half of WHIP and WHEP, as a client.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::{Client, StatusCode, Url};
+
+/// A session that a server has granted.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// The server's answer.
+    pub answer: String,
+    session: Option<Url>,
+    token: Option<String>,
+    client: Client,
+}
+
+/// Why no session was granted.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// The address is no URL that can be used.
+    #[error("{url} is no http or https address: {why}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach {url}: {why}; is the server running, and is this its address?")]
+    Unreachable {
+        /// The endpoint.
+        url: String,
+        /// What happened.
+        why: String,
+    },
+    /// The server refused.
+    #[error("{url} answered {status}: {why}")]
+    Refused {
+        /// The endpoint.
+        url: String,
+        /// HTTP status.
+        status: StatusCode,
+        /// What the server says, or what the status means.
+        why: String,
+    },
+}
+
+/// Posts an offer and returns the server's answer.
+///
+/// # Errors
+/// In words for a person at a terminal.
+pub async fn post_offer(url: &str, offer: String, token: Option<&str>) -> Result<Granted, SignalError> {
+    let endpoint = parse(url)?;
+    let unreachable = |error: reqwest::Error| SignalError::Unreachable {
+        url: url.to_owned(),
+        why: innermost(&error),
+    };
+    let client = Client::builder().timeout(TIMEOUT).build().map_err(unreachable)?;
+    let request = client
+        .post(endpoint)
+        .header(CONTENT_TYPE, SDP)
+        .header(ACCEPT, SDP)
+        .body(offer);
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|location| location.to_str().ok())
+        .map(str::to_owned);
+    let session = location.and_then(|location| response.url().join(&location).ok());
+    let body = response.text().await.map_err(unreachable)?;
+    if status != StatusCode::CREATED {
+        return Err(SignalError::Refused {
+            url: url.to_owned(),
+            status,
+            why: reason(status, &body),
+        });
+    }
+    Ok(Granted {
+        answer: body,
+        session,
+        token: token.map(str::to_owned),
+        client,
+    })
+}
+
+impl Granted {
+    /// Ends the session. A server that is gone needs no goodbye, so errors are passed over.
+    pub async fn delete(self) {
+        if let Some(session) = self.session {
+            let request = self.client.delete(session);
+            let request = match &self.token {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            };
+            let _ = request.send().await;
+        }
+    }
+}
+
+/// The local address from which the server of `url` is reached: where the client's socket is bound.
+pub fn local_address_towards(url: &str) -> IpAddr {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let Ok(addresses) = parse(url).map(|url| url.socket_addrs(|| None).unwrap_or_default()) else {
+        return any;
+    };
+    let reach = |server: &SocketAddr| {
+        let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
+        // Nothing is sent: connecting a UDP socket only asks for the route.
+        socket.connect(server).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    addresses.iter().find_map(reach).unwrap_or(any)
+}
+
+fn parse(url: &str) -> Result<Url, SignalError> {
+    let wrong = |why: String| SignalError::Url {
+        url: url.to_owned(),
+        why,
+    };
+    let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(wrong(format!("it begins with {}:", parsed.scheme())));
+    }
+    Ok(parsed)
+}
+
+/// What a server says in problem+json, else its text, else what the status means.
+fn reason(status: StatusCode, body: &str) -> String {
+    if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
+        let words = ["title", "detail", "hint"].map(|name| problem[name].as_str().unwrap_or_default());
+        let words: Vec<&str> = words.into_iter().filter(|text| !text.is_empty()).collect();
+        if !words.is_empty() {
+            return words.join(". ");
+        }
+    }
+    let text: String = body.lines().next().unwrap_or_default().chars().take(200).collect();
+    match (text.is_empty(), status) {
+        (false, _) => text,
+        (true, StatusCode::OK) => "this is no WHIP or WHEP endpoint (201 was expected)".to_owned(),
+        (true, _) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
+    }
+}
+
+/// The deepest cause: "connection refused" rather than "error sending request".
+fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} s", TIMEOUT.as_secs());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+const SDP: &str = "application/sdp";
+/// Longer than any server thinks, shorter than a person waits.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_in_the_servers_words() {
+        let problem = r#"{"title":"The stream has a broadcaster","detail":"somebody is live","hint":"wait"}"#;
+        assert_eq!(
+            reason(StatusCode::CONFLICT, problem),
+            "The stream has a broadcaster. somebody is live. wait"
+        );
+        assert_eq!(reason(StatusCode::NOT_FOUND, ""), "Not Found");
+        assert_eq!(reason(StatusCode::BAD_GATEWAY, "upstream\nis down"), "upstream");
+    }
+
+    #[test]
+    fn only_web_addresses_are_taken() {
+        assert!(parse("http://127.0.0.1:8080/whip/live").is_ok());
+        assert!(parse("rtmp://x/y").is_err() && parse("nothing").is_err());
+        assert!(local_address_towards("http://127.0.0.1:1/").is_loopback());
+    }
+}
