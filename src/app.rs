@@ -18,7 +18,7 @@ use crate::net::interfaces::host_addresses;
 use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
 use crate::peer::sdp::{Answer, AnswerParams, Fragment, Offer, Role, SdpError, TrackSsrcs};
-use crate::peer::{Certificate, IceCredentials};
+use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::registry::{Ended, Refused};
 use crate::room::{Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
@@ -380,7 +380,7 @@ impl Inner {
         }
     }
 
-    fn connected(&self, id: SessionId, address: SocketAddr, cipher: &str) {
+    fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
         let (stream, viewers) = (&connected.stream, connected.viewers);

@@ -66,7 +66,7 @@ pub fn stun(data: &[u8]) {
     };
     let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     assert!(
-        ice::answer_check(data, from, &local, "them").is_err(),
+        ice::answer_binding(data, from, &local, "them").is_err(),
         "answered without the password"
     );
 }

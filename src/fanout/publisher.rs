@@ -8,7 +8,7 @@ use super::formats;
 use crate::ingest::{Ingest, IngestConfig};
 use crate::media::{SenderClock, StreamTracks};
 use crate::peer::sdp::Negotiated;
-use crate::peer::srtp::{Opener, Sealer};
+use crate::peer::{Opener, Sealer};
 use crate::rtp::header::RtpHeader;
 use crate::rtp::{Codec, Kind};
 

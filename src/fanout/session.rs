@@ -9,7 +9,7 @@ use super::formats::ViewerLine;
 use crate::media::StreamTracks;
 use crate::peer::SessionId;
 use crate::peer::sdp::Negotiated;
-use crate::peer::{CloseReason, IceCredentials, RemoteTransport};
+use crate::peer::{CloseReason, IceCredentials, Profile, RemoteTransport};
 use crate::rtp::{Codec, Kind};
 
 /// An answered offer: everything a shard needs to serve the client that will now send STUN checks.
@@ -126,8 +126,8 @@ pub enum Event {
         session: SessionId,
         /// The client's address.
         address: SocketAddr,
-        /// RFC name of the SRTP protection profile.
-        cipher: &'static str,
+        /// What its media is sealed with.
+        cipher: Profile,
     },
     /// The first packet of a track, or the first in another codec, arrived from a publisher.
     Media {

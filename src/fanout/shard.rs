@@ -18,9 +18,7 @@ use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};
 use crate::metrics::ShardCounters;
 use crate::peer::demux::{Datagram, classify};
-use crate::peer::srtp::{Opener, Sealer, SrtpKeys};
-use crate::peer::transport::{Outgoing, Transport, TransportEvent};
-use crate::peer::{Certificate, ice};
+use crate::peer::{Certificate, Check, Opener, Sealer, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 use crate::rtp::Kind;
 use crate::rtp::rtcp::{self, Report};
 
@@ -55,7 +53,7 @@ pub struct Shard {
     publishers: Vec<u32>,
     timers: Timers,
     queue: SendQueue,
-    control: Vec<Outgoing>,
+    control: Vec<Transmit>,
     events: VecDeque<Event>,
     strays: VecDeque<Stray>,
     counters: Arc<ShardCounters>,
@@ -74,7 +72,6 @@ struct Peer {
     session: Arc<Session>,
     transport: Transport,
     state: State,
-    addresses: Vec<SocketAddr>,
     timer_at: Option<Instant>,
 }
 
@@ -93,8 +90,6 @@ impl Shard {
     const FOREIGN_MAX: usize = 4_096;
     /// Strays that wait to be handed over.
     const STRAYS_MAX: usize = 256;
-    /// Addresses of one peer from which media and DTLS are taken.
-    const ADDRESSES_MAX: usize = 8;
     /// Control datagrams that wait for room in the send queue.
     const CONTROL_MAX: usize = 1_024;
 
@@ -122,16 +117,16 @@ impl Shard {
     }
 
     /// Takes a command.
-    pub fn handle_command(&mut self, now: Instant, command: Command) {
+    pub fn handle_command(&mut self, command: Command) {
         match command {
             Command::Expect(session) => {
                 self.sessions
                     .insert(session.local.ufrag.clone(), Expected { session, peer: None });
             }
-            Command::Close(session) => self.close_session(now, &session),
+            Command::Close(session) => self.close_session(&session),
             Command::Shutdown => {
                 for index in self.peers.indices() {
-                    self.close_peer(now, index, CloseCause::Commanded);
+                    self.close_peer(index, CloseCause::Commanded);
                 }
             }
         }
@@ -259,10 +254,9 @@ impl Shard {
             now,
         );
         let mut out = Vec::new();
-        if transport.handle_stun(now, from, datagram, &mut out).is_err() {
-            self.counters.stun_dropped.add(1);
-            return;
-        }
+        let Ok(check) = transport.handle_stun(now, from, datagram, &mut out) else {
+            return self.counters.stun_dropped.add(1);
+        };
         match session.adopt(self.config.id) {
             Some(owner) if owner == self.config.id => {}
             Some(owner) => return self.hand_over(owner, from, datagram),
@@ -280,7 +274,6 @@ impl Shard {
             session: session.clone(),
             transport,
             state: State::Connecting,
-            addresses: Vec::new(),
             timer_at: None,
         };
         let index = self.peers.insert(peer);
@@ -290,42 +283,46 @@ impl Shard {
         self.counters.peers.set(self.peers.len() as u64);
         self.counters.stun_in.add(1);
         self.queue_control(out);
-        self.note_address(index, from);
+        self.note_check(index, from, check);
         self.schedule(index);
     }
 
     fn check(&mut self, now: Instant, index: u32, from: SocketAddr, datagram: &[u8]) {
         let mut out = Vec::new();
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let accepted = peer.transport.handle_stun(now, from, datagram, &mut out).is_ok();
+        let check = peer.transport.handle_stun(now, from, datagram, &mut out);
         self.queue_control(out);
-        if !accepted {
-            self.counters.stun_dropped.add(1);
-            return;
-        }
+        let Ok(check) = check else {
+            return self.counters.stun_dropped.add(1);
+        };
         self.counters.stun_in.add(1);
-        self.note_address(index, from);
+        self.note_check(index, from, check);
         self.follow_remote(index);
         self.schedule(index);
     }
 
-    /// Datagrams from an address whose check passed belong to this peer.
-    fn note_address(&mut self, index: u32, from: SocketAddr) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        if !peer.transport.is_checked(from) || self.addresses.get(&from) == Some(&index) {
-            return;
+    /// Datagrams from an address whose check passed belong to this peer from now on.
+    fn note_check(&mut self, index: u32, from: SocketAddr, check: Check) {
+        match check {
+            Check::Refused => {}
+            Check::Known if self.addresses.get(&from) == Some(&index) => {}
+            Check::Known | Check::New { evicted: None } => {
+                self.addresses.insert(from, index);
+                self.foreign.remove(&from);
+            }
+            Check::New { evicted: Some(evicted) } => {
+                self.forget_address(index, evicted);
+                self.addresses.insert(from, index);
+                self.foreign.remove(&from);
+            }
         }
-        if peer.addresses.len() >= Shard::ADDRESSES_MAX {
-            let oldest = peer.addresses.remove(0);
-            self.addresses.remove(&oldest);
+    }
+
+    /// The address is no longer this peer's; another may have taken it over.
+    fn forget_address(&mut self, index: u32, address: SocketAddr) {
+        if self.addresses.get(&address) == Some(&index) {
+            self.addresses.remove(&address);
         }
-        peer.addresses.push(from);
-        if let Some(former) = self.addresses.insert(from, index)
-            && let Some(peer) = self.peers.get_mut(former)
-        {
-            peer.addresses.retain(|&address| address != from);
-        }
-        self.foreign.remove(&from);
     }
 
     /// Media goes where the peer's checks say now.
@@ -368,7 +365,7 @@ impl Shard {
         self.events.push_back(Event::Connected {
             session: session.id,
             address,
-            cipher: keys.profile.name(),
+            cipher: keys.profile(),
         });
         match &session.role {
             SessionRole::Publisher(negotiated) => {
@@ -424,7 +421,7 @@ impl Shard {
             }
             Received::Media => {}
         }
-        peer.transport.handle_authenticated_media(now);
+        peer.transport.handle_authenticated_media();
         self.counters.rtp_in.add(1);
         self.schedule(index);
     }
@@ -449,7 +446,7 @@ impl Shard {
             return self.counters.rtcp_dropped.add(1);
         }
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.transport.handle_authenticated_media(now);
+            peer.transport.handle_authenticated_media();
         }
         self.schedule(index);
     }
@@ -647,21 +644,21 @@ impl Shard {
 
     // --- ending -------------------------------------------------------------------------------------------------------------
 
-    fn close_session(&mut self, now: Instant, session: &Arc<Session>) {
+    fn close_session(&mut self, session: &Arc<Session>) {
         let peer = self
             .sessions
             .remove(&session.local.ufrag)
             .and_then(|expected| expected.peer);
         if let Some(index) = peer {
-            self.close_peer(now, index, CloseCause::Commanded);
+            self.close_peer(index, CloseCause::Commanded);
         }
     }
 
     /// Ends a peer from our side, with DTLS close_notify.
-    fn close_peer(&mut self, now: Instant, index: u32, cause: CloseCause) {
+    fn close_peer(&mut self, index: u32, cause: CloseCause) {
         let mut out = Vec::new();
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.transport.close(now, &mut out);
+            peer.transport.close(&mut out);
         }
         self.queue_control(out);
         self.remove_peer(index, cause);
@@ -669,8 +666,8 @@ impl Shard {
 
     fn remove_peer(&mut self, index: u32, cause: CloseCause) {
         let Some(peer) = self.peers.remove(index) else { return };
-        for address in &peer.addresses {
-            self.addresses.remove(address);
+        for &address in peer.transport.checked() {
+            self.forget_address(index, address);
         }
         self.sessions.remove(&peer.session.local.ufrag);
         match peer.state {
@@ -708,7 +705,7 @@ impl Shard {
         self.streams.get_mut(slot as usize)?.as_deref_mut()
     }
 
-    fn queue_control(&mut self, mut out: Vec<Outgoing>) {
+    fn queue_control(&mut self, mut out: Vec<Transmit>) {
         let room = Shard::CONTROL_MAX.saturating_sub(self.control.len());
         self.counters.control_dropped.add(out.len().saturating_sub(room) as u64);
         out.truncate(room);

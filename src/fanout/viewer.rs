@@ -8,7 +8,7 @@ use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Route};
 use crate::media::{Packet, StreamTracks};
 use crate::peer::sdp::ExtensionIds;
-use crate::peer::srtp::{Opener, Sealer};
+use crate::peer::{Opener, Sealer};
 use crate::rtp::Kind;
 use crate::rtp::header::HeaderOut;
 

@@ -1,12 +1,20 @@
 //! The client's end of a session, without sockets: it checks, shakes hands and has the keys. Composed from the same parts as the
 //! server's end, in the other roles.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use rtc_crypto::RTCCryptoProvider;
+use rtc_crypto::providers::AwsLcRsProvider;
+use rtc_stun::attributes::{ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME};
+use rtc_stun::fingerprint::FINGERPRINT;
+use rtc_stun::integrity::MessageIntegrity;
+use rtc_stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
+use rtc_stun::textattrs::TextAttribute;
+
 use crate::peer::demux::{Datagram, classify};
-use crate::peer::dtls::{Association, Progress};
-use crate::peer::srtp::SrtpKeys;
-use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, ice};
+use crate::peer::dtls::{Association, Step};
+use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, SrtpKeys};
 
 /// What a client says in its offer.
 #[derive(Debug, Clone)]
@@ -120,14 +128,12 @@ fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
 pub struct ClientPeer {
     own_ufrag: Box<str>,
     server: IceCredentials,
-    fingerprint: Option<Fingerprint>,
     role: DtlsRole,
     association: Association,
     nominated: bool,
-    connected: bool,
     checks: u64,
     check_at: Instant,
-    out: Vec<Vec<u8>>,
+    out: VecDeque<Vec<u8>>,
 }
 
 /// What happened to a client.
@@ -161,23 +167,18 @@ impl ClientPeer {
         ClientPeer {
             own_ufrag: own_ufrag.into(),
             server: answered.ice.clone(),
-            fingerprint: answered.fingerprint,
             role,
-            association: Association::new(certificate, role),
+            association: Association::new(certificate, role, answered.fingerprint.into_iter().collect()),
             nominated: false,
-            connected: false,
             checks: 0,
             check_at: now,
-            out: Vec::new(),
+            out: VecDeque::new(),
         }
     }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        if let Some(datagram) = self.association.poll_transmit() {
-            return Some(datagram.to_vec());
-        }
-        self.out.pop()
+        self.out.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -191,10 +192,7 @@ impl ClientPeer {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.check_at <= now {
             self.checks += 1;
-            let mut transaction = [0; 12];
-            transaction[4..].copy_from_slice(&self.checks.to_be_bytes());
-            self.out
-                .extend(ice::write_check(&self.server, &self.own_ufrag, transaction, true));
+            self.out.extend(write_check(&self.server, &self.own_ufrag, self.checks));
             self.check_at = now
                 + if self.nominated {
                     ClientPeer::CHECK_INTERVAL
@@ -202,32 +200,26 @@ impl ClientPeer {
                     ClientPeer::CHECK_RETRY
                 };
         }
-        self.association.handle_timeout(now);
+        self.association
+            .handle_timeout(now, &mut |datagram| self.out.push_back(datagram));
     }
 
     /// Takes a datagram from the server.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Option<ClientEvent> {
+        let send = &mut |datagram| self.out.push_back(datagram);
         match classify(datagram) {
-            Datagram::Stun if ice::is_success(datagram) && !self.nominated => {
+            Datagram::Stun if datagram.starts_with(&BINDING_SUCCESS) && !self.nominated => {
                 self.nominated = true;
                 self.check_at = now + ClientPeer::CHECK_INTERVAL;
                 if self.role == DtlsRole::Client {
-                    self.association.start(now);
+                    self.association.start(now, send);
                 }
                 None
             }
-            Datagram::Dtls => match self.association.handle_datagram(now, datagram) {
-                Progress::Complete { keys, fingerprint } => {
-                    self.connected = true;
-                    let expected = self.fingerprint.is_none_or(|expected| expected == fingerprint);
-                    Some(if expected {
-                        ClientEvent::Connected(keys)
-                    } else {
-                        ClientEvent::Closed
-                    })
-                }
-                Progress::PeerClosed | Progress::Failed => Some(ClientEvent::Closed),
-                Progress::None => None,
+            Datagram::Dtls => match self.association.handle(now, datagram, send) {
+                Some(Step::Connected(keys)) => Some(ClientEvent::Connected(keys)),
+                Some(_) => Some(ClientEvent::Closed),
+                None => None,
             },
             Datagram::Rtp => Some(ClientEvent::Media),
             Datagram::Rtcp => Some(ClientEvent::Control),
@@ -237,9 +229,36 @@ impl ClientPeer {
 
     /// Ends the session with close_notify.
     pub fn close(&mut self, now: Instant) {
-        self.association.close(now);
+        self.association
+            .close(now, &mut |datagram| self.out.push_back(datagram));
     }
 }
 
+/// The check of a full agent that controls and nominates.
+fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64) -> Option<Vec<u8>> {
+    let provider = AwsLcRsProvider::new();
+    let mut transaction = [0; 12];
+    transaction[4..].copy_from_slice(&number.to_be_bytes());
+    let username = TextAttribute::new(ATTR_USERNAME, format!("{}:{own_ufrag}", server.ufrag));
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(server.pwd.to_string(), provider.crypto());
+    let mut message = Message::new();
+    let head: [Box<dyn Setter>; 3] = [
+        Box::new(BINDING_REQUEST),
+        Box::new(TransactionId(transaction)),
+        Box::new(username),
+    ];
+    message.build(&head).ok()?;
+    message.add(ATTR_PRIORITY, &0x6e00_01ff_u32.to_be_bytes());
+    message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
+    message.add(ATTR_USE_CANDIDATE, &[]);
+    integrity
+        .add_to(&mut message)
+        .and_then(|()| FINGERPRINT.add_to(&mut message))
+        .ok()?;
+    Some(message.raw)
+}
+
+/// The first two bytes of a binding success response.
+const BINDING_SUCCESS: [u8; 2] = [1, 1];
 /// The extension that our offers give id 3.
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

@@ -126,7 +126,7 @@ impl ShardLoop {
         for _ in 0..ShardLoop::MAIL_PER_TURN {
             let Some(command) = mailbox.commands.pop() else { break };
             stop |= matches!(command, Command::Shutdown);
-            self.shard.handle_command(now, command);
+            self.shard.handle_command(command);
         }
         stop
     }

@@ -1,21 +1,19 @@
-//! The process's DTLS certificate, and the handshake configurations made with it.
+//! The certificate we show in DTLS, and the handshake settings made around it. One per process.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtc_crypto::RTCCryptoProvider;
 use rtc_crypto::providers::AwsLcRsProvider;
+use rtc_crypto::{RTCCrypto, RTCCryptoProvider};
+use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
-use super::srtp::Profile;
-use super::{DtlsRole, Fingerprint};
+use super::Fingerprint;
 
-/// A self-signed ECDSA P-256 certificate: one for the process. Clones share it.
+/// A self-signed ECDSA P-256 certificate with its key. Cloning shares it.
 #[derive(Clone)]
-pub struct Certificate {
-    inner: Arc<Inner>,
-}
+pub struct Certificate(Arc<Inner>);
 
 struct Inner {
     fingerprint: Fingerprint,
@@ -24,100 +22,113 @@ struct Inner {
     client: Arc<HandshakeConfig>,
 }
 
-/// Why no certificate could be made.
+/// No certificate could be made: the cryptographic library refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a DTLS certificate: {0}")]
-pub struct CertificateError(String);
+pub struct CertificateError(#[from] rtc_shared::error::Error);
 
 impl Certificate {
-    /// Until a flight of the handshake is sent again: above the round-trip of nearly everybody, below what a person notices.
-    const FLIGHT_INTERVAL: Duration = Duration::from_millis(200);
-
-    /// Makes a certificate.
-    ///
-    /// # Errors
-    /// When the system's random source or the cryptography fails.
-    pub fn generate() -> Result<Certificate, CertificateError> {
-        Certificate::generate_offering(&[Profile::AeadAes128Gcm, Profile::Aes128CmSha1])
+    /// Makes a new key and certificate. The first use of randomness in a process takes tens of milliseconds: do this
+    /// at start-up.
+    pub fn generate() -> Result<Self, CertificateError> {
+        let certificate = rtc_dtls::crypto::Certificate::generate_self_signed(vec![NAME.to_owned()], crypto())?;
+        let fingerprint = fingerprint_of(&certificate.certificate[0]);
+        let server = |profile| -> Result<_, CertificateError> {
+            let builder = builder(&certificate, vec![profile])
+                .with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256])
+                .with_client_auth(ClientAuthType::RequireAnyClientCert);
+            Ok(Arc::new(builder.build(false, None)?))
+        };
+        // The server of a handshake is bound to the client's order of profiles, and browsers put the slow one first:
+        // only an offer of GCM alone makes them take it.
+        let server_gcm = server(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm)?;
+        let server_sha1 = server(SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80)?;
+        let client = builder(
+            &certificate,
+            vec![
+                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+            ],
+        )
+        .with_cipher_suites(vec![
+            CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
+            CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
+        ])
+        .with_server_name(NAME.to_owned())
+        .build(true, None)?;
+        Ok(Self(Arc::new(Inner {
+            fingerprint,
+            server_gcm,
+            server_sha1,
+            client: Arc::new(client),
+        })))
     }
 
-    /// Makes a certificate whose holder, as DTLS client, offers these profiles in this order.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub fn generate_offering(profiles: &[Profile]) -> Result<Certificate, CertificateError> {
-        let failed = |error: rtc_shared::error::Error| CertificateError(error.to_string());
-        let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
-        let names = vec!["onecast".to_owned()];
-        let certificate =
-            rtc_dtls::crypto::Certificate::generate_self_signed(names, provider.crypto()).map_err(failed)?;
-        let builder = |profiles: Vec<SrtpProtectionProfile>| {
-            ConfigBuilder::default()
-                .with_crypto_provider(provider.clone())
-                .with_certificates(vec![certificate.clone()])
-                .with_srtp_protection_profiles(profiles)
-                .with_client_auth(ClientAuthType::RequireAnyClientCert)
-                .with_extended_master_secret(ExtendedMasterSecretType::Require)
-                .with_flight_interval(Certificate::FLIGHT_INTERVAL)
-                // Named only so that the library does not warn that it is not.
-                .with_server_name("onecast".to_owned())
-                // Who the peer is, its fingerprint in the offer says (RFC 8122): no chain is verified.
-                .with_insecure_skip_verify(true)
-        };
-        let (gcm, sha1) = (
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
-        );
-        let build = |profiles, is_client| builder(profiles).build(is_client, None).map(Arc::new).map_err(failed);
-        let inner = Inner {
-            fingerprint: Fingerprint::of(certificate.certificate[0].as_ref()),
-            server_gcm: build(vec![gcm], false)?,
-            server_sha1: build(vec![sha1], false)?,
-            client: build(profiles.iter().copied().map(in_dtls).collect(), true)?,
-        };
-        Ok(Certificate { inner: Arc::new(inner) })
-    }
-
-    /// SHA-256 of the certificate: `a=fingerprint` of every answer.
+    /// What our SDP says in `a=fingerprint:sha-256`.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.inner.fingerprint
+        self.0.fingerprint
     }
 
-    /// As the server we take AES-128-GCM only: the library would follow the client's order, and browsers list SHA1_80 first.
-    pub(super) fn handshake(&self, role: DtlsRole) -> Arc<HandshakeConfig> {
-        match role {
-            DtlsRole::Server => self.inner.server_gcm.clone(),
-            DtlsRole::Client => self.inner.client.clone(),
-        }
+    /// Handshakes as server that accept AEAD_AES_128_GCM only.
+    pub(super) fn server_gcm(&self) -> &Arc<HandshakeConfig> {
+        &self.0.server_gcm
     }
 
-    /// For a client that has no GCM.
-    pub(super) fn fallback(&self) -> Arc<HandshakeConfig> {
-        self.inner.server_sha1.clone()
+    /// Handshakes as server that accept AES128_CM_SHA1_80 only.
+    pub(super) fn server_sha1(&self) -> &Arc<HandshakeConfig> {
+        &self.0.server_sha1
     }
-}
 
-fn in_dtls(profile: Profile) -> SrtpProtectionProfile {
-    match profile {
-        Profile::AeadAes128Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-        Profile::Aes128CmSha1 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+    /// Handshakes as client, GCM preferred.
+    pub(super) fn client(&self) -> &Arc<HandshakeConfig> {
+        &self.0.client
     }
 }
 
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate")
-            .field("fingerprint", &self.inner.fingerprint)
-            .finish_non_exhaustive()
-    }
+fn builder(certificate: &rtc_dtls::crypto::Certificate, profiles: Vec<SrtpProtectionProfile>) -> ConfigBuilder {
+    ConfigBuilder::default()
+        .with_crypto_provider(crypto_provider())
+        .with_certificates(vec![certificate.clone()])
+        .with_srtp_protection_profiles(profiles)
+        .with_extended_master_secret(ExtendedMasterSecretType::Require)
+        // Nobody signs these certificates: the fingerprint in the SDP is the check (RFC 8122), made in `dtls`.
+        .with_insecure_skip_verify(true)
+        .with_flight_interval(FLIGHT_INTERVAL)
 }
 
-impl Fingerprint {
-    /// Of a certificate in DER.
-    pub fn of(der: &[u8]) -> Fingerprint {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest.as_ref());
-        Fingerprint(bytes)
+/// SHA-256 over a DER certificate.
+pub(super) fn fingerprint_of(der: &[u8]) -> Fingerprint {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+    Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+/// The cryptography of every protocol crate: chosen here, so that no default decides.
+pub(super) fn crypto() -> &'static dyn RTCCrypto {
+    static PROVIDER: AwsLcRsProvider = AwsLcRsProvider::new();
+    PROVIDER.crypto()
+}
+
+/// The same, for owners.
+pub(super) fn crypto_provider() -> Arc<dyn RTCCryptoProvider> {
+    Arc::new(AwsLcRsProvider::new())
+}
+
+/// Subject of the certificate, and the server name we ask for: nobody looks at either.
+const NAME: &str = "onecast";
+/// First wait before a flight is sent again; `dtls` doubles it.
+pub(super) const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_one_fingerprint_and_new_certificates_differ() {
+        let certificate = Certificate::generate().unwrap();
+        assert_eq!(certificate.clone().fingerprint(), certificate.fingerprint());
+        assert_ne!(
+            Certificate::generate().unwrap().fingerprint(),
+            certificate.fingerprint()
+        );
     }
 }

@@ -1,52 +1,87 @@
-//! What a datagram is, by its first bytes (RFC 7983, RFC 5761).
+//! Tells apart what shares the one UDP port (RFC 7983), by the first bytes alone.
 
-/// The protocols that share one port.
+/// What a datagram claims to be. Nothing is checked beyond its first bytes and the least length of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
-    /// RFC 8489
+    /// STUN: first byte 0..=3, magic cookie in place.
     Stun,
-    /// RFC 6347
+    /// DTLS: first byte 20..=63.
     Dtls,
-    /// SRTP media
+    /// RTP or SRTP: first byte 128..=191.
     Rtp,
-    /// SRTCP reports and feedback
+    /// RTCP or SRTCP: as RTP, with a packet type in 192..=223 (RFC 5761 section 4).
     Rtcp,
-    /// Nothing that we speak.
+    /// None of these, or too short to be one.
     Unknown,
 }
 
-/// Tells by the first two bytes: `[0..3]` STUN, `[20..63]` DTLS, `[128..191]` RTP, and RTCP by its packet type (192 to 223).
+/// Names the protocol of a datagram.
 pub fn classify(datagram: &[u8]) -> Datagram {
+    let len = datagram.len();
     match datagram {
-        [0..=3, ..] => Datagram::Stun,
-        [20..=63, ..] => Datagram::Dtls,
-        [128..=191, 192..=223, ..] => Datagram::Rtcp,
-        [128..=191, _, ..] => Datagram::Rtp,
+        [0..=3, ..] if len >= STUN_HEADER_LEN && datagram[4..8] == MAGIC_COOKIE => Datagram::Stun,
+        [20..=63, ..] if len > DTLS_HEADER_LEN => Datagram::Dtls,
+        [128..=191, 192..=223, ..] if len >= RTCP_HEADER_LEN => Datagram::Rtcp,
+        [128..=191, 192..=223, ..] => Datagram::Unknown,
+        [128..=191, _, ..] if len >= RTP_HEADER_LEN => Datagram::Rtp,
         _ => Datagram::Unknown,
     }
 }
+
+/// RFC 8489 section 5.
+pub(super) const STUN_HEADER_LEN: usize = 20;
+/// RFC 8489 section 5.
+const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+/// RFC 6347 section 4.1.
+const DTLS_HEADER_LEN: usize = 13;
+/// Header and sender SSRC, RFC 3550 section 6.4.
+const RTCP_HEADER_LEN: usize = 8;
+/// RFC 3550 section 5.1.
+const RTP_HEADER_LEN: usize = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_the_protocol() {
-        let expected = [
-            (&[][..], Datagram::Unknown),
-            (&[0, 1], Datagram::Stun),
-            (&[4, 1], Datagram::Unknown),
-            (&[22, 254], Datagram::Dtls),
-            (&[64, 0], Datagram::Unknown),
-            (&[128], Datagram::Unknown),
-            (&[0x80, 96], Datagram::Rtp),
-            (&[0x90, 0x80 | 111], Datagram::Rtp),
-            (&[0x81, 200], Datagram::Rtcp),
-            (&[0x81, 206], Datagram::Rtcp),
-            (&[255, 0], Datagram::Unknown),
-        ];
-        for (bytes, kind) in expected {
-            assert_eq!(classify(bytes), kind, "{bytes:?}");
+    fn each_protocol_is_told_by_its_first_bytes() {
+        let mut stun = [0; 20];
+        stun[4..8].copy_from_slice(&MAGIC_COOKIE);
+        assert_eq!(classify(&stun), Datagram::Stun);
+        let mut dtls = [0; 30];
+        dtls[0] = 22;
+        assert_eq!(classify(&dtls), Datagram::Dtls);
+        let mut media = [0; 12];
+        media[0] = 0x80;
+        for (second, kind) in [
+            (96, Datagram::Rtp),
+            (96 | 0x80, Datagram::Rtp),
+            (191, Datagram::Rtp),
+            (192, Datagram::Rtcp),
+        ] {
+            media[1] = second;
+            assert_eq!(classify(&media), kind, "second byte {second}");
         }
+        for (second, kind) in [
+            (200, Datagram::Rtcp),
+            (206, Datagram::Rtcp),
+            (223, Datagram::Rtcp),
+            (224, Datagram::Rtp),
+        ] {
+            media[1] = second;
+            assert_eq!(classify(&media), kind, "second byte {second}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_or_foreign_is_unknown() {
+        for first in 0..=255 {
+            assert_eq!(classify(&[first]), Datagram::Unknown);
+        }
+        assert_eq!(classify(&[]), Datagram::Unknown);
+        assert_eq!(classify(&[0; 20]), Datagram::Unknown, "no magic cookie");
+        assert_eq!(classify(&[0x80, 200, 0, 1, 0, 0, 0]), Datagram::Unknown);
+        assert_eq!(classify(&[0x80; 11]), Datagram::Unknown);
+        assert_eq!(classify(&[64; 40]), Datagram::Unknown, "a TURN channel");
     }
 }

@@ -1,277 +1,448 @@
-//! The ICE-lite agent (RFC 8445 section 2.5): it answers connectivity checks and sends none.
+//! The lite side of ICE (RFC 8445 section 2.5): it answers connectivity checks and sends none of its own.
+//!
+//! Nothing here keeps state. A request is read in place; only what stands before MESSAGE-INTEGRITY is believed.
 
 use std::net::SocketAddr;
 
-use rtc_crypto::RTCCryptoProvider;
-use rtc_crypto::providers::AwsLcRsProvider;
-use rtc_stun::attributes::{
-    ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME,
-};
-use rtc_stun::error_code::{CODE_ROLE_CONFLICT, ErrorCodeAttribute};
-use rtc_stun::fingerprint::FINGERPRINT;
+use aws_lc_rs::{constant_time, hmac};
+use rtc_stun::attributes::ATTR_UNKNOWN_ATTRIBUTES;
+use rtc_stun::error_code::{CODE_ROLE_CONFLICT, CODE_UNKNOWN_ATTRIBUTE, ErrorCode};
+use rtc_stun::fingerprint::{FINGERPRINT, fingerprint_value};
 use rtc_stun::integrity::MessageIntegrity;
-use rtc_stun::message::{BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
-use rtc_stun::textattrs::TextAttribute;
+use rtc_stun::message::{BINDING_ERROR, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc_stun::xoraddr::XorMappedAddress;
 
-use super::IceCredentials;
+use super::certificate::crypto;
+use super::demux::STUN_HEADER_LEN;
+use super::{Datagram, IceCredentials, demux};
 
-/// What a valid check asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// Answer it; the pair works.
+/// The answer to an authenticated binding request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The check holds: the address it came from reaches a client that knows our password.
     Success {
-        /// The answer.
+        /// To send back.
         response: Vec<u8>,
-        /// The client chose this pair (USE-CANDIDATE).
+        /// The client chose this path (USE-CANDIDATE).
         nominated: bool,
     },
-    /// Answer it: the client believes to be controlled, but a lite agent never controls (RFC 8445 section 7.3.1.1).
+    /// The client thinks it is the controlled side. A lite agent never leads: it is told to change (487).
     RoleConflict {
-        /// The answer: error 487.
+        /// To send back.
+        response: Vec<u8>,
+    },
+    /// The request demands an attribute that we do not know (420).
+    UnknownAttribute {
+        /// To send back.
         response: Vec<u8>,
     },
 }
 
-/// Why a STUN datagram is not answered. Nobody learns anything from us who does not know the session's password.
+/// Why a STUN datagram was dropped without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StunDrop {
-    /// No STUN message, or one that contradicts itself.
+    /// Not a whole STUN message.
     #[error("malformed STUN message")]
     Malformed,
-    /// Not a binding request.
+    /// A response, an indication, or another method.
     #[error("not a binding request")]
-    NotARequest,
-    /// USERNAME is not `ours:theirs`.
-    #[error("wrong user name")]
+    NotBindingRequest,
+    /// FINGERPRINT does not match.
+    #[error("wrong STUN fingerprint")]
+    Fingerprint,
+    /// USERNAME is missing or does not name this session.
+    #[error("STUN user name is not of this session")]
     Username,
     /// MESSAGE-INTEGRITY is missing or made with another password.
-    #[error("wrong message integrity")]
+    #[error("wrong STUN message integrity")]
     Integrity,
-    /// The session has ended.
-    #[error("the session has ended")]
-    Ended,
+    /// The session is over.
+    #[error("the session is closed")]
+    Closed,
 }
 
-/// Our ufrag of a check (`USERNAME` is `ours:theirs`), found without reading the rest: it tells whose session this is.
+/// Our own user name fragment out of a binding request's USERNAME (`ours:theirs`), to find the session it is for.
+/// Nothing is authenticated yet.
 pub fn local_ufrag(datagram: &[u8]) -> Option<&str> {
-    let mut attributes = datagram.get(HEADER..)?;
-    while let Some((head, rest)) = attributes.split_first_chunk::<4>() {
-        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if u16::from_be_bytes([head[0], head[1]]) == USERNAME {
-            let name = std::str::from_utf8(rest.get(..len)?).ok()?;
-            return name.split_once(':').map(|(ours, _)| ours);
-        }
-        attributes = rest.get(len.next_multiple_of(4)..)?;
-    }
-    None
+    let request = Request::read(datagram).ok()?;
+    Some(std::str::from_utf8(request.username?).ok()?.split_once(':')?.0)
 }
 
-/// Reads a check and writes the answer.
-///
-/// # Errors
-/// Why there is none.
-pub fn answer_check(
+/// Checks a binding request and answers it. What is not authenticated gets no answer: nobody can use us to reflect
+/// traffic, and guessing at sessions tells nothing.
+pub fn answer_binding(
     datagram: &[u8],
     from: SocketAddr,
     local: &IceCredentials,
     remote_ufrag: &str,
-) -> Result<Check, StunDrop> {
-    let provider = AwsLcRsProvider::new();
-    let mut message = Message::new();
-    message.unmarshal_binary(datagram).map_err(|_| StunDrop::Malformed)?;
-    if message.typ != BINDING_REQUEST {
-        return Err(StunDrop::NotARequest);
-    }
-    if FINGERPRINT.check(&message).is_err() {
-        return Err(StunDrop::Malformed);
-    }
-    let username = message.get(ATTR_USERNAME).map_err(|_| StunDrop::Username)?;
-    if username != [local.ufrag.as_bytes(), b":", remote_ufrag.as_bytes()].concat() {
-        return Err(StunDrop::Username);
-    }
-    MessageIntegrity::check(&mut message, local.pwd.as_bytes(), provider.crypto()).map_err(|_| StunDrop::Integrity)?;
-
-    let integrity = || {
-        Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
-            local.pwd.to_string(),
-            provider.crypto(),
-        ))
+) -> Result<Binding, StunDrop> {
+    let request = Request::read(datagram)?;
+    request.check_fingerprint(datagram)?;
+    request.check_username(&local.ufrag, remote_ufrag)?;
+    request.check_integrity(datagram, &local.pwd)?;
+    let answer = Answer {
+        transaction: request.transaction,
+        pwd: &local.pwd,
     };
-    if message.contains(ATTR_ICE_CONTROLLED) {
-        let error = ErrorCodeAttribute {
-            code: CODE_ROLE_CONFLICT,
-            reason: b"Role Conflict".to_vec(),
-        };
-        let response = build(&message, Box::new(BINDING_ERROR), Box::new(error), integrity())?;
-        return Ok(Check::RoleConflict { response });
+    if let Some(unknown) = request.unknown {
+        let response = answer.refuse(CODE_UNKNOWN_ATTRIBUTE, Some(unknown));
+        return Ok(Binding::UnknownAttribute { response });
     }
-    let mapped = XorMappedAddress {
-        ip: from.ip().to_canonical(),
-        port: from.port(),
-    };
-    let response = build(&message, Box::new(BINDING_SUCCESS), Box::new(mapped), integrity())?;
-    Ok(Check::Success {
-        response,
-        nominated: message.contains(ATTR_USE_CANDIDATE),
+    if request.controlled {
+        let response = answer.refuse(CODE_ROLE_CONFLICT, None);
+        return Ok(Binding::RoleConflict { response });
+    }
+    Ok(Binding::Success {
+        response: answer.accept(from),
+        nominated: request.use_candidate,
     })
 }
 
-/// Writes the check of a full agent that controls, as our clients and tests need it.
-///
-/// # Errors
-/// When the credentials make no STUN message.
-pub fn write_check(
-    server: &IceCredentials,
-    own_ufrag: &str,
-    transaction: [u8; 12],
-    nominate: bool,
-) -> Result<Vec<u8>, StunDrop> {
-    let provider = AwsLcRsProvider::new();
-    let mut message = Message::new();
-    let username = TextAttribute::new(ATTR_USERNAME, format!("{}:{own_ufrag}", server.ufrag));
-    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(server.pwd.to_string(), provider.crypto());
-    let head: [Box<dyn Setter>; 3] = [
-        Box::new(BINDING_REQUEST),
-        Box::new(TransactionId(transaction)),
-        Box::new(username),
-    ];
-    message.build(&head).map_err(|_| StunDrop::Malformed)?;
-    message.add(ATTR_PRIORITY, &0x6e00_01ff_u32.to_be_bytes());
-    message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
-    if nominate {
-        message.add(ATTR_USE_CANDIDATE, &[]);
+/// What counts of a binding request.
+#[derive(Default)]
+struct Request<'a> {
+    transaction: TransactionId,
+    username: Option<&'a [u8]>,
+    /// Where the attribute's head is, and its value.
+    integrity: Option<(usize, &'a [u8])>,
+    fingerprint: Option<(usize, &'a [u8])>,
+    use_candidate: bool,
+    controlled: bool,
+    /// The first attribute we would have to understand and do not.
+    unknown: Option<u16>,
+}
+
+impl<'a> Request<'a> {
+    fn read(datagram: &'a [u8]) -> Result<Self, StunDrop> {
+        if demux::classify(datagram) != Datagram::Stun {
+            return Err(StunDrop::Malformed);
+        }
+        if datagram[..2] != BINDING_REQUEST {
+            return Err(StunDrop::NotBindingRequest);
+        }
+        if usize::from(u16_at(datagram, 2)) + STUN_HEADER_LEN != datagram.len() {
+            return Err(StunDrop::Malformed);
+        }
+        let mut request = Self::default();
+        request.transaction.0.copy_from_slice(&datagram[8..STUN_HEADER_LEN]);
+        let mut at = STUN_HEADER_LEN;
+        while at < datagram.len() {
+            let head = datagram.get(at..at + 4).ok_or(StunDrop::Malformed)?;
+            let (kind, len) = (u16_at(head, 0), usize::from(u16_at(head, 2)));
+            let value = datagram.get(at + 4..at + 4 + len).ok_or(StunDrop::Malformed)?;
+            request.note(kind, at, value);
+            at += 4 + len.next_multiple_of(4);
+        }
+        Ok(request)
     }
-    integrity
-        .add_to(&mut message)
-        .and_then(|()| FINGERPRINT.add_to(&mut message))
-        .map_err(|_| StunDrop::Malformed)?;
-    Ok(message.raw)
+
+    /// After MESSAGE-INTEGRITY only FINGERPRINT counts (RFC 8489 section 14.5): the rest could be anybody's.
+    fn note(&mut self, kind: u16, at: usize, value: &'a [u8]) {
+        match kind {
+            attribute::FINGERPRINT => self.fingerprint = Some((at, value)),
+            _ if self.integrity.is_some() => {}
+            attribute::MESSAGE_INTEGRITY => self.integrity = Some((at, value)),
+            attribute::USERNAME => self.username = self.username.or(Some(value)),
+            attribute::USE_CANDIDATE => self.use_candidate = true,
+            attribute::ICE_CONTROLLED => self.controlled = true,
+            0x8000.. => {}
+            _ if attribute::UNDERSTOOD.contains(&kind) => {}
+            _ => self.unknown = self.unknown.or(Some(kind)),
+        }
+    }
+
+    fn check_fingerprint(&self, datagram: &[u8]) -> Result<(), StunDrop> {
+        match self.fingerprint {
+            Some((at, value)) if value == fingerprint_value(&datagram[..at]).to_be_bytes() => Ok(()),
+            Some(_) => Err(StunDrop::Fingerprint),
+            None => Ok(()),
+        }
+    }
+
+    fn check_username(&self, local: &str, remote: &str) -> Result<(), StunDrop> {
+        let rest = self.username.and_then(|name| name.strip_prefix(local.as_bytes()));
+        match rest.and_then(|rest| rest.strip_prefix(b":")) {
+            Some(theirs) if theirs == remote.as_bytes() => Ok(()),
+            _ => Err(StunDrop::Username),
+        }
+    }
+
+    /// The digest covers all before the attribute, with the length field as if the message ended after it.
+    fn check_integrity(&self, datagram: &[u8], pwd: &str) -> Result<(), StunDrop> {
+        let (at, value) = self.integrity.ok_or(StunDrop::Integrity)?;
+        let covered = (at + 4 + INTEGRITY_LEN - STUN_HEADER_LEN) as u16;
+        let mut digest = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, pwd.as_bytes()));
+        digest.update(&datagram[..2]);
+        digest.update(&covered.to_be_bytes());
+        digest.update(&datagram[4..at]);
+        constant_time::verify_slices_are_equal(digest.sign().as_ref(), value).map_err(|_| StunDrop::Integrity)
+    }
 }
 
-/// Whether a datagram is a success response.
-pub fn is_success(datagram: &[u8]) -> bool {
-    datagram.starts_with(&[1, 1])
+/// Writes answers to one request.
+struct Answer<'a> {
+    transaction: TransactionId,
+    pwd: &'a str,
 }
 
-fn build(
-    request: &Message,
-    class: Box<dyn Setter + '_>,
-    content: Box<dyn Setter + '_>,
-    integrity: Box<dyn Setter + '_>,
-) -> Result<Vec<u8>, StunDrop> {
-    let mut response = Message::new();
-    let setters = [
-        Box::new(request.transaction_id) as Box<dyn Setter>,
-        class,
-        content,
-        integrity,
-        Box::new(FINGERPRINT),
+impl Answer<'_> {
+    fn accept(&self, from: SocketAddr) -> Vec<u8> {
+        // A socket of both families shows IPv4 clients as mapped IPv6 addresses; they know themselves as IPv4.
+        let mapped = XorMappedAddress {
+            ip: from.ip().to_canonical(),
+            port: from.port(),
+        };
+        self.write(vec![
+            Box::new(self.transaction),
+            Box::new(BINDING_SUCCESS),
+            Box::new(mapped),
+        ])
+    }
+
+    fn refuse(&self, code: ErrorCode, unknown: Option<u16>) -> Vec<u8> {
+        let mut parts: Vec<Box<dyn Setter>> = vec![Box::new(self.transaction), Box::new(BINDING_ERROR), Box::new(code)];
+        if let Some(kind) = unknown {
+            parts.push(Box::new(UnknownAttributes(kind)));
+        }
+        self.write(parts)
+    }
+
+    fn write(&self, mut parts: Vec<Box<dyn Setter>>) -> Vec<u8> {
+        let pwd = self.pwd.to_owned();
+        parts.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+            pwd,
+            crypto(),
+        )));
+        parts.push(Box::new(FINGERPRINT));
+        let mut message = Message::new();
+        message
+            .build(&parts)
+            .expect("every part of an answer fits and is known");
+        message.raw
+    }
+}
+
+/// UNKNOWN-ATTRIBUTES with one entry (RFC 8489 section 14.13).
+struct UnknownAttributes(u16);
+
+impl Setter for UnknownAttributes {
+    fn add_to(&self, message: &mut Message) -> Result<(), rtc_shared::error::Error> {
+        message.add(ATTR_UNKNOWN_ATTRIBUTES, &self.0.to_be_bytes());
+        Ok(())
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+const BINDING_REQUEST: [u8; 2] = [0, 1];
+/// HMAC-SHA1.
+const INTEGRITY_LEN: usize = 20;
+
+/// Attribute types (RFC 8489 section 14, RFC 8445 section 16.1).
+mod attribute {
+    pub(super) const USERNAME: u16 = 0x0006;
+    pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
+    pub(super) const USE_CANDIDATE: u16 = 0x0025;
+    pub(super) const FINGERPRINT: u16 = 0x8028;
+    pub(super) const ICE_CONTROLLED: u16 = 0x8029;
+    /// Known ones that say nothing to us: addresses, errors, realm, nonce, SHA-256 integrity, user hash, PRIORITY.
+    pub(super) const UNDERSTOOD: [u16; 10] = [
+        0x0001, 0x0009, 0x000a, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e, 0x0020, 0x0024,
     ];
-    response.build(&setters).map_err(|_| StunDrop::Malformed)?;
-    Ok(response.raw)
 }
-
-/// Bytes of a STUN header.
-const HEADER: usize = 20;
-/// RFC 8489 section 14.3
-const USERNAME: u16 = 0x0006;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use rtc_stun::attributes::{
+        ATTR_ERROR_CODE, ATTR_FINGERPRINT, ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_MESSAGE_INTEGRITY,
+        ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME, AttrType,
+    };
+    use rtc_stun::error_code::ErrorCodeAttribute;
+    use rtc_stun::message::{BINDING_REQUEST as STUN_BINDING_REQUEST, Getter};
+
     use super::*;
 
-    fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
+    /// One attribute as it is.
+    pub(in super::super) struct Raw(pub(in super::super) AttrType, pub(in super::super) Vec<u8>);
+
+    impl Setter for Raw {
+        fn add_to(&self, message: &mut Message) -> Result<(), rtc_shared::error::Error> {
+            message.add(self.0, &self.1);
+            Ok(())
+        }
+    }
+
+    /// A binding request with these attributes, sealed with `pwd`.
+    pub(in super::super) fn request(username: &str, pwd: &str, more: Vec<Raw>) -> Vec<u8> {
+        let mut parts: Vec<Box<dyn Setter>> = vec![
+            Box::new(TransactionId::new()),
+            Box::new(STUN_BINDING_REQUEST),
+            Box::new(Raw(ATTR_USERNAME, username.into())),
+            Box::new(Raw(ATTR_PRIORITY, vec![1, 2, 3, 4])),
+        ];
+        for part in more {
+            parts.push(Box::new(part));
+        }
+        parts.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+            pwd.to_owned(),
+            crypto(),
+        )));
+        parts.push(Box::new(FINGERPRINT));
+        let mut message = Message::new();
+        message.build(&parts).unwrap();
+        message.raw
+    }
+
+    pub(in super::super) fn controlling() -> Raw {
+        Raw(ATTR_ICE_CONTROLLING, vec![9; 8])
+    }
+
+    pub(in super::super) fn use_candidate() -> Raw {
+        Raw(ATTR_USE_CANDIDATE, vec![])
+    }
+
+    pub(in super::super) fn credentials() -> IceCredentials {
         IceCredentials {
-            ufrag: ufrag.into(),
-            pwd: pwd.into(),
+            ufrag: "ours".into(),
+            pwd: "a-password-of-22-chars".into(),
         }
     }
 
-    fn check(server: &IceCredentials, own_ufrag: &str, nominate: bool) -> Vec<u8> {
-        write_check(server, own_ufrag, [7; 12], nominate).unwrap()
+    fn answer(datagram: &[u8]) -> Result<Binding, StunDrop> {
+        answer_binding(datagram, "192.0.2.7:5000".parse().unwrap(), &credentials(), "theirs")
     }
 
-    fn from() -> SocketAddr {
-        ([192, 0, 2, 7], 4_000).into()
+    fn good(more: Vec<Raw>) -> Vec<u8> {
+        request("ours:theirs", &credentials().pwd, more)
+    }
+
+    fn read(response: &[u8]) -> Message {
+        let mut message = Message::new();
+        message.unmarshal_binary(response).unwrap();
+        FINGERPRINT.check(&message).unwrap();
+        MessageIntegrity::check(&mut message, credentials().pwd.as_bytes(), crypto()).unwrap();
+        message
     }
 
     #[test]
-    fn a_check_with_the_right_password_is_answered_with_the_clients_address() {
-        let local = credentials("ours", "0123456789012345678901");
-        let request = check(&local, "them", true);
-        assert_eq!(local_ufrag(&request), Some("ours"));
-        let Ok(Check::Success {
-            response,
-            nominated: true,
-        }) = answer_check(&request, from(), &local, "them")
-        else {
-            panic!("not answered");
+    fn an_authentic_check_is_answered_with_the_address_it_came_from() {
+        let datagram = good(vec![controlling()]);
+        assert_eq!(local_ufrag(&datagram), Some("ours"));
+        let Ok(Binding::Success { response, nominated }) = answer(&datagram) else {
+            panic!("not a success");
         };
-        let mut message = Message::new();
-        message.unmarshal_binary(&response).unwrap();
+        assert!(!nominated);
+        let message = read(&response);
         assert_eq!(message.typ, BINDING_SUCCESS);
+        assert_eq!(message.transaction_id.0, datagram[8..20]);
         let mut mapped = XorMappedAddress::default();
-        rtc_stun::message::Getter::get_from(&mut mapped, &message).unwrap();
-        assert_eq!(SocketAddr::new(mapped.ip, mapped.port), from());
-        let provider = AwsLcRsProvider::new();
-        MessageIntegrity::check(&mut message, local.pwd.as_bytes(), provider.crypto()).unwrap();
+        mapped.get_from(&message).unwrap();
+        assert_eq!((mapped.ip.to_string().as_str(), mapped.port), ("192.0.2.7", 5000));
     }
 
     #[test]
-    fn what_does_not_know_the_password_is_not_answered() {
-        let local = credentials("ours", "0123456789012345678901");
-        let other = credentials("ours", "another password of 22");
-        let answer = |request: &[u8]| answer_check(request, from(), &local, "them");
-        assert_eq!(answer(&check(&other, "them", false)), Err(StunDrop::Integrity));
-        assert_eq!(answer(&check(&local, "thex", false)), Err(StunDrop::Username));
-        let valid = check(&local, "them", false);
-        for at in 0..valid.len() {
-            let mut forged = valid.clone();
-            forged[at] ^= 1;
-            assert!(answer(&forged).is_err(), "byte {at}");
-            assert!(answer(&valid[..at]).is_err(), "{at} bytes");
-        }
+    fn a_mapped_address_is_told_as_ipv4() {
+        let from = "[::ffff:192.0.2.7]:5000".parse().unwrap();
+        let Ok(Binding::Success { response, .. }) = answer_binding(&good(vec![]), from, &credentials(), "theirs")
+        else {
+            panic!("not a success");
+        };
+        let mut mapped = XorMappedAddress::default();
+        mapped.get_from(&read(&response)).unwrap();
+        assert!(mapped.ip.is_ipv4());
     }
 
     #[test]
-    fn a_controlled_client_is_told_of_the_conflict() {
-        let local = credentials("ours", "0123456789012345678901");
-        let mut request = check(&local, "them", false);
+    fn use_candidate_nominates_only_when_it_is_authenticated() {
+        let nominated = |datagram: &[u8]| matches!(answer(datagram), Ok(Binding::Success { nominated: true, .. }));
+        assert!(nominated(&good(vec![use_candidate(), controlling()])));
         let mut message = Message::new();
-        message.unmarshal_binary(&request).unwrap();
-        let attributes = std::mem::take(&mut message.attributes.0);
-        let provider = AwsLcRsProvider::new();
-        let integrity =
-            MessageIntegrity::new_short_term_integrity_with_provider(local.pwd.to_string(), provider.crypto());
-        let mut controlled = Message::new();
-        controlled
-            .build(&[Box::new(BINDING_REQUEST), Box::new(message.transaction_id)])
-            .unwrap();
-        controlled.add(
-            ATTR_USERNAME,
-            &attributes.iter().find(|a| a.typ == ATTR_USERNAME).unwrap().value,
-        );
-        controlled.add(ATTR_ICE_CONTROLLED, &[0; 8]);
-        integrity.add_to(&mut controlled).unwrap();
-        FINGERPRINT.add_to(&mut controlled).unwrap();
-        request = controlled.raw;
+        message.unmarshal_binary(&good(vec![])).unwrap();
+        message
+            .attributes
+            .0
+            .retain(|attribute| attribute.typ != ATTR_FINGERPRINT);
+        message.attributes.0.push(rtc_stun::attributes::RawAttribute {
+            typ: ATTR_USE_CANDIDATE,
+            length: 0,
+            value: vec![],
+        });
+        message.encode();
         assert!(matches!(
-            answer_check(&request, from(), &local, "them"),
-            Ok(Check::RoleConflict { .. })
+            answer(&message.raw),
+            Ok(Binding::Success { nominated: false, .. })
         ));
     }
 
     #[test]
-    fn any_bytes_have_a_user_name_or_not() {
-        let valid = check(&credentials("ours", "0123456789012345678901"), "them", false);
-        for at in 0..valid.len() {
-            for bit in 0..8 {
-                let mut mutated = valid.clone();
-                mutated[at] ^= 1 << bit;
-                let _ = local_ufrag(&mutated);
-                let _ = local_ufrag(&mutated[..at]);
-            }
+    fn a_client_that_wants_to_be_controlled_is_told_to_lead() {
+        let Ok(Binding::RoleConflict { response }) = answer(&good(vec![Raw(ATTR_ICE_CONTROLLED, vec![1; 8])])) else {
+            panic!("no role conflict");
+        };
+        let mut error = ErrorCodeAttribute::default();
+        error.get_from(&read(&response)).unwrap();
+        assert_eq!(error.code.0, 487);
+    }
+
+    #[test]
+    fn an_unknown_demand_is_refused_and_an_unknown_offer_ignored() {
+        let Ok(Binding::UnknownAttribute { response }) = answer(&good(vec![Raw(AttrType(0x7abc), vec![1; 4])])) else {
+            panic!("not refused");
+        };
+        let message = read(&response);
+        assert!(message.contains(ATTR_ERROR_CODE));
+        assert_eq!(message.get(ATTR_UNKNOWN_ATTRIBUTES).unwrap(), [0x7a, 0xbc]);
+        assert!(matches!(
+            answer(&good(vec![Raw(AttrType(0xc057), vec![1; 5])])),
+            Ok(Binding::Success { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_not_authentic_gets_no_answer() {
+        let pwd = credentials().pwd;
+        assert_eq!(
+            answer(&request("ours:theirs", "another", vec![])),
+            Err(StunDrop::Integrity)
+        );
+        assert_eq!(answer(&request("ours:others", &pwd, vec![])), Err(StunDrop::Username));
+        assert_eq!(answer(&request("other:theirs", &pwd, vec![])), Err(StunDrop::Username));
+        assert_eq!(answer(&request("ourstheirs", &pwd, vec![])), Err(StunDrop::Username));
+        let mut damaged = good(vec![]);
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(answer(&damaged), Err(StunDrop::Fingerprint));
+        let mut message = Message::new();
+        message.unmarshal_binary(&good(vec![])).unwrap();
+        message
+            .attributes
+            .0
+            .retain(|attribute| attribute.typ != ATTR_MESSAGE_INTEGRITY);
+        message
+            .attributes
+            .0
+            .retain(|attribute| attribute.typ != ATTR_FINGERPRINT);
+        message.encode();
+        assert_eq!(answer(&message.raw), Err(StunDrop::Integrity));
+        let mut indication = good(vec![]);
+        indication[1] = 0x11;
+        assert_eq!(answer(&indication), Err(StunDrop::NotBindingRequest));
+    }
+
+    #[test]
+    fn truncated_and_damaged_requests_never_panic_nor_pass() {
+        let whole = good(vec![controlling(), use_candidate()]);
+        for len in 0..whole.len() {
+            assert!(answer(&whole[..len]).is_err());
+            local_ufrag(&whole[..len]);
+        }
+        // All but the head of FINGERPRINT itself, which nothing covers.
+        for bit in (0..(whole.len() - 8) * 8).chain((whole.len() - 4) * 8..whole.len() * 8) {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(answer(&damaged).is_err(), "bit {bit}");
+            local_ufrag(&damaged);
         }
     }
 }

@@ -3,14 +3,19 @@
 pub mod certificate;
 pub mod credentials;
 pub mod demux;
-pub mod dtls;
+pub(crate) mod dtls;
 pub mod ice;
+mod record;
 pub mod sdp;
 pub mod session_id;
 pub mod srtp;
 pub mod transport;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, CertificateError};
 pub use credentials::{DtlsRole, Fingerprint, IceCredentials, RemoteTransport};
+pub use demux::Datagram;
+pub use dtls::HandshakeError;
+pub use ice::StunDrop;
 pub use session_id::SessionId;
-pub use transport::{CloseReason, Transport, TransportEvent};
+pub use srtp::{Opener, Profile, Sealer, SrtpDrop, SrtpKeys};
+pub use transport::{Check, CloseReason, Transmit, Transport, TransportEvent};

@@ -1,307 +1,324 @@
-//! The transport of one client: which address it is at, and its DTLS association from the first flight to close_notify.
+//! The way to one client: ICE and DTLS until there are keys, then consent and the closing.
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dtls::{Association, Closing, Progress};
-use super::ice::{self, Check, StunDrop};
-use super::srtp::SrtpKeys;
-use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport};
+use super::dtls::{Association, HandshakeError, Remains, Step};
+use super::ice::{self, Binding};
+use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, StunDrop};
 
-/// ICE and DTLS of one client.
+/// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.
 pub struct Transport {
     local: IceCredentials,
-    remote: RemoteTransport,
-    certificate: Certificate,
-    /// Addresses whose checks were valid, newest last.
+    remote_ufrag: Box<str>,
+    role: DtlsRole,
+    /// Addresses that passed a check, the latest last.
     checked: Vec<SocketAddr>,
-    selected: Option<SocketAddr>,
-    nominated: bool,
-    consent_until: Instant,
+    remote: Option<SocketAddr>,
+    /// The client chose `remote`; before that it is the first address that passed.
+    is_nominated: bool,
+    /// When the client last proved that it wants our packets; before that, when it was made.
+    last_check: Instant,
     phase: Phase,
 }
 
 enum Phase {
     Handshaking {
         association: Box<Association>,
-        started: bool,
         deadline: Instant,
     },
-    /// Complete, but the client may not have our last flight yet.
-    Complete {
+    /// Keys are out, but the client may need our last flight once more.
+    Lingering {
         association: Box<Association>,
-        keep_until: Instant,
+        until: Instant,
     },
-    Settled(Closing),
-    Ended,
+    Settled(Box<Remains>),
+    Closed,
 }
 
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct Transmit {
     /// Where to.
     pub to: SocketAddr,
-    /// Its bytes.
+    /// What.
     pub bytes: Vec<u8>,
 }
 
-/// What happened to the transport.
+/// What a binding request did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Passed, from an address known before.
+    Known,
+    /// Passed, from a new address. There is room for [`CHECKED_MAX`]; the longest unused one may have made way.
+    New {
+        /// No longer a checked address.
+        evicted: Option<SocketAddr>,
+    },
+    /// Answered with an error; the address counts for nothing.
+    Refused,
+}
+
+/// What the caller must know.
 #[derive(Debug)]
 pub enum TransportEvent {
-    /// The handshake is complete, with the client whose fingerprint was in the offer.
+    /// The handshake is done and the certificate is the one of the offer. Once.
     Connected(SrtpKeys),
-    /// It is over.
+    /// The end. Once, and last; not after [`Transport::close`].
     Closed(CloseReason),
 }
 
-/// Why a transport ended.
+/// Why a transport ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
-    /// The client sent close_notify.
-    #[error("it closed the connection")]
+    /// The client closed DTLS.
+    #[error("closed by the client")]
     PeerClosed,
-    /// DTLS could not be completed.
-    #[error("the DTLS handshake failed")]
-    HandshakeFailed,
-    /// DTLS was not complete in time.
-    #[error("the DTLS handshake was not finished within 15 s")]
-    HandshakeTimeout,
-    /// The certificate is not the one announced in the offer.
-    #[error("its certificate is not the one in its offer")]
+    /// DTLS cannot succeed.
+    #[error("DTLS failed: {0}")]
+    HandshakeFailed(#[from] HandshakeError),
+    /// The client's certificate is not the one of its offer.
+    #[error("the client's certificate does not match its offer")]
     FingerprintMismatch,
-    /// No valid check came for 30 s (RFC 7675).
-    #[error("it went silent for 30 s")]
+    /// No ICE within 30 s, or no DTLS within 15 s of it.
+    #[error("the client did not connect in time")]
+    HandshakeTimeout,
+    /// No check for 30 s (RFC 7675).
+    #[error("the client vanished")]
     ConsentExpired,
 }
 
 impl Transport {
-    /// Without a valid check for this long, the client is gone (RFC 7675 section 5.1).
-    pub const CONSENT: Duration = Duration::from_secs(30);
-    /// From the first valid check to the finished handshake.
-    pub const HANDSHAKE: Duration = Duration::from_secs(15);
-    /// How long an association is kept whole when no media shows that the client has our last flight.
-    const LAST_FLIGHT: Duration = Duration::from_secs(10);
-    /// Addresses of one client that are remembered.
-    const CHECKED_MAX: usize = 8;
-
-    /// A transport that waits for the client's first check.
-    pub fn new(local: IceCredentials, remote: RemoteTransport, certificate: Certificate, now: Instant) -> Transport {
-        let association = Box::new(Association::new(certificate.clone(), remote.role));
-        Transport {
+    /// Waits for the client's first check.
+    pub fn new(local: IceCredentials, remote: RemoteTransport, certificate: Certificate, now: Instant) -> Self {
+        let association = Association::new(certificate, remote.role, remote.fingerprints);
+        Self {
             local,
-            remote,
-            certificate,
+            remote_ufrag: remote.ice.ufrag,
+            role: remote.role,
             checked: Vec::new(),
-            selected: None,
-            nominated: false,
-            consent_until: now + Transport::CONSENT,
+            remote: None,
+            is_nominated: false,
+            last_check: now,
             phase: Phase::Handshaking {
-                association,
-                started: false,
-                deadline: now + Transport::HANDSHAKE,
+                association: Box::new(association),
+                deadline: now + CHECK_TIMEOUT,
             },
         }
     }
 
-    /// Where media goes: the address that the client chose, else the first from which a valid check came.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        self.selected
+    /// Our user name fragment: by it STUN finds this transport.
+    pub fn local_ufrag(&self) -> &str {
+        &self.local.ufrag
     }
 
-    /// Whether a valid check came from this address.
-    pub fn is_checked(&self, from: SocketAddr) -> bool {
-        self.checked.contains(&from)
-    }
-
-    /// Takes a STUN datagram.
-    ///
-    /// # Errors
-    /// Why it was dropped without an answer.
+    /// Takes a STUN datagram that carries our user name fragment, and answers it if it is authentic.
     pub fn handle_stun(
         &mut self,
         now: Instant,
         from: SocketAddr,
         datagram: &[u8],
-        out: &mut Vec<Outgoing>,
-    ) -> Result<(), StunDrop> {
-        if matches!(self.phase, Phase::Ended) {
-            return Err(StunDrop::Ended);
+        out: &mut Vec<Transmit>,
+    ) -> Result<Check, StunDrop> {
+        if matches!(self.phase, Phase::Closed) {
+            return Err(StunDrop::Closed);
         }
-        match ice::answer_check(datagram, from, &self.local, &self.remote.ice.ufrag)? {
-            Check::RoleConflict { response } => out.push(Outgoing {
-                to: from,
-                bytes: response,
-            }),
-            Check::Success { response, nominated } => {
-                out.push(Outgoing {
-                    to: from,
-                    bytes: response,
-                });
-                self.consent_until = now + Transport::CONSENT;
-                self.note_checked(from);
-                if nominated || self.selected.is_none() {
-                    self.selected = Some(from);
-                }
-                self.nominated |= nominated;
-                self.start_as_client(now, out);
-            }
+        let (bytes, nominated) = match ice::answer_binding(datagram, from, &self.local, &self.remote_ufrag)? {
+            Binding::Success { response, nominated } => (response, Some(nominated)),
+            Binding::RoleConflict { response } | Binding::UnknownAttribute { response } => (response, None),
+        };
+        out.push(Transmit { to: from, bytes });
+        let Some(nominated) = nominated else {
+            return Ok(Check::Refused);
+        };
+        let check = self.note_checked(now, from);
+        if nominated || self.remote.is_none() {
+            self.remote = Some(from);
         }
-        Ok(())
+        if nominated {
+            self.is_nominated = true;
+            self.start_as_client(now, from, out);
+        }
+        Ok(check)
     }
 
-    fn note_checked(&mut self, from: SocketAddr) {
-        if self.is_checked(from) {
-            return;
-        }
-        if self.checked.len() >= Transport::CHECKED_MAX {
-            self.checked.remove(0);
-        }
-        self.checked.push(from);
-    }
-
-    /// As DTLS client we begin when the client has chosen its pair; the flights' timer runs from then on.
-    fn start_as_client(&mut self, now: Instant, out: &mut Vec<Outgoing>) {
-        let nominated = self.nominated;
-        if let (
-            Phase::Handshaking {
-                association, started, ..
-            },
-            DtlsRole::Client,
-        ) = (&mut self.phase, self.remote.role)
-            && nominated
-            && !*started
-        {
-            *started = true;
-            association.start(now);
-            transmit(association, self.selected, out);
-        }
-    }
-
-    /// Takes a DTLS datagram. Only from a checked address; whoever else sends is passed over.
+    /// Takes a DTLS datagram. One from an address that is not checked is ignored.
     pub fn handle_dtls(
         &mut self,
         now: Instant,
         from: SocketAddr,
         datagram: &[u8],
-        out: &mut Vec<Outgoing>,
+        out: &mut Vec<Transmit>,
     ) -> Option<TransportEvent> {
         if !self.is_checked(from) {
             return None;
         }
-        let progress = match &mut self.phase {
-            Phase::Handshaking { association, .. } | Phase::Complete { association, .. } => {
-                let progress = association.handle_datagram(now, datagram);
-                transmit(association, Some(from), out);
-                progress
+        let mut send = |bytes| out.push(Transmit { to: from, bytes });
+        match &mut self.phase {
+            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => {
+                let step = association.handle(now, datagram, &mut send)?;
+                Some(self.advance(now, step))
             }
-            Phase::Settled(closing) if closing.is_closed_by(now, &self.certificate, datagram) => Progress::PeerClosed,
-            Phase::Settled(_) | Phase::Ended => Progress::None,
-        };
-        self.follow(now, progress)
-    }
-
-    fn follow(&mut self, now: Instant, progress: Progress) -> Option<TransportEvent> {
-        match progress {
-            Progress::None => None,
-            Progress::PeerClosed => Some(self.end(CloseReason::PeerClosed)),
-            Progress::Failed => Some(self.end(CloseReason::HandshakeFailed)),
-            Progress::Complete { keys, fingerprint } => {
-                if !self.remote.fingerprints.contains(&fingerprint) {
-                    return Some(self.end(CloseReason::FingerprintMismatch));
+            Phase::Settled(remains) => {
+                if !remains.is_closed_by(now, datagram) {
+                    return None;
                 }
-                if let Phase::Handshaking { association, .. } = std::mem::replace(&mut self.phase, Phase::Ended) {
-                    self.phase = Phase::Complete {
-                        association,
-                        keep_until: now + Transport::LAST_FLIGHT,
-                    };
-                }
-                Some(TransportEvent::Connected(keys))
+                send(remains.close_notify().to_vec());
+                Some(self.end(CloseReason::PeerClosed))
             }
+            Phase::Closed => None,
         }
     }
 
-    fn end(&mut self, reason: CloseReason) -> TransportEvent {
-        self.phase = Phase::Ended;
-        TransportEvent::Closed(reason)
+    /// Whether the address passed a check of this session: only such a one may send us DTLS and media.
+    pub fn is_checked(&self, from: SocketAddr) -> bool {
+        self.checked.contains(&from)
     }
 
-    /// Authentic media came: the client has our last flight, and most of the association can go.
-    pub fn handle_authenticated_media(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Complete { .. }) {
-            self.settle(now);
+    /// The addresses that passed a check, at most [`CHECKED_MAX`].
+    pub fn checked(&self) -> &[SocketAddr] {
+        &self.checked
+    }
+
+    /// Where media goes: the address that the client nominated last, before that the first that passed a check.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// Whether the client chose a path.
+    pub fn is_nominated(&self) -> bool {
+        self.is_nominated
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due. It moves with every check: a caller may keep an earlier
+    /// time and ask again then.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let expiry = self.last_check + CONSENT_TIMEOUT;
+        match &self.phase {
+            Phase::Handshaking { association, deadline } => {
+                Some(association.poll_timeout().map_or(*deadline, |due| due.min(*deadline)))
+            }
+            Phase::Lingering { until, .. } => Some(expiry.min(*until)),
+            Phase::Settled(_) => Some(expiry),
+            Phase::Closed => None,
+        }
+    }
+
+    /// Does what is due: repeats a flight, gives up, lets the association go.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
+        let expired = now >= self.last_check + CONSENT_TIMEOUT;
+        match &mut self.phase {
+            Phase::Handshaking { deadline, .. } if now >= *deadline => Some(self.end(CloseReason::HandshakeTimeout)),
+            Phase::Handshaking { association, .. } => {
+                if let Some(to) = self.remote {
+                    association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));
+                }
+                None
+            }
+            Phase::Closed => None,
+            _ if expired => Some(self.end(CloseReason::ConsentExpired)),
+            Phase::Lingering { until, .. } if now >= *until => {
+                self.settle(now);
+                None
+            }
+            Phase::Lingering { .. } | Phase::Settled(_) => None,
+        }
+    }
+
+    /// Call at the first authenticated SRTP or SRTCP packet: the client has its keys, nobody needs the handshake any
+    /// more. Further calls do nothing.
+    pub fn handle_authenticated_media(&mut self) {
+        if matches!(self.phase, Phase::Lingering { .. }) {
+            self.settle(self.last_check);
+        }
+    }
+
+    /// Ends the association and says so to the client.
+    pub fn close(&mut self, out: &mut Vec<Transmit>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let Some(to) = self.remote else { return };
+        let mut send = |bytes| out.push(Transmit { to, bytes });
+        match phase {
+            Phase::Handshaking { mut association, .. } | Phase::Lingering { mut association, .. } => {
+                association.close(self.last_check, &mut send);
+            }
+            Phase::Settled(remains) => send(remains.close_notify().to_vec()),
+            Phase::Closed => {}
+        }
+    }
+
+    /// Whether it ended, by itself or by [`close`](Self::close).
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn note_checked(&mut self, now: Instant, from: SocketAddr) -> Check {
+        if let Phase::Handshaking { deadline, .. } = &mut self.phase
+            && self.checked.is_empty()
+        {
+            *deadline = now + HANDSHAKE_TIMEOUT;
+        }
+        self.last_check = now;
+        if let Some(at) = self.checked.iter().position(|known| *known == from) {
+            self.checked[at..].rotate_left(1);
+            return Check::Known;
+        }
+        let oldest = self.checked.iter().position(|known| Some(*known) != self.remote);
+        let evicted = oldest
+            .filter(|_| self.checked.len() >= CHECKED_MAX)
+            .map(|at| self.checked.remove(at));
+        self.checked.reserve_exact(1);
+        self.checked.push(from);
+        Check::New { evicted }
+    }
+
+    /// A client's first flight starts a timer, so it waits until the path is chosen.
+    fn start_as_client(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) {
+        if let (DtlsRole::Client, Phase::Handshaking { association, .. }) = (self.role, &mut self.phase) {
+            association.start(now, &mut |bytes| out.push(Transmit { to, bytes }));
+        }
+    }
+
+    fn advance(&mut self, now: Instant, step: Step) -> TransportEvent {
+        match step {
+            Step::Connected(keys) => {
+                let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+                if let Phase::Handshaking { association, .. } = phase {
+                    let until = now + LINGER;
+                    self.phase = Phase::Lingering { association, until };
+                }
+                TransportEvent::Connected(keys)
+            }
+            Step::PeerClosed => self.end(CloseReason::PeerClosed),
+            Step::FingerprintMismatch => self.end(CloseReason::FingerprintMismatch),
+            Step::Failed(error) => self.end(CloseReason::HandshakeFailed(error)),
         }
     }
 
     fn settle(&mut self, now: Instant) {
-        if let Phase::Complete { association, .. } = std::mem::replace(&mut self.phase, Phase::Ended) {
-            // Without what closing takes, the peer lives on until its consent ends.
-            let closing = association.into_closing(now).unwrap_or_else(Closing::none);
-            self.phase = Phase::Settled(closing);
-        }
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let own = match &self.phase {
-            Phase::Handshaking {
-                association, deadline, ..
-            } => association.poll_timeout().map_or(*deadline, |at| at.min(*deadline)),
-            Phase::Complete { keep_until, .. } => *keep_until,
-            Phase::Settled(_) => self.consent_until,
-            Phase::Ended => return None,
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        self.phase = match phase {
+            Phase::Lingering { association, .. } => Phase::Settled(Box::new(association.settle(now))),
+            other => other,
         };
-        Some(own.min(self.consent_until))
     }
 
-    /// Does what is due: sends flights again, gives up, ends a silent client.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Outgoing>) -> Option<TransportEvent> {
-        if matches!(self.phase, Phase::Ended) {
-            return None;
-        }
-        if self.consent_until <= now {
-            return Some(self.end(CloseReason::ConsentExpired));
-        }
-        let progress = match &mut self.phase {
-            Phase::Handshaking { deadline, .. } if *deadline <= now => {
-                return Some(self.end(CloseReason::HandshakeTimeout));
-            }
-            Phase::Handshaking { association, .. } => {
-                let progress = association.handle_timeout(now);
-                transmit(association, self.selected, out);
-                progress
-            }
-            Phase::Complete { keep_until, .. } if *keep_until <= now => {
-                self.settle(now);
-                Progress::None
-            }
-            _ => Progress::None,
-        };
-        self.follow(now, progress)
-    }
-
-    /// Ends the association from our side, with close_notify.
-    pub fn close(&mut self, now: Instant, out: &mut Vec<Outgoing>) {
-        match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Complete { mut association, .. } => {
-                association.close(now);
-                transmit(&mut association, self.selected, out);
-            }
-            Phase::Settled(closing) if !closing.close_notify().is_empty() => {
-                out.extend(self.selected.map(|to| Outgoing {
-                    to,
-                    bytes: closing.close_notify().to_vec(),
-                }));
-            }
-            _ => {}
-        }
+    fn end(&mut self, reason: CloseReason) -> TransportEvent {
+        self.phase = Phase::Closed;
+        TransportEvent::Closed(reason)
     }
 }
 
-fn transmit(association: &mut Association, to: Option<SocketAddr>, out: &mut Vec<Outgoing>) {
-    while let Some(bytes) = association.poll_transmit() {
-        out.extend(to.map(|to| Outgoing {
-            to,
-            bytes: bytes.to_vec(),
-        }));
-    }
-}
+/// Addresses of one client that count as checked: its networks times two families, and the ports of a NAT.
+pub const CHECKED_MAX: usize = 8;
+/// A client gets the answer and gathers; people take their time to paste an answer, then try again.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the first check to the keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// RFC 7675 section 5.1.
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that lost our last flight asks for it within a few seconds.
+const LINGER: Duration = Duration::from_secs(10);

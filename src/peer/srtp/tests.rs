@@ -1,191 +1,305 @@
-use super::*;
-use crate::rtp::header::HeaderOut;
-use rtc_crypto::{RTCCryptoProvider, providers::AwsLcRsProvider};
+//! Against rtc-srtp as the other implementation, and against every kind of bad packet.
+
+use rtc_shared::marshal::Unmarshal;
 use rtc_srtp::context::Context;
+use rtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1];
+use super::super::certificate::crypto;
+use super::*;
 
-fn pair(profile: Profile) -> (SrtpKeys, SrtpKeys) {
-    let material: Vec<u8> = (0..profile.keying_material_len() as u8)
-        .map(|byte| byte.wrapping_mul(37))
-        .collect();
-    let keys = |is_client| SrtpKeys::from_keying_material(profile, &material, is_client).unwrap();
-    (keys(true), keys(false))
+const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
+const SSRC: u32 = 0x1234_5678;
+
+fn keys(profile: Profile, role: DtlsRole) -> SrtpKeys {
+    let material: Vec<u8> = (0..profile.keying_material_len()).map(|i| (i * 7 + 3) as u8).collect();
+    SrtpKeys::from_keying_material(profile, &material, role).unwrap()
 }
 
-fn packet(sequence: u16, payload: &[u8]) -> (Vec<u8>, usize) {
-    let header = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: 96,
-        sequence,
-        timestamp: 9,
-        ssrc: 0x0102_0304,
-    };
-    let mut bytes = vec![0; 1_500];
-    let len = header.write(&mut bytes, &[(3, &[1, 2, 3])]);
-    bytes[len..len + payload.len()].copy_from_slice(payload);
-    bytes.truncate(len + payload.len());
-    (bytes, len)
+/// We are the server, `other` is the client.
+fn pair(profile: Profile) -> (Sealer, Opener) {
+    (
+        Sealer::new(&keys(profile, DtlsRole::Server)),
+        Opener::new(&keys(profile, DtlsRole::Client)),
+    )
 }
 
-fn seal(sealer: &mut Sealer, index: u64, payload: &[u8]) -> Vec<u8> {
-    let (mut bytes, header_len) = packet(index as u16, payload);
-    let len = bytes.len();
-    bytes.resize(len + 20, 0);
-    let sealed = sealer.seal_rtp(&mut bytes, header_len, len, index);
-    bytes.truncate(sealed);
-    bytes
-}
-
-fn open(opener: &mut Opener, datagram: &[u8]) -> Result<Vec<u8>, SrtpDrop> {
-    let mut bytes = datagram.to_vec();
-    let header = crate::rtp::header::RtpHeader::parse(&bytes).unwrap();
-    let len = opener.open_rtp(&mut bytes, header.len, header.ssrc, header.sequence)?;
-    Ok(bytes[header.len..len].to_vec())
-}
-
-fn library(keys: &SrtpKeys) -> Context {
-    let (profile, salt) = match keys.profile {
+fn reference(profile: Profile) -> Context {
+    let master = keys(profile, DtlsRole::Server).local;
+    let (profile, salt_len) = match profile {
         Profile::AeadAes128Gcm => (ProtectionProfile::AeadAes128Gcm, 12),
-        Profile::Aes128CmSha1 => (ProtectionProfile::Aes128CmHmacSha1_80, 14),
+        Profile::Aes128CmSha1_80 => (ProtectionProfile::Aes128CmHmacSha1_80, 14),
     };
-    let provider = AwsLcRsProvider::new();
     Context::new(
-        &keys.local.key,
-        &keys.local.salt[..salt],
+        &master.key,
+        &master.salt[..salt_len],
         profile,
-        None,
-        None,
-        provider.crypto(),
+        Some(srtp_no_replay_protection()),
+        Some(srtcp_no_replay_protection()),
+        crypto(),
     )
     .unwrap()
 }
 
+/// A packet with two one-byte extensions and a CSRC; its header is 28 bytes.
+fn rtp(sequence: u16, payload_len: usize) -> Vec<u8> {
+    let mut packet = vec![0x91, 96];
+    packet.extend(sequence.to_be_bytes());
+    packet.extend(90_000u32.to_be_bytes());
+    packet.extend(SSRC.to_be_bytes());
+    packet.extend(77u32.to_be_bytes());
+    packet.extend([0xbe, 0xde, 0, 2, 0x10, 5, 0x22, 1, 2, 3, 0, 0]);
+    packet.extend((0..payload_len).map(|i| i as u8 ^ sequence as u8));
+    packet
+}
+const HEADER_LEN: usize = 28;
+
+fn rtcp(ssrc: u32, words: u16) -> Vec<u8> {
+    let mut packet = vec![0x80, 201];
+    packet.extend((words + 1).to_be_bytes());
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend((0..words * 4).map(|i| i as u8));
+    packet
+}
+
+fn seal(sealer: &mut Sealer, clear: &[u8], index: u64) -> Vec<u8> {
+    let mut buf = clear.to_vec();
+    buf.resize(clear.len() + 32, 0xaa);
+    let len = sealer.seal_rtp(&mut buf, HEADER_LEN, clear.len(), index);
+    assert_eq!(len, clear.len() + sealer.overhead());
+    buf.truncate(len);
+    buf
+}
+
+fn seal_rtcp(sealer: &mut Sealer, clear: &[u8]) -> Vec<u8> {
+    let mut buf = clear.to_vec();
+    buf.resize(clear.len() + RTCP_OVERHEAD_MAX, 0xaa);
+    let len = sealer.seal_rtcp(&mut buf, clear.len());
+    buf.truncate(len);
+    buf
+}
+
+fn open(opener: &mut Opener, sealed: &[u8], sequence: u16) -> Result<Vec<u8>, SrtpDrop> {
+    let mut datagram = sealed.to_vec();
+    let len = opener.open_rtp(&mut datagram, HEADER_LEN, SSRC, sequence)?;
+    datagram.truncate(len);
+    Ok(datagram)
+}
+
+fn open_rtcp(opener: &mut Opener, sealed: &[u8]) -> Result<Vec<u8>, SrtpDrop> {
+    let mut datagram = sealed.to_vec();
+    let len = opener.open_rtcp(&mut datagram)?;
+    datagram.truncate(len);
+    Ok(datagram)
+}
+
 #[test]
-fn sealed_packets_are_byte_equal_to_the_librarys() {
+fn sealed_packets_equal_the_reference_across_roll_overs() {
     for profile in PROFILES {
-        let (keys, _) = pair(profile);
-        let (mut ours, mut theirs) = (Sealer::new(&keys), library(&keys));
-        for index in 65_530..65_600u64 {
-            // The library counts roll-overs by itself from 0.
-            let index = index - 65_530 + 65_500;
-            let (clear, _) = packet(index as u16, &[index as u8; 100]);
+        let (mut sealer, mut opener) = pair(profile);
+        let mut reference = reference(profile);
+        for index in (65_500u64 - 40_000..200_000).step_by(97) {
+            let clear = rtp(index as u16, (index % 1200) as usize);
+            let sealed = seal(&mut sealer, &clear, index);
+            assert_eq!(sealed, reference.encrypt_rtp(&clear).unwrap(), "{profile} {index}");
             assert_eq!(
-                seal(&mut ours, index, &[index as u8; 100])[..],
-                theirs.encrypt_rtp(&clear).unwrap()[..]
+                open(&mut opener, &sealed, index as u16).unwrap(),
+                clear,
+                "{profile} {index}"
             );
         }
     }
 }
 
 #[test]
-fn reports_are_byte_equal_to_the_librarys() {
+fn sealed_reports_equal_the_reference() {
     for profile in PROFILES {
-        let (keys, remote) = pair(profile);
-        let (mut ours, mut theirs) = (Sealer::new(&keys), library(&keys));
-        let mut opener = Opener::new(&remote);
-        for _ in 0..3 {
-            let mut bytes = vec![0; 100];
-            let len = crate::rtp::rtcp::write_pli(&mut bytes, 1, 2);
-            let clear = bytes[..len].to_vec();
-            let theirs = theirs.encrypt_rtcp(&clear).unwrap();
-            let sealed = ours.seal_rtcp(&mut bytes, len);
-            // Both count from their first packet, we from 0 and the library from 1: open each other's instead.
-            let mut received = theirs.to_vec();
-            assert_eq!(
-                opener.open_rtcp(&mut received).map(|len| received[..len].to_vec()),
-                Ok(clear.clone())
-            );
-            assert_eq!(sealed, theirs.len());
+        let (mut sealer, mut opener) = pair(profile);
+        let mut reference = reference(profile);
+        for words in 0..60 {
+            let clear = rtcp(SSRC, words);
+            let sealed = seal_rtcp(&mut sealer, &clear);
+            assert_eq!(sealed, reference.encrypt_rtcp(&clear).unwrap(), "{profile} {words}");
+            assert_eq!(open_rtcp(&mut opener, &sealed).unwrap(), clear);
         }
     }
 }
 
 #[test]
-fn packets_are_opened_once_in_any_order_and_across_the_wrap() {
+fn the_reference_opens_what_we_seal() {
     for profile in PROFILES {
-        let (keys, remote) = pair(profile);
-        let (mut sealer, mut opener) = (Sealer::new(&keys), Opener::new(&remote));
-        for index in [65_534u64, 65_537, 65_535, 65_536, 66_000, 65_600] {
-            let sealed = seal(&mut sealer, index, &index.to_be_bytes());
-            assert_eq!(
-                open(&mut opener, &sealed),
-                Ok(index.to_be_bytes().to_vec()),
-                "{profile:?} {index}"
-            );
-            assert_eq!(open(&mut opener, &sealed), Err(SrtpDrop::Replayed));
+        let (mut sealer, _) = pair(profile);
+        let mut reference = reference(profile);
+        let clear = rtp(9, 300);
+        assert_eq!(reference.decrypt_rtp(&seal(&mut sealer, &clear, 9)).unwrap(), clear);
+        let clear = rtcp(5, 6);
+        assert_eq!(reference.decrypt_rtcp(&seal_rtcp(&mut sealer, &clear)).unwrap(), clear);
+    }
+}
+
+#[test]
+fn header_length_agrees_with_the_reference_parser() {
+    let mut packet = &rtp(1, 10)[..];
+    let before = packet.len();
+    rtc_rtp::Header::unmarshal(&mut packet).unwrap();
+    assert_eq!(before - packet.len(), HEADER_LEN);
+}
+
+#[test]
+fn one_index_sealed_twice_gives_the_same_bytes_also_out_of_order() {
+    for profile in PROFILES {
+        let (mut sealer, mut opener) = pair(profile);
+        let old = rtp(65_530, 100);
+        let first = seal(&mut sealer, &old, 65_530);
+        let wrapped = seal(&mut sealer, &rtp(3, 100), 65_539);
+        assert_eq!(seal(&mut sealer, &old, 65_530), first);
+        assert!(open(&mut opener, &first, 65_530).is_ok());
+        assert!(open(&mut opener, &wrapped, 3).is_ok());
+        let late = rtp(65_531, 100);
+        assert_eq!(
+            open(&mut opener, &seal(&mut sealer, &late, 65_531), 65_531).unwrap(),
+            late
+        );
+    }
+}
+
+#[test]
+fn a_packet_is_taken_once_and_late_ones_within_the_window() {
+    for profile in PROFILES {
+        let (mut sealer, mut opener) = pair(profile);
+        let sealed: Vec<_> = (0..2100u64).map(|i| seal(&mut sealer, &rtp(i as u16, 20), i)).collect();
+        assert!(open(&mut opener, &sealed[0], 0).is_ok());
+        assert_eq!(open(&mut opener, &sealed[0], 0), Err(SrtpDrop::Replayed));
+        assert!(open(&mut opener, &sealed[2000], 2000).is_ok());
+        assert!(open(&mut opener, &sealed[977], 977).is_ok());
+        assert_eq!(open(&mut opener, &sealed[977], 977), Err(SrtpDrop::Replayed));
+        assert_eq!(
+            open(&mut opener, &sealed[976], 976),
+            Err(SrtpDrop::Replayed),
+            "too old to tell"
+        );
+        assert_eq!(open(&mut opener, &sealed[2000], 2000), Err(SrtpDrop::Replayed));
+    }
+}
+
+#[test]
+fn each_sender_of_reports_has_its_own_replay_mark() {
+    for profile in PROFILES {
+        let mut audio = Sealer::new(&keys(profile, DtlsRole::Server));
+        let mut video = Sealer::new(&keys(profile, DtlsRole::Server));
+        let (_, mut opener) = pair(profile);
+        for _ in 0..5 {
+            let (first, second) = (seal_rtcp(&mut audio, &rtcp(1, 6)), seal_rtcp(&mut video, &rtcp(2, 6)));
+            assert!(open_rtcp(&mut opener, &first).is_ok());
+            assert!(open_rtcp(&mut opener, &second).is_ok());
+            assert_eq!(open_rtcp(&mut opener, &first), Err(SrtpDrop::Replayed));
         }
-        let old = seal(&mut sealer, 66_000 - 1_024, b"x");
-        assert_eq!(open(&mut opener, &old), Err(SrtpDrop::Replayed), "too old to tell");
     }
 }
 
 #[test]
-fn sealing_an_index_again_gives_the_same_bytes() {
+fn truncated_packets_are_dropped_at_every_length() {
     for profile in PROFILES {
-        let mut sealer = Sealer::new(&pair(profile).0);
-        let first = seal(&mut sealer, 70_000, b"picture");
-        seal(&mut sealer, 70_001, b"other");
-        assert_eq!(seal(&mut sealer, 70_000, b"picture"), first);
+        let (mut sealer, mut opener) = pair(profile);
+        let sealed = seal(&mut sealer, &rtp(1, 40), 1);
+        let report = seal_rtcp(&mut sealer, &rtcp(SSRC, 6));
+        for len in 0..sealed.len() {
+            assert!(open(&mut opener, &sealed[..len], 1).is_err(), "{profile} {len}");
+        }
+        for len in 0..report.len() {
+            assert!(open_rtcp(&mut opener, &report[..len]).is_err(), "{profile} {len}");
+        }
+        assert!(open(&mut opener, &sealed, 1).is_ok());
+        assert!(open_rtcp(&mut opener, &report).is_ok());
     }
 }
 
 #[test]
-fn forged_and_truncated_packets_change_nothing() {
+fn any_changed_bit_is_noticed_and_leaves_no_trace() {
     for profile in PROFILES {
-        let (keys, remote) = pair(profile);
-        let (mut sealer, mut opener) = (Sealer::new(&keys), Opener::new(&remote));
-        let sealed = seal(&mut sealer, 5, b"picture");
-        for at in 12..sealed.len() {
+        let (mut sealer, mut opener) = pair(profile);
+        let sealed = seal(&mut sealer, &rtp(1, 20), 1);
+        let report = seal_rtcp(&mut sealer, &rtcp(SSRC, 3));
+        for bit in 0..sealed.len() * 8 {
             let mut forged = sealed.clone();
-            forged[at] ^= 1;
-            if crate::rtp::header::RtpHeader::parse(&forged).is_ok() {
-                assert!(open(&mut opener, &forged).is_err(), "byte {at}");
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                open(&mut opener, &forged, 1),
+                Err(SrtpDrop::Forged),
+                "{profile} bit {bit}"
+            );
+        }
+        for bit in 0..report.len() * 8 {
+            let mut forged = report.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let dropped = open_rtcp(&mut opener, &forged).unwrap_err();
+            assert!(
+                matches!(dropped, SrtpDrop::Forged | SrtpDrop::NotEncrypted),
+                "{profile} bit {bit}"
+            );
+        }
+        assert!(opener.rtp.as_ref().unwrap().sources.is_empty());
+        assert!(opener.rtcp_sources.is_empty());
+        assert!(open(&mut opener, &sealed, 1).is_ok());
+    }
+}
+
+#[test]
+fn sources_are_bounded_and_only_authentic_ones_count() {
+    for profile in PROFILES {
+        let (mut sealer, mut opener) = pair(profile);
+        for ssrc in 0..SOURCES_MAX as u32 + 1 {
+            let mut clear = rtp(1, 20);
+            clear[8..12].copy_from_slice(&ssrc.to_be_bytes());
+            let mut datagram = seal(&mut sealer, &clear, 1);
+            let opened = opener.open_rtp(&mut datagram, HEADER_LEN, ssrc, 1);
+            let report = open_rtcp(&mut opener, &seal_rtcp(&mut sealer, &rtcp(ssrc, 2)));
+            if (ssrc as usize) < SOURCES_MAX {
+                assert!(opened.is_ok() && report.is_ok());
+            } else {
+                assert_eq!(opened, Err(SrtpDrop::TooManySources));
+                assert_eq!(report, Err(SrtpDrop::TooManySources));
             }
         }
-        for short in 20..sealed.len() {
-            assert!(open(&mut opener, &sealed[..short]).is_err(), "{short} bytes");
-        }
-        assert!(opener.rtp.as_ref().unwrap().replay.is_empty(), "nothing was authentic");
-        assert_eq!(open(&mut opener, &sealed), Ok(b"picture".to_vec()));
     }
 }
 
 #[test]
-fn forged_replayed_and_truncated_reports_are_dropped() {
+fn reports_alone_never_build_the_rtp_side() {
+    let (mut sealer, mut opener) = pair(Profile::AeadAes128Gcm);
+    open_rtcp(&mut opener, &seal_rtcp(&mut sealer, &rtcp(SSRC, 2))).unwrap();
+    assert!(opener.rtp.is_none());
+    assert!(size_of::<Opener>() <= 160, "{}", size_of::<Opener>());
+}
+
+#[test]
+fn a_used_up_report_key_seals_nothing_more() {
+    let (mut sealer, _) = pair(Profile::AeadAes128Gcm);
+    sealer.rtcp_index = RTCP_INDEX_MAX - 1;
+    assert_ne!(seal_rtcp(&mut sealer, &rtcp(1, 2)).len(), 0);
+    assert_eq!(seal_rtcp(&mut sealer, &rtcp(1, 2)).len(), 0);
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let mut random = 0x5eed_u64;
     for profile in PROFILES {
-        let (keys, remote) = pair(profile);
-        let (mut sealer, mut opener) = (Sealer::new(&keys), Opener::new(&remote));
-        let mut sealed = vec![0; 100];
-        let len = crate::rtp::rtcp::write_pli(&mut sealed, 1, 2);
-        let len = sealer.seal_rtcp(&mut sealed, len);
-        sealed.truncate(len);
-        for at in 0..len {
-            let mut forged = sealed.clone();
-            forged[at] ^= 0x10;
-            assert!(opener.open_rtcp(&mut forged).is_err(), "byte {at}");
+        let (_, mut opener) = pair(profile);
+        for _ in 0..20_000 {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let len = (random >> 50) as usize % 80;
+            let mut datagram: Vec<u8> = (0..len).map(|i| (random >> (i % 57)) as u8).collect();
+            assert!(opener.open_rtcp(&mut datagram).is_err());
+            assert!(opener.open_rtp(&mut datagram, 12 + len % 9, 1, 2).is_err());
         }
-        for short in 0..len {
-            assert!(opener.open_rtcp(&mut sealed[..short].to_vec()).is_err());
-        }
-        assert!(opener.open_rtcp(&mut sealed.clone()).is_ok());
-        assert_eq!(opener.open_rtcp(&mut sealed), Err(SrtpDrop::Replayed));
     }
 }
 
 #[test]
-fn a_peer_has_a_bounded_number_of_sources() {
-    let (keys, remote) = pair(Profile::AeadAes128Gcm);
-    let (mut sealer, mut opener) = (Sealer::new(&keys), Opener::new(&remote));
-    for ssrc in 0..=Opener::SOURCES_MAX as u32 {
-        let (mut bytes, header_len) = packet(1, b"x");
-        bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        let len = bytes.len();
-        bytes.resize(len + 16, 0);
-        sealer.seal_rtp(&mut bytes, header_len, len, 1);
-        let opened = opener.open_rtp(&mut bytes, header_len, ssrc, 1);
-        assert_eq!(opened.is_ok(), ssrc < Opener::SOURCES_MAX as u32);
-    }
+fn keying_material_of_a_wrong_length_is_refused_and_debug_shows_no_key() {
+    assert!(SrtpKeys::from_keying_material(Profile::AeadAes128Gcm, &[0; 60], DtlsRole::Server).is_none());
+    let shown = format!("{:?}", keys(Profile::AeadAes128Gcm, DtlsRole::Server));
+    assert_eq!(shown, "SrtpKeys { profile: AeadAes128Gcm, .. }");
 }
