@@ -180,7 +180,7 @@ impl Forwarder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::packet::tests::packet;
+    use crate::media::testing::packet;
     use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
     use crate::rtp::Kind;
 

@@ -52,13 +52,14 @@ impl Publisher {
         let config = IngestConfig {
             negotiated: negotiated.clone(),
             local_ssrc: tracks.video.ssrc() ^ 1,
+            video_fir: false,
             audio: tracks.audio.continuity(),
             video: tracks.video.continuity(),
         };
         let lines = [&negotiated.audio, &negotiated.video].into_iter().flatten();
         let formats = lines.flat_map(|line| &line.formats);
         Publisher {
-            ingest: Ingest::new(config, now),
+            ingest: Ingest::new(&config, now),
             sealer,
             opener,
             ticket,

@@ -609,7 +609,12 @@ impl Shard {
             return;
         }
         let (at, ntp) = self.config.wall;
-        let (wall, _) = SenderClock { ntp, rtp: 0, at }.at(now, 1);
+        let (wall, _) = SenderClock {
+            ntp,
+            rtp: 0,
+            received_at: at,
+        }
+        .at(now, 1);
         if let Some(stream) = self.streams.get_mut(slot as usize).and_then(Option::as_mut) {
             stream.report(now, wall, position, &mut self.queue);
         }

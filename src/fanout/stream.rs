@@ -270,7 +270,7 @@ impl ShardStream {
                 SenderClock {
                     ntp: wall,
                     rtp: timestamp,
-                    at,
+                    received_at: at,
                 }
                 .at(now, clock_rate)
                 .1,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::egress::SendQueue;
 use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Route};
+use crate::media::packet::Passed;
 use crate::media::{Packet, StreamTracks};
 use crate::peer::sdp::ExtensionIds;
 use crate::peer::{Opener, Sealer};
@@ -139,7 +140,8 @@ fn render(buffer: &mut [u8], outgoing: &Outgoing<'_>, ids: ExtensionIds) -> Opti
     } else {
         passed(packet, ids, &mut extensions)
     };
-    if packet.payload.len() + HEADER_BYTES_MAX + packet.extensions.len() > buffer.len() {
+    let more = usize::from(outgoing.original_sequence.is_some()) * 2 + usize::from(outgoing.padded);
+    if HeaderOut::len(&extensions[..count]) + packet.payload.len() + more > buffer.len() {
         return None;
     }
     let header_len = header.write(buffer, &extensions[..count]);
@@ -160,13 +162,13 @@ fn render(buffer: &mut [u8], outgoing: &Outgoing<'_>, ids: ExtensionIds) -> Opti
 /// The extensions of the packet for which the viewer has an id.
 fn passed<'a>(packet: &'a Packet, ids: ExtensionIds, list: &mut [(u8, &'a [u8]); PASSED_MAX]) -> usize {
     let values = [
-        (ids.video_orientation, packet.extensions.video_orientation()),
-        (ids.abs_capture_time, packet.extensions.abs_capture_time()),
-        (ids.dependency_descriptor, packet.extensions.dependency_descriptor()),
+        (ids.video_orientation, Passed::VideoOrientation),
+        (ids.abs_capture_time, Passed::AbsCaptureTime),
+        (ids.dependency_descriptor, Passed::DependencyDescriptor),
     ];
     let mut count = 0;
-    for (id, value) in values {
-        if let (Some(id), Some(value)) = (id, value) {
+    for (id, which) in values {
+        if let (Some(id), Some(value)) = (id, packet.extensions.value(which)) {
             list[count] = (id, value);
             count += 1;
         }
@@ -211,8 +213,6 @@ impl Allowance {
 
 /// Header extensions that are passed on.
 const PASSED_MAX: usize = 3;
-/// Fixed header, extension heads and padding, original sequence number and one byte of RTP padding.
-const HEADER_BYTES_MAX: usize = 12 + 4 + 2 * PASSED_MAX + 3 + 2 + 1;
 
 #[cfg(test)]
 mod tests {

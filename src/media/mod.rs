@@ -1,11 +1,15 @@
 //! Media in transit: packets, the window of recent ones, the local track and the lanes that leave it. Pure.
 
+pub mod continuity;
 pub mod lane;
 pub mod packet;
 pub mod sender_clock;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod track;
 pub mod window;
 
+pub use continuity::Continuity;
 pub use lane::{Inbox, Lane, LaneItem, Wake};
 pub use packet::Packet;
 pub use sender_clock::SenderClock;

@@ -1,157 +1,146 @@
-//! One RTP packet as the server keeps it.
+//! A media packet, and the header extensions that travel with it to viewers.
 
 use std::time::Instant;
 
 use crate::rtp::Codec;
 
-/// One RTP packet of a track: received once, decrypted once, never changed, shared by `Arc`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One RTP packet: received once, decrypted once, never changed, shared by `Arc`.
+#[derive(Debug, Clone)]
 pub struct Packet {
     /// The encoding.
     pub codec: Codec,
-    /// The last packet of a video frame.
+    /// Marker bit: the last packet of a video frame.
     pub marker: bool,
-    /// The first packet of a keyframe, or parameter sets that lead one in. Always true for audio.
+    /// The first packet of a keyframe; always true for audio.
     pub keyframe: bool,
-    /// Extended sequence number in the track's own numbering, which outlives publishers.
+    /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
-    /// Timestamp in the track's own timeline.
+    /// RTP timestamp on the track's own timeline.
     pub timestamp: u32,
-    /// Without padding; empty for a packet that was padding only, whose number must not be missed.
+    /// Payload without padding; empty for a packet that was only padding and just keeps its number.
     pub payload: Box<[u8]>,
-    /// Header extensions that are passed on.
+    /// Header extensions passed on to viewers.
     pub extensions: PassedExtensions,
-    /// When it arrived.
+    /// When it was received.
     pub arrived: Instant,
 }
 
-/// Values of the header extensions that viewers are given on purpose. Most packets have none, and then it owns no memory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PassedExtensions {
-    lens: [u8; 3],
-    bytes: Box<[u8]>,
+/// A header extension that is passed on from publisher to viewers; every other is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Passed {
+    /// `urn:3gpp:video-orientation`, 1 byte.
+    VideoOrientation,
+    /// `abs-capture-time`, 8 or 16 bytes.
+    AbsCaptureTime,
+    /// AV1 dependency descriptor, at most [`PassedExtensions::DESCRIPTOR_LEN_MAX`] bytes.
+    DependencyDescriptor,
+}
+
+/// The values of the passed extensions of one packet. 16 bytes without any, one small allocation otherwise.
+///
+/// ```text
+///  [ which | length | value ... ][ which | length | value ... ]
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PassedExtensions(Box<[u8]>);
+
+impl Passed {
+    /// Every one of them.
+    pub const ALL: [Passed; 3] = [
+        Passed::VideoOrientation,
+        Passed::AbsCaptureTime,
+        Passed::DependencyDescriptor,
+    ];
+
+    fn allows(self, len: usize) -> bool {
+        match self {
+            Passed::VideoOrientation => len == 1,
+            Passed::AbsCaptureTime => len == 8 || len == 16,
+            Passed::DependencyDescriptor => (3..=PassedExtensions::DESCRIPTOR_LEN_MAX).contains(&len),
+        }
+    }
 }
 
 impl PassedExtensions {
-    /// Longest value kept: a dependency descriptor with its template structure stays well below.
-    pub const VALUE_MAX: usize = 128;
+    /// Longest dependency descriptor that is passed. With the templates of three spatial and three temporal layers it takes about
+    /// 100 bytes.
+    pub const DESCRIPTOR_LEN_MAX: usize = 160;
+    /// All of them at their longest.
+    const BYTES_MAX: usize = 3 * 2 + 1 + 16 + PassedExtensions::DESCRIPTOR_LEN_MAX;
 
-    /// Keeps the values; one that is longer than [`VALUE_MAX`](Self::VALUE_MAX) is left out.
-    pub fn new(
-        video_orientation: Option<&[u8]>,
-        abs_capture_time: Option<&[u8]>,
-        dependency_descriptor: Option<&[u8]>,
-    ) -> PassedExtensions {
-        let kept = [video_orientation, abs_capture_time, dependency_descriptor].map(|value| {
-            value
-                .filter(|value| value.len() <= PassedExtensions::VALUE_MAX)
-                .unwrap_or_default()
-        });
-        PassedExtensions {
-            lens: kept.map(|value| value.len() as u8),
-            bytes: kept.concat().into(),
+    /// Keeps the first value of each extension; one whose length is wrong is left out.
+    pub fn collect<'a>(values: impl IntoIterator<Item = (Passed, &'a [u8])>) -> PassedExtensions {
+        let mut bytes = [0; PassedExtensions::BYTES_MAX];
+        let mut len = 0;
+        let mut seen = [false; Passed::ALL.len()];
+        for (which, value) in values {
+            if !which.allows(value.len()) || std::mem::replace(&mut seen[which as usize], true) {
+                continue;
+            }
+            bytes[len..len + 2].copy_from_slice(&[which as u8, value.len() as u8]);
+            bytes[len + 2..][..value.len()].copy_from_slice(value);
+            len += 2 + value.len();
         }
+        PassedExtensions(Box::from(&bytes[..len]))
     }
 
-    /// None at all.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Bytes of all values.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// `urn:3gpp:video-orientation`
-    pub fn video_orientation(&self) -> Option<&[u8]> {
-        self.value(0)
-    }
-
-    /// Absolute capture time
-    pub fn abs_capture_time(&self) -> Option<&[u8]> {
-        self.value(1)
-    }
-
-    /// AV1's dependency descriptor
-    pub fn dependency_descriptor(&self) -> Option<&[u8]> {
-        self.value(2)
-    }
-
-    fn value(&self, which: usize) -> Option<&[u8]> {
-        let start: usize = self.lens[..which].iter().map(|&len| usize::from(len)).sum();
-        Some(&self.bytes[start..][..usize::from(self.lens[which])]).filter(|value| !value.is_empty())
-    }
-}
-
-/// Where a track stands when its publisher changes, so that the next one goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Continuity {
-    /// The number of the next packet.
-    pub next_index: u64,
-    /// Timestamp of the last packet.
-    pub last_timestamp: u32,
-    /// When that arrived.
-    pub last_at: Instant,
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    /// A packet for tests of other modules: VP8, one byte of payload.
-    pub(crate) fn packet(index: u64) -> Builder {
-        Builder(Packet {
-            codec: Codec::Vp8,
-            marker: false,
-            keyframe: false,
-            index,
-            timestamp: 0,
-            payload: [index as u8].into(),
-            extensions: PassedExtensions::default(),
-            arrived: crate::clock::now(),
+    /// The values, in the order of the publisher's packet.
+    pub fn iter(&self) -> impl Iterator<Item = (Passed, &[u8])> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let (&[which, len], after) = rest.split_first_chunk::<2>()?;
+            let (value, after) = after.split_at_checked(usize::from(len))?;
+            rest = after;
+            Some((*Passed::ALL.get(usize::from(which))?, value))
         })
     }
 
-    pub(crate) struct Builder(Packet);
+    /// One of them.
+    pub fn value(&self, which: Passed) -> Option<&[u8]> {
+        self.iter().find_map(|(this, value)| (this == which).then_some(value))
+    }
 
-    impl Builder {
-        pub(crate) fn codec(mut self, codec: Codec) -> Builder {
-            self.0.codec = codec;
-            self
-        }
-        pub(crate) fn keyframe(mut self) -> Builder {
-            self.0.keyframe = true;
-            self
-        }
-        pub(crate) fn marker(mut self) -> Builder {
-            self.0.marker = true;
-            self
-        }
-        pub(crate) fn payload(mut self, payload: &[u8]) -> Builder {
-            self.0.payload = payload.into();
-            self
-        }
-        pub(crate) fn timestamp(mut self, timestamp: u32) -> Builder {
-            self.0.timestamp = timestamp;
-            self
-        }
-        pub(crate) fn build(self) -> Arc<Packet> {
-            Arc::new(self.0)
-        }
+    /// None at all: the usual case.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_kept_in_order() {
+        let values: [(Passed, &[u8]); 3] = [
+            (Passed::AbsCaptureTime, &[8; 8]),
+            (Passed::VideoOrientation, &[2]),
+            (Passed::DependencyDescriptor, &[3; 90]),
+        ];
+        let kept = PassedExtensions::collect(values);
+        assert_eq!(kept.iter().collect::<Vec<_>>(), values);
+        assert_eq!(kept.value(Passed::VideoOrientation), Some(&[2][..]));
     }
 
     #[test]
-    fn extension_values_are_kept_apart() {
-        let extensions = PassedExtensions::new(Some(&[1]), None, Some(&[2, 3]));
-        assert_eq!(extensions.video_orientation(), Some(&[1][..]));
-        assert_eq!(extensions.abs_capture_time(), None);
-        assert_eq!(extensions.dependency_descriptor(), Some(&[2, 3][..]));
-        assert_eq!(extensions.len(), 3);
-        assert!(
-            PassedExtensions::new(None, None, Some(&[0; 200])).is_empty(),
-            "too long a value is left out"
+    fn wrong_lengths_and_repeats_are_left_out() {
+        let kept = PassedExtensions::collect([
+            (Passed::VideoOrientation, &[1, 2][..]),
+            (Passed::AbsCaptureTime, &[0; 9]),
+            (Passed::DependencyDescriptor, &[0; 161]),
+            (Passed::AbsCaptureTime, &[1; 16]),
+            (Passed::AbsCaptureTime, &[2; 16]),
+        ]);
+        assert_eq!(
+            kept.iter().collect::<Vec<_>>(),
+            [(Passed::AbsCaptureTime, &[1; 16][..])]
         );
+    }
+
+    #[test]
+    fn none_costs_no_allocation() {
+        let none = PassedExtensions::collect([]);
+        assert!(none.is_empty() && none.iter().next().is_none());
     }
 }

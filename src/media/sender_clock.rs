@@ -10,13 +10,13 @@ pub struct SenderClock {
     /// Timestamp in the track's own timeline.
     pub rtp: u32,
     /// When the report arrived.
-    pub at: Instant,
+    pub received_at: Instant,
 }
 
 impl SenderClock {
     /// The reading carried on to `now`: NTP time and RTP timestamp.
     pub fn at(&self, now: Instant, clock_rate: u32) -> (u64, u32) {
-        let elapsed = now.saturating_duration_since(self.at);
+        let elapsed = now.saturating_duration_since(self.received_at);
         let ntp = (elapsed.as_secs() << 32) + ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000);
         let ticks = elapsed.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
         (self.ntp.wrapping_add(ntp), self.rtp.wrapping_add(ticks as u32))
@@ -34,7 +34,7 @@ mod tests {
         let clock = SenderClock {
             ntp: 5 << 32,
             rtp: u32::MAX,
-            at,
+            received_at: at,
         };
         let (ntp, rtp) = clock.at(at + Duration::from_millis(1_500), 90_000);
         assert_eq!((ntp, rtp), ((6 << 32) + (1 << 31), 134_999));

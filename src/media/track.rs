@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SenderClock;
+use super::continuity::Continuity;
 use super::lane::{Inbox, Lane, LaneItem, StreamKey};
-use super::packet::{Continuity, Packet};
+use super::packet::Packet;
 use crate::rtp::Kind;
 
 /// The one local track of a published audio or video line.
@@ -145,9 +146,10 @@ impl TrackLocalStaticRtp {
         self.lanes.iter().map(|binding| binding.lane.dropped()).sum()
     }
 
-    /// Where the next publisher goes on. `None` before the first packet.
-    pub fn continuity(&self) -> Option<Continuity> {
-        self.numbering.continuity()
+    /// Where the next publisher goes on.
+    pub fn continuity(&self) -> Continuity {
+        let start = Continuity::starting((u64::from(self.ssrc) << 32) | u64::from(self.rtx_ssrc));
+        self.numbering.continuity().unwrap_or(start)
     }
 
     /// The codec profile that the publisher negotiated: first byte of H264's `profile-level-id`, `profile-id` of VP9; 0 if unknown.
@@ -182,7 +184,7 @@ impl Numbering {
         (at > 0).then(|| Continuity {
             next_index: self.next_index.load(Ordering::Relaxed),
             last_timestamp: self.last_timestamp.load(Ordering::Relaxed),
-            last_at: self.born + Duration::from_micros(at),
+            last_at: Some(self.born + Duration::from_micros(at)),
         })
     }
 }
@@ -264,7 +266,7 @@ impl StreamTracks {
 mod tests {
     use super::*;
     use crate::media::Wake;
-    use crate::media::packet::tests::packet;
+    use crate::media::testing::packet;
     use std::sync::atomic::AtomicUsize;
 
     struct CountWakes(Arc<AtomicUsize>);
@@ -321,10 +323,10 @@ mod tests {
     #[test]
     fn the_next_publisher_goes_on_where_the_last_one_stopped() {
         let (tracks, ..) = tracks(1);
-        assert!(tracks.video.continuity().is_none());
+        assert_eq!(tracks.video.continuity().last_at, None);
         let _ = tracks.video.write_rtp(&packet(70_000).timestamp(900).build());
         let _ = tracks.video.write_rtp(&packet(69_999).timestamp(800).build());
-        let continuity = tracks.video.continuity().unwrap();
+        let continuity = tracks.video.continuity();
         assert_eq!((continuity.next_index, continuity.last_timestamp), (70_001, 900));
     }
 

@@ -120,7 +120,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::packet::tests::packet;
+    use crate::media::testing::packet;
 
     #[test]
     fn a_number_stands_for_one_packet_only() {

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! |V=2|P|X|  CC   |M|     PT      |       sequence number         |
 //! |                           timestamp                           |
 //! |                             SSRC                              |
-//! |                   CSRC (CC of them) ...                       |
-//! |  profile 0xBEDE or 0x1000     |   length in 32-bit words      |  if X
-//! |  id/len, data ...                                             |
+//! |                    CSRC, CC times (ignored)                   |
+//! |      extension profile        |  length in words  |  data ... |
 //! ```
 
 /// Why bytes are not an RTP packet.
@@ -42,263 +42,377 @@ pub struct RtpHeader {
     /// `defined by profile` word of the extension block; 0 without one.
     pub extension_profile: u16,
     /// Where the extension data starts (after its 4-byte head) and ends; empty without one.
-    pub extension: (usize, usize),
+    pub extension: (u16, u16),
     /// Length of header, CSRCs and extension block: where the payload starts.
     pub len: usize,
 }
 
 impl RtpHeader {
-    /// Reads the header of a packet.
+    /// Reads the header of a whole packet, protected or clear. Nothing is copied.
     ///
     /// # Errors
-    /// When the bytes are shorter than the header says, or not RTP version 2.
+    /// [`RtpError::Truncated`] when the packet ends before its header does (also when the header is longer than a datagram can be),
+    /// [`RtpError::Version`] when it is not RTP version 2.
     pub fn parse(packet: &[u8]) -> Result<RtpHeader, RtpError> {
-        let fixed: &[u8; FIXED] = packet.first_chunk().ok_or(RtpError::Truncated)?;
+        let fixed = packet.first_chunk::<FIXED_LEN>().ok_or(RtpError::Truncated)?;
         if fixed[0] >> 6 != 2 {
             return Err(RtpError::Version);
         }
-        let after_csrc = FIXED + 4 * usize::from(fixed[0] & 0x0f);
-        let mut header = RtpHeader {
+        let csrcs_end = FIXED_LEN + 4 * usize::from(fixed[0] & 0x0f);
+        let (extension_profile, extension, len) = match fixed[0] & 0x10 {
+            0 => (0, (0, 0), csrcs_end),
+            _ => extension_block(packet, csrcs_end)?,
+        };
+        if packet.len() < len {
+            return Err(RtpError::Truncated);
+        }
+        Ok(RtpHeader {
             marker: fixed[1] & 0x80 != 0,
             padding: fixed[0] & 0x20 != 0,
             payload_type: fixed[1] & 0x7f,
             sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
             timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
             ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
-            extension_profile: 0,
-            extension: (after_csrc, after_csrc),
-            len: after_csrc,
-        };
-        if fixed[0] & 0x10 != 0 {
-            let head: &[u8; 4] = packet
-                .get(after_csrc..)
-                .and_then(|rest| rest.first_chunk())
-                .ok_or(RtpError::Truncated)?;
-            let end = after_csrc + 4 + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
-            header.extension_profile = u16::from_be_bytes([head[0], head[1]]);
-            header.extension = (after_csrc + 4, end);
-            header.len = end;
-        }
-        if packet.len() < header.len {
-            return Err(RtpError::Truncated);
-        }
-        Ok(header)
+            extension_profile,
+            extension,
+            len,
+        })
     }
 
-    /// The extension elements in their order: id and value. Ends at the first malformed one.
-    pub fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
-        let block = packet.get(self.extension.0..self.extension.1).unwrap_or_default();
-        let two_byte = self.extension_profile & 0xfff0 == TWO_BYTE;
-        let known = two_byte || self.extension_profile == ONE_BYTE;
+    /// Ids and values of the header extensions of `packet`, which is the packet that this header was parsed from, protected or
+    /// clear. Both forms of RFC 8285 section 4 are read; a malformed element ends the iteration.
+    pub fn extensions<'a>(&self, packet: &'a [u8]) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let (start, end) = self.extension;
         Extensions {
-            rest: if known { block } else { &[] },
-            two_byte,
+            rest: packet.get(usize::from(start)..usize::from(end)).unwrap_or_default(),
+            form: Form::of_profile(self.extension_profile),
         }
     }
 
-    /// The payload of a decrypted packet, without padding.
+    /// The payload of the decrypted packet, without its padding. Empty for a packet that is only padding.
     ///
     /// # Errors
-    /// When the padding is longer than what it pads, or has length 0.
+    /// [`RtpError::Padding`] when the padding count is 0 or more than there is, [`RtpError::Truncated`] when `clear` is shorter
+    /// than the header.
     pub fn payload<'a>(&self, clear: &'a [u8]) -> Result<&'a [u8], RtpError> {
-        let body = clear.get(self.len..).ok_or(RtpError::Truncated)?;
+        let payload = clear.get(self.len..).ok_or(RtpError::Truncated)?;
         if !self.padding {
-            return Ok(body);
+            return Ok(payload);
         }
-        let padding = usize::from(*body.last().ok_or(RtpError::Padding)?);
-        if padding == 0 {
-            return Err(RtpError::Padding);
+        match payload.last() {
+            Some(&count) if count > 0 && usize::from(count) <= payload.len() => {
+                Ok(&payload[..payload.len() - usize::from(count)])
+            }
+            _ => Err(RtpError::Padding),
         }
-        let len = body.len().checked_sub(padding).ok_or(RtpError::Padding)?;
-        Ok(&body[..len])
     }
 }
 
-/// Iterator over header-extension elements.
-#[derive(Debug, Clone)]
-pub struct Extensions<'a> {
-    rest: &'a [u8],
-    two_byte: bool,
-}
-
-impl<'a> Iterator for Extensions<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        while let Some((0, rest)) = self.rest.split_first().map(|(&byte, rest)| (byte, rest)) {
-            self.rest = rest;
-        }
-        let (&head, rest) = self.rest.split_first()?;
-        let (id, len, rest) = if self.two_byte {
-            let (&len, rest) = rest.split_first()?;
-            (head, usize::from(len), rest)
-        } else {
-            (head >> 4, usize::from(head & 0x0f) + 1, rest)
-        };
-        let value = rest.get(..len).filter(|_| self.two_byte || id != ONE_BYTE_STOP);
-        self.rest = if value.is_some() { &rest[len..] } else { &[] };
-        value.map(|value| (id, value))
-    }
-}
-
-/// A header to write: no CSRCs.
+/// The header of a packet that we send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderOut {
     /// Marker bit.
     pub marker: bool,
-    /// Padding bit.
+    /// Padding bit; the caller appends the padding itself.
     pub padding: bool,
     /// Payload type, 0..=127.
     pub payload_type: u8,
     /// Sequence number.
     pub sequence: u16,
-    /// Timestamp.
+    /// RTP timestamp.
     pub timestamp: u32,
     /// Synchronisation source.
     pub ssrc: u32,
 }
 
 impl HeaderOut {
-    /// Writes the header and returns its length. One-byte extension form where ids (1..=14) and lengths (1..=16) allow it, else
-    /// two-byte; values longer than 255 bytes are left out.
+    /// Bytes that [`HeaderOut::write`] writes with these extensions.
+    pub fn len(extensions: &[(u8, &[u8])]) -> usize {
+        match extensions {
+            [] => FIXED_LEN,
+            some => FIXED_LEN + EXTENSION_HEAD_LEN + Form::fitting(some).data_len(some).next_multiple_of(4),
+        }
+    }
+
+    /// Writes the header at the start of `out` and returns its length: 12 bytes without extensions. They are written in the one-byte
+    /// form when every id is in 1..=14 and every value has 1..=16 bytes, else in the two-byte form, which carries ids 1..=255 and
+    /// values of 0..=255 bytes; an extension that does not fit there either is left out.
     ///
     /// # Panics
-    /// When `out` is too short: 12 bytes, and with extensions 4 + 2 each + 3 and the values.
+    /// When `out` is shorter than [`HeaderOut::len`] of the same extensions.
     pub fn write(&self, out: &mut [u8], extensions: &[(u8, &[u8])]) -> usize {
-        let extended = !extensions.is_empty();
-        out[0] = 0x80 | (u8::from(self.padding) << 5) | (u8::from(extended) << 4);
-        out[1] = (u8::from(self.marker) << 7) | (self.payload_type & 0x7f);
+        out[0] = 0x80 | u8::from(self.padding) << 5 | u8::from(!extensions.is_empty()) << 4;
+        out[1] = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
         out[2..4].copy_from_slice(&self.sequence.to_be_bytes());
         out[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
-        out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-        if extended {
-            FIXED + write_extensions(&mut out[FIXED..], extensions)
+        out[8..FIXED_LEN].copy_from_slice(&self.ssrc.to_be_bytes());
+        if extensions.is_empty() {
+            return FIXED_LEN;
+        }
+        FIXED_LEN + Form::fitting(extensions).write(&mut out[FIXED_LEN..], extensions)
+    }
+}
+
+/// How the elements of an extension block are written (RFC 8285 sections 4.2 and 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    OneByte,
+    TwoByte,
+    Unknown,
+}
+
+impl Form {
+    fn of_profile(profile: u16) -> Form {
+        match profile {
+            ONE_BYTE_PROFILE => Form::OneByte,
+            // The low four bits ("appbits") are to be ignored.
+            profile if profile & 0xfff0 == TWO_BYTE_PROFILE => Form::TwoByte,
+            _ => Form::Unknown,
+        }
+    }
+
+    fn fitting(extensions: &[(u8, &[u8])]) -> Form {
+        let short = |&(id, value): &(u8, &[u8])| (1..=14).contains(&id) && (1..=16).contains(&value.len());
+        if extensions.iter().all(short) {
+            Form::OneByte
         } else {
-            FIXED
+            Form::TwoByte
+        }
+    }
+
+    const fn head_len(self) -> usize {
+        match self {
+            Form::OneByte => 1,
+            Form::TwoByte | Form::Unknown => 2,
+        }
+    }
+
+    fn data_len(self, extensions: &[(u8, &[u8])]) -> usize {
+        let writable = extensions.iter().filter(is_writable);
+        writable.map(|(_, value)| self.head_len() + value.len()).sum()
+    }
+
+    fn write(self, out: &mut [u8], extensions: &[(u8, &[u8])]) -> usize {
+        let mut at = EXTENSION_HEAD_LEN;
+        for (id, value) in extensions.iter().filter(is_writable) {
+            if self == Form::OneByte {
+                out[at] = id << 4 | (value.len() - 1) as u8;
+            } else {
+                out[at] = *id;
+                out[at + 1] = value.len() as u8;
+            }
+            at += self.head_len();
+            out[at..][..value.len()].copy_from_slice(value);
+            at += value.len();
+        }
+        let end = at.next_multiple_of(4);
+        out[at..end].fill(0);
+        let profile = match self {
+            Form::OneByte => ONE_BYTE_PROFILE,
+            Form::TwoByte | Form::Unknown => TWO_BYTE_PROFILE,
+        };
+        out[..2].copy_from_slice(&profile.to_be_bytes());
+        out[2..4].copy_from_slice(&((end / 4 - 1) as u16).to_be_bytes());
+        end
+    }
+}
+
+struct Extensions<'a> {
+    rest: &'a [u8],
+    form: Form,
+}
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        // A zero byte between elements is padding in both forms.
+        while let Some((0, rest)) = self.rest.split_first() {
+            self.rest = rest;
+        }
+        let element = match self.form {
+            Form::OneByte => one_byte_element(self.rest),
+            Form::TwoByte => two_byte_element(self.rest),
+            Form::Unknown => None,
+        };
+        match element {
+            Some((id, value, rest)) => {
+                self.rest = rest;
+                Some((id, value))
+            }
+            None => {
+                self.rest = &[];
+                None
+            }
         }
     }
 }
 
-fn write_extensions(out: &mut [u8], extensions: &[(u8, &[u8])]) -> usize {
-    let one_byte = extensions
-        .iter()
-        .all(|(id, value)| (1..=14).contains(id) && (1..=16).contains(&value.len()));
-    let mut at = 4;
-    for &(id, value) in extensions.iter().filter(|(id, value)| *id > 0 && value.len() <= 255) {
-        if one_byte {
-            out[at] = (id << 4) | (value.len() as u8 - 1);
-            at += 1;
-        } else {
-            out[at..at + 2].copy_from_slice(&[id, value.len() as u8]);
-            at += 2;
-        }
-        out[at..at + value.len()].copy_from_slice(value);
-        at += value.len();
+type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+fn one_byte_element(bytes: &[u8]) -> Option<Element<'_>> {
+    let (head, rest) = bytes.split_first()?;
+    let (id, len) = (head >> 4, usize::from(head & 0x0f) + 1);
+    // Id 15 means stop; id 0 with a length is malformed (RFC 8285 section 4.2).
+    if id == 0 || id == 15 {
+        return None;
     }
-    let end = at.next_multiple_of(4);
-    out[at..end].fill(0);
-    out[..2].copy_from_slice(&(if one_byte { ONE_BYTE } else { TWO_BYTE }).to_be_bytes());
-    out[2..4].copy_from_slice(&((end / 4 - 1) as u16).to_be_bytes());
-    end
+    let (value, rest) = rest.split_at_checked(len)?;
+    Some((id, value, rest))
 }
 
-/// Bytes of the fixed header.
-const FIXED: usize = 12;
-/// Profile word of one-byte elements (RFC 8285 section 4.2).
-const ONE_BYTE: u16 = 0xbede;
-/// Profile word of two-byte elements, its low four bits are for the application (section 4.3).
-const TWO_BYTE: u16 = 0x1000;
-/// An id that ends one-byte elements (section 4.2).
-const ONE_BYTE_STOP: u8 = 15;
+fn two_byte_element(bytes: &[u8]) -> Option<Element<'_>> {
+    let (&[id, len], rest) = bytes.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(usize::from(len))?;
+    Some((id, value, rest))
+}
+
+fn extension_block(packet: &[u8], start: usize) -> Result<(u16, (u16, u16), usize), RtpError> {
+    let head = packet
+        .get(start..)
+        .and_then(|rest| rest.first_chunk::<EXTENSION_HEAD_LEN>())
+        .ok_or(RtpError::Truncated)?;
+    let data_start = start + EXTENSION_HEAD_LEN;
+    let data_end = data_start + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
+    let end = u16::try_from(data_end).map_err(|_| RtpError::Truncated)?;
+    let profile = u16::from_be_bytes([head[0], head[1]]);
+    Ok((profile, (data_start as u16, end), data_end))
+}
+
+fn is_writable((id, value): &&(u8, &[u8])) -> bool {
+    *id != 0 && value.len() <= 255
+}
+
+/// The fixed part of the header.
+pub const FIXED_LEN: usize = 12;
+const EXTENSION_HEAD_LEN: usize = 4;
+const ONE_BYTE_PROFILE: u16 = 0xbede;
+const TWO_BYTE_PROFILE: u16 = 0x1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::noise::Noise;
 
-    const HEADER: HeaderOut = HeaderOut {
+    const OUT: HeaderOut = HeaderOut {
         marker: true,
         padding: false,
         payload_type: 96,
-        sequence: 0x1234,
+        sequence: 0xfffe,
         timestamp: 0x0102_0304,
-        ssrc: 0x0a0b_0c0d,
+        ssrc: 0xdead_beef,
     };
 
-    fn round_trip(extensions: &[(u8, &[u8])]) -> Vec<(u8, Vec<u8>)> {
-        let mut packet = [0xff; 600];
-        let len = HEADER.write(&mut packet, extensions);
+    fn written(header: HeaderOut, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![0xaa; HeaderOut::len(extensions)];
+        let len = header.write(&mut out, extensions);
+        assert_eq!(len, out.len());
+        out.extend_from_slice(payload);
+        out
+    }
+
+    #[test]
+    fn a_written_header_reads_back() {
+        let packet = written(OUT, &[], b"hello");
         let header = RtpHeader::parse(&packet).unwrap();
-        assert_eq!(header.len, len);
         assert_eq!(
-            (header.marker, header.payload_type, header.sequence),
-            (true, 96, 0x1234)
+            (header.len, header.sequence, header.timestamp),
+            (12, 0xfffe, 0x0102_0304)
         );
-        assert_eq!((header.timestamp, header.ssrc), (0x0102_0304, 0x0a0b_0c0d));
-        header
-            .extensions(&packet)
-            .map(|(id, value)| (id, value.to_vec()))
-            .collect()
+        assert_eq!(
+            (header.ssrc, header.payload_type, header.marker),
+            (0xdead_beef, 96, true)
+        );
+        assert_eq!(header.payload(&packet), Ok(&b"hello"[..]));
+        assert_eq!(header.extensions(&packet).count(), 0);
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        let long = [7; 40];
-        for extensions in [
-            &[][..],
-            &[(1, &[9][..])],
-            &[(1, &[9][..]), (14, &[1, 2, 3, 4, 5, 6, 7, 8])],
-            &[(3, &[][..]), (200, &[5])],
-            &[(4, &long[..])],
-        ] {
-            let expected: Vec<_> = extensions.iter().map(|(id, value)| (*id, value.to_vec())).collect();
-            assert_eq!(round_trip(extensions), expected);
-        }
+    fn short_extensions_take_the_one_byte_form() {
+        let extensions: [(u8, &[u8]); 3] = [(3, &[7]), (14, &[1; 16]), (1, &[1, 2])];
+        let packet = written(OUT, &extensions, &[9]);
+        let header = RtpHeader::parse(&packet).unwrap();
+        assert_eq!(header.extension_profile, 0xbede);
+        assert_eq!(header.extensions(&packet).collect::<Vec<_>>(), extensions);
+        assert_eq!(header.payload(&packet), Ok(&[9][..]));
     }
 
     #[test]
-    fn padding_is_taken_off_and_too_much_of_it_is_an_error() {
-        let mut packet = [0u8; 20];
-        let len = HeaderOut {
-            padding: true,
-            ..HEADER
-        }
-        .write(&mut packet, &[]);
-        for (last, expected) in [
-            (1, Ok(7)),
-            (8, Ok(0)),
-            (9, Err(RtpError::Padding)),
-            (0, Err(RtpError::Padding)),
-        ] {
-            packet[19] = last;
+    fn long_or_empty_extensions_take_the_two_byte_form() {
+        let extensions: [(u8, &[u8]); 4] = [(3, &[7]), (200, &[1; 64]), (9, &[]), (4, &[5; 255])];
+        let packet = written(OUT, &extensions, &[9]);
+        let header = RtpHeader::parse(&packet).unwrap();
+        assert_eq!(header.extension_profile, 0x1000);
+        assert_eq!(header.extensions(&packet).collect::<Vec<_>>(), extensions);
+        assert_eq!(header.payload(&packet), Ok(&[9][..]));
+    }
+
+    #[test]
+    fn an_extension_that_no_form_carries_is_left_out() {
+        let packet = written(OUT, &[(0, &[7]), (2, &[1]), (3, &[0; 256])], &[9]);
+        let header = RtpHeader::parse(&packet).unwrap();
+        assert_eq!(header.extensions(&packet).collect::<Vec<_>>(), [(2, &[1][..])]);
+    }
+
+    #[test]
+    fn csrcs_are_skipped() {
+        let mut packet = vec![0x82, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        packet.extend_from_slice(&[0xcc; 8]);
+        packet.push(42);
+        let header = RtpHeader::parse(&packet).unwrap();
+        assert_eq!((header.len, header.payload(&packet)), (20, Ok(&[42][..])));
+    }
+
+    #[test]
+    fn padding_is_stripped_and_wrong_padding_refused() {
+        let padded = HeaderOut { padding: true, ..OUT };
+        let payload_of = |payload: &[u8]| {
+            let packet = written(padded, &[], payload);
             let header = RtpHeader::parse(&packet).unwrap();
-            assert_eq!(header.len, len);
-            assert_eq!(header.payload(&packet).map(<[u8]>::len), expected);
-        }
-        assert_eq!(
-            RtpHeader::parse(&packet[..12]).unwrap().payload(&packet[..12]),
-            Err(RtpError::Padding)
-        );
+            header.payload(&packet).map(<[u8]>::to_vec)
+        };
+        assert_eq!(payload_of(&[1, 2, 0, 0, 3]), Ok(vec![1, 2]));
+        assert_eq!(payload_of(&[0, 0, 3]), Ok(vec![]));
+        assert_eq!(payload_of(&[0, 0, 4]), Err(RtpError::Padding));
+        assert_eq!(payload_of(&[0, 0, 0]), Err(RtpError::Padding));
+        assert_eq!(payload_of(&[]), Err(RtpError::Padding));
     }
 
     #[test]
-    fn every_truncation_is_an_error() {
-        let mut packet = [0; 64];
-        let len = HEADER.write(&mut packet, &[(1, &[1, 2, 3])]);
-        for short in 0..len {
-            assert_eq!(RtpHeader::parse(&packet[..short]), Err(RtpError::Truncated));
-        }
-        packet[0] &= 0x3f;
-        assert_eq!(RtpHeader::parse(&packet), Err(RtpError::Version));
+    fn what_is_not_rtp_is_refused() {
+        assert_eq!(RtpHeader::parse(&[0x80; 11]), Err(RtpError::Truncated));
+        assert_eq!(RtpHeader::parse(&[0x40; 12]), Err(RtpError::Version));
+        assert_eq!(RtpHeader::parse(&[0x81; 12]), Err(RtpError::Truncated));
+        assert_eq!(RtpHeader::parse(&[0x90; 12]), Err(RtpError::Truncated));
+        assert_eq!(RtpHeader::parse(&[0x90; 40]), Err(RtpError::Truncated));
     }
 
     #[test]
-    fn a_malformed_element_ends_the_list() {
-        let mut packet = [0; 20];
-        packet[0] = 0x90;
-        packet[12..].copy_from_slice(&[0xbe, 0xde, 0, 1, 0x10, 0xaa, 0x2f, 0xbb]);
+    fn a_malformed_element_ends_the_iteration() {
+        let mut packet = written(OUT, &[(3, &[7]), (4, &[1, 2])], &[]);
+        packet[18] = 0x4f;
         let header = RtpHeader::parse(&packet).unwrap();
-        assert_eq!(header.extensions(&packet).collect::<Vec<_>>(), [(1, &[0xaa][..])]);
-        packet[16] = 0xf0;
-        assert_eq!(header.extensions(&packet).count(), 0, "id 15 stops");
+        assert_eq!(header.extensions(&packet).collect::<Vec<_>>(), [(3, &[7][..])]);
+    }
+
+    #[test]
+    fn no_bytes_panic() {
+        let mut noise = Noise::seeded(11);
+        for _ in 0..200_000 {
+            let mut packet = noise.bytes(80);
+            if let Some(first) = packet.first_mut() {
+                *first = 0x80 | *first & 0x3f;
+            }
+            if packet.len() > 15 && noise.below(2) == 0 {
+                packet[12..16].copy_from_slice(&[0xbe, 0xde, 0, noise.below(8) as u8]);
+            }
+            if let Ok(header) = RtpHeader::parse(&packet) {
+                let in_extensions: usize = header.extensions(&packet).map(|(_, value)| value.len()).sum();
+                let in_payload = header.payload(&packet).map_or(0, <[u8]>::len);
+                assert!(in_extensions + in_payload + FIXED_LEN <= packet.len());
+                let _ = header.payload(&packet[..packet.len() / 2]);
+                let _ = header.extensions(&packet[..packet.len() / 2]).count();
+            }
+        }
     }
 }

@@ -1,190 +1,339 @@
-//! Keyframe detection per codec, from the RTP payload alone. Never panics, whatever the bytes.
+//! Keyframe and frame starts per codec, from the RTP payload alone. Nothing here panics, whatever the bytes.
+
+pub use super::picture::picture_size;
 
 use super::Codec;
 
-/// Whether a packet with this payload is the first of a keyframe (or carries the parameter sets that lead one in). Audio always is.
+/// True when the packet is the first of a keyframe. For H264 and H265 the parameter sets count as its start, as they travel in
+/// front of it, so a keyframe sent as several packets may say so more than once. Audio can always be joined.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
-        Codec::Vp8 => vp8_frame(payload).is_some_and(|frame| frame.first().is_some_and(|tag| tag & 1 == 0)),
-        Codec::Vp9 => vp9(payload),
-        Codec::H264 => h264(payload),
-        Codec::H265 => h265(payload),
-        // N: the first packet of a coded video sequence (AV1 RTP payload format, section 4.4).
-        Codec::Av1 => payload.first().is_some_and(|aggregation| aggregation & 0x08 != 0),
+        Codec::Vp8 => vp8_starts_frame(payload) && Vp8::parse(payload).is_some_and(|vp8| vp8.is_keyframe()),
+        Codec::Vp9 => {
+            Vp9::parse(payload).is_some_and(|vp9| vp9.starts_frame && !vp9.predicted && vp9.spatial_layer == 0)
+        }
+        Codec::H264 => h264_any(payload, |nal| matches!(nal.first().map(|b| b & 0x1f), Some(5 | 7))),
+        Codec::H265 => h265_any(payload, |nal| h265_type(nal).is_some_and(h265_opens_keyframe)),
+        Codec::Av1 => av1_new_sequence(payload),
     }
 }
 
-/// Width and height that a keyframe's first packet tells, where that is simple: VP8.
-pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
-    if codec != Codec::Vp8 {
-        return None;
+/// True when the packet is the first of a frame, as far as the payload tells: for H264 and H265 also a NAL unit in front of the
+/// first slice.
+pub fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::Opus => true,
+        Codec::Vp8 => vp8_starts_frame(payload),
+        Codec::Vp9 => Vp9::parse(payload).is_some_and(|vp9| vp9.starts_frame && vp9.spatial_layer == 0),
+        Codec::H264 => h264_any(payload, h264_opens_frame),
+        Codec::H265 => h265_any(payload, h265_opens_frame),
+        Codec::Av1 => payload.len() > 1 && payload[0] & AV1_CONTINUES == 0,
     }
-    // RFC 6386 section 9.1: 3 bytes of frame tag, start code 9d 01 2a, 14 bits of width, 14 of height.
-    let frame: &[u8; 10] = vp8_frame(payload)?.first_chunk()?;
-    let size = |low, high| u16::from_le_bytes([low, high]) & 0x3fff;
-    (frame[0] & 1 == 0 && frame[3..6] == [0x9d, 0x01, 0x2a])
-        .then(|| (size(frame[6], frame[7]), size(frame[8], frame[9])))
 }
 
-/// What follows the descriptor (RFC 7741 section 4.2) of a packet that starts a frame: S = 1, PID = 0.
-fn vp8_frame(payload: &[u8]) -> Option<&[u8]> {
-    let first = *payload.first()?;
-    if first & 0x10 == 0 || first & 0x07 != 0 {
-        return None;
+/// The VP8 payload behind its descriptor (RFC 7741 sections 4.2 and 4.3).
+pub(super) struct Vp8<'a>(pub(super) &'a [u8]);
+
+impl<'a> Vp8<'a> {
+    /// Skips the descriptor; `None` when it is truncated or nothing follows.
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Vp8<'a>> {
+        let mut at = 1;
+        if payload.first()? & 0x80 != 0 {
+            let extended = *payload.get(1)?;
+            at = 2;
+            if extended & 0x80 != 0 {
+                at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
+            }
+            at += usize::from(extended & 0x40 != 0);
+            at += usize::from(extended & 0x30 != 0);
+        }
+        payload.get(at..).filter(|frame| !frame.is_empty()).map(Vp8)
     }
-    let mut at = 1;
-    if first & 0x80 != 0 {
-        let extended = *payload.get(1)?;
-        at = 2;
-        if extended & 0x80 != 0 {
+
+    /// P = 0 in the frame tag: no prediction from other frames.
+    pub(super) fn is_keyframe(&self) -> bool {
+        self.0.first().is_some_and(|tag| tag & 1 == 0)
+    }
+}
+
+/// S = 1 and PID = 0: the start of the first partition.
+pub(super) fn vp8_starts_frame(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|first| first & 0x17 == 0x10)
+}
+
+/// What the VP9 payload descriptor says (RFC 9628 section 4.2).
+pub(super) struct Vp9<'a> {
+    pub(super) starts_frame: bool,
+    pub(super) predicted: bool,
+    pub(super) spatial_layer: u8,
+    /// The scalability structure and what follows it, if there is one.
+    pub(super) structure: Option<&'a [u8]>,
+}
+
+impl<'a> Vp9<'a> {
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Vp9<'a>> {
+        let first = *payload.first()?;
+        let flexible = first & 0x10 != 0;
+        let predicted = first & 0x40 != 0;
+        let mut at = 1;
+        if first & 0x80 != 0 {
             at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
         }
-        at += usize::from(extended & 0x40 != 0) + usize::from(extended & 0x30 != 0);
+        let mut spatial_layer = 0;
+        if first & 0x20 != 0 {
+            spatial_layer = payload.get(at)? >> 1 & 0x07;
+            at += if flexible { 1 } else { 2 };
+        }
+        if flexible && predicted {
+            at += vp9_references_len(payload.get(at..)?)?;
+        }
+        let rest = payload.get(at..).filter(|rest| !rest.is_empty())?;
+        Some(Vp9 {
+            starts_frame: first & 0x08 != 0,
+            predicted,
+            spatial_layer,
+            structure: (first & 0x02 != 0).then_some(rest),
+        })
     }
-    payload.get(at..)
 }
 
-/// RFC 9628 section 4.2: start of a frame (B), not inter-predicted (P), lowest spatial layer.
-fn vp9(payload: &[u8]) -> bool {
-    let Some(&first) = payload.first() else { return false };
-    let (picture_id, inter, layers, start) = (
-        first & 0x80 != 0,
-        first & 0x40 != 0,
-        first & 0x20 != 0,
-        first & 0x08 != 0,
-    );
-    if !start || inter {
-        return false;
-    }
-    if !layers {
-        return true;
-    }
-    let mut at = 1;
-    if picture_id {
-        let Some(id) = payload.get(at) else { return false };
-        at += if id & 0x80 != 0 { 2 } else { 1 };
-    }
-    payload.get(at).is_some_and(|layer| layer & 0x0e == 0)
+/// Bytes of P_DIFF: up to three, the last without the N bit.
+fn vp9_references_len(bytes: &[u8]) -> Option<usize> {
+    let last = bytes.iter().take(3).position(|byte| byte & 1 == 0);
+    last.map(|index| index + 1).or((bytes.len() >= 3).then_some(3))
 }
 
-/// RFC 6184: a sequence parameter set (7) or an IDR slice (5), alone, aggregated (STAP-A, 24) or as the start of fragments (FU-A, 28).
-fn h264(payload: &[u8]) -> bool {
-    let Some((&head, rest)) = payload.split_first() else {
+/// Whether `matches` holds for a NAL unit that starts in this payload (RFC 6184 section 5.2: single, STAP-A or the start of a FU-A).
+/// A fragment is shown with its NAL header rebuilt and the first byte behind it.
+pub(super) fn h264_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+    let Some(&head) = payload.first() else {
         return false;
     };
-    let leads = |unit: u8| matches!(unit & 0x1f, 5 | 7);
     match head & 0x1f {
-        24 => units(rest).any(|unit| unit.first().is_some_and(|&head| leads(head))),
-        28 => rest
-            .first()
-            .is_some_and(|fragment| fragment & 0x80 != 0 && leads(*fragment)),
-        _ => leads(head),
+        1..=23 => matches(payload),
+        24 => aggregated(&payload[1..]).any(matches),
+        28 => match payload {
+            [_, fu, rest @ ..] if fu & 0x80 != 0 => matches(&[head & 0xe0 | fu & 0x1f, first_or_zero(rest)]),
+            _ => false,
+        },
+        _ => false,
     }
 }
 
-/// RFC 7798: parameter sets (32 to 34) or a random access picture (16 to 21), alone, aggregated (48) or as the start of fragments (49).
-fn h265(payload: &[u8]) -> bool {
-    let (Some(&head), Some(rest)) = (payload.first(), payload.get(2..)) else {
-        return false;
-    };
-    let leads = |unit_type: u8| matches!(unit_type, 16..=21 | 32..=34);
-    match (head >> 1) & 0x3f {
-        48 => units(rest).any(|unit| unit.first().is_some_and(|&head| leads((head >> 1) & 0x3f))),
-        49 => rest
-            .first()
-            .is_some_and(|fragment| fragment & 0x80 != 0 && leads(fragment & 0x3f)),
-        unit_type => leads(unit_type),
+/// A first slice (`first_mb_in_slice` is 0, a single 1 bit) or what comes before it in an access unit (RFC 6184, H.264 7.4.1.2.3).
+fn h264_opens_frame(nal: &[u8]) -> bool {
+    match nal.first().map(|byte| byte & 0x1f) {
+        Some(1 | 2 | 5) => nal.get(1).is_some_and(|byte| byte & 0x80 != 0),
+        Some(6..=9) => true,
+        _ => false,
     }
 }
 
-/// The units of an aggregation packet: 16 bits of length, then the unit.
-fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// As [`h264_any`] for H265 (RFC 7798 section 4.4: single, AP, or the start of a FU). NAL headers are two bytes.
+fn h265_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+    match (h265_type(payload), payload) {
+        (Some(0..=47), nal) => matches(nal),
+        (Some(48), [_, _, units @ ..]) => aggregated(units).any(matches),
+        (Some(49), [first, second, fu, rest @ ..]) if fu & 0x80 != 0 => {
+            matches(&[first & 0x81 | (fu & 0x3f) << 1, *second, first_or_zero(rest)])
+        }
+        _ => false,
+    }
+}
+
+fn h265_type(nal: &[u8]) -> Option<u8> {
+    (nal.len() >= 2).then(|| nal[0] >> 1 & 0x3f)
+}
+
+/// BLA, IDR and CRA pictures (16..=21), VPS (32) and SPS (33).
+fn h265_opens_keyframe(nal_type: u8) -> bool {
+    matches!(nal_type, 16..=21 | 32 | 33)
+}
+
+/// A first slice segment (the first bit behind the header), or what comes before it: parameter sets, delimiter, prefix SEI.
+fn h265_opens_frame(nal: &[u8]) -> bool {
+    match h265_type(nal) {
+        Some(0..=31) => nal.get(2).is_some_and(|byte| byte & 0x80 != 0),
+        Some(32..=35 | 39) => true,
+        _ => false,
+    }
+}
+
+/// NAL units of an aggregation packet, each behind its 16-bit length. A truncated one ends the iteration.
+fn aggregated(mut units: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let (len, after) = rest.split_first_chunk::<2>()?;
-        let len = usize::from(u16::from_be_bytes(*len));
-        let unit = after.get(..len)?;
-        rest = &after[len..];
+        let (len, rest) = units.split_first_chunk::<2>()?;
+        let (unit, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        units = rest;
         Some(unit)
     })
 }
 
+/// N = 1 in the aggregation header: the first packet of a coded video sequence (AV1 RTP section 4.4). A sequence header in front
+/// counts too, should a sender leave the bit unset: it comes with keyframes only.
+fn av1_new_sequence(payload: &[u8]) -> bool {
+    let Some((head, elements)) = payload.split_first() else {
+        return false;
+    };
+    head & AV1_CONTINUES == 0
+        && (head & AV1_NEW_SEQUENCE != 0 && !elements.is_empty()
+            || av1_first_obu(*head, elements) == Some(AV1_SEQUENCE_HEADER))
+}
+
+/// Type of the first OBU element: behind its LEB128 length, unless it is the only one (W = 1).
+fn av1_first_obu(head: u8, elements: &[u8]) -> Option<u8> {
+    let alone = head >> 4 & 0x03 == 1;
+    let at = if alone {
+        0
+    } else {
+        elements.iter().take(8).position(|byte| byte & 0x80 == 0)? + 1
+    };
+    elements.get(at).map(|obu| obu >> 3 & 0x0f)
+}
+
+fn first_or_zero(bytes: &[u8]) -> u8 {
+    bytes.first().copied().unwrap_or(0)
+}
+
+const AV1_CONTINUES: u8 = 0x80;
+const AV1_NEW_SEQUENCE: u8 = 0x08;
+const AV1_SEQUENCE_HEADER: u8 = 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::noise::Noise;
 
     #[test]
-    fn vp8_keyframes_start_with_partition_0_and_an_even_tag() {
-        let size = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
-        let keyframe = [&[0x10, 0x50, 0x01, 0x02][..], &size].concat();
-        assert!(starts_keyframe(Codec::Vp8, &keyframe));
-        assert_eq!(picture_size(Codec::Vp8, &keyframe), Some((640, 360)));
-        let with_long_picture_id = [&[0x90, 0x80, 0x81, 0x23, 0x50, 0x01, 0x02][..], &size].concat();
-        assert!(starts_keyframe(Codec::Vp8, &with_long_picture_id));
-        assert_eq!(picture_size(Codec::Vp8, &with_long_picture_id), Some((640, 360)));
-        assert!(!starts_keyframe(Codec::Vp8, &[0x10, 0x51, 0, 0]), "an inter frame");
-        assert!(!starts_keyframe(Codec::Vp8, &[0x00, 0x50, 0, 0]), "not the start");
-        assert!(!starts_keyframe(Codec::Vp8, &[0x11, 0x50, 0, 0]), "another partition");
-    }
-
-    #[test]
-    fn vp9_keyframes_start_a_frame_that_predicts_from_nothing() {
-        assert!(starts_keyframe(Codec::Vp9, &[0x8a, 0x81, 0x02]));
-        assert!(starts_keyframe(Codec::Vp9, &[0xa8, 0x81, 0x02, 0x00]));
-        assert!(
-            !starts_keyframe(Codec::Vp9, &[0xa8, 0x81, 0x02, 0x02]),
-            "an upper spatial layer"
-        );
-        assert!(!starts_keyframe(Codec::Vp9, &[0xc8, 0x01]), "inter-predicted");
-        assert!(!starts_keyframe(Codec::Vp9, &[0x80, 0x01]), "not the start");
-    }
-
-    #[test]
-    fn h264_and_h265_keyframes_start_with_parameter_sets_or_a_random_access_picture() {
-        for payload in [
-            &[0x67, 1][..],
-            &[0x65],
-            &[0x78, 0, 2, 0x67, 1, 0, 1, 0x68],
-            &[0x7c, 0x85],
-        ] {
-            assert!(starts_keyframe(Codec::H264, payload), "{payload:x?}");
+    fn vp8_keyframes_are_seen_behind_every_descriptor() {
+        let yes: [&[u8]; 5] = [
+            &[0x10, 0x00],
+            &[0x90, 0x80, 0x05, 0x10],
+            &[0x90, 0x80, 0x85, 0x01, 0x10],
+            &[0x90, 0xe0, 0x85, 0x01, 0x07, 0x20, 0x10],
+            &[0x90, 0x10, 0x20, 0x10],
+        ];
+        for payload in yes {
+            assert!(starts_keyframe(Codec::Vp8, payload), "{payload:02x?}");
         }
-        for payload in [
-            &[0x41, 1][..],
-            &[0x7c, 0x05],
-            &[0x7c, 0x81],
-            &[0x78, 0, 9, 0x67],
-            &[0x68],
-        ] {
-            assert!(!starts_keyframe(Codec::H264, payload), "{payload:x?}");
-        }
-        for payload in [
-            &[0x40, 1, 0][..],
-            &[0x26, 1],
-            &[0x60, 1, 0, 3, 0x42, 1, 0],
-            &[0x62, 1, 0x93],
-        ] {
-            assert!(starts_keyframe(Codec::H265, payload), "{payload:x?}");
-        }
-        for payload in [&[0x02, 1][..], &[0x62, 1, 0x13], &[0x62, 1]] {
-            assert!(!starts_keyframe(Codec::H265, payload), "{payload:x?}");
+        let no: [&[u8]; 6] = [
+            &[],
+            &[0x10],
+            &[0x00, 0x00],
+            &[0x11, 0x00],
+            &[0x10, 0x01],
+            &[0x90, 0x80, 0x85, 0x01],
+        ];
+        for payload in no {
+            assert!(!starts_keyframe(Codec::Vp8, payload), "{payload:02x?}");
         }
     }
 
     #[test]
-    fn av1_keyframes_start_a_coded_video_sequence() {
-        assert!(starts_keyframe(Codec::Av1, &[0x18, 0x0a]));
+    fn vp9_keyframes_start_without_prediction_in_the_base_layer() {
+        let yes: [&[u8]; 4] = [
+            &[0x08, 0],
+            &[0x8a, 0x85, 0x01, 0],
+            &[0xa8, 0x05, 0x00, 0x00, 0],
+            &[0xb8, 0x05, 0x01, 0],
+        ];
+        for payload in yes {
+            assert!(starts_keyframe(Codec::Vp9, payload), "{payload:02x?}");
+        }
+        let no: [&[u8]; 5] = [&[], &[0x00, 0], &[0x48, 0], &[0xa8, 0x05, 0x02, 0x00, 0], &[0x88, 0x80]];
+        for payload in no {
+            assert!(!starts_keyframe(Codec::Vp9, payload), "{payload:02x?}");
+        }
+        assert!(starts_frame(Codec::Vp9, &[0x48, 0]) && !starts_frame(Codec::Vp9, &[0x40, 0]));
+    }
+
+    #[test]
+    fn h264_keyframes_are_seen_in_single_aggregated_and_fragmented_units() {
+        let yes: [&[u8]; 5] = [
+            &[0x67, 0x42],
+            &[0x65, 0x88],
+            &[0x78, 0, 2, 0x09, 0xf0, 0, 2, 0x67, 0x42],
+            &[0x78, 0, 2, 0x06, 0xf0, 0, 2, 0x65, 0x88],
+            &[0x7c, 0x85, 0x88],
+        ];
+        for payload in yes {
+            assert!(starts_keyframe(Codec::H264, payload), "{payload:02x?}");
+        }
+        let no: [&[u8]; 7] = [
+            &[],
+            &[0x41, 0x9a],
+            &[0x68, 0xce],
+            &[0x7c, 0x05, 0x88],
+            &[0x7c, 0x45],
+            &[0x78, 0, 9, 0x67, 0x42],
+            &[0x7c],
+        ];
+        for payload in no {
+            assert!(!starts_keyframe(Codec::H264, payload), "{payload:02x?}");
+        }
+    }
+
+    #[test]
+    fn h265_keyframes_are_seen_in_single_aggregated_and_fragmented_units() {
+        let yes: [&[u8]; 6] = [
+            &[0x40, 0x01, 0x0c],
+            &[0x42, 0x01],
+            &[0x26, 0x01, 0xaf],
+            &[0x2a, 0x01, 0xaf],
+            &[0x60, 0x01, 0, 2, 0x46, 0x01, 0, 3, 0x42, 0x01, 0x01],
+            &[0x62, 0x01, 0x93, 0xaf],
+        ];
+        for payload in yes {
+            assert!(starts_keyframe(Codec::H265, payload), "{payload:02x?}");
+        }
+        let no: [&[u8]; 6] = [
+            &[],
+            &[0x40],
+            &[0x02, 0x01, 0xd0],
+            &[0x44, 0x01],
+            &[0x62, 0x01, 0x13],
+            &[0x62, 0x01],
+        ];
+        for payload in no {
+            assert!(!starts_keyframe(Codec::H265, payload), "{payload:02x?}");
+        }
+    }
+
+    #[test]
+    fn av1_keyframes_open_a_new_sequence() {
+        assert!(starts_keyframe(Codec::Av1, &[0x18, 0x0a, 0x0b]));
+        assert!(starts_keyframe(Codec::Av1, &[0x20, 0x0b, 0x0a]) && starts_keyframe(Codec::Av1, &[0x10, 0x0a]));
         assert!(!starts_keyframe(Codec::Av1, &[0x10, 0x32]));
+        assert!(!starts_keyframe(Codec::Av1, &[0x98, 0x32]));
+        assert!(!starts_keyframe(Codec::Av1, &[0x18]));
+        assert!(starts_frame(Codec::Av1, &[0x10, 0x32]) && !starts_frame(Codec::Av1, &[0x90, 0x32]));
     }
 
     #[test]
-    fn short_payloads_are_no_keyframes() {
-        for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::Opus) {
-            assert!(!starts_keyframe(codec, &[]));
-            for byte in 0..=255u8 {
-                starts_keyframe(codec, &[byte]);
-                starts_keyframe(codec, &[byte, byte]);
-                picture_size(codec, &[byte, byte, byte]);
+    fn frame_starts_are_told_from_later_slices() {
+        assert!(starts_frame(Codec::H264, &[0x41, 0x9a]) && !starts_frame(Codec::H264, &[0x41, 0x1a]));
+        assert!(starts_frame(Codec::H264, &[0x7c, 0x81, 0x9a]) && !starts_frame(Codec::H264, &[0x7c, 0x81, 0x1a]));
+        assert!(starts_frame(Codec::H265, &[0x02, 0x01, 0xd0]) && !starts_frame(Codec::H265, &[0x02, 0x01, 0x50]));
+        assert!(starts_frame(Codec::Vp8, &[0x10, 0x01]) && !starts_frame(Codec::Vp8, &[0x00, 0x01]));
+    }
+
+    #[test]
+    fn opus_can_be_joined_anywhere() {
+        assert!(starts_keyframe(Codec::Opus, &[]) && starts_keyframe(Codec::Opus, &[0xfc]));
+    }
+
+    #[test]
+    fn no_bytes_panic() {
+        let mut noise = Noise::seeded(21);
+        for _ in 0..100_000 {
+            let payload = noise.bytes(48);
+            for codec in Codec::ALL {
+                let _ = (
+                    starts_keyframe(codec, &payload),
+                    starts_frame(codec, &payload),
+                    picture_size(codec, &payload),
+                );
             }
         }
     }

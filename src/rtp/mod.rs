@@ -3,7 +3,12 @@
 pub mod codec;
 pub mod header;
 pub mod keyframe;
+#[cfg(test)]
+pub(crate) mod noise;
+mod picture;
 pub mod rtcp;
 pub mod seq;
 
 pub use codec::{Codec, Kind};
+pub use header::{HeaderOut, RtpError, RtpHeader};
+pub use seq::SequenceExtender;

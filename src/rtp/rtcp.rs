@@ -1,60 +1,21 @@
 //! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): what we read and what we write.
 //!
-//! Read by our own code: rtc-rtcp boxes every packet of a compound, and every viewer sends several of them a second.
+//! Own code instead of `rtc-rtcp`: a viewer's reports are read for every viewer several times a second, and that crate boxes
+//! every packet, collects every list and gives up the whole datagram at the first packet it does not like. Here nothing is allocated
+//! and what is unknown or broken is skipped by its length.
+//!
+//! ```text
+//!  |V=2|P|  count  |  packet type  |  length in words, less one    |
+//!  |                     SSRC of the sender                        |
+//!  |                    SSRC it is about, ...                      |
+//! ```
 
 use std::time::Duration;
-
-/// One thing that an RTCP packet tells.
-#[derive(Debug, Clone)]
-pub enum Report<'a> {
-    /// A sender's clock and counts.
-    SenderReport {
-        /// Who sends.
-        ssrc: u32,
-        /// NTP time, 32.32 bits.
-        ntp: u64,
-        /// The RTP timestamp of that moment.
-        rtp: u32,
-    },
-    /// How a receiver gets one source.
-    ReceiverReport {
-        /// The source.
-        about: u32,
-        /// Share lost since the last report, in 256ths.
-        fraction_lost: u8,
-        /// Lost in all.
-        lost: i32,
-        /// Jitter in timestamp ticks.
-        jitter: u32,
-    },
-    /// Packets that a receiver misses (generic NACK, RFC 4585 section 6.2.1).
-    Nack {
-        /// The source.
-        about: u32,
-        /// Their sequence numbers.
-        sequences: Sequences<'a>,
-    },
-    /// Picture loss indication (RFC 4585 section 6.3.1).
-    Pli {
-        /// The source.
-        about: u32,
-    },
-    /// Full intra request (RFC 5104 section 4.3.1).
-    Fir {
-        /// The source.
-        about: u32,
-    },
-    /// A source says goodbye.
-    Bye {
-        /// The source.
-        ssrc: u32,
-    },
-}
 
 /// Why bytes are not RTCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RtcpError {
-    /// A packet of the compound is longer than what is left.
+    /// A packet is longer than what is left of the datagram; those before it were read.
     #[error("truncated RTCP packet")]
     Truncated,
     /// Not version 2.
@@ -62,109 +23,202 @@ pub enum RtcpError {
     Version,
 }
 
-/// Sequence numbers of a NACK: pairs of a first one and a bitmap of the 16 that follow.
-#[derive(Debug, Clone)]
-pub struct Sequences<'a> {
-    pairs: std::slice::ChunksExact<'a, u8>,
-    first: u16,
-    bits: u32,
+/// One thing said by a compound packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report<'a> {
+    /// What a sender sent so far, and when (RFC 3550 section 6.4.1). Its report blocks follow as [`Report::ReceiverReport`].
+    SenderReport {
+        /// Who sends.
+        ssrc: u32,
+        /// NTP time, 32.32 fixed point.
+        ntp: u64,
+        /// The same instant on the RTP clock.
+        rtp: u32,
+        /// Packets sent.
+        packets: u32,
+        /// Payload bytes sent.
+        octets: u32,
+    },
+    /// One report block: how a receiver receives (RFC 3550 section 6.4.1).
+    ReceiverReport {
+        /// The SSRC received.
+        about: u32,
+        /// Lost since the last report, 1/256.
+        fraction_lost: u8,
+        /// Lost since the start, 24 bits; negative with duplicates.
+        lost: i32,
+        /// Highest sequence number, extended to 32 bits.
+        highest: u32,
+        /// Interarrival jitter in ticks.
+        jitter: u32,
+        /// Middle 32 bits of the NTP time of the last sender report; 0 before one.
+        last_sr: u32,
+        /// Time since that report, 1/65,536 s.
+        delay: u32,
+    },
+    /// Packets to send again (RFC 4585 section 6.2.1).
+    Nack {
+        /// The media SSRC.
+        about: u32,
+        /// Their sequence numbers.
+        sequences: NackSequences<'a>,
+    },
+    /// A keyframe is wanted (RFC 4585 section 6.3.1).
+    Pli {
+        /// The media SSRC.
+        about: u32,
+    },
+    /// A keyframe is wanted (RFC 5104 section 4.3.1); one for each entry.
+    Fir {
+        /// The media SSRC.
+        about: u32,
+        /// Command number: the same number is the same command.
+        number: u8,
+    },
+    /// A source says goodbye (RFC 3550 section 6.6); one for each source.
+    Bye {
+        /// Which.
+        ssrc: u32,
+    },
+    /// Anything else; it was skipped.
+    Other,
 }
 
-impl Iterator for Sequences<'_> {
-    type Item = u16;
+/// Sequence numbers of a NACK, at most 17 for each 4 bytes of the datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NackSequences<'a> {
+    pairs: &'a [[u8; 4]],
+    /// What is left of the pair being expanded: bit 0 is the packet id itself.
+    mask: u32,
+    base: u16,
+}
 
-    fn next(&mut self) -> Option<u16> {
-        if self.bits == 0 {
-            let pair = self.pairs.next()?;
-            self.first = u16::from_be_bytes([pair[0], pair[1]]);
-            self.bits = (u32::from(u16::from_be_bytes([pair[2], pair[3]])) << 1) | 1;
+impl<'a> NackSequences<'a> {
+    fn new(pairs: &'a [[u8; 4]]) -> NackSequences<'a> {
+        NackSequences {
+            pairs,
+            mask: 0,
+            base: 0,
         }
-        let offset = self.bits.trailing_zeros();
-        self.bits &= self.bits - 1;
-        Some(self.first.wrapping_add(offset as u16))
     }
 }
 
-/// Reads a compound packet and calls `each` with what we understand; the rest is passed over by its length.
+impl Iterator for NackSequences<'_> {
+    type Item = u16;
+
+    fn next(&mut self) -> Option<u16> {
+        if self.mask == 0 {
+            let ([p0, p1, b0, b1], rest) = self.pairs.split_first()?;
+            self.pairs = rest;
+            self.base = u16::from_be_bytes([*p0, *p1]);
+            self.mask = u32::from(u16::from_be_bytes([*b0, *b1])) << 1 | 1;
+        }
+        let offset = self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        Some(self.base.wrapping_add(offset as u16))
+    }
+}
+
+/// One reception report block that we write. Fields as in [`Report::ReceiverReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceptionBlock {
+    /// The SSRC received.
+    pub about: u32,
+    /// Lost since the last report, 1/256.
+    pub fraction_lost: u8,
+    /// Lost since the start; written with 24 bits.
+    pub lost: i32,
+    /// Highest sequence number, extended to 32 bits.
+    pub highest: u32,
+    /// Interarrival jitter in ticks.
+    pub jitter: u32,
+    /// Middle 32 bits of the NTP time of the last sender report.
+    pub last_sr: u32,
+    /// Time since that report, 1/65,536 s.
+    pub delay: u32,
+}
+
+/// Reads a decrypted compound packet, or a lone feedback packet (RFC 5506), and hands over each report in order.
 ///
 /// # Errors
-/// At the first packet that is malformed; what came before it has been told.
-pub fn parse<'a>(mut compound: &'a [u8], mut each: impl FnMut(Report<'a>)) -> Result<(), RtcpError> {
-    while !compound.is_empty() {
-        let head: &[u8; 4] = compound.first_chunk().ok_or(RtcpError::Truncated)?;
+/// When a packet's head or length makes the rest unreadable. What was handed over before stands.
+pub fn parse<'a>(clear: &'a [u8], mut each: impl FnMut(Report<'a>)) -> Result<(), RtcpError> {
+    let mut rest = clear;
+    while !rest.is_empty() {
+        let head = rest.first_chunk::<HEAD_LEN>().ok_or(RtcpError::Truncated)?;
         if head[0] >> 6 != 2 {
             return Err(RtcpError::Version);
         }
-        let len = 4 + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
-        let packet = compound.get(4..len).ok_or(RtcpError::Truncated)?;
-        compound = &compound[len..];
-        parse_one(head[1], head[0] & 0x1f, packet, &mut each);
+        let len = HEAD_LEN + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let (packet, after) = rest.split_at_checked(len).ok_or(RtcpError::Truncated)?;
+        parse_packet(head, without_padding(packet), &mut each);
+        rest = after;
     }
     Ok(())
 }
 
-fn parse_one<'a>(packet_type: u8, count: u8, body: &'a [u8], each: &mut impl FnMut(Report<'a>)) {
-    let word = |at: usize| {
-        body.get(at..at + 4)
-            .map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
-    };
-    match (packet_type, count) {
-        (SENDER_REPORT, _) => {
-            if let (Some(ssrc), Some(high), Some(low), Some(rtp)) = (word(0), word(4), word(8), word(12)) {
-                each(Report::SenderReport {
-                    ssrc,
-                    ntp: (u64::from(high) << 32) | u64::from(low),
-                    rtp,
+fn parse_packet<'a>(head: &[u8; HEAD_LEN], body: &'a [u8], each: &mut impl FnMut(Report<'a>)) {
+    let words = body.as_chunks::<4>().0;
+    let count = usize::from(head[0] & 0x1f);
+    match (head[1], count, words) {
+        (TYPE_SR, _, [ssrc, ntp_high, ntp_low, rtp, packets, octets, blocks @ ..]) => {
+            each(Report::SenderReport {
+                ssrc: word(ssrc),
+                ntp: u64::from(word(ntp_high)) << 32 | u64::from(word(ntp_low)),
+                rtp: word(rtp),
+                packets: word(packets),
+                octets: word(octets),
+            });
+            parse_blocks(blocks, count, each);
+        }
+        (TYPE_RR, _, [_sender, blocks @ ..]) => parse_blocks(blocks, count, each),
+        (TYPE_BYE, _, ssrcs) => ssrcs
+            .iter()
+            .take(count)
+            .for_each(|ssrc| each(Report::Bye { ssrc: word(ssrc) })),
+        (TYPE_RTPFB, FORMAT_NACK, [_sender, about, pairs @ ..]) => each(Report::Nack {
+            about: word(about),
+            sequences: NackSequences::new(pairs),
+        }),
+        (TYPE_PSFB, FORMAT_PLI, [_sender, about, ..]) => each(Report::Pli { about: word(about) }),
+        (TYPE_PSFB, FORMAT_FIR, [_sender, _unused, entries @ ..]) => {
+            for [about, number] in entries.as_chunks::<2>().0 {
+                each(Report::Fir {
+                    about: word(about),
+                    number: number[0],
                 });
             }
-            receiver_reports(body.get(24..).unwrap_or_default(), count, each);
         }
-        (RECEIVER_REPORT, _) => receiver_reports(body.get(4..).unwrap_or_default(), count, each),
-        (GOODBYE, _) => body
-            .chunks_exact(4)
-            .take(usize::from(count))
-            .for_each(|ssrc| each(Report::Bye { ssrc: be(ssrc) })),
-        (TRANSPORT_FEEDBACK, NACK) => {
-            if let (Some(about), Some(pairs)) = (word(4), body.get(8..)) {
-                each(Report::Nack {
-                    about,
-                    sequences: Sequences {
-                        pairs: pairs.chunks_exact(4),
-                        first: 0,
-                        bits: 0,
-                    },
-                });
-            }
-        }
-        (PAYLOAD_FEEDBACK, PLI) => word(4).into_iter().for_each(|about| each(Report::Pli { about })),
-        (PAYLOAD_FEEDBACK, FIR) => {
-            let entries = body.get(8..).unwrap_or_default().chunks_exact(8);
-            entries.for_each(|entry| each(Report::Fir { about: be(entry) }));
-        }
-        _ => {}
+        _ => each(Report::Other),
     }
 }
 
-fn receiver_reports<'a>(blocks: &'a [u8], count: u8, each: &mut impl FnMut(Report<'a>)) {
-    for block in blocks.chunks_exact(24).take(usize::from(count)) {
+fn parse_blocks<'a>(words: &[[u8; 4]], count: usize, each: &mut impl FnMut(Report<'a>)) {
+    for [about, loss, highest, jitter, last_sr, delay] in words.as_chunks::<6>().0.iter().take(count) {
         each(Report::ReceiverReport {
-            about: be(block),
-            fraction_lost: block[4],
-            // 24 bits with sign.
-            lost: i32::from_be_bytes([block[5], block[6], block[7], 0]) >> 8,
-            jitter: be(&block[12..]),
+            about: word(about),
+            fraction_lost: loss[0],
+            lost: (word(loss) << 8).cast_signed() >> 8,
+            highest: word(highest),
+            jitter: word(jitter),
+            last_sr: word(last_sr),
+            delay: word(delay),
         });
     }
 }
 
-fn be(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+/// The body of a packet, without its padding; wrong padding is left where it is.
+fn without_padding(packet: &[u8]) -> &[u8] {
+    let padding = match packet {
+        [first, .., last] if first & 0x20 != 0 => usize::from(*last),
+        _ => 0,
+    };
+    let end = packet.len() - padding.min(packet.len());
+    packet.get(HEAD_LEN..end).unwrap_or(&packet[HEAD_LEN..])
 }
 
-/// Writes a sender report and a CNAME (the least a compound may be, RFC 3550 section 6.1) and returns the length.
-///
-/// # Panics
-/// When `out` is shorter than 44 bytes and the name (of which 255 bytes are used).
+/// Writes a sender report without blocks and the CNAME it needs, as one compound packet. Returns its length, 0 when `out` is too
+/// short. The CNAME is cut at 255 bytes.
 pub fn write_sender_report(
     out: &mut [u8],
     ssrc: u32,
@@ -174,187 +228,333 @@ pub fn write_sender_report(
     octets: u32,
     cname: &str,
 ) -> usize {
-    head(out, 0, SENDER_REPORT, 28);
-    out[4..8].copy_from_slice(&ssrc.to_be_bytes());
-    out[8..16].copy_from_slice(&ntp.to_be_bytes());
-    for (at, value) in [(16, rtp), (20, packets), (24, octets)] {
-        out[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    let mut writer = Writer::new(out);
+    writer.head(0, TYPE_SR, 6);
+    writer.words([ssrc, (ntp >> 32) as u32, ntp as u32, rtp, packets, octets]);
+    writer.cname(ssrc, cname);
+    writer.len()
+}
+
+/// Writes a receiver report, with at most 31 blocks. It stands at the start of every compound packet of a receiver. Returns its
+/// length, 0 when `out` is too short.
+pub fn write_receiver_report(out: &mut [u8], ssrc: u32, blocks: &[ReceptionBlock]) -> usize {
+    let blocks = &blocks[..blocks.len().min(31)];
+    let mut writer = Writer::new(out);
+    writer.head(blocks.len() as u8, TYPE_RR, 1 + 6 * blocks.len());
+    writer.words([ssrc]);
+    for block in blocks {
+        let lost = block.lost.clamp(-0x80_0000, 0x7f_ffff).cast_unsigned() & 0xff_ffff;
+        writer.words([block.about, u32::from(block.fraction_lost) << 24 | lost]);
+        writer.words([block.highest, block.jitter, block.last_sr, block.delay]);
     }
-    28 + write_cname(&mut out[28..], ssrc, cname)
+    writer.len()
 }
 
-/// Writes a receiver report without blocks and a CNAME: what leads in feedback in a compound.
-///
-/// # Panics
-/// As [`write_sender_report`].
-pub fn write_empty_receiver_report(out: &mut [u8], ssrc: u32, cname: &str) -> usize {
-    head(out, 0, RECEIVER_REPORT, 8);
-    out[4..8].copy_from_slice(&ssrc.to_be_bytes());
-    8 + write_cname(&mut out[8..], ssrc, cname)
+/// Writes a receiver report about nobody: what a compound packet of a receiver starts with when there is nothing to report.
+pub fn write_receiver_report_empty(out: &mut [u8], ssrc: u32) -> usize {
+    write_receiver_report(out, ssrc, &[])
 }
 
-fn write_cname(out: &mut [u8], ssrc: u32, cname: &str) -> usize {
-    let name = &cname.as_bytes()[..cname.len().min(255)];
-    // At least one zero byte ends the items.
-    let len = (8 + 2 + name.len() + 1).next_multiple_of(4);
-    out[..len].fill(0);
-    head(out, 1, SOURCE_DESCRIPTION, len);
-    out[4..8].copy_from_slice(&ssrc.to_be_bytes());
-    out[8..10].copy_from_slice(&[1, name.len() as u8]);
-    out[10..10 + name.len()].copy_from_slice(name);
+/// Writes a source description with the CNAME only, cut at 255 bytes. Returns its length, 0 when `out` is too short.
+pub fn write_cname(out: &mut [u8], ssrc: u32, cname: &str) -> usize {
+    let mut writer = Writer::new(out);
+    writer.cname(ssrc, cname);
+    writer.len()
+}
+
+/// Writes a PLI. Returns its length, 0 when `out` is too short.
+pub fn write_pli(out: &mut [u8], sender: u32, media: u32) -> usize {
+    let mut writer = Writer::new(out);
+    writer.head(FORMAT_PLI as u8, TYPE_PSFB, 2);
+    writer.words([sender, media]);
+    writer.len()
+}
+
+/// Writes a FIR with one entry; `number` changes with every new command. Returns its length, 0 when `out` is too short.
+pub fn write_fir(out: &mut [u8], sender: u32, media: u32, number: u8) -> usize {
+    let mut writer = Writer::new(out);
+    writer.head(FORMAT_FIR as u8, TYPE_PSFB, 4);
+    writer.words([sender, 0, media, u32::from(number) << 24]);
+    writer.len()
+}
+
+/// Writes a NACK for these sequence numbers, which come in sending order. Returns its length: at most
+/// [`NACK_HEAD_LEN`] + 4 bytes a number. It is 0 when there are none or `out` is too short.
+pub fn write_nack(out: &mut [u8], sender: u32, media: u32, sequences: impl IntoIterator<Item = u16>) -> usize {
+    let mut writer = Writer::new(out);
+    writer.skip(HEAD_LEN);
+    writer.words([sender, media]);
+    let mut open: Option<(u16, u16)> = None;
+    for sequence in sequences {
+        open = match open {
+            Some((base, mask)) if (1..=16).contains(&sequence.wrapping_sub(base)) => {
+                Some((base, mask | 1 << (sequence.wrapping_sub(base) - 1)))
+            }
+            full => {
+                full.into_iter().for_each(|pair| writer.nack_pair(pair));
+                Some((sequence, 0))
+            }
+        };
+    }
+    match open {
+        Some(pair) => writer.nack_pair(pair),
+        None => return 0,
+    }
+    let len = writer.len();
+    if len > 0 {
+        Writer::new(out).head(FORMAT_NACK as u8, TYPE_RTPFB, len / 4 - 1);
+    }
     len
 }
 
-/// Writes a picture loss indication: 12 bytes.
-///
-/// # Panics
-/// When `out` is shorter.
-pub fn write_pli(out: &mut [u8], sender: u32, about: u32) -> usize {
-    head(out, PLI, PAYLOAD_FEEDBACK, 12);
-    out[4..8].copy_from_slice(&sender.to_be_bytes());
-    out[8..12].copy_from_slice(&about.to_be_bytes());
-    12
+/// NTP time (RFC 5905: seconds since 1900, 32.32 fixed point) of a time since 1970.
+pub fn ntp_from_unix(unix: Duration) -> u64 {
+    let seconds = unix.as_secs().wrapping_add(UNIX_EPOCH_IN_NTP);
+    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+    seconds << 32 | fraction
 }
 
-/// Writes a full intra request with its command number: 20 bytes.
-///
-/// # Panics
-/// When `out` is shorter.
-pub fn write_fir(out: &mut [u8], sender: u32, about: u32, number: u8) -> usize {
-    head(out, FIR, PAYLOAD_FEEDBACK, 20);
-    out[4..8].copy_from_slice(&sender.to_be_bytes());
-    out[8..12].fill(0);
-    out[12..16].copy_from_slice(&about.to_be_bytes());
-    out[16..20].copy_from_slice(&[number, 0, 0, 0]);
-    20
+/// A cursor over an output buffer that remembers when it ran out of room.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+    short: bool,
 }
 
-/// Writes a NACK for ascending `sequences`, as many as fit into `out`, and returns the length; 0 for none.
-pub fn write_nack(out: &mut [u8], sender: u32, about: u32, sequences: impl IntoIterator<Item = u16>) -> usize {
-    let mut at = 12;
-    let mut last: Option<u16> = None;
-    for sequence in sequences {
-        match last.map(|first| sequence.wrapping_sub(first)) {
-            Some(0) => {}
-            Some(offset @ 1..=16) => {
-                let bits = u16::from_be_bytes([out[at - 2], out[at - 1]]) | (1 << (offset - 1));
-                out[at - 2..at].copy_from_slice(&bits.to_be_bytes());
-            }
-            _ if at + 4 > out.len() => break,
-            _ => {
-                let [high, low] = sequence.to_be_bytes();
-                out[at..at + 4].copy_from_slice(&[high, low, 0, 0]);
-                at += 4;
-                last = Some(sequence);
-            }
+impl<'a> Writer<'a> {
+    fn new(out: &'a mut [u8]) -> Writer<'a> {
+        Writer {
+            out,
+            at: 0,
+            short: false,
         }
     }
-    if at == 12 {
-        return 0;
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        match self.out.get_mut(self.at..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.at += bytes.len();
+            }
+            None => self.short = true,
+        }
     }
-    head(out, NACK, TRANSPORT_FEEDBACK, at);
-    out[4..8].copy_from_slice(&sender.to_be_bytes());
-    out[8..12].copy_from_slice(&about.to_be_bytes());
-    at
+
+    fn skip(&mut self, len: usize) {
+        self.bytes(&[0; 16][..len.min(16)]);
+    }
+
+    fn words<const N: usize>(&mut self, words: [u32; N]) {
+        for word in words {
+            self.bytes(&word.to_be_bytes());
+        }
+    }
+
+    fn head(&mut self, count: u8, packet_type: u8, body_words: usize) {
+        let [high, low] = (body_words as u16).to_be_bytes();
+        self.bytes(&[0x80 | count, packet_type, high, low]);
+    }
+
+    fn nack_pair(&mut self, (base, mask): (u16, u16)) {
+        self.words([u32::from(base) << 16 | u32::from(mask)]);
+    }
+
+    fn cname(&mut self, ssrc: u32, cname: &str) {
+        let cname = &cname.as_bytes()[..cname.len().min(255)];
+        // The item list ends with at least one zero byte (RFC 3550 section 6.5).
+        let items_len = (2 + cname.len() + 1).next_multiple_of(4);
+        self.head(1, TYPE_SDES, 1 + items_len / 4);
+        self.words([ssrc]);
+        self.bytes(&[ITEM_CNAME, cname.len() as u8]);
+        self.bytes(cname);
+        self.skip(items_len - 2 - cname.len());
+    }
+
+    /// Bytes written, or 0 when something did not fit.
+    fn len(&self) -> usize {
+        if self.short { 0 } else { self.at }
+    }
 }
 
-fn head(out: &mut [u8], count: u8, packet_type: u8, len: usize) {
-    out[..2].copy_from_slice(&[0x80 | count, packet_type]);
-    out[2..4].copy_from_slice(&((len / 4 - 1) as u16).to_be_bytes());
+fn word(bytes: &[u8; 4]) -> u32 {
+    u32::from_be_bytes(*bytes)
 }
 
-/// 64-bit NTP time (seconds since 1900, 32 bits of fraction) of a time since 1970.
-pub fn ntp_from_unix(time: Duration) -> u64 {
-    let seconds = time.as_secs().wrapping_add(SECONDS_1900_TO_1970);
-    (seconds << 32) | ((u64::from(time.subsec_nanos()) << 32) / 1_000_000_000)
-}
-
-const SENDER_REPORT: u8 = 200;
-const RECEIVER_REPORT: u8 = 201;
-const SOURCE_DESCRIPTION: u8 = 202;
-const GOODBYE: u8 = 203;
-const TRANSPORT_FEEDBACK: u8 = 205;
-const PAYLOAD_FEEDBACK: u8 = 206;
-const NACK: u8 = 1;
-const PLI: u8 = 1;
-const FIR: u8 = 4;
-const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
+/// Bytes of a NACK before its first pair.
+pub const NACK_HEAD_LEN: usize = 12;
+const HEAD_LEN: usize = 4;
+const TYPE_SR: u8 = 200;
+const TYPE_RR: u8 = 201;
+const TYPE_SDES: u8 = 202;
+const TYPE_BYE: u8 = 203;
+const TYPE_RTPFB: u8 = 205;
+const TYPE_PSFB: u8 = 206;
+const FORMAT_NACK: usize = 1;
+const FORMAT_PLI: usize = 1;
+const FORMAT_FIR: usize = 4;
+const ITEM_CNAME: u8 = 1;
+/// Seconds from 1900 to 1970.
+const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::noise::Noise;
 
-    fn told(compound: &[u8]) -> Vec<String> {
-        let mut told = Vec::new();
-        parse(compound, |report| {
-            told.push(match report {
-                Report::Nack { about, sequences } => format!("nack {about} {:?}", sequences.collect::<Vec<_>>()),
-                other => format!("{other:?}"),
-            });
-        })
-        .unwrap();
-        told
+    fn reports(clear: &[u8]) -> Vec<Report<'_>> {
+        let mut all = Vec::new();
+        parse(clear, |report| all.push(report)).unwrap();
+        all
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        let mut out = [0; 400];
-        let mut len = write_sender_report(&mut out, 1, 0x0102_0304_0506_0708, 9, 10, 11, "live");
-        len += write_pli(&mut out[len..], 2, 3);
-        len += write_fir(&mut out[len..], 2, 4, 1);
-        len += write_nack(&mut out[len..], 2, 5, [65_534, 65_535, 0, 14, 15, 100]);
+    fn a_sender_report_reads_back_and_has_a_cname() {
+        let mut out = [0; 128];
+        let len = write_sender_report(&mut out, 7, 0x1122_3344_5566_7788, 90_000, 12, 3_400, "a");
+        let sender_report = Report::SenderReport {
+            ssrc: 7,
+            ntp: 0x1122_3344_5566_7788,
+            rtp: 90_000,
+            packets: 12,
+            octets: 3_400,
+        };
+        assert_eq!(reports(&out[..len]), [sender_report, Report::Other]);
+        let parsed = rtc_rtcp::packet::unmarshal(&mut &out[..len]).unwrap();
+        let sdes = parsed[1]
+            .as_any()
+            .downcast_ref::<rtc_rtcp::source_description::SourceDescription>();
+        assert_eq!(&sdes.unwrap().chunks[0].items[0].text[..], b"a");
+    }
+
+    #[test]
+    fn receiver_report_blocks_read_back() {
+        let block = ReceptionBlock {
+            about: 9,
+            fraction_lost: 64,
+            lost: -3,
+            highest: 0x1_0005,
+            jitter: 17,
+            last_sr: 0xaabb_ccdd,
+            delay: 65_536,
+        };
+        let mut out = [0; 64];
+        let len = write_receiver_report(&mut out, 1, &[block]);
         assert_eq!(
-            told(&out[..len]),
-            [
-                "SenderReport { ssrc: 1, ntp: 72623859790382856, rtp: 9 }",
-                "Pli { about: 3 }",
-                "Fir { about: 4 }",
-                "nack 5 [65534, 65535, 0, 14, 15, 100]",
-            ]
+            reports(&out[..len]),
+            [Report::ReceiverReport {
+                about: 9,
+                fraction_lost: 64,
+                lost: -3,
+                highest: 0x1_0005,
+                jitter: 17,
+                last_sr: 0xaabb_ccdd,
+                delay: 65_536,
+            }]
         );
+        assert_eq!(write_receiver_report_empty(&mut out, 1), 8);
     }
 
     #[test]
-    fn the_library_of_the_family_reads_it_too() {
-        let mut out = [0; 400];
-        let mut len = write_empty_receiver_report(&mut out, 1, "cname");
-        len += write_pli(&mut out[len..], 2, 3);
-        len += write_nack(&mut out[len..], 2, 5, [7, 8, 30]);
-        let mut bytes = bytes::Bytes::copy_from_slice(&out[..len]);
-        let packets = rtc_rtcp::packet::unmarshal(&mut bytes).unwrap();
-        assert_eq!(packets.len(), 4);
-    }
-
-    #[test]
-    fn receiver_reports_tell_loss_with_its_sign() {
-        let mut packet = vec![0x81, RECEIVER_REPORT, 0, 7, 0, 0, 0, 1];
-        packet.extend([
-            0, 0, 0, 9, 64, 0xff, 0xff, 0xfe, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0,
-        ]);
-        assert_eq!(
-            told(&packet),
-            ["ReceiverReport { about: 9, fraction_lost: 64, lost: -2, jitter: 5 }"]
-        );
-    }
-
-    #[test]
-    fn malformed_packets_are_errors_and_unknown_ones_passed_over() {
-        let mut out = [0; 100];
-        let len = write_pli(&mut out, 1, 2);
-        for short in 1..len {
-            assert_eq!(parse(&out[..short], |_| {}), Err(RtcpError::Truncated), "{short} bytes");
+    fn nacks_are_packed_and_expand_over_the_wrap() {
+        let wanted = [65_530, 65_535, 0, 10, 11, 200];
+        let mut out = [0; 64];
+        let len = write_nack(&mut out, 1, 2, wanted);
+        assert_eq!(len, NACK_HEAD_LEN + 3 * 4);
+        match reports(&out[..len])[..] {
+            [Report::Nack { about: 2, sequences }] => assert_eq!(sequences.collect::<Vec<_>>(), wanted),
+            ref other => panic!("{other:?}"),
         }
-        assert_eq!(parse(&[0x41, 206, 0, 0], |_| {}), Err(RtcpError::Version));
-        out.copy_within(0..len, 8);
-        out[..8].copy_from_slice(&[0x80, 250, 0, 1, 1, 2, 3, 4]);
-        assert_eq!(told(&out[..8 + len]), ["Pli { about: 2 }"]);
+        assert_eq!(write_nack(&mut out, 1, 2, []), 0);
     }
 
     #[test]
-    fn ntp_time_counts_from_1900() {
+    fn a_full_nack_pair_is_seventeen_numbers() {
+        let pairs = [[0, 5, 0xff, 0xff]];
         assert_eq!(
-            ntp_from_unix(Duration::from_millis(500)),
-            (2_208_988_800 << 32) | (1 << 31)
+            NackSequences::new(&pairs).collect::<Vec<_>>(),
+            (5..22).collect::<Vec<u16>>()
         );
+    }
+
+    #[test]
+    fn keyframe_requests_read_back() {
+        let mut out = [0; 64];
+        let pli = write_pli(&mut out, 1, 2);
+        let fir = write_fir(&mut out[pli..], 1, 3, 9);
+        assert_eq!(
+            reports(&out[..pli + fir]),
+            [Report::Pli { about: 2 }, Report::Fir { about: 3, number: 9 }]
+        );
+    }
+
+    #[test]
+    fn a_goodbye_names_its_sources() {
+        let bye = [0x82, 203, 0, 2, 0, 0, 0, 5, 0, 0, 0, 6];
+        assert_eq!(reports(&bye), [Report::Bye { ssrc: 5 }, Report::Bye { ssrc: 6 }]);
+    }
+
+    #[test]
+    fn unknown_and_broken_packets_are_skipped_by_length() {
+        let mut datagram = vec![0x81, 207, 0, 1, 9, 9, 9, 9];
+        datagram.extend_from_slice(&[0x80, 200, 0, 1, 0, 0, 0, 1]);
+        let mut pli = [0; 12];
+        write_pli(&mut pli, 1, 2);
+        datagram.extend_from_slice(&pli);
+        assert_eq!(
+            reports(&datagram),
+            [Report::Other, Report::Other, Report::Pli { about: 2 }]
+        );
+    }
+
+    #[test]
+    fn what_comes_before_a_truncated_packet_is_still_read() {
+        let mut datagram = [0; 24];
+        write_pli(&mut datagram, 1, 2);
+        datagram[12..16].copy_from_slice(&[0x80, 201, 0, 200]);
+        let mut seen = Vec::new();
+        assert_eq!(parse(&datagram, |report| seen.push(report)), Err(RtcpError::Truncated));
+        assert_eq!(seen, [Report::Pli { about: 2 }]);
+    }
+
+    #[test]
+    fn padding_of_a_packet_is_not_read_as_nacks() {
+        let padded = [0xa1, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 7, 0, 0, 0, 0, 0, 4];
+        match reports(&padded)[..] {
+            [Report::Nack { sequences, .. }] => assert_eq!(sequences.collect::<Vec<_>>(), [7]),
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_short_buffer_writes_nothing() {
+        assert_eq!(write_pli(&mut [0; 11], 1, 2), 0);
+        assert_eq!(write_nack(&mut [0; 15], 1, 2, [4]), 0);
+        assert_eq!(write_sender_report(&mut [0; 30], 1, 2, 3, 4, 5, "name"), 0);
+    }
+
+    #[test]
+    fn ntp_counts_from_1900() {
+        let ntp = ntp_from_unix(Duration::new(1, 500_000_000));
+        assert_eq!((ntp >> 32, ntp as u32), (2_208_988_801, 1 << 31));
+    }
+
+    #[test]
+    fn no_bytes_panic_and_nacks_stay_bounded() {
+        let mut noise = Noise::seeded(31);
+        for _ in 0..200_000 {
+            let mut datagram = noise.bytes(120);
+            if datagram.len() > 3 {
+                datagram[0] = 0x80 | datagram[0] & 0x3f;
+                datagram[1] = 200 + noise.below(8) as u8;
+                datagram[2] = 0;
+            }
+            let mut expanded = 0;
+            let _ = parse(&datagram, |report| {
+                if let Report::Nack { sequences, .. } = report {
+                    expanded += sequences.count();
+                }
+            });
+            assert!(expanded <= datagram.len() / 4 * 17);
+        }
     }
 }

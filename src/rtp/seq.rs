@@ -1,50 +1,81 @@
 //! Sequence numbers extended once, at the door, to 64 bits.
 
-/// Turns 16-bit sequence numbers of one source into numbers that never wrap.
-#[derive(Debug, Clone, Copy, Default)]
+/// Extends 16-bit sequence numbers of one source. Each number is taken as the one nearest to the highest seen, so packets up to
+/// 32,767 behind or ahead are placed right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SequenceExtender {
     highest: Option<u64>,
 }
 
 impl SequenceExtender {
-    /// The extended number: the one nearest to the highest so far. The first is 65,536 + `sequence`, so that packets which were
-    /// overtaken by it have numbers too.
+    /// Nothing seen yet.
+    pub const fn new() -> SequenceExtender {
+        SequenceExtender { highest: None }
+    }
+
+    /// The extended number, and remembers it when it is the highest. The first one is 65,536 + `sequence`, so that packets before
+    /// the first never underflow.
     pub fn extend(&mut self, sequence: u16) -> u64 {
-        let Some(highest) = self.highest else {
-            let first = 0x1_0000 + u64::from(sequence);
-            self.highest = Some(first);
-            return first;
-        };
-        let ahead = i64::from(sequence.wrapping_sub(highest as u16) as i16);
-        let extended = highest.saturating_add_signed(ahead);
-        self.highest = Some(highest.max(extended));
+        let extended = self.peek(sequence);
+        self.highest = self.highest.max(Some(extended));
         extended
     }
 
+    /// The extended number, without remembering it.
+    pub fn peek(&self, sequence: u16) -> u64 {
+        let Some(highest) = self.highest else {
+            return FIRST_CYCLE + u64::from(sequence);
+        };
+        let distance = sequence.wrapping_sub(highest as u16).cast_signed();
+        highest.wrapping_add_signed(i64::from(distance))
+    }
+
     /// The highest number so far.
-    pub fn highest(&self) -> Option<u64> {
+    pub const fn highest(&self) -> Option<u64> {
         self.highest
     }
 }
 
+const FIRST_CYCLE: u64 = 65_536;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::noise::Noise;
 
     #[test]
-    fn numbers_go_on_across_the_wrap_and_late_ones_keep_theirs() {
-        let mut extender = SequenceExtender::default();
-        let extended: Vec<_> = [65_534, 65_535, 0, 65_533, 1, 32_768, 2]
-            .map(|s| extender.extend(s) - 0x1_0000)
-            .into();
-        assert_eq!(extended, [65_534, 65_535, 65_536, 65_533, 65_537, 98_304, 65_538]);
-        assert_eq!(extender.highest(), Some(0x1_0000 + 98_304));
+    fn numbers_go_on_over_the_wrap() {
+        let mut extender = SequenceExtender::new();
+        let extended: Vec<_> = [65_534, 65_535, 0, 1].map(|n| extender.extend(n)).into();
+        assert_eq!(extended, [131_070, 131_071, 131_072, 131_073]);
     }
 
     #[test]
-    fn what_came_before_the_first_has_a_number() {
-        let mut extender = SequenceExtender::default();
-        assert_eq!(extender.extend(0), 0x1_0000);
-        assert_eq!(extender.extend(65_535), 0xffff);
+    fn reordering_over_the_wrap_keeps_its_place() {
+        let mut extender = SequenceExtender::new();
+        let extended: Vec<_> = [65_535, 1, 0, 65_534, 2].map(|n| extender.extend(n)).into();
+        assert_eq!(extended, [131_071, 131_073, 131_072, 131_070, 131_074]);
+        assert_eq!(extender.highest(), Some(131_074));
+    }
+
+    #[test]
+    fn earlier_than_the_first_does_not_underflow() {
+        let mut extender = SequenceExtender::new();
+        assert_eq!(extender.extend(0), 65_536);
+        assert_eq!(extender.extend(65_535), 65_535);
+        assert_eq!(extender.extend(32_768), 32_768);
+    }
+
+    #[test]
+    fn any_numbers_stay_congruent_to_the_wire() {
+        let mut noise = Noise::seeded(3);
+        let mut extender = SequenceExtender::new();
+        for _ in 0..100_000 {
+            let sequence = noise.next() as u16;
+            let before = extender.highest();
+            let extended = extender.extend(sequence);
+            assert_eq!(extended as u16, sequence);
+            assert!(before.is_none_or(|highest| extended.abs_diff(highest) <= 32_768));
+        }
     }
 }

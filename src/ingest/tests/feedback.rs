@@ -1,0 +1,242 @@
+//! What is said to the publisher, and what it says of its clock.
+
+use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+
+use super::*;
+
+#[test]
+fn keyframe_requests_are_coalesced() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    let mut sent = Vec::new();
+    for _ in 0..12 {
+        world.ingest.request_keyframe(Kind::Video);
+        sent.extend(
+            world
+                .run(100)
+                .into_iter()
+                .filter(|(_, said)| *said == Said::Pli(VIDEO))
+                .map(|(at, _)| at),
+        );
+    }
+    sent.extend(
+        world
+            .run(1_000)
+            .into_iter()
+            .filter(|(_, said)| *said == Said::Pli(VIDEO))
+            .map(|(at, _)| at),
+    );
+    assert_eq!(sent, [0, 500, 1_000, 1_500]);
+}
+
+#[test]
+fn a_keyframe_that_comes_meanwhile_serves_the_waiting_request() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    world.ingest.request_keyframe(Kind::Video);
+    assert_eq!(world.said(), [Said::Pli(VIDEO)]);
+    world.pass(100);
+    world.ingest.request_keyframe(Kind::Video);
+    world.video(11, KEY);
+    world.ingest.request_keyframe(Kind::Audio);
+    assert!(!world.run(900).iter().any(|(_, said)| matches!(said, Said::Pli(_))));
+}
+
+#[test]
+fn keyframes_are_asked_for_as_negotiated() {
+    let mut only_fir = config();
+    for format in &mut only_fir.negotiated.video.as_mut().unwrap().formats {
+        format.pli = false;
+    }
+    let mut world = World::with(&only_fir);
+    world.video(10, KEY);
+    world.ingest.request_keyframe(Kind::Video);
+    assert_eq!(world.said(), []);
+    assert_eq!(world.ingest.poll_timeout().map(|at| at > world.now), Some(true));
+    only_fir.video_fir = true;
+    let mut world = World::with(&only_fir);
+    world.video(10, KEY);
+    for number in 0..2 {
+        world.ingest.request_keyframe(Kind::Video);
+        assert_eq!(world.said(), [Said::Fir(VIDEO, number)]);
+        world.pass(500);
+    }
+}
+
+#[test]
+fn receiver_reports_tell_the_loss_and_the_last_sender_report() {
+    let mut world = World::new();
+    for sequence in (65_500..65_536_u32).chain(65_545..65_600) {
+        world.rtp(AUDIO, OPUS, sequence as u16, &[1]).unwrap();
+    }
+    let mut sender_report = [0; 64];
+    let len = rtcp::write_sender_report(&mut sender_report, AUDIO, 0x1111_2222_3333_4444, 0, 0, 0, "x");
+    world.pass(500);
+    world.ingest.handle_rtcp(world.now, &sender_report[..len]);
+    let blocks = world.run(600);
+    let expected = Said::Block {
+        about: AUDIO,
+        fraction_lost: 23,
+        lost: 9,
+        highest: 65_599,
+        last_sr: 0x2222_3333,
+        delay: 32_768,
+    };
+    assert_eq!(blocks, [(1_000, expected)]);
+    assert_eq!(world.run(5_000), []);
+}
+
+#[test]
+fn sender_reports_are_mapped_to_the_tracks_timeline() {
+    let mut world = World::new();
+    let mut report = [0; 64];
+    let len = rtcp::write_sender_report(&mut report, VIDEO, 1 << 32, 30_000 + 900, 0, 0, "x");
+    world.ingest.handle_rtcp(world.now, &report[..len]);
+    assert_eq!(world.ingest.clock(Kind::Video), None);
+    let packet = world.video(10, KEY);
+    let clock = world.ingest.clock(Kind::Video).unwrap();
+    assert_eq!(
+        (clock.ntp, clock.rtp.wrapping_sub(packet.timestamp), clock.received_at),
+        (1 << 32, 900, world.now)
+    );
+    let len = rtcp::write_sender_report(&mut report, VIDEO, 2 << 32, 30_000 + 90_900, 0, 0, "x");
+    world.ingest.handle_rtcp(world.now, &report[..len]);
+    assert_eq!(
+        world
+            .ingest
+            .clock(Kind::Video)
+            .unwrap()
+            .rtp
+            .wrapping_sub(packet.timestamp),
+        90_900
+    );
+    assert_eq!(world.ingest.clock(Kind::Audio), None);
+}
+
+#[test]
+fn chosen_extensions_are_passed_on() {
+    let mut world = World::new();
+    let out = HeaderOut {
+        marker: false,
+        padding: false,
+        payload_type: VP8,
+        sequence: 1,
+        timestamp: 9,
+        ssrc: VIDEO,
+    };
+    let packet = world
+        .send(out, &[(TWCC_ID, &[0, 1]), (4, &[1]), (5, &[7; 8]), (9, &[3])], KEY)
+        .unwrap()
+        .unwrap();
+    let passed: Vec<_> = packet.extensions.iter().collect();
+    assert_eq!(
+        passed,
+        [(Passed::VideoOrientation, &[1][..]), (Passed::AbsCaptureTime, &[7; 8])]
+    );
+}
+
+fn transport_feedback(datagrams: &[Vec<u8>]) -> Vec<TransportLayerCc> {
+    let packets = datagrams
+        .iter()
+        .flat_map(|datagram| rtc_rtcp::packet::unmarshal(&mut &datagram[..]).unwrap());
+    packets
+        .filter_map(|packet| packet.as_any().downcast_ref::<TransportLayerCc>().cloned())
+        .collect()
+}
+
+#[test]
+fn transport_feedback_covers_every_ssrc_of_the_transport() {
+    let mut world = World::new();
+    let arrivals = [
+        (VIDEO, VP8, 100_u16),
+        (AUDIO, OPUS, 101),
+        (VIDEO_RTX, VP8_RTX, 103),
+        (9, 77, 104),
+    ];
+    for (ssrc, payload_type, transport_sequence) in arrivals {
+        let sequence = transport_sequence;
+        let out = HeaderOut {
+            marker: false,
+            padding: true,
+            payload_type,
+            sequence,
+            timestamp: 0,
+            ssrc,
+        };
+        let _ = world.send(out, &[(TWCC_ID, &transport_sequence.to_be_bytes())], &[0, 2]);
+        world.pass(10);
+    }
+    let _ = world.feedback();
+    assert_eq!(
+        world.ingest.poll_timeout(),
+        Some(world.start + Duration::from_millis(50))
+    );
+    world.now = world.start + Duration::from_millis(50);
+    let feedback = transport_feedback(&world.feedback());
+    let [ref one] = feedback[..] else {
+        panic!("{feedback:?}")
+    };
+    assert_eq!(
+        (one.sender_ssrc, one.base_sequence_number, one.packet_status_count),
+        (LOCAL, 100, 5)
+    );
+    let deltas: Vec<_> = one.recv_deltas.iter().map(|delta| delta.delta).collect();
+    assert_eq!(deltas, [0, 10_000, 10_000, 10_000]);
+    assert_eq!(transport_feedback(&world.feedback()), []);
+}
+
+#[test]
+fn transport_feedback_comes_steadily_and_misses_nothing() {
+    let mut world = World::new();
+    let (mut reported, mut packets) = (0, 0);
+    for sequence in 65_000..66_000_u32 {
+        let out = HeaderOut {
+            marker: false,
+            padding: false,
+            payload_type: OPUS,
+            sequence: sequence as u16,
+            timestamp: 0,
+            ssrc: AUDIO,
+        };
+        world
+            .send(out, &[(TWCC_ID, &(sequence as u16).to_be_bytes())], &[1])
+            .unwrap();
+        world.pass(2);
+        for feedback in transport_feedback(&world.feedback()) {
+            assert_eq!(u32::from(feedback.base_sequence_number), (65_000 + reported) % 65_536);
+            reported += u32::from(feedback.packet_status_count);
+            packets += 1;
+        }
+    }
+    assert_eq!(reported, 1_000);
+    assert!((38..=40).contains(&packets), "{packets}");
+}
+
+#[test]
+fn no_transport_feedback_unless_negotiated() {
+    let mut config = config();
+    let Negotiated {
+        audio: Some(audio),
+        video: Some(video),
+    } = &mut config.negotiated
+    else {
+        panic!()
+    };
+    audio
+        .formats
+        .iter_mut()
+        .chain(&mut video.formats)
+        .for_each(|format| format.transport_cc = false);
+    let mut world = World::with(&config);
+    let out = HeaderOut {
+        marker: false,
+        padding: false,
+        payload_type: OPUS,
+        sequence: 1,
+        timestamp: 0,
+        ssrc: AUDIO,
+    };
+    world.send(out, &[(TWCC_ID, &[0, 1])], &[1]).unwrap();
+    world.pass(200);
+    assert_eq!(world.feedback(), Vec::<Vec<u8>>::new());
+}

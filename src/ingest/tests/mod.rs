@@ -1,0 +1,222 @@
+//! A publisher in simulated time.
+
+mod feedback;
+mod repair;
+mod tracks;
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::media::packet::Passed;
+use crate::peer::sdp::{ExtensionIds, Format};
+use crate::rtp::HeaderOut;
+use crate::rtp::noise::Noise;
+
+const LOCAL: u32 = 0x10ca1;
+const VIDEO: u32 = 1_000;
+const VIDEO_RTX: u32 = 1_001;
+const AUDIO: u32 = 2_000;
+const VP8: u8 = 96;
+const VP8_RTX: u8 = 97;
+const H264: u8 = 98;
+const OPUS: u8 = 111;
+const KEY: &[u8] = &[0x10, 0x00, 1, 2, 3];
+const DELTA: &[u8] = &[0x10, 0x01, 1, 2, 3];
+const TWCC_ID: u8 = 3;
+
+fn format(codec: Codec, payload_type: u8, rtx: Option<u8>) -> Format {
+    let video = codec.kind() == Kind::Video;
+    Format {
+        codec,
+        payload_type,
+        rtx,
+        fmtp: "".into(),
+        nack: video,
+        pli: video,
+        transport_cc: true,
+    }
+}
+
+fn media_line(kind: Kind, formats: Vec<Format>) -> MediaLine {
+    let extensions = ExtensionIds {
+        transport_cc: Some(TWCC_ID),
+        video_orientation: Some(4),
+        abs_capture_time: Some(5),
+        ..ExtensionIds::default()
+    };
+    MediaLine {
+        kind,
+        mid: "0".into(),
+        formats,
+        extensions,
+        ssrc: None,
+        rtx_ssrc: None,
+    }
+}
+
+fn config() -> IngestConfig {
+    let video = vec![format(Codec::Vp8, VP8, Some(VP8_RTX)), format(Codec::H264, H264, None)];
+    IngestConfig {
+        negotiated: Negotiated {
+            audio: Some(media_line(Kind::Audio, vec![format(Codec::Opus, OPUS, None)])),
+            video: Some(media_line(Kind::Video, video)),
+        },
+        local_ssrc: LOCAL,
+        video_fir: false,
+        audio: Continuity::starting(0),
+        video: Continuity::starting(1 << 32),
+    }
+}
+
+struct World {
+    ingest: Ingest,
+    now: Instant,
+    start: Instant,
+}
+
+/// What a feedback packet says, in short.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Nack(Vec<u16>),
+    Pli(u32),
+    Fir(u32, u8),
+    Block {
+        about: u32,
+        fraction_lost: u8,
+        lost: i32,
+        highest: u32,
+        last_sr: u32,
+        delay: u32,
+    },
+}
+
+impl World {
+    fn new() -> World {
+        World::with(&config())
+    }
+
+    fn with(config: &IngestConfig) -> World {
+        let now = crate::clock::now();
+        World {
+            ingest: Ingest::new(config, now),
+            now,
+            start: now,
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    fn send(
+        &mut self,
+        out: HeaderOut,
+        extensions: &[(u8, &[u8])],
+        payload: &[u8],
+    ) -> Result<Option<Packet>, IngestDrop> {
+        let mut clear = vec![0; HeaderOut::len(extensions)];
+        out.write(&mut clear, extensions);
+        clear.extend_from_slice(payload);
+        let header = RtpHeader::parse(&clear).unwrap();
+        let got = self.ingest.handle_rtp(self.now, &clear, &header)?;
+        Ok(got.map(|(_, packet)| packet))
+    }
+
+    fn rtp(
+        &mut self,
+        ssrc: u32,
+        payload_type: u8,
+        sequence: u16,
+        payload: &[u8],
+    ) -> Result<Option<Packet>, IngestDrop> {
+        let out = HeaderOut {
+            marker: true,
+            padding: false,
+            payload_type,
+            sequence,
+            timestamp: u32::from(sequence).wrapping_mul(3_000),
+            ssrc,
+        };
+        self.send(out, &[], payload)
+    }
+
+    fn video(&mut self, sequence: u16, payload: &[u8]) -> Packet {
+        self.rtp(VIDEO, VP8, sequence, payload).unwrap().unwrap()
+    }
+
+    fn rtx(&mut self, sequence: u16, original: u16, payload: &[u8]) -> Result<Option<Packet>, IngestDrop> {
+        let out = HeaderOut {
+            marker: true,
+            padding: false,
+            payload_type: VP8_RTX,
+            sequence,
+            timestamp: u32::from(original).wrapping_mul(3_000),
+            ssrc: VIDEO_RTX,
+        };
+        self.send(out, &[], &[&original.to_be_bytes(), payload].concat())
+    }
+
+    fn feedback(&mut self) -> Vec<Vec<u8>> {
+        let mut buf = [0; 1_200];
+        let polled = std::iter::from_fn(|| self.ingest.poll_rtcp(self.now, &mut buf).map(|len| buf[..len].to_vec()));
+        polled.take(100).collect()
+    }
+
+    fn said(&mut self) -> Vec<Said> {
+        let mut said = Vec::new();
+        for datagram in self.feedback() {
+            assert_eq!(datagram[1], 201, "a compound packet starts with a receiver report");
+            rtcp::parse(&datagram, |report| {
+                said.extend(match report {
+                    Report::Nack { sequences, .. } => Some(Said::Nack(sequences.collect())),
+                    Report::Pli { about } => Some(Said::Pli(about)),
+                    Report::Fir { about, number } => Some(Said::Fir(about, number)),
+                    Report::ReceiverReport {
+                        about,
+                        fraction_lost,
+                        lost,
+                        highest,
+                        last_sr,
+                        delay,
+                        ..
+                    } => Some(Said::Block {
+                        about,
+                        fraction_lost,
+                        lost,
+                        highest,
+                        last_sr,
+                        delay,
+                    }),
+                    _ => None,
+                });
+            })
+            .unwrap();
+        }
+        said
+    }
+
+    /// Feedback within this time, with its time in ms since the start, polled only when the ingest says so.
+    fn run(&mut self, ms: u64) -> Vec<(u128, Said)> {
+        let end = self.now + Duration::from_millis(ms);
+        let mut all = Vec::new();
+        while let Some(due) = self.ingest.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            let at = (self.now - self.start).as_millis();
+            all.extend(self.said().into_iter().map(|said| (at, said)));
+        }
+        self.now = end;
+        all
+    }
+
+    fn nacks(&mut self, ms: u64) -> Vec<(u128, Vec<u16>)> {
+        let said = self.run(ms).into_iter();
+        said.filter_map(|(at, said)| {
+            if let Said::Nack(sequences) = said {
+                Some((at, sequences))
+            } else {
+                None
+            }
+        })
+        .collect()
+    }
+}

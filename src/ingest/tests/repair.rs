@@ -1,0 +1,205 @@
+//! Loss, reordering, duplicates and what repairs them.
+
+use super::*;
+
+#[test]
+fn reordered_packets_keep_their_place_and_are_not_asked_for() {
+    let mut world = World::new();
+    world.video(65_535, KEY);
+    assert_eq!(world.video(1, DELTA).index, 65_538);
+    world.pass(5);
+    assert_eq!(world.video(0, DELTA).index, 65_537);
+    assert!(world.nacks(500).is_empty());
+    let stats = world.ingest.stats(Kind::Video);
+    assert_eq!((stats.lost, stats.repaired), (0, 0));
+}
+
+#[test]
+fn a_lost_packet_is_asked_for_and_repaired_by_rtx() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    world.video(12, DELTA);
+    assert_eq!(world.nacks(60), [(15, vec![11]), (55, vec![11])]);
+    let repaired = world.rtx(500, 11, DELTA).unwrap().unwrap();
+    assert_eq!(
+        (repaired.index, repaired.timestamp, &*repaired.payload),
+        (65_537, 3_001, DELTA)
+    );
+    assert!(world.nacks(900).is_empty());
+    let stats = world.ingest.stats(Kind::Video);
+    assert_eq!((stats.lost, stats.repaired, stats.nacks_sent), (0, 1, 2));
+}
+
+#[test]
+fn a_lost_packet_may_come_again_on_its_own_ssrc() {
+    let mut world = World::new();
+    world.video(65_535, KEY);
+    world.video(1, DELTA);
+    assert_eq!(world.nacks(20), [(15, vec![0])]);
+    assert_eq!(world.video(0, DELTA).index, 65_537);
+    assert_eq!(world.ingest.stats(Kind::Video).repaired, 1);
+    assert!(world.nacks(900).is_empty());
+}
+
+#[test]
+fn asking_ends_after_a_second() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    world.video(13, DELTA);
+    let nacks = world.nacks(5_000);
+    assert_eq!(nacks.len(), 8);
+    assert!(nacks.iter().all(|(at, asked)| *at < 1_000 && *asked == [11, 12]));
+    assert_eq!(world.ingest.stats(Kind::Video).lost, 2);
+}
+
+#[test]
+fn audio_is_not_asked_for_unless_negotiated() {
+    let mut world = World::new();
+    world.rtp(AUDIO, OPUS, 1, &[1]).unwrap();
+    world.rtp(AUDIO, OPUS, 5, &[1]).unwrap();
+    assert!(world.nacks(900).is_empty());
+    assert_eq!(world.ingest.stats(Kind::Audio).lost, 3);
+}
+
+#[test]
+fn more_missing_than_can_be_asked_for_needs_a_keyframe() {
+    let mut world = World::new();
+    world.video(1, KEY);
+    world.video(2_500, DELTA);
+    let said = world.run(300);
+    assert!(said.iter().any(|(_, said)| *said == Said::Pli(VIDEO)));
+    let asked: usize = said
+        .iter()
+        .map(|(_, said)| if let Said::Nack(n) = said { n.len() } else { 0 })
+        .sum();
+    assert!((1_000..=4_000).contains(&asked), "{asked}");
+}
+
+#[test]
+fn duplicates_are_dropped_on_either_way() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    world.video(11, DELTA);
+    assert_eq!(world.rtp(VIDEO, VP8, 11, DELTA).unwrap_err(), IngestDrop::Duplicate);
+    assert_eq!(world.rtp(VIDEO, VP8, 10, DELTA).unwrap_err(), IngestDrop::Duplicate);
+    assert_eq!(world.rtx(1, 10, KEY).unwrap_err(), IngestDrop::Duplicate);
+    assert_eq!(world.rtp(VIDEO, VP8, 9, DELTA).unwrap_err(), IngestDrop::Old);
+    assert_eq!(world.ingest.stats(Kind::Video).duplicates, 3);
+}
+
+#[test]
+fn probes_and_padding_yield_nothing_or_keep_their_number() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    let padding = HeaderOut {
+        marker: false,
+        padding: true,
+        payload_type: VP8_RTX,
+        sequence: 7,
+        timestamp: 30_000,
+        ssrc: VIDEO_RTX,
+    };
+    assert!(world.send(padding, &[], &[0, 0, 0, 4]).unwrap().is_none());
+    let on_media = HeaderOut {
+        payload_type: VP8,
+        sequence: 11,
+        ssrc: VIDEO,
+        ..padding
+    };
+    let packet = world.send(on_media, &[], &[0, 0, 0, 4]).unwrap().unwrap();
+    assert_eq!(
+        (packet.index, packet.payload.len(), packet.keyframe),
+        (65_537, 0, false)
+    );
+    let broken = HeaderOut {
+        sequence: 12,
+        ..on_media
+    };
+    assert_eq!(
+        world.send(broken, &[], &[0, 0, 0, 9]).unwrap_err(),
+        IngestDrop::Malformed
+    );
+    assert_eq!(
+        world.rtp(VIDEO_RTX, VP8_RTX, 8, &[1]).unwrap_err(),
+        IngestDrop::Malformed
+    );
+}
+
+#[test]
+fn loss_reorder_and_duplicates_end_in_a_contiguous_track() {
+    for seed in 1..20 {
+        let mut noise = Noise::seeded(seed);
+        let mut world = World::new();
+        let mut got = std::collections::BTreeSet::from([world.video(65_000, KEY).index]);
+        let mut pending: Vec<u16> = Vec::new();
+        for step in 1..2_000_u16 {
+            pending.push(65_000_u16.wrapping_add(step));
+            world.pass(1);
+            while pending.len() > noise.below(6) {
+                let sequence = pending.remove(noise.below(pending.len()));
+                for _ in 0..[0, 1, 1, 1, 1, 1, 1, 2][noise.below(8)] {
+                    got.extend(
+                        world
+                            .rtp(VIDEO, VP8, sequence, DELTA)
+                            .ok()
+                            .flatten()
+                            .map(|packet| packet.index),
+                    );
+                }
+            }
+            for said in world.said() {
+                let Said::Nack(asked) = said else { continue };
+                let answered: Vec<_> = asked.into_iter().filter(|_| noise.below(4) > 0).collect();
+                for sequence in answered {
+                    got.extend(
+                        world
+                            .rtx(noise.next() as u16, sequence, DELTA)
+                            .ok()
+                            .flatten()
+                            .map(|p| p.index),
+                    );
+                }
+            }
+        }
+        let highest = *got.last().unwrap();
+        let settled = got.range(..highest - 400).count() as u64;
+        assert_eq!(settled, highest - 400 - 65_536, "seed {seed}");
+    }
+}
+
+#[test]
+fn garbage_never_panics_and_polling_always_ends() {
+    let mut noise = Noise::seeded(5);
+    let mut world = World::new();
+    for _ in 0..60_000 {
+        match noise.below(8) {
+            0 => {
+                let mut report = noise.bytes(60);
+                if report.len() > 8 {
+                    report[..4].copy_from_slice(&[0x81, 200 + noise.below(8) as u8, 0, noise.below(8) as u8]);
+                    report[4..8].copy_from_slice(&[0, 0, 3, 0xe8]);
+                }
+                world.ingest.handle_rtcp(world.now, &report);
+            }
+            1 => world.ingest.request_keyframe(Kind::Video),
+            2 => world.pass(noise.below(40) as u64),
+            3 => {
+                let mut buf = vec![0; noise.below(200)];
+                let _ = world.ingest.poll_rtcp(world.now, &mut buf);
+            }
+            4 => assert!(world.feedback().len() < 100, "polling does not end"),
+            _ => {
+                let out = HeaderOut {
+                    marker: noise.below(2) == 0,
+                    padding: noise.below(4) == 0,
+                    payload_type: [VP8, VP8_RTX, H264, OPUS, 3][noise.below(5)],
+                    sequence: [noise.next() as u16, noise.below(50) as u16][noise.below(2)],
+                    timestamp: noise.next() as u32,
+                    ssrc: [VIDEO, VIDEO_RTX, AUDIO, noise.next() as u32][noise.below(4)],
+                };
+                let value = noise.bytes(3);
+                let _ = world.send(out, &[(TWCC_ID, &value), (4, &noise.bytes(20))], &noise.bytes(30));
+            }
+        }
+    }
+}

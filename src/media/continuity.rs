@@ -1,0 +1,110 @@
+//! The track's own numbering and timeline, which go on when its source is replaced.
+
+use std::time::{Duration, Instant};
+
+/// Where a track's numbering and timeline stand. A value: hand it from one publisher's ingest to the next one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Continuity {
+    /// The index of the next packet: one above the highest so far.
+    pub next_index: u64,
+    /// The newest timestamp so far, on the track's timeline.
+    pub last_timestamp: u32,
+    /// When that timestamp arrived; `None` before the first packet.
+    pub last_at: Option<Instant>,
+}
+
+/// How one source's numbers become the track's: constant offsets from its first packet on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    index_offset: u64,
+    timestamp_offset: u32,
+}
+
+impl Continuity {
+    /// The start of a new track: index and timestamp are taken from `random` (RFC 3550 section 5.1 wants them hard to guess). The
+    /// index is at least 65,536, so subtracting a 16-bit distance never underflows, and its low 16 bits are in the lower half, so
+    /// the first wrap is far enough away for the start of any receiver.
+    pub const fn starting(random: u64) -> Continuity {
+        Continuity {
+            next_index: 65_536 + (random & 0x7fff),
+            last_timestamp: (random >> 32) as u32,
+            last_at: None,
+        }
+    }
+
+    /// Appends a source whose first packet has these numbers: no gap in the numbering, and as much later on the timeline as time has
+    /// passed, but at least one tick.
+    pub(crate) fn append(&self, extended: u64, timestamp: u32, now: Instant, clock_rate: u32) -> Mapping {
+        let start = match self.last_at {
+            Some(last_at) => {
+                let elapsed = now.saturating_duration_since(last_at).min(ELAPSED_MAX);
+                let ticks = elapsed.as_micros() * u128::from(clock_rate) / 1_000_000;
+                self.last_timestamp.wrapping_add((ticks as u32).max(1))
+            }
+            None => self.last_timestamp,
+        };
+        Mapping {
+            index_offset: self.next_index.wrapping_sub(extended),
+            timestamp_offset: start.wrapping_sub(timestamp),
+        }
+    }
+
+    /// Notes a packet of the track.
+    pub(crate) fn advance(&mut self, index: u64, timestamp: u32, now: Instant) {
+        self.next_index = self.next_index.max(index + 1);
+        let newer = timestamp.wrapping_sub(self.last_timestamp).cast_signed() > 0;
+        if newer || self.last_at.is_none() {
+            self.last_timestamp = timestamp;
+            self.last_at = Some(now);
+        }
+    }
+}
+
+impl Mapping {
+    pub(crate) const fn index(&self, extended: u64) -> u64 {
+        extended.wrapping_add(self.index_offset)
+    }
+
+    pub(crate) const fn timestamp(&self, timestamp: u32) -> u32 {
+        timestamp.wrapping_add(self.timestamp_offset)
+    }
+}
+
+/// A longer pause counts as this on the timeline: receivers take a step of more than 2^31 ticks (6.6 h of video) for one backwards.
+const ELAPSED_MAX: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_track_starts_at_the_given_random_place() {
+        let start = Continuity::starting(0x0102_0304_0000_ffff);
+        assert_eq!((start.next_index, start.last_timestamp), (65_536 + 0x7fff, 0x0102_0304));
+        let mapping = start.append(70_000, 5, crate::clock::now(), 90_000);
+        assert_eq!(
+            (mapping.index(70_000), mapping.timestamp(5)),
+            (start.next_index, 0x0102_0304)
+        );
+    }
+
+    #[test]
+    fn a_replacement_goes_on_without_gap_and_as_late_as_it_is() {
+        let t0 = crate::clock::now();
+        let mut track = Continuity::starting(7);
+        track.advance(65_543, 1_000, t0);
+        let mapping = track.append(99_999, 77, t0 + Duration::from_secs(2), 90_000);
+        assert_eq!((mapping.index(99_999), mapping.timestamp(77)), (65_544, 181_000));
+        assert_eq!((mapping.index(100_001), mapping.timestamp(78)), (65_546, 181_001));
+        assert_eq!(track.append(9, 9, t0, 90_000).timestamp(9), 1_001);
+    }
+
+    #[test]
+    fn a_very_long_pause_does_not_look_like_a_step_back() {
+        let t0 = crate::clock::now();
+        let mut track = Continuity::starting(7);
+        track.advance(65_543, 0, t0);
+        let mapping = track.append(1, 0, t0 + Duration::from_secs(9 * 3600), 90_000);
+        assert!(mapping.timestamp(0) < 1 << 31);
+    }
+}

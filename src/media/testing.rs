@@ -1,0 +1,48 @@
+//! Packets for the tests of other modules.
+
+use std::sync::Arc;
+
+use super::Packet;
+use crate::rtp::Codec;
+
+/// A packet for tests of other modules: VP8, one byte of payload.
+pub(crate) fn packet(index: u64) -> Builder {
+    Builder(Packet {
+        codec: Codec::Vp8,
+        marker: false,
+        keyframe: false,
+        index,
+        timestamp: 0,
+        payload: [index as u8].into(),
+        extensions: crate::media::packet::PassedExtensions::default(),
+        arrived: crate::clock::now(),
+    })
+}
+
+pub(crate) struct Builder(Packet);
+
+impl Builder {
+    pub(crate) fn codec(mut self, codec: Codec) -> Builder {
+        self.0.codec = codec;
+        self
+    }
+    pub(crate) fn keyframe(mut self) -> Builder {
+        self.0.keyframe = true;
+        self
+    }
+    pub(crate) fn marker(mut self) -> Builder {
+        self.0.marker = true;
+        self
+    }
+    pub(crate) fn payload(mut self, payload: &[u8]) -> Builder {
+        self.0.payload = payload.into();
+        self
+    }
+    pub(crate) fn timestamp(mut self, timestamp: u32) -> Builder {
+        self.0.timestamp = timestamp;
+        self
+    }
+    pub(crate) fn build(self) -> Arc<Packet> {
+        Arc::new(self.0)
+    }
+}
