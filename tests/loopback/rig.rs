@@ -1,0 +1,158 @@
+//! A whole server in this process, and what may be put between it and its clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onecast::app::{App, AppConfig};
+use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, StreamStatus};
+use onecast::http::{HttpLimits, Pages, Server};
+use onecast::net::udp::MediaSocketConfig;
+use onecast::room::{Limits, SessionId};
+use tokio_util::sync::CancellationToken;
+
+use crate::relay::Relay;
+
+/// What happens to signalling on the way.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Detours {
+    /// Media goes through a relay that loses this share, in percent, each way.
+    pub(crate) loss: u32,
+    /// Offers say `setup:passive`.
+    pub(crate) passive: bool,
+    /// Threads that carry media.
+    pub(crate) shards: usize,
+    /// Plain sends and receives.
+    pub(crate) portable: bool,
+}
+
+/// A running server.
+pub(crate) struct Rig {
+    pub(crate) app: App,
+    pub(crate) http: SocketAddr,
+    stop: CancellationToken,
+    _relay: Option<Relay>,
+}
+
+impl Rig {
+    pub(crate) async fn start(detours: Detours) -> Rig {
+        let app = App::start(AppConfig {
+            sockets: MediaSocketConfig {
+                address: ([127, 0, 0, 1], 0).into(),
+                shards: detours.shards.max(1),
+                portable: detours.portable,
+                ..MediaSocketConfig::default()
+            },
+            public_ips: vec![],
+            public_only: false,
+            pli_interval: Some(Duration::from_secs(3)),
+            limits: Limits {
+                streams: 10,
+                viewers: 100,
+            },
+        })
+        .unwrap();
+        let media = onecast::serve::MediaServer::media_address(&app);
+        let relay = if detours.loss > 0 {
+            Some(Relay::start(media, detours.loss).await)
+        } else {
+            None
+        };
+        let service = Detoured {
+            app: app.clone(),
+            passive: detours.passive,
+            relay: relay.as_ref().map(Relay::port),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = Server::new(Arc::new(service), Pages::built_in(), HttpLimits::default());
+        tokio::spawn(server.run(listener, stop.clone()));
+        Rig {
+            app,
+            http,
+            stop,
+            _relay: relay,
+        }
+    }
+
+    pub(crate) fn whip(&self, stream: &str) -> String {
+        format!("http://{}/whip/{stream}", self.http)
+    }
+
+    pub(crate) fn whep(&self, stream: &str) -> String {
+        format!("http://{}/whep/{stream}", self.http)
+    }
+
+    /// Sum of a counter over all shards.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let values = self.app.counters().iter().flat_map(|shard| shard.values());
+        values.filter(|(known, _)| *known == name).map(|(_, value)| value).sum()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        assert!(
+            self.app.shutdown(Duration::from_secs(5)).await,
+            "the media threads end in time"
+        );
+    }
+}
+
+/// The server as seen through what is in between.
+struct Detoured {
+    app: App,
+    passive: bool,
+    relay: Option<u16>,
+}
+
+impl Detoured {
+    fn join(
+        &self,
+        request: Request<'_>,
+        join: impl Fn(&App, Request<'_>) -> Result<Accepted, Refusal>,
+    ) -> Result<Accepted, Refusal> {
+        let offer = match self.passive {
+            true => request.offer.replace("a=setup:actpass", "a=setup:passive"),
+            false => request.offer.to_owned(),
+        };
+        let mut accepted = join(
+            &self.app,
+            Request {
+                offer: &offer,
+                ..request
+            },
+        )?;
+        if let Some(port) = self.relay {
+            let direct = onecast::serve::MediaServer::media_address(&self.app).port();
+            accepted.answer = accepted
+                .answer
+                .replace(&format!(" 127.0.0.1 {direct} typ"), &format!(" 127.0.0.1 {port} typ"));
+        }
+        Ok(accepted)
+    }
+}
+
+impl Service for Detoured {
+    fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(request, |app, request| app.publish(request))
+    }
+    fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(request, |app, request| app.watch(request))
+    }
+    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        self.app.paste(request)
+    }
+    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
+        self.app.trickle(session, protocol, fragment)
+    }
+    fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
+        self.app.close(session, protocol)
+    }
+    fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
+        self.app.exists(session, protocol)
+    }
+    fn streams(&self) -> Vec<StreamStatus> {
+        self.app.streams()
+    }
+}
