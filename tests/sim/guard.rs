@@ -1,0 +1,126 @@
+//! What must hold for every datagram that leaves a shard.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use onecast::fanout::{Run, SendQueue};
+use onecast::rtp::header::RtpHeader;
+use onecast::rtp::seq::SequenceExtender;
+
+pub(crate) struct Guard {
+    seed: u64,
+    rtx_ssrc: u32,
+    checked: HashSet<SocketAddr>,
+    extenders: HashMap<(SocketAddr, u32), SequenceExtender>,
+    sealed: HashMap<(SocketAddr, u32, u64), u64>,
+    control: HashSet<(SocketAddr, u32, u32)>,
+    /// The first video datagram of each destination.
+    first_video: HashMap<SocketAddr, Vec<u8>>,
+    retransmitted: HashMap<SocketAddr, usize>,
+    pub(crate) runs_failed: usize,
+    pub(crate) datagrams: u64,
+}
+
+impl Guard {
+    pub(crate) fn new(seed: u64, rtx_ssrc: u32) -> Guard {
+        Guard {
+            seed,
+            rtx_ssrc,
+            checked: HashSet::new(),
+            extenders: HashMap::new(),
+            sealed: HashMap::new(),
+            control: HashSet::new(),
+            first_video: HashMap::new(),
+            retransmitted: HashMap::new(),
+            runs_failed: 0,
+            datagrams: 0,
+        }
+    }
+
+    /// The queue is within its bounds, and its runs are what one send can carry.
+    pub(crate) fn check_queue(&self, queue: &SendQueue) {
+        assert!(queue.runs().len() <= 2 * SendQueue::RUNS_MAX, "seed {}", self.seed);
+        for run in queue.runs() {
+            assert!(
+                run.segments <= Run::SEGMENTS_MAX && run.len <= 65_507 - 48,
+                "seed {}",
+                self.seed
+            );
+            let segments = run.len.div_ceil(u32::from(run.segment));
+            assert_eq!(segments, u32::from(run.segments), "seed {}: {run:?}", self.seed);
+        }
+    }
+
+    pub(crate) fn check(&mut self, _now: Instant, to: SocketAddr, datagram: &[u8]) {
+        let seed = self.seed;
+        self.datagrams += 1;
+        assert!(
+            (8..=SendQueue::DATAGRAM_MAX).contains(&datagram.len()),
+            "seed {seed}: {} bytes",
+            datagram.len()
+        );
+        if datagram[..2] == [1, 1] {
+            self.checked.insert(to);
+        }
+        let role_conflict = datagram[..2] == [1, 0x11];
+        assert!(
+            role_conflict || self.checked.contains(&to),
+            "seed {seed}: {to} passed no check"
+        );
+        match datagram[0] {
+            128..=191 if (192..=223).contains(&datagram[1]) => self.check_control(to, datagram),
+            128..=191 => self.check_media(to, datagram),
+            _ => {}
+        }
+    }
+
+    /// A packet index of an SSRC stands for the same bytes whenever it is sent; one of a retransmission is sent once.
+    fn check_media(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let seed = self.seed;
+        let header = RtpHeader::parse(datagram).unwrap();
+        let index = self
+            .extenders
+            .entry((to, header.ssrc))
+            .or_default()
+            .extend(header.sequence);
+        let mut hasher = DefaultHasher::new();
+        datagram.hash(&mut hasher);
+        let before = self.sealed.insert((to, header.ssrc, index), hasher.finish());
+        assert!(
+            before.is_none_or(|before| before == hasher.finish()),
+            "seed {seed}: index {index} of {:x} to {to} was sealed twice",
+            header.ssrc
+        );
+        if header.ssrc == self.rtx_ssrc {
+            assert!(before.is_none(), "seed {seed}: RTX index {index} was used twice");
+        }
+        if header.ssrc == self.rtx_ssrc || before.is_some() {
+            *self.retransmitted.entry(to).or_default() += datagram.len();
+        }
+        if header.payload_type != 111 {
+            self.first_video.entry(to).or_insert_with(|| datagram.to_vec());
+        }
+    }
+
+    /// No SRTCP index is used twice: GCM has it in front of the end, in clear.
+    fn check_control(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let ssrc = u32::from_be_bytes(*datagram[4..].first_chunk().unwrap());
+        let index = u32::from_be_bytes(*datagram[datagram.len() - 4..].first_chunk().unwrap());
+        assert_ne!(index & 0x8000_0000, 0, "seed {}: SRTCP in clear", self.seed);
+        assert!(
+            self.control.insert((to, ssrc, index)),
+            "seed {}: SRTCP index {index:x} used twice",
+            self.seed
+        );
+    }
+
+    pub(crate) fn first_video(&self, to: SocketAddr) -> Option<&[u8]> {
+        self.first_video.get(&to).map(Vec::as_slice)
+    }
+
+    pub(crate) fn retransmitted(&self, to: SocketAddr) -> usize {
+        self.retransmitted.get(&to).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole broadcasts in simulated time and network, with invariants checked at each datagram that leaves a shard.
+
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
+mod client;
+mod guard;
+mod publisher;
+mod scenarios;
+mod viewer;
+mod world;

@@ -1,0 +1,320 @@
+//! A publisher as browsers are: frames of a few packets whose sizes differ by one, audio, repair, sender reports.
+
+use std::time::{Duration, Instant};
+
+use onecast::rtp::header::{HeaderOut, RtpHeader};
+use onecast::rtp::rtcp::{self, Report};
+use onecast::rtp::{Codec, Kind};
+
+use crate::client::Clear;
+use crate::world::Random;
+
+/// Everything that one publisher sent, for the viewers to compare with.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) video: Vec<Sent>,
+    pub(crate) audio: Vec<Sent>,
+    /// NTP time and RTP timestamps (audio, video) of its beginning.
+    pub(crate) epoch: (u64, [u32; 2]),
+    pub(crate) codec: Option<Codec>,
+}
+
+/// One packet that was sent.
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) marker: bool,
+    pub(crate) keyframe: bool,
+    pub(crate) timestamp: u32,
+}
+
+impl Ledger {
+    pub(crate) fn of(&self, kind: Kind) -> &[Sent] {
+        match kind {
+            Kind::Audio => &self.audio,
+            Kind::Video => &self.video,
+        }
+    }
+}
+
+pub(crate) struct Publisher {
+    ledger: usize,
+    codec: Codec,
+    rtx: bool,
+    reports: bool,
+    ssrcs: [u32; 2],
+    first: u64,
+    /// Until when it sends.
+    sends_for: Duration,
+    random: Random,
+    began: Option<Instant>,
+    frame_at: Instant,
+    audio_at: Instant,
+    report_at: Instant,
+    keyframe_at: Instant,
+    keyframe_wanted: bool,
+    transport: u16,
+    rtx_next: u64,
+    /// Video packets in clear, and how long their headers are.
+    kept: Vec<(Vec<u8>, usize)>,
+    /// When it was asked for keyframes.
+    pub(crate) plis: Vec<Instant>,
+}
+
+pub(crate) const NTP: u64 = 1_000 << 32;
+const FRAME: Duration = Duration::from_micros(33_333);
+const AUDIO: Duration = Duration::from_millis(20);
+const KEYFRAMES: Duration = Duration::from_secs(2);
+
+impl Publisher {
+    pub(crate) fn new(
+        ledger: usize,
+        seed: u64,
+        codec: Codec,
+        rtx: bool,
+        reports: bool,
+        sends_for: Duration,
+    ) -> Publisher {
+        let mut random = Random::new(seed ^ 0xabcd);
+        let now = onecast::clock::now();
+        let ssrc = 0x7000_0000 + 16 * ledger as u32;
+        // Some cross the wrap of their sequence numbers soon.
+        let first = if random.below(2) == 0 {
+            65_536 - 150
+        } else {
+            random.below(30_000)
+        };
+        Publisher {
+            ledger,
+            codec,
+            rtx,
+            reports,
+            ssrcs: [ssrc, ssrc + 1],
+            first,
+            sends_for,
+            random,
+            began: None,
+            frame_at: now,
+            audio_at: now,
+            report_at: now,
+            keyframe_at: now,
+            keyframe_wanted: true,
+            transport: 0,
+            rtx_next: 7,
+            kept: Vec::new(),
+            plis: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+        (self.frame_at, self.audio_at, self.keyframe_at) = (now, now, now);
+        self.report_at = now + Duration::from_millis(200);
+    }
+
+    fn is_sending(&self) -> bool {
+        self.began.is_some_and(|began| self.frame_at < began + self.sends_for)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.sends_for = Duration::ZERO;
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.is_sending()
+            .then(|| self.frame_at.min(self.audio_at).min(self.report_at))
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, ledgers: &mut [Ledger], out: &mut Vec<Clear>) {
+        let Some(began) = self.began.filter(|_| self.is_sending()) else {
+            return;
+        };
+        let ledger = &mut ledgers[self.ledger];
+        ledger.epoch = (NTP, [0xffff_0000, 0x00ff_0000]);
+        ledger.codec = Some(self.codec);
+        let ticks = |rate: u128| ((now - began).as_nanos() * rate / 1_000_000_000) as u32;
+        let timestamps = [
+            ledger.epoch.1[0].wrapping_add(ticks(48_000)),
+            ledger.epoch.1[1].wrapping_add(ticks(90_000)),
+        ];
+        if self.frame_at <= now {
+            self.frame_at = now + FRAME;
+            self.send_frame(now, timestamps[1], ledger, out);
+        }
+        if self.audio_at <= now {
+            self.audio_at = now + AUDIO;
+            let len = 60 + self.random.below(40) as usize;
+            let payload = self.fill(vec![0x78], len);
+            self.send_packet(now, Kind::Audio, payload, false, false, timestamps[0], ledger, out);
+        }
+        if self.report_at <= now {
+            self.report_at = now + Duration::from_millis(700);
+            self.send_reports(now - began, timestamps, out);
+        }
+    }
+
+    fn fill(&mut self, mut payload: Vec<u8>, len: usize) -> Vec<u8> {
+        while payload.len() < len {
+            payload.extend(self.random.next().to_be_bytes());
+        }
+        payload.truncate(len);
+        payload
+    }
+
+    fn send_frame(&mut self, now: Instant, timestamp: u32, ledger: &mut Ledger, out: &mut Vec<Clear>) {
+        let keyframe = self.keyframe_wanted || self.keyframe_at <= now;
+        if keyframe {
+            self.keyframe_wanted = false;
+            self.keyframe_at = now + KEYFRAMES;
+        }
+        let packets = 3 + self.random.below(6) as usize;
+        let shorter = self.random.below(packets as u64) as usize;
+        let len = if self.random.below(3) == 0 { 300 } else { 1_024 };
+        for number in 0..packets {
+            let (first, last) = (number == 0, number + 1 == packets);
+            let head = match (self.codec, first) {
+                (Codec::Vp8, true) => vec![0x10, u8::from(!keyframe)],
+                (Codec::Vp8, false) => vec![0x00, 0x01],
+                // VP9: P says inter-predicted, B and E begin and end the frame.
+                (_, first) => {
+                    vec![
+                        (u8::from(!keyframe) << 6) | (u8::from(first) << 3) | (u8::from(last) << 2),
+                        1,
+                    ]
+                }
+            };
+            let payload = self.fill(head, len + usize::from(number >= shorter));
+            self.send_packet(
+                now,
+                Kind::Video,
+                payload,
+                last,
+                keyframe && first,
+                timestamp,
+                ledger,
+                out,
+            );
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a packet has that many parts")]
+    fn send_packet(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        payload: Vec<u8>,
+        marker: bool,
+        keyframe: bool,
+        timestamp: u32,
+        ledger: &mut Ledger,
+        out: &mut Vec<Clear>,
+    ) {
+        let list = match kind {
+            Kind::Audio => &mut ledger.audio,
+            Kind::Video => &mut ledger.video,
+        };
+        let index = self.first + list.len() as u64;
+        let video = kind == Kind::Video;
+        let (payload_type, ssrc) = match (kind, self.codec) {
+            (Kind::Audio, _) => (111, self.ssrcs[0]),
+            (_, Codec::Vp8) => (96, self.ssrcs[1]),
+            _ => (98, self.ssrcs[1]),
+        };
+        let mut bytes = vec![0; 12 + 8 + payload.len()];
+        let header = HeaderOut {
+            marker,
+            padding: false,
+            payload_type,
+            sequence: index as u16,
+            timestamp,
+            ssrc,
+        };
+        self.transport = self.transport.wrapping_add(u16::from(video));
+        let transport = self.transport.to_be_bytes();
+        let extensions: &[(u8, &[u8])] = if video { &[(3, &transport)] } else { &[] };
+        let header_len = header.write(&mut bytes, extensions);
+        bytes.truncate(header_len);
+        bytes.extend(&payload);
+        list.push(Sent {
+            at: now,
+            payload,
+            marker,
+            keyframe,
+            timestamp,
+        });
+        if video {
+            self.kept.push((bytes.clone(), header_len));
+        }
+        out.push(Clear::Rtp {
+            bytes,
+            header_len,
+            index,
+        });
+    }
+
+    fn send_reports(&mut self, elapsed: Duration, timestamps: [u32; 2], out: &mut Vec<Clear>) {
+        if !self.reports {
+            return;
+        }
+        let ntp = NTP + ((elapsed.as_nanos() << 32) / 1_000_000_000) as u64;
+        for (ssrc, timestamp) in self.ssrcs.into_iter().zip(timestamps) {
+            let mut bytes = vec![0; 100];
+            let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, timestamp, 1, 1, "publisher");
+            bytes.truncate(len);
+            out.push(Clear::Rtcp(bytes));
+        }
+    }
+
+    pub(crate) fn handle_rtcp(&mut self, now: Instant, clear: &[u8], out: &mut Vec<Clear>) {
+        let mut asked = Vec::new();
+        rtcp::parse(clear, |report| match report {
+            Report::Nack { about, sequences } if about == self.ssrcs[1] => asked.extend(sequences),
+            Report::Pli { about } if about == self.ssrcs[1] => {
+                self.plis.push(now);
+                self.keyframe_wanted = true;
+            }
+            _ => {}
+        })
+        .unwrap();
+        for sequence in asked {
+            self.resend(sequence, out);
+        }
+    }
+
+    /// Sends a packet again: as RTX (RFC 4588), or exactly as it was.
+    fn resend(&mut self, sequence: u16, out: &mut Vec<Clear>) {
+        let position = usize::from(sequence.wrapping_sub(self.first as u16));
+        let Some((bytes, header_len)) = self.kept.get(position).cloned() else {
+            return;
+        };
+        if !self.rtx {
+            let index = self.first + position as u64;
+            out.push(Clear::Rtp {
+                bytes,
+                header_len,
+                index,
+            });
+            return;
+        }
+        let index = self.rtx_next;
+        self.rtx_next += 1;
+        let original = RtpHeader::parse(&bytes).unwrap();
+        let header = HeaderOut {
+            marker: original.marker,
+            padding: false,
+            payload_type: original.payload_type + 1,
+            sequence: index as u16,
+            timestamp: original.timestamp,
+            ssrc: self.ssrcs[1] + 1,
+        };
+        let mut again = vec![0; 12];
+        header.write(&mut again, &[]);
+        again.extend(sequence.to_be_bytes());
+        again.extend(&bytes[header_len..]);
+        out.push(Clear::Rtp {
+            bytes: again,
+            header_len: 12,
+            index,
+        });
+    }
+}

@@ -1,0 +1,309 @@
+//! A viewer: repairs, asks for keyframes, and compares everything with what the publishers sent.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use onecast::peer::srtp::{Opener, SrtpKeys};
+use onecast::rtp::header::RtpHeader;
+use onecast::rtp::rtcp::{self, Report};
+use onecast::rtp::seq::SequenceExtender;
+use onecast::rtp::{Codec, Kind, keyframe};
+
+use crate::client::Clear;
+use crate::publisher::{Ledger, NTP};
+use crate::world::WALL;
+
+pub(crate) struct Viewer {
+    seed: u64,
+    pub(crate) video: Received,
+    pub(crate) audio: Received,
+    /// Does not ask for what is missing.
+    pub(crate) lenient: bool,
+    /// Asks for everything again and again.
+    pub(crate) greedy: bool,
+    /// Wants a keyframe all the time.
+    pub(crate) impatient: bool,
+    keys: Option<SrtpKeys>,
+    first_checked: bool,
+    pli_at: Instant,
+    report_at: Instant,
+    greedy_at: Instant,
+    /// Latest sender report of audio, of video: NTP time as seconds, and whether by the publisher's clock.
+    reports: [Option<(f64, bool)>; 2],
+    /// Reports by a publisher's clock.
+    pub(crate) mapped: usize,
+    pub(crate) by_rtx: usize,
+}
+
+/// One source as the viewer sees it.
+#[derive(Default)]
+pub(crate) struct Received {
+    extender: SequenceExtender,
+    /// Which publisher's packet, by extended sequence number.
+    pub(crate) packets: BTreeMap<u64, (usize, usize)>,
+    missing: BTreeMap<u64, (Instant, u32)>,
+    /// For each publisher: what its numbering and its timestamps differ by.
+    offsets: BTreeMap<usize, (i64, u32)>,
+}
+
+const VIDEO: u32 = 0x1111_0001;
+const RTX: u32 = 0x1111_0002;
+const AUDIO: u32 = 0x1111_0003;
+const FIRST_NACK: Duration = Duration::from_millis(20);
+const NEXT_NACK: Duration = Duration::from_millis(60);
+const NACKS: u32 = 10;
+
+impl Viewer {
+    pub(crate) fn new(seed: u64) -> Viewer {
+        let now = onecast::clock::now();
+        Viewer {
+            seed,
+            video: Received::default(),
+            audio: Received::default(),
+            lenient: false,
+            greedy: false,
+            impatient: false,
+            keys: None,
+            first_checked: false,
+            pli_at: now,
+            report_at: now,
+            greedy_at: now,
+            reports: [None; 2],
+            mapped: 0,
+            by_rtx: 0,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now: Instant, keys: SrtpKeys) {
+        self.keys = Some(keys);
+        self.report_at = now;
+        self.pli_at = now + Duration::from_millis(100);
+        self.greedy_at = now;
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let nack = self.video.missing.values().map(|(at, _)| *at).min();
+        let pli = self.wants_keyframe().then_some(self.pli_at);
+        let greedy = self.greedy.then_some(self.greedy_at);
+        nack.into_iter().chain(pli).chain(greedy).chain([self.report_at]).min()
+    }
+
+    fn wants_keyframe(&self) -> bool {
+        self.impatient || self.video.packets.is_empty()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Clear>) {
+        let mut bytes = vec![0; 1_000];
+        if self.report_at <= now {
+            self.report_at = now + Duration::from_secs(1);
+            push(out, &bytes.clone(), |bytes| {
+                rtcp::write_empty_receiver_report(bytes, 5, "viewer")
+            });
+        }
+        if self.wants_keyframe() && self.pli_at <= now {
+            self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
+            push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, VIDEO));
+        }
+        let due = self.video.due(now);
+        if !due.is_empty() {
+            push(out, &bytes, |bytes| {
+                rtcp::write_nack(bytes, 5, VIDEO, due.iter().map(|&index| index as u16))
+            });
+        }
+        if self.greedy && self.greedy_at <= now {
+            self.greedy_at = now + Duration::from_millis(20);
+            let newest = self.video.extender.highest().unwrap_or_default();
+            let all = (newest.saturating_sub(200)..=newest).map(|index| index as u16);
+            push(out, &std::mem::take(&mut bytes), |bytes| {
+                rtcp::write_nack(bytes, 5, VIDEO, all)
+            });
+        }
+    }
+
+    /// The first video datagram that the server sent starts a keyframe, whether or not it arrived.
+    pub(crate) fn check_first_video(&mut self, datagram: Option<&[u8]>) {
+        let (Some(keys), Some(datagram), false) = (&self.keys, datagram, self.first_checked) else {
+            return;
+        };
+        let mut datagram = datagram.to_vec();
+        let header = RtpHeader::parse(&datagram).unwrap();
+        let mut opener = Opener::new(keys);
+        let len = opener
+            .open_rtp(&mut datagram, header.len, header.ssrc, header.sequence)
+            .unwrap();
+        let payload = header.payload(&datagram[..len]).unwrap();
+        assert!(
+            keyframe::starts_keyframe(codec(header.payload_type), payload),
+            "seed {}",
+            self.seed
+        );
+        self.first_checked = true;
+    }
+
+    pub(crate) fn handle_rtp(&mut self, now: Instant, clear: &[u8], ledgers: &[Ledger]) {
+        let header = RtpHeader::parse(clear).unwrap();
+        let payload = header.payload(clear).unwrap();
+        let seed = self.seed;
+        let (kind, sequence, payload, payload_type) = match header.ssrc {
+            AUDIO => (Kind::Audio, header.sequence, payload, header.payload_type),
+            VIDEO => (Kind::Video, header.sequence, payload, header.payload_type),
+            RTX => {
+                self.by_rtx += 1;
+                let (sequence, payload) = payload.split_first_chunk().unwrap();
+                (
+                    Kind::Video,
+                    u16::from_be_bytes(*sequence),
+                    payload,
+                    header.payload_type - 1,
+                )
+            }
+            other => panic!("seed {seed}: nobody announced {other:x}"),
+        };
+        let received = match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        };
+        let index = received.extender.extend(sequence);
+        let (publisher, position) = find(ledgers, kind, payload)
+            .unwrap_or_else(|| panic!("seed {seed}: {kind:?} {index} is nothing that was sent"));
+        let ledger = &ledgers[publisher];
+        let sent = &ledger.of(kind)[position];
+        if kind == Kind::Video {
+            assert_eq!(Some(codec(payload_type)), ledger.codec, "seed {seed}");
+        }
+        assert_eq!(sent.marker, header.marker, "seed {seed}: marker of {kind:?} {index}");
+        let offset = (
+            index as i64 - position as i64,
+            header.timestamp.wrapping_sub(sent.timestamp),
+        );
+        let known = *received.offsets.entry(publisher).or_insert(offset);
+        assert_eq!(
+            known, offset,
+            "seed {seed}: numbering of {kind:?} {index} from publisher {publisher}"
+        );
+        let before = received.packets.insert(index, (publisher, position));
+        assert!(
+            before.is_none_or(|before| before == (publisher, position)),
+            "seed {seed}"
+        );
+        received.note(now, index, self.lenient || kind == Kind::Audio);
+    }
+
+    pub(crate) fn handle_rtcp(&mut self, clear: &[u8], ledgers: &[Ledger]) {
+        rtcp::parse(clear, |report| {
+            if let Report::SenderReport { ssrc, ntp, rtp } = report {
+                self.check_report(ssrc, ntp, rtp, ledgers);
+            }
+        })
+        .unwrap();
+    }
+
+    /// NTP time and timestamp of a report stand for the same moment of the publisher.
+    fn check_report(&mut self, ssrc: u32, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
+        let kind = if ssrc == AUDIO { Kind::Audio } else { Kind::Video };
+        let received = if kind == Kind::Audio { &self.audio } else { &self.video };
+        let seconds = |ntp: u64| ntp as f64 / (1u64 << 32) as f64;
+        let by_publisher = seconds(ntp) < WALL as f64 - 1_000.0;
+        self.reports[kind as usize] = Some((seconds(ntp), by_publisher));
+        if let [Some(audio), Some(video)] = self.reports
+            && (audio.0 - video.0).abs() < 0.000_1
+        {
+            assert_eq!(
+                audio.1, video.1,
+                "seed {}: audio and video by different clocks",
+                self.seed
+            );
+        }
+        let (Some((&publisher, &(_, offset))), true) = (received.offsets.last_key_value(), by_publisher) else {
+            return;
+        };
+        if received.offsets.len() > 1 {
+            return;
+        }
+        let (epoch, timestamps) = ledgers[publisher].epoch;
+        assert_eq!(epoch, NTP);
+        let rate = if kind == Kind::Audio { 48_000.0 } else { 90_000.0 };
+        let ticks = rtp.wrapping_sub(offset).wrapping_sub(timestamps[kind as usize]);
+        let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
+        assert!(
+            difference.abs() < 0.001,
+            "seed {}: {kind:?} is {difference} s off",
+            self.seed
+        );
+        self.mapped += 1;
+    }
+}
+
+impl Received {
+    fn note(&mut self, now: Instant, index: u64, lenient: bool) {
+        self.missing.remove(&index);
+        let newest = self.packets.range(..index).next_back().map(|(&before, _)| before);
+        if let Some(before) = newest
+            && self.packets.range(index + 1..).next().is_none()
+            && !lenient
+        {
+            self.missing
+                .extend((before + 1..index).map(|index| (index, (now + FIRST_NACK, 0))));
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<u64> {
+        self.missing.retain(|_, (at, asked)| *at > now || *asked < NACKS);
+        let due = self.missing.iter_mut().filter(|(_, (at, _))| *at <= now);
+        due.map(|(&index, (at, asked))| {
+            *at = now + NEXT_NACK;
+            *asked += 1;
+            index
+        })
+        .collect()
+    }
+
+    /// The first number that did not come between the first and the last.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        let (mut expected, _) = self.packets.first_key_value()?;
+        let mut next = *expected;
+        for index in self.packets.keys() {
+            expected = index;
+            if *expected != next {
+                return Some(next);
+            }
+            next += 1;
+        }
+        None
+    }
+
+    /// Positions in a publisher's list: first and last that came.
+    pub(crate) fn span(&self, publisher: usize) -> Option<(usize, usize)> {
+        let mut of = self
+            .packets
+            .values()
+            .filter(|(whose, _)| *whose == publisher)
+            .map(|(_, position)| *position);
+        let first = of.next()?;
+        Some((first, of.next_back().unwrap_or(first)))
+    }
+}
+
+fn find(ledgers: &[Ledger], kind: Kind, payload: &[u8]) -> Option<(usize, usize)> {
+    ledgers.iter().enumerate().rev().find_map(|(publisher, ledger)| {
+        let position = ledger.of(kind).iter().rposition(|sent| sent.payload == payload)?;
+        Some((publisher, position))
+    })
+}
+
+fn push(out: &mut Vec<Clear>, room: &[u8], write: impl FnOnce(&mut [u8]) -> usize) {
+    let mut bytes = room.to_vec();
+    let len = write(&mut bytes);
+    if len > 0 {
+        bytes.truncate(len);
+        out.push(Clear::Rtcp(bytes));
+    }
+}
+
+fn codec(payload_type: u8) -> Codec {
+    match payload_type {
+        96 => Codec::Vp8,
+        98 => Codec::Vp9,
+        other => panic!("payload type {other} was not agreed on"),
+    }
+}

@@ -1,0 +1,434 @@
+//! Simulated time and network: shards, clients, and the datagrams between them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use onecast::fanout::{Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, Stray, ViewerLine};
+use onecast::load::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
+use onecast::media::lane::StreamKey;
+use onecast::media::{Inbox, StreamTracks, Wake};
+use onecast::peer::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast::peer::{Certificate, IceCredentials, SessionId};
+
+use crate::client::{Actor, Client};
+use crate::guard::Guard;
+use crate::publisher::Ledger;
+
+/// One direction of the network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    pub(crate) delay: Duration,
+    /// Up to this much more, different for each datagram: they overtake each other.
+    pub(crate) jitter: Duration,
+    /// Per mille.
+    pub(crate) loss: u64,
+    /// Per mille.
+    pub(crate) duplicates: u64,
+}
+
+impl Link {
+    pub(crate) const CLEAN: Link = Link {
+        delay: Duration::from_millis(10),
+        jitter: Duration::ZERO,
+        loss: 0,
+        duplicates: 0,
+    };
+    pub(crate) const LOSSY: Link = Link {
+        loss: 50,
+        ..Link::CLEAN
+    };
+    pub(crate) const WILD: Link = Link {
+        jitter: Duration::from_millis(15),
+        duplicates: 100,
+        ..Link::CLEAN
+    };
+}
+
+/// Numbers from a seed (xorshift).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        (0..8).for_each(|_| drop(random.next()));
+        random
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// A datagram under way; ordered by arrival.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: Instant,
+    number: u64,
+    client: SocketAddr,
+    up: bool,
+    bytes: Vec<u8>,
+}
+
+/// Everything between the ends.
+pub(crate) struct Network {
+    pub(crate) up: Link,
+    pub(crate) down: Link,
+    pub(crate) random: Random,
+    flights: BinaryHeap<Reverse<Flight>>,
+    number: u64,
+}
+
+impl Network {
+    fn send(&mut self, now: Instant, client: SocketAddr, up: bool, bytes: &[u8]) {
+        let link = if up { self.up } else { self.down };
+        let copies = 1 + u64::from(self.random.below(1_000) < link.duplicates);
+        for _ in 0..copies {
+            if self.random.below(1_000) < link.loss {
+                continue;
+            }
+            let jitter = Duration::from_micros(self.random.below(link.jitter.as_micros() as u64 + 1));
+            self.number += 1;
+            self.flights.push(Reverse(Flight {
+                at: now + link.delay + jitter,
+                number: self.number,
+                client,
+                up,
+                bytes: bytes.to_vec(),
+            }));
+        }
+        assert!(self.flights.len() < 200_000, "datagrams pile up");
+    }
+
+    fn arrived(&mut self, now: Instant) -> Option<Flight> {
+        if self.flights.peek()?.0.at > now {
+            return None;
+        }
+        self.flights.pop().map(|Reverse(flight)| flight)
+    }
+}
+
+/// A shard's way out: every datagram is checked, and then travels.
+struct Wire<'a> {
+    now: Instant,
+    network: &'a mut Network,
+    guard: &'a mut Guard,
+    failing: Option<SocketAddr>,
+}
+
+impl Outlet for Wire<'_> {
+    fn send(&mut self, queue: &mut SendQueue, failed: &mut dyn FnMut(u32)) {
+        self.guard.check_queue(queue);
+        for run in queue.runs() {
+            let media = queue.bytes(run)[0] >= 128;
+            let fails = media && self.failing == Some(run.to) && self.network.random.below(5) == 0;
+            for datagram in queue.bytes(run).chunks(usize::from(run.segment)) {
+                self.guard.check(self.now, run.to, datagram);
+                if !fails {
+                    self.network.send(self.now, run.to, false, datagram);
+                }
+            }
+            if fails {
+                self.guard.runs_failed += 1;
+                failed(run.owner);
+            }
+        }
+        queue.clear();
+    }
+}
+
+struct Woken(Arc<AtomicBool>);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) shard: Shard,
+    woken: Arc<AtomicBool>,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    commands: Vec<Command>,
+}
+
+/// Who sends an RTP payload type, how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Joining {
+    pub(crate) publishes: bool,
+    pub(crate) rtx: bool,
+    pub(crate) active: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) guard: Guard,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) ledgers: Vec<Ledger>,
+    pub(crate) tracks: Arc<StreamTracks>,
+    pub(crate) events: Vec<Event>,
+    /// Sends to it fail now and then.
+    pub(crate) failing: Option<SocketAddr>,
+    /// A client's datagrams reach another shard each time.
+    pub(crate) scattered: bool,
+    pub(crate) strays: usize,
+    joined: u16,
+}
+
+pub(crate) const WALL: u64 = 5_000;
+const SSRCS: [u32; 3] = [0x1111_0001, 0x1111_0002, 0x1111_0003];
+
+fn certificate() -> Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::generate().unwrap()).clone()
+}
+
+fn client_certificate() -> Certificate {
+    static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| Certificate::generate().unwrap()).clone()
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, shards: usize, link: Link) -> World {
+        let now = onecast::clock::now();
+        let woken: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
+        let inboxes: Arc<[_]> = woken
+            .iter()
+            .map(|flag| Inbox::new(Box::new(Woken(flag.clone()))))
+            .collect();
+        let nodes = woken.into_iter().enumerate().map(|(id, woken)| {
+            let config = ShardConfig {
+                id,
+                certificate: certificate(),
+                pli_interval: None,
+                peers_max: 100,
+                wall: (now, WALL << 32),
+            };
+            Node {
+                shard: Shard::new(config, inboxes[id].clone(), Arc::default()),
+                woken,
+                datagrams: Vec::new(),
+                commands: Vec::new(),
+            }
+        });
+        let key = StreamKey { slot: 2, serial: 9 };
+        World {
+            seed,
+            now,
+            start: now,
+            nodes: nodes.collect(),
+            network: Network {
+                up: link,
+                down: link,
+                random: Random::new(seed),
+                flights: BinaryHeap::new(),
+                number: 0,
+            },
+            guard: Guard::new(seed, SSRCS[1]),
+            clients: Vec::new(),
+            ledgers: Vec::new(),
+            tracks: Arc::new(StreamTracks::new(key, "live", SSRCS, inboxes.clone(), now)),
+            events: Vec::new(),
+            failing: None,
+            scattered: false,
+            strays: 0,
+            joined: 0,
+        }
+    }
+
+    /// Since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Answers a client's offer as the server does, and tells the shards. Returns its place among the clients.
+    pub(crate) fn join(&mut self, joining: Joining, actor: Actor) -> usize {
+        self.joined += 1;
+        let number = self.joined;
+        let credentials = |name: &str| IceCredentials {
+            ufrag: format!("{name}{number}xxxx").into(),
+            pwd: format!("{name}{number}01234567890123456789012").into(),
+        };
+        let (own, local) = (credentials("client"), credentials("server"));
+        let text = write_offer(&OfferParams {
+            ice: &own,
+            fingerprint: client_certificate().fingerprint(),
+            active: joining.active,
+            publishes: joining.publishes,
+            rtx: joining.rtx,
+        });
+        let offer = Offer::parse(&text).unwrap();
+        let role = if joining.publishes {
+            Role::Publisher
+        } else {
+            Role::Viewer(TrackSsrcs {
+                video: SSRCS[0],
+                video_rtx: SSRCS[1],
+                audio: SSRCS[2],
+            })
+        };
+        let params = AnswerParams {
+            ice: &local,
+            fingerprint: certificate().fingerprint(),
+            candidates: &[SocketAddr::from(([192, 0, 2, 1], 8_080))],
+            session_id: 7,
+            stream: "live",
+        };
+        let answer = offer.answer(role, &params).unwrap();
+        let role = if joining.publishes {
+            SessionRole::Publisher(Box::new(answer.negotiated))
+        } else {
+            SessionRole::Viewer {
+                audio: answer.negotiated.audio.as_ref().map(ViewerLine::new),
+                video: answer.negotiated.video.as_ref().map(ViewerLine::new),
+            }
+        };
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let id = SessionId::from_random(id);
+        let tracks = self.tracks.clone();
+        let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, self.now));
+        self.command(&Command::Expect(session.clone()));
+        let answered = Answered::parse(&answer.sdp).unwrap();
+        let peer = ClientPeer::new(&own.ufrag, &answered, joining.active, client_certificate(), self.now);
+        let address = SocketAddr::from(([198, 51, 100, (number % 200) as u8 + 1], 20_000 + number));
+        self.clients.push(Client::new(peer, address, session, actor));
+        self.clients.len() - 1
+    }
+
+    /// Tells every shard.
+    pub(crate) fn command(&mut self, command: &Command) {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.commands.push(command.clone()));
+    }
+
+    /// Goes on for so long.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.step(end);
+        }
+    }
+
+    /// Goes to the next moment at which anything happens, and lets it happen.
+    fn step(&mut self, end: Instant) {
+        self.settle();
+        let shards = self.nodes.iter().filter_map(|node| node.shard.poll_timeout());
+        let clients = self.clients.iter().filter_map(Client::poll_timeout);
+        let flight = self.network.flights.peek().map(|Reverse(flight)| flight.at);
+        let next = shards.chain(clients).chain(flight).chain([end]).min().unwrap_or(end);
+        self.now = next.max(self.now);
+    }
+
+    /// Everything that is due now.
+    fn settle(&mut self) {
+        for round in 0.. {
+            assert!(
+                round < 1_000,
+                "seed {}: something spins at {:?}",
+                self.seed,
+                self.elapsed()
+            );
+            while let Some(flight) = self.network.arrived(self.now) {
+                self.deliver(flight);
+            }
+            for client in &mut self.clients {
+                client.handle_timeout(self.now, &mut self.ledgers);
+                while let Some(datagram) = client.poll_transmit() {
+                    self.network.send(self.now, client.address, true, &datagram);
+                }
+            }
+            (0..self.nodes.len()).for_each(|id| self.turn(id));
+            if self.is_settled() {
+                return;
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let now = self.now;
+        let busy = |node: &Node| {
+            let due = node.shard.poll_timeout().is_some_and(|at| at <= now);
+            due || node.woken.load(Ordering::Relaxed) || !node.datagrams.is_empty() || !node.commands.is_empty()
+        };
+        let due = |client: &Client| client.poll_timeout().is_some_and(|at| at <= now);
+        !self.nodes.iter().any(busy) && !self.clients.iter().any(due)
+    }
+
+    fn deliver(&mut self, flight: Flight) {
+        let Flight { client, up, bytes, .. } = flight;
+        if up {
+            let hash = usize::from(client.port());
+            let scatter = if self.scattered {
+                self.network.random.below(64) as usize
+            } else {
+                0
+            };
+            let shard = (hash + scatter) % self.nodes.len();
+            self.nodes[shard].datagrams.push((client, bytes));
+        } else if let Some(client) = self.clients.iter_mut().find(|known| known.address == client) {
+            client.handle_datagram(self.now, bytes, &self.ledgers, &self.guard);
+            while let Some(datagram) = client.poll_transmit() {
+                self.network.send(self.now, client.address, true, &datagram);
+            }
+        }
+    }
+
+    /// One turn of a shard, in the order of `net/shard_loop.rs`.
+    fn turn(&mut self, id: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[id];
+        node.woken.store(false, Ordering::Relaxed);
+        let mut wire = Wire {
+            now,
+            network: &mut self.network,
+            guard: &mut self.guard,
+            failing: self.failing,
+        };
+        node.shard.handle_lanes(now, &mut wire);
+        for (from, mut bytes) in std::mem::take(&mut node.datagrams) {
+            node.shard.handle_datagram(now, from, &mut bytes);
+        }
+        node.shard.handle_lanes(now, &mut wire);
+        node.shard.handle_timeout(now, &mut wire);
+        for command in std::mem::take(&mut node.commands) {
+            node.shard.handle_command(now, command);
+        }
+        node.shard.flush(&mut wire);
+        while let Some(event) = node.shard.poll_event() {
+            self.events.push(event);
+        }
+        let strays: Vec<Stray> = std::iter::from_fn(|| node.shard.poll_stray()).collect();
+        assert!(node.shard.peers() <= self.clients.len() && node.shard.sessions() <= self.clients.len());
+        for stray in strays {
+            self.strays += 1;
+            assert_ne!(stray.shard, id, "seed {}: handed to itself", self.seed);
+            self.nodes[stray.shard].datagrams.push((stray.from, stray.bytes.into()));
+        }
+    }
+
+    /// Peers on all shards.
+    pub(crate) fn peers(&self) -> usize {
+        self.nodes.iter().map(|node| node.shard.peers()).sum()
+    }
+
+    /// Sessions on all shards.
+    pub(crate) fn sessions(&self) -> usize {
+        self.nodes.iter().map(|node| node.shard.sessions()).sum()
+    }
+}
