@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use onecast::fanout::Command;
 use onecast::rtp::Codec;
 
-use crate::client::Actor;
+use crate::client::{Actor, Client};
 use crate::publisher::{Ledger, Publisher};
 use crate::viewer::{Received, Viewer};
 use crate::world::{Joining, Link, World};
@@ -15,6 +16,7 @@ const fn ms(milliseconds: u64) -> Duration {
 
 /// Ends of media at which everything must have arrived.
 const REPAIR: Duration = ms(1_500);
+const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 impl World {
     fn publish(&mut self, codec: Codec, rtx: bool, sends_for: Duration) -> usize {
@@ -45,6 +47,38 @@ impl World {
         self.join(joining, Actor::Viewer(viewer))
     }
 
+    /// Until everybody has keys.
+    fn connect(&mut self) {
+        let connected = |client: &Client| client.connected || client.closed;
+        let end = self.now + ms(15_000);
+        while !self.clients.iter().all(connected) {
+            let connected = self.clients.iter().map(|client| client.connected).collect::<Vec<_>>();
+            assert!(
+                self.now < end,
+                "seed {}: not connected in 15 s: {connected:?}, {:?}",
+                self.seed,
+                self.events
+            );
+            self.run(ms(5));
+        }
+    }
+
+    /// Media for so long, and time for repair. With loss the last packets cannot be missed: no later ones show the gap.
+    fn broadcast(&mut self, time: Duration) {
+        self.run(time);
+        for client in &mut self.clients {
+            if let Actor::Publisher(publisher) = &mut client.actor {
+                publisher.stop();
+            }
+        }
+        self.run(REPAIR);
+    }
+
+    fn goodbye(&mut self, client: usize) {
+        let now = self.now;
+        self.clients[client].peer.close(now);
+    }
+
     fn received(&self, client: usize) -> &Received {
         &self.clients[client].viewer().video
     }
@@ -53,7 +87,12 @@ impl World {
     fn assert_complete(&self, client: usize, publisher: usize) {
         let seed = self.seed;
         let received = self.received(client);
-        assert_eq!(received.gap(), None, "seed {seed}: client {client} misses a packet");
+        let got = (received.packets.first_key_value(), received.packets.last_key_value());
+        assert_eq!(
+            received.gap(),
+            None,
+            "seed {seed}: client {client} misses a packet of {got:?}"
+        );
         let span = received
             .span(publisher)
             .unwrap_or_else(|| panic!("seed {seed}: client {client} got nothing"));
@@ -99,20 +138,200 @@ fn loss_is_repaired_with_rtx_and_without() {
     for seed in 0..20 {
         let rtx = seed % 2 == 0;
         let mut world = World::new(seed, 1 + seed as usize / 2 % 2, Link::LOSSY);
-        world.publish(Codec::Vp8, rtx, ms(2_500));
+        world.publish(Codec::Vp8, rtx, FOR_EVER);
         let viewers = [world.watch(true), world.watch(false)];
-        world.run(ms(4_000) + REPAIR);
+        world.connect();
+        world.broadcast(ms(2_000));
         for viewer in viewers {
             assert_eq!(world.received(viewer).gap(), None, "seed {seed}: client {viewer}");
             let got = world.received(viewer).packets.len();
-            assert!(
-                got > 100,
-                "seed {seed}: client {viewer} got {got} {:?} connected {:?}",
-                world.events,
-                world.clients.iter().map(|c| c.connected).collect::<Vec<_>>()
-            );
+            assert!(got > 100, "seed {seed}: client {viewer} got {got}");
         }
         assert!(world.clients[viewers[0]].viewer().by_rtx > 0, "seed {seed}");
         assert_eq!(world.clients[viewers[1]].viewer().by_rtx, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn reordered_and_doubled_packets_arrive_once_and_in_their_place() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::WILD);
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let viewers = [world.watch(true), world.watch(false)];
+        world.connect();
+        world.broadcast(ms(2_000));
+        for viewer in viewers {
+            world.assert_complete(viewer, 0);
+        }
+    }
+}
+
+#[test]
+fn viewers_that_come_first_start_with_the_first_keyframe() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 2, Link::CLEAN);
+        let viewers = [world.watch(true), world.watch(true), world.watch(false)];
+        world.connect();
+        assert!(world.tracks.video.is_bound());
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        world.connect();
+        world.broadcast(ms(1_000));
+        for viewer in viewers {
+            world.assert_complete(viewer, 0);
+            assert_eq!(
+                world.received(viewer).span(0).unwrap().0,
+                0,
+                "seed {seed}: nothing was left out"
+            );
+        }
+    }
+}
+
+#[test]
+fn viewers_stay_when_another_publisher_with_another_codec_takes_over() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let first = world.publish(Codec::Vp8, true, FOR_EVER);
+        let viewers = [world.watch(true), world.watch(false)];
+        world.connect();
+        world.broadcast(ms(1_000));
+        if seed % 3 == 0 {
+            world.goodbye(first);
+        } else {
+            let session = world.clients[first].session.clone();
+            world.command(&Command::Close(session));
+        }
+        world.run(ms(500));
+        let codec = if seed % 2 == 0 { Codec::Vp9 } else { Codec::Vp8 };
+        world.publish(codec, seed % 3 == 1, FOR_EVER);
+        world.connect();
+        world.broadcast(ms(1_000));
+        for viewer in viewers {
+            // No gap at all: the numbering goes on where it stopped.
+            world.assert_complete(viewer, 1);
+            world.assert_starts_with_keyframe(viewer, 1);
+            assert_eq!(
+                world.received(viewer).span(0).unwrap().1,
+                world.ledgers[0].video.len() - 1
+            );
+        }
+    }
+}
+
+#[test]
+fn a_viewer_that_vanishes_is_gone_after_30_seconds() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 2, Link::CLEAN);
+        let viewer = world.watch(true);
+        world.connect();
+        world.clients[viewer].vanished = true;
+        world.run(ms(24_000));
+        assert_eq!(world.peers(), 1, "seed {seed}: not on a whim");
+        world.run(ms(6_100));
+        assert_eq!((world.peers(), world.sessions()), (0, 1), "seed {seed}");
+        assert!(!world.tracks.video.is_bound() && !world.tracks.audio.is_bound());
+    }
+}
+
+#[test]
+fn a_viewer_that_asks_for_everything_gets_its_allowance_and_no_more() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let greedy = world.watch_as(seed % 2 == 0, |viewer| viewer.greedy = true);
+        let other = world.watch(true);
+        world.connect();
+        world.broadcast(ms(3_000));
+        let got = world.guard.retransmitted(world.clients[greedy].address);
+        let most = 65_536 + (world.elapsed().as_secs_f64() * 125_000.0) as usize;
+        assert!(got > 65_536 && got <= most, "seed {seed}: {got} of {most} bytes");
+        assert_eq!(world.guard.retransmitted(world.clients[other].address), 0);
+        world.assert_complete(other, 0);
+        world.assert_complete(greedy, 0);
+    }
+}
+
+#[test]
+fn a_send_that_fails_concerns_one_viewer() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let viewers = [world.watch(true), world.watch(true), world.watch(false)];
+        world.connect();
+        world.run(ms(300));
+        world.failing = Some(world.clients[viewers[1]].address);
+        world.run(ms(1_500));
+        world.failing = None;
+        world.broadcast(ms(300));
+        assert!(world.guard.runs_failed > 5, "seed {seed}");
+        viewers.iter().for_each(|&viewer| world.assert_complete(viewer, 0));
+        for viewer in [viewers[0], viewers[2]] {
+            assert_eq!(
+                world.guard.retransmitted(world.clients[viewer].address),
+                0,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fifty_impatient_viewers_cost_the_publisher_two_keyframes_a_second() {
+    let mut world = World::new(1, 2, Link::CLEAN);
+    let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
+    for _ in 0..50 {
+        world.watch_as(true, |viewer| viewer.impatient = true);
+    }
+    world.connect();
+    world.broadcast(ms(3_000));
+    let asked = &world.clients[publisher].publisher().plis;
+    assert!((5..=9).contains(&asked.len()), "{} requests", asked.len());
+    for pair in asked.windows(2) {
+        assert!(pair[1] - pair[0] >= ms(500), "{:?} apart", pair[1] - pair[0]);
+    }
+}
+
+#[test]
+fn datagrams_that_reach_the_wrong_shard_are_handed_over() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 3, Link::CLEAN);
+        world.scattered = true;
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let viewers = [world.watch(true), world.watch(false)];
+        world.run(ms(5_000));
+        world.connect();
+        world.broadcast(ms(1_000));
+        assert!(world.strays > 100, "seed {seed}");
+        viewers.iter().for_each(|&viewer| world.assert_complete(viewer, 0));
+    }
+}
+
+#[test]
+fn a_session_that_is_closed_ends_with_close_notify() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, 2, Link::CLEAN);
+        let clients = [
+            world.publish(Codec::Vp8, true, FOR_EVER),
+            world.watch(true),
+            world.watch(true),
+        ];
+        world.connect();
+        world.run(ms(500 * seed));
+        let session = world.clients[clients[1]].session.clone();
+        world.command(&Command::Close(session));
+        world.run(ms(100));
+        assert!(
+            world.clients[clients[1]].closed && !world.clients[clients[2]].closed,
+            "seed {seed}"
+        );
+        assert_eq!(world.peers(), 2);
+        world.command(&Command::Shutdown);
+        world.run(ms(100));
+        assert!(
+            clients.iter().all(|&client| world.clients[client].closed),
+            "seed {seed}"
+        );
+        assert_eq!((world.peers(), world.sessions()), (0, 0));
+        assert!(!world.tracks.video.is_bound());
     }
 }

@@ -237,14 +237,17 @@ impl Viewer {
 impl Received {
     fn note(&mut self, now: Instant, index: u64, lenient: bool) {
         self.missing.remove(&index);
-        let newest = self.packets.range(..index).next_back().map(|(&before, _)| before);
-        if let Some(before) = newest
-            && self.packets.range(index + 1..).next().is_none()
-            && !lenient
-        {
-            self.missing
-                .extend((before + 1..index).map(|index| (index, (now + FIRST_NACK, 0))));
+        if lenient {
+            return;
         }
+        let before = self.packets.range(..index).next_back().map(|(&before, _)| before);
+        let after = self.packets.range(index + 1..).next().map(|(&after, _)| after);
+        let gap = match (before, after) {
+            (Some(before), None) => before + 1..index,
+            (None, Some(after)) => index + 1..after,
+            _ => return,
+        };
+        self.missing.extend(gap.map(|index| (index, (now + FIRST_NACK, 0))));
     }
 
     fn due(&mut self, now: Instant) -> Vec<u64> {

@@ -1,7 +1,7 @@
 //! Simulated time and network: shards, clients, and the datagrams between them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -180,12 +180,13 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) ledgers: Vec<Ledger>,
     pub(crate) tracks: Arc<StreamTracks>,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<(Duration, Event)>,
     /// Sends to it fail now and then.
     pub(crate) failing: Option<SocketAddr>,
-    /// A client's datagrams reach another shard each time.
+    /// A client's first check comes from another address, and reaches another shard than everything after it.
     pub(crate) scattered: bool,
     pub(crate) strays: usize,
+    moved: HashSet<SocketAddr>,
     joined: u16,
 }
 
@@ -246,6 +247,7 @@ impl World {
             failing: None,
             scattered: false,
             strays: 0,
+            moved: HashSet::new(),
             joined: 0,
         }
     }
@@ -373,14 +375,12 @@ impl World {
     fn deliver(&mut self, flight: Flight) {
         let Flight { client, up, bytes, .. } = flight;
         if up {
-            let hash = usize::from(client.port());
-            let scatter = if self.scattered {
-                self.network.random.below(64) as usize
-            } else {
-                0
-            };
-            let shard = (hash + scatter) % self.nodes.len();
-            self.nodes[shard].datagrams.push((client, bytes));
+            let mut from = client;
+            if self.scattered && self.moved.insert(client) {
+                from.set_port(client.port() + 10_001);
+            }
+            let shard = usize::from(from.port()) % self.nodes.len();
+            self.nodes[shard].datagrams.push((from, bytes));
         } else if let Some(client) = self.clients.iter_mut().find(|known| known.address == client) {
             client.handle_datagram(self.now, bytes, &self.ledgers, &self.guard);
             while let Some(datagram) = client.poll_transmit() {
@@ -410,8 +410,15 @@ impl World {
             node.shard.handle_command(now, command);
         }
         node.shard.flush(&mut wire);
+        let mut closed = Vec::new();
         while let Some(event) = node.shard.poll_event() {
-            self.events.push(event);
+            // The registry tells all shards that the session is over.
+            if let Event::Closed { session, .. } = &event
+                && let Some(client) = self.clients.iter().find(|client| client.session.id == *session)
+            {
+                closed.push(client.session.clone());
+            }
+            self.events.push((now - self.start, event));
         }
         let strays: Vec<Stray> = std::iter::from_fn(|| node.shard.poll_stray()).collect();
         assert!(node.shard.peers() <= self.clients.len() && node.shard.sessions() <= self.clients.len());
@@ -420,6 +427,9 @@ impl World {
             assert_ne!(stray.shard, id, "seed {}: handed to itself", self.seed);
             self.nodes[stray.shard].datagrams.push((stray.from, stray.bytes.into()));
         }
+        closed
+            .into_iter()
+            .for_each(|session| self.command(&Command::Close(session)));
     }
 
     /// Peers on all shards.
