@@ -22,6 +22,8 @@ pub struct Forwarder {
     first: u64,
     waiting: bool,
     skipping: bool,
+    /// The newest packet that was let through, and whether its frame goes on after it.
+    newest: (u64, bool),
     rtx_next: u64,
     /// RTP packets sent, for sender reports. Wraps.
     pub packets: u32,
@@ -66,6 +68,7 @@ impl Forwarder {
             first: 0,
             waiting: true,
             skipping: false,
+            newest: (0, false),
             rtx_next: 0,
             packets: 0,
             octets: 0,
@@ -93,6 +96,7 @@ impl Forwarder {
             self.skipping = !packet.marker;
             return Err(Skip::RestOfFrame);
         }
+        self.newest = self.newest.max((packet.index, !packet.marker));
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         Ok(Route {
@@ -131,9 +135,9 @@ impl Forwarder {
         self.waiting = true;
     }
 
-    /// A packet could not be sent: the rest of its frame is of no use.
+    /// A packet could not be sent: the rest of its frame, if there is any, is of no use.
     pub fn skip_rest_of_frame(&mut self) {
-        self.skipping = true;
+        self.skipping |= self.newest.1;
     }
 
     /// Waits for a keyframe.
@@ -279,6 +283,15 @@ mod tests {
         assert_eq!(forwarder.admit(&packet(2).build(), 0), Err(Skip::RestOfFrame));
         assert_eq!(forwarder.admit(&packet(3).marker().build(), 0), Err(Skip::RestOfFrame));
         assert_eq!(forwarder.admit(&packet(4).build(), 0), route(96, 4));
+    }
+
+    #[test]
+    fn after_a_failed_send_of_a_whole_frame_the_next_one_is_sent() {
+        let mut forwarder = forwarder();
+        forwarder.admit(&packet(1).keyframe().build(), 0).unwrap();
+        forwarder.admit(&packet(2).marker().build(), 0).unwrap();
+        forwarder.skip_rest_of_frame();
+        assert_eq!(forwarder.admit(&packet(3).build(), 0), route(96, 3));
     }
 
     #[test]
