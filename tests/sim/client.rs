@@ -66,22 +66,8 @@ impl Client {
         }
     }
 
-    pub(crate) fn viewer_mut(&mut self) -> &mut Viewer {
-        match &mut self.actor {
-            Actor::Viewer(viewer) => viewer,
-            Actor::Publisher(_) => panic!("it publishes"),
-        }
-    }
-
     pub(crate) fn publisher(&self) -> &Publisher {
         match &self.actor {
-            Actor::Publisher(publisher) => publisher,
-            Actor::Viewer(_) => panic!("it watches"),
-        }
-    }
-
-    pub(crate) fn publisher_mut(&mut self) -> &mut Publisher {
-        match &mut self.actor {
             Actor::Publisher(publisher) => publisher,
             Actor::Viewer(_) => panic!("it watches"),
         }

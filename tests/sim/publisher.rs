@@ -21,7 +21,6 @@ pub(crate) struct Ledger {
 
 /// One packet that was sent.
 pub(crate) struct Sent {
-    pub(crate) at: Instant,
     pub(crate) payload: Vec<u8>,
     pub(crate) marker: bool,
     pub(crate) keyframe: bool,
@@ -145,7 +144,7 @@ impl Publisher {
             self.audio_at = now + AUDIO;
             let len = 60 + self.random.below(40) as usize;
             let payload = self.fill(vec![0x78], len);
-            self.send_packet(now, Kind::Audio, payload, false, false, timestamps[0], ledger, out);
+            self.send_packet(Kind::Audio, payload, false, false, timestamps[0], ledger, out);
         }
         if self.report_at <= now {
             self.report_at = now + Duration::from_millis(700);
@@ -184,23 +183,13 @@ impl Publisher {
                 }
             };
             let payload = self.fill(head, len + usize::from(number >= shorter));
-            self.send_packet(
-                now,
-                Kind::Video,
-                payload,
-                last,
-                keyframe && first,
-                timestamp,
-                ledger,
-                out,
-            );
+            self.send_packet(Kind::Video, payload, last, keyframe && first, timestamp, ledger, out);
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a packet has that many parts")]
     fn send_packet(
         &mut self,
-        now: Instant,
         kind: Kind,
         payload: Vec<u8>,
         marker: bool,
@@ -236,7 +225,6 @@ impl Publisher {
         bytes.truncate(header_len);
         bytes.extend(&payload);
         list.push(Sent {
-            at: now,
             payload,
             marker,
             keyframe,

@@ -263,16 +263,9 @@ impl Received {
 
     /// The first number that did not come between the first and the last.
     pub(crate) fn gap(&self) -> Option<u64> {
-        let (mut expected, _) = self.packets.first_key_value()?;
-        let mut next = *expected;
-        for index in self.packets.keys() {
-            expected = index;
-            if *expected != next {
-                return Some(next);
-            }
-            next += 1;
-        }
-        None
+        let (first, _) = self.packets.first_key_value()?;
+        let mut numbers = (*first..).zip(self.packets.keys());
+        numbers.find_map(|(expected, &index)| (expected != index).then_some(expected))
     }
 
     /// Positions in a publisher's list: first and last that came.

@@ -54,7 +54,9 @@ pub(crate) struct Random(u64);
 impl Random {
     pub(crate) fn new(seed: u64) -> Random {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..8).for_each(|_| drop(random.next()));
+        for _ in 0..8 {
+            random.next();
+        }
         random
     }
 
@@ -162,7 +164,7 @@ pub(crate) struct Node {
     commands: Vec<Command>,
 }
 
-/// Who sends an RTP payload type, how.
+/// What a client says of itself in its offer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joining {
     pub(crate) publishes: bool,
