@@ -96,9 +96,7 @@ impl Viewer {
         let mut bytes = vec![0; 1_000];
         if self.report_at <= now {
             self.report_at = now + Duration::from_secs(1);
-            push(out, &bytes.clone(), |bytes| {
-                rtcp::write_empty_receiver_report(bytes, 5, "viewer")
-            });
+            push(out, &bytes.clone(), |bytes| rtcp::write_receiver_report_empty(bytes, 5));
         }
         if self.wants_keyframe() && self.pli_at <= now {
             self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
@@ -191,7 +189,7 @@ impl Viewer {
 
     pub(crate) fn handle_rtcp(&mut self, clear: &[u8], ledgers: &[Ledger]) {
         rtcp::parse(clear, |report| {
-            if let Report::SenderReport { ssrc, ntp, rtp } = report {
+            if let Report::SenderReport { ssrc, ntp, rtp, .. } = report {
                 self.check_report(ssrc, ntp, rtp, ledgers);
             }
         })

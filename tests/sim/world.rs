@@ -409,7 +409,7 @@ impl World {
         node.shard.handle_lanes(now, &mut wire);
         node.shard.handle_timeout(now, &mut wire);
         for command in std::mem::take(&mut node.commands) {
-            node.shard.handle_command(now, command);
+            node.shard.handle_command(command);
         }
         node.shard.flush(&mut wire);
         let mut closed = Vec::new();
