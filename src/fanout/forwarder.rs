@@ -86,11 +86,12 @@ impl Forwarder {
             self.change_codec(packet, profile)?;
         }
         let format = self.format.ok_or(Skip::Codec)?;
-        if self.waiting {
-            self.start(packet)?;
-        }
+        // Before anything starts: a keyframe that is not sent itself must not let what follows it through.
         if packet.index < self.first.max(self.format_from) {
             return Err(Skip::BeforeStart);
+        }
+        if self.waiting {
+            self.start(packet)?;
         }
         if self.skipping {
             self.skipping = !packet.marker;
@@ -149,9 +150,12 @@ impl Forwarder {
         if packet.index < self.format_from {
             return Err(Skip::BeforeStart);
         }
+        // Nothing went out yet: a keyframe whose start was overtaken may still be the first.
+        if self.base.is_some() {
+            self.format_from = packet.index;
+        }
         self.codec = Some(packet.codec);
         self.format = self.line.format(packet.codec, profile);
-        self.format_from = packet.index;
         self.waiting = true;
         Ok(())
     }
@@ -172,6 +176,7 @@ impl Forwarder {
                 0
             };
             self.base = Some(packet.index - sequence + shift);
+            self.format_from = packet.index;
         }
         Ok(())
     }
@@ -263,6 +268,25 @@ mod tests {
             None,
             "another payload type under the same index would reuse a nonce"
         );
+    }
+
+    #[test]
+    fn a_keyframe_whose_start_was_overtaken_is_still_sent_from_its_start() {
+        let mut forwarder = forwarder();
+        assert_eq!(forwarder.admit(&packet(11).build(), 0), Err(Skip::Waiting));
+        assert_eq!(forwarder.admit(&packet(10).keyframe().build(), 0), route(96, 10));
+        assert_eq!(forwarder.readmit(&packet(11).build()), route(96, 11).ok());
+    }
+
+    #[test]
+    fn after_a_change_of_codec_a_late_keyframe_does_not_start_the_viewer() {
+        let mut forwarder = forwarder();
+        forwarder.admit(&packet(10).keyframe().build(), 0).unwrap();
+        let new = |index| packet(index).codec(Codec::Av1);
+        assert_eq!(forwarder.admit(&new(13).build(), 0), Err(Skip::Waiting));
+        assert_eq!(forwarder.admit(&new(12).keyframe().build(), 0), Err(Skip::BeforeStart));
+        assert_eq!(forwarder.admit(&new(14).build(), 0), Err(Skip::Waiting));
+        assert_eq!(forwarder.admit(&new(15).keyframe().build(), 0), route(45, 15));
     }
 
     #[test]
