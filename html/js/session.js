@@ -11,7 +11,7 @@ export async function open(endpoint, pc) {
     body: pc.localDescription.sdp,
   });
   if (response.status !== 201) throw await Problem.fromResponse(response);
-  const session = new Session(new URL(response.headers.get('Location') ?? '', response.url));
+  const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
   try {
     const sdp = await response.text();
     await pc.setRemoteDescription({ type: 'answer', sdp });

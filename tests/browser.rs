@@ -1,0 +1,17 @@
+//! The pages in a real Chromium: alone, with answers made up by the test, and against the real server.
+//! Skipped where no Chromium is installed, unless `CI=true`.
+//! Pictures of the pages are written to `target/tmp/pages/` (look at them after changing a page).
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
+mod browser {
+    pub(crate) mod chrome;
+    pub(crate) mod fake;
+    pub(crate) mod process;
+    pub(crate) mod server;
+
+    mod broadcast;
+    mod looks;
+    mod words;
+}

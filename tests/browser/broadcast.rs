@@ -1,0 +1,221 @@
+//! Whole broadcasts: real Chromiums against the real server.
+
+use serde_json::json;
+
+use super::chrome::{Chrome, Page};
+use super::server::Server;
+
+#[tokio::test]
+async fn vp8_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+    everybody_sees_and_hears("VP8").await;
+}
+
+#[tokio::test]
+async fn vp9_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+    everybody_sees_and_hears("VP9").await;
+}
+
+#[tokio::test]
+async fn h264_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+    everybody_sees_and_hears("H264").await;
+}
+
+#[tokio::test]
+async fn av1_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+    everybody_sees_and_hears("AV1").await;
+}
+
+#[tokio::test]
+async fn viewers_see_the_broadcaster_leave_and_return_with_another_codec() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let broadcaster = broadcast(&chrome, &server, "VP8").await;
+    let by_whep = watch(&chrome, &server).await;
+    let by_paste = watch_by_paste(&chrome, &server).await;
+    for viewer in [&by_whep, &by_paste] {
+        assert_sees_and_hears(viewer, "VP8").await;
+        viewer.run("window.notReloaded = true;", vec![]).await;
+    }
+
+    broadcaster.click("#stop").await;
+    broadcaster.wait_for_state("idle").await;
+    for viewer in [&by_whep, &by_paste] {
+        viewer.wait_for_state("left").await;
+        viewer.wait_for_words("The broadcaster left").await;
+    }
+
+    broadcaster.select("#codec", "H264").await;
+    broadcaster.click("#go").await;
+    broadcaster.wait_for_state("live").await;
+    for viewer in [&by_whep, &by_paste] {
+        viewer.wait_for_state("watching").await;
+        assert_sees_and_hears(viewer, "H264").await;
+        assert_eq!(viewer.value("window.notReloaded").await, json!(true));
+    }
+    close([broadcaster, by_whep, by_paste]).await;
+}
+
+#[tokio::test]
+async fn a_broadcast_by_copy_and_paste_takes_the_stream() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let first = chrome.open(&server.url(BROADCAST)).await;
+    carry_by_hand(&first, &server).await;
+    first.wait_for_state("live").await;
+
+    let second = chrome.open(&server.url(BROADCAST)).await;
+    second.click("#go").await;
+    second.wait_for_state("error").await;
+    second.wait_for_words("The stream has a broadcaster").await;
+
+    let viewer = watch(&chrome, &server).await;
+    assert_sees_and_hears(&viewer, "VP8").await;
+    close([first, second, viewer]).await;
+}
+
+#[tokio::test]
+async fn pages_come_back_after_the_server_was_started_again() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let mut server = Server::start().await;
+    let broadcaster = broadcast(&chrome, &server, "VP8").await;
+    let viewer = watch(&chrome, &server).await;
+    viewer.wait_for_state("watching").await;
+
+    server.stop().await;
+    for page in [&broadcaster, &viewer] {
+        page.wait_for_state("lost").await;
+        page.wait_for_words("The server does not answer").await;
+        page.wait_for_words("Trying again").await;
+    }
+
+    server.start_again().await;
+    broadcaster.wait_for_state("live").await;
+    viewer.wait_for_state("watching").await;
+    assert_sees_and_hears(&viewer, "VP8").await;
+    close([broadcaster, viewer]).await;
+}
+
+#[tokio::test]
+async fn a_viewer_may_come_before_the_broadcaster() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let viewer = chrome.open(&server.url("/viewer.html?stream=live&autoplay=1")).await;
+    viewer.wait_for_state("waiting").await;
+    viewer.wait_for_words("Waiting for the broadcaster").await;
+    let broadcaster = broadcast(&chrome, &server, "VP8").await;
+    viewer.wait_for_state("watching").await;
+    assert_sees_and_hears(&viewer, "VP8").await;
+    close([broadcaster, viewer]).await;
+}
+
+#[tokio::test]
+async fn the_front_page_shows_who_is_live_until_the_tab_is_closed() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let front = chrome.open(&server.url("/")).await;
+    front.wait_for_state("empty").await;
+    front.wait_for_words("Nobody is live.").await;
+    let broadcaster = broadcast(&chrome, &server, "VP8").await;
+    front.wait_for_state("live").await;
+    front
+        .wait_until("document.querySelector('[data-stream=live]').innerText.includes('VP8')")
+        .await;
+    broadcaster.close().await;
+    front.wait_for_state("empty").await;
+    front.close().await;
+}
+
+async fn everybody_sees_and_hears(codec: &str) {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let broadcaster = broadcast(&chrome, &server, codec).await;
+    let by_whep = watch(&chrome, &server).await;
+    let by_paste = watch_by_paste(&chrome, &server).await;
+    assert_sees_and_hears(&by_whep, codec).await;
+    assert_sees_and_hears(&by_paste, codec).await;
+    broadcaster.wait_for_words(&format!("{codec}, opus")).await;
+    assert_eq!(broadcaster.awaited(CIPHER).await, json!("AEAD_AES_128_GCM"));
+    close([broadcaster, by_whep, by_paste]).await;
+}
+
+/// Goes live through the page with the test picture and its sound.
+async fn broadcast(chrome: &Chrome, server: &Server, codec: &str) -> Page {
+    let page = chrome.open(&server.url(BROADCAST)).await;
+    page.select("#codec", codec).await;
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+    page
+}
+
+async fn watch(chrome: &Chrome, server: &Server) -> Page {
+    let page = chrome.open(&server.url(WATCH)).await;
+    page.click("#watch").await;
+    page.wait_for_state("watching").await;
+    page
+}
+
+async fn watch_by_paste(chrome: &Chrome, server: &Server) -> Page {
+    let page = chrome.open(&server.url(WATCH)).await;
+    carry_by_hand(&page, server).await;
+    page.wait_for_state("watching").await;
+    page
+}
+
+/// Does what a person does with the two text boxes and curl.
+async fn carry_by_hand(page: &Page, server: &Server) {
+    page.click("#paste-make").await;
+    page.wait_for_state("offered").await;
+    let offer = page.field("#paste-offer").await;
+    let response = reqwest::Client::new()
+        .post(server.url("/sdp/live"))
+        .body(offer)
+        .send()
+        .await;
+    let response = response.unwrap();
+    let status = response.status();
+    let answer = response.text().await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    page.paste("#paste-answer", &answer).await;
+    page.click("#paste-start").await;
+}
+
+/// Pictures are decoded and shown, sound arrives, both under the cipher that the server is to choose.
+async fn assert_sees_and_hears(page: &Page, codec: &str) {
+    let before = page.awaited(RECEIVED).await;
+    let more = format!(
+        "{RECEIVED}.then((now) => now.frames > {} + 15 && now.audioPackets > {} + 15 && now.shownMs > {})",
+        before["frames"], before["audioPackets"], before["shownMs"],
+    );
+    page.wait_until(&more).await;
+    let now = page.awaited(RECEIVED).await;
+    assert_eq!(now["codec"], json!(format!("video/{codec}")));
+    assert!(now["width"].as_u64() > Some(0), "{now}");
+    assert!(now["energy"].as_f64() > Some(0.0), "the beep is heard: {now}");
+    assert_eq!(page.awaited(CIPHER).await, json!("AEAD_AES_128_GCM"));
+}
+
+async fn close<const N: usize>(pages: [Page; N]) {
+    for page in pages {
+        page.close().await;
+    }
+}
+
+const BROADCAST: &str = "/broadcast.html?stream=live&source=canvas&quality=360";
+const WATCH: &str = "/viewer.html?stream=live";
+
+/// What a viewer has received, from the browser's statistics and from the video element.
+const RECEIVED: &str = "onecast.pc.getStats().then((report) => { \
+    const all = [...report.values()]; \
+    const inbound = (kind) => all.find((one) => one.type === 'inbound-rtp' && one.kind === kind) ?? {}; \
+    const video = document.querySelector('#video'); \
+    return { \
+        frames: inbound('video').framesDecoded ?? 0, \
+        codec: report.get(inbound('video').codecId)?.mimeType ?? null, \
+        audioPackets: inbound('audio').packetsReceived ?? 0, \
+        energy: inbound('audio').totalAudioEnergy ?? 0, \
+        shownMs: Math.round(video.currentTime * 1000), \
+        width: video.videoWidth, \
+    }; })";
+
+const CIPHER: &str = "onecast.pc.getStats().then((report) => \
+    [...report.values()].find((one) => one.type === 'transport').srtpCipher)";

@@ -1,0 +1,241 @@
+//! What the pages say and do for each answer of a server, without one: the pages' own logic.
+
+use serde_json::json;
+
+use super::chrome::{Chrome, Page};
+use super::fake::Fake;
+
+#[tokio::test]
+async fn a_taken_stream_is_said_in_the_servers_words() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    server.refuse(
+        409,
+        vec![],
+        json!({
+            "title": "The stream has a broadcaster",
+            "detail": "somebody is live on this stream, since 2026-01-01T00:00:00Z",
+            "hint": "Publish under another name.",
+        }),
+    );
+    let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
+    page.click("#go").await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("The stream has a broadcaster").await;
+    page.wait_for_words("Somebody is live on this stream, since 2026-01-01T00:00:00Z.")
+        .await;
+    page.wait_for_words("Publish under another name.").await;
+    assert_eq!(server.offers(), 1, "what does not pass by itself is not tried again");
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_codec_is_said_even_without_words_of_the_server() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    server.refuse(422, vec![], json!({}));
+    let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
+    page.click("#go").await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("The server cannot carry this").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_full_server_is_asked_again_when_it_said_so() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let problem = json!({ "title": "The server is busy", "detail": "the limit of 5 viewers is reached" });
+    server.refuse(503, vec![("retry-after", "2")], problem);
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    page.click("#watch").await;
+    page.wait_for_state("lost").await;
+    page.wait_for_words("The server is busy").await;
+    page.wait_for_words("Trying again in 2 s.").await;
+    page.wait_for_words("Trying again in 1 s.").await;
+    assert_eq!(server.offers(), 1);
+    let deadline = tokio::time::sleep(std::time::Duration::from_secs(10));
+    tokio::pin!(deadline);
+    while server.offers() < 2 {
+        tokio::select! {
+            () = &mut deadline => panic!("the viewer never asked again"),
+            () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+        }
+    }
+    page.click("#stop").await;
+    page.wait_for_state("idle").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_said_and_tried_again() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
+    page.run(
+        "window.fetch = () => Promise.reject(new TypeError('Failed to fetch'));",
+        vec![],
+    )
+    .await;
+    page.click("#go").await;
+    page.wait_for_state("lost").await;
+    page.wait_for_words("The server does not answer").await;
+    page.wait_for_words("Trying again").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_camera_that_is_missing_or_refused_is_said() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let cases = [
+        ("NotFoundError", "There is no camera on this machine"),
+        ("NotAllowedError", "The browser was not allowed to use the camera"),
+        ("NotReadableError", "The camera cannot be read"),
+    ];
+    let page = chrome.open(&server.url("/broadcast.html")).await;
+    for (error, words) in cases {
+        let refuse = "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', arguments[0]));";
+        page.run(refuse, vec![error.into()]).await;
+        page.click("input[value=camera]").await;
+        page.wait_for_words(words).await;
+        page.wait_for_state("idle").await;
+    }
+    page.click("#go").await;
+    page.wait_for_words("The camera cannot be read").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn an_insecure_page_says_what_to_do() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/broadcast.html")).await;
+    page.run(
+        "Object.defineProperty(navigator, 'mediaDevices', { value: undefined });",
+        vec![],
+    )
+    .await;
+    page.click("input[value=camera]").await;
+    page.wait_for_words("This page may not use cameras or screens").await;
+    page.wait_for_words("localhost").await;
+    page.click("input[value=canvas]").await;
+    page.wait_until("document.querySelector('#preview').videoWidth > 0")
+        .await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn pasted_texts_that_are_no_answer_are_told_apart() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    page.click("#paste-make").await;
+    page.wait_for_state("offered").await;
+    let offer = page.field("#paste-offer").await;
+    let command = page.field("#paste-command").await;
+    assert!(offer.lines().all(|line| line.len() <= 76), "a terminal must take it");
+    assert_eq!(
+        command,
+        format!(
+            "echo '{offer}' | curl -s --data-binary @- '{}'",
+            server.url("/sdp/live")
+        )
+    );
+    let cases = [
+        ("", "The answer is empty"),
+        ("curl: command not found", "The text is not base64."),
+        ("aGVsbG8=", "a part of it may be missing"),
+        (offer.as_str(), "This is the offer, not the answer"),
+        (
+            "The stream has a broadcaster (409): somebody is live.\nPublish under another name.\n",
+            "The stream has a broadcaster",
+        ),
+    ];
+    for (text, words) in cases {
+        page.paste("#paste-answer", text).await;
+        page.click("#paste-start").await;
+        page.wait_for_words(words).await;
+    }
+    page.wait_for_state("offered").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    with_double(&page).await;
+    page.awaited("double.leave()").await;
+    page.click("#watch").await;
+    page.wait_for_state("waiting").await;
+    page.wait_for_words("Waiting for the broadcaster").await;
+    page.awaited("double.back()").await;
+    page.wait_for_state("watching").await;
+    page.awaited("double.leave()").await;
+    page.wait_for_state("left").await;
+    page.wait_for_words("The broadcaster left").await;
+    page.wait_for_words("The picture returns by itself.").await;
+    page.awaited("double.back()").await;
+    page.wait_for_state("watching").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_viewer_keeps_the_last_picture_and_reconnects() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/viewer.html?autoplay=0")).await;
+    with_double(&page).await;
+    page.click("#watch").await;
+    page.wait_for_state("watching").await;
+    page.click("#unmute").await;
+    page.wait_until("!document.querySelector('#video').muted").await;
+    page.value("double.die()").await;
+    page.wait_for_state("lost").await;
+    page.wait_for_words("The server does not answer").await;
+    // The test picture has bright bars at the bottom: a black picture would be none.
+    let bright = "(() => { const still = document.querySelector('#still'); if (still.hidden) return false; \
+                  const { width, height } = still; \
+                  const [red, green] = still.getContext('2d').getImageData(width / 20, height * 0.85, 1, 1).data; \
+                  return red + green > 200; })()";
+    page.wait_until(bright).await;
+    page.value("double.revive()").await;
+    page.wait_for_state("watching").await;
+    page.wait_until("document.querySelector('#still').hidden").await;
+    page.click("#stop").await;
+    page.wait_for_state("idle").await;
+    assert_eq!(page.value("double.peers.size").await, json!(0), "leaving is told");
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_broadcaster_goes_live_changes_the_source_and_stops() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/broadcast.html?quality=360&codec=vp9")).await;
+    with_double(&page).await;
+    page.click("input[value=camera]").await;
+    page.wait_until("document.querySelector('#preview').videoWidth > 0")
+        .await;
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+    page.wait_for_words("VP9, opus").await;
+    page.wait_for_words("3").await;
+    page.click("input[value=canvas]").await;
+    page.wait_for_words("640 × 360").await;
+    page.value("double.die()").await;
+    page.wait_for_state("lost").await;
+    page.value("double.revive()").await;
+    page.wait_for_state("live").await;
+    page.click("#stop").await;
+    page.wait_for_state("idle").await;
+    assert_eq!(page.value("double.peers.size").await, json!(0), "leaving is told");
+    page.close().await;
+}
+
+/// Puts a server with real media inside the page.
+async fn with_double(page: &Page) {
+    page.run(include_str!("double.js"), vec![]).await;
+}
