@@ -68,7 +68,8 @@ function packetCount(rtp) {
 }
 
 function codecName(codec) {
-  return codec?.mimeType?.split('/')[1] ?? null;
+  const name = codec?.mimeType?.split('/')[1] ?? null;
+  return name === 'opus' ? 'Opus' : name;
 }
 
 function milliseconds(seconds) {

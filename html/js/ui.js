@@ -107,9 +107,10 @@ export function framesPerSecond(value) {
   return value === null ? null : `${Math.round(value)}`;
 }
 
-// 3:07 or 1:03:07.
+// 3:07, 1:03:07 or 4 days.
 export function duration(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds >= 2 * 86_400) return `${Math.floor(seconds / 86_400)} days`;
   const two = (number) => String(number).padStart(2, '0');
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;

@@ -28,7 +28,7 @@ pasteBox(link, name, () => ((seen = false), true));
 link.onchange = changed;
 $('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
 $('stop').addEventListener('click', stop);
-$('mute').addEventListener('click', () => mute(!video.muted));
+$('mute').addEventListener('click', () => mute(true));
 $('unmute').addEventListener('click', () => mute(false));
 $('fullscreen').addEventListener('click', fullScreen);
 $('show-stats').addEventListener('click', toggleStats);
@@ -121,6 +121,7 @@ function show() {
   $('watch').textContent = refused ? 'Play' : state === 'error' ? 'Try again' : 'Watch';
   $('stop').hidden = idle || state === 'offered';
   $('unmute').hidden = !watching || !video.muted;
+  $('mute').hidden = video.muted;
   $('veil').hidden = watching && !refused;
   say($('words'), 'plain', title, '', hint);
   $('badge').hidden = !watching;
@@ -176,8 +177,6 @@ function dropStill() {
 function mute(muted) {
   video.muted = muted;
   if (!muted) play();
-  $('mute').setAttribute('aria-pressed', String(muted));
-  $('mute').textContent = muted ? 'Muted' : 'Mute';
   show();
 }
 

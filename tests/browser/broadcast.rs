@@ -133,7 +133,7 @@ async fn everybody_sees_and_hears(codec: &str) {
     let by_paste = watch_by_paste(&chrome, &server).await;
     assert_sees_and_hears(&by_whep, codec).await;
     assert_sees_and_hears(&by_paste, codec).await;
-    broadcaster.wait_for_words(&format!("{codec}, opus")).await;
+    broadcaster.wait_for_words(&format!("{codec}, Opus")).await;
     assert_eq!(broadcaster.awaited(CIPHER).await, json!("AEAD_AES_128_GCM"));
     close([broadcaster, by_whep, by_paste]).await;
 }

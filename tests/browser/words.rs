@@ -221,7 +221,7 @@ async fn the_broadcaster_goes_live_changes_the_source_and_stops() {
         .await;
     page.click("#go").await;
     page.wait_for_state("live").await;
-    page.wait_for_words("VP9, opus").await;
+    page.wait_for_words("VP9, Opus").await;
     page.wait_for_words("3").await;
     page.click("input[value=canvas]").await;
     page.wait_for_words("640 × 360").await;
