@@ -6,7 +6,7 @@ import { cameras, missing, openSource } from './source.js';
 import { Meter } from './stats.js';
 import { Problem } from './problem.js';
 import {
-  $, absolute, bitrate, copies, duration, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say,
+  $, absolute, bitrate, buttons, copies, duration, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say,
   sayProblem, setState, streamName, tryingAgain,
 } from './ui.js';
 import { canChooseCodec, publisher, sendableCodecs } from './whip.js';
@@ -38,6 +38,7 @@ $('quality').addEventListener('change', () => source && (source.kind === 'screen
 $('camera').addEventListener('change', () => choose('camera'));
 for (const radio of radios()) radio.addEventListener('click', () => choose(radio.value));
 addEventListener('pagehide', () => link.stop());
+document.addEventListener('visibilitychange', stayAwake);
 setInterval(everySecond, 1000);
 show();
 if (parameter('source')) choose(parameter('source'));
@@ -158,8 +159,7 @@ function show() {
   if (state === 'idle' || state === 'failed') went(false);
   setState({ connected: 'live', failed: 'error' }[state] ?? state);
   const on = state !== 'idle' && state !== 'failed';
-  $('go').hidden = on && state !== 'offered';
-  $('stop').hidden = !on || state === 'offered';
+  buttons([$('go'), !on || state === 'offered'], [$('stop'), on && state !== 'offered']);
   $('codec').disabled = (on && state !== 'offered') || !canChooseCodec();
   $('veil').hidden = source !== null;
   $('stats').hidden = !live;
@@ -170,13 +170,17 @@ function show() {
 function went(live) {
   liveSince = live ? Date.now() : null;
   viewers = null;
-  if (!live) {
+  stayAwake();
+}
+
+// A phone that goes to sleep stops sending. The browser gives the lock back whenever the page is hidden.
+function stayAwake() {
+  if (liveSince === null) {
     wakeLock?.release().catch(() => {});
     wakeLock = null;
-    return;
+  } else if (!document.hidden) {
+    navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
   }
-  // A phone that goes to sleep stops sending.
-  navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
 }
 
 function showBadge() {

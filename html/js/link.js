@@ -10,6 +10,7 @@ import { Problem } from './problem.js';
 export class Link {
   #endpoint;
   #build;
+  #amend;
   #run = null;
   #session = null;
   #wake = () => {};
@@ -23,10 +24,11 @@ export class Link {
   // Called after every change of the state.
   onchange = () => {};
 
-  // `build` makes a new RTCPeerConnection with everything that is to be offered.
-  constructor(endpoint, build) {
+  // `build` makes a new RTCPeerConnection with everything that is to be offered; `amend` may change the offer's SDP.
+  constructor(endpoint, build, amend = (sdp) => sdp) {
     this.#endpoint = endpoint;
     this.#build = build;
+    this.#amend = amend;
     globalThis.addEventListener?.('online', () => this.retryNow());
   }
 
@@ -40,8 +42,7 @@ export class Link {
   async offer() {
     this.stop();
     const run = (this.#run = {});
-    const pc = this.#newPeer();
-    await pc.setLocalDescription(await pc.createOffer());
+    const pc = await this.#offering();
     await gathered(pc);
     if (this.#run === run) this.#become('offered');
     return encode(pc.localDescription);
@@ -71,6 +72,7 @@ export class Link {
     }
     if (this.#run !== run) return;
     this.#drop();
+    problem.detail = `${problem.detail} ${problem.hint}`.trim();
     problem.hint = 'What was made by copy and paste cannot be made again by itself: create a new offer.';
     this.#become('failed', problem);
   }
@@ -120,7 +122,7 @@ export class Link {
 
   async #connect(run, first) {
     if (first) this.#become('connecting');
-    const pc = this.#newPeer();
+    const pc = await this.#offering();
     const session = await open(this.#endpoint, pc);
     if (this.#run !== run) {
       session.end();
@@ -130,9 +132,12 @@ export class Link {
     await connected(pc);
   }
 
-  #newPeer() {
-    this.pc = this.#build();
-    return this.pc;
+  // A new peer connection that has made its offer.
+  async #offering() {
+    const pc = (this.pc = this.#build());
+    const { type, sdp } = await pc.createOffer();
+    await pc.setLocalDescription({ type, sdp: this.#amend(sdp) });
+    return pc;
   }
 
   // Resolves with the reason when the connection is over.

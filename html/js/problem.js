@@ -56,34 +56,32 @@ export function retryAfterMs(value, nowMs = Date.now()) {
 
 // Why a camera, a microphone or a screen could not be opened.
 export function mediaProblem(error, what) {
-  switch (error?.name) {
+  const otherwise = {
+    camera: 'Or choose the test picture.',
+    microphone: 'Until then the picture goes out without sound.',
+    screen: '',
+  }[what];
+  const [title, hint, kind] = mediaWords(error?.name, what) ?? [`The ${what} cannot be used`, '', 'device'];
+  const detail = kind === 'device' ? sentence(error?.message ?? '') : '';
+  return new Problem(title, { detail, hint: `${hint} ${otherwise}`.trim(), kind });
+}
+
+function mediaWords(name, what) {
+  switch (name) {
     case 'NotAllowedError':
     case 'SecurityError':
       return what === 'screen'
-        ? new Problem('The screen was not shared', {
-            hint: 'Choose a screen, a window or a tab in the browser’s question, and allow it.',
-            kind: 'refused',
-          })
-        : new Problem(`The browser was not allowed to use the ${what}`, {
-            hint: 'Allow it by the icon in the address bar, and look at the permissions of the operating system. Or choose the test picture.',
-            kind: 'refused',
-          });
+        ? ['The screen was not shared', 'Choose a screen, a window or a tab in the browser’s question, and allow it.', 'refused']
+        : [`The browser was not allowed to use the ${what}`, 'Allow it at the icon in the address bar, and in the settings of the operating system.', 'refused'];
     case 'NotFoundError':
-    case 'DevicesNotFoundError':
-      return new Problem(`There is no ${what} on this machine`, {
-        hint: 'Plug one in, or choose the test picture.',
-        kind: 'no-device',
-      });
+      return [`There is no ${what} on this machine`, 'Plug one in and try again.', 'no-device'];
     case 'NotReadableError':
     case 'AbortError':
-      return new Problem(`The ${what} cannot be read`, {
-        hint: 'Another program may be using it. Close that program and try again.',
-        kind: 'device-busy',
-      });
+      return [`The ${what} cannot be read`, 'Another program may be using it: close that program and try again.', 'device-busy'];
     case 'OverconstrainedError':
-      return new Problem(`The chosen ${what} is not there any more`, { hint: 'Choose another one.', kind: 'no-device' });
+      return [`The chosen ${what} is not there any more`, 'Choose another one.', 'no-device'];
     default:
-      return new Problem(`The ${what} cannot be used`, { detail: sentence(error?.message ?? ''), kind: 'device' });
+      return null;
   }
 }
 

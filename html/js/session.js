@@ -2,9 +2,8 @@
 
 import { Problem } from './problem.js';
 
-// Offers what `pc` has to the endpoint, at once: the server needs no candidates of ours. Throws a Problem.
+// Hands in the local description of `pc`, at once: the server needs no candidates of ours. Throws a Problem.
 export async function open(endpoint, pc) {
-  await pc.setLocalDescription(await pc.createOffer());
   const response = await request(endpoint, {
     method: 'POST',
     headers: { 'Content-Type': 'application/sdp' },

@@ -33,24 +33,20 @@ async function openCamera(height, cameraId, withMicrophone) {
     frameRate: { ideal: 30 },
     ...(cameraId ? { deviceId: { exact: cameraId } } : {}),
   };
-  const stream = await ask(video, false, 'camera');
+  let problem = null;
   if (withMicrophone) {
     try {
-      const sound = await ask(false, true, 'microphone');
-      sound.getTracks().forEach((track) => stream.addTrack(track));
-    } catch (problem) {
-      // A picture without sound is better than nothing; the page tells.
-      return { ...opened(stream), problem };
+      // One question for both.
+      return opened(await navigator.mediaDevices.getUserMedia({ video, audio: true }));
+    } catch (error) {
+      // Which of the two it was, the camera alone will tell. A picture without sound is better than nothing.
+      problem = mediaProblem(error, 'microphone');
     }
   }
-  return opened(stream);
-}
-
-async function ask(video, audio, what) {
   try {
-    return await navigator.mediaDevices.getUserMedia({ video, audio });
+    return { ...opened(await navigator.mediaDevices.getUserMedia({ video })), problem };
   } catch (error) {
-    throw mediaProblem(error, what);
+    throw mediaProblem(error, 'camera');
   }
 }
 

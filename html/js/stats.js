@@ -59,7 +59,8 @@ function describe(now, before) {
     framesDropped: video?.framesDropped ?? null,
     freezes: video?.freezeCount ?? null,
     limitation: video?.qualityLimitationReason ?? null,
-    srtpCipher: now.transport?.srtpCipher ?? null,
+    // Some browsers write SRTP_ before the registered name.
+    srtpCipher: now.transport?.srtpCipher?.replace(/^SRTP_/, '') ?? null,
   };
 }
 

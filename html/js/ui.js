@@ -56,6 +56,13 @@ export function sayProblem(box, problem) {
   say(box, 'bad', problem.title, problem.detail, problem.hint);
 }
 
+// Shows or hides buttons by [element, shown]; who was on one that goes is put on the first that is shown.
+export function buttons(...pairs) {
+  const left = pairs.some(([element, shown]) => !shown && element === document.activeElement);
+  for (const [element, shown] of pairs) element.hidden = !shown;
+  if (left) pairs.find(([, shown]) => shown)?.[0].focus();
+}
+
 // Makes a button copy what `text` returns.
 export function copies(button, text) {
   const label = button.textContent;

@@ -4,7 +4,7 @@ import { pasteBox } from './pastebox.js';
 import { streams } from './session.js';
 import { Meter } from './stats.js';
 import {
-  $, bitrate, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
+  $, bitrate, buttons, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
   streamName, tryingAgain,
 } from './ui.js';
 import { viewer } from './whep.js';
@@ -115,13 +115,11 @@ function show() {
   const [state, title, hint] = situation();
   setState(state);
   const watching = state === 'watching';
-  const refused = watching && video.paused && video.srcObject;
+  const refused = watching && video.paused && video.srcObject !== null;
   const idle = state === 'idle' || state === 'error';
-  $('watch').hidden = !(idle || refused);
   $('watch').textContent = refused ? 'Play' : state === 'error' ? 'Try again' : 'Watch';
-  $('stop').hidden = idle || state === 'offered';
-  $('unmute').hidden = !watching || !video.muted;
-  $('mute').hidden = video.muted;
+  buttons([$('stop'), !idle && state !== 'offered'], [$('watch'), idle || refused]);
+  buttons([$('unmute'), watching && video.muted], [$('mute'), !video.muted]);
   $('veil').hidden = watching && !refused;
   say($('words'), 'plain', title, '', hint);
   $('badge').hidden = !watching;

@@ -4,7 +4,13 @@ import { Link } from './link.js';
 
 // A link that watches a stream. `ontracks` gets a new MediaStream for each connection that is made.
 export function viewer(stream, ontracks) {
-  return new Link(`/whep/${encodeURIComponent(stream)}`, () => build(ontracks));
+  return new Link(`/whep/${encodeURIComponent(stream)}`, () => build(ontracks), wantStereo);
+}
+
+// Chromium plays Opus in one channel unless the offer says that two are wanted.
+function wantStereo(sdp) {
+  const opus = sdp.match(/^a=rtpmap:(\d+) opus\//im)?.[1];
+  return sdp.replace(new RegExp(`^(a=fmtp:${opus} (?!.*\\bstereo=).*?)(\\r?)$`, 'm'), '$1;stereo=1$2');
 }
 
 function build(ontracks) {

@@ -1,8 +1,10 @@
 //! Whole broadcasts: real Chromiums against the real server.
 
+use std::process::Command;
+
 use serde_json::json;
 
-use super::chrome::{Chrome, Page};
+use super::chrome::{Chrome, Page, installed};
 use super::server::Server;
 
 #[tokio::test]
@@ -134,7 +136,7 @@ async fn everybody_sees_and_hears(codec: &str) {
     assert_sees_and_hears(&by_whep, codec).await;
     assert_sees_and_hears(&by_paste, codec).await;
     broadcaster.wait_for_words(&format!("{codec}, Opus")).await;
-    assert_eq!(broadcaster.awaited(CIPHER).await, json!("AEAD_AES_128_GCM"));
+    assert_sealed_with_gcm(&broadcaster).await;
     close([broadcaster, by_whep, by_paste]).await;
 }
 
@@ -165,33 +167,55 @@ async fn watch_by_paste(chrome: &Chrome, server: &Server) -> Page {
 async fn carry_by_hand(page: &Page, server: &Server) {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
-    let offer = page.field("#paste-offer").await;
-    let response = reqwest::Client::new()
-        .post(server.url("/sdp/live"))
-        .body(offer)
-        .send()
-        .await;
-    let response = response.unwrap();
-    let status = response.status();
-    let answer = response.text().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
+    let answer = if installed("curl") {
+        in_a_shell(&page.field("#paste-command").await)
+    } else {
+        hand_in(&page.field("#paste-offer").await, server).await
+    };
     page.paste("#paste-answer", &answer).await;
     page.click("#paste-start").await;
 }
 
-/// Pictures are decoded and shown, sound arrives, both under the cipher that the server is to choose.
+/// Runs the line that the page gives, as it stands.
+fn in_a_shell(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn hand_in(offer: &str, server: &Server) -> String {
+    let request = reqwest::Client::new().post(server.url("/sdp/live"));
+    let response = request.body(offer.to_owned()).send().await.unwrap();
+    let status = response.status();
+    let answer = response.text().await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+/// Pictures are decoded and shown, the beep is heard, all under the cipher that the server is to choose.
 async fn assert_sees_and_hears(page: &Page, codec: &str) {
+    // Browsers do not decode sound that nobody hears.
+    if page.value("document.querySelector('#video').muted").await == json!(true) {
+        page.click("#unmute").await;
+    }
     let before = page.awaited(RECEIVED).await;
     let more = format!(
-        "{RECEIVED}.then((now) => now.frames > {} + 15 && now.audioPackets > {} + 15 && now.shownMs > {})",
-        before["frames"], before["audioPackets"], before["shownMs"],
+        "{RECEIVED}.then((now) => now.frames > {} + 15 && now.shownMs > {} && \
+         now.audioPackets > {} + 15 && now.audioEnergy > {})",
+        before["frames"], before["shownMs"], before["audioPackets"], before["audioEnergy"],
     );
     page.wait_until(&more).await;
     let now = page.awaited(RECEIVED).await;
     assert_eq!(now["codec"], json!(format!("video/{codec}")));
     assert!(now["width"].as_u64() > Some(0), "{now}");
-    assert!(now["energy"].as_f64() > Some(0.0), "the beep is heard: {now}");
-    assert_eq!(page.awaited(CIPHER).await, json!("AEAD_AES_128_GCM"));
+    assert_sealed_with_gcm(page).await;
+}
+
+async fn assert_sealed_with_gcm(page: &Page) {
+    let cipher = page.awaited(CIPHER).await;
+    // Some versions write SRTP_ before the registered name.
+    let name = cipher.as_str().unwrap_or_default().trim_start_matches("SRTP_");
+    assert_eq!(name, "AEAD_AES_128_GCM");
 }
 
 async fn close<const N: usize>(pages: [Page; N]) {
@@ -212,7 +236,7 @@ const RECEIVED: &str = "onecast.pc.getStats().then((report) => { \
         frames: inbound('video').framesDecoded ?? 0, \
         codec: report.get(inbound('video').codecId)?.mimeType ?? null, \
         audioPackets: inbound('audio').packetsReceived ?? 0, \
-        energy: inbound('audio').totalAudioEnergy ?? 0, \
+        audioEnergy: inbound('audio').totalAudioEnergy ?? 0, \
         shownMs: Math.round(video.currentTime * 1000), \
         width: video.videoWidth, \
     }; })";

@@ -199,7 +199,8 @@ impl Page {
     }
 }
 
-fn installed(name: &str) -> bool {
+/// Whether a program of this name can be started.
+pub(crate) fn installed(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
@@ -217,7 +218,10 @@ async fn start_driver() -> (Child, u16) {
     let (told, port) = oneshot::channel();
     let mut told = Some(told);
     each_line(driver.stdout.take().unwrap(), move |line| {
-        let port = line.split("started successfully on port ").nth(1).map(|rest| rest.trim_end_matches('.'));
+        let port = line
+            .split("started successfully on port ")
+            .nth(1)
+            .map(|rest| rest.trim_end_matches('.'));
         if let Some(port) = port.and_then(|digits| digits.parse().ok())
             && let Some(told) = told.take()
         {

@@ -26,7 +26,7 @@ async fn pages_fit_a_desktop_and_a_phone_in_light_and_dark() {
         page.click("input[value=canvas]").await;
         page.click("#go").await;
         page.wait_for_state("live").await;
-        page.wait_for_words("1280 × 720").await;
+        page.wait_for_words("VP8, Opus").await;
         keep(&page, &format!("broadcast-live-{name}")).await;
 
         page.goto(&server.url("/viewer.html")).await;

@@ -133,6 +133,8 @@ async fn pasted_texts_that_are_no_answer_are_told_apart() {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
     let offer = page.field("#paste-offer").await;
+    let stereo = "onecast.pc.localDescription.sdp.includes(';stereo=1')";
+    assert_eq!(page.value(stereo).await, json!(true), "two channels are asked for");
     let command = page.field("#paste-command").await;
     assert!(offer.lines().all(|line| line.len() <= 76), "a terminal must take it");
     assert_eq!(
