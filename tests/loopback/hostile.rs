@@ -1,0 +1,192 @@
+//! Nonsense and malice on the media port, beside a running broadcast that must not notice.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use onecast::client::publish::Publisher;
+use onecast::client::watch::Viewer;
+use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast::peer::{Certificate, IceCredentials, Sealer};
+use onecast::rtp::Kind;
+
+use crate::rig::{Detours, Rig};
+use crate::{has_frames, test_card};
+
+/// A seeded generator of bytes.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Sends, and lets the server keep up: the socket's buffer is not what is tested.
+fn send_all(socket: &UdpSocket, server: SocketAddr, datagrams: impl Iterator<Item = Vec<u8>>) {
+    for (number, datagram) in datagrams.enumerate() {
+        let _ = socket.send_to(&datagram, server);
+        if number % 64 == 63 {
+            // A blocking thread of the test, outside of what is measured.
+            socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+            let _ = socket.recv(&mut [0; 2_048]);
+        }
+    }
+}
+
+/// Datagrams that begin like each protocol, in every length that matters.
+fn shapes(noise: &mut Noise) -> Vec<Vec<u8>> {
+    let mut shapes = Vec::new();
+    for first in [0u8, 1, 20, 21, 22, 23, 63, 100, 128, 144, 191, 255] {
+        for len in (0..80).chain([500, 1_200, 1_472, 2_047, 2_048, 2_049, 9_000]) {
+            let mut datagram = noise.bytes(len);
+            if let Some(byte) = datagram.first_mut() {
+                *byte = first;
+            }
+            if let Some(byte) = datagram.get_mut(1).filter(|_| first == 128) {
+                *byte = 200 + (len % 8) as u8;
+            }
+            shapes.push(datagram);
+        }
+    }
+    shapes
+}
+
+/// A STUN binding request for a user name, with an integrity that is made up.
+fn forged_check(username: &str, noise: &mut Noise) -> Vec<u8> {
+    let padded = username.len().next_multiple_of(4);
+    let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    message.extend(noise.bytes(12));
+    message.extend([0, 6, 0, username.len() as u8]);
+    message.extend(username.as_bytes());
+    message.resize(24 + padded, 0);
+    message.extend([0, 8, 0, 20]);
+    message.extend(noise.bytes(20));
+    let len = (message.len() - 20) as u16;
+    message[2..4].copy_from_slice(&len.to_be_bytes());
+    message
+}
+
+async fn answered(rig: &Rig, name: &str, certificate: &Certificate) -> Answered {
+    let ice = IceCredentials {
+        ufrag: name.into(),
+        pwd: "0123456789012345678901".into(),
+    };
+    let fingerprint = certificate.fingerprint();
+    let params = OfferParams {
+        ice: &ice,
+        fingerprint,
+        active: true,
+        publishes: false,
+        rtx: true,
+    };
+    let granted = onecast::client::signal::post_offer(&rig.whep("live"), write_offer(&params), None)
+        .await
+        .unwrap();
+    Answered::parse(&granted.answer).unwrap()
+}
+
+/// Everything that can be sent without keys, and with keys of one's own.
+fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Certificate) {
+    let mut noise = Noise(42);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let shapes = shapes(&mut noise);
+    send_all(&socket, server, shapes.iter().cloned());
+    let flood: Vec<_> = (0..10_000)
+        .map(|number| forged_check(&format!("ufrag{number}:x"), &mut noise))
+        .collect();
+    send_all(&socket, server, flood.into_iter());
+    let name = format!("{}:victim", victim.ice.ufrag);
+    let wrong: Vec<_> = (0..500).map(|_| forged_check(&name, &mut noise)).collect();
+    send_all(&socket, server, wrong.iter().cloned());
+    let truncated = (0..wrong[0].len()).map(|len| wrong[0][..len].to_vec());
+    send_all(&socket, server, truncated);
+
+    // With a valid check, but before any key: media, and every shape again from an address that is now listened to.
+    let insider = UdpSocket::bind("127.0.0.1:0").unwrap();
+    insider.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut peer = ClientPeer::new("insider", own, true, certificate, onecast::clock::now());
+    peer.handle_timeout(onecast::clock::now());
+    while let Some(check) = peer.poll_transmit() {
+        insider.send_to(&check, server).unwrap();
+    }
+    send_all(
+        &insider,
+        server,
+        shapes
+            .iter()
+            .filter(|shape| shape.first().is_some_and(|first| *first >= 128))
+            .cloned(),
+    );
+    let Some(mut sealer) = handshake(&insider, server, &mut peer) else {
+        panic!("the insider could not connect")
+    };
+    send_all(&insider, server, shapes.iter().cloned());
+    // A viewer that sends media, replays its reports, and reports nonsense.
+    let mut report = vec![0; 200];
+    report[..8].copy_from_slice(&[0x81, 205, 0xff, 0xff, 0, 0, 0, 1]);
+    let len = sealer.seal_rtcp(&mut report, 60);
+    send_all(&insider, server, std::iter::repeat_n(report[..len].to_vec(), 200));
+}
+
+fn handshake(socket: &UdpSocket, server: SocketAddr, peer: &mut ClientPeer) -> Option<Sealer> {
+    let mut buffer = [0; 2_048];
+    for _ in 0..500 {
+        peer.handle_timeout(onecast::clock::now());
+        while let Some(datagram) = peer.poll_transmit() {
+            socket.send_to(&datagram, server).unwrap();
+        }
+        let Ok(len) = socket.recv(&mut buffer) else { continue };
+        if let Some(ClientEvent::Connected(keys)) = peer.handle_datagram(onecast::clock::now(), &buffer[..len]) {
+            while let Some(datagram) = peer.poll_transmit() {
+                socket.send_to(&datagram, server).unwrap();
+            }
+            return Some(Sealer::new(&keys));
+        }
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_on_the_media_port_disturbs_nobody() {
+    let rig = Rig::start(Detours {
+        shards: 2,
+        ..Detours::default()
+    })
+    .await;
+    let publisher = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
+    let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
+    has_frames(&viewer, "VP8", 10).await;
+
+    let certificate = Certificate::generate().unwrap();
+    let victim = answered(&rig, "victim", &certificate).await;
+    let own = answered(&rig, "insider", &certificate).await;
+    let server = rig.app.media_address();
+    tokio::task::spawn_blocking(move || attack(server, &victim, &own, certificate))
+        .await
+        .unwrap();
+
+    let before = viewer.report(Kind::Video).frames;
+    has_frames(&viewer, "VP8", before + 30).await;
+    let [audio, video] = viewer.close().await;
+    assert_eq!((audio.lost, video.lost), (0, 0), "{video:?}");
+    for counter in [
+        "stun_dropped",
+        "dtls_dropped",
+        "rtp_in_dropped",
+        "rtcp_dropped",
+        "unknown_dropped",
+    ] {
+        assert!(rig.counter(counter) > 0, "{counter}: dropped and counted");
+    }
+    assert!(rig.counter("stun_dropped") >= 5_000, "the flood arrived");
+    publisher.close().await;
+    rig.stop().await;
+}
