@@ -2,5 +2,9 @@
 
 pub mod client_peer;
 pub mod floor;
+pub mod publisher;
+pub mod session;
+pub mod signalling;
+pub mod viewers;
 
 pub use client_peer::{ClientEvent, ClientPeer};

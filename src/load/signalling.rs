@@ -1,0 +1,83 @@
+//! WHIP and WHEP as a load generator needs them: one connection, one POST after the other, blocking.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A kept-alive HTTP/1.1 connection to the server under load.
+pub struct Signalling {
+    stream: BufReader<TcpStream>,
+    host: SocketAddr,
+}
+
+impl Signalling {
+    /// Connects to the server.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn connect(host: SocketAddr) -> io::Result<Signalling> {
+        let stream = TcpStream::connect(host)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Signalling {
+            stream: BufReader::new(stream),
+            host,
+        })
+    }
+
+    /// Posts an offer and returns the answer.
+    ///
+    /// # Errors
+    /// `InvalidData` when the server does not answer with 201 and a body of known length, else those of the system.
+    pub fn offer(&mut self, path: &str, offer: &str) -> io::Result<String> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            offer.len()
+        );
+        self.stream.get_mut().write_all((head + offer).as_bytes())?;
+        let (status, len) = self.read_head()?;
+        let mut body = vec![0; len.ok_or_else(|| invalid("an answer of unknown length"))?];
+        self.stream.read_exact(&mut body)?;
+        let body = String::from_utf8(body).map_err(|_| invalid("an answer that is not text"))?;
+        if status.split(' ').nth(1) == Some("201") {
+            Ok(body)
+        } else {
+            Err(invalid(&format!("{status}: {body}")))
+        }
+    }
+
+    fn read_head(&mut self) -> io::Result<(String, Option<usize>)> {
+        let status = self.read_line()?;
+        let mut len = None;
+        loop {
+            let line = self.read_line()?;
+            if line.is_empty() {
+                return Ok((status, len));
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                len = value.trim().parse().ok().filter(|&len| len <= ANSWER_MAX);
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.truncate(line.trim_end().len());
+        Ok(line)
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// For one answer; the server needs a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// No answer is as long.
+const ANSWER_MAX: usize = 1 << 20;
