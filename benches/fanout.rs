@@ -78,7 +78,9 @@ fn print_row(viewers: usize, before: &FloorReport, run: &Run, after: &FloorRepor
         (second / first - 1.0) * 100.0,
         run.ns_per_packet_viewer,
         (first + second) / 2.0 / run.ns_per_packet_viewer,
-        before.sealing_ns_per_packet_viewer.min(after.sealing_ns_per_packet_viewer),
+        before
+            .sealing_ns_per_packet_viewer
+            .min(after.sealing_ns_per_packet_viewer),
         run.lost,
         run.packets,
         run.busy * 100.0,

@@ -50,7 +50,7 @@ pub struct ServeArgs {
     pub public_ip: Vec<IpAddr>,
 
     /// Announce only the addresses of --public-ip
-    #[arg(long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires = "public_ip")]
+    #[arg(long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires_if("true", "public_ip"))]
     pub announce_only_public: bool,
 
     /// Threads that carry media, 1 to 256 [default: one for each core]

@@ -140,7 +140,10 @@ impl Verified {
                 *lost += 1;
                 return;
             };
-            if opener.open_rtp(datagram, header.len, header.ssrc, header.sequence).is_err() {
+            if opener
+                .open_rtp(datagram, header.len, header.ssrc, header.sequence)
+                .is_err()
+            {
                 *lost += 1;
                 return;
             }
