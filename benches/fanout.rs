@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use onecast::clock;
-use onecast::load::floor::{FloorConfig, FloorReport, floor};
+use onecast::load::floor::{FloorConfig, FloorReport, Sinks, floor};
 use onecast::load::publisher::Publisher;
 use onecast::load::session::Session;
 use onecast::load::signalling::Signalling;
@@ -30,12 +30,16 @@ fn main() -> Result<()> {
 
     let mut memory = Vec::new();
     let mut lost = 0;
-    println!("\nviewers | floor before, after | server | floor/server | seal alone | lost | server's core | memory");
+    println!(
+        "\nviewers | floor before, after | server | floor/server | same to the viewers' kind of sockets | seal alone | lost | server's core | memory"
+    );
     for &viewers in &counts {
-        let before = measured_floor(viewers)?;
+        let before = measured_floor(viewers, Sinks::Dropped)?;
+        let alike_before = measured_floor(viewers, Sinks::DroppedEach)?;
         let run = measured_server(viewers, Duration::from_secs(seconds))?;
-        let after = measured_floor(viewers)?;
-        print_row(viewers, &before, &run, &after);
+        let alike_after = measured_floor(viewers, Sinks::DroppedEach)?;
+        let after = measured_floor(viewers, Sinks::Dropped)?;
+        print_row(viewers, &run, (&before, &after), (&alike_before, &alike_after));
         memory.push((viewers, run.resident));
         lost += run.lost;
     }
@@ -71,13 +75,17 @@ fn print_machine() {
     );
 }
 
-fn print_row(viewers: usize, before: &FloorReport, run: &Run, after: &FloorReport) {
+type Pair<'a> = (&'a FloorReport, &'a FloorReport);
+
+fn print_row(viewers: usize, run: &Run, (before, after): Pair<'_>, alike: Pair<'_>) {
     let (first, second) = (before.ns_per_packet_viewer, after.ns_per_packet_viewer);
+    let alike = (alike.0.ns_per_packet_viewer + alike.1.ns_per_packet_viewer) / 2.0;
     println!(
-        "{viewers:>7} | {first:.0}, {second:.0} ns ({:+.0} %) | {:.0} ns | {:.2} | {:.0} ns | {} of {} | {:.0} % | {:.1} MiB",
+        "{viewers:>7} | {first:.0}, {second:.0} ns ({:+.0} %) | {:.0} ns | {:.2} | {alike:.0} ns, {:.2} | {:.0} ns | {} of {} | {:.0} % | {:.1} MiB",
         (second / first - 1.0) * 100.0,
         run.ns_per_packet_viewer,
         (first + second) / 2.0 / run.ns_per_packet_viewer,
+        alike / run.ns_per_packet_viewer,
         before
             .sealing_ns_per_packet_viewer
             .min(after.sealing_ns_per_packet_viewer),
@@ -89,13 +97,14 @@ fn print_row(viewers: usize, before: &FloorReport, run: &Run, after: &FloorRepor
 }
 
 /// A floor on the server's core.
-fn measured_floor(viewers: usize) -> Result<FloorReport> {
+fn measured_floor(viewers: usize, sinks: Sinks) -> Result<FloorReport> {
     pin(std::process::id(), SERVER_CORE);
     let report = floor(&FloorConfig {
         viewers,
         packets_per_frame: Publisher::FRAME_PACKETS as usize,
         datagram_bytes: Publisher::DATAGRAM_BYTES,
         frames: 300_000 / viewers.max(1),
+        sinks,
         ..FloorConfig::default()
     });
     pin(std::process::id(), LOAD_CORE);

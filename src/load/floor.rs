@@ -3,6 +3,7 @@
 //! Every figure of the server is compared with this one, taken in the same run on the same machine. The frames go through the same
 //! queue, socket and loopback to as many destinations as there would be viewers, each with its own key.
 
+use super::viewers::drop_rtp_in_kernel;
 use crate::clock;
 use crate::fanout::egress::{Outlet, SendQueue};
 use crate::net::thread_cpu_time;
@@ -39,6 +40,9 @@ pub struct FloorConfig {
 pub enum Sinks {
     /// A filter in the kernel drops each datagram at the socket: the sender's share of loopback, nearly alone. Linux only.
     Dropped,
+    /// As dropped, but a socket for each destination with the filter that viewers of a load have: what the same viewers would cost
+    /// without a server. Linux only.
+    DroppedEach,
     /// A thread reads them, as a load generator would; keep it on another core.
     Read,
 }
@@ -86,8 +90,8 @@ impl Default for FloorConfig {
 /// `InvalidInput` for a configuration outside of its ranges, else those of the system.
 pub fn floor(config: &FloorConfig) -> io::Result<FloorReport> {
     config.check()?;
-    let sinks = Receiver::start(config.sinks)?;
-    let mut bench = Bench::new(config, &sinks.ports)?;
+    let sinks = Receiver::start(config)?;
+    let mut bench = Bench::new(config, &sinks)?;
     bench.frame(true);
 
     let watch = Stopwatch::start();
@@ -150,20 +154,20 @@ struct Viewer {
 }
 
 impl Bench {
-    fn new(config: &FloorConfig, ports: &[u16]) -> io::Result<Bench> {
+    fn new(config: &FloorConfig, sinks: &Receiver) -> io::Result<Bench> {
         let mut sockets = bind(&MediaSocketConfig {
             address: (Ipv4Addr::UNSPECIFIED, 0).into(),
             portable: config.portable,
             ..MediaSocketConfig::default()
         })?;
         let viewers = (0..config.viewers)
-            .map(|index| Viewer::new(index, ports))
+            .map(|index| Viewer::new(index, sinks.destination(index)))
             .collect::<io::Result<_>>()?;
         Ok(Bench {
             socket: sockets.remove(0),
             queue: SendQueue::new(),
             viewers,
-            packet: (0..config.datagram_bytes - TAG).map(|index| index as u8).collect(),
+            packet: clear_packet(config.datagram_bytes - TAG),
             packets_per_frame: config.packets_per_frame,
             runs_per_batch: config.runs_per_batch,
             sequence: 0,
@@ -187,15 +191,12 @@ impl Bench {
 }
 
 impl Viewer {
-    fn new(index: usize, ports: &[u16]) -> io::Result<Viewer> {
-        let [high, low] = (index as u16).to_be_bytes();
-        // 127.1.0.0/16: each destination is an address of its own, and all of them are this machine.
-        let address = Ipv4Addr::new(127, 1, high, low);
+    fn new(index: usize, to: SocketAddr) -> io::Result<Viewer> {
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&(index as u64).to_be_bytes());
         let key = UnboundKey::new(&AES_128_GCM, &secret).map_err(io::Error::other)?;
         Ok(Viewer {
-            to: (address, ports[index % ports.len()]).into(),
+            to,
             key: LessSafeKey::new(key),
         })
     }
@@ -226,8 +227,16 @@ fn hand_over(socket: &mut MediaSocket, queue: &mut SendQueue, send: bool) {
     }
 }
 
-/// The receiving side: a few sockets, each of them for many loopback addresses.
+/// RTP to whoever looks at the first two bytes.
+fn clear_packet(len: usize) -> Vec<u8> {
+    let mut packet: Vec<u8> = (0..len).map(|index| index as u8).collect();
+    packet[..2].copy_from_slice(&[0x80, 96]);
+    packet
+}
+
+/// The receiving side: a few sockets, each of them for many loopback addresses; or one for each destination.
 struct Receiver {
+    each: bool,
     ports: Vec<u16>,
     /// Kept open, so that nothing is answered with "port unreachable".
     _sockets: Vec<UdpSocket>,
@@ -237,8 +246,11 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn start(sinks: Sinks) -> io::Result<Receiver> {
-        let sockets = (0..SINK_SOCKETS).map(|_| sink(sinks)).collect::<io::Result<Vec<_>>>()?;
+    fn start(config: &FloorConfig) -> io::Result<Receiver> {
+        let sinks = config.sinks;
+        let each = sinks == Sinks::DroppedEach;
+        let count = if each { config.viewers } else { SINK_SOCKETS };
+        let sockets = (0..count).map(|_| sink(sinks)).collect::<io::Result<Vec<_>>>()?;
         let ports = sockets
             .iter()
             .map(|socket| Ok(socket.local_addr()?.port()))
@@ -252,12 +264,24 @@ impl Receiver {
             }
         }
         Ok(Receiver {
+            each,
             ports,
             _sockets: sockets,
             stop,
             read,
             threads,
         })
+    }
+
+    fn destination(&self, index: usize) -> SocketAddr {
+        // 127.1.0.0/16: each destination is an address of its own, and all of them are this machine.
+        let [high, low] = (index as u16).to_be_bytes();
+        let address = if self.each {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::new(127, 1, high, low)
+        };
+        (address, self.ports[index % self.ports.len()]).into()
     }
 
     /// Ends the threads and says how many datagrams they read.
@@ -271,11 +295,17 @@ impl Receiver {
 }
 
 fn sink(sinks: Sinks) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let address = match sinks {
+        Sinks::DroppedEach => Ipv4Addr::LOCALHOST,
+        Sinks::Dropped | Sinks::Read => Ipv4Addr::UNSPECIFIED,
+    };
+    let socket = UdpSocket::bind((address, 0))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20)?;
-    if sinks == Sinks::Dropped {
-        drop_in_kernel(&socket)?;
+    match sinks {
+        Sinks::Dropped => drop_in_kernel(&socket)?,
+        Sinks::DroppedEach => drop_rtp_in_kernel(&socket)?,
+        Sinks::Read => {}
     }
     Ok(socket)
 }
@@ -419,12 +449,15 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn sinks_that_drop_cost_no_packet() {
-        let config = FloorConfig {
-            viewers: 10,
-            frames: 2,
-            ..FloorConfig::default()
-        };
-        let report = floor(&config).unwrap();
-        assert_eq!((report.packets, report.dropped, report.read), (120, 0, 0));
+        for sinks in [Sinks::Dropped, Sinks::DroppedEach] {
+            let config = FloorConfig {
+                viewers: 10,
+                frames: 2,
+                sinks,
+                ..FloorConfig::default()
+            };
+            let report = floor(&config).unwrap();
+            assert_eq!((report.packets, report.dropped, report.read), (120, 0, 0));
+        }
     }
 }

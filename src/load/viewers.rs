@@ -158,7 +158,7 @@ impl Verified {
 /// RTP is dropped before it takes memory: payloads whose first byte is 128 to 191 and whose second is not an RTCP type (RFC 7983,
 /// RFC 5761).
 #[cfg(target_os = "linux")]
-fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()> {
+pub(super) fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()> {
     use socket2::SockFilter;
     // Classic BPF: load a byte at an absolute offset, jump if greater or equal, return bytes to keep.
     const LOAD_BYTE: u16 = 0x30;
@@ -179,7 +179,7 @@ fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn drop_rtp_in_kernel(_: &std::net::UdpSocket) -> io::Result<()> {
+pub(super) fn drop_rtp_in_kernel(_: &std::net::UdpSocket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
