@@ -8,7 +8,7 @@ use super::client_peer::{Answered, OfferParams, write_offer};
 use super::signalling::Signalling;
 use super::{ClientEvent, ClientPeer};
 use crate::clock;
-use crate::peer::srtp::SrtpKeys;
+use crate::peer::srtp::{Sealer, SrtpKeys};
 use crate::peer::{Certificate, IceCredentials};
 
 /// One client's socket, transport and keys.
@@ -79,6 +79,18 @@ impl Session {
             self.peer.handle_timeout(now);
         }
         send_all(&self.socket, &mut self.peer)
+    }
+
+    /// Sends an empty receiver report, as browsers soon do: it tells the server that our handshake is complete too.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn report(&self) -> io::Result<()> {
+        // RFC 3550 section 6.4.2: version 2, no report block, length 1 word, our SSRC.
+        let mut report = [0; 64];
+        report[..8].copy_from_slice(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
+        let len = Sealer::new(&self.keys).seal_rtcp(&mut report, 8);
+        self.socket.send(&report[..len]).map(drop)
     }
 
     /// Whether [`turn`](Self::turn) has something to send.

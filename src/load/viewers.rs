@@ -48,6 +48,7 @@ impl Viewers {
         };
         for number in 0..count {
             let session = Session::connect(signalling, path, number as u32, false, certificate)?;
+            session.report()?;
             if number < verified {
                 viewers.verified.push(Verified::new(session));
             } else {
