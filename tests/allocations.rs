@@ -207,7 +207,7 @@ impl Broadcast {
             tracks,
             self.now,
         );
-        self.shard.handle_command(self.now, Command::Expect(Arc::new(session)));
+        self.shard.handle_command(Command::Expect(Arc::new(session)));
         answer.sdp
     }
 
