@@ -1,0 +1,172 @@
+//! A peer from its first STUN check to its keys.
+
+use super::*;
+
+impl Shard {
+    pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(expected) = ice::local_ufrag(datagram).and_then(|ufrag| self.sessions.get(ufrag)) else {
+            return self.counters.stun_dropped.add(1);
+        };
+        match (expected.peer, expected.session.owner()) {
+            (Some(index), _) => self.check(now, index, from, datagram),
+            (None, Some(owner)) if owner == self.config.id => self.counters.stun_dropped.add(1),
+            (None, Some(owner)) => self.hand_over(owner, from, datagram),
+            (None, None) => self.adopt(now, &expected.session.clone(), from, datagram),
+        }
+    }
+
+    /// The first STUN check of a session: if it is valid, its peer lives here from now on.
+    pub(super) fn adopt(&mut self, now: Instant, session: &Arc<Session>, from: SocketAddr, datagram: &mut [u8]) {
+        let mut transport = Transport::new(
+            session.local.clone(),
+            session.remote.clone(),
+            self.config.certificate.clone(),
+            now,
+        );
+        let mut out = Vec::new();
+        let Ok(check) = transport.handle_stun(now, from, datagram, &mut out) else {
+            return self.counters.stun_dropped.add(1);
+        };
+        match session.adopt(self.config.id) {
+            Some(owner) if owner == self.config.id => {}
+            Some(owner) => return self.hand_over(owner, from, datagram),
+            None => return self.counters.stun_dropped.add(1),
+        }
+        if self.peers.len() >= self.config.peers_max {
+            self.sessions.remove(&session.local.ufrag);
+            self.events.push_back(Event::Closed {
+                session: session.id,
+                cause: CloseCause::Full,
+            });
+            return;
+        }
+        let peer = Peer {
+            session: session.clone(),
+            transport,
+            state: State::Connecting,
+            timer_at: None,
+        };
+        let index = self.peers.insert(peer);
+        if let Some(expected) = self.sessions.get_mut(&session.local.ufrag) {
+            expected.peer = Some(index);
+        }
+        self.counters.peers.set(self.peers.len() as u64);
+        self.counters.stun_in.add(1);
+        self.queue_control(out);
+        self.note_check(index, from, check);
+        self.schedule(index);
+    }
+
+    pub(super) fn check(&mut self, now: Instant, index: u32, from: SocketAddr, datagram: &[u8]) {
+        let mut out = Vec::new();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let check = peer.transport.handle_stun(now, from, datagram, &mut out);
+        self.queue_control(out);
+        let Ok(check) = check else {
+            return self.counters.stun_dropped.add(1);
+        };
+        self.counters.stun_in.add(1);
+        self.note_check(index, from, check);
+        self.follow_remote(index);
+        self.schedule(index);
+    }
+
+    /// Datagrams from an address whose check passed belong to this peer from now on.
+    pub(super) fn note_check(&mut self, index: u32, from: SocketAddr, check: Check) {
+        match check {
+            Check::Refused => {}
+            Check::Known if self.addresses.get(&from) == Some(&index) => {}
+            Check::Known | Check::New { evicted: None } => {
+                self.addresses.insert(from, index);
+                self.foreign.remove(&from);
+            }
+            Check::New { evicted: Some(evicted) } => {
+                self.forget_address(index, evicted);
+                self.addresses.insert(from, index);
+                self.foreign.remove(&from);
+            }
+        }
+    }
+
+    /// The address is no longer this peer's; another may have taken it over.
+    pub(super) fn forget_address(&mut self, index: u32, address: SocketAddr) {
+        if self.addresses.get(&address) == Some(&index) {
+            self.addresses.remove(&address);
+        }
+    }
+
+    /// Media goes where the peer's checks say now.
+    pub(super) fn follow_remote(&mut self, index: u32) {
+        let Some(peer) = self.peers.get(index) else { return };
+        if let (State::Viewing { slot, position }, Some(remote)) = (&peer.state, peer.transport.remote()) {
+            let (slot, position) = (*slot, *position as usize);
+            if let Some(stream) = self.stream(slot) {
+                stream.viewer(position).to = remote;
+            }
+        }
+    }
+
+    pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(&index) = self.addresses.get(&from) else {
+            return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
+        };
+        let mut out = Vec::new();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let event = peer.transport.handle_dtls(now, from, datagram, &mut out);
+        self.queue_control(out);
+        self.handle_transport_event(now, index, event);
+        self.schedule(index);
+    }
+
+    pub(super) fn handle_transport_event(&mut self, now: Instant, index: u32, event: Option<TransportEvent>) {
+        match event {
+            Some(TransportEvent::Connected(keys)) => self.connect(now, index, &keys),
+            Some(TransportEvent::Closed(reason)) => self.remove_peer(index, CloseCause::Transport(reason)),
+            None => {}
+        }
+    }
+
+    pub(super) fn connect(&mut self, now: Instant, index: u32, keys: &SrtpKeys) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(address) = peer.transport.remote() else { return };
+        let session = peer.session.clone();
+        let ciphers = (Sealer::new(keys), Opener::new(keys));
+        self.counters.connected.add(1);
+        self.events.push_back(Event::Connected {
+            session: session.id,
+            address,
+            cipher: keys.profile(),
+        });
+        match &session.role {
+            SessionRole::Publisher(negotiated) => {
+                let tracks = session.tracks.clone();
+                let interval = self.config.pli_interval;
+                let publisher = Publisher::new(tracks, negotiated, ciphers, self.config.id, interval, now);
+                peer.state = State::Publishing(Box::new(publisher));
+                self.publishers.push(index);
+                if session.tracks.video.is_bound() {
+                    session.tracks.request_keyframe();
+                }
+            }
+            SessionRole::Viewer { audio, video } => {
+                let lines = (audio.clone(), video.clone());
+                let viewer = Viewer::new(index, address, session.created, now, ciphers, lines);
+                self.add_viewer(index, &session, viewer);
+                session.tracks.request_keyframe();
+            }
+        }
+    }
+
+    pub(super) fn add_viewer(&mut self, index: u32, session: &Arc<Session>, viewer: Viewer) {
+        let slot = session.tracks.key.slot;
+        if self.streams.len() <= slot as usize {
+            self.streams.resize_with(slot as usize + 1, || None);
+        }
+        let stream =
+            self.streams[slot as usize].get_or_insert_with(|| Box::new(ShardStream::new(session.tracks.clone())));
+        let position = stream.add(viewer, self.config.id) as u32;
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.state = State::Viewing { slot, position };
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Packets from publishers, packets to viewers, and what viewers say about them.
+
+use super::*;
+
+impl Shard {
+    pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(&index) = self.addresses.get(&from) else {
+            return self.hand_over_or_drop(from, datagram, |counters| &counters.rtp_in_dropped);
+        };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let State::Publishing(publisher) = &mut peer.state else {
+            return self.counters.rtp_in_dropped.add(1);
+        };
+        match publisher.handle_rtp(now, datagram) {
+            Received::Dropped => return self.counters.rtp_in_dropped.add(1),
+            Received::Started(kind, codec) => {
+                self.events.push_back(Event::Media {
+                    session: peer.session.id,
+                    kind,
+                    codec,
+                });
+            }
+            Received::Media => {}
+        }
+        peer.transport.handle_authenticated_media();
+        self.counters.rtp_in.add(1);
+        self.schedule(index);
+    }
+
+    pub(super) fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(&index) = self.addresses.get(&from) else {
+            return self.hand_over_or_drop(from, datagram, |counters| &counters.rtcp_dropped);
+        };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let authentic = match &mut peer.state {
+            State::Connecting => false,
+            State::Publishing(publisher) => {
+                let authentic = publisher.handle_rtcp(now, datagram);
+                if let Some(to) = peer.transport.remote() {
+                    publisher.poll_rtcp(now, to, index, &mut self.queue);
+                }
+                authentic
+            }
+            &mut State::Viewing { slot, position } => self.handle_feedback(now, slot, position as usize, datagram),
+        };
+        if !authentic {
+            return self.counters.rtcp_dropped.add(1);
+        }
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.transport.handle_authenticated_media();
+        }
+        self.schedule(index);
+    }
+
+    /// RTCP of a viewer. False if it is not authentic.
+    pub(super) fn handle_feedback(&mut self, now: Instant, slot: u32, position: usize, datagram: &mut [u8]) -> bool {
+        let Some(stream) = self.streams.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return false;
+        };
+        let Ok(len) = stream.viewer(position).opener.open_rtcp(datagram) else {
+            return false;
+        };
+        let mut flow = Flow::default();
+        let mut keyframes = 0;
+        let parsed = rtcp::parse(&datagram[..len], |report| match report {
+            Report::Nack { about, sequences } => {
+                stream.retransmit(now, position, about, sequences, &mut self.queue, &mut flow);
+            }
+            Report::Pli { about } | Report::Fir { about, .. } if stream.kind_of(about) == Some(Kind::Video) => {
+                keyframes += 1
+            }
+            _ => {}
+        });
+        if keyframes > 0 {
+            self.counters.keyframe_requests.add(keyframes);
+            stream.tracks().request_keyframe();
+        }
+        self.counters.retransmitted.add(flow.retransmitted);
+        self.counters.not_retransmitted.add(flow.not_retransmitted);
+        parsed.is_ok()
+    }
+
+    pub(super) fn flush_stream(&mut self, now: Instant, slot: u32, outlet: &mut dyn Outlet) {
+        let Some(stream) = self.streams.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut flow = Flow::default();
+        let mut notes = Pictures {
+            now,
+            first: &mut self.first_pictures,
+            failed: &mut self.failed,
+        };
+        stream.flush(&mut self.queue, outlet, &mut flow, &mut notes);
+        self.send(outlet);
+        self.count(&flow);
+        for picture in std::mem::take(&mut self.first_pictures) {
+            if let Some(peer) = self.peers.get(picture.peer) {
+                self.events.push_back(Event::Picture {
+                    session: peer.session.id,
+                    after: picture.after,
+                });
+            }
+            self.report(now, picture.peer);
+        }
+    }
+
+    pub(super) fn count(&self, flow: &Flow) {
+        self.counters.rtp_out.add(flow.sent);
+        self.counters.rtp_out_bytes.add(flow.sent_bytes);
+        self.counters.rtp_out_waiting.add(flow.waiting);
+        self.counters.rtp_out_codec.add(flow.codec);
+        self.counters.rtp_out_rest_of_frame.add(flow.rest_of_frame);
+        self.counters.rtp_out_oversized.add(flow.oversized);
+    }
+
+    /// Sends the queue. A viewer whose run failed loses the rest of its frame, and nobody else anything.
+    pub(super) fn send(&mut self, outlet: &mut dyn Outlet) {
+        if !self.queue.is_empty() {
+            outlet.send(&mut self.queue, &mut |owner| self.failed.push(owner));
+        }
+        let mut failed = std::mem::take(&mut self.failed);
+        for index in failed.drain(..) {
+            self.counters.runs_failed.add(1);
+            if let Some(Peer {
+                state: State::Viewing { slot, position },
+                ..
+            }) = self.peers.get(index)
+            {
+                let (slot, position) = (*slot, *position as usize);
+                if let Some(stream) = self.stream(slot) {
+                    stream.skip_rest_of_frame(position);
+                }
+            }
+        }
+        self.failed = failed;
+    }
+
+    pub(super) fn pass_keyframe_requests_on(&mut self, now: Instant) {
+        for position in 0..self.publishers.len() {
+            let index = self.publishers[position];
+            if let Some(Peer {
+                state: State::Publishing(publisher),
+                transport,
+                ..
+            }) = self.peers.get_mut(index)
+            {
+                publisher.pass_keyframe_request_on();
+                if let Some(to) = transport.remote() {
+                    publisher.poll_rtcp(now, to, index, &mut self.queue);
+                }
+                self.schedule(index);
+            }
+        }
+    }
+}
