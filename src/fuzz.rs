@@ -20,13 +20,18 @@ pub type Target = fn(&[u8]);
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
-    ("paste", crate::http::fuzz_envelope),
+    ("paste", paste),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
 ];
+
+/// A pasted text: base64, JSON, SDP or none of them.
+pub fn paste(data: &[u8]) {
+    crate::http::fuzz_envelope(data);
+}
 
 /// An RTP packet: header, extensions, payload, keyframe detection for every codec.
 pub fn rtp(data: &[u8]) {
