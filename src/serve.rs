@@ -163,7 +163,7 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
         .ok()
         .filter(|text| !text.trim().is_empty());
     let filter = EnvFilter::builder()
-        .parse(wanted.as_deref().unwrap_or("warn,onecast=info"))
+        .parse(wanted.as_deref().unwrap_or(DEFAULT_LOG))
         .map_err(|error| StartError::Log(error.to_string()))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -218,6 +218,9 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
     }
 }
 
+/// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
+/// browser's handshake about TLS 1.3 extensions that it rightly passes over.
+const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error";
 /// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
 const SIGNALLING_THREADS: usize = 2;
 /// The promise is to leave within 5 s; the rest is for what cannot be waited for.
