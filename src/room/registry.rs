@@ -247,11 +247,6 @@ impl Registry {
         self.streams.get(name).is_some_and(|stream| stream.publisher.is_some())
     }
 
-    /// Since when somebody publishes the stream.
-    pub fn live_since(&self, name: &StreamName) -> Option<Duration> {
-        self.streams.get(name)?.since
-    }
-
     /// The admitted client's offer was answered.
     pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
         if let Some(entry) = self.sessions.get_mut(&id) {
@@ -297,11 +292,6 @@ impl Registry {
         self.sessions.get(&id).map(|entry| entry.purpose)
     }
 
-    /// The session's other half.
-    pub fn session(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.sessions.get(&id)?.session.clone()
-    }
-
     /// Ends a session; the last of a stream takes the stream with it.
     pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(&id)?;
@@ -343,11 +333,6 @@ impl Registry {
             .collect();
         overdue.sort_unstable();
         overdue
-    }
-
-    /// Every session, for shutting down.
-    pub fn sessions(&self) -> usize {
-        self.sessions.len()
     }
 
     /// Every stream, by name.
