@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, ViewerLine};
+use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -35,6 +35,10 @@ pub struct AppConfig {
     pub public_only: bool,
     /// Between regular keyframe requests; `None` for never.
     pub pli_interval: Option<Duration>,
+    /// What keyframes that viewers ask for may take of the video's bytes, percent.
+    pub keyframe_share: u8,
+    /// How viewers are started.
+    pub start: StartConfig,
     /// Bounds.
     pub limits: Limits,
 }
@@ -115,6 +119,8 @@ impl App {
                 id,
                 certificate: inner.certificate.clone(),
                 pli_interval: inner.config.pli_interval,
+                keyframe_share: inner.config.keyframe_share,
+                start: inner.config.start,
                 peers_max: inner.config.limits.viewers + inner.config.limits.streams,
                 wall,
             };
@@ -336,6 +342,7 @@ impl Service for App {
             viewers: stream.viewers,
             video: stream.video.map(|codec| codec.to_string()),
             audio: stream.audio.map(|codec| codec.to_string()),
+            keyframes: stream.keyframes,
         });
         status.collect()
     }
@@ -364,6 +371,11 @@ impl Inner {
                     info!(%stream, "broadcaster sends {kind} in {codec}");
                 }
             }
+            Event::Keyframes {
+                session,
+                unanswered,
+                interval,
+            } => self.keyframes(session, unanswered, interval),
             Event::Picture { session, after } => {
                 if let Some((stream, number)) = lock(&self.registry).viewer(session) {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
@@ -390,6 +402,23 @@ impl Inner {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
         }
+    }
+
+    fn keyframes(&self, session: SessionId, unanswered: bool, interval: Option<Duration>) {
+        let Some(stream) = lock(&self.registry).stream_of(session) else {
+            return;
+        };
+        if !unanswered {
+            return info!(%stream, "broadcaster answers keyframe requests");
+        }
+        let own = match interval {
+            Some(interval) => format!("its own come every {:.1} s", interval.as_secs_f64()),
+            None => "it has sent one so far".to_owned(),
+        };
+        warn!(
+            %stream,
+            "broadcaster does not answer keyframe requests; {own}. Viewers who lose something are helped from the cache;              a keyframe interval of 2 to 10 s in the encoder keeps that short"
+        );
     }
 
     /// Frees what a session, already out of the registry, holds at the shards.

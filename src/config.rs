@@ -10,6 +10,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::{PublishArgs, WatchArgs};
+use crate::fanout::{Stamping, StartConfig};
+use crate::media::gop::Gop;
+use crate::media::window::CacheBounds;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -61,9 +64,32 @@ pub struct ServeArgs {
     #[arg(long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
     pub portable_io: bool,
 
-    /// How often broadcasters are asked for a keyframe while somebody watches; 500ms to 10m, 0 turns it off
-    #[arg(long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", default_value = "3s", value_parser = pli_interval)]
-    pub pli_interval: Duration,
+    /// Most bytes of video since the newest keyframe that a new viewer is sent, for each stream; such as 8M or 512K. 0 turns the
+    /// cache off: viewers then wait for a keyframe
+    #[arg(long, value_name = "BYTES", env = "ONECAST_START_CACHE_BYTES", default_value = "8M", value_parser = bytes)]
+    pub start_cache_bytes: usize,
+
+    /// Most pictures of 1280x720 that a new viewer has to decode to be level with the others; more of smaller ones, fewer of larger ones
+    #[arg(long, value_name = "N", env = "ONECAST_START_CACHE_FRAMES", default_value_t = 300, value_parser = count(100_000))]
+    pub start_cache_frames: u32,
+
+    /// How pictures of the past are stamped, to compare
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "ONECAST_START_STAMPS",
+        default_value = "live",
+        hide = true
+    )]
+    pub start_stamps: Stamping,
+
+    /// Share of the video's bytes that keyframes may have when viewers who lost something ask for them, percent
+    #[arg(long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub keyframe_share: u8,
+
+    /// Ask broadcasters for a keyframe this often while somebody watches; 500ms to 10m, 0 is never [default: 0, or 3s without the start cache]
+    #[arg(long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", value_parser = pli_interval)]
+    pub pli_interval: Option<Duration>,
 
     /// Most streams at once
     #[arg(long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
@@ -105,7 +131,23 @@ impl Cli {
 impl ServeArgs {
     /// Between regular keyframe requests; `None` for never.
     pub fn pli_interval(&self) -> Option<Duration> {
-        (!self.pli_interval.is_zero()).then_some(self.pli_interval)
+        let unless_said = if self.start_cache_bytes == 0 {
+            PLI_INTERVAL
+        } else {
+            Duration::ZERO
+        };
+        Some(self.pli_interval.unwrap_or(unless_said)).filter(|interval| !interval.is_zero())
+    }
+
+    /// How viewers are started.
+    pub fn start(&self) -> StartConfig {
+        StartConfig {
+            cache: CacheBounds {
+                bytes: self.start_cache_bytes,
+                pixels: u64::from(self.start_cache_frames) * Gop::PIXELS_DEFAULT,
+            },
+            stamping: self.start_stamps,
+        }
     }
 
     /// Threads that carry media.
@@ -148,6 +190,25 @@ fn pli_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a number of bytes: `8M`, `512K` or a bare number; up to 1 GiB.
+fn bytes(text: &str) -> Result<usize, String> {
+    let expected = || "expected a number of bytes up to 1G, such as 8M, 512K or 0".to_owned();
+    let text = text.trim();
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: usize = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" | "KiB" => 1 << 10,
+        "M" | "m" | "MiB" => 1 << 20,
+        "G" | "g" | "GiB" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    let number: usize = digits.parse().map_err(|_| expected())?;
+    number
+        .checked_mul(unit)
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(expected)
+}
+
 /// An address with a port; `localhost` is taken for 127.0.0.1.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an address and a port such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080";
@@ -182,6 +243,9 @@ fn directory(text: &str) -> Result<PathBuf, String> {
         Err("there is no such directory".to_owned())
     }
 }
+
+/// The old way: without a start cache viewers depend on regular keyframes.
+const PLI_INTERVAL: Duration = Duration::from_secs(3);
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -221,7 +285,8 @@ mod tests {
         let args = serve(&[]).unwrap();
         assert_eq!(args.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
         assert_eq!(args.udp, "[::]:8080".parse::<SocketAddr>().unwrap());
-        assert_eq!(args.pli_interval(), Some(Duration::from_secs(3)));
+        assert_eq!(args.pli_interval(), None);
+        assert_eq!((args.start(), args.keyframe_share), (StartConfig::default(), 10));
         assert_eq!((args.max_streams, args.max_viewers), (1_000, 100_000));
         assert!(args.shards() >= 1);
     }
@@ -254,7 +319,10 @@ mod tests {
 
     #[test]
     fn the_keyframe_interval_is_in_its_range_or_off() {
-        assert_eq!(serve(&["--pli-interval", "0"]).unwrap().pli_interval(), None);
+        let interval = |arguments: &[&str]| serve(arguments).unwrap().pli_interval();
+        assert_eq!(interval(&["--pli-interval", "0"]), None);
+        assert_eq!(interval(&["--start-cache-bytes", "0"]), Some(Duration::from_secs(3)));
+        assert_eq!(interval(&["--start-cache-bytes", "0", "--pli-interval", "0"]), None);
         assert_eq!(
             serve(&["--pli-interval", "500ms"]).unwrap().pli_interval(),
             Some(Duration::from_millis(500))
@@ -272,6 +340,11 @@ mod tests {
         assert!(refused(&["--shards", "0"]).contains("1..=256"));
         assert!(refused(&["--shards", "257"]).contains("1..=256"));
         assert!(refused(&["--max-streams", "0"]).contains("1..="));
+        for text in ["eight", "8MB!", "8T", "2G", "", "9999999999999999999999"] {
+            assert!(refused(&["--start-cache-bytes", text]).contains("such as 8M"), "{text}");
+        }
+        assert!(refused(&["--keyframe-share", "0"]).contains("1..=100"));
+        assert!(refused(&["--start-cache-frames", "0"]).contains("1..="));
         assert!(refused(&["--public-ip", "0.0.0.0"]).contains("cannot send media"));
         assert!(refused(&["--public-ip", "example"]).contains("203.0.113.7"));
         assert!(refused(&["--html-dir", "/no/such/directory"]).contains("no such directory"));
@@ -296,7 +369,7 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         for argument in Cli::command()
             .get_arguments()
-            .filter(|argument| argument.get_long().is_some())
+            .filter(|argument| argument.get_long().is_some() && !argument.is_hide_set())
         {
             let name = argument.get_long().unwrap();
             if !matches!(name, "help" | "version") {
@@ -307,7 +380,8 @@ mod tests {
         for default in [
             "127.0.0.1:8080",
             "[::]:8080",
-            "[default: 3s]",
+            "[default: 8M]",
+            "[default: 300]",
             "[default: 1000]",
             "[default: 100000]",
         ] {

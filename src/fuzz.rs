@@ -95,6 +95,8 @@ fn idle_shard() -> Shard {
         id: 0,
         certificate,
         pli_interval: None,
+        keyframe_share: 10,
+        start: crate::fanout::StartConfig::default(),
         peers_max: 1,
         wall,
     };

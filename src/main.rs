@@ -33,6 +33,8 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         public_ips: args.public_ip.clone(),
         public_only: args.announce_only_public,
         pli_interval: args.pli_interval(),
+        keyframe_share: args.keyframe_share,
+        start: args.start(),
         limits: Limits {
             streams: args.max_streams as usize,
             viewers: args.max_viewers as usize,

@@ -90,6 +90,26 @@ counters! {
     closed,
     /// Viewers' requests for a keyframe.
     keyframe_requests,
+    /// Wishes for a keyframe that found another one waiting.
+    keyframe_requests_coalesced,
+    /// Wishes for a keyframe that had to wait because keyframes have had their share of the stream.
+    keyframe_requests_deferred,
+    /// Requests for a keyframe sent to publishers.
+    keyframe_requests_sent,
+    /// Requests for a keyframe that publishers answered within 2 s.
+    keyframe_requests_answered,
+    /// Viewers sent from the newest keyframe on.
+    starts,
+    /// Viewers sent from the newest keyframe on again, because they missed something.
+    starts_repeated,
+    /// Viewers that had to wait for the next keyframe.
+    starts_waiting,
+    /// Viewers led on to a newer keyframe before they had caught up.
+    starts_skipped_ahead,
+    /// RTP packets of the past sent to viewers that start; they are among those sealed.
+    start_packets,
+    /// Bytes since the newest keyframe of each stream, which viewers start with.
+    start_cache_bytes,
     /// Control datagrams that found no room in the send queue.
     control_dropped,
 }

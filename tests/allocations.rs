@@ -105,6 +105,8 @@ impl Broadcast {
             id: 0,
             certificate: certificate.clone(),
             pli_interval: None,
+            keyframe_share: 10,
+            start: onecast::fanout::StartConfig::default(),
             peers_max: 1_000,
             wall: (now, 0),
         };
@@ -240,6 +242,17 @@ impl Broadcast {
     }
 }
 
+impl Broadcast {
+    /// Lets viewers start, who wait a little and are sent a slice at a time.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            self.shard.handle_timeout(self.now, &mut self.network);
+        }
+    }
+}
+
 fn credentials(name: &str) -> IceCredentials {
     IceCredentials {
         ufrag: name.into(),
@@ -254,8 +267,11 @@ fn address(number: u16) -> SocketAddr {
 /// Allocations and datagrams of `FRAMES` frames.
 fn measured(viewers: u16) -> (u64, u64) {
     let mut broadcast = Broadcast::new(viewers);
-    broadcast.frame(true);
-    // As many as the window holds, so that it drops a packet for each that it takes.
+    for number in 0..3 {
+        broadcast.frame(number == 0);
+        broadcast.pass(Duration::from_millis(30));
+    }
+    // As many as a window holds, so that it drops a packet for each that it takes.
     (0..400).for_each(|_| broadcast.frame(false));
     while broadcast.shard.poll_event().is_some() {}
     let (allocations, datagrams) = (ALLOCATIONS.get(), broadcast.network.datagrams);

@@ -1,12 +1,17 @@
 //! What one viewer needs to be sent one track: where it starts, its numbering, its payload type. A plain value.
 //!
 //! Nonce rule (docs/ARCHITECTURE.md): for one viewer, one packet index of the media SSRC always stands for the same bytes. The
-//! window fixes packet and padding, the forwarder fixes numbering (`base` never changes) and payload type (`format_from` only
-//! grows, and nothing older than it is sent or sent again).
+//! window fixes packet and padding. The forwarder fixes the rest from one start to the next: `base`, payload type, and the
+//! timestamps of what was sent of the past. A start, be it the first, after a change of codec or a repetition, goes on with numbers
+//! that were never used, and nothing from before it is sent again.
 
+use std::time::Instant;
+
+use super::catch_up::{CatchUp, LiveClock, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
 use crate::media::Packet;
-use crate::rtp::Codec;
+use crate::media::window::StartPoint;
+use crate::rtp::{Codec, Kind};
 
 /// One viewer's view of one track.
 #[derive(Debug)]
@@ -14,21 +19,41 @@ pub struct Forwarder {
     line: ViewerLine,
     codec: Option<Codec>,
     format: Option<ViewerFormat>,
-    /// Track index from which `format` holds.
-    format_from: u64,
-    /// The track's index that this viewer sees as packet index 0. Set with the first packet.
-    base: Option<u64>,
-    /// Not before this index: what came before the start is not sent.
-    first: u64,
-    waiting: bool,
+    state: State,
     skipping: bool,
-    /// The newest packet that was let through, and whether its frame goes on after it.
-    newest: (u64, bool),
+    /// The track's index that this viewer sees as packet index 0. Wraps: repeated starts may take more numbers than the track has.
+    base: u64,
+    /// The start: what is older is not sent any more.
+    first: u64,
+    /// The newest packet that was let through since the start.
+    newest: Newest,
+    /// From here on timestamps are the track's own; before it `past` knows them.
+    true_from: u64,
+    past: Option<Box<CatchUp>>,
     rtx_next: u64,
     /// RTP packets sent, for sender reports. Wraps.
     pub packets: u32,
     /// Payload bytes sent, for sender reports. Wraps.
     pub octets: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// For a place to start.
+    Waiting,
+    /// On the way to the live edge.
+    CatchingUp,
+    /// Level with the track.
+    Live,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    index: u64,
+    /// As the viewer saw it; `None` before the first packet of all.
+    timestamp: Option<u32>,
+    /// Its frame goes on after it.
+    open: bool,
 }
 
 /// How a packet goes out to one viewer.
@@ -38,12 +63,14 @@ pub struct Route {
     pub payload_type: u8,
     /// SRTP packet index: roll-over counter and sequence number.
     pub index: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
 }
 
 /// Why a packet is not for this viewer, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
-    /// Waits for a keyframe.
+    /// Waits for a keyframe, or has not come so far yet.
     Waiting,
     /// Older than what the viewer started with.
     BeforeStart,
@@ -57,18 +84,23 @@ impl Forwarder {
     /// Sequence numbers start below this: a receiver that misses the first packets then still guesses roll-over counter 0.
     const START_SEQUENCE_MAX: u64 = 0x7fff;
 
-    /// A forwarder that waits for a keyframe.
+    /// A forwarder that has nowhere to start yet.
     pub fn new(line: ViewerLine) -> Forwarder {
         Forwarder {
             line,
             codec: None,
             format: None,
-            format_from: 0,
-            base: None,
-            first: 0,
-            waiting: true,
+            state: State::Waiting,
             skipping: false,
-            newest: (0, false),
+            base: 0,
+            first: 0,
+            newest: Newest {
+                index: 0,
+                timestamp: None,
+                open: false,
+            },
+            true_from: 0,
+            past: None,
             rtx_next: 0,
             packets: 0,
             octets: 0,
@@ -80,118 +112,274 @@ impl Forwarder {
         &self.line
     }
 
+    /// Starts at a keyframe of the past or of this moment, the first time or again; from there [`next`](Self::next) leads to the live
+    /// edge.
+    ///
+    /// # Errors
+    /// [`Skip::Codec`] when the viewer cannot take the codec: it goes on waiting.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        point: StartPoint,
+        (codec, profile): (Codec, u8),
+        stamping: Stamping,
+    ) -> Result<(), Skip> {
+        self.codec = Some(codec);
+        self.format = self.line.format(codec, profile);
+        if self.format.is_none() {
+            self.state = State::Waiting;
+            return Err(Skip::Codec);
+        }
+        let sets = u64::from(point.parameter_sets.is_some());
+        let next = self.next_number(point.index);
+        self.begin(point.index, next + sets);
+        let way = CatchUp::new(now, point.index, point.frames, point.parameter_sets, stamping);
+        self.past = Some(Box::new(way));
+        self.true_from = u64::MAX;
+        self.state = State::CatchingUp;
+        Ok(())
+    }
+
     /// The next packet of the live track.
     pub fn admit(&mut self, packet: &Packet, profile: u8) -> Result<Route, Skip> {
-        if self.codec != Some(packet.codec) {
-            self.change_codec(packet, profile)?;
+        if self.state == State::Waiting && packet.codec.kind() == Kind::Audio {
+            self.start_audio(packet, profile)?;
         }
-        let format = self.format.ok_or(Skip::Codec)?;
-        // Before anything starts: a keyframe that is not sent itself must not let what follows it through.
-        if packet.index < self.first.max(self.format_from) {
+        if self.state == State::Waiting {
+            return Err(Skip::Waiting);
+        }
+        if packet.index < self.first {
             return Err(Skip::BeforeStart);
         }
-        if self.waiting {
-            self.start(packet)?;
+        if self.codec != Some(packet.codec) {
+            self.state = State::Waiting;
+            return Err(Skip::Waiting);
         }
+        if self.cursor().is_some_and(|cursor| packet.index >= cursor) {
+            return Err(Skip::Waiting);
+        }
+        let timestamp = self.timestamp(packet).ok_or(Skip::BeforeStart)?;
+        self.pass(packet, timestamp)
+    }
+
+    /// The number that is to be sent next on the way to the live edge; `None` when there is no such way.
+    pub fn cursor(&self) -> Option<u64> {
+        let way = self.past.as_ref().filter(|_| self.state == State::CatchingUp)?;
+        Some(way.cursor)
+    }
+
+    /// Whether the packet at the cursor begins a frame.
+    pub fn begins_frame(&self, packet: &Packet) -> bool {
+        self.past.as_ref().is_none_or(|way| way.begins_frame(packet))
+    }
+
+    /// The packet at the cursor goes out, or is given up with the rest of its frame. The cursor moves on.
+    pub fn next(&mut self, now: Instant, packet: &Packet, live: LiveClock) -> Result<Route, Skip> {
+        if self.codec != Some(packet.codec) {
+            self.state = State::Waiting;
+            return Err(Skip::Waiting);
+        }
+        let last = self.newest.timestamp;
+        let Some(way) = &mut self.past else {
+            return Err(Skip::Waiting);
+        };
+        let timestamp = way.stamp_next(now, packet, live, last);
+        way.cursor = packet.index + 1;
+        way.pace().spend(packet.payload.len());
+        if way.is_true() {
+            self.true_from = self.true_from.min(packet.index);
+        }
+        self.pass(packet, timestamp)
+    }
+
+    /// Whether timestamps are the track's own already: then what comes late is let through whatever frame it is of.
+    pub fn is_true(&self) -> bool {
+        self.past.as_ref().is_none_or(|way| way.is_true())
+    }
+
+    /// The packet at the cursor has not come: what it holds is asked for when it is missed.
+    pub fn pass_over(&mut self) {
+        if let Some(way) = &mut self.past {
+            way.cursor += 1;
+        }
+    }
+
+    /// When the next packet of the past may be sent; `None` for now.
+    pub fn wait(&mut self, now: Instant) -> Option<Instant> {
+        self.past.as_mut()?.pace().wait(now)
+    }
+
+    /// Nothing is left at the cursor. True when the viewer is level with the track from now on; else it waits for the next frame.
+    pub fn reach_edge(&mut self, now: Instant) -> bool {
+        let Some(way) = self.past.as_mut().filter(|way| way.is_true()) else {
+            return false;
+        };
+        way.arrive(now);
+        self.state = State::Live;
+        true
+    }
+
+    /// The viewer lost packets on the way to the live edge.
+    pub fn slow_down(&mut self, now: Instant, stream: Option<u32>) {
+        if self.state == State::CatchingUp
+            && let Some(way) = &mut self.past
+        {
+            way.pace().slow_down(now, stream);
+        }
+    }
+
+    /// Frees what was kept of the past when nobody asks for it any more.
+    pub fn forget_past(&mut self, now: Instant) {
+        let level_at = self.past.as_ref().and_then(|way| way.level_at);
+        if self.state != State::CatchingUp && level_at.is_some_and(|at| now >= at + CatchUp::KEPT) {
+            self.past = None;
+            self.first = self.first.max(self.true_from);
+            self.true_from = 0;
+        }
+    }
+
+    /// Parameter sets, and how they go out in front of the first packet.
+    pub fn parameter_sets(&mut self) -> Option<(std::sync::Arc<Packet>, Route)> {
+        let sets = self.past.as_ref()?.parameter_sets()?.clone();
+        let route = Route {
+            payload_type: self.format?.payload_type,
+            index: self.number(self.first).wrapping_sub(1),
+            timestamp: self.past.as_ref()?.first_stamp()?,
+        };
+        Some((sets, route))
+    }
+
+    /// A packet that was sent before and is asked for again. `None` if it was not, or not since the last start.
+    pub fn readmit(&self, packet: &Packet) -> Option<Route> {
+        let format = self.format.filter(|_| self.codec == Some(packet.codec))?;
+        let sent = packet.index >= self.first && packet.index <= self.newest.index && self.newest.timestamp.is_some();
+        let timestamp = self.timestamp(packet).filter(|_| sent)?;
+        Some(Route {
+            payload_type: format.payload_type,
+            index: self.number(packet.index),
+            timestamp,
+        })
+    }
+
+    /// The payload type and packet index of the next retransmission, if RTX was negotiated.
+    pub fn retransmission(&mut self, timestamp: u32) -> Option<Route> {
+        let payload_type = self.format?.rtx?;
+        let index = self.rtx_next;
+        self.rtx_next += 1;
+        Some(Route {
+            payload_type,
+            index,
+            timestamp,
+        })
+    }
+
+    /// The track's index for a sequence number that the viewer names.
+    pub fn track_index(&self, sequence: u16) -> Option<u64> {
+        self.newest.timestamp?;
+        let behind = (self.number(self.newest.index) as u16).wrapping_sub(sequence);
+        let index = self.newest.index.checked_sub(u64::from(behind))?;
+        // Parameter sets have the number before the first.
+        let sets = self.past.as_ref().is_some_and(|way| way.parameter_sets().is_some());
+        (index >= self.first - u64::from(sets)).then_some(index)
+    }
+
+    /// The number before the first, under which parameter sets went out.
+    pub fn is_parameter_sets(&self, index: u64) -> bool {
+        index + 1 == self.first
+    }
+
+    /// The publisher left: what comes next starts with a keyframe again.
+    pub fn await_keyframe(&mut self) {
+        self.state = State::Waiting;
+    }
+
+    /// A packet could not be sent: the rest of its frame, if there is any, is of no use.
+    pub fn skip_rest_of_frame(&mut self) {
+        self.skipping |= self.newest.open;
+    }
+
+    /// Has nowhere to start.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// Is level with the track.
+    pub fn is_live(&self) -> bool {
+        self.state == State::Live
+    }
+
+    fn start_audio(&mut self, packet: &Packet, profile: u8) -> Result<(), Skip> {
+        self.codec = Some(packet.codec);
+        self.format = self.line.format(packet.codec, profile);
+        if self.format.is_none() {
+            return Err(Skip::Codec);
+        }
+        self.begin(packet.index, self.next_number(packet.index));
+        self.true_from = 0;
+        self.state = State::Live;
+        Ok(())
+    }
+
+    /// From the packet `first` on, which has this number.
+    fn begin(&mut self, first: u64, number: u64) {
+        self.base = first.wrapping_sub(number);
+        self.first = first;
+        self.newest.index = first.wrapping_sub(1);
+        self.newest.open = false;
+        self.skipping = false;
+    }
+
+    /// A number that was not used: the one after the newest. At the very start the track's own low bits, where possible, so that
+    /// most viewers share sequence numbers.
+    fn next_number(&self, index: u64) -> u64 {
+        if self.newest.timestamp.is_some() {
+            return self.number(self.newest.index).wrapping_add(1);
+        }
+        index & Forwarder::START_SEQUENCE_MAX
+    }
+
+    fn timestamp(&self, packet: &Packet) -> Option<u32> {
+        if packet.index >= self.true_from {
+            return Some(packet.timestamp);
+        }
+        self.past.as_ref()?.stamp_of(packet)
+    }
+
+    fn pass(&mut self, packet: &Packet, timestamp: u32) -> Result<Route, Skip> {
+        let format = self.format.ok_or(Skip::Codec)?;
         if self.skipping {
             self.skipping = !packet.marker;
             return Err(Skip::RestOfFrame);
         }
-        self.newest = self.newest.max((packet.index, !packet.marker));
+        if packet.index.wrapping_add(1) > self.newest.index.wrapping_add(1) {
+            self.newest = Newest {
+                index: packet.index,
+                timestamp: Some(timestamp),
+                open: !packet.marker,
+            };
+        }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         Ok(Route {
             payload_type: format.payload_type,
             index: self.number(packet.index),
+            timestamp,
         })
-    }
-
-    /// A packet that was sent before and is asked for again. `None` if it was not, or not in today's format.
-    pub fn readmit(&self, packet: &Packet) -> Option<Route> {
-        let format = self.format.filter(|_| self.codec == Some(packet.codec))?;
-        let sent = self.base.is_some() && packet.index >= self.first.max(self.format_from);
-        sent.then(|| Route {
-            payload_type: format.payload_type,
-            index: self.number(packet.index),
-        })
-    }
-
-    /// The payload type and packet index of the next retransmission, if RTX was negotiated.
-    pub fn retransmission(&mut self) -> Option<Route> {
-        let payload_type = self.format?.rtx?;
-        let index = self.rtx_next;
-        self.rtx_next += 1;
-        Some(Route { payload_type, index })
-    }
-
-    /// The track's index for a sequence number that the viewer names, given the track's newest.
-    pub fn track_index(&self, sequence: u16, newest: u64) -> Option<u64> {
-        let newest_seen = newest.checked_sub(self.base?)?;
-        let behind = (newest_seen as u16).wrapping_sub(sequence);
-        Some(newest.checked_sub(u64::from(behind))?).filter(|&index| index >= self.first)
-    }
-
-    /// The publisher left: what comes next starts with a keyframe again.
-    pub fn await_keyframe(&mut self) {
-        self.waiting = true;
-    }
-
-    /// A packet could not be sent: the rest of its frame, if there is any, is of no use.
-    pub fn skip_rest_of_frame(&mut self) {
-        self.skipping |= self.newest.1;
-    }
-
-    /// Waits for a keyframe.
-    pub fn is_waiting(&self) -> bool {
-        self.waiting
-    }
-
-    fn change_codec(&mut self, packet: &Packet, profile: u8) -> Result<(), Skip> {
-        if packet.index < self.format_from {
-            return Err(Skip::BeforeStart);
-        }
-        // Nothing went out yet: a keyframe whose start was overtaken may still be the first.
-        if self.base.is_some() {
-            self.format_from = packet.index;
-        }
-        self.codec = Some(packet.codec);
-        self.format = self.line.format(packet.codec, profile);
-        self.waiting = true;
-        Ok(())
-    }
-
-    fn start(&mut self, packet: &Packet) -> Result<(), Skip> {
-        if !packet.keyframe {
-            return Err(Skip::Waiting);
-        }
-        self.waiting = false;
-        self.skipping = false;
-        self.first = self.first.max(packet.index);
-        if self.base.is_none() {
-            // Keep the track's own low bits where possible, so that most viewers share sequence numbers.
-            let sequence = packet.index & 0xffff;
-            let shift = if sequence > Forwarder::START_SEQUENCE_MAX {
-                Forwarder::START_SEQUENCE_MAX + 1
-            } else {
-                0
-            };
-            self.base = Some(packet.index - sequence + shift);
-            self.format_from = packet.index;
-        }
-        Ok(())
     }
 
     fn number(&self, index: u64) -> u64 {
-        index - self.base.expect("set when the forwarder started")
+        index.wrapping_sub(self.base)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
     use crate::media::testing::packet;
     use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
-    use crate::rtp::Kind;
 
     fn format(codec: Codec, payload_type: u8) -> Format {
         Format {
@@ -216,53 +404,174 @@ mod tests {
         }))
     }
 
-    fn route(payload_type: u8, index: u64) -> Result<Route, Skip> {
-        Ok(Route { payload_type, index })
+    /// Timestamps are 3,000 apart: number n has n times that, as far as 32 bits go.
+    fn numbered(index: u64) -> Arc<Packet> {
+        packet(index).timestamp((index * 3_000) as u32).build()
+    }
+
+    fn at(index: u64) -> StartPoint {
+        StartPoint {
+            index,
+            parameter_sets: None,
+            frames: 1,
+        }
+    }
+
+    /// Starts at `from` while `newest` is the newest packet, and goes to the live edge.
+    fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> Vec<Result<Route, Skip>> {
+        let now = crate::clock::now();
+        let live = LiveClock {
+            timestamp: (newest * 3_000) as u32,
+            at: now,
+        };
+        forwarder.start(now, at(from), (codec, 0), Stamping::Live).unwrap();
+        let routes = (from..=newest)
+            .map(|index| {
+                assert_eq!(forwarder.cursor(), Some(index));
+                let packet = packet(index).codec(codec).timestamp((index * 3_000) as u32).build();
+                forwarder.next(now, &packet, live)
+            })
+            .collect();
+        forwarder.reach_edge(now);
+        routes
+    }
+
+    fn route(payload_type: u8, index: u64, of: u64) -> Result<Route, Skip> {
+        Ok(Route {
+            payload_type,
+            index,
+            timestamp: (of * 3_000) as u32,
+        })
     }
 
     #[test]
     fn a_viewer_starts_at_a_keyframe_with_roll_over_counter_0() {
         let mut forwarder = forwarder();
         let start = 7 * 65_536 + 1_000;
-        assert_eq!(forwarder.admit(&packet(start - 1).build(), 0), Err(Skip::Waiting));
-        assert_eq!(forwarder.admit(&packet(start).keyframe().build(), 0), route(96, 1_000));
-        assert_eq!(forwarder.admit(&packet(start + 1).build(), 0), route(96, 1_001));
-        assert_eq!(forwarder.admit(&packet(start - 1).build(), 0), Err(Skip::BeforeStart));
+        assert_eq!(forwarder.admit(&numbered(start), 0), Err(Skip::Waiting));
+        assert_eq!(
+            start_at(&mut forwarder, Codec::Vp8, start, start),
+            [route(96, 1_000, start)]
+        );
+        assert!(forwarder.is_live());
+        assert_eq!(forwarder.admit(&numbered(start + 1), 0), route(96, 1_001, start + 1));
+        assert_eq!(forwarder.admit(&numbered(start - 1), 0), Err(Skip::BeforeStart));
     }
 
     #[test]
     fn a_start_near_the_wrap_is_moved_so_that_losing_it_does_no_harm() {
         let mut forwarder = forwarder();
         let start = 3 * 65_536 - 1;
-        assert_eq!(forwarder.admit(&packet(start).keyframe().build(), 0), route(96, 0x7fff));
-        assert_eq!(forwarder.admit(&packet(start + 1).build(), 0), route(96, 0x8000));
+        assert_eq!(
+            start_at(&mut forwarder, Codec::Vp8, start, start),
+            [route(96, 0x7fff, start)]
+        );
+        assert_eq!(forwarder.admit(&numbered(start + 1), 0), route(96, 0x8000, start + 1));
+    }
+
+    #[test]
+    fn live_packets_wait_until_the_past_was_sent() {
+        let mut forwarder = forwarder();
+        let (now, start) = (crate::clock::now(), 70_000);
+        forwarder
+            .start(now, at(start), (Codec::Vp8, 0), Stamping::Live)
+            .unwrap();
+        assert_eq!(forwarder.admit(&numbered(start + 2), 0), Err(Skip::Waiting));
+        assert!(!forwarder.is_live() && !forwarder.is_waiting());
+        // The past is stamped with the live clock, and stays so when it is asked for again.
+        let live = LiveClock {
+            timestamp: (start as u32 + 2) * 3_000,
+            at: now,
+        };
+        let first = forwarder.next(now, &numbered(start), live).unwrap();
+        assert_eq!(first.timestamp, live.timestamp);
+        assert_eq!(forwarder.readmit(&numbered(start)), Some(first));
+        assert_eq!(forwarder.readmit(&numbered(start + 1)), None, "not sent yet");
+        forwarder.pass_over();
+        assert!(!forwarder.reach_edge(now), "its timestamp is that of the first");
+        let third = forwarder.next(now, &numbered(start + 2), live).unwrap();
+        assert_eq!((third.index, third.timestamp), (first.index + 2, first.timestamp + 1));
+        let live = LiveClock {
+            timestamp: (start as u32 + 3) * 3_000,
+            at: now,
+        };
+        let own = forwarder.next(now, &numbered(start + 3), live);
+        assert_eq!(own, route(96, first.index + 3, start + 3));
+        assert!(forwarder.reach_edge(now));
+        // What was passed over is of a frame that never got a stamp.
+        assert_eq!(forwarder.admit(&numbered(start + 1), 0), Err(Skip::BeforeStart));
+        forwarder.forget_past(now + Duration::from_secs(4));
+        assert_eq!(forwarder.readmit(&numbered(start)), Some(first));
+        forwarder.forget_past(now + Duration::from_secs(6));
+        assert_eq!(forwarder.readmit(&numbered(start)), None, "its timestamp is forgotten");
+        assert_eq!(forwarder.readmit(&numbered(start + 3)), own.ok());
+    }
+
+    #[test]
+    fn a_repeated_start_goes_on_with_new_numbers_and_closes_the_past() {
+        let mut forwarder = forwarder();
+        let start = 70_000;
+        let before = start_at(&mut forwarder, Codec::Vp8, start, start + 5);
+        let again = start_at(&mut forwarder, Codec::Vp8, start, start + 6);
+        let numbers: Vec<u64> = before.iter().chain(&again).map(|route| route.unwrap().index).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+        let sequence = |number: u64| number as u16;
+        assert_eq!(forwarder.track_index(sequence(numbers[8])), Some(start + 2));
+        assert_eq!(forwarder.track_index(sequence(numbers[5])), None, "before the start");
+    }
+
+    #[test]
+    fn parameter_sets_go_in_front_under_the_number_before() {
+        let mut forwarder = forwarder();
+        let now = crate::clock::now();
+        let point = StartPoint {
+            index: 70_000,
+            parameter_sets: Some(packet(70_000).build()),
+            frames: 1,
+        };
+        forwarder.start(now, point, (Codec::Vp8, 0), Stamping::Live).unwrap();
+        let live = LiveClock {
+            timestamp: 70_000 * 3_000,
+            at: now,
+        };
+        let first = forwarder.next(now, &numbered(70_000), live).unwrap();
+        let (_, sets) = forwarder.parameter_sets().unwrap();
+        assert_eq!((sets.index + 1, sets.timestamp), (first.index, first.timestamp));
+        let named = forwarder.track_index(sets.index as u16).unwrap();
+        assert!(forwarder.is_parameter_sets(named));
+        assert_eq!(forwarder.track_index(sets.index as u16 - 1), None);
     }
 
     #[test]
     fn sequence_numbers_named_by_the_viewer_are_found_across_the_wrap() {
         let mut forwarder = forwarder();
-        forwarder.admit(&packet(65_536 + 5).keyframe().build(), 0).unwrap();
-        let newest = 65_536 + 5 + 70_000;
+        let start = 65_536 + 5;
+        start_at(&mut forwarder, Codec::Vp8, start, start);
+        let newest = start + 70_000;
+        forwarder.admit(&numbered(newest), 0).unwrap();
         for index in [newest, newest - 1, newest - 5_000] {
-            let sequence = (index - 65_536) as u16;
-            assert_eq!(forwarder.track_index(sequence, newest), Some(index));
+            assert_eq!(forwarder.track_index((index - 65_536) as u16), Some(index));
         }
-        assert_eq!(forwarder.track_index(4, 65_536 + 10), None, "before the start");
+        let mut forwarder = super::tests::forwarder();
+        start_at(&mut forwarder, Codec::Vp8, start, start + 5);
+        assert_eq!(forwarder.track_index(4), None, "before the start");
     }
 
     #[test]
     fn a_codec_change_waits_for_its_keyframe_and_closes_the_past() {
         let mut forwarder = forwarder();
-        let old = packet(100).keyframe().build();
-        forwarder.admit(&old, 0).unwrap();
+        let last = start_at(&mut forwarder, Codec::Vp8, 70_000, 70_000)[0].unwrap();
+        let old = numbered(70_000);
         assert!(forwarder.readmit(&old).is_some());
+        let av1 = packet(70_001).codec(Codec::Av1).build();
+        assert_eq!(forwarder.admit(&av1, 0), Err(Skip::Waiting));
+        assert!(forwarder.is_waiting());
+        // What was skipped leaves no gap.
         assert_eq!(
-            forwarder.admit(&packet(101).codec(Codec::Av1).build(), 0),
-            Err(Skip::Waiting)
+            start_at(&mut forwarder, Codec::Av1, 70_005, 70_005),
+            [route(45, last.index + 1, 70_005)]
         );
-        let new = packet(102).codec(Codec::Av1).keyframe().build();
-        assert_eq!(forwarder.admit(&new, 0), route(45, 102));
-        assert_eq!(forwarder.admit(&packet(99).build(), 0), Err(Skip::BeforeStart));
+        assert_eq!(forwarder.admit(&numbered(69_999), 0), Err(Skip::BeforeStart));
         assert_eq!(
             forwarder.readmit(&old),
             None,
@@ -271,68 +580,57 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_whose_start_was_overtaken_is_still_sent_from_its_start() {
+    fn a_codec_the_viewer_lacks_is_waited_out() {
         let mut forwarder = forwarder();
-        assert_eq!(forwarder.admit(&packet(11).build(), 0), Err(Skip::Waiting));
-        assert_eq!(forwarder.admit(&packet(10).keyframe().build(), 0), route(96, 10));
-        assert_eq!(forwarder.readmit(&packet(11).build()), route(96, 11).ok());
-    }
-
-    #[test]
-    fn after_a_change_of_codec_a_late_keyframe_does_not_start_the_viewer() {
-        let mut forwarder = forwarder();
-        forwarder.admit(&packet(10).keyframe().build(), 0).unwrap();
-        let new = |index| packet(index).codec(Codec::Av1);
-        assert_eq!(forwarder.admit(&new(13).build(), 0), Err(Skip::Waiting));
-        assert_eq!(forwarder.admit(&new(12).keyframe().build(), 0), Err(Skip::BeforeStart));
-        assert_eq!(forwarder.admit(&new(14).build(), 0), Err(Skip::Waiting));
-        assert_eq!(forwarder.admit(&new(15).keyframe().build(), 0), route(45, 15));
-    }
-
-    #[test]
-    fn a_codec_the_viewer_lacks_is_skipped_until_another_comes() {
-        let mut forwarder = forwarder();
+        let now = crate::clock::now();
         assert_eq!(
-            forwarder.admit(&packet(1).codec(Codec::H265).keyframe().build(), 0),
+            forwarder.start(now, at(70_000), (Codec::H265, 0), Stamping::Live),
             Err(Skip::Codec)
         );
-        assert_eq!(forwarder.admit(&packet(2).keyframe().build(), 0), route(96, 2));
+        assert!(forwarder.is_waiting());
+        assert_eq!(start_at(&mut forwarder, Codec::Vp8, 70_002, 70_002).len(), 1);
     }
 
     #[test]
     fn after_a_failed_send_the_rest_of_the_frame_is_given_up() {
         let mut forwarder = forwarder();
-        forwarder.admit(&packet(1).keyframe().build(), 0).unwrap();
+        start_at(&mut forwarder, Codec::Vp8, 70_001, 70_001);
         forwarder.skip_rest_of_frame();
-        assert_eq!(forwarder.admit(&packet(2).build(), 0), Err(Skip::RestOfFrame));
-        assert_eq!(forwarder.admit(&packet(3).marker().build(), 0), Err(Skip::RestOfFrame));
-        assert_eq!(forwarder.admit(&packet(4).build(), 0), route(96, 4));
+        assert_eq!(forwarder.admit(&numbered(70_002), 0), Err(Skip::RestOfFrame));
+        assert_eq!(
+            forwarder.admit(&packet(70_003).marker().build(), 0),
+            Err(Skip::RestOfFrame)
+        );
+        assert!(forwarder.admit(&numbered(70_004), 0).is_ok());
     }
 
     #[test]
     fn after_a_failed_send_of_a_whole_frame_the_next_one_is_sent() {
         let mut forwarder = forwarder();
-        forwarder.admit(&packet(1).keyframe().build(), 0).unwrap();
-        forwarder.admit(&packet(2).marker().build(), 0).unwrap();
+        start_at(&mut forwarder, Codec::Vp8, 70_001, 70_001);
+        forwarder.admit(&packet(70_002).marker().build(), 0).unwrap();
         forwarder.skip_rest_of_frame();
-        assert_eq!(forwarder.admit(&packet(3).build(), 0), route(96, 3));
+        assert!(forwarder.admit(&numbered(70_003), 0).is_ok());
     }
 
     #[test]
     fn when_the_publisher_left_the_numbering_goes_on_from_the_next_keyframe() {
         let mut forwarder = forwarder();
-        forwarder.admit(&packet(10).keyframe().build(), 0).unwrap();
+        let last = start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010)[0].unwrap();
         forwarder.await_keyframe();
-        assert_eq!(forwarder.admit(&packet(11).build(), 0), Err(Skip::Waiting));
-        assert_eq!(forwarder.admit(&packet(12).keyframe().build(), 0), route(96, 12));
+        assert_eq!(forwarder.admit(&numbered(70_011), 0), Err(Skip::Waiting));
+        assert_eq!(
+            start_at(&mut forwarder, Codec::Vp8, 70_011, 70_011),
+            [route(96, last.index + 1, 70_011)]
+        );
     }
 
     #[test]
     fn retransmissions_have_their_own_numbering() {
         let mut forwarder = forwarder();
-        forwarder.admit(&packet(10).keyframe().build(), 0).unwrap();
+        start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010);
         let numbers: Vec<_> = (0..3)
-            .filter_map(|_| forwarder.retransmission())
+            .filter_map(|_| forwarder.retransmission(0))
             .map(|route| route.index)
             .collect();
         assert_eq!(numbers, [0, 1, 2]);

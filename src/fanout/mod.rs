@@ -3,6 +3,7 @@
 //! A [`Shard`] is the state machine of one media thread: its peers, the windows of the streams they watch, and the
 //! datagrams on their way out.
 
+pub mod catch_up;
 pub mod egress;
 pub mod formats;
 pub mod forwarder;
@@ -14,7 +15,9 @@ pub mod stream;
 mod timers;
 pub mod viewer;
 
+pub use catch_up::Stamping;
 pub use egress::{Outlet, Run, SendQueue};
 pub use formats::ViewerLine;
 pub use session::{CloseCause, Command, Event, Session, SessionRole, Stray};
 pub use shard::{Shard, ShardConfig};
+pub use stream::StartConfig;

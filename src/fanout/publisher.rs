@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::egress::SendQueue;
 use super::formats;
-use crate::ingest::{Ingest, IngestConfig};
-use crate::media::{SenderClock, StreamTracks};
+use crate::ingest::{Ingest, IngestConfig, KeyframeStatus};
+use crate::media::track::KeyframeReading;
+use crate::media::window::{CacheBounds, Start, WindowBounds};
+use crate::media::{Packet, SenderClock, StreamTracks, Window};
 use crate::peer::sdp::Negotiated;
 use crate::peer::{Opener, Sealer};
 use crate::rtp::header::RtpHeader;
@@ -24,7 +26,38 @@ pub struct Publisher {
     clocks: [Option<SenderClock>; 2],
     keyframe_interval: Option<Duration>,
     keyframe_at: Option<Instant>,
+    /// The video since the newest keyframe, for shards that have their first viewer.
+    window: Window,
+    told: KeyframeStatus,
     formats: Vec<(Codec, u8)>,
+}
+
+/// What a publisher is asked for, and what is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublisherConfig {
+    /// Between regular keyframe requests; `None` for never.
+    pub keyframe_interval: Option<Duration>,
+    /// What keyframes that viewers ask for may take of the video's bytes, percent.
+    pub keyframe_share: u8,
+    /// How much is kept for viewers to start with.
+    pub cache: CacheBounds,
+}
+
+/// What happened to keyframe requests; counts are since the last news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyframeNews {
+    /// Wishes that found another one waiting.
+    pub coalesced: u64,
+    /// Wishes that wait for keyframes' share of the stream.
+    pub deferred: u64,
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests answered.
+    pub answered: u64,
+    /// The publisher has turned out not to answer, or to answer after all.
+    pub unanswered: Option<bool>,
+    /// Time between the encoder's own keyframes.
+    pub interval: Option<Duration>,
 }
 
 /// What one datagram of a publisher led to.
@@ -45,21 +78,23 @@ impl Publisher {
         negotiated: &Negotiated,
         (sealer, opener): (Sealer, Opener),
         shard: usize,
-        keyframe_interval: Option<Duration>,
+        config: PublisherConfig,
         now: Instant,
     ) -> Publisher {
         let ticket = tracks.start_writing(shard);
-        let config = IngestConfig {
+        let keyframe_interval = config.keyframe_interval;
+        let ingest = IngestConfig {
             negotiated: negotiated.clone(),
             local_ssrc: tracks.video.ssrc() ^ 1,
             video_fir: false,
+            keyframe_share: config.keyframe_share,
             audio: tracks.audio.continuity(),
             video: tracks.video.continuity(),
         };
         let lines = [&negotiated.audio, &negotiated.video].into_iter().flatten();
         let formats = lines.flat_map(|line| &line.formats);
         Publisher {
-            ingest: Ingest::new(&config, now),
+            ingest: Ingest::new(&ingest, now),
             sealer,
             opener,
             ticket,
@@ -67,6 +102,11 @@ impl Publisher {
             clocks: [None; 2],
             keyframe_interval,
             keyframe_at: keyframe_interval.map(|interval| now + interval),
+            window: Window::new(WindowBounds {
+                packets: WINDOW,
+                cache: config.cache,
+            }),
+            told: KeyframeStatus::default(),
             formats: formats
                 .map(|format| (format.codec, formats::profile(format.codec, &format.fmtp)))
                 .collect(),
@@ -95,13 +135,37 @@ impl Publisher {
             self.start(kind, packet.codec);
         }
         let codec = packet.codec;
+        let packet = Arc::new(packet);
+        if kind == Kind::Video {
+            self.keep(&packet);
+        }
         // With nobody watching the pipe is closed, which is no failure: the next viewer opens it again.
-        let _ = self.tracks.track(kind).write_rtp(&Arc::new(packet));
+        let _ = self.tracks.track(kind).write_rtp(&packet);
         if started {
             Received::Started(kind, codec)
         } else {
             Received::Media
         }
+    }
+
+    fn keep(&mut self, packet: &Arc<Packet>) {
+        self.window.insert(packet.clone());
+        if packet.marker || packet.keyframe {
+            self.write_facts();
+        }
+    }
+
+    fn write_facts(&self) {
+        let status = self.ingest.keyframe_status();
+        self.tracks.video.keyframes().write(&KeyframeReading {
+            interval: status.interval,
+            unanswered: status.unanswered,
+            requested: status.sent,
+            answered: status.answered,
+            cached_bytes: self.window.gop().bytes() as u64,
+            cached_frames: self.window.gop().frames(),
+            ready: matches!(self.window.start(), Start::At(_)),
+        });
     }
 
     fn start(&mut self, kind: Kind, codec: Codec) {
@@ -136,10 +200,29 @@ impl Publisher {
         }
     }
 
-    /// A viewer somewhere wants a keyframe: asks for it as soon as the last request is long enough ago.
-    pub fn pass_keyframe_request_on(&mut self) {
-        if self.tracks.video.take_keyframe_request() {
-            self.ingest.request_keyframe(Kind::Video);
+    /// What shards with viewers wish: a keyframe, asked for as soon as the last request is long enough ago, or what was before their
+    /// first viewer came.
+    pub fn serve_wishes(&mut self) {
+        if let Some(need) = self.tracks.video.take_keyframe_request() {
+            self.ingest.request_keyframe(need);
+        }
+        self.tracks.video.answer_past(|| self.window.past());
+    }
+
+    /// What changed in keyframes and requests for them since the last call.
+    pub fn take_keyframe_news(&mut self) -> KeyframeNews {
+        let status = self.ingest.keyframe_status();
+        let before = std::mem::replace(&mut self.told, status);
+        if status.unanswered != before.unanswered {
+            self.write_facts();
+        }
+        KeyframeNews {
+            coalesced: status.coalesced - before.coalesced,
+            deferred: status.deferred - before.deferred,
+            sent: status.sent - before.sent,
+            answered: status.answered - before.answered,
+            unanswered: (status.unanswered != before.unanswered).then_some(status.unanswered),
+            interval: status.interval,
         }
     }
 
@@ -150,7 +233,7 @@ impl Publisher {
         {
             self.keyframe_at = Some(now + interval);
             if self.tracks.video.is_bound() {
-                self.ingest.request_keyframe(Kind::Video);
+                self.ingest.tick_keyframes();
             }
         }
     }
@@ -189,9 +272,14 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
+        if self.tracks.may_write(self.ticket) {
+            self.tracks.video.keyframes().write(&KeyframeReading::default());
+        }
         self.tracks.stop_writing(self.ticket);
     }
 }
 
 /// SRTCP index and the longest tag (RFC 3711, RFC 7714).
 const RTCP_OVERHEAD_MAX: usize = 4 + 16;
+/// Packets that are kept in any case, so that late ones find their place.
+const WINDOW: usize = 64;

@@ -138,6 +138,15 @@ pub enum Event {
         /// The encoding.
         codec: Codec,
     },
+    /// A publisher has turned out not to answer requests for a keyframe, or to answer them after all.
+    Keyframes {
+        /// Which session.
+        session: SessionId,
+        /// It does not answer.
+        unanswered: bool,
+        /// Time between its own keyframes, if known.
+        interval: Option<Duration>,
+    },
     /// A viewer has been sent a whole keyframe.
     Picture {
         /// Which session.

@@ -6,6 +6,7 @@
 mod connecting;
 mod ending;
 mod media;
+mod starting;
 mod timing;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,10 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::egress::{Outlet, SendQueue};
-use super::publisher::{Publisher, Received};
+use super::publisher::{Publisher, PublisherConfig, Received};
 use super::session::{CloseCause, Command, Event, Session, SessionRole, Stray};
 use super::slab::Slab;
-use super::stream::{FirstPicture, Flow, Pictures, ShardStream};
+use super::stream::{FirstPicture, Flow, Pictures, Progress, Server, ShardStream, StartConfig, Started};
 use super::timers::{Entry, Timers};
 use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};
@@ -26,6 +27,7 @@ use crate::peer::demux::{Datagram, classify};
 use crate::peer::{Certificate, Check, Opener, Sealer, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 use crate::rtp::Kind;
 use crate::rtp::rtcp::{self, Report};
+use starting::Starting;
 
 /// What a shard is made with.
 #[derive(Clone)]
@@ -36,6 +38,10 @@ pub struct ShardConfig {
     pub certificate: Certificate,
     /// Between regular keyframe requests to a publisher whose stream is watched; `None` for never.
     pub pli_interval: Option<Duration>,
+    /// What keyframes that viewers ask for may take of the video's bytes, percent.
+    pub keyframe_share: u8,
+    /// How viewers are started.
+    pub start: StartConfig,
     /// Most peers at once.
     pub peers_max: usize,
     /// A moment, and the NTP time that it was.
@@ -56,6 +62,7 @@ pub struct Shard {
     /// Slots of streams with a gathered batch.
     gathering: Vec<u32>,
     publishers: Vec<u32>,
+    starting: Starting,
     timers: Timers,
     queue: SendQueue,
     control: Vec<Transmit>,
@@ -110,6 +117,7 @@ impl Shard {
             streams: Vec::new(),
             gathering: Vec::new(),
             publishers: Vec::new(),
+            starting: Starting::default(),
             timers: Timers::default(),
             queue: SendQueue::new(),
             control: Vec::new(),
@@ -168,8 +176,8 @@ impl Shard {
                 self.gathering.push(key.slot);
             }
         }
-        if self.inbox.take_keyframe_wanted() {
-            self.pass_keyframe_requests_on(now);
+        if self.inbox.take_wish() {
+            self.serve_wishes(now);
         }
     }
 
@@ -189,6 +197,7 @@ impl Shard {
             let Some(entry) = self.timers.pop_due(now) else { break };
             self.handle_timer(now, entry);
         }
+        self.run_starts(now, outlet);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -197,7 +206,7 @@ impl Shard {
             .gathering
             .iter()
             .filter_map(|&slot| self.streams[slot as usize].as_ref()?.flush_at());
-        batches.chain(self.timers.next()).min()
+        batches.chain(self.timers.next()).chain(self.starting.next()).min()
     }
 
     /// Sends everything that is queued.

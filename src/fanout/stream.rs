@@ -7,10 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::catch_up::{LiveClock, Stamping};
 use super::egress::{Outlet, SendQueue};
-use super::forwarder::Skip;
+use super::forwarder::{Route, Skip};
 use super::viewer::{Outgoing, Viewer};
-use crate::media::{LaneItem, Packet, SenderClock, StreamTracks, Window, window::Insert};
+use crate::media::gop::Gop;
+use crate::media::window::{CacheBounds, Insert, Start, WindowBounds};
+use crate::media::{KeyframeNeed, LaneItem, Packet, SenderClock, StreamTracks, Window};
 use crate::rtp::{Kind, rtcp};
 
 /// A stream that somebody on this shard watches.
@@ -20,6 +23,79 @@ pub struct ShardStream {
     audio: TrackFan,
     video: TrackFan,
     flush_at: Option<Instant>,
+    stamping: Stamping,
+    /// Until then the publisher's shard may answer with the past.
+    past_due: Option<Instant>,
+    /// The keyframe for which all waiting viewers were looked up.
+    looked_up: Option<u64>,
+    told_bytes: u64,
+}
+
+/// How viewers are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartConfig {
+    /// How much of the past they may be sent.
+    pub cache: CacheBounds,
+    /// How that is stamped.
+    pub stamping: Stamping,
+}
+
+impl Default for StartConfig {
+    /// 8 MiB: 10 s of 6 Mbit/s. 300 pictures of 1280x720: 10 s of them, which receivers decode in about a second.
+    fn default() -> StartConfig {
+        StartConfig {
+            cache: CacheBounds {
+                bytes: 8 << 20,
+                pixels: 300 * Gop::PIXELS_DEFAULT,
+            },
+            stamping: Stamping::Live,
+        }
+    }
+}
+
+/// What became of a viewer that was to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// At the newest keyframe.
+    Yes {
+        /// Because it asked for one, although it had started.
+        again: bool,
+    },
+    /// It has started and is on its way to the live edge.
+    OnItsWay,
+    /// The place to start is expected at any moment.
+    NotYet,
+    /// With the next keyframe, for which the publisher should be asked.
+    NextKeyframe,
+    /// There is nothing to start: it watches no video, is level with the others, or cannot take the codec.
+    No,
+}
+
+/// How far a viewer is on its way to the live edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It goes on then.
+    Until(Instant),
+    /// It goes on with the stream's next batch.
+    Edge,
+    /// It is level with everybody else.
+    Level,
+    /// It has to start again.
+    Lost,
+}
+
+/// Who serves a viewer that asks for a keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// The cache: the viewer is started, or started again.
+    Cache,
+    /// The publisher.
+    Publisher {
+        /// How much it is needed.
+        need: KeyframeNeed,
+    },
+    /// Nobody: it is being served, or was a moment ago.
+    Nobody,
 }
 
 /// What of a stream's flow is counted by the shard.
@@ -43,6 +119,10 @@ pub struct Flow {
     pub retransmitted: u64,
     /// Packets asked for again that were not sent: not in the window, or over the viewer's allowance.
     pub not_retransmitted: u64,
+    /// Packets sent to viewers on their way to the live edge; they are among those sent.
+    pub past: u64,
+    /// Times that a viewer on its way was led on to a newer keyframe.
+    pub skipped_ahead: u64,
 }
 
 /// A viewer that has just been sent a whole keyframe.
@@ -75,21 +155,40 @@ impl ShardStream {
     pub const SHARE_MAX: usize = 2 * ShardStream::BATCH_MAX + 4;
     /// How long the first packet of a batch waits for more: the packets of a frame arrive within 0.2-0.4 ms, at p95 0.7-2 ms.
     const GATHER: Duration = Duration::from_millis(1);
-    /// Packets a video window holds: 8 s at 250 packets a second (2.5 Mbit/s).
+    /// Packets a video window holds at least, for retransmissions: 8 s at 250 packets a second (2.5 Mbit/s).
     const VIDEO_WINDOW: usize = 2_048;
     /// Packets an audio window holds: 5 s at 50 a second.
     const AUDIO_WINDOW: usize = 256;
     /// Between sender reports of a track to a viewer.
     const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+    /// How long the publisher's shard may take to answer with the past; it takes microseconds.
+    const PAST_PATIENCE: Duration = Duration::from_millis(50);
+    /// A viewer that asks for a keyframe so soon after its start has missed its beginning.
+    const EARLY: Duration = Duration::from_secs(3);
+    /// Starts in that time that are not the first: a receiver that needs more does not understand us.
+    const EARLY_REPEATS_MAX: u8 = 6;
+    /// Between two starts of a viewer that has missed its beginning.
+    const EARLY_INTERVAL: Duration = Duration::from_millis(200);
+    /// Between two starts of a viewer that was level with the others once.
+    const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
+    /// How long a viewer on its way waits for a packet that publishers are asked for again.
+    const GAP_PATIENCE: Duration = Duration::from_millis(100);
+    /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost everybody.
+    const CHEAP_AGE: Duration = Duration::from_secs(1);
 
     /// A stream with no viewer yet.
-    pub fn new(tracks: Arc<StreamTracks>) -> ShardStream {
+    pub fn new(tracks: Arc<StreamTracks>, config: StartConfig, now: Instant) -> ShardStream {
+        let bounds = |packets, cache| WindowBounds { packets, cache };
         ShardStream {
             tracks,
             viewers: Vec::new(),
-            audio: TrackFan::new(Kind::Audio, ShardStream::AUDIO_WINDOW),
-            video: TrackFan::new(Kind::Video, ShardStream::VIDEO_WINDOW),
+            audio: TrackFan::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
+            video: TrackFan::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
             flush_at: None,
+            stamping: config.stamping,
+            past_due: Some(now + ShardStream::PAST_PATIENCE),
+            looked_up: None,
+            told_bytes: 0,
         }
     }
 
@@ -136,7 +235,9 @@ impl ShardStream {
                     flow.stale += 1;
                     return false;
                 }
-                fan.arrival = Some((packet.timestamp, packet.arrived));
+                if fan.window.newest() == Some(packet.index) {
+                    fan.arrival = Some((packet.timestamp, packet.arrived));
+                }
                 fan.batch.push(Entry { packet, padded: false });
                 let full = fan.batch.len() >= ShardStream::BATCH_MAX;
                 self.flush_at.get_or_insert(now + ShardStream::GATHER);
@@ -145,6 +246,12 @@ impl ShardStream {
             LaneItem::Clock(kind, clock) => {
                 self.fan(kind).clock = Some(clock);
                 false
+            }
+            LaneItem::Past(past) => {
+                self.past_due = None;
+                self.video.window.insert_past(*past);
+                self.video.arrival = self.video.arrival.or_else(|| self.video.newest_arrival());
+                true
             }
             LaneItem::Ended => {
                 self.publisher_ended();
@@ -157,7 +264,9 @@ impl ShardStream {
         for fan in [&mut self.audio, &mut self.video] {
             fan.clock = None;
             fan.arrival = None;
+            fan.window.end_source();
         }
+        self.looked_up = None;
         for viewer in &mut self.viewers {
             if let Some(forwarder) = viewer.forwarder(Kind::Video) {
                 forwarder.await_keyframe();
@@ -187,6 +296,190 @@ impl ShardStream {
         self.viewers = viewers;
         self.audio.batch.clear();
         self.video.batch.clear();
+    }
+
+    /// Bytes since the newest keyframe, and how many of them were told by the last call.
+    pub fn take_cached_bytes(&mut self) -> (u64, u64) {
+        let bytes = self.video.window.gop().bytes() as u64;
+        (bytes, std::mem::replace(&mut self.told_bytes, bytes))
+    }
+
+    /// Viewers that wait, once there is a new keyframe for them to start with. They are marked as starting.
+    pub fn take_startable(&mut self, peers: &mut Vec<u32>) {
+        let Start::At(point) = self.video.window.start() else {
+            return;
+        };
+        if self.looked_up.replace(point.index) == Some(point.index) {
+            return;
+        }
+        for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.starting) {
+            if viewer
+                .forwarder(Kind::Video)
+                .is_some_and(|forwarder| forwarder.is_waiting())
+            {
+                viewer.starting = true;
+                peers.push(viewer.peer);
+            }
+        }
+    }
+
+    /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
+    pub fn start(&mut self, now: Instant, position: usize) -> Started {
+        let viewer = &mut self.viewers[position];
+        let again = std::mem::take(&mut viewer.again);
+        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+            return Started::No;
+        };
+        if !again && !forwarder.is_waiting() {
+            return if forwarder.is_live() {
+                Started::No
+            } else {
+                Started::OnItsWay
+            };
+        }
+        if self.past_due.is_some_and(|due| due > now) {
+            return Started::NotYet;
+        }
+        let point = match self.video.window.start() {
+            Start::At(point) => point,
+            Start::Gap => return Started::NotYet,
+            Start::NextKeyframe => return Started::NextKeyframe,
+        };
+        let Some(slot) = self.video.window.get(point.index) else {
+            return Started::NextKeyframe;
+        };
+        let format = (slot.packet.codec, self.tracks.video.profile());
+        if forwarder.start(now, point, format, self.stamping).is_err() {
+            return Started::No;
+        }
+        viewer.repeated = viewer.repeated.saturating_add(u8::from(again));
+        viewer.started_at = Some(now);
+        Started::Yes { again }
+    }
+
+    /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
+    pub fn need(&self, position: usize) -> KeyframeNeed {
+        let somebody_sees = self.viewers.iter().any(|viewer| viewer.has_picture);
+        if self.viewers[position].has_picture || somebody_sees {
+            KeyframeNeed::Repair
+        } else {
+            KeyframeNeed::Urgent
+        }
+    }
+
+    /// A viewer asks for a keyframe: who is to serve it?
+    pub fn keyframe_wanted(&mut self, now: Instant, position: usize) -> Server {
+        let ready = matches!(self.video.window.start(), Start::At(_));
+        let cheap = self.video.window.gop().age() <= ShardStream::CHEAP_AGE;
+        let unanswered = self.tracks.video.keyframes().are_unanswered();
+        let need = self.need(position);
+        let viewer = &mut self.viewers[position];
+        let Some(started_at) = viewer.started_at else {
+            return if viewer.starting {
+                Server::Cache
+            } else {
+                Server::Publisher { need }
+            };
+        };
+        let since = now.saturating_duration_since(started_at);
+        let early = since < ShardStream::EARLY && viewer.repeated < ShardStream::EARLY_REPEATS_MAX;
+        let interval = if early {
+            ShardStream::EARLY_INTERVAL
+        } else {
+            ShardStream::REPEAT_INTERVAL
+        };
+        if since < interval {
+            return Server::Nobody;
+        }
+        if since > 2 * ShardStream::EARLY {
+            viewer.repeated = 0;
+        }
+        if ready && (early || cheap || unanswered) {
+            return Server::Cache;
+        }
+        Server::Publisher { need }
+    }
+
+    /// Sends a viewer on its way what its pace and `budget` packets allow.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where from, where to, and what to note on the way"
+    )]
+    pub fn catch_up(
+        &mut self,
+        now: Instant,
+        position: usize,
+        budget: &mut usize,
+        out: &mut SendQueue,
+        outlet: &mut dyn Outlet,
+        flow: &mut Flow,
+        notes: &mut Pictures<'_>,
+    ) -> Progress {
+        let Some((timestamp, at)) = self.video.arrival else {
+            return Progress::Lost;
+        };
+        let live = LiveClock { timestamp, at };
+        let viewer = &mut self.viewers[position];
+        loop {
+            let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+                return Progress::Lost;
+            };
+            let Some(cursor) = forwarder.cursor() else {
+                return if forwarder.is_live() {
+                    Progress::Level
+                } else {
+                    Progress::Lost
+                };
+            };
+            let packet = match self.video.window.get(cursor) {
+                Some(slot) if !slot.settled => return Progress::Edge,
+                Some(slot) => &slot.packet,
+                None if self.video.window.newest().is_some_and(|newest| cursor < newest) => {
+                    if self.video.window.has_left(cursor) {
+                        forwarder.await_keyframe();
+                        return Progress::Lost;
+                    }
+                    if !forwarder.is_true()
+                        && self
+                            .video
+                            .missing_since(cursor)
+                            .is_some_and(|at| now < at + ShardStream::GAP_PATIENCE)
+                    {
+                        return Progress::Edge;
+                    }
+                    forwarder.pass_over();
+                    continue;
+                }
+                None if forwarder.reach_edge(now) => return Progress::Level,
+                None => return Progress::Edge,
+            };
+            if forwarder.begins_frame(packet) && self.video.window.gop().start().is_some_and(|start| start > cursor) {
+                // A newer keyframe: what is left of the older group of pictures would only be decoded to be thrown away.
+                flow.skipped_ahead += 1;
+                forwarder.await_keyframe();
+                return Progress::Lost;
+            }
+            if *budget == 0 {
+                return Progress::Until(now);
+            }
+            if let Some(at) = forwarder.wait(now) {
+                return Progress::Until(at);
+            }
+            if !out.has_room_for(2) {
+                send(out, outlet, notes);
+            }
+            *budget -= 1;
+            self.video
+                .send_next(now, viewer, cursor, live, &self.tracks, out, flow, notes);
+        }
+    }
+
+    /// A viewer lost packets; on its way to the live edge it is sent less at once.
+    pub fn note_loss(&mut self, now: Instant, position: usize) {
+        let stream = self.video.window.gop().bytes_per_second();
+        if let Some(forwarder) = self.viewers[position].forwarder(Kind::Video) {
+            forwarder.slow_down(now, stream);
+        }
     }
 
     /// A viewer's packets could not be sent: the rest of the frame is of no use to it.
@@ -247,6 +540,9 @@ impl ShardStream {
             }
         }
         let viewer = &mut self.viewers[position];
+        if let Some(forwarder) = viewer.forwarder(Kind::Video) {
+            forwarder.forget_past(now);
+        }
         viewer.report_at = now + ShardStream::REPORT_INTERVAL;
         viewer.report_at
     }
@@ -301,15 +597,27 @@ fn send(out: &mut SendQueue, outlet: &mut dyn Outlet, notes: &mut Pictures<'_>) 
 }
 
 impl TrackFan {
-    fn new(kind: Kind, capacity: usize) -> TrackFan {
+    fn new(kind: Kind, bounds: WindowBounds) -> TrackFan {
         let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
         TrackFan {
             kind,
-            window: Window::new(capacity),
+            window: Window::new(bounds),
             batch,
             clock: None,
             arrival: None,
         }
+    }
+
+    /// When the packet behind a gap came.
+    fn missing_since(&self, index: u64) -> Option<Instant> {
+        let newest = self.window.newest()?;
+        let behind = (index..=newest).find_map(|index| self.window.get(index))?;
+        Some(behind.packet.arrived)
+    }
+
+    fn newest_arrival(&self) -> Option<(u32, Instant)> {
+        let packet = &self.window.get(self.window.newest()?)?.packet;
+        Some((packet.timestamp, packet.arrived))
     }
 
     fn clock_rate(&self) -> Option<u32> {
@@ -330,7 +638,7 @@ impl TrackFan {
         for (position, entry) in self.batch.iter_mut().enumerate() {
             let len = entry.packet.payload.len();
             entry.padded = position != last && len > 0 && len + 1 == longest;
-            self.window.mark_sent(entry.packet.index, entry.padded);
+            self.window.settle(entry.packet.index, entry.padded);
         }
     }
 
@@ -355,27 +663,73 @@ impl TrackFan {
                     continue;
                 }
             };
-            let outgoing = Outgoing {
-                packet,
-                ssrc: track.ssrc(),
-                route,
-                padded: *padded,
-                original_sequence: None,
-            };
-            if !viewer.seal(out, outgoing) {
-                flow.oversized += 1;
-                continue;
-            }
-            flow.sent += 1;
-            flow.sent_bytes += packet.payload.len() as u64;
-            if !viewer.has_picture && packet.marker && self.kind == Kind::Video {
-                viewer.has_picture = true;
-                let after = notes.now.saturating_duration_since(viewer.created);
-                notes.first.push(FirstPicture {
-                    peer: viewer.peer,
-                    after,
-                });
-            }
+            self.seal(viewer, track.ssrc(), (packet, route, *padded), out, flow, notes);
+        }
+    }
+
+    /// Sends a viewer on its way the packet at its cursor, parameter sets in front of the first.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where from, where to, and what to note on the way"
+    )]
+    fn send_next(
+        &self,
+        now: Instant,
+        viewer: &mut Viewer,
+        cursor: u64,
+        live: LiveClock,
+        tracks: &StreamTracks,
+        out: &mut SendQueue,
+        flow: &mut Flow,
+        notes: &mut Pictures<'_>,
+    ) {
+        let (Some(slot), Some(forwarder)) = (self.window.get(cursor), viewer.forwarder(self.kind)) else {
+            return;
+        };
+        let ssrc = tracks.track(self.kind).ssrc();
+        let route = match forwarder.next(now, &slot.packet, live) {
+            Ok(route) => route,
+            Err(skip) => return flow.count(skip),
+        };
+        let sets = forwarder
+            .parameter_sets()
+            .filter(|(_, sets)| sets.index.wrapping_add(1) == route.index);
+        if let Some((packet, route)) = sets {
+            self.seal(viewer, ssrc, (&packet, route, false), out, flow, notes);
+        }
+        flow.past += 1;
+        self.seal(viewer, ssrc, (&slot.packet, route, slot.padded), out, flow, notes);
+    }
+
+    fn seal(
+        &self,
+        viewer: &mut Viewer,
+        ssrc: u32,
+        (packet, route, padded): (&Packet, Route, bool),
+        out: &mut SendQueue,
+        flow: &mut Flow,
+        notes: &mut Pictures<'_>,
+    ) {
+        let outgoing = Outgoing {
+            packet,
+            ssrc,
+            route,
+            padded,
+            original_sequence: None,
+        };
+        if !viewer.seal(out, outgoing) {
+            flow.oversized += 1;
+            return;
+        }
+        flow.sent += 1;
+        flow.sent_bytes += packet.payload.len() as u64;
+        if !viewer.has_picture && packet.marker && self.kind == Kind::Video {
+            viewer.has_picture = true;
+            let after = notes.now.saturating_duration_since(viewer.created);
+            notes.first.push(FirstPicture {
+                peer: viewer.peer,
+                after,
+            });
         }
     }
 
@@ -388,44 +742,40 @@ impl TrackFan {
         out: &mut SendQueue,
     ) -> bool {
         let track = tracks.track(self.kind);
-        let Some(newest) = self.window.newest() else {
-            return false;
-        };
         let Some(forwarder) = viewer.forwarder(self.kind) else {
             return false;
         };
-        let Some(slot) = forwarder
-            .track_index(sequence, newest)
-            .and_then(|index| self.window.get(index))
-        else {
+        let Some(index) = forwarder.track_index(sequence) else {
             return false;
         };
-        let Some(original) = forwarder.readmit(&slot.packet).filter(|_| slot.sent) else {
+        let found = if forwarder.is_parameter_sets(index) {
+            forwarder.parameter_sets().map(|(packet, route)| (packet, route, false))
+        } else {
+            self.window.get(index).filter(|slot| slot.settled).and_then(|slot| {
+                let route = forwarder.readmit(&slot.packet)?;
+                Some((slot.packet.clone(), route, slot.padded))
+            })
+        };
+        let Some((packet, original, padded)) = found else {
             return false;
         };
-        if !viewer.may_retransmit(now, slot.packet.payload.len() + 64) {
+        if !viewer.may_retransmit(now, packet.payload.len() + 64) {
             return false;
         }
-        let packet = &*slot.packet;
-        let outgoing = match viewer
-            .forwarder(self.kind)
-            .and_then(|forwarder| forwarder.retransmission())
-        {
-            Some(route) => {
-                let original_sequence = Some(original.index as u16);
-                Outgoing {
-                    packet,
-                    ssrc: track.rtx_ssrc(),
-                    route,
-                    padded: false,
-                    original_sequence,
-                }
-            }
+        let forwarder = viewer.forwarder(self.kind);
+        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
+            Some(route) => Outgoing {
+                packet: &packet,
+                ssrc: track.rtx_ssrc(),
+                route,
+                padded: false,
+                original_sequence: Some(original.index as u16),
+            },
             None => Outgoing {
-                packet,
+                packet: &packet,
                 ssrc: track.ssrc(),
                 route: original,
-                padded: slot.padded,
+                padded,
                 original_sequence: None,
             },
         };

@@ -25,6 +25,14 @@ pub struct Viewer {
     pub report_at: Instant,
     /// It has been sent a whole keyframe.
     pub has_picture: bool,
+    /// When it was last sent from a keyframe on; `None` when never.
+    pub started_at: Option<Instant>,
+    /// How often it was sent from a keyframe on again because it asked for one.
+    pub repeated: u8,
+    /// The shard looks after its start.
+    pub starting: bool,
+    /// It is to start again, although it has started.
+    pub again: bool,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
     audio: Option<Forwarder>,
@@ -59,6 +67,10 @@ impl Viewer {
             created,
             report_at: now,
             has_picture: false,
+            started_at: None,
+            repeated: 0,
+            starting: false,
+            again: false,
             sealer,
             opener,
             audio: audio.map(Forwarder::new),
@@ -131,7 +143,7 @@ fn render(buffer: &mut [u8], outgoing: &Outgoing<'_>, ids: ExtensionIds) -> Opti
         padding: outgoing.padded,
         payload_type: outgoing.route.payload_type,
         sequence: outgoing.route.index as u16,
-        timestamp: packet.timestamp,
+        timestamp: outgoing.route.timestamp,
         ssrc: outgoing.ssrc,
     };
     let mut extensions: [(u8, &[u8]); PASSED_MAX] = [(0, &[]); PASSED_MAX];

@@ -44,6 +44,17 @@ fn describe(status: &StreamStatus) -> Value {
         "viewers": status.viewers,
         "video": status.video,
         "audio": status.audio,
+        "keyframes": {
+            "interval_ms": status.keyframes.interval.map(|interval| interval.as_millis() as u64),
+            "requested": status.keyframes.requested,
+            "answered": status.keyframes.answered,
+            "ignored": status.keyframes.unanswered,
+        },
+        "start_cache": {
+            "ready": status.keyframes.ready,
+            "frames": status.keyframes.cached_frames,
+            "bytes": status.keyframes.cached_bytes,
+        },
     })
 }
 

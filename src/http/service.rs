@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::media::track::KeyframeReading;
 use crate::room::{SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
@@ -140,4 +141,6 @@ pub struct StreamStatus {
     pub video: Option<String>,
     /// Encoding of the audio.
     pub audio: Option<String>,
+    /// What is known of the video's keyframes.
+    pub keyframes: KeyframeReading,
 }

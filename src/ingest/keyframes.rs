@@ -1,33 +1,106 @@
-//! Requests for keyframes, coalesced.
+//! Requests for keyframes: coalesced, repeated until they are answered, and bounded by what keyframes cost everybody.
 
 use std::time::{Duration, Instant};
 
 use super::KeyframeFeedback;
+use crate::media::KeyframeNeed;
 use crate::rtp::rtcp;
 
 /// What is wanted from one source, and what was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KeyframeRequests {
-    wanted: bool,
+    need: Option<KeyframeNeed>,
     sent_at: Option<Instant>,
+    /// Requests since the newest keyframe.
+    outstanding: u32,
+    /// Those of them that were repetitions in a row.
+    repetitions: u32,
+    /// A wish that the share does not allow yet is looked at again then.
+    deferred_until: Option<Instant>,
+    share: Share,
     number: u8,
+    newest_at: Option<Instant>,
+    status: KeyframeStatus,
+}
+
+/// What keyframes and requests for them there were, since the publisher connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyframeStatus {
+    /// Wishes that came in: of viewers, of the timer, of the receiving side itself.
+    pub wanted: u64,
+    /// Wishes that found another one waiting or just sent.
+    pub coalesced: u64,
+    /// Wishes that waited because keyframes have had their share of the stream.
+    pub deferred: u64,
+    /// Requests sent to the publisher.
+    pub sent: u64,
+    /// Keyframes that came within 2 s of a request.
+    pub answered: u64,
+    /// The publisher does not answer requests: three in a row brought nothing.
+    pub unanswered: bool,
+    /// Time between the last two keyframes that nobody had asked for.
+    pub interval: Option<Duration>,
 }
 
 impl KeyframeRequests {
-    /// Somebody needs a keyframe.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
+    /// No wishes; `share` is what keyframes may take of the stream's bytes, percent.
+    pub(super) fn new(share: u8) -> KeyframeRequests {
+        KeyframeRequests {
+            need: None,
+            sent_at: None,
+            outstanding: 0,
+            repetitions: 0,
+            deferred_until: None,
+            share: Share::new(share),
+            number: 0,
+            newest_at: None,
+            status: KeyframeStatus::default(),
+        }
+    }
+
+    /// A keyframe is needed.
+    pub(super) fn want(&mut self, need: KeyframeNeed) {
+        self.status.wanted += 1;
+        self.status.coalesced += u64::from(self.need.is_some());
+        self.need = self.need.max(Some(need));
+    }
+
+    /// The operator's timer wants a keyframe: now, however often one was asked for before.
+    pub(super) fn tick(&mut self) {
+        self.want(KeyframeNeed::Urgent);
+        self.repetitions = 0;
     }
 
     /// A keyframe began: whoever asked before now is served.
-    pub(super) fn satisfied(&mut self) {
-        self.wanted = false;
+    pub(super) fn satisfied(&mut self, now: Instant) {
+        let asked = self.sent_at.filter(|_| self.outstanding > 0);
+        if asked.is_some_and(|at| now < at + ANSWER_MAX) {
+            self.status.answered += 1;
+            self.status.unanswered = false;
+        }
+        if asked.is_none() {
+            self.status.interval = self.newest_at.map(|newest| now.saturating_duration_since(newest));
+        }
+        self.newest_at = Some(now);
+        (self.outstanding, self.repetitions) = (0, 0);
+        self.need = None;
+        self.deferred_until = None;
+    }
+
+    /// Counts a packet of the stream against what keyframes may take of it.
+    pub(super) fn note_packet(&mut self, bytes: usize, of_keyframe: bool) {
+        self.share.note(bytes, of_keyframe);
     }
 
     /// When a request may go out; `asap` if at once.
     pub(super) fn deadline(&self, asap: Instant) -> Option<Instant> {
-        self.wanted
-            .then(|| self.sent_at.map_or(asap, |sent| sent + INTERVAL_MIN))
+        self.need?;
+        let gap = match self.repetitions {
+            0 => INTERVAL_MIN,
+            again => (RETRY * 2u32.saturating_pow(again - 1)).min(RETRY_MAX),
+        };
+        let by_interval = self.sent_at.map_or(asap, |sent| sent + gap);
+        Some(by_interval.max(self.deferred_until.unwrap_or(asap)))
     }
 
     /// Writes the request that is due. Returns its length, 0 when there is none or it does not fit.
@@ -41,22 +114,182 @@ impl KeyframeRequests {
         if self.deadline(now).is_none_or(|deadline| deadline > now) {
             return 0;
         }
+        if self.need == Some(KeyframeNeed::Repair) && !self.share.allows() {
+            self.status.deferred += u64::from(self.deferred_until.is_none());
+            self.deferred_until = Some(now + DEFERRED);
+            return 0;
+        }
         let len = match how {
             KeyframeFeedback::Pli => rtcp::write_pli(out, sender, media),
             KeyframeFeedback::Fir => rtcp::write_fir(out, sender, media, self.number),
             KeyframeFeedback::None => {
-                self.wanted = false;
+                self.need = None;
                 0
             }
         };
         if len > 0 {
-            self.wanted = false;
             self.sent_at = Some(now);
             self.number = self.number.wrapping_add(1);
+            self.outstanding += 1;
+            self.repetitions += 1;
+            self.status.sent += 1;
+            self.status.unanswered |= self.outstanding > UNANSWERED;
         }
         len
+    }
+
+    /// What there was so far.
+    pub(super) fn status(&self) -> KeyframeStatus {
+        self.status
+    }
+}
+
+/// What keyframes may take of the stream: an account that other packets fill and keyframes empty.
+#[derive(Debug)]
+struct Share {
+    percent: i64,
+    /// Hundredths of a byte.
+    account: i64,
+    keyframe_bytes: i64,
+    in_keyframe: bool,
+    /// The first keyframe has passed; it is not counted, as there is nothing to see without it.
+    begun: bool,
+}
+
+impl Share {
+    fn new(percent: u8) -> Share {
+        Share {
+            percent: i64::from(percent.min(100)),
+            account: 0,
+            keyframe_bytes: 0,
+            in_keyframe: false,
+            begun: false,
+        }
+    }
+
+    fn note(&mut self, bytes: usize, of_keyframe: bool) {
+        let bytes = bytes as i64;
+        if of_keyframe {
+            self.keyframe_bytes = bytes + if self.in_keyframe { self.keyframe_bytes } else { 0 };
+            self.account -= if self.begun { 100 * bytes } else { 0 };
+        }
+        self.begun |= self.in_keyframe && !of_keyframe;
+        self.in_keyframe = of_keyframe;
+        // Neither a long quiet time nor a time of many keyframes counts for ever.
+        let most = 200 * self.keyframe_bytes.max(SHARE_BYTES_MIN);
+        self.account = (self.account + self.percent * bytes).clamp(-most, most);
+    }
+
+    fn allows(&self) -> bool {
+        self.account >= 0
     }
 }
 
 /// At most one request in this time: an encoder needs about as long to make a keyframe and get it here.
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
+/// A request or its keyframe may be lost: the first repetition, then twice as long each time.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(8);
+/// A keyframe that comes later after a request is not its answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Requests that may go unanswered, by loss, before the publisher is taken not to answer.
+const UNANSWERED: u32 = 2;
+/// Between looks at the share.
+const DEFERRED: Duration = Duration::from_millis(200);
+/// The account holds two keyframes, at least two of this size.
+const SHARE_BYTES_MIN: i64 = 16 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// When requests go out in the next `time`, milliseconds from `start`.
+    fn sent(requests: &mut KeyframeRequests, start: Instant, from: u64, time: u64) -> Vec<u64> {
+        let mut buffer = [0; 64];
+        (from..from + time)
+            .step_by(100)
+            .filter(|&at| requests.write(start + ms(at), (1, 2), KeyframeFeedback::Pli, &mut buffer) > 0)
+            .collect()
+    }
+
+    #[test]
+    fn a_request_is_repeated_until_it_is_answered() {
+        let start = crate::clock::now();
+        let mut requests = KeyframeRequests::new(10);
+        requests.want(KeyframeNeed::Urgent);
+        assert_eq!(sent(&mut requests, start, 0, 20_000), [0, 1_000, 3_000, 7_000, 15_000]);
+        assert!(requests.status().unanswered);
+        requests.satisfied(start + ms(20_000));
+        assert!(sent(&mut requests, start, 20_000, 5_000).is_empty());
+        assert_eq!(requests.status().answered, 0, "too late to be an answer");
+        assert!(requests.status().unanswered);
+        requests.want(KeyframeNeed::Urgent);
+        assert_eq!(sent(&mut requests, start, 25_000, 100), [25_000]);
+        requests.satisfied(start + ms(25_100));
+        assert_eq!((requests.status().answered, requests.status().unanswered), (1, false));
+    }
+
+    #[test]
+    fn the_timer_is_not_slowed_down_by_silence() {
+        let start = crate::clock::now();
+        let mut requests = KeyframeRequests::new(10);
+        let mut all = Vec::new();
+        for tick in 0..5 {
+            requests.tick();
+            all.extend(sent(&mut requests, start, 600 * tick, 600));
+        }
+        assert_eq!(all, [0, 600, 1_200, 1_800, 2_400]);
+    }
+
+    #[test]
+    fn keyframes_that_nobody_asked_for_tell_the_interval() {
+        let start = crate::clock::now();
+        let mut requests = KeyframeRequests::new(10);
+        requests.satisfied(start);
+        assert_eq!(requests.status().interval, None);
+        requests.satisfied(start + ms(10_000));
+        assert_eq!(requests.status().interval, Some(ms(10_000)));
+        requests.want(KeyframeNeed::Urgent);
+        sent(&mut requests, start, 11_000, 100);
+        requests.satisfied(start + ms(11_100));
+        assert_eq!(requests.status().interval, Some(ms(10_000)));
+    }
+
+    #[test]
+    fn repairs_wait_for_the_share_and_first_pictures_do_not() {
+        let start = crate::clock::now();
+        let mut requests = KeyframeRequests::new(10);
+        requests.note_packet(1_000, true);
+        requests.note_packet(1_000, false);
+        (0..40).for_each(|_| requests.note_packet(1_000, true));
+        requests.want(KeyframeNeed::Repair);
+        assert!(sent(&mut requests, start, 0, 1_000).is_empty());
+        assert_eq!(requests.status().deferred, 1);
+        // The first two packets earned 200 bytes, and the second keyframe overdrew the account by 36,000.
+        (0..357).for_each(|_| requests.note_packet(1_000, false));
+        assert!(sent(&mut requests, start, 1_000, 500).is_empty());
+        requests.note_packet(1_000, false);
+        assert_eq!(sent(&mut requests, start, 1_500, 500).len(), 1);
+
+        let mut requests = KeyframeRequests::new(10);
+        requests.note_packet(40_000, true);
+        requests.note_packet(1_000, false);
+        requests.note_packet(40_000, true);
+        requests.want(KeyframeNeed::Repair);
+        requests.want(KeyframeNeed::Urgent);
+        assert_eq!(sent(&mut requests, start, 0, 100), [0]);
+        assert_eq!((requests.status().wanted, requests.status().coalesced), (2, 1));
+    }
+
+    #[test]
+    fn a_time_of_many_keyframes_is_forgiven() {
+        let mut share = Share::new(10);
+        (0..100_000).for_each(|_| share.note(1_000, true));
+        (0..3_000_000).for_each(|_| share.note(1_000, false));
+        assert!(share.allows());
+    }
+}

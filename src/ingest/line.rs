@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::keyframes::KeyframeRequests;
+use super::keyframes::{KeyframeRequests, KeyframeStatus};
 use super::missing::Missing;
 use super::source::{Place, SenderReport, Source};
 use super::{IngestDrop, KeyframeFeedback, ReceiveStats, SenderClock};
+use crate::media::KeyframeNeed;
 use crate::media::continuity::{Continuity, Mapping};
 use crate::media::packet::{Packet, Passed, PassedExtensions};
 use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
@@ -62,6 +63,8 @@ pub(super) struct Line {
     keyframes: KeyframeRequests,
     /// Timestamp and lowest index of the newest keyframe.
     newest_keyframe: Option<(u32, u64)>,
+    /// Timestamp of the newest picture that needs no other.
+    newest_refresh: Option<u32>,
     /// Reused by each NACK.
     due: Vec<u16>,
 }
@@ -72,17 +75,13 @@ enum Feeding {
     /// Nothing came yet; the SSRC that was announced.
     Nothing(Option<u32>),
     /// Packets of this SSRC come, but none to start with.
-    Waiting {
-        ssrc: u32,
-        since: Instant,
-        asked_at: Instant,
-    },
+    Waiting { ssrc: u32, since: Instant },
     /// Packets of this source go into the track.
     Source(Box<Source>),
 }
 
 impl Line {
-    pub(super) fn new(line: Option<&MediaLine>, continuity: Continuity, fir: bool) -> Line {
+    pub(super) fn new(line: Option<&MediaLine>, continuity: Continuity, fir: bool, keyframe_share: u8) -> Line {
         let mut repairs = Repairs::default();
         if let Some((Some(ssrc), Some(rtx))) = line.map(|line| (line.ssrc, line.rtx_ssrc)) {
             repairs.belongs(rtx, ssrc);
@@ -99,8 +98,9 @@ impl Line {
             former: Former::default(),
             repairs,
             missing: Missing::default(),
-            keyframes: KeyframeRequests::default(),
+            keyframes: KeyframeRequests::new(keyframe_share),
             newest_keyframe: None,
+            newest_refresh: None,
             due: Vec::new(),
         }
     }
@@ -191,8 +191,18 @@ impl Line {
     }
 
     /// A viewer needs a keyframe.
-    pub(super) fn request_keyframe(&mut self) {
-        self.keyframes.want();
+    pub(super) fn request_keyframe(&mut self, need: KeyframeNeed) {
+        self.keyframes.want(need);
+    }
+
+    /// The operator's timer wants a keyframe.
+    pub(super) fn tick_keyframes(&mut self) {
+        self.keyframes.tick();
+    }
+
+    /// Keyframes and requests for them.
+    pub(super) fn keyframe_status(&self) -> KeyframeStatus {
+        self.keyframes.status()
     }
 
     /// Writes the NACKs and keyframe requests that are due. Returns their length.
@@ -266,11 +276,8 @@ impl Line {
     fn wait_for(&mut self, now: Instant, ssrc: u32) {
         self.missing.clear();
         self.newest_keyframe = None;
-        self.feeding = Feeding::Waiting {
-            ssrc,
-            since: now,
-            asked_at: now,
-        };
+        self.newest_refresh = None;
+        self.feeding = Feeding::Waiting { ssrc, since: now };
         self.stats.ssrc = Some(ssrc);
     }
 
@@ -284,14 +291,13 @@ impl Line {
             format,
             ..
         } = incoming;
-        let Feeding::Waiting { since, asked_at, .. } = &mut self.feeding else {
+        let Feeding::Waiting { since, .. } = self.feeding else {
             return Err(IngestDrop::NoSource);
         };
         self.format = Some(format);
-        if !keyframe::starts_keyframe(format.codec, payload) && now < *since + WAIT_MAX {
-            if now == *since || now >= *asked_at + ASK_AGAIN {
-                *asked_at = now;
-                self.keyframes.want();
+        if !keyframe::starts_keyframe(format.codec, payload) && now < since + WAIT_MAX {
+            if now == since {
+                self.keyframes.want(KeyframeNeed::Urgent);
             }
             self.stats.before_keyframe += 1;
             return Err(IngestDrop::BeforeKeyframe);
@@ -313,7 +319,7 @@ impl Line {
         self.stats.lost += len;
         if incoming.format.nack && self.missing.note_gap(gap, incoming.now) > 0 {
             // Too many to ask for: the pictures in between are lost.
-            self.keyframes.want();
+            self.keyframes.want(KeyframeNeed::Repair);
         }
     }
 
@@ -333,7 +339,9 @@ impl Line {
             self.stats.repaired += u64::from(self.missing.arrived(extended));
         }
         self.continuity.advance(index, timestamp, now);
-        let keyframe = self.note_keyframe(format.codec, payload, timestamp, index);
+        let (keyframe, refresh) = self.note_keyframe(now, format.codec, payload, timestamp, index);
+        self.keyframes
+            .note_packet(payload.len(), self.newest_refresh == Some(timestamp));
         self.stats.packets += 1;
         self.stats.bytes += payload.len() as u64;
         self.stats.codec = Some(format.codec);
@@ -341,6 +349,7 @@ impl Line {
             codec: format.codec,
             marker: header.marker,
             keyframe,
+            refresh,
             index,
             timestamp,
             payload: payload.into(),
@@ -349,28 +358,36 @@ impl Line {
         }
     }
 
-    /// Whether this is the first packet of a keyframe. Parameter sets and the picture behind them share a timestamp: only the
-    /// first of them counts.
-    fn note_keyframe(&mut self, codec: Codec, payload: &[u8], timestamp: u32, index: u64) -> bool {
+    /// Whether this is the first packet of a keyframe, and whether its picture begins here. Parameter sets and the picture behind
+    /// them share a timestamp: only the first of them counts.
+    fn note_keyframe(
+        &mut self,
+        now: Instant,
+        codec: Codec,
+        payload: &[u8],
+        timestamp: u32,
+        index: u64,
+    ) -> (bool, bool) {
         if codec.kind() == Kind::Audio {
-            return true;
+            return (true, true);
         }
         if payload.is_empty() || !keyframe::starts_keyframe(codec, payload) {
-            return false;
+            return (false, false);
         }
         self.stats.picture_size = keyframe::picture_size(codec, payload).or(self.stats.picture_size);
-        let is_new = self.newest_keyframe.is_none_or(|(newest, _)| newest != timestamp);
         let is_first = self
             .newest_keyframe
             .is_none_or(|(newest, lowest)| newest != timestamp || index < lowest);
         if is_first {
             self.newest_keyframe = Some((timestamp, index));
         }
-        if is_new {
+        let refresh = keyframe::starts_refresh(codec, payload);
+        if refresh && self.newest_refresh != Some(timestamp) {
+            self.newest_refresh = Some(timestamp);
             self.stats.keyframes += 1;
-            self.keyframes.satisfied();
+            self.keyframes.satisfied(now);
         }
-        is_first
+        (is_first, refresh)
     }
 }
 
@@ -429,7 +446,5 @@ impl Repairs {
 const SILENCE: Duration = Duration::from_millis(500);
 /// Longest wait for a keyframe to start a source with; encoders with a fixed interval rarely take more.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// While waiting, a request or its keyframe may be lost: ask again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// More SSRC changes than that within [`SILENCE`] are not real.
 const FORMER_MAX: usize = 8;

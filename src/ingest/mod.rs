@@ -18,7 +18,8 @@ mod twcc;
 
 use std::time::{Duration, Instant};
 
-pub use crate::media::{Continuity, SenderClock};
+pub use crate::media::{Continuity, KeyframeNeed, SenderClock};
+pub use keyframes::KeyframeStatus;
 
 use crate::media::packet::Packet;
 use crate::peer::sdp::{MediaLine, Negotiated};
@@ -37,6 +38,8 @@ pub struct IngestConfig {
     pub local_ssrc: u32,
     /// `ccm fir` was negotiated for video: used where PLI was not.
     pub video_fir: bool,
+    /// What requested keyframes may take of the video's bytes, percent; first pictures are asked for in any case.
+    pub keyframe_share: u8,
     /// Where the audio track stands.
     pub audio: Continuity,
     /// Where the video track stands.
@@ -152,8 +155,8 @@ impl Ingest {
         let ids = TransportCcIds(lines.map(|line| line.and_then(|line| line.extensions.transport_cc)));
         Ingest {
             local_ssrc: config.local_ssrc,
-            audio: Line::new(audio.as_ref(), config.audio, false),
-            video: Line::new(video.as_ref(), config.video, config.video_fir),
+            audio: Line::new(audio.as_ref(), config.audio, false, config.keyframe_share),
+            video: Line::new(video.as_ref(), config.video, config.video_fir, config.keyframe_share),
             routes,
             transport_cc: wants_feedback.then(|| (ids, Twcc::new(config.local_ssrc))),
             early_reports: [None; 4],
@@ -216,12 +219,20 @@ impl Ingest {
         });
     }
 
-    /// Asks the publisher for a keyframe at the next [`Ingest::poll_rtcp`], or when 500 ms have passed since the last request. Does
-    /// nothing for audio.
-    pub fn request_keyframe(&mut self, kind: Kind) {
-        if kind == Kind::Video {
-            self.video.request_keyframe();
-        }
+    /// Asks the publisher for a keyframe at the next [`Ingest::poll_rtcp`], or when 500 ms have passed since the last request; a repair
+    /// only when keyframes have not had their share of the stream. The request is repeated until a keyframe comes.
+    pub fn request_keyframe(&mut self, need: KeyframeNeed) {
+        self.video.request_keyframe(need);
+    }
+
+    /// The regular request: as often as this is called, but at most every 500 ms.
+    pub fn tick_keyframes(&mut self) {
+        self.video.tick_keyframes();
+    }
+
+    /// The video's keyframes and the requests for them.
+    pub fn keyframe_status(&self) -> KeyframeStatus {
+        self.video.keyframe_status()
     }
 
     /// Writes the next clear compound RTCP packet into `buf` and returns its length; `None` when nothing is due. Call it until then,

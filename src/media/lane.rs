@@ -15,6 +15,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::Packet;
 use super::SenderClock;
+use super::window::Past;
 use crate::rtp::Kind;
 
 /// Tells a sleeping shard to look at its inbox. Cheap when it is awake.
@@ -30,6 +31,8 @@ pub enum LaneItem {
     Packet(Kind, Arc<Packet>),
     /// The publisher's latest clock for a track: what sender reports to viewers are made from.
     Clock(Kind, SenderClock),
+    /// The video since the newest keyframe, for a shard that has its first viewer.
+    Past(Box<Past>),
     /// The publisher left; its clocks are void.
     Ended,
 }
@@ -47,7 +50,7 @@ pub struct StreamKey {
 pub struct Inbox {
     queue: ArrayQueue<Entry>,
     waker: Box<dyn Wake>,
-    keyframe_wanted: AtomicBool,
+    wished: AtomicBool,
 }
 
 struct Entry {
@@ -81,7 +84,7 @@ impl Inbox {
         Arc::new(Inbox {
             queue,
             waker,
-            keyframe_wanted: AtomicBool::new(false),
+            wished: AtomicBool::new(false),
         })
     }
 
@@ -97,15 +100,15 @@ impl Inbox {
         self.queue.is_empty()
     }
 
-    /// A track whose publisher is on this shard wants a keyframe.
-    pub fn want_keyframe(&self) {
-        self.keyframe_wanted.store(true, Ordering::Release);
+    /// Somebody wants a keyframe or the past of a track whose publisher is on this shard.
+    pub fn raise_wish(&self) {
+        self.wished.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Takes the wish; false when no track has one.
-    pub fn take_keyframe_wanted(&self) -> bool {
-        self.keyframe_wanted.load(Ordering::Relaxed) && self.keyframe_wanted.swap(false, Ordering::AcqRel)
+    /// Whether such a wish was raised since the last call.
+    pub fn take_wish(&self) -> bool {
+        self.wished.load(Ordering::Relaxed) && self.wished.swap(false, Ordering::AcqRel)
     }
 }
 

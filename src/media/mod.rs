@@ -1,8 +1,10 @@
 //! Media in transit: packets, the window of recent ones, the local track and the lanes that leave it. Pure.
 
 pub mod continuity;
+pub mod gop;
 pub mod lane;
 pub mod packet;
+pub mod parameter_sets;
 pub mod sender_clock;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,5 +15,5 @@ pub use continuity::Continuity;
 pub use lane::{Inbox, Lane, LaneItem, Wake};
 pub use packet::Packet;
 pub use sender_clock::SenderClock;
-pub use track::{StreamTracks, TrackLocalStaticRtp};
+pub use track::{KeyframeNeed, StreamTracks, TrackLocalStaticRtp};
 pub use window::Window;

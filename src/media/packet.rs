@@ -11,8 +11,11 @@ pub struct Packet {
     pub codec: Codec,
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
-    /// The first packet of a keyframe; always true for audio.
+    /// The first packet of a keyframe, parameter sets in front of the picture included; always true for audio.
     pub keyframe: bool,
+    /// The beginning of a picture that needs no other. The same packet as [`keyframe`](Self::keyframe), unless parameter sets travel in
+    /// packets of their own.
+    pub refresh: bool,
     /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
     /// RTP timestamp on the track's own timeline.

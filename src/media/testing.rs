@@ -11,6 +11,7 @@ pub(crate) fn packet(index: u64) -> Builder {
         codec: Codec::Vp8,
         marker: false,
         keyframe: false,
+        refresh: false,
         index,
         timestamp: 0,
         payload: [index as u8].into(),
@@ -28,6 +29,17 @@ impl Builder {
     }
     pub(crate) fn keyframe(mut self) -> Builder {
         self.0.keyframe = true;
+        self.0.refresh = true;
+        self
+    }
+    /// Parameter sets in front of a keyframe's picture.
+    pub(crate) fn before_refresh(mut self) -> Builder {
+        self.0.keyframe = true;
+        self
+    }
+    /// The picture behind parameter sets.
+    pub(crate) fn refresh(mut self) -> Builder {
+        self.0.refresh = true;
         self
     }
     pub(crate) fn marker(mut self) -> Builder {

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SenderClock;
 use super::continuity::Continuity;
 use super::lane::{Inbox, Lane, LaneItem, StreamKey};
 use super::packet::Packet;
+use super::window::Past;
 use crate::rtp::Kind;
 
 /// The one local track of a published audio or video line.
@@ -21,7 +22,9 @@ pub struct TrackLocalStaticRtp {
     ssrc: u32,
     rtx_ssrc: u32,
     lanes: Box<[Binding]>,
-    keyframe_wanted: AtomicBool,
+    /// The greatest need for a keyframe, as [`KeyframeNeed::bits`].
+    keyframe_wanted: AtomicU8,
+    keyframes: KeyframeFacts,
     numbering: Numbering,
     profile: AtomicU32,
 }
@@ -30,6 +33,100 @@ pub struct TrackLocalStaticRtp {
 struct Binding {
     lane: Lane,
     viewers: AtomicU32,
+    /// The shard has a first viewer and wants to know what was before.
+    past_wanted: AtomicBool,
+}
+
+/// What a keyframe is needed for. The later one is the greater need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyframeNeed {
+    /// Somebody lost something. Keyframes have a bounded share of the stream for that.
+    Repair,
+    /// Somebody has no picture at all, or the operator wants keyframes regularly.
+    Urgent,
+}
+
+/// What is known of a track's keyframes, written by the publisher's shard for everybody to read.
+#[derive(Debug, Default)]
+pub struct KeyframeFacts {
+    interval_ms: AtomicU32,
+    unanswered: AtomicBool,
+    requested: AtomicU64,
+    answered: AtomicU64,
+    cached_bytes: AtomicU64,
+    cached_frames: AtomicU32,
+    ready: AtomicBool,
+}
+
+/// One reading of the [`KeyframeFacts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyframeReading {
+    /// Time between the encoder's own keyframes; `None` while it is not known.
+    pub interval: Option<Duration>,
+    /// The publisher does not answer requests for a keyframe.
+    pub unanswered: bool,
+    /// Requests sent to this publisher.
+    pub requested: u64,
+    /// Those answered.
+    pub answered: u64,
+    /// Bytes since the newest keyframe.
+    pub cached_bytes: u64,
+    /// Pictures since then, the keyframe included.
+    pub cached_frames: u32,
+    /// A new viewer starts at once.
+    pub ready: bool,
+}
+
+impl KeyframeNeed {
+    fn bits(self) -> u8 {
+        match self {
+            KeyframeNeed::Repair => 1,
+            KeyframeNeed::Urgent => 3,
+        }
+    }
+
+    fn from_bits(bits: u8) -> Option<KeyframeNeed> {
+        match bits {
+            0 => None,
+            1 => Some(KeyframeNeed::Repair),
+            _ => Some(KeyframeNeed::Urgent),
+        }
+    }
+}
+
+impl KeyframeFacts {
+    /// Writes all of them; for the publisher's shard.
+    pub fn write(&self, reading: &KeyframeReading) {
+        let interval = reading
+            .interval
+            .map_or(0, |interval| interval.as_millis().max(1) as u32);
+        self.interval_ms.store(interval, Ordering::Relaxed);
+        self.unanswered.store(reading.unanswered, Ordering::Relaxed);
+        self.requested.store(reading.requested, Ordering::Relaxed);
+        self.answered.store(reading.answered, Ordering::Relaxed);
+        self.cached_bytes.store(reading.cached_bytes, Ordering::Relaxed);
+        self.cached_frames.store(reading.cached_frames, Ordering::Relaxed);
+        self.ready.store(reading.ready, Ordering::Relaxed);
+    }
+
+    /// Reads all of them.
+    pub fn read(&self) -> KeyframeReading {
+        let interval = self.interval_ms.load(Ordering::Relaxed);
+        KeyframeReading {
+            interval: (interval > 0).then(|| Duration::from_millis(u64::from(interval))),
+            unanswered: self.are_unanswered(),
+            requested: self.requested.load(Ordering::Relaxed),
+            answered: self.answered.load(Ordering::Relaxed),
+            cached_bytes: self.cached_bytes.load(Ordering::Relaxed),
+            cached_frames: self.cached_frames.load(Ordering::Relaxed),
+            ready: self.ready.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The publisher does not answer requests for a keyframe.
+    pub fn are_unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed)
+    }
 }
 
 /// Where the numbering stands, readable by the shard of the next publisher.
@@ -53,9 +150,11 @@ impl TrackLocalStaticRtp {
                 .map(|lane| Binding {
                     lane: lane.clone(),
                     viewers: AtomicU32::new(0),
+                    past_wanted: AtomicBool::new(false),
                 })
                 .collect(),
-            keyframe_wanted: AtomicBool::new(false),
+            keyframe_wanted: AtomicU8::new(0),
+            keyframes: KeyframeFacts::default(),
             numbering: Numbering {
                 next_index: AtomicU64::new(0),
                 last_timestamp: AtomicU32::new(0),
@@ -162,9 +261,31 @@ impl TrackLocalStaticRtp {
         self.profile.store(u32::from(profile), Ordering::Relaxed);
     }
 
-    /// Takes the wish for a keyframe, if there is one.
-    pub fn take_keyframe_request(&self) -> bool {
-        self.keyframe_wanted.swap(false, Ordering::AcqRel)
+    /// Takes the need for a keyframe, if there is one.
+    pub fn take_keyframe_request(&self) -> Option<KeyframeNeed> {
+        KeyframeNeed::from_bits(self.keyframe_wanted.swap(0, Ordering::AcqRel))
+    }
+
+    /// What is known of its keyframes.
+    pub fn keyframes(&self) -> &KeyframeFacts {
+        &self.keyframes
+    }
+
+    /// Gives every shard that asked what was before its first viewer came. `past` is called once at most.
+    pub fn answer_past(&self, past: impl FnOnce() -> Past) {
+        let mut past = Some(past);
+        let mut made = None;
+        for binding in &self.lanes {
+            if !binding.past_wanted.load(Ordering::Relaxed) || !binding.past_wanted.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            if let Some(make) = past.take() {
+                made = Some(make());
+            }
+            if let Some(past) = &made {
+                binding.lane.push(LaneItem::Past(Box::new(past.clone())));
+            }
+        }
     }
 }
 
@@ -252,13 +373,25 @@ impl StreamTracks {
     }
 
     /// Asks the publisher for a keyframe, wherever it is. Ingest coalesces.
-    pub fn request_keyframe(&self) {
-        let shard = self.publisher_shard.load(Ordering::Acquire);
-        if let Some(inbox) = self.inboxes.get(shard as usize)
-            && !self.video.keyframe_wanted.swap(true, Ordering::AcqRel)
+    pub fn request_keyframe(&self, need: KeyframeNeed) {
+        let wanted = &self.video.keyframe_wanted;
+        if let Some(inbox) = self.publishers_inbox()
+            && wanted.fetch_or(need.bits(), Ordering::AcqRel) & need.bits() != need.bits()
         {
-            inbox.want_keyframe();
+            inbox.raise_wish();
         }
+    }
+
+    /// Asks the publisher's shard for the video since the newest keyframe: it comes on the lane, unless nobody publishes.
+    pub fn request_past(&self, shard: usize) {
+        if let Some(inbox) = self.publishers_inbox() {
+            self.video.lanes[shard].past_wanted.store(true, Ordering::Release);
+            inbox.raise_wish();
+        }
+    }
+
+    fn publishers_inbox(&self) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(self.publisher_shard.load(Ordering::Acquire) as usize)
     }
 }
 
@@ -346,13 +479,37 @@ mod tests {
     #[test]
     fn wishes_for_keyframes_reach_the_publishers_shard_as_one() {
         let (tracks, inboxes, wakes) = tracks(2);
-        tracks.request_keyframe();
+        tracks.request_keyframe(KeyframeNeed::Repair);
         assert_eq!(wakes.load(Ordering::Relaxed), 0, "nobody publishes");
         tracks.start_writing(1);
-        tracks.request_keyframe();
-        tracks.request_keyframe();
+        tracks.request_keyframe(KeyframeNeed::Repair);
+        tracks.request_keyframe(KeyframeNeed::Repair);
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
-        assert!(inboxes[1].take_keyframe_wanted() && !inboxes[0].take_keyframe_wanted());
-        assert!(tracks.video.take_keyframe_request() && !tracks.video.take_keyframe_request());
+        assert!(inboxes[1].take_wish() && !inboxes[0].take_wish());
+        tracks.request_keyframe(KeyframeNeed::Urgent);
+        tracks.request_keyframe(KeyframeNeed::Repair);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2, "a greater need is told");
+        assert_eq!(tracks.video.take_keyframe_request(), Some(KeyframeNeed::Urgent));
+        assert_eq!(tracks.video.take_keyframe_request(), None);
+    }
+
+    #[test]
+    fn the_past_is_made_once_for_all_who_ask() {
+        let (tracks, inboxes, _) = tracks(3);
+        tracks.request_past(0);
+        tracks.start_writing(1);
+        tracks.request_past(0);
+        tracks.request_past(2);
+        let mut made = 0;
+        for _ in 0..2 {
+            tracks.video.answer_past(|| {
+                made += 1;
+                Past::default()
+            });
+        }
+        assert_eq!(made, 1);
+        for (shard, inbox) in inboxes.iter().enumerate() {
+            assert_eq!(matches!(inbox.pop(), Some((_, LaneItem::Past(_)))), shard != 1);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::lane::StreamKey;
+use crate::media::track::KeyframeReading;
 use crate::media::{Inbox, StreamTracks};
 use crate::rtp::{Codec, Kind};
 
@@ -92,6 +93,8 @@ pub struct StreamState {
     pub audio: Option<Codec>,
     /// What the video is sent in.
     pub video: Option<Codec>,
+    /// What is known of its keyframes.
+    pub keyframes: KeyframeReading,
 }
 
 /// Streams and sessions by name.
@@ -335,6 +338,11 @@ impl Registry {
         overdue
     }
 
+    /// The stream that a session belongs to.
+    pub fn stream_of(&self, session: SessionId) -> Option<StreamName> {
+        Some(self.sessions.get(&session)?.stream.clone())
+    }
+
     /// Every stream, by name.
     pub fn streams(&self) -> Vec<StreamState> {
         self.streams
@@ -345,6 +353,7 @@ impl Registry {
                 viewers: stream.watching,
                 audio: stream.codecs[Kind::Audio as usize],
                 video: stream.codecs[Kind::Video as usize],
+                keyframes: stream.tracks.video.keyframes().read(),
             })
             .collect()
     }

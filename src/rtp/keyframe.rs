@@ -19,6 +19,76 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
+/// True when a picture that needs no other begins in the packet: as [`starts_keyframe`], but parameter sets alone do not count.
+pub fn starts_refresh(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => h264_any(payload, |nal| nal.first().is_some_and(|head| head & 0x1f == 5)),
+        Codec::H265 => h265_any(payload, |nal| {
+            h265_type(nal).is_some_and(|unit| matches!(unit, 16..=21))
+        }),
+        _ => starts_keyframe(codec, payload),
+    }
+}
+
+/// Shows each whole parameter set in the packet: SPS and PPS of H264, VPS, SPS and PPS of H265. Fragmented ones are left out, the other
+/// codecs have none outside their keyframes.
+pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(ParameterSet<'_>)) {
+    let head = payload.first().copied().unwrap_or(0);
+    let mut show = |nal: &[u8], read: fn(&[u8]) -> Option<(u8, u8)>| {
+        if let Some((unit, id)) = read(nal) {
+            found(ParameterSet { unit, id, nal });
+        }
+        false
+    };
+    // A fragment shows only the beginning of its unit.
+    match codec {
+        Codec::H264 if head & 0x1f != 28 => h264_any(payload, |nal| show(nal, h264_parameter_set)),
+        Codec::H265 if head >> 1 & 0x3f != 49 => h265_any(payload, |nal| show(nal, h265_parameter_set)),
+        _ => false,
+    };
+}
+
+/// One parameter set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterSet<'a> {
+    /// NAL unit type.
+    pub unit: u8,
+    /// Its id: another set with the same type and id replaces it.
+    pub id: u8,
+    /// The NAL unit.
+    pub nal: &'a [u8],
+}
+
+/// Type and id: H.264 sections 7.3.2.1.1 and 7.3.2.2.
+fn h264_parameter_set(nal: &[u8]) -> Option<(u8, u8)> {
+    let unit = nal.first()? & 0x1f;
+    let id = match unit {
+        7 => exp_golomb(nal.get(4..)?)?,
+        8 => exp_golomb(nal.get(1..)?)?,
+        _ => return None,
+    };
+    Some((unit, id))
+}
+
+/// Type and id: H.265 sections 7.3.2.1 to 7.3.2.3. The id of an SPS lies behind fields of varying length; streams have one.
+fn h265_parameter_set(nal: &[u8]) -> Option<(u8, u8)> {
+    let unit = h265_type(nal)?;
+    let id = match unit {
+        32 => nal.get(2)? >> 4,
+        33 => 0,
+        34 => exp_golomb(nal.get(2..)?)?,
+        _ => return None,
+    };
+    Some((unit, id))
+}
+
+/// ue(v) up to 254 at the beginning (H.264 section 9.1).
+fn exp_golomb(bytes: &[u8]) -> Option<u8> {
+    let code = u32::from(*bytes.first()?) << 24 | u32::from(*bytes.get(1).unwrap_or(&0)) << 16;
+    let zeros = code.leading_zeros();
+    (zeros <= 7).then(|| ((code >> (31 - 2 * zeros)) - 1) as u8)
+}
+
 /// True when the packet is the first of a frame, as far as the payload tells: for H264 and H265 also a NAL unit in front of the
 /// first slice.
 pub fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
@@ -319,6 +389,35 @@ mod tests {
     }
 
     #[test]
+    fn parameter_sets_in_front_are_no_picture() {
+        for payload in [&[0x67, 0x42][..], &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce]] {
+            assert!(starts_keyframe(Codec::H264, payload) && !starts_refresh(Codec::H264, payload));
+        }
+        assert!(starts_refresh(Codec::H264, &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x65, 0x88]));
+        assert!(starts_refresh(Codec::H264, &[0x7c, 0x85, 0x88]) && starts_refresh(Codec::Vp8, &[0x10, 0x00]));
+        assert!(!starts_refresh(Codec::H265, &[0x42, 0x01]) && starts_refresh(Codec::H265, &[0x26, 0x01, 0xaf]));
+    }
+
+    #[test]
+    fn whole_parameter_sets_are_found_with_their_ids() {
+        let found = |codec, payload: &[u8]| {
+            let mut list = Vec::new();
+            parameter_sets(codec, payload, |set| list.push((set.unit, set.id, set.nal.len())));
+            list
+        };
+        let sets = [
+            0x78, 0, 5, 0x67, 0x42, 0, 30, 0x80, 0, 3, 0x68, 0x44, 0x80, 0, 2, 0x65, 0x88,
+        ];
+        assert_eq!(found(Codec::H264, &sets), [(7, 0, 5), (8, 1, 3)]);
+        assert_eq!(found(Codec::H264, &[0x68, 0x24, 0x80]), [(8, 3, 3)]);
+        assert_eq!(found(Codec::H264, &[0x7c, 0x87, 0x42]), []);
+        assert_eq!(found(Codec::H264, &[0x68]), []);
+        assert_eq!(found(Codec::H265, &[0x40, 0x01, 0x1c]), [(32, 1, 3)]);
+        assert_eq!(found(Codec::H265, &[0x44, 0x01, 0xc1]), [(34, 0, 3)]);
+        assert_eq!(found(Codec::Vp8, &[0x67, 0x42, 0, 30, 0x80]), []);
+    }
+
+    #[test]
     fn opus_can_be_joined_anywhere() {
         assert!(starts_keyframe(Codec::Opus, &[]) && starts_keyframe(Codec::Opus, &[0xfc]));
     }
@@ -332,6 +431,8 @@ mod tests {
                 let _ = (
                     starts_keyframe(codec, &payload),
                     starts_frame(codec, &payload),
+                    starts_refresh(codec, &payload),
+                    parameter_sets(codec, &payload, |set| assert!(set.nal.len() <= payload.len())),
                     picture_size(codec, &payload),
                 );
             }

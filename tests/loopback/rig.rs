@@ -45,7 +45,9 @@ impl Rig {
             },
             public_ips: vec![],
             public_only: false,
-            pli_interval: Some(Duration::from_secs(3)),
+            pli_interval: None,
+            keyframe_share: 10,
+            start: onecast::fanout::StartConfig::default(),
             limits: Limits {
                 streams: 10,
                 viewers: 100,

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
+use onecast::media::track::KeyframeReading;
 use onecast::room::{SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
@@ -163,6 +164,7 @@ impl Service for Fake {
             viewers: 0,
             video: None,
             audio: None,
+            keyframes: KeyframeReading::default(),
         };
         let live = StreamStatus {
             live: true,
@@ -170,6 +172,15 @@ impl Service for Fake {
             viewers: 17,
             video: Some("VP8".to_owned()),
             audio: Some("opus".to_owned()),
+            keyframes: KeyframeReading {
+                interval: Some(Duration::from_secs(10)),
+                unanswered: true,
+                requested: 3,
+                answered: 0,
+                cached_bytes: 1_500_000,
+                cached_frames: 290,
+                ready: true,
+            },
             ..status("live")
         };
         vec![live, status("waiting")]

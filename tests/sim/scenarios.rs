@@ -72,6 +72,16 @@ impl World {
             }
         }
         self.run(REPAIR);
+        self.check();
+    }
+
+    /// What every viewer has fits together.
+    fn check(&self) {
+        for client in &self.clients {
+            if let Actor::Viewer(viewer) = &client.actor {
+                viewer.check(&self.ledgers);
+            }
+        }
     }
 
     fn goodbye(&mut self, client: usize) {
@@ -126,7 +136,7 @@ fn on_a_clean_network_every_viewer_gets_everything() {
             assert_eq!(viewer.audio.span(0).unwrap().1, world.ledgers[0].audio.len() - 1);
             assert_eq!(viewer.by_rtx, 0);
             assert!(
-                viewer.mapped > 0,
+                viewer.mapped() > 0,
                 "seed {seed}: no sender report by the publisher's clock"
             );
         }

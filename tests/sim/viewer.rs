@@ -10,7 +10,7 @@ use onecast::rtp::seq::SequenceExtender;
 use onecast::rtp::{Codec, Kind, keyframe};
 
 use crate::client::Clear;
-use crate::publisher::{Ledger, NTP};
+use crate::publisher::{Ledger, NTP, Sent};
 use crate::world::WALL;
 
 pub(crate) struct Viewer {
@@ -30,8 +30,8 @@ pub(crate) struct Viewer {
     greedy_at: Instant,
     /// Latest sender report of audio, of video: NTP time as seconds, and whether by the publisher's clock.
     reports: [Option<(f64, bool)>; 2],
-    /// Reports by a publisher's clock.
-    pub(crate) mapped: usize,
+    /// Reports by the publisher's clock: NTP time and timestamp, and how many publishers there had been.
+    mapped: Vec<(Kind, u64, u32, usize)>,
     pub(crate) by_rtx: usize,
 }
 
@@ -39,11 +39,18 @@ pub(crate) struct Viewer {
 #[derive(Default)]
 pub(crate) struct Received {
     extender: SequenceExtender,
-    /// Which publisher's packet, by extended sequence number.
-    pub(crate) packets: BTreeMap<u64, (usize, usize)>,
+    /// By extended sequence number.
+    pub(crate) packets: BTreeMap<u64, Got>,
     missing: BTreeMap<u64, (Instant, u32)>,
-    /// For each publisher: what its numbering and its timestamps differ by.
-    offsets: BTreeMap<usize, (i64, u32)>,
+}
+
+/// Which publisher's packet, where in its list, and under which timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) publisher: usize,
+    pub(crate) position: usize,
+    pub(crate) timestamp: u32,
+    pub(crate) at: Option<Instant>,
 }
 
 const VIDEO: u32 = 0x1111_0001;
@@ -69,7 +76,7 @@ impl Viewer {
             report_at: now,
             greedy_at: now,
             reports: [None; 2],
-            mapped: 0,
+            mapped: Vec::new(),
             by_rtx: 0,
         }
     }
@@ -170,36 +177,33 @@ impl Viewer {
             assert_eq!(Some(codec(payload_type)), ledger.codec, "seed {seed}");
         }
         assert_eq!(sent.marker, header.marker, "seed {seed}: marker of {kind:?} {index}");
-        let offset = (
-            index as i64 - position as i64,
-            header.timestamp.wrapping_sub(sent.timestamp),
-        );
-        let known = *received.offsets.entry(publisher).or_insert(offset);
-        assert_eq!(
-            known, offset,
-            "seed {seed}: numbering of {kind:?} {index} from publisher {publisher}"
-        );
-        let before = received.packets.insert(index, (publisher, position));
+        let got = Got {
+            publisher,
+            position,
+            timestamp: header.timestamp,
+            at: None,
+        };
+        let before = received.packets.get(&index).map(|before| Got { at: None, ..*before });
         assert!(
-            before.is_none_or(|before| before == (publisher, position)),
-            "seed {seed}"
+            before.is_none_or(|before| before == got),
+            "seed {seed}: {kind:?} {index} is {before:?} and {got:?}"
         );
+        received.packets.entry(index).or_insert(Got { at: Some(now), ..got });
         received.note(now, index, self.lenient || kind == Kind::Audio);
     }
 
     pub(crate) fn handle_rtcp(&mut self, clear: &[u8], ledgers: &[Ledger]) {
         rtcp::parse(clear, |report| {
             if let Report::SenderReport { ssrc, ntp, rtp, .. } = report {
-                self.check_report(ssrc, ntp, rtp, ledgers);
+                self.note_report(ssrc, ntp, rtp, ledgers);
             }
         })
         .unwrap();
     }
 
-    /// NTP time and timestamp of a report stand for the same moment of the publisher.
-    fn check_report(&mut self, ssrc: u32, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
+    /// Audio and video are never told by different clocks.
+    fn note_report(&mut self, ssrc: u32, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
         let kind = if ssrc == AUDIO { Kind::Audio } else { Kind::Video };
-        let received = if kind == Kind::Audio { &self.audio } else { &self.video };
         let seconds = |ntp: u64| ntp as f64 / (1u64 << 32) as f64;
         let by_publisher = seconds(ntp) < WALL as f64 - 1_000.0;
         self.reports[kind as usize] = Some((seconds(ntp), by_publisher));
@@ -212,27 +216,106 @@ impl Viewer {
                 self.seed
             );
         }
-        let (Some((&publisher, &(_, offset))), true) = (received.offsets.last_key_value(), by_publisher) else {
-            return;
-        };
-        if received.offsets.len() > 1 {
-            return;
+        if by_publisher {
+            self.mapped.push((kind, ntp, rtp, ledgers.len()));
         }
-        let (epoch, timestamps) = ledgers[publisher].epoch;
-        assert_eq!(epoch, NTP);
-        let rate = if kind == Kind::Audio { 48_000.0 } else { 90_000.0 };
-        let ticks = rtp.wrapping_sub(offset).wrapping_sub(timestamps[kind as usize]);
-        let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
-        assert!(
-            difference.abs() < 0.001,
-            "seed {}: {kind:?} is {difference} s off",
-            self.seed
+    }
+
+    /// Everything that can only be said when all is there: numbering, timestamps, and the clocks of sender reports.
+    pub(crate) fn check(&self, ledgers: &[Ledger]) {
+        let seed = self.seed;
+        let video = self.video.check(
+            seed,
+            &ledgers.iter().map(|ledger| &ledger.video[..]).collect::<Vec<_>>(),
         );
-        self.mapped += 1;
+        let audio = self.audio.check(
+            seed,
+            &ledgers.iter().map(|ledger| &ledger.audio[..]).collect::<Vec<_>>(),
+        );
+        for &(kind, ntp, rtp, publishers) in &self.mapped {
+            let offsets = if kind == Kind::Audio { &audio } else { &video };
+            let (Some(&offset), 1, 1) = (offsets.get(&0), publishers, ledgers.len()) else {
+                continue;
+            };
+            let seconds = |ntp: u64| ntp as f64 / (1u64 << 32) as f64;
+            let (epoch, timestamps) = ledgers[0].epoch;
+            assert_eq!(epoch, NTP);
+            let rate = if kind == Kind::Audio { 48_000.0 } else { 90_000.0 };
+            let ticks = rtp.wrapping_sub(offset).wrapping_sub(timestamps[kind as usize]);
+            let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
+            assert!(difference.abs() < 0.001, "seed {seed}: {kind:?} is {difference} s off");
+        }
+    }
+
+    /// How many sender reports were by the publisher's clock.
+    pub(crate) fn mapped(&self) -> usize {
+        self.mapped.len()
     }
 }
 
 impl Received {
+    /// Frames have one timestamp each and these only grow. From a start on, frames of the past carry later timestamps than their own, until
+    /// the track's timestamps begin; from then on there is nothing else. Returns what those differ by from each publisher's.
+    fn check(&self, seed: u64, ledgers: &[&[Sent]]) -> BTreeMap<usize, u32> {
+        let mut offsets: BTreeMap<usize, u32> = BTreeMap::new();
+        let offset = |got: &Got| {
+            got.timestamp
+                .wrapping_sub(ledgers[got.publisher][got.position].timestamp)
+        };
+        for got in self.packets.values() {
+            let least = offsets.entry(got.publisher).or_insert(offset(got));
+            if offset(got).wrapping_sub(*least).cast_signed() < 0 {
+                *least = offset(got);
+            }
+        }
+        let is_audio = !ledgers.iter().any(|list| list.iter().any(|sent| sent.keyframe));
+        let mut before: Option<(u64, &Got)> = None;
+        let mut live = false;
+        for (&index, got) in &self.packets {
+            let sent = |got: &Got| &ledgers[got.publisher][got.position];
+            if let Some((before_index, before)) = before {
+                let goes_on = got.publisher == before.publisher
+                    && index - before_index == (got.position as u64).wrapping_sub(before.position as u64);
+                if !goes_on {
+                    assert!(
+                        sent(got).keyframe || is_audio,
+                        "seed {seed}: {index} goes on amid something: {before:?}, {got:?}"
+                    );
+                    live = false;
+                }
+                let same_frame = goes_on && sent(got).timestamp == sent(before).timestamp;
+                let step = got.timestamp.wrapping_sub(before.timestamp).cast_signed();
+                assert!(
+                    if same_frame { step == 0 } else { step > 0 },
+                    "seed {seed}: timestamps go from {before:?} to {got:?} at {index}"
+                );
+            }
+            let is_true = offset(got) == offsets[&got.publisher];
+            assert!(
+                is_true || !live,
+                "seed {seed}: {index} has another timestamp than its own after the live edge"
+            );
+            live |= is_true;
+            before = Some((index, got));
+        }
+        offsets
+    }
+
+    /// How often it was started, and how many packets carried a timestamp of the past.
+    pub(crate) fn starts(&self) -> usize {
+        let mut before: Option<(u64, &Got)> = None;
+        let mut starts = 0;
+        for (&index, got) in &self.packets {
+            let goes_on = before.is_some_and(|(before_index, before)| {
+                got.publisher == before.publisher
+                    && index - before_index == (got.position as u64).wrapping_sub(before.position as u64)
+            });
+            starts += usize::from(!goes_on);
+            before = Some((index, got));
+        }
+        starts
+    }
+
     fn note(&mut self, now: Instant, index: u64, lenient: bool) {
         self.missing.remove(&index);
         if lenient {
@@ -271,8 +354,8 @@ impl Received {
         let mut of = self
             .packets
             .values()
-            .filter(|(whose, _)| *whose == publisher)
-            .map(|(_, position)| *position);
+            .filter(|got| got.publisher == publisher)
+            .map(|got| got.position);
         let first = of.next()?;
         Some((first, of.next_back().unwrap_or(first)))
     }

@@ -218,6 +218,8 @@ impl World {
                 id,
                 certificate: certificate(),
                 pli_interval: None,
+                keyframe_share: 10,
+                start: onecast::fanout::StartConfig::default(),
                 peers_max: 100,
                 wall: (now, WALL << 32),
             };

@@ -140,33 +140,43 @@ impl Shard {
         match &session.role {
             SessionRole::Publisher(negotiated) => {
                 let tracks = session.tracks.clone();
-                let interval = self.config.pli_interval;
-                let publisher = Publisher::new(tracks, negotiated, ciphers, self.config.id, interval, now);
+                let config = PublisherConfig {
+                    keyframe_interval: self.config.pli_interval,
+                    keyframe_share: self.config.keyframe_share,
+                    cache: self.config.start.cache,
+                };
+                let publisher = Publisher::new(tracks, negotiated, ciphers, self.config.id, config, now);
                 peer.state = State::Publishing(Box::new(publisher));
                 self.publishers.push(index);
-                if session.tracks.video.is_bound() {
-                    session.tracks.request_keyframe();
-                }
             }
             SessionRole::Viewer { audio, video } => {
                 let lines = (audio.clone(), video.clone());
                 let viewer = Viewer::new(index, address, session.created, now, ciphers, lines);
-                self.add_viewer(index, &session, viewer);
-                session.tracks.request_keyframe();
+                self.add_viewer(now, index, &session, viewer);
             }
         }
     }
 
-    pub(super) fn add_viewer(&mut self, index: u32, session: &Arc<Session>, viewer: Viewer) {
+    pub(super) fn add_viewer(&mut self, now: Instant, index: u32, session: &Arc<Session>, viewer: Viewer) {
         let slot = session.tracks.key.slot;
         if self.streams.len() <= slot as usize {
             self.streams.resize_with(slot as usize + 1, || None);
         }
-        let stream =
-            self.streams[slot as usize].get_or_insert_with(|| Box::new(ShardStream::new(session.tracks.clone())));
-        let position = stream.add(viewer, self.config.id) as u32;
+        let config = self.config.start;
+        let place = &mut self.streams[slot as usize];
+        let is_first = place.is_none();
+        let stream = place.get_or_insert_with(|| Box::new(ShardStream::new(session.tracks.clone(), config, now)));
+        let position = stream.add(viewer, self.config.id);
+        let has_video = stream.viewer(position).forwarder(Kind::Video).is_some();
         if let Some(peer) = self.peers.get_mut(index) {
+            let position = position as u32;
             peer.state = State::Viewing { slot, position };
+        }
+        if is_first {
+            session.tracks.request_past(self.config.id);
+        }
+        if has_video {
+            self.start_later(index, now + Shard::START_WAIT);
         }
     }
 }

@@ -47,7 +47,9 @@ impl Shard {
         let Some(stream) = self.stream(slot) else { return };
         let moved = stream.remove(position as usize, shard);
         if stream.viewers() == 0 {
+            let (_, told) = stream.take_cached_bytes();
             self.streams[slot as usize] = None;
+            self.count_cached(0, told);
         }
         if let Some(Peer {
             state: State::Viewing { position: place, .. },

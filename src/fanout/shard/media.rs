@@ -64,16 +64,21 @@ impl Shard {
         let mut keyframes = 0;
         let parsed = rtcp::parse(&datagram[..len], |report| match report {
             Report::Nack { about, sequences } => {
+                stream.note_loss(now, position);
                 stream.retransmit(now, position, about, sequences, &mut self.queue, &mut flow);
             }
+            Report::ReceiverReport { fraction_lost, .. } if fraction_lost > LOSSY => stream.note_loss(now, position),
             Report::Pli { about } | Report::Fir { about, .. } if stream.kind_of(about) == Some(Kind::Video) => {
                 keyframes += 1
             }
             _ => {}
         });
+        let peer = stream.viewer(position).peer;
         if keyframes > 0 {
             self.counters.keyframe_requests.add(keyframes);
-            stream.tracks().request_keyframe();
+            self.keyframe_wanted(now, peer);
+        } else {
+            self.hear_of(now, peer);
         }
         self.counters.retransmitted.add(flow.retransmitted);
         self.counters.not_retransmitted.add(flow.not_retransmitted);
@@ -91,8 +96,23 @@ impl Shard {
             failed: &mut self.failed,
         };
         stream.flush(&mut self.queue, outlet, &mut flow, &mut notes);
+        let (cached, told) = stream.take_cached_bytes();
+        self.starting.flushed(slot, now);
+        self.find_startable(now, slot);
         self.send(outlet);
-        self.count(&flow);
+        self.count_cached(cached, told);
+        self.finish(now, &flow);
+    }
+
+    /// A stream's share of the bytes since the newest keyframes was `told` and is `cached`.
+    pub(super) fn count_cached(&self, cached: u64, told: u64) {
+        let all = &self.counters.start_cache_bytes;
+        all.set((all.value() + cached).saturating_sub(told));
+    }
+
+    /// Counts what was sent and tells of first pictures.
+    pub(super) fn finish(&mut self, now: Instant, flow: &Flow) {
+        self.count(flow);
         for picture in std::mem::take(&mut self.first_pictures) {
             if let Some(peer) = self.peers.get(picture.peer) {
                 self.events.push_back(Event::Picture {
@@ -111,6 +131,8 @@ impl Shard {
         self.counters.rtp_out_codec.add(flow.codec);
         self.counters.rtp_out_rest_of_frame.add(flow.rest_of_frame);
         self.counters.rtp_out_oversized.add(flow.oversized);
+        self.counters.start_packets.add(flow.past);
+        self.counters.starts_skipped_ahead.add(flow.skipped_ahead);
     }
 
     /// Sends the queue. A viewer whose run failed loses the rest of its frame, and nobody else anything.
@@ -135,7 +157,8 @@ impl Shard {
         self.failed = failed;
     }
 
-    pub(super) fn pass_keyframe_requests_on(&mut self, now: Instant) {
+    /// Viewers somewhere want something of publishers here.
+    pub(super) fn serve_wishes(&mut self, now: Instant) {
         for position in 0..self.publishers.len() {
             let index = self.publishers[position];
             if let Some(Peer {
@@ -144,12 +167,40 @@ impl Shard {
                 ..
             }) = self.peers.get_mut(index)
             {
-                publisher.pass_keyframe_request_on();
+                publisher.serve_wishes();
                 if let Some(to) = transport.remote() {
                     publisher.poll_rtcp(now, to, index, &mut self.queue);
                 }
+                self.note_keyframes(index);
                 self.schedule(index);
             }
         }
     }
+
+    /// Counts what became of keyframe requests, and tells when a publisher turns out not to answer them.
+    pub(super) fn note_keyframes(&mut self, index: u32) {
+        let Some(Peer {
+            state: State::Publishing(publisher),
+            session,
+            ..
+        }) = self.peers.get_mut(index)
+        else {
+            return;
+        };
+        let news = publisher.take_keyframe_news();
+        self.counters.keyframe_requests_coalesced.add(news.coalesced);
+        self.counters.keyframe_requests_deferred.add(news.deferred);
+        self.counters.keyframe_requests_sent.add(news.sent);
+        self.counters.keyframe_requests_answered.add(news.answered);
+        if let Some(unanswered) = news.unanswered {
+            self.events.push_back(Event::Keyframes {
+                session: session.id,
+                unanswered,
+                interval: news.interval,
+            });
+        }
+    }
 }
+
+/// Loss of more than 5 %, in 1/256.
+const LOSSY: u8 = 13;

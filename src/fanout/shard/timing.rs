@@ -22,6 +22,7 @@ impl Shard {
                 publisher.poll_rtcp(now, to, index, &mut self.queue);
             }
         }
+        self.note_keyframes(index);
         self.queue_control(out);
         self.handle_transport_event(now, index, event);
         self.report_if_due(now, index);

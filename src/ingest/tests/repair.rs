@@ -181,7 +181,7 @@ fn garbage_never_panics_and_polling_always_ends() {
                 }
                 world.ingest.handle_rtcp(world.now, &report);
             }
-            1 => world.ingest.request_keyframe(Kind::Video),
+            1 => world.ingest.request_keyframe(KeyframeNeed::Urgent),
             2 => world.pass(noise.below(40) as u64),
             3 => {
                 let mut buf = vec![0; noise.below(200)];

@@ -71,7 +71,7 @@ fn a_stream_without_recognised_keyframes_is_passed_after_a_while() {
         plis += world.said().len();
         world.pass(100);
     }
-    assert_eq!(plis, 10);
+    assert_eq!(plis, 4, "after 0, 1, 3 and 7 s");
     assert_eq!(world.video(100, DELTA).index, 65_536);
 }
 

@@ -1,0 +1,350 @@
+//! A viewer on its way from the newest keyframe to the live edge: what it has been sent of the past, under which timestamps, and how
+//! fast.
+//!
+//! Frames of the past are stamped with the live RTP clock at the moment at which they are sent. To the receiver they then arrive
+//! exactly when their timestamps say, which leaves its jitter buffer as it is for everybody (docs/PERFORMANCE.md compares).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::media::Packet;
+
+/// The way of one viewer to the live edge. It stays until nothing of it can be asked for again.
+#[derive(Debug)]
+pub struct CatchUp {
+    /// The packet to be sent next.
+    pub(super) cursor: u64,
+    frames: Vec<Frame>,
+    true_from: Option<u64>,
+    /// Parameter sets, sent in front of the first packet.
+    parameter_sets: Option<Arc<Packet>>,
+    pace: Pace,
+    /// When the live edge was reached.
+    pub(super) level_at: Option<Instant>,
+    stamping: Stamping,
+    frames_ahead: u32,
+    first_stamp: Option<u32>,
+    /// Timestamp on the track of the frame that is being sent.
+    current: Option<u32>,
+}
+
+/// How frames of the past are stamped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Stamping {
+    /// With the live clock at the moment of sending.
+    #[default]
+    Live,
+    /// With their own timestamps. To compare with.
+    Original,
+    /// A millisecond apart, up to the newest. To compare with.
+    Squeezed,
+}
+
+/// The RTP clock of the track: timestamp and arrival of its newest frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveClock {
+    /// The newest timestamp.
+    pub timestamp: u32,
+    /// When it arrived.
+    pub at: Instant,
+}
+
+/// A frame, the number of its first packet, and its timestamps: the track's and the viewer's.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    first: u64,
+    original: u32,
+    stamp: u32,
+}
+
+impl LiveClock {
+    /// The timestamp of `now`; video's clock runs at 90 kHz.
+    fn at(&self, now: Instant) -> u32 {
+        let ticks = now.saturating_duration_since(self.at).as_micros() * 9 / 100;
+        self.timestamp.wrapping_add(ticks as u32)
+    }
+}
+
+impl CatchUp {
+    /// How long stamps are kept after the live edge was reached: no receiver asks for older packets.
+    pub(super) const KEPT: Duration = Duration::from_secs(5);
+    /// A step back of the timestamps by more is another timeline: then nothing is gained by waiting for the old one.
+    const STEP_BACK_MAX: i32 = 90_000;
+
+    pub(super) fn new(
+        now: Instant,
+        index: u64,
+        frames: u32,
+        parameter_sets: Option<Arc<Packet>>,
+        stamping: Stamping,
+    ) -> CatchUp {
+        CatchUp {
+            cursor: index,
+            frames: Vec::new(),
+            true_from: None,
+            parameter_sets,
+            pace: Pace::new(now),
+            level_at: None,
+            stamping,
+            frames_ahead: frames,
+            first_stamp: None,
+            current: None,
+        }
+    }
+
+    /// The viewer's timestamp for the packet at the cursor. `last` is the newest timestamp that the viewer has been sent.
+    ///
+    /// From the frame that is the newest of all, timestamps are the track's own, unless the viewer was sent a later one already.
+    pub(super) fn stamp_next(&mut self, now: Instant, packet: &Packet, live: LiveClock, last: Option<u32>) -> u32 {
+        let stamp = self.stamp(now, packet, live, last);
+        self.current = Some(packet.timestamp);
+        self.first_stamp.get_or_insert(stamp);
+        stamp
+    }
+
+    fn stamp(&mut self, now: Instant, packet: &Packet, live: LiveClock, last: Option<u32>) -> u32 {
+        if self.true_from.is_some() {
+            return packet.timestamp;
+        }
+        if let Some(frame) = self.frames.last().filter(|frame| frame.original == packet.timestamp) {
+            return frame.stamp;
+        }
+        let ahead_of_last = |timestamp: u32| last.is_none_or(|last| timestamp.wrapping_sub(last).cast_signed() > 0);
+        let other_timeline =
+            last.is_some_and(|last| live.at(now).wrapping_sub(last).cast_signed() < -CatchUp::STEP_BACK_MAX);
+        if packet.timestamp == live.timestamp && (ahead_of_last(packet.timestamp) || other_timeline) {
+            self.true_from = Some(packet.index);
+            return packet.timestamp;
+        }
+        let wished = match self.stamping {
+            Stamping::Live => live.at(now),
+            Stamping::Original => packet.timestamp,
+            Stamping::Squeezed => {
+                let behind = self.frames_ahead.saturating_sub(self.frames.len() as u32);
+                live.timestamp.wrapping_sub(behind.wrapping_mul(90))
+            }
+        };
+        let stamp = match last {
+            Some(last) if !ahead_of_last(wished) => last.wrapping_add(1),
+            _ => wished,
+        };
+        self.frames.push(Frame {
+            first: packet.index,
+            original: packet.timestamp,
+            stamp,
+        });
+        stamp
+    }
+
+    /// The viewer's timestamp for a packet behind the cursor; `None` for one of a frame that was passed over.
+    pub(super) fn stamp_of(&self, packet: &Packet) -> Option<u32> {
+        if self.true_from.is_some_and(|from| packet.index >= from) {
+            return Some(packet.timestamp);
+        }
+        // The frame that begins at or before it; or the next, when its first packets came late.
+        let after = self.frames.partition_point(|frame| frame.first <= packet.index);
+        let near = [after.checked_sub(1), Some(after)];
+        let frames = near.into_iter().flatten().filter_map(|at| self.frames.get(at));
+        let frame = frames.into_iter().find(|frame| frame.original == packet.timestamp)?;
+        Some(frame.stamp)
+    }
+
+    /// The track's own timestamps have begun.
+    pub(super) fn is_true(&self) -> bool {
+        self.true_from.is_some()
+    }
+
+    /// The packet begins another frame than the one before.
+    pub(super) fn begins_frame(&self, packet: &Packet) -> bool {
+        self.current != Some(packet.timestamp)
+    }
+
+    /// Parameter sets in front of the first packet.
+    pub(super) fn parameter_sets(&self) -> Option<&Arc<Packet>> {
+        self.parameter_sets.as_ref()
+    }
+
+    /// The live edge is reached; what is only needed on the way is freed.
+    pub(super) fn arrive(&mut self, now: Instant) {
+        self.level_at = Some(now);
+        self.frames.shrink_to_fit();
+    }
+
+    /// The timestamp of the first frame; `None` before it was sent.
+    pub(super) fn first_stamp(&self) -> Option<u32> {
+        self.first_stamp
+    }
+
+    /// How fast it goes.
+    pub(super) fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+}
+
+/// How fast the past is sent: in slices of two milliseconds, slower when the viewer's path loses packets.
+#[derive(Debug)]
+pub struct Pace {
+    bytes_per_second: u32,
+    /// Bytes that may be sent; below zero what was sent too much.
+    credit: i32,
+    filled_at: Instant,
+    slowed_at: Option<Instant>,
+}
+
+impl Pace {
+    /// 40 Mbit/s: measured, 20 to 50 make no difference to receivers, and slower ones reach the live edge later.
+    const START: u32 = 5_000_000;
+    /// 2 Mbit/s: slower would not catch up with any stream worth watching.
+    const LEAST: u32 = 250_000;
+    /// Between slices.
+    const SLICE: Duration = Duration::from_millis(2);
+    /// Losses within a round trip are one event.
+    const EVENT: Duration = Duration::from_millis(100);
+
+    fn new(now: Instant) -> Pace {
+        Pace {
+            bytes_per_second: Pace::START,
+            credit: Pace::slice(Pace::START),
+            filled_at: now,
+            slowed_at: None,
+        }
+    }
+
+    /// When the next packet may be sent; `None` for now.
+    pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let slice = Pace::slice(self.bytes_per_second);
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        let gained = elapsed.as_micros() as u64 * u64::from(self.bytes_per_second) / 1_000_000;
+        if gained > 0 {
+            self.credit = (self.credit.saturating_add(gained.min(i32::MAX as u64) as i32)).min(slice);
+            self.filled_at = now;
+        }
+        if self.credit > 0 {
+            return None;
+        }
+        let missing = (slice - self.credit) as u64 * 1_000_000 / u64::from(self.bytes_per_second);
+        Some(now + Duration::from_micros(missing))
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.credit -= bytes as i32;
+    }
+
+    /// The viewer lost packets: slower, but faster than the stream itself, or it would never be level with it.
+    pub(super) fn slow_down(&mut self, now: Instant, stream: Option<u32>) {
+        if self.slowed_at.is_some_and(|at| now < at + Pace::EVENT) {
+            return;
+        }
+        self.slowed_at = Some(now);
+        let least = stream
+            .map_or(Pace::LEAST, |stream| stream.saturating_add(stream / 2))
+            .max(Pace::LEAST);
+        self.bytes_per_second = (self.bytes_per_second / 2).max(least).min(Pace::START);
+    }
+
+    fn slice(bytes_per_second: u32) -> i32 {
+        (u64::from(bytes_per_second) * Pace::SLICE.as_micros() as u64 / 1_000_000) as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::testing::packet;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn frame(index: u64, timestamp: u32) -> Arc<Packet> {
+        packet(index).timestamp(timestamp).build()
+    }
+
+    #[test]
+    fn frames_of_the_past_carry_the_live_clock_and_the_newest_its_own() {
+        let start = crate::clock::now();
+        let live = LiveClock {
+            timestamp: 900_000,
+            at: start,
+        };
+        let mut way = CatchUp::new(start, 10, 3, None, Stamping::Live);
+        assert_eq!(way.stamp_next(start, &frame(10, 3_000), live, None), 900_000);
+        let last = Some(900_000);
+        assert_eq!(way.stamp_next(start + ms(1), &frame(11, 3_000), live, last), 900_000);
+        assert_eq!(way.stamp_next(start + ms(2), &frame(12, 6_000), live, last), 900_180);
+        let last = Some(900_180);
+        assert_eq!(
+            way.stamp_next(start + ms(2), &frame(13, 9_000), live, last),
+            900_181,
+            "strictly increasing"
+        );
+        // The newest frame, but the viewer was sent a later timestamp already.
+        assert_eq!(
+            way.stamp_next(start + ms(3), &frame(14, 900_000), live, Some(900_181)),
+            900_270
+        );
+        assert!(!way.is_true());
+        let live = LiveClock {
+            timestamp: 903_000,
+            at: start + ms(33),
+        };
+        assert_eq!(
+            way.stamp_next(start + ms(33), &frame(15, 903_000), live, Some(900_270)),
+            903_000
+        );
+        assert!(way.is_true());
+        assert_eq!(way.stamp_of(&frame(11, 3_000)), Some(900_000));
+        assert_eq!(way.stamp_of(&frame(13, 9_000)), Some(900_181));
+        assert_eq!(way.stamp_of(&frame(16, 906_000)), Some(906_000));
+        assert_eq!(way.stamp_of(&frame(12, 4_500)), None, "a frame that was passed over");
+        assert_eq!(way.stamp_of(&frame(9, 0)), None);
+    }
+
+    #[test]
+    fn another_timeline_is_followed_at_once() {
+        let start = crate::clock::now();
+        let mut way = CatchUp::new(start, 10, 2, None, Stamping::Live);
+        let live = LiveClock {
+            timestamp: 5_000,
+            at: start,
+        };
+        assert_eq!(
+            way.stamp_next(start, &frame(10, 5_000), live, Some(3_000_000_000)),
+            5_000
+        );
+    }
+
+    #[test]
+    fn a_second_of_sending_takes_as_many_bytes_as_the_pace_says() {
+        let start = crate::clock::now();
+        let mut pace = Pace::new(start);
+        let (mut now, mut sent) = (start, 0);
+        while now < start + ms(1_000) {
+            match pace.wait(now) {
+                Some(at) => now = at,
+                None => {
+                    pace.spend(1_100);
+                    sent += 1_100;
+                }
+            }
+        }
+        assert!((4_900_000..=5_100_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn losses_slow_it_down_but_not_below_the_stream() {
+        let start = crate::clock::now();
+        let mut pace = Pace::new(start);
+        pace.slow_down(start, Some(1_000_000));
+        pace.slow_down(start + ms(50), Some(1_000_000));
+        assert_eq!(pace.bytes_per_second, 2_500_000);
+        for event in 1..20 {
+            pace.slow_down(start + ms(100 * event), Some(1_000_000));
+        }
+        assert_eq!(pace.bytes_per_second, 1_500_000);
+        for event in 20..40 {
+            pace.slow_down(start + ms(100 * event), None);
+        }
+        assert_eq!(pace.bytes_per_second, Pace::LEAST);
+    }
+}
