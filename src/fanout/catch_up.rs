@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::Packet;
+use crate::media::window::StartPoint;
 
 /// The way of one viewer to the live edge. It stays until nothing of it can be asked for again.
 #[derive(Debug)]
@@ -71,19 +72,18 @@ impl CatchUp {
     /// A step back of the timestamps by more is another timeline: then nothing is gained by waiting for the old one.
     const STEP_BACK_MAX: i32 = 90_000;
 
-    pub(super) fn new(
-        now: Instant,
-        index: u64,
-        frames: u32,
-        parameter_sets: Option<Arc<Packet>>,
-        stamping: Stamping,
-    ) -> CatchUp {
+    pub(super) fn new(point: StartPoint, pace: Pace, stamping: Stamping) -> CatchUp {
+        let StartPoint {
+            index,
+            parameter_sets,
+            frames,
+        } = point;
         CatchUp {
             cursor: index,
             frames: Vec::new(),
             true_from: None,
             parameter_sets,
-            pace: Pace::new(now),
+            pace,
             level_at: None,
             stamping,
             frames_ahead: frames,
@@ -181,37 +181,59 @@ impl CatchUp {
     }
 }
 
-/// How fast the past is sent: in slices of two milliseconds, slower when the viewer's path loses packets.
+/// How fast the past is sent: in slices of two milliseconds, faster while nothing is lost, slower when the viewer's path loses packets.
 #[derive(Debug)]
 pub struct Pace {
     bytes_per_second: u32,
     /// Bytes that may be sent; below zero what was sent too much.
     credit: i32,
     filled_at: Instant,
-    slowed_at: Option<Instant>,
+    /// When it became faster.
+    faster_at: Instant,
+    event_at: Option<Instant>,
+    /// Packets sent and lost since then.
+    sent: u32,
+    lost: u32,
 }
 
 impl Pace {
+    /// 10 Mbit/s: what most paths carry. The first 125 kB, more than most keyframes, leave at it.
+    const START: u32 = 1_250_000;
     /// 40 Mbit/s: measured, 20 to 50 make no difference to receivers, and slower ones reach the live edge later.
-    const START: u32 = 5_000_000;
+    const MOST: u32 = 5_000_000;
     /// 2 Mbit/s: slower would not catch up with any stream worth watching.
     const LEAST: u32 = 250_000;
     /// Between slices.
     const SLICE: Duration = Duration::from_millis(2);
-    /// Losses within a round trip are one event.
-    const EVENT: Duration = Duration::from_millis(100);
+    /// Without a loss it is twice as fast after this, an eighth faster once there was one: a round trip and a full queue, after which
+    /// a loss would have been told.
+    const DOUBLING: Duration = Duration::from_millis(100);
+    /// Losses within a round trip are one event; nothing is sent in half of it, so that the path drains and repairs go first.
+    const EVENT: Duration = Duration::from_millis(80);
 
-    fn new(now: Instant) -> Pace {
+    pub(super) fn new(now: Instant) -> Pace {
         Pace {
             bytes_per_second: Pace::START,
             credit: Pace::slice(Pace::START),
             filled_at: now,
-            slowed_at: None,
+            faster_at: now,
+            event_at: None,
+            sent: 0,
+            lost: 0,
         }
     }
 
     /// When the next packet may be sent; `None` for now.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
+        if now >= self.faster_at + Pace::DOUBLING {
+            self.faster_at = now;
+            let more = if self.event_at.is_none() {
+                self.bytes_per_second
+            } else {
+                self.bytes_per_second / 8
+            };
+            self.bytes_per_second = (self.bytes_per_second + more).min(Pace::MOST);
+        }
         let slice = Pace::slice(self.bytes_per_second);
         let elapsed = now.saturating_duration_since(self.filled_at);
         let gained = elapsed.as_micros() as u64 * u64::from(self.bytes_per_second) / 1_000_000;
@@ -228,24 +250,55 @@ impl Pace {
 
     pub(super) fn spend(&mut self, bytes: usize) {
         self.credit -= bytes as i32;
+        self.sent += 1;
     }
 
-    /// The viewer lost packets: slower, but faster than the stream itself, or it would never be level with it.
-    pub(super) fn slow_down(&mut self, now: Instant, stream: Option<u32>) {
-        if self.slowed_at.is_some_and(|at| now < at + Pace::EVENT) {
+    /// The viewer lost `lost` packets. A few of many sent are the path's own, and it becomes faster more slowly; a fifth and more means that the
+    /// path is full: a quarter as fast, after a pause. Never slower than the stream itself and half as much again, or the viewer would
+    /// never be level with it.
+    pub(super) fn lose(&mut self, now: Instant, lost: u32, stream: Option<u32>) {
+        self.lost += lost;
+        if self.event_at.is_some_and(|at| now < at + Pace::EVENT) {
             return;
         }
-        self.slowed_at = Some(now);
-        let least = stream
-            .map_or(Pace::LEAST, |stream| stream.saturating_add(stream / 2))
-            .max(Pace::LEAST);
-        self.bytes_per_second = (self.bytes_per_second / 2).max(least).min(Pace::START);
+        let full = self.lost >= FEW && 5 * self.lost >= self.sent;
+        (self.sent, self.lost) = (0, 0);
+        self.event_at = Some(now);
+        self.faster_at = now + Pace::DOUBLING;
+        let least = stream.map_or(Pace::LEAST, |stream| stream.saturating_add(stream / 2));
+        let least = least.clamp(Pace::LEAST, Pace::MOST);
+        if full {
+            self.bytes_per_second = (self.bytes_per_second / 4).max(least);
+            let pause = u64::from(self.bytes_per_second) * Pace::EVENT.as_millis() as u64 / 2_000;
+            self.credit = self.credit.min(0).saturating_sub(pause as i32);
+            self.filled_at = now;
+        }
+    }
+
+    /// As [`lose`](Self::lose), told as a share of what was sent, 1/256.
+    pub(super) fn lose_share(&mut self, now: Instant, share: u8, stream: Option<u32>) {
+        self.lose(now, self.sent * u32::from(share) / 256, stream);
+    }
+
+    /// What is known of the path, for another start on it.
+    pub(super) fn again(&self, now: Instant) -> Pace {
+        if self.event_at.is_none() {
+            return Pace::new(now);
+        }
+        Pace {
+            bytes_per_second: self.bytes_per_second,
+            event_at: self.event_at,
+            ..Pace::new(now)
+        }
     }
 
     fn slice(bytes_per_second: u32) -> i32 {
         (u64::from(bytes_per_second) * Pace::SLICE.as_micros() as u64 / 1_000_000) as i32
     }
 }
+
+/// Fewer losses say nothing.
+const FEW: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -254,6 +307,15 @@ mod tests {
 
     const fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
+    }
+
+    fn way(now: Instant, frames: u32) -> CatchUp {
+        let point = StartPoint {
+            index: 10,
+            parameter_sets: None,
+            frames,
+        };
+        CatchUp::new(point, Pace::new(now), Stamping::Live)
     }
 
     fn frame(index: u64, timestamp: u32) -> Arc<Packet> {
@@ -267,7 +329,7 @@ mod tests {
             timestamp: 900_000,
             at: start,
         };
-        let mut way = CatchUp::new(start, 10, 3, None, Stamping::Live);
+        let mut way = way(start, 3);
         assert_eq!(way.stamp_next(start, &frame(10, 3_000), live, None), 900_000);
         let last = Some(900_000);
         assert_eq!(way.stamp_next(start + ms(1), &frame(11, 3_000), live, last), 900_000);
@@ -303,7 +365,7 @@ mod tests {
     #[test]
     fn another_timeline_is_followed_at_once() {
         let start = crate::clock::now();
-        let mut way = CatchUp::new(start, 10, 2, None, Stamping::Live);
+        let mut way = way(start, 2);
         let live = LiveClock {
             timestamp: 5_000,
             at: start,
@@ -314,12 +376,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_second_of_sending_takes_as_many_bytes_as_the_pace_says() {
-        let start = crate::clock::now();
-        let mut pace = Pace::new(start);
-        let (mut now, mut sent) = (start, 0);
-        while now < start + ms(1_000) {
+    /// Bytes sent from `from` to `to`, milliseconds after `start`.
+    fn sent(pace: &mut Pace, start: Instant, from: u64, to: u64) -> usize {
+        let (mut now, mut sent) = (start + ms(from), 0);
+        while now < start + ms(to) {
             match pace.wait(now) {
                 Some(at) => now = at,
                 None => {
@@ -328,23 +388,46 @@ mod tests {
                 }
             }
         }
-        assert!((4_900_000..=5_100_000).contains(&sent), "{sent}");
+        sent
     }
 
     #[test]
-    fn losses_slow_it_down_but_not_below_the_stream() {
+    fn it_becomes_faster_while_nothing_is_lost() {
         let start = crate::clock::now();
         let mut pace = Pace::new(start);
-        pace.slow_down(start, Some(1_000_000));
-        pace.slow_down(start + ms(50), Some(1_000_000));
-        assert_eq!(pace.bytes_per_second, 2_500_000);
-        for event in 1..20 {
-            pace.slow_down(start + ms(100 * event), Some(1_000_000));
-        }
-        assert_eq!(pace.bytes_per_second, 1_500_000);
+        assert!((120_000..=135_000).contains(&sent(&mut pace, start, 0, 100)));
+        assert!((240_000..=260_000).contains(&sent(&mut pace, start, 100, 200)));
+        assert!((4_900_000..=5_100_000).contains(&sent(&mut pace, start, 200, 1_200)));
+    }
+
+    #[test]
+    fn a_full_path_slows_it_down_but_not_below_the_stream() {
+        let start = crate::clock::now();
+        let mut pace = Pace::new(start);
+        sent(&mut pace, start, 0, 300);
+        pace.lose(start + ms(300), 200, Some(600_000));
+        pace.lose(start + ms(350), 200, Some(600_000));
+        assert_eq!(pace.bytes_per_second, 1_250_000);
+        assert!(sent(&mut pace, start, 300, 338) == 0, "the path drains");
+        assert!(sent(&mut pace, start, 338, 1_338) < 2_200_000, "and it stays slower");
         for event in 20..40 {
-            pace.slow_down(start + ms(100 * event), None);
+            pace.lose(start + ms(100 * event), 300, Some(600_000));
+        }
+        assert_eq!(pace.bytes_per_second, 900_000);
+        for event in 40..60 {
+            pace.lose(start + ms(100 * event), 300, None);
         }
         assert_eq!(pace.bytes_per_second, Pace::LEAST);
+    }
+
+    #[test]
+    fn a_few_losses_keep_it_from_becoming_faster_at_once() {
+        let start = crate::clock::now();
+        let mut pace = Pace::new(start);
+        for time in 0..20 {
+            let packets = sent(&mut pace, start, 100 * time, 100 * time + 100) / 1_100;
+            pace.lose(start + ms(100 * time + 100), packets as u32 / 20, None);
+        }
+        assert!((Pace::START..=2 * Pace::START).contains(&pace.bytes_per_second));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::catch_up::{CatchUp, LiveClock, Stamping};
+use super::catch_up::{CatchUp, LiveClock, Pace, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
 use crate::media::Packet;
 use crate::media::window::StartPoint;
@@ -133,7 +133,11 @@ impl Forwarder {
         let sets = u64::from(point.parameter_sets.is_some());
         let next = self.next_number(point.index);
         self.begin(point.index, next + sets);
-        let way = CatchUp::new(now, point.index, point.frames, point.parameter_sets, stamping);
+        let pace = match &mut self.past {
+            Some(before) => before.pace().again(now),
+            None => Pace::new(now),
+        };
+        let way = CatchUp::new(point, pace, stamping);
         self.past = Some(Box::new(way));
         self.true_from = u64::MAX;
         self.state = State::CatchingUp;
@@ -219,13 +223,10 @@ impl Forwarder {
         true
     }
 
-    /// The viewer lost packets on the way to the live edge.
-    pub fn slow_down(&mut self, now: Instant, stream: Option<u32>) {
-        if self.state == State::CatchingUp
-            && let Some(way) = &mut self.past
-        {
-            way.pace().slow_down(now, stream);
-        }
+    /// How fast the viewer is sent the past, while it is.
+    pub(super) fn pace(&mut self) -> Option<&mut Pace> {
+        let way = self.past.as_mut().filter(|_| self.state == State::CatchingUp)?;
+        Some(way.pace())
     }
 
     /// Frees what was kept of the past when nobody asks for it any more.

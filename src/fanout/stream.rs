@@ -84,6 +84,15 @@ pub enum Progress {
     Lost,
 }
 
+/// How much a viewer lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Packets.
+    Packets(u32),
+    /// A share of what it was sent, 1/256.
+    Share(u8),
+}
+
 /// Who serves a viewer that asks for a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
@@ -166,10 +175,11 @@ impl ShardStream {
     /// A viewer that asks for a keyframe so soon after its start has missed its beginning.
     const EARLY: Duration = Duration::from_secs(3);
     /// Starts in that time that are not the first: a receiver that needs more does not understand us.
-    const EARLY_REPEATS_MAX: u8 = 6;
+    const EARLY_REPEATS_MAX: u8 = 3;
     /// Between two starts of a viewer that has missed its beginning.
-    const EARLY_INTERVAL: Duration = Duration::from_millis(200);
-    /// Between two starts of a viewer that was level with the others once.
+    const EARLY_INTERVAL: Duration = Duration::from_millis(100);
+    /// Least time between two starts of a viewer that was level with the others once. It is twice what has come since the keyframe
+    /// if that is more: repeated starts never take more than half of what the stream itself takes.
     const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
     /// How long a viewer on its way waits for a packet that publishers are asked for again.
     const GAP_PATIENCE: Duration = Duration::from_millis(100);
@@ -370,7 +380,8 @@ impl ShardStream {
     /// A viewer asks for a keyframe: who is to serve it?
     pub fn keyframe_wanted(&mut self, now: Instant, position: usize) -> Server {
         let ready = matches!(self.video.window.start(), Start::At(_));
-        let cheap = self.video.window.gop().age() <= ShardStream::CHEAP_AGE;
+        let age = self.video.window.gop().age();
+        let cheap = age <= ShardStream::CHEAP_AGE;
         let unanswered = self.tracks.video.keyframes().are_unanswered();
         let need = self.need(position);
         let viewer = &mut self.viewers[position];
@@ -386,7 +397,7 @@ impl ShardStream {
         let interval = if early {
             ShardStream::EARLY_INTERVAL
         } else {
-            ShardStream::REPEAT_INTERVAL
+            ShardStream::REPEAT_INTERVAL.max(2 * age)
         };
         if since < interval {
             return Server::Nobody;
@@ -474,11 +485,14 @@ impl ShardStream {
         }
     }
 
-    /// A viewer lost packets; on its way to the live edge it is sent less at once.
-    pub fn note_loss(&mut self, now: Instant, position: usize) {
+    /// A viewer lost packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
+    pub fn note_loss(&mut self, now: Instant, position: usize, lost: Lost) {
         let stream = self.video.window.gop().bytes_per_second();
-        if let Some(forwarder) = self.viewers[position].forwarder(Kind::Video) {
-            forwarder.slow_down(now, stream);
+        let forwarder = self.viewers[position].forwarder(Kind::Video);
+        match (forwarder.and_then(|forwarder| forwarder.pace()), lost) {
+            (Some(pace), Lost::Packets(packets)) => pace.lose(now, packets, stream),
+            (Some(pace), Lost::Share(share)) => pace.lose_share(now, share, stream),
+            (None, _) => {}
         }
     }
 

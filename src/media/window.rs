@@ -161,15 +161,18 @@ impl Window {
         self.gop.adopt_parameter_sets(past.parameter_sets);
     }
 
-    /// Everything since the newest keyframe; empty when a viewer could not start there.
+    /// Everything that has come since the newest keyframe; empty when a viewer could not start there.
     pub fn past(&self) -> Past {
-        let (Start::At(start), Some(newest)) = (self.start(), self.newest) else {
+        let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
             return Past::default();
         };
-        let packets = (start.index..=newest).filter_map(|index| Some(self.get(index)?.packet.clone()));
+        if matches!(self.start(), Start::NextKeyframe) {
+            return Past::default();
+        }
+        let packets = (start..=newest).filter_map(|index| Some(self.get(index)?.packet.clone()));
         Past {
             packets: packets.collect(),
-            parameter_sets: start.parameter_sets,
+            parameter_sets: self.gop.parameter_sets(),
         }
     }
 
@@ -414,6 +417,15 @@ mod tests {
         old.end_source();
         window.insert_past(old.past());
         assert!(old.past().packets.is_empty());
+        // What is missing at this moment comes by itself.
+        let mut old = caching(8, 1 << 20, 100);
+        fill(&mut old, 200, 5);
+        old.insert(packet(207).timestamp(207 * 3_000).build());
+        let mut window = caching(8, 1 << 20, 100);
+        window.insert_past(old.past());
+        assert!(matches!(window.start(), Start::Gap));
+        window.insert(packet(206).timestamp(206 * 3_000).build());
+        assert_eq!(start(&window), Some(200));
     }
 
     #[test]

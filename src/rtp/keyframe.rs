@@ -11,7 +11,8 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
         Codec::Opus => true,
         Codec::Vp8 => vp8_starts_frame(payload) && Vp8::parse(payload).is_some_and(|vp8| vp8.is_keyframe()),
         Codec::Vp9 => {
-            Vp9::parse(payload).is_some_and(|vp9| vp9.starts_frame && !vp9.predicted && vp9.spatial_layer == 0)
+            let starts = |vp9: &Vp9<'_>| vp9.starts_frame && !vp9.predicted && vp9.spatial_layer == 0;
+            Vp9::parse(payload).filter(starts).is_some_and(|vp9| vp9.is_keyframe())
         }
         Codec::H264 => h264_any(payload, |nal| matches!(nal.first().map(|b| b & 0x1f), Some(5 | 7))),
         Codec::H265 => h265_any(payload, |nal| h265_type(nal).is_some_and(h265_opens_keyframe)),
@@ -139,6 +140,8 @@ pub(super) struct Vp9<'a> {
     pub(super) spatial_layer: u8,
     /// The scalability structure and what follows it, if there is one.
     pub(super) structure: Option<&'a [u8]>,
+    /// The frame, or what of it the packet carries.
+    frame: &'a [u8],
 }
 
 impl<'a> Vp9<'a> {
@@ -159,13 +162,45 @@ impl<'a> Vp9<'a> {
             at += vp9_references_len(payload.get(at..)?)?;
         }
         let rest = payload.get(at..).filter(|rest| !rest.is_empty())?;
+        let structure = (first & 0x02 != 0).then_some(rest);
+        let frame = match structure {
+            Some(structure) => structure.get(vp9_structure_len(structure)?..)?,
+            None => rest,
+        };
         Some(Vp9 {
             starts_frame: first & 0x08 != 0,
             predicted,
             spatial_layer,
-            structure: (first & 0x02 != 0).then_some(rest),
+            structure,
+            frame,
         })
     }
+
+    /// What the frame's own header says (VP9 bitstream section 6.2): some senders leave P unset in every packet.
+    fn is_keyframe(&self) -> bool {
+        let Some(head) = self.frame.first() else { return false };
+        let profile_3 = head & 0x30 == 0x30;
+        // Marker, profile, a reserved bit in profile 3, show_existing_frame, frame_type.
+        let rest = head << if profile_3 { 5 } else { 4 };
+        head >> 6 == 0b10 && rest & 0xc0 == 0
+    }
+}
+
+/// Bytes of the scalability structure (RFC 9628 section 4.2.1): sizes of its layers, and a picture group with its references.
+fn vp9_structure_len(structure: &[u8]) -> Option<usize> {
+    let head = *structure.first()?;
+    let mut at = 1;
+    if head & 0x10 != 0 {
+        at += 4 * (usize::from(head >> 5) + 1);
+    }
+    if head & 0x08 != 0 {
+        let pictures = *structure.get(at)?;
+        at += 1;
+        for _ in 0..pictures {
+            at += 1 + usize::from(structure.get(at)? >> 2 & 0x03);
+        }
+    }
+    Some(at)
 }
 
 /// Bytes of P_DIFF: up to three, the last without the N bit.
@@ -302,16 +337,29 @@ mod tests {
 
     #[test]
     fn vp9_keyframes_start_without_prediction_in_the_base_layer() {
-        let yes: [&[u8]; 4] = [
-            &[0x08, 0],
-            &[0x8a, 0x85, 0x01, 0],
-            &[0xa8, 0x05, 0x00, 0x00, 0],
-            &[0xb8, 0x05, 0x01, 0],
+        // 0x82: marker, profile 0, a shown keyframe. 0x86: not a keyframe.
+        let yes: [&[u8]; 6] = [
+            &[0x08, 0x82],
+            &[0x8a, 0x85, 0x01, 0x10, 5, 0, 2, 0xd0, 0x82],
+            &[0x8a, 0x85, 0x01, 0x18, 5, 0, 2, 0xd0, 2, 0x04, 1, 0x00, 0x82],
+            &[0xa8, 0x05, 0x00, 0x00, 0x82],
+            &[0xb8, 0x05, 0x01, 0x82],
+            &[0x08, 0xb0],
         ];
         for payload in yes {
             assert!(starts_keyframe(Codec::Vp9, payload), "{payload:02x?}");
         }
-        let no: [&[u8]; 5] = [&[], &[0x00, 0], &[0x48, 0], &[0xa8, 0x05, 0x02, 0x00, 0], &[0x88, 0x80]];
+        let no: [&[u8]; 9] = [
+            &[],
+            &[0x00, 0x82],
+            &[0x48, 0x82],
+            &[0xa8, 0x05, 0x02, 0x00, 0x82],
+            &[0x88, 0x80],
+            &[0x08, 0x86],
+            &[0x08, 0x8a],
+            &[0x08, 0xb4],
+            &[0x0a, 0x10, 5, 0, 2],
+        ];
         for payload in no {
             assert!(!starts_keyframe(Codec::Vp9, payload), "{payload:02x?}");
         }

@@ -6,5 +6,6 @@ mod client;
 mod guard;
 mod publisher;
 mod scenarios;
+mod starts;
 mod viewer;
 mod world;

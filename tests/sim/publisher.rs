@@ -1,5 +1,6 @@
 //! A publisher as browsers are: frames of a few packets whose sizes differ by one, audio, repair, sender reports.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use onecast::rtp::header::{HeaderOut, RtpHeader};
@@ -54,13 +55,59 @@ pub(crate) struct Publisher {
     keyframe_wanted: bool,
     transport: u16,
     rtx_next: u64,
+    shape: Shape,
+    frames: u64,
+    /// Packets that wait for their turn: nobody sends thousands at once.
+    outbox: VecDeque<Clear>,
+    outbox_at: Instant,
     /// Video packets in clear, and how long their headers are.
     kept: Vec<(Vec<u8>, usize)>,
     /// When it was asked for keyframes.
     pub(crate) plis: Vec<Instant>,
 }
 
+/// How a publisher's video differs from what is usual.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) keyframes: Duration,
+    /// Does not answer requests for keyframes.
+    pub(crate) deaf: bool,
+    /// Its first frame is no keyframe, and none that follows.
+    pub(crate) keyless: bool,
+    /// Every frame is a keyframe.
+    pub(crate) keyframes_only: bool,
+    /// Packets of a keyframe; 0 for as many as other frames have.
+    pub(crate) keyframe_packets: usize,
+    /// Sets no marker bit.
+    pub(crate) unmarked: bool,
+    /// Every 20th frame its clock jumps by this many ticks.
+    pub(crate) jump: u32,
+    /// Frames are shown in another order than they are sent in.
+    pub(crate) bidirectional: bool,
+}
+
+impl Shape {
+    pub(crate) const USUAL: Shape = Shape {
+        keyframes: KEYFRAMES,
+        deaf: false,
+        keyless: false,
+        keyframes_only: false,
+        keyframe_packets: 0,
+        unmarked: false,
+        jump: 0,
+        bidirectional: false,
+    };
+    /// As OBS: a keyframe every 10 s, whoever asks.
+    pub(crate) const DEAF: Shape = Shape {
+        keyframes: Duration::from_secs(10),
+        deaf: true,
+        ..Shape::USUAL
+    };
+}
+
 pub(crate) const NTP: u64 = 1_000 << 32;
+/// Packets that leave in a millisecond.
+const OUTBOX_SLICE: usize = 100;
 const FRAME: Duration = Duration::from_micros(33_333);
 const AUDIO: Duration = Duration::from_millis(20);
 const KEYFRAMES: Duration = Duration::from_secs(2);
@@ -100,9 +147,24 @@ impl Publisher {
             keyframe_wanted: true,
             transport: 0,
             rtx_next: 7,
+            shape: Shape::USUAL,
+            frames: 0,
+            outbox: VecDeque::new(),
+            outbox_at: now,
             kept: Vec::new(),
             plis: Vec::new(),
         }
+    }
+
+    pub(crate) fn shaped(mut self, shape: Shape) -> Publisher {
+        self.keyframe_wanted = !shape.keyless;
+        self.shape = shape;
+        self
+    }
+
+    /// When it began to send.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
     }
 
     pub(crate) fn begin(&mut self, now: Instant) {
@@ -120,11 +182,17 @@ impl Publisher {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.is_sending()
-            .then(|| self.frame_at.min(self.audio_at).min(self.report_at))
+        let outbox = (!self.outbox.is_empty()).then_some(self.outbox_at);
+        let next = self.frame_at.min(self.audio_at).min(self.report_at);
+        self.is_sending().then_some(next).into_iter().chain(outbox).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, ledgers: &mut [Ledger], out: &mut Vec<Clear>) {
+        if self.outbox_at <= now {
+            self.outbox_at = now + Duration::from_millis(1);
+            let len = self.outbox.len().min(OUTBOX_SLICE);
+            out.extend(self.outbox.drain(..len));
+        }
         let Some(began) = self.began.filter(|_| self.is_sending()) else {
             return;
         };
@@ -138,7 +206,14 @@ impl Publisher {
         ];
         if self.frame_at <= now {
             self.frame_at = now + FRAME;
-            self.send_frame(now, timestamps[1], ledger, out);
+            let timestamp = timestamps[1].wrapping_add(self.shift());
+            let mut frame = Vec::new();
+            self.send_frame(now, timestamp, ledger, &mut frame);
+            self.frames += 1;
+            self.outbox.extend(frame);
+            let len = self.outbox.len().min(OUTBOX_SLICE);
+            out.extend(self.outbox.drain(..len));
+            self.outbox_at = now + Duration::from_millis(1);
         }
         if self.audio_at <= now {
             self.audio_at = now + AUDIO;
@@ -160,13 +235,29 @@ impl Publisher {
         payload
     }
 
+    /// What the shape does to timestamps.
+    fn shift(&self) -> u32 {
+        let jumps = (self.frames / 20) as u32;
+        // Sent I P B B P B B: each P is shown after the two that follow it.
+        let order = match self.frames % 3 {
+            1 if self.shape.bidirectional => 2 * 3_000,
+            _ if self.shape.bidirectional => 0u32.wrapping_sub(3_000),
+            _ => 0,
+        };
+        jumps.wrapping_mul(self.shape.jump).wrapping_add(order)
+    }
+
     fn send_frame(&mut self, now: Instant, timestamp: u32, ledger: &mut Ledger, out: &mut Vec<Clear>) {
-        let keyframe = self.keyframe_wanted || self.keyframe_at <= now;
+        let due = self.keyframe_wanted || self.keyframe_at <= now || self.shape.keyframes_only;
+        let keyframe = due && !self.shape.keyless;
         if keyframe {
             self.keyframe_wanted = false;
-            self.keyframe_at = now + KEYFRAMES;
+            self.keyframe_at = now + self.shape.keyframes;
         }
-        let packets = 3 + self.random.below(6) as usize;
+        let mut packets = 3 + self.random.below(6) as usize;
+        if keyframe && self.shape.keyframe_packets > 0 {
+            packets = self.shape.keyframe_packets;
+        }
         let shorter = self.random.below(packets as u64) as usize;
         let len = if self.random.below(3) == 0 { 300 } else { 1_024 };
         for number in 0..packets {
@@ -174,16 +265,24 @@ impl Publisher {
             let head = match (self.codec, first) {
                 (Codec::Vp8, true) => vec![0x10, u8::from(!keyframe)],
                 (Codec::Vp8, false) => vec![0x00, 0x01],
-                // VP9: P says inter-predicted, B and E begin and end the frame.
+                // VP9: P says inter-predicted, B and E begin and end the frame, whose header says keyframe or not.
                 (_, first) => {
                     vec![
                         (u8::from(!keyframe) << 6) | (u8::from(first) << 3) | (u8::from(last) << 2),
-                        1,
+                        if keyframe { 0x82 } else { 0x86 },
                     ]
                 }
             };
             let payload = self.fill(head, len + usize::from(number >= shorter));
-            self.send_packet(Kind::Video, payload, last, keyframe && first, timestamp, ledger, out);
+            self.send_packet(
+                Kind::Video,
+                payload,
+                last && !self.shape.unmarked,
+                keyframe && first,
+                timestamp,
+                ledger,
+                out,
+            );
         }
     }
 
@@ -259,7 +358,7 @@ impl Publisher {
             Report::Nack { about, sequences } if about == self.ssrcs[1] => asked.extend(sequences),
             Report::Pli { about } if about == self.ssrcs[1] => {
                 self.plis.push(now);
-                self.keyframe_wanted = true;
+                self.keyframe_wanted |= !self.shape.deaf;
             }
             _ => {}
         })

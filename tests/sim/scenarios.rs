@@ -2,28 +2,33 @@
 
 use std::time::Duration;
 
-use onecast::fanout::Command;
+use onecast::fanout::{Command, StartConfig};
 use onecast::rtp::Codec;
 
 use crate::client::{Actor, Client};
-use crate::publisher::{Ledger, Publisher};
+use crate::publisher::{Ledger, Publisher, Shape};
+use crate::starts::WITHOUT_CACHE;
 use crate::viewer::{Received, Viewer};
 use crate::world::{Joining, Link, World};
 
-const fn ms(milliseconds: u64) -> Duration {
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
 /// Ends of media at which everything must have arrived.
 const REPAIR: Duration = ms(1_500);
-const FOR_EVER: Duration = Duration::from_secs(3_600);
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 impl World {
-    fn publish(&mut self, codec: Codec, rtx: bool, sends_for: Duration) -> usize {
+    pub(crate) fn publish(&mut self, codec: Codec, rtx: bool, sends_for: Duration) -> usize {
+        self.publish_as(codec, rtx, sends_for, Shape::USUAL)
+    }
+
+    pub(crate) fn publish_as(&mut self, codec: Codec, rtx: bool, sends_for: Duration, shape: Shape) -> usize {
         self.ledgers.push(Ledger::default());
         let number = self.ledgers.len() - 1;
         let seed = self.seed + 1_000 * number as u64;
-        let publisher = Publisher::new(number, seed, codec, rtx, true, sends_for);
+        let publisher = Publisher::new(number, seed, codec, rtx, true, sends_for).shaped(shape);
         let joining = Joining {
             publishes: true,
             rtx,
@@ -32,11 +37,11 @@ impl World {
         self.join(joining, Actor::Publisher(publisher))
     }
 
-    fn watch(&mut self, rtx: bool) -> usize {
+    pub(crate) fn watch(&mut self, rtx: bool) -> usize {
         self.watch_as(rtx, |_| {})
     }
 
-    fn watch_as(&mut self, rtx: bool, change: impl FnOnce(&mut Viewer)) -> usize {
+    pub(crate) fn watch_as(&mut self, rtx: bool, change: impl FnOnce(&mut Viewer)) -> usize {
         let mut viewer = Viewer::new(self.seed);
         change(&mut viewer);
         let joining = Joining {
@@ -48,7 +53,7 @@ impl World {
     }
 
     /// Until everybody has keys.
-    fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         let connected = |client: &Client| client.connected || client.closed;
         let end = self.now + ms(15_000);
         while !self.clients.iter().all(connected) {
@@ -64,7 +69,7 @@ impl World {
     }
 
     /// Media for so long, and time for repair. With loss the last packets cannot be missed: no later ones show the gap.
-    fn broadcast(&mut self, time: Duration) {
+    pub(crate) fn broadcast(&mut self, time: Duration) {
         self.run(time);
         for client in &mut self.clients {
             if let Actor::Publisher(publisher) = &mut client.actor {
@@ -76,7 +81,7 @@ impl World {
     }
 
     /// What every viewer has fits together.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         for client in &self.clients {
             if let Actor::Viewer(viewer) = &client.actor {
                 viewer.check(&self.ledgers);
@@ -84,17 +89,17 @@ impl World {
         }
     }
 
-    fn goodbye(&mut self, client: usize) {
+    pub(crate) fn goodbye(&mut self, client: usize) {
         let now = self.now;
         self.clients[client].peer.close(now);
     }
 
-    fn received(&self, client: usize) -> &Received {
+    pub(crate) fn received(&self, client: usize) -> &Received {
         &self.clients[client].viewer().video
     }
 
     /// Everything from the viewer's first packet to the publisher's last is there, and it began with a keyframe.
-    fn assert_complete(&self, client: usize, publisher: usize) {
+    pub(crate) fn assert_complete(&self, client: usize, publisher: usize) {
         let seed = self.seed;
         let received = self.received(client);
         let got = (received.packets.first_key_value(), received.packets.last_key_value());
@@ -113,7 +118,7 @@ impl World {
         );
     }
 
-    fn assert_starts_with_keyframe(&self, client: usize, publisher: usize) {
+    pub(crate) fn assert_starts_with_keyframe(&self, client: usize, publisher: usize) {
         let (first, _) = self.received(client).span(publisher).unwrap();
         assert!(self.ledgers[publisher].video[first].keyframe, "seed {}", self.seed);
     }
@@ -286,18 +291,26 @@ fn a_send_that_fails_concerns_one_viewer() {
 }
 
 #[test]
-fn fifty_impatient_viewers_cost_the_publisher_two_keyframes_a_second() {
-    let mut world = World::new(1, 2, Link::CLEAN);
-    let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
-    for _ in 0..50 {
-        world.watch_as(true, |viewer| viewer.impatient = true);
-    }
-    world.connect();
-    world.broadcast(ms(3_000));
-    let asked = &world.clients[publisher].publisher().plis;
-    assert!((5..=9).contains(&asked.len()), "{} requests", asked.len());
-    for pair in asked.windows(2) {
-        assert!(pair[1] - pair[0] >= ms(500), "{:?} apart", pair[1] - pair[0]);
+fn fifty_impatient_viewers_cost_the_publisher_little() {
+    for cached in [true, false] {
+        let config = if cached { StartConfig::default() } else { WITHOUT_CACHE };
+        let mut world = World::with(1, 2, Link::CLEAN, config);
+        let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
+        for _ in 0..50 {
+            world.watch_as(true, |viewer| viewer.impatient = true);
+        }
+        world.connect();
+        world.broadcast(ms(3_000));
+        let asked = &world.clients[publisher].publisher().plis;
+        let most = if cached { 1 } else { 9 };
+        assert!(asked.len() <= most, "{} requests, cache {cached}", asked.len());
+        for pair in asked.windows(2) {
+            assert!(pair[1] - pair[0] >= ms(500), "{:?} apart", pair[1] - pair[0]);
+        }
+        for viewer in world.clients.iter().skip(1) {
+            let starts = viewer.viewer().video.starts();
+            assert!(starts <= 12, "started {starts} times");
+        }
     }
 }
 

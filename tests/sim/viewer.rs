@@ -23,6 +23,9 @@ pub(crate) struct Viewer {
     pub(crate) greedy: bool,
     /// Wants a keyframe all the time.
     pub(crate) impatient: bool,
+    /// Its receiver is not ready for so long after the handshake: what comes is lost.
+    pub(crate) blind_for: Duration,
+    began: Option<Instant>,
     keys: Option<SrtpKeys>,
     first_checked: bool,
     pli_at: Instant,
@@ -42,6 +45,8 @@ pub(crate) struct Received {
     /// By extended sequence number.
     pub(crate) packets: BTreeMap<u64, Got>,
     missing: BTreeMap<u64, (Instant, u32)>,
+    /// Something is missing that was asked for often enough.
+    given_up: bool,
 }
 
 /// Which publisher's packet, where in its list, and under which timestamp.
@@ -59,6 +64,8 @@ const AUDIO: u32 = 0x1111_0003;
 const FIRST_NACK: Duration = Duration::from_millis(20);
 const NEXT_NACK: Duration = Duration::from_millis(60);
 const NACKS: u32 = 10;
+const FIRST_PLI: Duration = Duration::from_millis(100);
+const ROUND_TRIP: Duration = Duration::from_millis(20);
 
 impl Viewer {
     pub(crate) fn new(seed: u64) -> Viewer {
@@ -70,6 +77,8 @@ impl Viewer {
             lenient: false,
             greedy: false,
             impatient: false,
+            blind_for: Duration::ZERO,
+            began: None,
             keys: None,
             first_checked: false,
             pli_at: now,
@@ -83,8 +92,10 @@ impl Viewer {
 
     pub(crate) fn begin(&mut self, now: Instant, keys: SrtpKeys) {
         self.keys = Some(keys);
+        self.began = Some(now);
         self.report_at = now;
-        self.pli_at = now + Duration::from_millis(100);
+        // A receiver that comes to life asks, and is sent nothing before it has.
+        self.pli_at = now + FIRST_PLI.max(self.blind_for.saturating_sub(ROUND_TRIP));
         self.greedy_at = now;
     }
 
@@ -96,7 +107,7 @@ impl Viewer {
     }
 
     fn wants_keyframe(&self) -> bool {
-        self.impatient || self.video.packets.is_empty()
+        self.impatient || self.video.packets.is_empty() || self.video.given_up
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Clear>) {
@@ -107,6 +118,7 @@ impl Viewer {
         }
         if self.wants_keyframe() && self.pli_at <= now {
             self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
+            self.video.given_up = false;
             push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, VIDEO));
         }
         let due = self.video.due(now);
@@ -147,6 +159,9 @@ impl Viewer {
 
     pub(crate) fn handle_rtp(&mut self, now: Instant, clear: &[u8], ledgers: &[Ledger]) {
         let header = RtpHeader::parse(clear).unwrap();
+        if self.began.is_some_and(|began| now < began + self.blind_for) {
+            return;
+        }
         let payload = header.payload(clear).unwrap();
         let seed = self.seed;
         let (kind, sequence, payload, payload_type) = match header.ssrc {
@@ -247,6 +262,11 @@ impl Viewer {
         }
     }
 
+    /// When it had its keys.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
     /// How many sender reports were by the publisher's clock.
     pub(crate) fn mapped(&self) -> usize {
         self.mapped.len()
@@ -293,7 +313,8 @@ impl Received {
             let is_true = offset(got) == offsets[&got.publisher];
             assert!(
                 is_true || !live,
-                "seed {seed}: {index} has another timestamp than its own after the live edge"
+                "seed {seed}: {index} has another timestamp than its own after the live edge: {before:?}, {got:?}, {}",
+                offset(got).wrapping_sub(offsets[&got.publisher])
             );
             live |= is_true;
             before = Some((index, got));
@@ -332,7 +353,9 @@ impl Received {
     }
 
     fn due(&mut self, now: Instant) -> Vec<u64> {
+        let before = self.missing.len();
         self.missing.retain(|_, (at, asked)| *at > now || *asked < NACKS);
+        self.given_up |= self.missing.len() < before;
         let due = self.missing.iter_mut().filter(|(_, (at, _))| *at <= now);
         due.map(|(&index, (at, asked))| {
             *at = now + NEXT_NACK;
@@ -344,8 +367,25 @@ impl Received {
 
     /// The first number that did not come between the first and the last.
     pub(crate) fn gap(&self) -> Option<u64> {
-        let (first, _) = self.packets.first_key_value()?;
-        let mut numbers = (*first..).zip(self.packets.keys());
+        let (&first, _) = self.packets.first_key_value()?;
+        self.gap_from(first)
+    }
+
+    /// The same since the last start.
+    pub(crate) fn gap_since_start(&self) -> Option<u64> {
+        let mut before = None;
+        let mut start = *self.packets.first_key_value()?.0;
+        for (&index, got) in &self.packets {
+            if before.is_some_and(|before: Got| got.position <= before.position) {
+                start = index;
+            }
+            before = Some(*got);
+        }
+        self.gap_from(start)
+    }
+
+    fn gap_from(&self, first: u64) -> Option<u64> {
+        let mut numbers = (first..).zip(self.packets.range(first..).map(|(index, _)| index));
         numbers.find_map(|(expected, &index)| (expected != index).then_some(expected))
     }
 

@@ -1,13 +1,15 @@
 //! Simulated time and network: shards, clients, and the datagrams between them.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, Stray, ViewerLine};
+use onecast::fanout::{
+    Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
+};
 use onecast::load::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
 use onecast::media::lane::StreamKey;
 use onecast::media::{Inbox, StreamTracks, Wake};
@@ -28,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) loss: u64,
     /// Per mille.
     pub(crate) duplicates: u64,
+    /// Bytes a second that one client's path carries; what would wait longer than 100 ms is lost.
+    pub(crate) rate: Option<u64>,
 }
 
 impl Link {
@@ -36,6 +40,7 @@ impl Link {
         jitter: Duration::ZERO,
         loss: 0,
         duplicates: 0,
+        rate: None,
     };
     pub(crate) const LOSSY: Link = Link {
         loss: 50,
@@ -89,11 +94,25 @@ pub(crate) struct Network {
     pub(crate) random: Random,
     flights: BinaryHeap<Reverse<Flight>>,
     number: u64,
+    /// Until when the paths of clients are busy with what was sent.
+    busy: HashMap<(SocketAddr, bool), Instant>,
+    /// Datagrams that found a path too busy.
+    pub(crate) crowded_out: u64,
 }
 
 impl Network {
     fn send(&mut self, now: Instant, client: SocketAddr, up: bool, bytes: &[u8]) {
         let link = if up { self.up } else { self.down };
+        let mut departs = now;
+        if let Some(rate) = link.rate {
+            let busy = self.busy.entry((client, up)).or_insert(now);
+            departs = now.max(*busy);
+            if departs > now + Duration::from_millis(100) {
+                self.crowded_out += 1;
+                return;
+            }
+            *busy = departs + Duration::from_nanos(bytes.len() as u64 * 1_000_000_000 / rate);
+        }
         let copies = 1 + u64::from(self.random.below(1_000) < link.duplicates);
         for _ in 0..copies {
             if self.random.below(1_000) < link.loss {
@@ -102,7 +121,7 @@ impl Network {
             let jitter = Duration::from_micros(self.random.below(link.jitter.as_micros() as u64 + 1));
             self.number += 1;
             self.flights.push(Reverse(Flight {
-                at: now + link.delay + jitter,
+                at: departs + link.delay + jitter,
                 number: self.number,
                 client,
                 up,
@@ -207,6 +226,10 @@ fn client_certificate() -> Certificate {
 
 impl World {
     pub(crate) fn new(seed: u64, shards: usize, link: Link) -> World {
+        World::with(seed, shards, link, StartConfig::default())
+    }
+
+    pub(crate) fn with(seed: u64, shards: usize, link: Link, start: StartConfig) -> World {
         let now = onecast::clock::now();
         let woken: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
         let inboxes: Arc<[_]> = woken
@@ -219,7 +242,7 @@ impl World {
                 certificate: certificate(),
                 pli_interval: None,
                 keyframe_share: 10,
-                start: onecast::fanout::StartConfig::default(),
+                start,
                 peers_max: 100,
                 wall: (now, WALL << 32),
             };
@@ -242,6 +265,8 @@ impl World {
                 random: Random::new(seed),
                 flights: BinaryHeap::new(),
                 number: 0,
+                busy: HashMap::new(),
+                crowded_out: 0,
             },
             guard: Guard::new(seed, SSRCS[1]),
             clients: Vec::new(),
@@ -434,6 +459,13 @@ impl World {
         closed
             .into_iter()
             .for_each(|session| self.command(&Command::Close(session)));
+    }
+
+    /// A counter's sum over all shards.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let of = |node: &Node| node.shard.counters().values();
+        let all = self.nodes.iter().flat_map(of);
+        all.filter(|(known, _)| *known == name).map(|(_, value)| value).sum()
     }
 
     /// Peers on all shards.

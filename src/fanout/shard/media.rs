@@ -64,10 +64,12 @@ impl Shard {
         let mut keyframes = 0;
         let parsed = rtcp::parse(&datagram[..len], |report| match report {
             Report::Nack { about, sequences } => {
-                stream.note_loss(now, position);
+                stream.note_loss(now, position, Lost::Packets(sequences.count() as u32));
                 stream.retransmit(now, position, about, sequences, &mut self.queue, &mut flow);
             }
-            Report::ReceiverReport { fraction_lost, .. } if fraction_lost > LOSSY => stream.note_loss(now, position),
+            Report::ReceiverReport { fraction_lost, .. } if fraction_lost > 0 => {
+                stream.note_loss(now, position, Lost::Share(fraction_lost));
+            }
             Report::Pli { about } | Report::Fir { about, .. } if stream.kind_of(about) == Some(Kind::Video) => {
                 keyframes += 1
             }
@@ -201,6 +203,3 @@ impl Shard {
         }
     }
 }
-
-/// Loss of more than 5 %, in 1/256.
-const LOSSY: u8 = 13;
