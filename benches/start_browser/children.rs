@@ -82,7 +82,7 @@ impl Publisher {
         let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["publish", "--loop", "--json", "--to", to, "--source"])
             .args([video, sound])
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();

@@ -27,8 +27,6 @@ pub(crate) struct Join {
     pub(crate) playout_ms: (Option<f64>, Option<f64>),
     /// Beep heard minus flash seen during the last 3 s: joiner, reference. Positive: the sound is late.
     pub(crate) lips_ms: (Vec<f64>, Vec<f64>),
-    /// Which decoder the browser took.
-    pub(crate) decoder: Option<String>,
     /// Frames since the keyframe when it joined.
     #[serde(default)]
     pub(crate) phase: u64,

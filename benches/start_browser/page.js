@@ -206,7 +206,6 @@
       buffer_ms: [bufferMs(joined.video, before.joined.video), bufferMs(stayed.video, before.stayed.video)],
       playout_ms: [playoutMs(joined), playoutMs(stayed)],
       lips_ms: lips,
-      decoder: joined.video?.decoderImplementation ?? null,
     };
   };
 })();

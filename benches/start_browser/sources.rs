@@ -102,9 +102,8 @@ pub(crate) fn video(folder: &Path, codec: Codec, size: Size) -> Result<PathBuf> 
 pub(crate) fn sound(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("beeps.ogg");
     let seconds = Picture::FRAMES / Picture::FRAME_RATE;
-    // The last packet is filled up by the encoder, whose look-ahead comes before the first sample.
-    let last = seconds * SOUND_RATE - SOUND_RATE / 50;
-    let samples = (LOOK_AHEAD..last).flat_map(|at| {
+    // The encoder's look-ahead comes before the first sample, so that beeps are in their place.
+    let samples = (LOOK_AHEAD..seconds * SOUND_RATE).flat_map(|at| {
         let since = at % SOUND_RATE;
         let angle = since as f32 * BEEP_HZ * std::f32::consts::TAU / SOUND_RATE as f32;
         let loud = if since < SOUND_RATE * 6 / 100 { 16_000.0 } else { 0.0 };

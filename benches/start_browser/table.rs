@@ -45,14 +45,13 @@ pub(crate) fn line(join: &Join) -> String {
     let ms = |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.0}"));
     let seconds = join.phase as f64 / super::picture::Picture::FRAME_RATE as f64;
     format!(
-        "joined {seconds:4.1} s after the keyframe: POST {:.0}, first frame {}, in step {}, lag at 2 s {}, 5 s {}, 8 s {} ms, decoder {}",
+        "joined {seconds:4.1} s after the keyframe: POST {:.0}, first frame {}, in step {}, lag at 2 s {}, 5 s {}, 8 s {} ms",
         join.post_ms,
         ms(join.first_ms),
         ms(join.in_step_ms()),
         ms(join.lag_ms(2_000.0)),
         ms(join.lag_ms(5_000.0)),
         ms(join.lag_ms(Join::WATCHED_MS - 300.0)),
-        join.decoder.as_deref().unwrap_or("unknown"),
     )
 }
 
