@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use chrome::{Chrome, installed};
@@ -63,6 +63,11 @@ struct Plan {
 
 impl Plan {
     fn read(args: &[String]) -> Result<Plan> {
+        // Cargo adds --bench.
+        let unknown = |arg: &&String| arg.starts_with("--") && *arg != "--bench" && !OPTIONS.contains(&arg.as_str());
+        if let Some(unknown) = args.iter().find(unknown) {
+            bail!("{unknown} is none of {}", OPTIONS.join(", "));
+        }
         let option = |name: &str, default: &'static str| {
             let at = args.iter().position(|arg| arg == name);
             at.and_then(|at| args.get(at + 1))
@@ -76,11 +81,13 @@ impl Plan {
         let codecs = list("--codecs", "vp8,vp9,h264,av1");
         let sizes = list("--sizes", "360,720");
         let variants = list("--variants", "live,off,original,squeezed");
+        let joins = option("--joins", "12").parse().context("--joins takes a number")?;
+        ensure!((1..=GROUP).contains(&joins), "--joins takes 1 to {GROUP}");
         Ok(Plan {
             codecs: codecs.iter().map(|name| Codec::named(name)).collect::<Result<_>>()?,
             sizes: sizes.iter().map(|name| Size::named(name)).collect::<Result<_>>()?,
             variants: variants.iter().map(|name| variant(name)).collect::<Result<_>>()?,
-            joins: option("--joins", "12").parse().context("--joins takes a number")?,
+            joins,
             seed: option("--seed", "1").parse().context("--seed takes a number")?,
         })
     }
@@ -145,14 +152,14 @@ async fn run(plan: &Plan, chrome: &Chrome, variant: &Variant, video: &Path, soun
 /// When to join, in frames after a keyframe: one random moment in each of `joins` equal parts of the group, in an order in which a joiner
 /// that stays 8 s is not long after the one before.
 fn phases(joins: usize, seed: u64) -> impl Iterator<Item = usize> {
-    let part = GROUP / joins.max(1);
+    let part = GROUP / joins;
     let mut random = seed;
     (0..joins).map(move |number| {
         // Constants of Knuth's MMIX generator; its upper bits are the good ones.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let within = (random >> 33) as usize % part.max(1);
+        let within = (random >> 33) as usize % part;
         (GROUP - (number + 1) * part + within) % GROUP
     })
 }
@@ -179,6 +186,7 @@ fn print_machine(plan: &Plan) {
     );
 }
 
+const OPTIONS: [&str; 5] = ["--codecs", "--sizes", "--joins", "--variants", "--seed"];
 const PROGRAMS: [&str; 4] = ["chromium", "chromedriver", "ffmpeg", "ffprobe"];
 
 const VARIANTS: [Variant; 4] = [
