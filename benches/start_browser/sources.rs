@@ -50,7 +50,7 @@ impl Codec {
                 "-c:v libx264 -preset veryfast -tune zerolatency -profile:v baseline -bf 0 -sc_threshold 0 \
                  -x264-params repeat-headers=1:scenecut=0:open-gop=0 -f h264"
             }
-            Codec::Av1 => "-c:v libaom-av1 -usage realtime -cpu-used 10 -row-mt 1 -lag-in-frames 0 -f ivf",
+            Codec::Av1 => "-c:v libaom-av1 -usage realtime -cpu-used 8 -row-mt 1 -lag-in-frames 0 -f ivf",
         }
     }
 }
