@@ -119,9 +119,12 @@
       const { contextTime, performanceTime } = audio.getOutputTimestamp();
       beeps.push(performanceTime + (data - contextTime) * 1000);
     };
+    // A browser under load leaves out callbacks: the flash is told by the frames right after it too.
     const seen = (_, { expectedDisplayTime }) => {
       const frame = viewer.frame();
-      if (frame !== null && frame % SECOND === 0) flashes.push(expectedDisplayTime);
+      const after = frame === null ? SECOND : frame % SECOND;
+      const flash = expectedDisplayTime - (after * 1000) / SECOND;
+      if (after < 10 && !(flash - flashes.at(-1) < 500)) flashes.push(flash);
       if (performance.now() < end) viewer.video.requestVideoFrameCallback(seen);
     };
     viewer.video.requestVideoFrameCallback(seen);

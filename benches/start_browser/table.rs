@@ -45,13 +45,16 @@ pub(crate) fn line(join: &Join) -> String {
     let ms = |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.0}"));
     let seconds = join.phase as f64 / super::picture::Picture::FRAME_RATE as f64;
     format!(
-        "joined {seconds:4.1} s after the keyframe: POST {:.0}, first frame {}, in step {}, lag at 2 s {}, 5 s {}, 8 s {} ms",
+        "joined {seconds:4.1} s after the keyframe: POST {:.0}, first frame {}, in step {}, lag at 2 s {}, 5 s {}, 8 s {} ms, \
+         sound late by {:.0?}, reference {:.0?} ms",
         join.post_ms,
         ms(join.first_ms),
         ms(join.in_step_ms()),
         ms(join.lag_ms(2_000.0)),
         ms(join.lag_ms(5_000.0)),
         ms(join.lag_ms(Join::WATCHED_MS - 300.0)),
+        join.lips_ms.0,
+        join.lips_ms.1,
     )
 }
 
