@@ -3,9 +3,8 @@
 //! `cargo bench --bench fanout [-- --viewers 200,1000] [--seconds 8]`. Linux only: it reads /proc. Server and floor run on core 0,
 //! the load on core 1. Fails when a viewer misses a packet.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+mod rig;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,6 +15,8 @@ use onecast::load::session::Session;
 use onecast::load::signalling::Signalling;
 use onecast::load::viewers::{Received, Viewers};
 use onecast::peer::Certificate;
+
+use rig::{LOAD_CORE, SERVER_CORE, Server, option, pin, print_machine, wait};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,26 +54,6 @@ fn main() -> Result<()> {
         bail!("{lost} packets were lost");
     }
     Ok(())
-}
-
-fn option<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
-    let at = args.iter().position(|arg| arg == name)?;
-    args.get(at + 1).map(String::as_str)
-}
-
-fn print_machine() {
-    let line = |path: &str, start: &str| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let found = text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
-        found.rsplit(':').next().unwrap_or_default().trim().to_owned()
-    };
-    println!(
-        "{}, {} cores, Linux {}, load {}",
-        line("/proc/cpuinfo", "model name"),
-        std::thread::available_parallelism().map_or(1, usize::from),
-        line("/proc/sys/kernel/osrelease", ""),
-        line("/proc/loadavg", ""),
-    );
 }
 
 type Pair<'a> = (&'a FloorReport, &'a FloorReport);
@@ -195,83 +176,6 @@ fn publish(publisher: &mut Publisher, viewers: &mut Viewers, duration: Duration)
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the load is paced in real time")]
-fn wait(time: Duration) {
-    std::thread::sleep(time);
-}
-
-/// The server as users run it, on a core of its own.
-struct Server {
-    child: Child,
-    http: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Result<Server> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
-            .args(["--shards", "1", "--pli-interval", "0"])
-            .env("RUST_LOG", "onecast=info")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("the server does not start")?;
-        let mut log = BufReader::new(child.stderr.take().context("stderr was asked for")?).lines();
-        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("listening http=")?;
-            rest.split(' ').next()?.parse().ok()
-        });
-        // Somebody has to read what else it says.
-        std::thread::spawn(move || log.for_each(drop));
-        pin(child.id(), SERVER_CORE);
-        match address {
-            Some(http) => Ok(Server { child, http }),
-            None => {
-                child.kill()?;
-                bail!("the server does not tell where it listens")
-            }
-        }
-    }
-
-    /// CPU time of all its threads, user and system. A thread that ended takes its time along; none does while it serves.
-    fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let on_cpu = text.split_ascii_whitespace().next();
-            sum += on_cpu.context("schedstat is empty")?.parse::<u64>()?;
-        }
-        Ok(sum)
-    }
-
-    fn resident_bytes(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_ascii_whitespace().next());
-        Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Keeps all threads of a process on one core. Where that is not possible the figures are noisier, not wrong.
-fn pin(process: u32, core: u32) {
-    let (core, process) = (core.to_string(), process.to_string());
-    let _ = Command::new("taskset")
-        .args(["-a", "-p", "-c", &core, &process])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-}
-
-const SERVER_CORE: u32 = 0;
-const LOAD_CORE: u32 = 1;
 /// Viewers that open every packet.
 const VERIFIED: usize = 4;
 /// A keyframe interval and some more, so that all have started.

@@ -3,22 +3,28 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::session::Session;
-use crate::peer::srtp::Sealer;
+use super::session::{Protected, Session};
+use super::stamp::Stamp;
+use crate::clock;
+use crate::peer::srtp::{Opener, Sealer};
 use crate::rtp::header::HeaderOut;
+use crate::rtp::rtcp::{self, Report};
 
 /// A connected publisher of video that looks like VP8.
 pub struct Publisher {
     session: Session,
     sealer: Sealer,
+    opener: Opener,
+    keyframe_interval: u64,
     frames: u64,
     packets: u64,
+    keyframe_requests: u64,
 }
 
 impl Publisher {
     /// Time between frames.
     pub const FRAME_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
-    /// Frames from one keyframe to the next.
+    /// Frames from one keyframe to the next, unless told otherwise.
     pub const KEYFRAME_INTERVAL: u64 = 60;
     /// Packets of a frame.
     pub const FRAME_PACKETS: u64 = 6;
@@ -31,9 +37,21 @@ impl Publisher {
     pub fn new(session: Session) -> Publisher {
         Publisher {
             sealer: Sealer::new(&session.keys),
+            opener: Opener::new(&session.keys),
             session,
+            keyframe_interval: Publisher::KEYFRAME_INTERVAL,
             frames: 0,
             packets: 0,
+            keyframe_requests: 0,
+        }
+    }
+
+    /// With so many frames, at least 1, from one keyframe to the next.
+    #[must_use]
+    pub fn with_keyframe_interval(self, frames: u64) -> Publisher {
+        Publisher {
+            keyframe_interval: frames.max(1),
+            ..self
         }
     }
 
@@ -42,7 +60,7 @@ impl Publisher {
     /// # Errors
     /// Those of the system.
     pub fn send_frame(&mut self) -> io::Result<()> {
-        let keyframe = self.frames.is_multiple_of(Publisher::KEYFRAME_INTERVAL);
+        let keyframe = self.frames.is_multiple_of(self.keyframe_interval);
         let packets = if keyframe {
             Publisher::KEYFRAME_PACKETS
         } else {
@@ -55,17 +73,43 @@ impl Publisher {
         Ok(())
     }
 
+    /// Frames sent so far.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// Packets sent so far.
     pub fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Keeps the session; what the server asks for is not answered.
+    /// Keyframe requests, PLI and FIR, that the server sent so far. Nobody follows them.
+    pub fn keyframe_requests(&self) -> u64 {
+        self.keyframe_requests
+    }
+
+    /// Keeps the session and reads what the server asks for, which is counted and not answered.
     ///
     /// # Errors
     /// When the server ended it.
     pub fn turn(&mut self, now: Instant) -> io::Result<()> {
-        self.session.turn(now, &mut |_| {})
+        let Publisher {
+            session,
+            opener,
+            keyframe_requests,
+            ..
+        } = self;
+        session.turn(now, &mut |incoming| {
+            if incoming.kind == Protected::Control
+                && let Ok(len) = opener.open_rtcp(incoming.datagram)
+            {
+                // What was read before a broken packet counts.
+                let _ = rtcp::parse(&incoming.datagram[..len], |report| {
+                    let asks = matches!(report, Report::Pli { .. } | Report::Fir { .. });
+                    *keyframe_requests += u64::from(asks);
+                });
+            }
+        })
     }
 
     fn send_packet(&mut self, keyframe: bool, first: bool, last: bool) -> io::Result<()> {
@@ -79,9 +123,19 @@ impl Publisher {
             ssrc: SSRC,
         };
         let header_len = header.write(&mut buffer, &[]);
-        // RFC 7741 section 4.2: the S bit on the first packet of a frame. RFC 6386 section 9.1: bit 0 is clear in keyframes.
-        buffer[header_len] = if first { 0x10 } else { 0 };
-        buffer[header_len + 1] = u8::from(!keyframe);
+        let payload = &mut buffer[header_len..];
+        // RFC 7741 section 4.2: the S bit on the first packet of a frame. RFC 6386 section 9.1: bit 0 is clear in keyframes, which
+        // also tell their size.
+        payload[0] = if first { 0x10 } else { 0 };
+        payload[1] = u8::from(!keyframe);
+        if first && keyframe {
+            payload[4..11].copy_from_slice(&PICTURE_HEADER);
+        }
+        let stamp = Stamp {
+            frame: self.frames,
+            sent: clock::unix_time(),
+        };
+        stamp.write(payload);
         let clear = buffer.len() - self.sealer.overhead();
         let len = self.sealer.seal_rtp(&mut buffer, header_len, clear, self.packets);
         self.packets += 1;
@@ -91,7 +145,9 @@ impl Publisher {
 }
 
 /// Payload type of VP8 in our offers.
-const VP8: u8 = 96;
+pub(super) const VP8: u8 = 96;
 /// The RTP clock of video is 90 kHz.
 const TICKS_PER_FRAME: u64 = 3_000;
 const SSRC: u32 = 0x0c0f_fee1;
+/// Start code, 640, 360.
+const PICTURE_HEADER: [u8; 7] = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];

@@ -1,15 +1,36 @@
 //! A connected client on a socket of its own: what publishers and viewers of a load have in common.
 
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::client_peer::{Answered, OfferParams, write_offer};
 use super::signalling::Signalling;
 use super::{ClientEvent, ClientPeer};
 use crate::clock;
+use crate::net::receive_stamped;
 use crate::peer::srtp::{Sealer, SrtpKeys};
 use crate::peer::{Certificate, IceCredentials};
+use crate::rtp::rtcp::write_receiver_report_empty;
+
+/// A datagram for the caller to open.
+pub struct Incoming<'a> {
+    /// What it is.
+    pub kind: Protected,
+    /// When it came, since 1970: see [`receive_stamped`].
+    pub arrived: Duration,
+    /// Its bytes.
+    pub datagram: &'a mut [u8],
+}
+
+/// Kinds of protected datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protected {
+    /// SRTP.
+    Media,
+    /// SRTCP.
+    Control,
+}
 
 /// One client's socket, transport and keys.
 pub struct Session {
@@ -34,24 +55,10 @@ impl Session {
         publishes: bool,
         certificate: &Certificate,
     ) -> io::Result<Session> {
-        let ice = IceCredentials {
-            ufrag: format!("load{number:08x}").into(),
-            pwd: format!("{number:08x}0123456789abcdef").into(),
-        };
-        let offer = write_offer(&OfferParams {
-            ice: &ice,
-            fingerprint: certificate.fingerprint(),
-            active: true,
-            publishes,
-            rtx: true,
-        });
-        let answer = signalling.offer(path, &offer)?;
-        let answered = Answered::parse(&answer).ok_or(io::ErrorKind::InvalidData)?;
+        let (ufrag, answered) = post(signalling, path, number, publishes, certificate)?;
         let server = *answered.candidates.first().ok_or(io::ErrorKind::InvalidData)?;
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.connect(server)?;
-        let mut peer = ClientPeer::new(&ice.ufrag, &answered, true, certificate.clone(), clock::now());
+        let socket = open_socket(server, RECEIVE_BUFFER)?;
+        let mut peer = ClientPeer::new(&ufrag, &answered, true, certificate.clone(), clock::now());
         let keys = shake_hands(&socket, &mut peer)?;
         socket.set_nonblocking(true)?;
         Ok(Session {
@@ -62,18 +69,24 @@ impl Session {
         })
     }
 
-    /// Keeps the consent: sends a check when one is due and reads what waits. `media` is handed each SRTP datagram.
+    /// Keeps the consent: sends a check when one is due and reads what waits. `each` is handed each SRTP and SRTCP datagram.
     ///
     /// # Errors
     /// `ConnectionAborted` when the server ended the session.
-    pub fn turn(&mut self, now: Instant, media: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
+    pub fn turn(&mut self, now: Instant, each: &mut dyn FnMut(Incoming<'_>)) -> io::Result<()> {
         let mut buffer = [0; 2_048];
-        while let Ok(len) = self.socket.recv(&mut buffer) {
-            match self.peer.handle_datagram(now, &buffer[..len]) {
-                Some(ClientEvent::Media) => media(&mut buffer[..len]),
+        while let Ok((len, arrived)) = receive_stamped(&self.socket, &mut buffer) {
+            let kind = match self.peer.handle_datagram(now, &buffer[..len]) {
+                Some(ClientEvent::Media) => Protected::Media,
+                Some(ClientEvent::Control) => Protected::Control,
                 Some(ClientEvent::Closed) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                Some(ClientEvent::Control | ClientEvent::Connected(_)) | None => {}
-            }
+                Some(ClientEvent::Connected(_)) | None => continue,
+            };
+            each(Incoming {
+                kind,
+                arrived,
+                datagram: &mut buffer[..len],
+            });
         }
         if self.peer.poll_timeout() <= now {
             self.peer.handle_timeout(now);
@@ -86,10 +99,8 @@ impl Session {
     /// # Errors
     /// Those of the system.
     pub fn report(&self) -> io::Result<()> {
-        // RFC 3550 section 6.4.2: version 2, no report block, length 1 word, our SSRC.
         let mut report = [0; 64];
-        report[..8].copy_from_slice(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
-        let len = Sealer::new(&self.keys).seal_rtcp(&mut report, 8);
+        let len = seal_report(&self.keys, &mut report);
         self.socket.send(&report[..len]).map(drop)
     }
 
@@ -97,6 +108,44 @@ impl Session {
     pub fn is_due(&self, now: Instant) -> bool {
         self.peer.poll_timeout() <= now
     }
+}
+
+/// Posts the offer of client `number` and returns its ICE user name and the answer.
+pub(super) fn post(
+    signalling: &mut Signalling,
+    path: &str,
+    number: u32,
+    publishes: bool,
+    certificate: &Certificate,
+) -> io::Result<(Box<str>, Answered)> {
+    let ice = IceCredentials {
+        ufrag: format!("load{number:08x}").into(),
+        pwd: format!("{number:08x}0123456789abcdef").into(),
+    };
+    let offer = write_offer(&OfferParams {
+        ice: &ice,
+        fingerprint: certificate.fingerprint(),
+        active: true,
+        publishes,
+        rtx: true,
+    });
+    let answer = signalling.offer(path, &offer)?;
+    let answered = Answered::parse(&answer).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((ice.ufrag, answered))
+}
+
+/// A blocking socket on loopback that is connected to `server`.
+pub(super) fn open_socket(server: SocketAddr, receive_buffer: usize) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket2::SockRef::from(&socket).set_recv_buffer_size(receive_buffer)?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+/// Writes a sealed empty receiver report, the first one of these keys, and returns its length.
+pub(super) fn seal_report(keys: &SrtpKeys, out: &mut [u8; 64]) -> usize {
+    let len = write_receiver_report_empty(out, 1);
+    Sealer::new(keys).seal_rtcp(out, len)
 }
 
 fn shake_hands(socket: &UdpSocket, peer: &mut ClientPeer) -> io::Result<SrtpKeys> {
@@ -119,7 +168,7 @@ fn shake_hands(socket: &UdpSocket, peer: &mut ClientPeer) -> io::Result<SrtpKeys
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn send_all(socket: &UdpSocket, peer: &mut ClientPeer) -> io::Result<()> {
+pub(super) fn send_all(socket: &UdpSocket, peer: &mut ClientPeer) -> io::Result<()> {
     while let Some(datagram) = peer.poll_transmit() {
         socket.send(&datagram)?;
     }

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::session::Session;
+use super::session::{Incoming, Protected, Session};
 use super::signalling::Signalling;
+use super::stamp::Stamp;
+use crate::net::stamp_arrivals;
 use crate::peer::Certificate;
 use crate::peer::srtp::Opener;
 use crate::rtp::header::RtpHeader;
@@ -28,6 +30,15 @@ pub struct Received {
     pub verified_least: u64,
     /// Packets missing in the sequence of verified viewers, and those that could not be opened.
     pub lost: u64,
+}
+
+/// How long the last packet of a frame took from the publisher to a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameDelay {
+    /// When the publisher sent it, since 1970.
+    pub sent: Duration,
+    /// The time until the viewer's kernel had it.
+    pub delay: Duration,
 }
 
 impl Viewers {
@@ -74,6 +85,24 @@ impl Viewers {
         self.filtered.len()
     }
 
+    /// From now on, notes how long each frame took to the verified viewers.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn note_delays(&mut self) -> io::Result<()> {
+        for viewer in &mut self.verified {
+            stamp_arrivals(&viewer.session.socket)?;
+            viewer.reception.delays = Some(Vec::new());
+        }
+        Ok(())
+    }
+
+    /// What [`note_delays`](Self::note_delays) noted, for each verified viewer.
+    pub fn delays(&self) -> impl Iterator<Item = &[FrameDelay]> {
+        let verified = self.verified.iter();
+        verified.map(|viewer| viewer.reception.delays.as_deref().unwrap_or_default())
+    }
+
     /// Keeps the consent of all that are due and opens what the verified ones got.
     ///
     /// # Errors
@@ -102,8 +131,12 @@ impl Viewers {
         let verified = self.verified.iter();
         Ok(Received {
             filtered,
-            verified_least: verified.clone().map(|viewer| viewer.opened).min().unwrap_or(0),
-            lost: verified.map(|viewer| viewer.lost).sum(),
+            verified_least: verified
+                .clone()
+                .map(|viewer| viewer.reception.opened)
+                .min()
+                .unwrap_or(0),
+            lost: verified.map(|viewer| viewer.reception.lost).sum(),
         })
     }
 }
@@ -111,48 +144,64 @@ impl Viewers {
 /// A viewer that opens every packet and looks for gaps.
 struct Verified {
     session: Session,
+    reception: Reception,
+}
+
+struct Reception {
     opener: Opener,
     next: Option<u16>,
     opened: u64,
     lost: u64,
+    /// `None` unless they are wanted.
+    delays: Option<Vec<FrameDelay>>,
 }
 
 impl Verified {
     fn new(session: Session) -> Verified {
         Verified {
-            opener: Opener::new(&session.keys),
+            reception: Reception {
+                opener: Opener::new(&session.keys),
+                next: None,
+                opened: 0,
+                lost: 0,
+                delays: None,
+            },
             session,
-            next: None,
-            opened: 0,
-            lost: 0,
         }
     }
 
     fn turn(&mut self, now: Instant) -> io::Result<()> {
-        let Verified {
-            session,
-            opener,
-            next,
-            opened,
-            lost,
-        } = self;
-        session.turn(now, &mut |datagram| {
-            let Ok(header) = RtpHeader::parse(datagram) else {
-                *lost += 1;
-                return;
-            };
-            if opener
-                .open_rtp(datagram, header.len, header.ssrc, header.sequence)
-                .is_err()
-            {
-                *lost += 1;
-                return;
+        let Verified { session, reception } = self;
+        session.turn(now, &mut |incoming| {
+            if incoming.kind == Protected::Media {
+                reception.handle(incoming);
             }
-            let expected = next.unwrap_or(header.sequence);
-            *lost += u64::from(header.sequence.wrapping_sub(expected));
-            *next = Some(header.sequence.wrapping_add(1));
-            *opened += 1;
         })
+    }
+}
+
+impl Reception {
+    fn handle(&mut self, incoming: Incoming<'_>) {
+        let Incoming { arrived, datagram, .. } = incoming;
+        let Ok(header) = RtpHeader::parse(datagram) else {
+            self.lost += 1;
+            return;
+        };
+        let Ok(len) = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) else {
+            self.lost += 1;
+            return;
+        };
+        let expected = self.next.unwrap_or(header.sequence);
+        self.lost += u64::from(header.sequence.wrapping_sub(expected));
+        self.next = Some(header.sequence.wrapping_add(1));
+        self.opened += 1;
+        if let Some(delays) = &mut self.delays
+            && header.marker
+            && let Some(Stamp { sent, .. }) = header.payload(&datagram[..len]).ok().and_then(Stamp::read)
+        {
+            let delay = arrived.saturating_sub(sent);
+            delays.push(FrameDelay { sent, delay });
+        }
     }
 }
 

@@ -3,6 +3,10 @@
 //! [`udp::MediaSocket`] is the one socket of a shard. Underneath it has two ways to move datagrams, chosen when it is bound:
 //! `linux` (sendmmsg, recvmmsg, UDP_SEGMENT) and `portable` (one datagram a call, any system).
 
+use std::io;
+use std::net::UdpSocket;
+use std::time::Duration;
+
 pub mod counters;
 
 pub mod interfaces;
@@ -21,8 +25,32 @@ pub mod udp;
 
 pub mod waker;
 
+/// Has the kernel note when a datagram arrives at `socket`, for [`receive_stamped`]. Does nothing where the system cannot.
+///
+/// # Errors
+/// Those of the system.
+pub fn stamp_arrivals(socket: &UdpSocket) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return sys::stamp_arrivals(std::os::fd::AsFd::as_fd(socket));
+    #[cfg(not(target_os = "linux"))]
+    socket.local_addr().map(drop)
+}
+
+/// Receives one datagram: its length, and when it arrived as time since 1970. That is the kernel's own note after
+/// [`stamp_arrivals`], else the time of this call.
+///
+/// # Errors
+/// Those of the system, `WouldBlock` among them.
+pub fn receive_stamped(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Duration)> {
+    #[cfg(target_os = "linux")]
+    let (len, at) = sys::receive_stamped(std::os::fd::AsFd::as_fd(socket), buffer)?;
+    #[cfg(not(target_os = "linux"))]
+    let (len, at) = (socket.recv(buffer)?, None);
+    Ok((len, at.unwrap_or_else(crate::clock::unix_time)))
+}
+
 /// CPU time that the calling thread has used, user and system. `None` where the system does not tell.
-pub fn thread_cpu_time() -> Option<std::time::Duration> {
+pub fn thread_cpu_time() -> Option<Duration> {
     #[cfg(target_os = "linux")]
     return sys::thread_cpu_time();
     #[cfg(not(target_os = "linux"))]

@@ -186,6 +186,47 @@ pub(super) fn thread_cpu_time() -> Option<Duration> {
     (result == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// Has the kernel note when a datagram arrived at this socket.
+pub(super) fn stamp_arrivals(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value lives across the call, and the length is its own.
+    let result = unsafe {
+        let value = std::ptr::from_ref(&on).cast();
+        let len = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, value, len)
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Receives one datagram: its length, and when it arrived as time since 1970 if the socket has
+/// [`stamp_arrivals`]. What does not fit the buffer is cut off.
+pub(super) fn receive_stamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
+    let mut slice = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: the struct is integers, for which zero is a value.
+    let mut control: Stamp = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct is integers and raw pointers, for which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = std::ptr::from_mut(&mut control).cast();
+    message.msg_controllen = size_of::<Stamp>() as _;
+    // SAFETY: buffer and control live across the call and have the stated lengths; no name is asked for.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, 0) };
+    let len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let stamped = message.msg_controllen as usize >= Stamp::LEN
+        && control.header.cmsg_level == libc::SOL_SOCKET
+        && control.header.cmsg_type == libc::SCM_TIMESTAMPNS;
+    let at = Duration::new(control.time.tv_sec as u64, control.time.tv_nsec as u32);
+    Ok((len, stamped.then_some(at)))
+}
+
 /// A socket address as the kernel has it, in bytes:
 ///
 /// ```text
@@ -267,6 +308,18 @@ impl Control {
 
 // SAFETY: CMSG_SPACE only computes.
 const _: () = assert!(size_of::<Control>() == unsafe { libc::CMSG_SPACE(2) } as usize);
+
+/// One control message: when a datagram arrived.
+#[repr(C)]
+struct Stamp {
+    header: libc::cmsghdr,
+    time: libc::timespec,
+}
+
+impl Stamp {
+    /// Header and value.
+    const LEN: usize = std::mem::offset_of!(Stamp, time) + size_of::<libc::timespec>();
+}
 
 fn zeroed_headers() -> Box<[libc::mmsghdr; BATCH]> {
     // SAFETY: the struct is integers and raw pointers, for which zero is a value.
@@ -374,6 +427,20 @@ pub(super) mod tests {
             assert_eq!(Name::from(address).address(), Some(address));
         }
         assert_eq!(Name::EMPTY.address(), None);
+    }
+
+    #[test]
+    fn the_kernel_tells_when_a_datagram_arrived() {
+        let (near, far) = pair("127.0.0.1");
+        let mut buffer = [0; 10];
+        let before = crate::clock::unix_time();
+        near.send_to(&[7; 3], far.local_addr().unwrap()).unwrap();
+        assert_eq!(receive_stamped(far.as_fd(), &mut buffer).unwrap(), (3, None));
+        stamp_arrivals(far.as_fd()).unwrap();
+        near.send_to(&[7; 4], far.local_addr().unwrap()).unwrap();
+        let (len, at) = receive_stamped(far.as_fd(), &mut buffer).unwrap();
+        assert_eq!(len, 4);
+        assert!((before..=crate::clock::unix_time()).contains(&at.unwrap()));
     }
 
     #[test]
