@@ -21,6 +21,7 @@ struct Shared {
     frames: AtomicU64,
     packets: AtomicU64,
     keyframe_requests: AtomicU64,
+    slowest_send_ns: AtomicU64,
 }
 
 impl Broadcast {
@@ -45,6 +46,11 @@ impl Broadcast {
     /// Keyframe requests that the server sent so far.
     pub fn keyframe_requests(&self) -> u64 {
         self.shared.keyframe_requests.load(Ordering::Acquire)
+    }
+
+    /// See [`Publisher::take_slowest_send`].
+    pub fn take_slowest_send(&self) -> Duration {
+        Duration::from_nanos(self.shared.slowest_send_ns.swap(0, Ordering::AcqRel))
     }
 
     /// Stops sending and returns how many packets it was.
@@ -74,6 +80,8 @@ impl Shared {
         let start = clock::now();
         while !self.ends.load(Ordering::Acquire) {
             publisher.send_frame()?;
+            let slowest = publisher.take_slowest_send().as_nanos() as u64;
+            self.slowest_send_ns.fetch_max(slowest, Ordering::AcqRel);
             self.frames.store(publisher.frames(), Ordering::Release);
             self.packets.store(publisher.packets(), Ordering::Release);
             let next = start + Publisher::FRAME_INTERVAL.mul_f64(publisher.frames() as f64);

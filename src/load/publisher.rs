@@ -19,6 +19,7 @@ pub struct Publisher {
     frames: u64,
     packets: u64,
     keyframe_requests: u64,
+    slowest_send: Duration,
 }
 
 impl Publisher {
@@ -43,6 +44,7 @@ impl Publisher {
             frames: 0,
             packets: 0,
             keyframe_requests: 0,
+            slowest_send: Duration::ZERO,
         }
     }
 
@@ -86,6 +88,12 @@ impl Publisher {
     /// Keyframe requests, PLI and FIR, that the server sent so far. Nobody follows them.
     pub fn keyframe_requests(&self) -> u64 {
         self.keyframe_requests
+    }
+
+    /// The longest that a packet took from its stamp until the kernel had it, since the last call: so much of a delay may be the
+    /// load's own.
+    pub fn take_slowest_send(&mut self) -> Duration {
+        std::mem::take(&mut self.slowest_send)
     }
 
     /// Keeps the session and reads what the server asks for, which is counted and not answered.
@@ -140,6 +148,7 @@ impl Publisher {
         let len = self.sealer.seal_rtp(&mut buffer, header_len, clear, self.packets);
         self.packets += 1;
         self.session.socket.send(&buffer[..len])?;
+        self.slowest_send = self.slowest_send.max(clock::unix_time().saturating_sub(stamp.sent));
         Ok(())
     }
 }
