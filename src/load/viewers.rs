@@ -35,6 +35,8 @@ pub struct Received {
 /// How long the last packet of a frame took from the publisher to a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameDelay {
+    /// Number of the frame.
+    pub frame: u64,
     /// When the publisher sent it, since 1970.
     pub sent: Duration,
     /// The time until the viewer's kernel had it.
@@ -197,10 +199,10 @@ impl Reception {
         self.opened += 1;
         if let Some(delays) = &mut self.delays
             && header.marker
-            && let Some(Stamp { sent, .. }) = header.payload(&datagram[..len]).ok().and_then(Stamp::read)
+            && let Some(Stamp { frame, sent }) = header.payload(&datagram[..len]).ok().and_then(Stamp::read)
         {
             let delay = arrived.saturating_sub(sent);
-            delays.push(FrameDelay { sent, delay });
+            delays.push(FrameDelay { frame, sent, delay });
         }
     }
 }
