@@ -7,7 +7,7 @@
 mod rig;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -107,6 +107,19 @@ fn one_by_one(name: &str, joins: u32, one_way: Duration, reports: bool) -> Resul
             " (relay) and for HTTP (waited before and after the POST)"
         },
     );
+    let (outcomes, mut ages) = visits(&stage, &broadcast, joins)?;
+    ages.sort_unstable();
+    let (requests, oldest) = (broadcast.keyframe_requests(), ages.last().copied().unwrap_or(0));
+    let middle = ages.get(ages.len() / 2).copied().unwrap_or(0);
+    println!("frames since the keyframe at the POST: p50 {middle}, most {oldest}");
+    broadcast.stop()?;
+    let failed = print_outcomes(&outcomes);
+    println!("keyframe requests at the publisher: {requests}");
+    Ok(failed)
+}
+
+/// What became of the visits, and how many frames after a keyframe each began.
+fn visits(stage: &Stage, broadcast: &Broadcast, joins: u32) -> Result<(Vec<Outcome>, Vec<u64>)> {
     let mut joiners = Joiners::new()?;
     let mut moments = Moments::new(SEED);
     let mut outcomes = Vec::new();
@@ -124,14 +137,7 @@ fn one_by_one(name: &str, joins: u32, one_way: Duration, reports: bool) -> Resul
         limit = if waited { IDLE_WAIT_MAX } else { WAIT_MAX };
         outcomes.push(outcome);
     }
-    ages.sort_unstable();
-    let (requests, oldest) = (broadcast.keyframe_requests(), ages.last().copied().unwrap_or(0));
-    let middle = ages.get(ages.len() / 2).copied().unwrap_or(0);
-    println!("frames since the keyframe at the POST: p50 {middle}, most {oldest}");
-    broadcast.stop()?;
-    let failed = print_outcomes(&outcomes);
-    println!("keyframe requests at the publisher: {requests}");
-    Ok(failed)
+    Ok((outcomes, ages))
 }
 
 /// Stays until [`STAY`] after the picture.
@@ -215,7 +221,7 @@ fn crowded(crowd: u32, watchers: usize, reports: bool) -> Result<usize> {
     let viewers = watching.stop()?;
 
     println!(
-        "all offers answered after {:.2} s, all pictures after {:.2} s; server's core {:.0} %, {:.0} MiB",
+        "all offers answered after {:.2} s, all live, seen so for 0.25 s and gone after {:.2} s; server's core {:.0} %, {:.0} MiB",
         took.as_secs_f64(),
         (end - begin).as_secs_f64(),
         busy * 100.0,
@@ -245,23 +251,17 @@ fn crowded(crowd: u32, watchers: usize, reports: bool) -> Result<usize> {
 fn ramp(stage: &Stage, crowd: u32) -> Result<(Vec<Outcome>, Duration, usize)> {
     let mut joiners = Joiners::new()?;
     let waker = joiners.waker()?;
-    let (doormen, next, start) = (DOORMEN, AtomicUsize::new(0), clock::now());
-    let mut connections = Vec::new();
-    for _ in 0..doormen {
-        connections.push(Signalling::connect(stage.server.http)?);
-    }
+    let connect = |_| Signalling::connect(stage.server.http);
+    let connections: Vec<Signalling> = (0..DOORMEN).map(connect).collect::<Result<_, _>>()?;
+    let (next, start) = (AtomicU32::new(0), clock::now());
     std::thread::scope(|scope| {
         let (admit, admitted) = channel();
         for mut signalling in connections {
             let (admit, next, waker) = (admit.clone(), &next, &waker);
             scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed) as u32;
-                    if number >= crowd {
-                        return;
-                    }
-                    let due = start + RAMP.mul_f64(f64::from(number) / f64::from(crowd));
-                    wait(due.saturating_duration_since(clock::now()));
+                let due = |number| start + RAMP.mul_f64(f64::from(number) / f64::from(crowd));
+                while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < crowd) {
+                    wait(due(number).saturating_duration_since(clock::now()));
                     let admission = stage.invitation.accept(&mut signalling, CROWD_NUMBERS + number);
                     if admit.send(admission).is_err() || waker.wake().is_err() {
                         return;
@@ -271,8 +271,7 @@ fn ramp(stage: &Stage, crowd: u32) -> Result<(Vec<Outcome>, Duration, usize)> {
         }
         drop(admit);
         let mut watched = Vec::new();
-        let (mut answered, mut refused, mut took) = (0, 0, Duration::ZERO);
-        let mut done = 0;
+        let (mut answered, mut done, mut refused, mut took) = (0, 0, 0, Duration::ZERO);
         while answered < crowd || done < watched.len() {
             joiners.turn(Duration::from_millis(5))?;
             for admission in admitted.try_iter() {
@@ -344,6 +343,9 @@ impl Watching {
 
 /// All were there before the first packet, so each should have all of them.
 fn lost_of(viewers: &Viewers, published: u64) -> Result<u64> {
+    if viewers.is_empty() {
+        return Ok(0);
+    }
     let Received {
         filtered,
         verified_least,
