@@ -188,6 +188,8 @@ pub struct Pace {
     /// Bytes that may be sent; below zero what was sent too much.
     credit: i32,
     filled_at: Instant,
+    /// What is left of the beginning, which is sent as fast as can be.
+    beginning: i32,
     /// When it became faster.
     faster_at: Instant,
     event_at: Option<Instant>,
@@ -197,7 +199,9 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// 10 Mbit/s: what most paths carry. The first 125 kB, more than most keyframes, leave at it.
+    /// A keyframe of 64 KiB, as most are, is sent at [`Pace::MOST`]: live ones leave unpaced.
+    const BEGINNING: i32 = 65_536;
+    /// 10 Mbit/s: what most paths carry.
     const START: u32 = 1_250_000;
     /// 40 Mbit/s: measured, 20 to 50 make no difference to receivers, and slower ones reach the live edge later.
     const MOST: u32 = 5_000_000;
@@ -214,7 +218,8 @@ impl Pace {
     pub(super) fn new(now: Instant) -> Pace {
         Pace {
             bytes_per_second: Pace::START,
-            credit: Pace::slice(Pace::START),
+            credit: Pace::slice(Pace::MOST),
+            beginning: Pace::BEGINNING,
             filled_at: now,
             faster_at: now,
             event_at: None,
@@ -234,9 +239,14 @@ impl Pace {
             };
             self.bytes_per_second = (self.bytes_per_second + more).min(Pace::MOST);
         }
-        let slice = Pace::slice(self.bytes_per_second);
+        let rate = if self.beginning > 0 {
+            Pace::MOST
+        } else {
+            self.bytes_per_second
+        };
+        let slice = Pace::slice(rate);
         let elapsed = now.saturating_duration_since(self.filled_at);
-        let gained = elapsed.as_micros() as u64 * u64::from(self.bytes_per_second) / 1_000_000;
+        let gained = elapsed.as_micros() as u64 * u64::from(rate) / 1_000_000;
         if gained > 0 {
             self.credit = (self.credit.saturating_add(gained.min(i32::MAX as u64) as i32)).min(slice);
             self.filled_at = now;
@@ -244,13 +254,14 @@ impl Pace {
         if self.credit > 0 {
             return None;
         }
-        let missing = (slice - self.credit) as u64 * 1_000_000 / u64::from(self.bytes_per_second);
+        let missing = (slice - self.credit) as u64 * 1_000_000 / u64::from(rate);
         Some(now + Duration::from_micros(missing))
     }
 
     pub(super) fn spend(&mut self, bytes: usize) {
         self.credit -= bytes as i32;
         self.sent += 1;
+        self.beginning -= bytes as i32;
     }
 
     /// The viewer lost `lost` packets. A few of many sent are the path's own, and it becomes faster more slowly; a fifth and more means that the
@@ -263,6 +274,7 @@ impl Pace {
         }
         let full = self.lost >= FEW && 5 * self.lost >= self.sent;
         (self.sent, self.lost) = (0, 0);
+        self.beginning = 0;
         self.event_at = Some(now);
         self.faster_at = now + Pace::DOUBLING;
         let least = stream.map_or(Pace::LEAST, |stream| stream.saturating_add(stream / 2));
@@ -288,6 +300,7 @@ impl Pace {
         Pace {
             bytes_per_second: self.bytes_per_second,
             event_at: self.event_at,
+            beginning: 0,
             ..Pace::new(now)
         }
     }
@@ -395,7 +408,8 @@ mod tests {
     fn it_becomes_faster_while_nothing_is_lost() {
         let start = crate::clock::now();
         let mut pace = Pace::new(start);
-        assert!((120_000..=135_000).contains(&sent(&mut pace, start, 0, 100)));
+        assert!((65_000..=77_000).contains(&sent(&mut pace, start, 0, 14)));
+        assert!((100_000..=115_000).contains(&sent(&mut pace, start, 14, 100)));
         assert!((240_000..=260_000).contains(&sent(&mut pace, start, 100, 200)));
         assert!((4_900_000..=5_100_000).contains(&sent(&mut pace, start, 200, 1_200)));
     }

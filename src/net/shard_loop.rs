@@ -87,7 +87,10 @@ impl ShardLoop {
             let now = clock::now();
             // 1. Media first: what publishers on any shard sent goes out to this shard's viewers.
             self.shard.handle_lanes(now, &mut self.socket);
-            // 2. One bounded batch from the network.
+            // 2. Sessions to expect and to close, datagrams that reached another shard. Before the network: the client of an offer that
+            //    has just been answered may be heard in this very turn.
+            let stop = self.take_mail(now);
+            // 3. One bounded batch from the network.
             let shard = &mut self.shard;
             let received = self
                 .socket
@@ -96,12 +99,10 @@ impl ShardLoop {
                 error!(shard = self.id, %error, "cannot receive");
                 0
             });
-            // 3. Packets that came with it go out in the same turn.
+            // 4. Packets that came with it go out in the same turn.
             self.shard.handle_lanes(now, &mut self.socket);
-            // 4. What is due.
+            // 5. What is due: timers, and viewers that start.
             self.shard.handle_timeout(now, &mut self.socket);
-            // 5. Sessions to expect and to close, datagrams that reached another shard.
-            let stop = self.take_mail(now);
             // 6. Everything queued leaves.
             self.shard.flush(&mut self.socket);
             // 7. What others must know.

@@ -58,6 +58,14 @@ pub(crate) struct Got {
     pub(crate) at: Option<Instant>,
 }
 
+impl Got {
+    /// It follows `before` as it did at the publisher, some missing in between perhaps.
+    fn goes_on(&self, index: u64, (before_index, before): (u64, &Got)) -> bool {
+        self.publisher == before.publisher
+            && index - before_index == (self.position as u64).wrapping_sub(before.position as u64)
+    }
+}
+
 const VIDEO: u32 = 0x1111_0001;
 const RTX: u32 = 0x1111_0002;
 const AUDIO: u32 = 0x1111_0003;
@@ -294,8 +302,7 @@ impl Received {
         for (&index, got) in &self.packets {
             let sent = |got: &Got| &ledgers[got.publisher][got.position];
             if let Some((before_index, before)) = before {
-                let goes_on = got.publisher == before.publisher
-                    && index - before_index == (got.position as u64).wrapping_sub(before.position as u64);
+                let goes_on = got.goes_on(index, (before_index, before));
                 if !goes_on {
                     assert!(
                         sent(got).keyframe || is_audio,
@@ -327,11 +334,7 @@ impl Received {
         let mut before: Option<(u64, &Got)> = None;
         let mut starts = 0;
         for (&index, got) in &self.packets {
-            let goes_on = before.is_some_and(|(before_index, before)| {
-                got.publisher == before.publisher
-                    && index - before_index == (got.position as u64).wrapping_sub(before.position as u64)
-            });
-            starts += usize::from(!goes_on);
+            starts += usize::from(!before.is_some_and(|before| got.goes_on(index, before)));
             before = Some((index, got));
         }
         starts
@@ -373,13 +376,13 @@ impl Received {
 
     /// The same since the last start.
     pub(crate) fn gap_since_start(&self) -> Option<u64> {
-        let mut before = None;
+        let mut before: Option<(u64, &Got)> = None;
         let mut start = *self.packets.first_key_value()?.0;
         for (&index, got) in &self.packets {
-            if before.is_some_and(|before: Got| got.position <= before.position) {
+            if before.is_some_and(|before| !got.goes_on(index, before)) {
                 start = index;
             }
-            before = Some(*got);
+            before = Some((index, got));
         }
         self.gap_from(start)
     }

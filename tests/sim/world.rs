@@ -430,14 +430,14 @@ impl World {
             failing: self.failing,
         };
         node.shard.handle_lanes(now, &mut wire);
+        for command in std::mem::take(&mut node.commands) {
+            node.shard.handle_command(command);
+        }
         for (from, mut bytes) in std::mem::take(&mut node.datagrams) {
             node.shard.handle_datagram(now, from, &mut bytes);
         }
         node.shard.handle_lanes(now, &mut wire);
         node.shard.handle_timeout(now, &mut wire);
-        for command in std::mem::take(&mut node.commands) {
-            node.shard.handle_command(command);
-        }
         node.shard.flush(&mut wire);
         let mut closed = Vec::new();
         while let Some(event) = node.shard.poll_event() {
