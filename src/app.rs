@@ -102,6 +102,7 @@ impl App {
         let app = App { inner: Arc::new(inner) };
         let (events, received) = mpsc::channel(EVENTS_MAX);
         app.start_shards(sockets, &inboxes, &events)?;
+        app.tell_about_keyframes();
         tokio::spawn(app.clone().follow(received));
         Ok(app)
     }
@@ -138,6 +139,24 @@ impl App {
             lock(&inner.threads).push(thread);
         }
         Ok(())
+    }
+
+    fn tell_about_keyframes(&self) {
+        let config = &self.inner.config;
+        let cached = config.start.cache.bytes;
+        match (config.pli_interval, cached) {
+            (Some(interval), _) => info!(
+                "watched broadcasters are asked for a keyframe every {:.1} s",
+                interval.as_secs_f64()
+            ),
+            (None, 0) => {
+                warn!("neither a start cache nor a keyframe timer: new viewers wait for the encoder's keyframes")
+            }
+            (None, _) => info!(
+                "new viewers start from the last {} KiB at most; no timer asks broadcasters for keyframes (--pli-interval)",
+                cached / 1024
+            ),
+        }
     }
 
     /// Where media is received.

@@ -13,6 +13,8 @@ const name = streamName();
 const video = $('video');
 // With the reading every half second: silence is noticed after two seconds.
 const QUIET_MS = 1800;
+// A picture that is not there after this is asked about: they come within a fraction of it.
+const NO_PICTURE_MS = 800;
 const link = viewer(name, attach);
 // For tests and for people with a console.
 window.onecast = { get pc() { return link.pc; } };
@@ -71,7 +73,7 @@ function changed() {
 }
 
 function freshMedia() {
-  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, asked: 0 };
+  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, asked: 0 };
 }
 
 async function tick() {
@@ -91,18 +93,21 @@ async function tick() {
   if (now - (current.lastPacketAt ?? current.since) > QUIET_MS) {
     current.picture = false;
     askWhy(current, now);
+  } else if (!current.picture && numbers.videoPackets === 0 && now - current.since > NO_PICTURE_MS) {
+    askWhy(current, now);
   }
   showStats();
   show();
 }
 
-// Nothing arrives: has the broadcaster left, or have we lost the server?
+// Nothing arrives: has the broadcaster left, have we lost the server, or is there no keyframe to start with?
 async function askWhy(current, now) {
   if (now - current.asked < 2000) return;
   current.asked = now;
   try {
     const found = (await streams()).find((one) => one.name === name);
     current.live = found?.live === true;
+    current.stream = found ?? null;
     if (current.live) link.check();
   } catch {
     link.check();
@@ -155,7 +160,16 @@ function whileConnected() {
       ? ['left', 'The broadcaster left', 'The picture returns by itself.']
       : ['waiting', 'Waiting for the broadcaster', 'The picture comes by itself.'];
   }
+  if (media?.live && media.stream?.video && media.stream.start_cache?.ready === false) {
+    return ['waiting', 'Waiting for a keyframe', keyframes(media.stream.keyframes)];
+  }
   return ['waiting', 'Waiting for the picture', ''];
+}
+
+// When the next keyframe can be expected.
+function keyframes({ interval_ms: interval, ignored } = {}) {
+  if (interval) return `The encoder’s interval is ${Math.round(interval / 100) / 10} s.`;
+  return ignored ? 'The broadcaster does not answer requests for one.' : 'The broadcaster was asked for one.';
 }
 
 // Keeps the last picture over the video while connections change under it.

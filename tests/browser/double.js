@@ -1,6 +1,6 @@
 // Stands in for the server inside the page, with real media: requests are answered by a second peer connection in the
 // same page, so that what the page does when media comes, stops and returns can be seen without a server.
-// Controls: double.leave(), double.back(), double.die(), double.revive(), double.paste(offer).
+// Controls: double.facts (more of what is told of the stream), double.silent (live, but nothing is sent), double.leave(), double.back(), double.die(), double.revive(), double.paste(offer).
 (() => {
   const server = (window.double = { up: true, live: true, since: new Date().toISOString(), peers: new Map() });
   const picture = (async () => {
@@ -16,7 +16,7 @@
       for (const transceiver of pc.getTransceivers()) {
         transceiver.direction = 'sendonly';
         transceiver.kept = tracks.find((track) => track.kind === transceiver.receiver.track.kind);
-        await transceiver.sender.replaceTrack(server.live ? transceiver.kept : null);
+        await transceiver.sender.replaceTrack(server.live && !server.silent ? transceiver.kept : null);
       }
     }
     await pc.setLocalDescription(await pc.createAnswer());
@@ -58,7 +58,7 @@
     if (!['whip', 'whep', 'api'].includes(kind)) return real(input, options);
     if (!server.up) throw new TypeError('Failed to fetch');
     if (kind === 'api') {
-      const row = { name: 'live', live: server.live, since: server.since, viewers: 3, video: 'VP8', audio: 'Opus' };
+      const row = { name: 'live', live: server.live, since: server.since, viewers: 3, video: 'VP8', audio: 'Opus', ...server.facts };
       return Response.json({ streams: server.live ? [row] : [] });
     }
     if (options.method === 'POST') {

@@ -185,6 +185,32 @@ async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
 }
 
 #[tokio::test]
+async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    with_double(&page).await;
+    page.awaited("double.leave()").await;
+    let waits = "double.live = true, double.facts = { start_cache: { ready: false }, \
+                 keyframes: { interval_ms: 10000, ignored: true } }";
+    page.value(waits).await;
+    // Nothing is sent although somebody is live.
+    page.run("double.silent = true;", vec![]).await;
+    page.click("#watch").await;
+    page.wait_for_state("waiting").await;
+    page.wait_for_words("Waiting for a keyframe").await;
+    page.wait_for_words("The encoder’s interval is 10 s.").await;
+    page.value("double.facts.keyframes.interval_ms = null").await;
+    page.wait_for_words("The broadcaster does not answer requests for one.")
+        .await;
+    page.value("double.facts.keyframes.ignored = false").await;
+    page.wait_for_words("The broadcaster was asked for one.").await;
+    page.awaited("double.back()").await;
+    page.wait_for_state("watching").await;
+    page.close().await;
+}
+
+#[tokio::test]
 async fn the_viewer_keeps_the_last_picture_and_reconnects() {
     let Some(chrome) = Chrome::launch().await else { return };
     let server = Fake::start().await;
