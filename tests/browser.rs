@@ -13,5 +13,6 @@ mod browser {
 
     mod broadcast;
     mod looks;
+    mod start;
     mod words;
 }

@@ -1,0 +1,107 @@
+//! Instant start: a real Chromium that joins in the middle of a group of pictures.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use onecast::client::test_card::TestCard;
+use serde_json::{Value, json};
+
+use super::chrome::Chrome;
+use super::server::Server;
+
+/// Ends with the test.
+struct Publisher(Child);
+
+impl Publisher {
+    /// Publishes a file again and again. A file cannot answer requests for a keyframe.
+    fn start(server: &Server, file: &Path) -> Publisher {
+        let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
+            .args(["publish", "--loop", "--to", &server.url("/whip/live"), "--source"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Publisher(child.unwrap())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("card.ivf");
+    std::fs::write(&file, test_card(FRAMES, KEYFRAME_EVERY)).unwrap();
+    let _publisher = Publisher::start(&server, &file);
+
+    let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
+    page.run(include_str!("start.js"), vec![]).await;
+    page.wait_until(
+        "fetch('/api/streams/live').then((answer) => answer.json()).then((stream) => stream.video !== null)",
+    )
+    .await;
+    page.run("watch('live')", vec![]).await;
+    page.wait_until("shown()[0].now > 0").await;
+
+    // Three and six seconds after the first keyframe; the next one is at ten.
+    for (viewer, number) in [(1, 90), (2, 180)] {
+        page.wait_until(&format!("shown()[0].now % {FRAMES} >= {number}")).await;
+        page.run("watch('live')", vec![]).await;
+        page.wait_until(&format!("shown()[{viewer}].first !== null")).await;
+        let first = page.value(&format!("shown()[{viewer}].first")).await;
+        // It did not wait for the next keyframe: what it saw first is of the group of pictures that it came into.
+        assert!(
+            first.as_u64().is_some_and(|first| first < KEYFRAME_EVERY),
+            "first {first}"
+        );
+        page.wait_until(&format!(
+            "Math.abs(shown()[0].now - shown()[{viewer}].now) <= 2 && shown()[0].now < {KEYFRAME_EVERY}"
+        ))
+        .await;
+    }
+    // And they stay level over the next keyframe, without a freeze.
+    page.wait_until(&format!("shown().every(({{ now }}) => now > {KEYFRAME_EVERY} + 30)"))
+        .await;
+    page.wait_until(
+        "(({ 0: a, 1: b, 2: c }) => Math.max(a.now, b.now, c.now) - Math.min(a.now, b.now, c.now) <= 2)(shown())",
+    )
+    .await;
+    assert_eq!(page.awaited("freezes()").await, json!([0, 0, 0]));
+    assert_eq!(stream(&page).await["keyframes"]["requested"], json!(0));
+    page.close().await;
+}
+
+async fn stream(page: &super::chrome::Page) -> Value {
+    page.awaited("fetch('/api/streams/live').then((answer) => answer.json())")
+        .await
+}
+
+/// The test card as an IVF file of VP8, with a keyframe every so many frames.
+fn test_card(frames: u64, keyframe_every: u64) -> Vec<u8> {
+    let mut card = TestCard::new();
+    let mut ivf = b"DKIF\0\0\x20\0VP80".to_vec();
+    ivf.extend(TestCard::WIDTH.to_le_bytes());
+    ivf.extend(TestCard::HEIGHT.to_le_bytes());
+    for number in [TestCard::FRAME_RATE, 1, frames as u32, 0] {
+        ivf.extend(number.to_le_bytes());
+    }
+    for number in 0..frames {
+        let frame = card.next_frame(number % keyframe_every == 0);
+        ivf.extend((frame.len() as u32).to_le_bytes());
+        ivf.extend(number.to_le_bytes());
+        ivf.extend(frame);
+    }
+    ivf
+}
+
+/// Ten seconds.
+const KEYFRAME_EVERY: u64 = 300;
+const FRAMES: u64 = 2 * KEYFRAME_EVERY;
