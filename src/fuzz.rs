@@ -43,7 +43,10 @@ pub fn rtp(data: &[u8]) {
     let Ok(payload) = header.payload(data) else { return };
     for codec in Codec::ALL {
         let refresh = keyframe::starts_refresh(codec, payload);
-        assert!(!refresh || keyframe::starts_keyframe(codec, payload), "a picture, but no keyframe");
+        assert!(
+            !refresh || keyframe::starts_keyframe(codec, payload),
+            "a picture, but no keyframe"
+        );
         keyframe::parameter_sets(codec, payload, |set| assert!(set.nal.len() <= payload.len()));
         keyframe::picture_size(codec, payload);
     }

@@ -5,6 +5,7 @@ pub mod publish;
 pub mod signal;
 pub mod source;
 pub mod test_card;
+mod vp9;
 pub mod watch;
 
 pub use publish::PublishArgs;

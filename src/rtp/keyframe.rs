@@ -176,14 +176,19 @@ impl<'a> Vp9<'a> {
         })
     }
 
-    /// What the frame's own header says (VP9 bitstream section 6.2): some senders leave P unset in every packet.
+    /// Some senders leave P unset in every packet: what the frame's own header says counts too.
     fn is_keyframe(&self) -> bool {
-        let Some(head) = self.frame.first() else { return false };
-        let profile_3 = head & 0x30 == 0x30;
-        // Marker, profile, a reserved bit in profile 3, show_existing_frame, frame_type.
-        let rest = head << if profile_3 { 5 } else { 4 };
-        head >> 6 == 0b10 && rest & 0xc0 == 0
+        vp9_frame_is_keyframe(self.frame)
     }
+}
+
+/// Whether a VP9 frame is a keyframe, by its own header (VP9 bitstream section 6.2).
+pub fn vp9_frame_is_keyframe(frame: &[u8]) -> bool {
+    let Some(head) = frame.first() else { return false };
+    let profile_3 = head & 0x30 == 0x30;
+    // Marker, profile, a reserved bit in profile 3, show_existing_frame, frame_type.
+    let rest = head << if profile_3 { 5 } else { 4 };
+    head >> 6 == 0b10 && rest & 0xc0 == 0
 }
 
 /// Bytes of the scalability structure (RFC 9628 section 4.2.1): sizes of its layers, and a picture group with its references.
