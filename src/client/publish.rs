@@ -195,7 +195,7 @@ fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
     let parameters = parameters(codec).rtp_codec;
     let payloader = match codec {
         Codec::Vp9 => Box::new(Vp9Payloader::default()),
-        _ => parameters.payloader().map_err(webrtc::error::Error::from)?,
+        _ => parameters.payloader()?,
     };
     Ok(new_packetizer(
         clock::now(),

@@ -160,6 +160,9 @@ impl Publisher {
         self.tracks.video.keyframes().write(&KeyframeReading {
             interval: status.interval,
             unanswered: status.unanswered,
+            wanted: status.wanted,
+            coalesced: status.coalesced,
+            deferred: status.deferred,
             requested: status.sent,
             answered: status.answered,
             cached_bytes: self.window.gop().bytes() as u64,

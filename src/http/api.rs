@@ -46,6 +46,9 @@ fn describe(status: &StreamStatus) -> Value {
         "audio": status.audio,
         "keyframes": {
             "interval_ms": status.keyframes.interval.map(|interval| interval.as_millis() as u64),
+            "wanted": status.keyframes.wanted,
+            "coalesced": status.keyframes.coalesced,
+            "deferred": status.keyframes.deferred,
             "requested": status.keyframes.requested,
             "answered": status.keyframes.answered,
             "ignored": status.keyframes.unanswered,

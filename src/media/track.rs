@@ -51,6 +51,9 @@ pub enum KeyframeNeed {
 pub struct KeyframeFacts {
     interval_ms: AtomicU32,
     unanswered: AtomicBool,
+    wanted: AtomicU64,
+    coalesced: AtomicU64,
+    deferred: AtomicU64,
     requested: AtomicU64,
     answered: AtomicU64,
     cached_bytes: AtomicU64,
@@ -65,6 +68,12 @@ pub struct KeyframeReading {
     pub interval: Option<Duration>,
     /// The publisher does not answer requests for a keyframe.
     pub unanswered: bool,
+    /// Wishes for a keyframe, of viewers, the timer, and the server's receiving side.
+    pub wanted: u64,
+    /// Those that found another one waiting.
+    pub coalesced: u64,
+    /// Those that had to wait because keyframes have had their share of the stream.
+    pub deferred: u64,
     /// Requests sent to this publisher.
     pub requested: u64,
     /// Those answered.
@@ -102,6 +111,9 @@ impl KeyframeFacts {
             .map_or(0, |interval| interval.as_millis().max(1) as u32);
         self.interval_ms.store(interval, Ordering::Relaxed);
         self.unanswered.store(reading.unanswered, Ordering::Relaxed);
+        self.wanted.store(reading.wanted, Ordering::Relaxed);
+        self.coalesced.store(reading.coalesced, Ordering::Relaxed);
+        self.deferred.store(reading.deferred, Ordering::Relaxed);
         self.requested.store(reading.requested, Ordering::Relaxed);
         self.answered.store(reading.answered, Ordering::Relaxed);
         self.cached_bytes.store(reading.cached_bytes, Ordering::Relaxed);
@@ -115,6 +127,9 @@ impl KeyframeFacts {
         KeyframeReading {
             interval: (interval > 0).then(|| Duration::from_millis(u64::from(interval))),
             unanswered: self.are_unanswered(),
+            wanted: self.wanted.load(Ordering::Relaxed),
+            coalesced: self.coalesced.load(Ordering::Relaxed),
+            deferred: self.deferred.load(Ordering::Relaxed),
             requested: self.requested.load(Ordering::Relaxed),
             answered: self.answered.load(Ordering::Relaxed),
             cached_bytes: self.cached_bytes.load(Ordering::Relaxed),

@@ -175,6 +175,9 @@ impl Service for Fake {
             keyframes: KeyframeReading {
                 interval: Some(Duration::from_secs(10)),
                 unanswered: true,
+                wanted: 7,
+                coalesced: 3,
+                deferred: 1,
                 requested: 3,
                 answered: 0,
                 cached_bytes: 1_500_000,

@@ -253,12 +253,16 @@ async fn the_api_tells_what_is_live() {
     let rig = Rig::start().await;
     let live = serde_json::json!({
         "name": "live", "live": true, "since": "2024-02-29T12:34:56Z", "viewers": 17, "video": "VP8", "audio": "opus",
-        "keyframes": { "interval_ms": 10_000, "requested": 3, "answered": 0, "ignored": true },
+        "keyframes": {
+            "interval_ms": 10_000, "wanted": 7, "coalesced": 3, "deferred": 1, "requested": 3, "answered": 0, "ignored": true,
+        },
         "start_cache": { "ready": true, "frames": 290, "bytes": 1_500_000 },
     });
     let waiting = serde_json::json!({
         "name": "waiting", "live": false, "since": null, "viewers": 0, "video": null, "audio": null,
-        "keyframes": { "interval_ms": null, "requested": 0, "answered": 0, "ignored": false },
+        "keyframes": {
+            "interval_ms": null, "wanted": 0, "coalesced": 0, "deferred": 0, "requested": 0, "answered": 0, "ignored": false,
+        },
         "start_cache": { "ready": false, "frames": 0, "bytes": 0 },
     });
     let all = rig.get("/api/streams").await;
