@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::egress::SendQueue;
 use super::formats;
 use crate::ingest::{Ingest, IngestConfig, KeyframeStatus};
-use crate::media::track::KeyframeReading;
+use crate::media::keyframes::KeyframeReading;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{Packet, SenderClock, StreamTracks, Window};
 use crate::peer::sdp::Negotiated;

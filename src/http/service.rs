@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::media::track::KeyframeReading;
+use crate::media::keyframes::KeyframeReading;
 use crate::room::{SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.

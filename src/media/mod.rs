@@ -2,6 +2,7 @@
 
 pub mod continuity;
 pub mod gop;
+pub mod keyframes;
 pub mod lane;
 pub mod packet;
 pub mod parameter_sets;
@@ -12,8 +13,9 @@ pub mod track;
 pub mod window;
 
 pub use continuity::Continuity;
+pub use keyframes::KeyframeNeed;
 pub use lane::{Inbox, Lane, LaneItem, Wake};
 pub use packet::Packet;
 pub use sender_clock::SenderClock;
-pub use track::{KeyframeNeed, StreamTracks, TrackLocalStaticRtp};
+pub use track::{StreamTracks, TrackLocalStaticRtp};
 pub use window::Window;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
+use crate::media::keyframes::KeyframeReading;
 use crate::media::lane::StreamKey;
-use crate::media::track::KeyframeReading;
 use crate::media::{Inbox, StreamTracks};
 use crate::rtp::{Codec, Kind};
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
-use onecast::media::track::KeyframeReading;
+use onecast::media::keyframes::KeyframeReading;
 use onecast::room::{SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
