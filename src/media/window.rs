@@ -18,6 +18,8 @@ pub struct Window {
     slots: Box<[Option<Slot>]>,
     bounds: WindowBounds,
     newest: Option<u64>,
+    /// The highest number of a packet that had to make way: this and what is older is refused for good, however much the window grows.
+    left: Option<u64>,
     gop: Gop,
 }
 
@@ -106,6 +108,7 @@ impl Window {
             slots: Box::default(),
             bounds,
             newest: None,
+            left: None,
             gop: Gop::default(),
         }
     }
@@ -118,7 +121,7 @@ impl Window {
         let index = packet.index;
         self.make_room(index);
         let newest = self.newest.unwrap_or(index).max(index);
-        if newest - index >= self.slots.len() as u64 {
+        if newest - index >= self.slots.len() as u64 || self.left >= Some(index) {
             return Insert::TooOld;
         }
         let at = self.slot(index);
@@ -132,11 +135,12 @@ impl Window {
             };
         }
         self.newest = Some(newest);
-        self.slots[at] = Some(Slot {
+        let former = self.slots[at].replace(Slot {
             packet: packet.clone(),
             settled: false,
             padded: false,
         });
+        self.left = self.left.max(former.map(|slot| slot.packet.index));
         if self.gop.note(&packet) {
             self.begin_gop();
         }
@@ -201,10 +205,10 @@ impl Window {
         }
     }
 
-    /// The number is older than everything that the window can hold.
+    /// The number is older than everything that the window can hold, or than something that it held.
     pub fn has_left(&self, index: u64) -> bool {
-        self.newest
-            .is_some_and(|newest| newest.saturating_sub(index) >= self.slots.len() as u64)
+        let beyond = |newest: u64| newest.saturating_sub(index) >= self.slots.len() as u64;
+        self.left >= Some(index) || self.newest.is_some_and(beyond)
     }
 
     /// The highest number seen.
@@ -274,9 +278,14 @@ impl Window {
     fn resize(&mut self, len: usize) {
         let old = std::mem::replace(&mut self.slots, vec![None; len].into_boxed_slice());
         let oldest = self.newest.unwrap_or(0).saturating_sub(len as u64 - 1);
-        for slot in old.into_iter().flatten().filter(|slot| slot.packet.index >= oldest) {
-            let at = self.slot(slot.packet.index);
-            self.slots[at] = Some(slot);
+        for slot in old.into_iter().flatten() {
+            let index = slot.packet.index;
+            if index < oldest {
+                self.left = self.left.max(Some(index));
+            } else {
+                let at = self.slot(index);
+                self.slots[at] = Some(slot);
+            }
         }
     }
 
@@ -429,7 +438,27 @@ mod tests {
     }
 
     #[test]
+    fn what_has_left_is_refused_after_growth_too() {
+        let mut window = caching(8, 1 << 20, 1_000);
+        for index in 92..100 {
+            assert_eq!(window.insert(packet(index).build()), Insert::Taken);
+        }
+        fill(&mut window, 100, 8);
+        assert!(window.slots.len() > 8 && window.get(100).is_some());
+        assert_eq!(window.insert(packet(99).build()), Insert::TooOld);
+        assert_eq!(window.insert(packet(101).build()), Insert::Duplicate);
+    }
+
+    #[test]
     fn any_order_of_inserts_keeps_the_promise() {
+        any_order_of_inserts(window(16), 0);
+        for keyframes in [20, 100, 1_000] {
+            any_order_of_inserts(caching(16, 1 << 20, 1_000), keyframes);
+        }
+    }
+
+    /// One packet in `keyframes` is one.
+    fn any_order_of_inserts(mut window: Window, keyframes: u64) {
         // A naive model: every number that was ever taken, with the packet that took it.
         let mut seed = 7u64;
         let mut random = move || {
@@ -438,14 +467,16 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             seed >> 33
         };
-        let mut window = window(16);
         let mut taken = std::collections::HashMap::new();
         let mut base = 1_000;
         for step in 0..20_000u64 {
             base += u64::from(random() % 3 == 0);
-            let index = base + random() % 20 - 10;
+            let index = base + random() % 40 - 30;
             let content = step.to_be_bytes();
-            if window.insert(packet(index).payload(&content).build()) == Insert::Taken {
+            let offered = packet(index).timestamp(index as u32).payload(&content);
+            let is_keyframe = keyframes > 0 && random().is_multiple_of(keyframes);
+            let offered = if is_keyframe { offered.keyframe() } else { offered };
+            if window.insert(offered.build()) == Insert::Taken {
                 assert_eq!(taken.insert(index, content), None, "index {index} was given twice");
             }
             if let Some(slot) = window.get(index) {
