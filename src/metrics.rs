@@ -108,7 +108,7 @@ counters! {
     starts_skipped_ahead,
     /// RTP packets of the past sent to viewers that start; they are among those sealed.
     start_packets,
-    /// Bytes since the newest keyframe of each stream, which viewers start with.
+    /// Bytes since the newest keyframe of each stream, as long as viewers can start with them.
     start_cache_bytes,
     /// Control datagrams that found no room in the send queue.
     control_dropped,

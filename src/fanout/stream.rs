@@ -308,9 +308,11 @@ impl ShardStream {
         self.video.batch.clear();
     }
 
-    /// Bytes since the newest keyframe, and how many of them were told by the last call.
+    /// Bytes that viewers start with, and how many of them were told by the last call.
     pub fn take_cached_bytes(&mut self) -> (u64, u64) {
-        let bytes = self.video.window.gop().bytes() as u64;
+        let window = &self.video.window;
+        let is_of_use = !matches!(window.start(), Start::NextKeyframe);
+        let bytes = if is_of_use { window.gop().bytes() as u64 } else { 0 };
         (bytes, std::mem::replace(&mut self.told_bytes, bytes))
     }
 

@@ -16,7 +16,8 @@ pub struct Gop {
     packets: u64,
     bytes: usize,
     frames: u32,
-    newest_timestamp: u32,
+    /// Number and timestamp of the newest packet.
+    newest: Option<(u64, u32)>,
     began: Option<Instant>,
     newest_at: Option<Instant>,
     pixels: u64,
@@ -33,7 +34,7 @@ impl Default for Gop {
             packets: 0,
             bytes: 0,
             frames: 0,
-            newest_timestamp: 0,
+            newest: None,
             began: None,
             newest_at: None,
             pixels: Gop::PIXELS_DEFAULT,
@@ -81,9 +82,10 @@ impl Gop {
     pub(super) fn count(&mut self, packet: &Packet) {
         self.packets += 1;
         self.bytes += packet.payload.len() + Gop::PACKET_OVERHEAD;
-        if self.frames == 0 || packet.timestamp != self.newest_timestamp {
-            self.frames += 1;
-            self.newest_timestamp = packet.timestamp;
+        // A late packet is taken for one of a picture that is counted already.
+        if self.newest.is_none_or(|(index, _)| packet.index > index) {
+            self.frames += u32::from(self.newest.is_none_or(|(_, timestamp)| packet.timestamp != timestamp));
+            self.newest = Some((packet.index, packet.timestamp));
         }
         self.began = self.began.or(Some(packet.arrived));
         self.newest_at = self.newest_at.max(Some(packet.arrived));
@@ -129,7 +131,7 @@ impl Gop {
     }
 
     pub(super) fn is_within(&self, bounds: &CacheBounds) -> bool {
-        self.bytes <= bounds.bytes && u64::from(self.frames) * self.pixels <= bounds.pixels
+        self.bytes <= bounds.bytes && u64::from(self.frames).saturating_mul(self.pixels) <= bounds.pixels
     }
 
     pub(super) fn parameter_sets(&self) -> Option<Arc<Packet>> {
@@ -149,11 +151,16 @@ impl Gop {
         self.previous_packets
     }
 
+    /// Its packets are yet to be [counted](Self::count).
+    pub(super) fn forget_counts(&mut self) {
+        (self.packets, self.bytes, self.frames) = (0, 0, 0);
+        (self.newest, self.began, self.newest_at) = (None, None, None);
+    }
+
     fn begin(&mut self, index: u64, packet: &Packet) {
         self.previous_packets = self.packets.max(self.previous_packets / 2);
         self.start = Some(index);
-        (self.packets, self.bytes, self.frames) = (0, 0, 0);
-        (self.began, self.newest_at) = (None, None);
+        self.forget_counts();
         // Sets in packets of their own came before, with this timestamp: then the keyframe brings what it needs.
         self.in_front = if index == packet.index {
             self.kept.in_front_of(packet)

@@ -144,6 +144,7 @@ impl Window {
         if self.gop.note(&packet) {
             self.begin_gop();
         }
+        self.give_up_gop();
         Insert::Taken
     }
 
@@ -162,6 +163,7 @@ impl Window {
                 self.settle(index, false);
             }
         }
+        self.recount();
         self.gop.adopt_parameter_sets(past.parameter_sets);
     }
 
@@ -249,10 +251,17 @@ impl Window {
     fn make_room(&mut self, index: u64) {
         let Some(start) = self.gop.start() else { return };
         let needed = index.saturating_sub(start) + 1;
-        let len = self.slots.len();
-        let may_grow = len < Window::PACKETS_MAX && self.gop.is_within(&self.bounds.cache);
-        if needed > len as u64 && needed <= 2 * len as u64 && may_grow {
-            self.resize(2 * len);
+        let may_grow = needed <= Window::PACKETS_MAX as u64 && self.gop.is_within(&self.bounds.cache);
+        if needed > self.slots.len() as u64 && may_grow {
+            self.resize(needed.next_power_of_two() as usize);
+        }
+    }
+
+    /// Gives room back that is of no use: long past the bounds, no viewer starts at this keyframe, and none is on its way from it.
+    fn give_up_gop(&mut self) {
+        let is_long_past = self.gop.bytes() / 2 > self.bounds.cache.bytes;
+        if is_long_past && self.slots.len() > self.bounds.packets {
+            self.resize(self.bounds.packets);
         }
     }
 
@@ -266,7 +275,16 @@ impl Window {
         if self.slots.len() > 2 * before.next_power_of_two() && newest - start < self.slots.len() as u64 / 2 {
             self.resize(self.slots.len() / 2);
         }
+        self.recount();
+    }
+
+    /// Counts the group of pictures from its start: packet by packet, pictures can only be told apart in their order.
+    fn recount(&mut self) {
+        let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
+            return;
+        };
         let mut gop = std::mem::take(&mut self.gop);
+        gop.forget_counts();
         for index in start..=newest {
             if let Some(slot) = self.get(index) {
                 gop.count(&slot.packet);
@@ -435,6 +453,57 @@ mod tests {
         assert!(matches!(window.start(), Start::Gap));
         window.insert(packet(206).timestamp(206 * 3_000).build());
         assert_eq!(start(&window), Some(200));
+    }
+
+    #[test]
+    fn a_burst_that_is_lost_soon_after_the_keyframe_does_not_push_it_out() {
+        let mut window = caching(8, 1 << 20, 1_000);
+        fill(&mut window, 100, 5);
+        for index in (200..210).chain(106..200) {
+            let late = packet(index).timestamp(index as u32 * 3_000).marker().build();
+            assert_eq!(window.insert(late), Insert::Taken, "{index}");
+        }
+        assert_eq!(start(&window), Some(100));
+    }
+
+    #[test]
+    fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
+        let frame = |index: u64| packet(index).timestamp(index as u32 / 4).build();
+        let mut window = caching(8, 1 << 20, 1_000);
+        window.insert(packet(100).timestamp(25).keyframe().build());
+        // The last packet of each frame comes behind the first of the next.
+        for index in 101..=500 {
+            let overtaken = match index % 4 {
+                3 => index + 1,
+                0 => index - 1,
+                _ => index,
+            };
+            window.insert(frame(overtaken));
+        }
+        assert_eq!(window.gop().frames(), 101);
+        // And when the newest was here before all the others.
+        let mut later = caching(8, 1 << 20, 1_000);
+        later.insert(frame(500));
+        later.insert_past(window.past());
+        assert_eq!((later.gop().frames(), later.gop().packets()), (101, 401));
+        assert_eq!(later.gop().bytes(), window.gop().bytes());
+    }
+
+    #[test]
+    fn what_no_viewer_can_start_with_is_not_kept() {
+        let mut window = caching(8, 100_000, 1_000_000);
+        fill(&mut window, 100, 900);
+        assert_eq!(window.slots.len(), 1_024);
+        for index in 1_001..5_000 {
+            window.insert(packet(index).timestamp(index as u32).payload(&[0; 1_000]).build());
+        }
+        let kept: usize = window
+            .slots
+            .iter()
+            .flatten()
+            .map(|slot| slot.packet.payload.len())
+            .sum();
+        assert!(kept <= 200_000, "{kept} bytes");
     }
 
     #[test]
