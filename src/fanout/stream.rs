@@ -26,7 +26,7 @@ pub struct ShardStream {
     stamping: Stamping,
     /// Until then the publisher's shard may answer with the past.
     past_due: Option<Instant>,
-    /// The keyframe for which all waiting viewers were looked up.
+    /// The keyframe for which all waiting viewers were looked up; `None` when somebody waits who could not start there yet.
     looked_up: Option<u64>,
     told_bytes: u64,
 }
@@ -333,6 +333,11 @@ impl ShardStream {
                 peers.push(viewer.peer);
             }
         }
+    }
+
+    /// A viewer gave up on a place to start that is not there yet: should it come after all, everybody who waits is looked up again.
+    pub fn await_startable(&mut self) {
+        self.looked_up = None;
     }
 
     /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.

@@ -73,6 +73,13 @@ impl Client {
         }
     }
 
+    pub(crate) fn publisher_mut(&mut self) -> &mut Publisher {
+        match &mut self.actor {
+            Actor::Publisher(publisher) => publisher,
+            Actor::Viewer(_) => panic!("it watches"),
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.vanished {
             return None;

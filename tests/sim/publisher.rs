@@ -62,6 +62,8 @@ pub(crate) struct Publisher {
     outbox_at: Instant,
     /// Video packets in clear, and how long their headers are.
     kept: Vec<(Vec<u8>, usize)>,
+    /// Until then it repairs nothing.
+    pub(crate) repairs_from: Option<Instant>,
     /// When it was asked for keyframes.
     pub(crate) plis: Vec<Instant>,
 }
@@ -152,6 +154,7 @@ impl Publisher {
             outbox: VecDeque::new(),
             outbox_at: now,
             kept: Vec::new(),
+            repairs_from: None,
             plis: Vec::new(),
         }
     }
@@ -363,6 +366,9 @@ impl Publisher {
             _ => {}
         })
         .unwrap();
+        if self.repairs_from.is_some_and(|from| now < from) {
+            return;
+        }
         for sequence in asked {
             self.resend(sequence, out);
         }

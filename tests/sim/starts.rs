@@ -153,6 +153,37 @@ fn losses_on_the_way_to_the_server_hold_nobody_up() {
 }
 
 #[test]
+fn a_viewer_starts_when_a_gap_is_closed_later_than_it_was_waited_for() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
+        world.connect();
+        let early = world.watch(true);
+        world.connect();
+        world.run(ms(2_000));
+        world.network.up.loss = 1_000;
+        world.run(ms(50));
+        world.network.up.loss = 0;
+        world.clients[publisher].publisher_mut().repairs_from = Some(world.now + ms(500));
+        let viewer = world.watch(true);
+        world.connect();
+        world.run(ms(1_500));
+        assert!(
+            !world.received(viewer).packets.is_empty(),
+            "seed {seed}: waits for the next keyframe"
+        );
+        assert!(
+            world.waited(viewer) <= ms(900),
+            "seed {seed}: {:?}",
+            world.waited(viewer)
+        );
+        world.broadcast(ms(500));
+        world.assert_complete(viewer, 0);
+        world.assert_complete(early, 0);
+    }
+}
+
+#[test]
 fn a_receiver_that_was_not_ready_is_sent_everything_again() {
     for seed in 0..20 {
         let mut world = World::new(seed, 1, Link::CLEAN);

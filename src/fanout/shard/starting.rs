@@ -195,6 +195,7 @@ impl Shard {
                     self.counters.starts_waiting.add(1);
                     let need = stream.need(position);
                     stream.tracks().request_keyframe(need);
+                    stream.await_startable();
                     stream.viewer(position).starting = false;
                     return None;
                 }
