@@ -471,7 +471,10 @@ impl ShardStream {
                 None if forwarder.reach_edge(now) => return Progress::Level,
                 None => return Progress::Edge,
             };
-            if forwarder.begins_frame(packet) && self.video.window.gop().start().is_some_and(|start| start > cursor) {
+            if forwarder.begins_frame(packet)
+                && self.video.window.gop().start().is_some_and(|start| start > cursor)
+                && matches!(self.video.window.start(), Start::At(_))
+            {
                 // A newer keyframe: what is left of the older group of pictures would only be decoded to be thrown away.
                 flow.skipped_ahead += 1;
                 forwarder.await_keyframe();

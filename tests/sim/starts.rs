@@ -184,6 +184,40 @@ fn a_viewer_starts_when_a_gap_is_closed_later_than_it_was_waited_for() {
 }
 
 #[test]
+fn a_newer_keyframe_on_the_way_is_jumped_to_only_when_a_viewer_can_start_there() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
+        world.connect();
+        let until = |world: &World, time| (began(world, publisher) + ms(time)).saturating_duration_since(world.now);
+        let come = 9_620 + 7 * seed;
+        world.run(until(&world, come));
+        let viewer = world.watch(true);
+        world.connect();
+        // Half of the second keyframe is lost, and repaired late.
+        world.run(until(&world, 10_025));
+        world.network.up.loss = 500;
+        world.run(ms(20));
+        world.network.up.loss = 0;
+        world.clients[publisher].publisher_mut().repairs_from = Some(world.now + ms(300));
+        world.broadcast(ms(1_500));
+        assert_eq!(world.asked(publisher), 0, "seed {seed}: a keyframe was asked for");
+        let mut got: Vec<_> = world
+            .received(viewer)
+            .packets
+            .values()
+            .filter_map(|got| got.at)
+            .collect();
+        got.sort();
+        let pause = got
+            .windows(2)
+            .map(|pair| pair[1].saturating_duration_since(pair[0]))
+            .max();
+        assert!(pause < Some(ms(200)), "seed {seed}: nothing for {pause:?}");
+    }
+}
+
+#[test]
 fn a_receiver_that_was_not_ready_is_sent_everything_again() {
     for seed in 0..20 {
         let mut world = World::new(seed, 1, Link::CLEAN);

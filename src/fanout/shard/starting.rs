@@ -16,6 +16,7 @@ struct Entry {
     slot: u32,
     /// When it is due; `None` when it waits for its stream's next batch.
     at: Option<Instant>,
+    /// From when on it has had no place to start.
     since: Instant,
 }
 
@@ -142,7 +143,7 @@ impl Shard {
                 waiting.push_back(entry);
                 continue;
             }
-            if let Some(at) = self.run_start(now, &entry, &mut budget, outlet, &mut flow) {
+            if let Some(at) = self.run_start(now, &mut entry, &mut budget, outlet, &mut flow) {
                 entry.at = at;
                 served.push_back(entry);
             }
@@ -159,7 +160,7 @@ impl Shard {
     fn run_start(
         &mut self,
         now: Instant,
-        entry: &Entry,
+        entry: &mut Entry,
         budget: &mut usize,
         outlet: &mut dyn Outlet,
         flow: &mut Flow,
@@ -185,6 +186,7 @@ impl Shard {
         for _ in 0..2 {
             match stream.start(now, position) {
                 Started::Yes { again } => {
+                    entry.since = now;
                     self.counters.starts.add(1);
                     self.counters.starts_repeated.add(u64::from(again));
                 }
@@ -199,7 +201,7 @@ impl Shard {
                     stream.viewer(position).starting = false;
                     return None;
                 }
-                Started::OnItsWay => {}
+                Started::OnItsWay => entry.since = now,
                 Started::No => break,
             }
             match stream.catch_up(now, position, budget, &mut self.queue, outlet, flow, &mut notes) {
