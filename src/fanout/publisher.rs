@@ -204,8 +204,11 @@ impl Publisher {
     }
 
     /// What shards with viewers wish: a keyframe, asked for as soon as the last request is long enough ago, or what was before their
-    /// first viewer came.
+    /// first viewer came. They are left to the publisher that writes now.
     pub fn serve_wishes(&mut self) {
+        if !self.tracks.may_write(self.ticket) {
+            return;
+        }
         if let Some(need) = self.tracks.video.take_keyframe_request() {
             self.ingest.request_keyframe(need);
         }
@@ -216,7 +219,7 @@ impl Publisher {
     pub fn take_keyframe_news(&mut self) -> KeyframeNews {
         let status = self.ingest.keyframe_status();
         let before = std::mem::replace(&mut self.told, status);
-        if status.unanswered != before.unanswered {
+        if status.unanswered != before.unanswered && self.tracks.may_write(self.ticket) {
             self.write_facts();
         }
         KeyframeNews {

@@ -218,6 +218,30 @@ fn a_newer_keyframe_on_the_way_is_jumped_to_only_when_a_viewer_can_start_there()
 }
 
 #[test]
+fn a_publisher_that_was_replaced_and_stays_takes_no_wishes() {
+    let shape = Shape {
+        keyframes: ms(60_000),
+        ..Shape::USUAL
+    };
+    for config in [WITHOUT_CACHE, StartConfig::default()] {
+        let mut world = World::with(5, 1, Link::CLEAN, config);
+        let first = world.publish_as(Codec::Vp8, true, FOR_EVER, shape);
+        world.connect();
+        world.run(ms(500));
+        let second = world.publish_as(Codec::Vp8, true, FOR_EVER, shape);
+        world.connect();
+        world.run(ms(1_000));
+        let viewer = world.watch(true);
+        world.connect();
+        world.run(ms(1_000));
+        let cached = config != WITHOUT_CACHE;
+        assert_eq!((world.asked(first), world.asked(second)), (0, usize::from(!cached)));
+        assert!(world.waited(viewer) <= ms(200), "{config:?}: {:?}", world.waited(viewer));
+        world.assert_starts_with_keyframe(viewer, 1);
+    }
+}
+
+#[test]
 fn a_receiver_that_was_not_ready_is_sent_everything_again() {
     for seed in 0..20 {
         let mut world = World::new(seed, 1, Link::CLEAN);
