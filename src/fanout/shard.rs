@@ -240,6 +240,11 @@ impl Shard {
         self.sessions.len()
     }
 
+    /// Viewers that start: they wait for the moment, or are on their way to the live edge.
+    pub fn starting(&self) -> usize {
+        self.starting.len()
+    }
+
     /// Its counters.
     pub fn counters(&self) -> &Arc<ShardCounters> {
         &self.counters

@@ -236,8 +236,33 @@ fn a_publisher_that_was_replaced_and_stays_takes_no_wishes() {
         world.run(ms(1_000));
         let cached = config != WITHOUT_CACHE;
         assert_eq!((world.asked(first), world.asked(second)), (0, usize::from(!cached)));
-        assert!(world.waited(viewer) <= ms(200), "{config:?}: {:?}", world.waited(viewer));
+        assert!(
+            world.waited(viewer) <= ms(200),
+            "{config:?}: {:?}",
+            world.waited(viewer)
+        );
         world.assert_starts_with_keyframe(viewer, 1);
+    }
+}
+
+#[test]
+fn nothing_stays_of_a_viewer_that_leaves_on_its_way() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        // It pauses: whoever has come so far waits for its next frame.
+        world.publish_as(Codec::Vp8, true, ms(1_000), Shape::DEAF);
+        world.connect();
+        world.run(ms(1_500));
+        for _ in 0..3 {
+            let viewers = [world.watch(true), world.watch(true)];
+            world.connect();
+            world.run(ms(300));
+            assert!(world.behind(viewers[0], 0) <= 1, "seed {seed}");
+            assert_eq!(world.starting(), 2, "seed {seed}");
+            viewers.into_iter().for_each(|viewer| world.goodbye(viewer));
+            world.run(ms(300));
+            assert_eq!(world.starting(), 0, "seed {seed}");
+        }
     }
 }
 

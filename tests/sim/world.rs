@@ -473,6 +473,11 @@ impl World {
         self.nodes.iter().map(|node| node.shard.peers()).sum()
     }
 
+    /// Viewers that start, on all shards.
+    pub(crate) fn starting(&self) -> usize {
+        self.nodes.iter().map(|node| node.shard.starting()).sum()
+    }
+
     /// Sessions on all shards.
     pub(crate) fn sessions(&self) -> usize {
         self.nodes.iter().map(|node| node.shard.sessions()).sum()

@@ -45,6 +45,8 @@ impl Shard {
     pub(super) fn remove_viewer(&mut self, slot: u32, position: u32) {
         let shard = self.config.id;
         let Some(stream) = self.stream(slot) else { return };
+        let viewer = stream.viewer(position as usize);
+        let leaves_on_its_way = viewer.starting.then_some(viewer.peer);
         let moved = stream.remove(position as usize, shard);
         if stream.viewers() == 0 {
             let (_, told) = stream.take_cached_bytes();
@@ -57,6 +59,9 @@ impl Shard {
         }) = moved.and_then(|moved| self.peers.get_mut(moved))
         {
             *place = position;
+        }
+        if let Some(peer) = leaves_on_its_way {
+            self.starting.remove(peer);
         }
     }
 }

@@ -26,6 +26,11 @@ impl Starting {
         self.next
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A stream's batch went out: those who wait for it go on.
     pub(super) fn flushed(&mut self, slot: u32, now: Instant) {
         for entry in self
@@ -41,6 +46,12 @@ impl Starting {
     fn push(&mut self, entry: Entry) {
         self.next = [self.next, entry.at].into_iter().flatten().min();
         self.entries.push_back(entry);
+    }
+
+    /// The viewer left.
+    pub(super) fn remove(&mut self, peer: u32) {
+        self.entries.retain(|entry| entry.peer != peer);
+        self.next = self.entries.iter().filter_map(|entry| entry.at).min();
     }
 
     /// A viewer that starts is due at once.
