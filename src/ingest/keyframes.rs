@@ -82,6 +82,7 @@ impl KeyframeRequests {
             self.status.interval = self.newest_at.map(|newest| now.saturating_duration_since(newest));
         }
         self.newest_at = Some(now);
+        self.share.begin_keyframe();
         (self.outstanding, self.repetitions) = (0, 0);
         self.need = None;
         self.deferred_until = None;
@@ -150,10 +151,9 @@ struct Share {
     percent: i64,
     /// Hundredths of a byte.
     account: i64,
+    /// Of the newest keyframe so far, and of the one before it. The first of all is not counted, as there is nothing to see without it.
     keyframe_bytes: i64,
-    in_keyframe: bool,
-    /// The first keyframe has passed; it is not counted, as there is nothing to see without it.
-    begun: bool,
+    bytes_before: Option<i64>,
 }
 
 impl Share {
@@ -162,21 +162,24 @@ impl Share {
             percent: i64::from(percent.min(100)),
             account: 0,
             keyframe_bytes: 0,
-            in_keyframe: false,
-            begun: false,
+            bytes_before: None,
         }
+    }
+
+    fn begin_keyframe(&mut self) {
+        let bytes = std::mem::take(&mut self.keyframe_bytes);
+        self.bytes_before = (bytes > 0 || self.bytes_before.is_some()).then_some(bytes);
     }
 
     fn note(&mut self, bytes: usize, of_keyframe: bool) {
         let bytes = bytes as i64;
         if of_keyframe {
-            self.keyframe_bytes = bytes + if self.in_keyframe { self.keyframe_bytes } else { 0 };
-            self.account -= if self.begun { 100 * bytes } else { 0 };
+            self.keyframe_bytes += bytes;
+            self.account -= self.bytes_before.map_or(0, |_| 100 * bytes);
         }
-        self.begun |= self.in_keyframe && !of_keyframe;
-        self.in_keyframe = of_keyframe;
         // Neither a long quiet time nor a time of many keyframes counts for ever.
-        let most = 200 * self.keyframe_bytes.max(SHARE_BYTES_MIN);
+        let larger = self.keyframe_bytes.max(self.bytes_before.unwrap_or(0));
+        let most = 200 * larger.max(SHARE_BYTES_MIN);
         self.account = (self.account + self.percent * bytes).clamp(-most, most);
     }
 
@@ -263,9 +266,9 @@ mod tests {
     fn repairs_wait_for_the_share_and_first_pictures_do_not() {
         let start = crate::clock::now();
         let mut requests = KeyframeRequests::new(10);
-        requests.note_packet(1_000, true);
+        keyframe(&mut requests, start, 1);
         requests.note_packet(1_000, false);
-        (0..40).for_each(|_| requests.note_packet(1_000, true));
+        keyframe(&mut requests, start, 40);
         requests.want(KeyframeNeed::Repair);
         assert!(sent(&mut requests, start, 0, 1_000).is_empty());
         assert_eq!(requests.status().deferred, 1);
@@ -276,19 +279,52 @@ mod tests {
         assert_eq!(sent(&mut requests, start, 1_500, 500).len(), 1);
 
         let mut requests = KeyframeRequests::new(10);
-        requests.note_packet(40_000, true);
+        keyframe(&mut requests, start, 40);
         requests.note_packet(1_000, false);
-        requests.note_packet(40_000, true);
+        keyframe(&mut requests, start, 40);
         requests.want(KeyframeNeed::Repair);
         requests.want(KeyframeNeed::Urgent);
         assert_eq!(sent(&mut requests, start, 0, 100), [0]);
         assert_eq!((requests.status().wanted, requests.status().coalesced), (2, 1));
     }
 
+    /// A keyframe of so many packets of 1,000 bytes.
+    fn keyframe(requests: &mut KeyframeRequests, now: Instant, packets: usize) {
+        requests.satisfied(now);
+        (0..packets).for_each(|_| requests.note_packet(1_000, true));
+    }
+
+    #[test]
+    fn neither_a_late_packet_nor_the_next_keyframe_forgives_what_keyframes_took() {
+        let start = crate::clock::now();
+        let mut requests = KeyframeRequests::new(10);
+        for _ in 0..2 {
+            keyframe(&mut requests, start, 200);
+            requests.note_packet(1_000, false);
+            requests.note_packet(1_000, true);
+        }
+        // The second one took 201 kB; everything, itself included, has earned 190 kB when this has passed.
+        (0..1_500).for_each(|_| requests.note_packet(1_000, false));
+        requests.want(KeyframeNeed::Repair);
+        assert!(sent(&mut requests, start, 3_000, 1_000).is_empty());
+        (0..200).for_each(|_| requests.note_packet(1_000, false));
+        assert_eq!(sent(&mut requests, start, 4_000, 500).len(), 1);
+        // The beginning of another one, however small it is yet, forgives nothing either.
+        keyframe(&mut requests, start, 200);
+        keyframe(&mut requests, start, 1);
+        (0..1_500).for_each(|_| requests.note_packet(1_000, false));
+        requests.want(KeyframeNeed::Repair);
+        assert!(sent(&mut requests, start, 6_000, 1_000).is_empty());
+    }
+
     #[test]
     fn a_time_of_many_keyframes_is_forgiven() {
         let mut share = Share::new(10);
-        (0..100_000).for_each(|_| share.note(1_000, true));
+        for _ in 0..100_000 {
+            share.begin_keyframe();
+            share.note(1_000, true);
+        }
+        assert!(!share.allows());
         (0..3_000_000).for_each(|_| share.note(1_000, false));
         assert!(share.allows());
     }
