@@ -18,7 +18,7 @@ use super::egress::{Outlet, SendQueue};
 use super::publisher::{Publisher, PublisherConfig, Received};
 use super::session::{CloseCause, Command, Event, Session, SessionRole, Stray};
 use super::slab::Slab;
-use super::stream::{FirstPicture, Flow, Lost, Pictures, Progress, Server, ShardStream, StartConfig, Started};
+use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Server, ShardStream, StartConfig, Started};
 use super::timers::{Entry, Timers};
 use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};

@@ -4,6 +4,10 @@
 //! lane -> take() -> window + batch -> flush(): for each viewer, for each packet of the batch: seal into the send queue
 //! ```
 
+mod fan;
+mod out;
+mod starts;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +19,9 @@ use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Insert, Start, WindowBounds};
 use crate::media::{KeyframeNeed, LaneItem, Packet, SenderClock, StreamTracks, Window};
 use crate::rtp::{Kind, rtcp};
+use fan::TrackFan;
+pub use out::{FirstPicture, Flow, Out};
+pub use starts::{Lost, Progress, Server, Started};
 
 /// A stream that somebody on this shard watches.
 pub struct ShardStream {
@@ -53,110 +60,6 @@ impl Default for StartConfig {
     }
 }
 
-/// What became of a viewer that was to be started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Started {
-    /// At the newest keyframe.
-    Yes {
-        /// Because it asked for one, although it had started.
-        again: bool,
-    },
-    /// It has started and is on its way to the live edge.
-    OnItsWay,
-    /// The place to start is expected at any moment.
-    NotYet,
-    /// With the next keyframe, for which the publisher should be asked.
-    NextKeyframe,
-    /// There is nothing to start: it watches no video, is level with the others, or cannot take the codec.
-    No,
-}
-
-/// How far a viewer is on its way to the live edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// It goes on then.
-    Until(Instant),
-    /// It goes on with the stream's next batch.
-    Edge,
-    /// It is level with everybody else.
-    Level,
-    /// It has to start again.
-    Lost,
-}
-
-/// How much a viewer lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// Packets.
-    Packets(u32),
-    /// A share of what it was sent, 1/256.
-    Share(u8),
-}
-
-/// Who serves a viewer that asks for a keyframe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Server {
-    /// The cache: the viewer is started, or started again.
-    Cache,
-    /// The publisher.
-    Publisher {
-        /// How much it is needed.
-        need: KeyframeNeed,
-    },
-    /// Nobody: it is being served, or was a moment ago.
-    Nobody,
-}
-
-/// What of a stream's flow is counted by the shard.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
-    /// Packets sealed and queued.
-    pub sent: u64,
-    /// Payload bytes of those.
-    pub sent_bytes: u64,
-    /// Packets not sent because the viewer waits for a keyframe or started later.
-    pub waiting: u64,
-    /// Packets in a codec that the viewer cannot take.
-    pub codec: u64,
-    /// Packets of a frame whose rest was given up.
-    pub rest_of_frame: u64,
-    /// Packets too long for a datagram.
-    pub oversized: u64,
-    /// Packets that came twice or too late for the window.
-    pub stale: u64,
-    /// Packets sent again.
-    pub retransmitted: u64,
-    /// Packets asked for again that were not sent: not in the window, or over the viewer's allowance.
-    pub not_retransmitted: u64,
-    /// Packets sent to viewers on their way to the live edge; they are among those sent.
-    pub past: u64,
-    /// Times that a viewer on its way was led on to a newer keyframe.
-    pub skipped_ahead: u64,
-}
-
-/// A viewer that has just been sent a whole keyframe.
-#[derive(Debug, Clone, Copy)]
-pub struct FirstPicture {
-    /// The viewer's peer.
-    pub peer: u32,
-    /// Since its offer was answered.
-    pub after: Duration,
-}
-
-struct TrackFan {
-    kind: Kind,
-    window: Window,
-    batch: Vec<Entry>,
-    clock: Option<SenderClock>,
-    /// Timestamp and arrival of the latest packet: the clock of a publisher that sends no sender reports.
-    arrival: Option<(u32, Instant)>,
-}
-
-struct Entry {
-    packet: Arc<Packet>,
-    padded: bool,
-}
-
 impl ShardStream {
     /// Packets after which a batch goes out although the frame is not complete.
     const BATCH_MAX: usize = 16;
@@ -172,19 +75,6 @@ impl ShardStream {
     const REPORT_INTERVAL: Duration = Duration::from_secs(2);
     /// How long the publisher's shard may take to answer with the past; it takes microseconds.
     const PAST_PATIENCE: Duration = Duration::from_millis(50);
-    /// A viewer that asks for a keyframe so soon after its start has missed its beginning.
-    const EARLY: Duration = Duration::from_secs(3);
-    /// Starts in that time that are not the first: a receiver that needs more does not understand us.
-    const EARLY_REPEATS_MAX: u8 = 3;
-    /// Between two starts of a viewer that has missed its beginning.
-    const EARLY_INTERVAL: Duration = Duration::from_millis(100);
-    /// Least time between two starts of a viewer that was level with the others once. It is twice what has come since the keyframe
-    /// if that is more: repeated starts never take more than half of what the stream itself takes.
-    const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
-    /// How long a viewer on its way waits for a packet that publishers are asked for again.
-    const GAP_PATIENCE: Duration = Duration::from_millis(100);
-    /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost everybody.
-    const CHEAP_AGE: Duration = Duration::from_secs(1);
 
     /// A stream with no viewer yet.
     pub fn new(tracks: Arc<StreamTracks>, config: StartConfig, now: Instant) -> ShardStream {
@@ -241,15 +131,11 @@ impl ShardStream {
             LaneItem::Packet(kind, packet) => {
                 let complete = kind == Kind::Video && packet.marker;
                 let fan = self.fan(kind);
-                if fan.window.insert(packet.clone()) != Insert::Taken {
+                if !fan.take(packet) {
                     flow.stale += 1;
                     return false;
                 }
-                if fan.window.newest() == Some(packet.index) {
-                    fan.arrival = Some((packet.timestamp, packet.arrived));
-                }
-                fan.batch.push(Entry { packet, padded: false });
-                let full = fan.batch.len() >= ShardStream::BATCH_MAX;
+                let full = fan.is_full();
                 self.flush_at.get_or_insert(now + ShardStream::GATHER);
                 complete || full
             }
@@ -259,8 +145,7 @@ impl ShardStream {
             }
             LaneItem::Past(past) => {
                 self.past_due = None;
-                self.video.window.insert_past(*past);
-                self.video.arrival = self.video.arrival.or_else(|| self.video.newest_arrival());
+                self.video.insert_past(*past);
                 true
             }
             LaneItem::Ended => {
@@ -271,11 +156,8 @@ impl ShardStream {
     }
 
     fn publisher_ended(&mut self) {
-        for fan in [&mut self.audio, &mut self.video] {
-            fan.clock = None;
-            fan.arrival = None;
-            fan.window.end_source();
-        }
+        self.audio.end_source();
+        self.video.end_source();
         self.looked_up = None;
         for viewer in &mut self.viewers {
             if let Some(forwarder) = viewer.forwarder(Kind::Video) {
@@ -285,27 +167,17 @@ impl ShardStream {
     }
 
     /// Seals the gathered batch for every viewer, in the order in which they came.
-    pub fn flush(
-        &mut self,
-        out: &mut SendQueue,
-        outlet: &mut dyn Outlet,
-        flow: &mut Flow,
-        pictures: &mut Pictures<'_>,
-    ) {
+    pub fn flush(&mut self, out: &mut Out<'_>) {
         self.flush_at = None;
         self.audio.equalize();
         self.video.equalize();
-        let mut viewers = std::mem::take(&mut self.viewers);
-        for viewer in &mut viewers {
-            if !out.has_room_for(ShardStream::SHARE_MAX) {
-                send(out, outlet, pictures);
-            }
-            self.audio.forward(viewer, &self.tracks, out, flow, pictures);
-            self.video.forward(viewer, &self.tracks, out, flow, pictures);
+        for viewer in &mut self.viewers {
+            out.make_room(ShardStream::SHARE_MAX);
+            self.audio.forward(viewer, &self.tracks, out);
+            self.video.forward(viewer, &self.tracks, out);
         }
-        self.viewers = viewers;
-        self.audio.batch.clear();
-        self.video.batch.clear();
+        self.audio.clear_batch();
+        self.video.clear_batch();
     }
 
     /// Bytes that viewers start with, and how many of them were told by the last call.
@@ -314,196 +186,6 @@ impl ShardStream {
         let is_of_use = !matches!(window.start(), Start::NextKeyframe);
         let bytes = if is_of_use { window.gop().bytes() as u64 } else { 0 };
         (bytes, std::mem::replace(&mut self.told_bytes, bytes))
-    }
-
-    /// Viewers that wait, once there is a new keyframe for them to start with. They are marked as starting.
-    pub fn take_startable(&mut self, peers: &mut Vec<u32>) {
-        let Start::At(point) = self.video.window.start() else {
-            return;
-        };
-        if self.looked_up.replace(point.index) == Some(point.index) {
-            return;
-        }
-        for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.starting) {
-            if viewer
-                .forwarder(Kind::Video)
-                .is_some_and(|forwarder| forwarder.is_waiting())
-            {
-                viewer.starting = true;
-                peers.push(viewer.peer);
-            }
-        }
-    }
-
-    /// A viewer gave up on a place to start that is not there yet: should it come after all, everybody who waits is looked up again.
-    pub fn await_startable(&mut self) {
-        self.looked_up = None;
-    }
-
-    /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
-    pub fn start(&mut self, now: Instant, position: usize) -> Started {
-        let viewer = &mut self.viewers[position];
-        let again = std::mem::take(&mut viewer.again);
-        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
-            return Started::No;
-        };
-        if !again && !forwarder.is_waiting() {
-            return if forwarder.is_live() {
-                Started::No
-            } else {
-                Started::OnItsWay
-            };
-        }
-        if self.past_due.is_some_and(|due| due > now) {
-            return Started::NotYet;
-        }
-        let point = match self.video.window.start() {
-            Start::At(point) => point,
-            Start::Gap => return Started::NotYet,
-            Start::NextKeyframe => return Started::NextKeyframe,
-        };
-        let Some(slot) = self.video.window.get(point.index) else {
-            return Started::NextKeyframe;
-        };
-        let format = (slot.packet.codec, self.tracks.video.profile());
-        if forwarder.start(now, point, format, self.stamping).is_err() {
-            return Started::No;
-        }
-        viewer.repeated = viewer.repeated.saturating_add(u8::from(again));
-        viewer.started_at = Some(now);
-        Started::Yes { again }
-    }
-
-    /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
-    pub fn need(&self, position: usize) -> KeyframeNeed {
-        let somebody_sees = self.viewers.iter().any(|viewer| viewer.has_picture);
-        if self.viewers[position].has_picture || somebody_sees {
-            KeyframeNeed::Repair
-        } else {
-            KeyframeNeed::Urgent
-        }
-    }
-
-    /// A viewer asks for a keyframe: who is to serve it?
-    pub fn keyframe_wanted(&mut self, now: Instant, position: usize) -> Server {
-        let ready = matches!(self.video.window.start(), Start::At(_));
-        let age = self.video.window.gop().age();
-        let cheap = age <= ShardStream::CHEAP_AGE;
-        let unanswered = self.tracks.video.keyframes().are_unanswered();
-        let need = self.need(position);
-        let viewer = &mut self.viewers[position];
-        let Some(started_at) = viewer.started_at else {
-            return if viewer.starting {
-                Server::Cache
-            } else {
-                Server::Publisher { need }
-            };
-        };
-        let since = now.saturating_duration_since(started_at);
-        let early = since < ShardStream::EARLY && viewer.repeated < ShardStream::EARLY_REPEATS_MAX;
-        let interval = if early {
-            ShardStream::EARLY_INTERVAL
-        } else {
-            ShardStream::REPEAT_INTERVAL.max(2 * age)
-        };
-        if since < interval {
-            return Server::Nobody;
-        }
-        if since > 2 * ShardStream::EARLY {
-            viewer.repeated = 0;
-        }
-        if ready && (early || cheap || unanswered) {
-            return Server::Cache;
-        }
-        Server::Publisher { need }
-    }
-
-    /// Sends a viewer on its way what its pace and `budget` packets allow.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "where from, where to, and what to note on the way"
-    )]
-    pub fn catch_up(
-        &mut self,
-        now: Instant,
-        position: usize,
-        budget: &mut usize,
-        out: &mut SendQueue,
-        outlet: &mut dyn Outlet,
-        flow: &mut Flow,
-        notes: &mut Pictures<'_>,
-    ) -> Progress {
-        let Some((timestamp, at)) = self.video.arrival else {
-            return Progress::Lost;
-        };
-        let live = LiveClock { timestamp, at };
-        let viewer = &mut self.viewers[position];
-        loop {
-            let Some(forwarder) = viewer.forwarder(Kind::Video) else {
-                return Progress::Lost;
-            };
-            let Some(cursor) = forwarder.cursor() else {
-                return if forwarder.is_live() {
-                    Progress::Level
-                } else {
-                    Progress::Lost
-                };
-            };
-            let packet = match self.video.window.get(cursor) {
-                Some(slot) if !slot.settled => return Progress::Edge,
-                Some(slot) => &slot.packet,
-                None if self.video.window.newest().is_some_and(|newest| cursor < newest) => {
-                    if self.video.window.has_left(cursor) {
-                        forwarder.await_keyframe();
-                        return Progress::Lost;
-                    }
-                    if !forwarder.is_true()
-                        && self
-                            .video
-                            .missing_since(cursor)
-                            .is_some_and(|at| now < at + ShardStream::GAP_PATIENCE)
-                    {
-                        return Progress::Edge;
-                    }
-                    forwarder.pass_over();
-                    continue;
-                }
-                None if forwarder.reach_edge(now) => return Progress::Level,
-                None => return Progress::Edge,
-            };
-            if forwarder.begins_frame(packet)
-                && self.video.window.gop().start().is_some_and(|start| start > cursor)
-                && matches!(self.video.window.start(), Start::At(_))
-            {
-                // A newer keyframe: what is left of the older group of pictures would only be decoded to be thrown away.
-                flow.skipped_ahead += 1;
-                forwarder.await_keyframe();
-                return Progress::Lost;
-            }
-            if *budget == 0 {
-                return Progress::Until(now);
-            }
-            if let Some(at) = forwarder.wait(now) {
-                return Progress::Until(at);
-            }
-            if !out.has_room_for(2) {
-                send(out, outlet, notes);
-            }
-            *budget -= 1;
-            self.video
-                .send_next(now, viewer, cursor, live, &self.tracks, out, flow, notes);
-        }
-    }
-
-    /// A viewer lost packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
-    pub fn note_loss(&mut self, now: Instant, position: usize, lost: Lost) {
-        let stream = self.video.window.gop().bytes_per_second();
-        let forwarder = self.viewers[position].forwarder(Kind::Video);
-        match (forwarder.and_then(|forwarder| forwarder.pace()), lost) {
-            (Some(pace), Lost::Packets(packets)) => pace.lose(now, packets, stream),
-            (Some(pace), Lost::Share(share)) => pace.lose_share(now, share, stream),
-            (None, _) => {}
-        }
     }
 
     /// A viewer's packets could not be sent: the rest of the frame is of no use to it.
@@ -603,216 +285,5 @@ impl ShardStream {
             Kind::Audio => &mut self.audio,
             Kind::Video => &mut self.video,
         }
-    }
-}
-
-/// Viewers that got their first picture, and viewers whose packets could not be sent: gathered while a batch goes out.
-pub struct Pictures<'a> {
-    /// Now.
-    pub now: Instant,
-    /// First pictures.
-    pub first: &'a mut Vec<FirstPicture>,
-    /// Peers whose runs failed.
-    pub failed: &'a mut Vec<u32>,
-}
-
-fn send(out: &mut SendQueue, outlet: &mut dyn Outlet, notes: &mut Pictures<'_>) {
-    outlet.send(out, &mut |owner| notes.failed.push(owner));
-}
-
-impl TrackFan {
-    fn new(kind: Kind, bounds: WindowBounds) -> TrackFan {
-        let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
-        TrackFan {
-            kind,
-            window: Window::new(bounds),
-            batch,
-            clock: None,
-            arrival: None,
-        }
-    }
-
-    /// When the packet behind a gap came.
-    fn missing_since(&self, index: u64) -> Option<Instant> {
-        let newest = self.window.newest()?;
-        let behind = (index..=newest).find_map(|index| self.window.get(index))?;
-        Some(behind.packet.arrived)
-    }
-
-    fn newest_arrival(&self) -> Option<(u32, Instant)> {
-        let packet = &self.window.get(self.window.newest()?)?.packet;
-        Some((packet.timestamp, packet.arrived))
-    }
-
-    fn clock_rate(&self) -> Option<u32> {
-        let newest = self.window.newest()?;
-        Some(self.window.get(newest)?.packet.codec.clock_rate())
-    }
-
-    /// Decides, once for all viewers, which packets are padded by one byte: browsers split a frame into packets whose sizes differ by
-    /// one, smaller ones first, and a GSO run needs equal segments.
-    fn equalize(&mut self) {
-        let longest = self
-            .batch
-            .iter()
-            .map(|entry| entry.packet.payload.len())
-            .max()
-            .unwrap_or(0);
-        let last = self.batch.len().saturating_sub(1);
-        for (position, entry) in self.batch.iter_mut().enumerate() {
-            let len = entry.packet.payload.len();
-            entry.padded = position != last && len > 0 && len + 1 == longest;
-            self.window.settle(entry.packet.index, entry.padded);
-        }
-    }
-
-    fn forward(
-        &self,
-        viewer: &mut Viewer,
-        tracks: &StreamTracks,
-        out: &mut SendQueue,
-        flow: &mut Flow,
-        notes: &mut Pictures<'_>,
-    ) {
-        let track = tracks.track(self.kind);
-        let profile = track.profile();
-        for Entry { packet, padded } in &self.batch {
-            let Some(forwarder) = viewer.forwarder(self.kind) else {
-                return;
-            };
-            let route = match forwarder.admit(packet, profile) {
-                Ok(route) => route,
-                Err(skip) => {
-                    flow.count(skip);
-                    continue;
-                }
-            };
-            self.seal(viewer, track.ssrc(), (packet, route, *padded), out, flow, notes);
-        }
-    }
-
-    /// Sends a viewer on its way the packet at its cursor, parameter sets in front of the first.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "where from, where to, and what to note on the way"
-    )]
-    fn send_next(
-        &self,
-        now: Instant,
-        viewer: &mut Viewer,
-        cursor: u64,
-        live: LiveClock,
-        tracks: &StreamTracks,
-        out: &mut SendQueue,
-        flow: &mut Flow,
-        notes: &mut Pictures<'_>,
-    ) {
-        let (Some(slot), Some(forwarder)) = (self.window.get(cursor), viewer.forwarder(self.kind)) else {
-            return;
-        };
-        let ssrc = tracks.track(self.kind).ssrc();
-        let route = match forwarder.next(now, &slot.packet, live) {
-            Ok(route) => route,
-            Err(skip) => return flow.count(skip),
-        };
-        let sets = forwarder
-            .parameter_sets()
-            .filter(|(_, sets)| sets.index.wrapping_add(1) == route.index);
-        if let Some((packet, route)) = sets {
-            self.seal(viewer, ssrc, (&packet, route, false), out, flow, notes);
-        }
-        flow.past += 1;
-        self.seal(viewer, ssrc, (&slot.packet, route, slot.padded), out, flow, notes);
-    }
-
-    fn seal(
-        &self,
-        viewer: &mut Viewer,
-        ssrc: u32,
-        (packet, route, padded): (&Packet, Route, bool),
-        out: &mut SendQueue,
-        flow: &mut Flow,
-        notes: &mut Pictures<'_>,
-    ) {
-        let outgoing = Outgoing {
-            packet,
-            ssrc,
-            route,
-            padded,
-            original_sequence: None,
-        };
-        if !viewer.seal(out, outgoing) {
-            flow.oversized += 1;
-            return;
-        }
-        flow.sent += 1;
-        flow.sent_bytes += packet.payload.len() as u64;
-        if !viewer.has_picture && packet.marker && self.kind == Kind::Video {
-            viewer.has_picture = true;
-            let after = notes.now.saturating_duration_since(viewer.created);
-            notes.first.push(FirstPicture {
-                peer: viewer.peer,
-                after,
-            });
-        }
-    }
-
-    fn resend(
-        &self,
-        now: Instant,
-        viewer: &mut Viewer,
-        tracks: &StreamTracks,
-        sequence: u16,
-        out: &mut SendQueue,
-    ) -> bool {
-        let track = tracks.track(self.kind);
-        let Some(forwarder) = viewer.forwarder(self.kind) else {
-            return false;
-        };
-        let Some(index) = forwarder.track_index(sequence) else {
-            return false;
-        };
-        let found = if forwarder.is_parameter_sets(index) {
-            forwarder.parameter_sets().map(|(packet, route)| (packet, route, false))
-        } else {
-            self.window.get(index).filter(|slot| slot.settled).and_then(|slot| {
-                let route = forwarder.readmit(&slot.packet)?;
-                Some((slot.packet.clone(), route, slot.padded))
-            })
-        };
-        let Some((packet, original, padded)) = found else {
-            return false;
-        };
-        if !viewer.may_retransmit(now, packet.payload.len() + 64) {
-            return false;
-        }
-        let forwarder = viewer.forwarder(self.kind);
-        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
-            Some(route) => Outgoing {
-                packet: &packet,
-                ssrc: track.rtx_ssrc(),
-                route,
-                padded: false,
-                original_sequence: Some(original.index as u16),
-            },
-            None => Outgoing {
-                packet: &packet,
-                ssrc: track.ssrc(),
-                route: original,
-                padded,
-                original_sequence: None,
-            },
-        };
-        viewer.seal(out, outgoing)
-    }
-}
-
-impl Flow {
-    fn count(&mut self, skip: Skip) {
-        *(match skip {
-            Skip::Waiting | Skip::BeforeStart => &mut self.waiting,
-            Skip::Codec => &mut self.codec,
-            Skip::RestOfFrame => &mut self.rest_of_frame,
-        }) += 1;
     }
 }

@@ -92,12 +92,14 @@ impl Shard {
             return;
         };
         let mut flow = Flow::default();
-        let mut notes = Pictures {
+        stream.flush(&mut Out {
             now,
+            queue: &mut self.queue,
+            outlet,
+            flow: &mut flow,
             first: &mut self.first_pictures,
             failed: &mut self.failed,
-        };
-        stream.flush(&mut self.queue, outlet, &mut flow, &mut notes);
+        });
         let (cached, told) = stream.take_cached_bytes();
         self.starting.flushed(slot, now);
         self.find_startable(now, slot);

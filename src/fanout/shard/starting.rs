@@ -188,8 +188,11 @@ impl Shard {
         };
         let position = position as usize;
         let stream = self.streams.get_mut(slot as usize)?.as_mut()?;
-        let mut notes = Pictures {
+        let mut out = Out {
             now,
+            queue: &mut self.queue,
+            outlet,
+            flow,
             first: &mut self.first_pictures,
             failed: &mut self.failed,
         };
@@ -215,7 +218,7 @@ impl Shard {
                 Started::OnItsWay => entry.since = now,
                 Started::No => break,
             }
-            match stream.catch_up(now, position, budget, &mut self.queue, outlet, flow, &mut notes) {
+            match stream.catch_up(position, budget, &mut out) {
                 Progress::Until(at) => return Some(Some(at)),
                 Progress::Edge => return Some(None),
                 Progress::Level => break,

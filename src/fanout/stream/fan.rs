@@ -1,0 +1,219 @@
+//! One track on its way to all viewers: the window, the batch that is gathered, and what is sealed from them.
+
+use super::*;
+use crate::media::window::{Past, Slot};
+
+pub(super) struct TrackFan {
+    kind: Kind,
+    pub(super) window: Window,
+    batch: Vec<Entry>,
+    /// The publisher's clock by its sender reports.
+    pub(super) clock: Option<SenderClock>,
+    /// Timestamp and arrival of the latest packet: the clock of a publisher that sends no sender reports.
+    pub(super) arrival: Option<(u32, Instant)>,
+}
+
+struct Entry {
+    packet: Arc<Packet>,
+    padded: bool,
+}
+
+impl TrackFan {
+    pub(super) fn new(kind: Kind, bounds: WindowBounds) -> TrackFan {
+        let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
+        TrackFan {
+            kind,
+            window: Window::new(bounds),
+            batch,
+            clock: None,
+            arrival: None,
+        }
+    }
+
+    /// Takes a packet off the lane into window and batch. False when it came twice or too late.
+    pub(super) fn take(&mut self, packet: Arc<Packet>) -> bool {
+        if self.window.insert(packet.clone()) != Insert::Taken {
+            return false;
+        }
+        if self.window.newest() == Some(packet.index) {
+            self.arrival = Some((packet.timestamp, packet.arrived));
+        }
+        self.batch.push(Entry { packet, padded: false });
+        true
+    }
+
+    /// No more fit the batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.len() >= ShardStream::BATCH_MAX
+    }
+
+    /// The batch went out.
+    pub(super) fn clear_batch(&mut self) {
+        self.batch.clear();
+    }
+
+    /// The publisher left.
+    pub(super) fn end_source(&mut self) {
+        self.clock = None;
+        self.arrival = None;
+        self.window.end_source();
+    }
+
+    /// What came before the first packet of the lane.
+    pub(super) fn insert_past(&mut self, past: Past) {
+        self.window.insert_past(past);
+        self.arrival = self.arrival.or_else(|| self.newest_arrival());
+    }
+
+    /// When the packet behind a gap came.
+    pub(super) fn missing_since(&self, index: u64) -> Option<Instant> {
+        let newest = self.window.newest()?;
+        let behind = (index..=newest).find_map(|index| self.window.get(index))?;
+        Some(behind.packet.arrived)
+    }
+
+    pub(super) fn newest_arrival(&self) -> Option<(u32, Instant)> {
+        let packet = &self.window.get(self.window.newest()?)?.packet;
+        Some((packet.timestamp, packet.arrived))
+    }
+
+    pub(super) fn clock_rate(&self) -> Option<u32> {
+        let newest = self.window.newest()?;
+        Some(self.window.get(newest)?.packet.codec.clock_rate())
+    }
+
+    /// Decides, once for all viewers, which packets are padded by one byte: browsers split a frame into packets whose sizes differ by
+    /// one, smaller ones first, and a GSO run needs equal segments.
+    pub(super) fn equalize(&mut self) {
+        let longest = self
+            .batch
+            .iter()
+            .map(|entry| entry.packet.payload.len())
+            .max()
+            .unwrap_or(0);
+        let last = self.batch.len().saturating_sub(1);
+        for (position, entry) in self.batch.iter_mut().enumerate() {
+            let len = entry.packet.payload.len();
+            entry.padded = position != last && len > 0 && len + 1 == longest;
+            self.window.settle(entry.packet.index, entry.padded);
+        }
+    }
+
+    pub(super) fn forward(&self, viewer: &mut Viewer, tracks: &StreamTracks, out: &mut Out<'_>) {
+        let track = tracks.track(self.kind);
+        let profile = track.profile();
+        for Entry { packet, padded } in &self.batch {
+            let Some(forwarder) = viewer.forwarder(self.kind) else {
+                return;
+            };
+            let route = match forwarder.admit(packet, profile) {
+                Ok(route) => route,
+                Err(skip) => {
+                    out.flow.count(skip);
+                    continue;
+                }
+            };
+            self.seal(viewer, track.ssrc(), (packet, route, *padded), out);
+        }
+    }
+
+    /// Sends a viewer on its way the packet at its cursor, parameter sets in front of the first.
+    pub(super) fn send_next(
+        &self,
+        viewer: &mut Viewer,
+        slot: &Slot,
+        live: LiveClock,
+        tracks: &StreamTracks,
+        out: &mut Out<'_>,
+    ) {
+        let Some(forwarder) = viewer.forwarder(self.kind) else {
+            return;
+        };
+        let ssrc = tracks.track(self.kind).ssrc();
+        let route = match forwarder.next(out.now, &slot.packet, live) {
+            Ok(route) => route,
+            Err(skip) => return out.flow.count(skip),
+        };
+        let sets = forwarder
+            .parameter_sets()
+            .filter(|(_, sets)| sets.index.wrapping_add(1) == route.index);
+        if let Some((packet, route)) = sets {
+            self.seal(viewer, ssrc, (&packet, route, false), out);
+        }
+        out.flow.past += 1;
+        self.seal(viewer, ssrc, (&slot.packet, route, slot.padded), out);
+    }
+
+    fn seal(&self, viewer: &mut Viewer, ssrc: u32, (packet, route, padded): (&Packet, Route, bool), out: &mut Out<'_>) {
+        let outgoing = Outgoing {
+            packet,
+            ssrc,
+            route,
+            padded,
+            original_sequence: None,
+        };
+        if !viewer.seal(out.queue, outgoing) {
+            out.flow.oversized += 1;
+            return;
+        }
+        out.flow.sent += 1;
+        out.flow.sent_bytes += packet.payload.len() as u64;
+        if !viewer.has_picture && packet.marker && self.kind == Kind::Video {
+            viewer.has_picture = true;
+            let after = out.now.saturating_duration_since(viewer.created);
+            out.first.push(FirstPicture {
+                peer: viewer.peer,
+                after,
+            });
+        }
+    }
+
+    pub(super) fn resend(
+        &self,
+        now: Instant,
+        viewer: &mut Viewer,
+        tracks: &StreamTracks,
+        sequence: u16,
+        out: &mut SendQueue,
+    ) -> bool {
+        let track = tracks.track(self.kind);
+        let Some(forwarder) = viewer.forwarder(self.kind) else {
+            return false;
+        };
+        let Some(index) = forwarder.track_index(sequence) else {
+            return false;
+        };
+        let found = if forwarder.is_parameter_sets(index) {
+            forwarder.parameter_sets().map(|(packet, route)| (packet, route, false))
+        } else {
+            self.window.get(index).filter(|slot| slot.settled).and_then(|slot| {
+                let route = forwarder.readmit(&slot.packet)?;
+                Some((slot.packet.clone(), route, slot.padded))
+            })
+        };
+        let Some((packet, original, padded)) = found else {
+            return false;
+        };
+        if !viewer.may_retransmit(now, packet.payload.len() + 64) {
+            return false;
+        }
+        let forwarder = viewer.forwarder(self.kind);
+        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
+            Some(route) => Outgoing {
+                packet: &packet,
+                ssrc: track.rtx_ssrc(),
+                route,
+                padded: false,
+                original_sequence: Some(original.index as u16),
+            },
+            None => Outgoing {
+                packet: &packet,
+                ssrc: track.ssrc(),
+                route: original,
+                padded,
+                original_sequence: None,
+            },
+        };
+        viewer.seal(out, outgoing)
+    }
+}
