@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use onecast::clock;
+use onecast::load::bench::OwnServer;
 use onecast::load::broadcast::Broadcast;
 use onecast::load::joiner::JoinTimes;
 use onecast::load::joiners::{Admission, Invitation, Joiners};
@@ -24,7 +25,7 @@ use onecast::load::spread::Spread;
 use onecast::load::viewers::{FrameDelay, Received, Viewers};
 use onecast::peer::Certificate;
 
-use rig::{LOAD_CORE, Server, option, pin, print_machine, wait};
+use rig::{option, print_machine, start_server, wait};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +36,6 @@ fn main() -> Result<()> {
     let only = option(&args, "--only");
     let reports = args.iter().any(|arg| arg == "--reports");
     print_machine();
-    pin(std::process::id(), LOAD_CORE);
 
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut failures = 0;
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
 
 /// A server with a running stream.
 struct Stage {
-    server: Server,
+    server: OwnServer,
     signalling: Signalling,
     certificate: Certificate,
     invitation: Invitation,
@@ -64,7 +64,7 @@ struct Stage {
 
 impl Stage {
     fn new(one_way: Duration, reports: bool) -> Result<Stage> {
-        let server = Server::start()?;
+        let server = start_server()?;
         let certificate = Certificate::generate()?;
         Ok(Stage {
             signalling: Signalling::connect(server.http)?,

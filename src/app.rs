@@ -11,9 +11,12 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
-use crate::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
+use crate::http::service::{
+    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+};
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
+use crate::net::counters::SocketCounters;
 use crate::net::interfaces::host_addresses;
 use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
@@ -41,6 +44,8 @@ pub struct AppConfig {
     pub start: StartConfig,
     /// Bounds.
     pub limits: Limits,
+    /// Each media thread stays on a core of its own, as far as there are.
+    pub pin: bool,
 }
 
 /// The running server, but for HTTP. Clones share it.
@@ -57,6 +62,7 @@ struct Inner {
     registry: Mutex<Registry>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     counters: Vec<Arc<ShardCounters>>,
+    sockets: Vec<Arc<SocketCounters>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closing: AtomicBool,
 }
@@ -96,6 +102,7 @@ impl App {
             media,
             mailboxes,
             counters,
+            sockets: sockets.iter().map(|socket| socket.counters().clone()).collect(),
             threads: Mutex::default(),
             closing: AtomicBool::new(false),
         };
@@ -115,6 +122,11 @@ impl App {
     ) -> std::io::Result<()> {
         let inner = &self.inner;
         let wall = (clock::now(), ntp_from_unix(clock::unix_time()));
+        let cores = if inner.config.pin {
+            core_affinity::get_core_ids().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         for (id, socket) in sockets.into_iter().enumerate() {
             let config = ShardConfig {
                 id,
@@ -133,9 +145,13 @@ impl App {
                 id,
                 events: events.clone(),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{id}"))
-                .spawn(move || shard_loop.run())?;
+            let core = cores.iter().copied().cycle().nth(id);
+            let thread = std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
+                if core.is_some_and(|core| !core_affinity::set_for_current(core)) {
+                    warn!(shard = id, "the system does not let a media thread stay on one core");
+                }
+                shard_loop.run();
+            })?;
             lock(&inner.threads).push(thread);
         }
         Ok(())
@@ -350,6 +366,15 @@ impl Service for App {
             Protocol::Whip => purpose == Some(Purpose::Publish),
             Protocol::Whep => purpose == Some(Purpose::Watch),
         }
+    }
+
+    fn shards(&self) -> Vec<ShardReading> {
+        let both = self.inner.counters.iter().zip(&self.inner.sockets);
+        both.map(|(counters, socket)| ShardReading {
+            counters: counters.values(),
+            socket: socket.values(),
+        })
+        .collect()
     }
 
     fn streams(&self) -> Vec<StreamStatus> {

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::{PublishArgs, WatchArgs};
 use crate::fanout::{Stamping, StartConfig};
+use crate::load::bench::BenchArgs;
 use crate::media::gop::Gop;
 use crate::media::window::CacheBounds;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Watch a stream and print what arrives
     Watch(WatchArgs),
+    /// Measure what this machine can do: the server's cost beside the least that sealing and sending cost
+    Bench(BenchArgs),
 }
 
 /// Options of the server.
@@ -59,6 +62,10 @@ pub struct ServeArgs {
     /// Threads that carry media, 1 to 256 [default: one for each core]
     #[arg(long, value_name = "N", env = "ONECAST_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
+
+    /// Keep each media thread on a core of its own, as far as there are
+    #[arg(long, env = "ONECAST_PIN", value_parser = BoolishValueParser::new())]
+    pub pin: bool,
 
     /// Use plain sends and receives even where the system has faster ones
     #[arg(long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
@@ -253,7 +260,8 @@ Examples:
   onecast --demo                     the same, with a picture to watch at once
   onecast --http 0.0.0.0:8080        lets other machines in
   onecast publish --help             the command-line publisher
-  onecast watch --help               the command-line viewer";
+  onecast watch --help               the command-line viewer
+  onecast bench                      what this machine can do, 1 minute";
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use onecast::app::{App, AppConfig};
-use onecast::client;
 use onecast::config::{Cli, Command, ServeArgs};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::Limits;
 use onecast::serve;
+use onecast::{client, load};
 
 fn main() -> ExitCode {
     match Cli::parse().into_command() {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         },
         Command::Publish(args) => run_client(client::publish::run(args)),
         Command::Watch(args) => run_client(client::watch::run(args)),
+        Command::Bench(args) => ExitCode::from(load::bench::run(&args)),
     }
 }
 
@@ -39,6 +40,7 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
             streams: args.max_streams as usize,
             viewers: args.max_viewers as usize,
         },
+        pin: args.pin,
     })
 }
 

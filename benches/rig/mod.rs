@@ -1,12 +1,12 @@
 //! What the benchmarks against a real server share: the server on a core of its own, and what the machine is.
 //! Linux only: it reads /proc.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use onecast::load::bench::OwnServer;
 
 /// The value behind the option `name`.
 pub(crate) fn option<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
@@ -52,80 +52,15 @@ pub(crate) fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// The server as users run it, on a core of its own.
-pub(crate) struct Server {
-    child: Child,
-    /// Where it takes offers.
-    pub(crate) http: SocketAddr,
+/// The server as users run it, with one media thread, on the first core. The calling thread and what it starts from now on are on
+/// the last.
+pub(crate) fn start_server() -> Result<OwnServer> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    // Where that is not possible the figures are noisier, not wrong.
+    let go_to = |core: Option<&core_affinity::CoreId>| core.map(|&core| core_affinity::set_for_current(core));
+    go_to(cores.first());
+    let program = Path::new(env!("CARGO_BIN_EXE_onecast"));
+    let server = OwnServer::start(program, &["--shards", "1", "--pli-interval", "0"]);
+    go_to(cores.last());
+    server.context("the server does not start")
 }
-
-impl Server {
-    /// Starts it with one shard on loopback and waits until it listens.
-    pub(crate) fn start() -> Result<Server> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
-            .args(["--shards", "1", "--pli-interval", "0"])
-            .env("RUST_LOG", "onecast=info")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("the server does not start")?;
-        let mut log = BufReader::new(child.stderr.take().context("stderr was asked for")?).lines();
-        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("listening http=")?;
-            rest.split(' ').next()?.parse().ok()
-        });
-        // Somebody has to read what else it says.
-        std::thread::spawn(move || log.for_each(drop));
-        pin(child.id(), SERVER_CORE);
-        match address {
-            Some(http) => Ok(Server { child, http }),
-            None => {
-                child.kill()?;
-                bail!("the server does not tell where it listens")
-            }
-        }
-    }
-
-    /// CPU time of all its threads, user and system. A thread that ended takes its time along; none does while it serves.
-    pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let on_cpu = text.split_ascii_whitespace().next();
-            sum += on_cpu.context("schedstat is empty")?.parse::<u64>()?;
-        }
-        Ok(sum)
-    }
-
-    /// Memory that it holds.
-    pub(crate) fn resident_bytes(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_ascii_whitespace().next());
-        Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Keeps all threads of a process on one core. Where that is not possible the figures are noisier, not wrong.
-pub(crate) fn pin(process: u32, core: u32) {
-    let (core, process) = (core.to_string(), process.to_string());
-    let _ = Command::new("taskset")
-        .args(["-a", "-p", "-c", &core, &process])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-}
-
-/// Where the server runs.
-pub(crate) const SERVER_CORE: u32 = 0;
-/// Where everything else runs.
-pub(crate) const LOAD_CORE: u32 = 1;

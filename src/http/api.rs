@@ -1,4 +1,4 @@
-//! What is live, for programs: `GET /api/streams` and `GET /api/streams/:stream`.
+//! What is live, for programs: `GET /api/streams` and `GET /api/streams/:stream`; and what was counted: `GET /api/shards`.
 
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
@@ -11,7 +11,7 @@ use super::Shared;
 use super::cors::{Methods, options};
 use super::problem::Problem;
 use super::rfc3339;
-use super::service::{Refusal, StreamStatus};
+use super::service::{Reading, Refusal, ShardReading, StreamStatus};
 use super::stream_path::StreamPath;
 
 /// The routes.
@@ -20,6 +20,7 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/api/streams", get(streams).options(methods))
         .route("/api/streams/{stream}", get(stream).options(methods))
+        .route("/api/shards", get(shards).options(methods))
 }
 
 async fn streams(State(shared): State<Shared>) -> Response {
@@ -34,6 +35,20 @@ async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath) -> R
         .find(|status| status.name == name)
         .ok_or(Refusal::UnknownStream)?;
     Ok(fresh(describe(status)))
+}
+
+async fn shards(State(shared): State<Shared>) -> Response {
+    let object = |reading: Reading| -> Value {
+        let pairs = reading.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        Value::Object(pairs.collect())
+    };
+    let describe = |shard: ShardReading| {
+        let mut counters = object(shard.counters);
+        counters["socket"] = object(shard.socket);
+        counters
+    };
+    let shards: Vec<Value> = shared.service.shards().into_iter().map(describe).collect();
+    fresh(json!({ "shards": shards }))
 }
 
 fn describe(status: &StreamStatus) -> Value {

@@ -43,6 +43,21 @@ pub trait Service: Send + Sync + 'static {
 
     /// Every stream that somebody publishes or waits for, by name.
     fn streams(&self) -> Vec<StreamStatus>;
+
+    /// What each media thread has counted since the start.
+    fn shards(&self) -> Vec<ShardReading>;
+}
+
+/// Names and values of counters.
+pub type Reading = Vec<(&'static str, u64)>;
+
+/// What a media thread has counted since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardReading {
+    /// What it did.
+    pub counters: Reading,
+    /// What its socket moved.
+    pub socket: Reading,
 }
 
 /// The protocol of a session, and with it what the client does.

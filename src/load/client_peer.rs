@@ -153,7 +153,7 @@ impl ClientPeer {
     /// Between checks until one is answered, doubling is not worth it here.
     const CHECK_RETRY: Duration = Duration::from_millis(50);
     /// Between checks that keep the consent (RFC 7675 asks for 5 s).
-    const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+    pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
     /// A client that begins now.
     pub fn new(

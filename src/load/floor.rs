@@ -5,7 +5,7 @@
 
 use super::viewers::drop_rtp_in_kernel;
 use crate::clock;
-use crate::fanout::egress::{Outlet, SendQueue};
+use crate::fanout::egress::{Outlet, Run, SendQueue};
 use crate::net::thread_cpu_time;
 use crate::net::udp::{MediaSocket, MediaSocketConfig, bind};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -25,14 +25,27 @@ pub struct FloorConfig {
     pub packets_per_frame: usize,
     /// Bytes of a datagram, RTP header and authentication tag among them: 28 to 1,500.
     pub datagram_bytes: usize,
-    /// Frames to send, one after the other without a pause.
+    /// Frames to send.
     pub frames: usize,
+    /// When they are sent; `None` for one after the other without a pause, which finds caches and clock warm.
+    pub rhythm: Option<Rhythm>,
     /// Runs that are handed over in one batch, at most [`SendQueue::RUNS_MAX`].
     pub runs_per_batch: usize,
     /// Without the system's faster calls.
     pub portable: bool,
     /// What becomes of the datagrams.
     pub sinks: Sinks,
+}
+
+/// The rhythm of a publisher: what the same frames cost when the machine does other things, or nothing, between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Rhythm {
+    /// Between frames.
+    pub interval: Duration,
+    /// Frames from one keyframe to the next.
+    pub keyframe_interval: usize,
+    /// Packets of a keyframe, at most [`Run::SEGMENTS_MAX`].
+    pub keyframe_packets: usize,
 }
 
 /// The receiving end of the floor.
@@ -77,6 +90,7 @@ impl Default for FloorConfig {
             packets_per_frame: 6,
             datagram_bytes: 1_000,
             frames: 300,
+            rhythm: None,
             runs_per_batch: SendQueue::RUNS_MAX,
             portable: false,
             sinks: Sinks::Dropped,
@@ -92,27 +106,34 @@ pub fn floor(config: &FloorConfig) -> io::Result<FloorReport> {
     config.check()?;
     let sinks = Receiver::start(config)?;
     let mut bench = Bench::new(config, &sinks)?;
-    bench.frame(true);
+    bench.frame(config.packets_per_frame, true);
 
     let watch = Stopwatch::start();
-    let sealed = config.frames.div_ceil(10);
-    (0..sealed).for_each(|_| bench.frame(false));
+    let before = bench.sealed;
+    (0..config.frames.div_ceil(10)).for_each(|_| bench.frame(config.packets_per_frame, false));
+    let sealed = bench.sealed - before;
     let (sealing, _) = watch.stop();
 
     let before = Totals::of(&bench.socket);
     let watch = Stopwatch::start();
-    (0..config.frames).for_each(|_| bench.frame(true));
+    let start = clock::now();
+    for frame in 0..config.frames {
+        bench.frame(config.packets_of(frame), true);
+        if let Some(rhythm) = config.rhythm {
+            let next = start + rhythm.interval.mul_f64((frame + 1) as f64);
+            wait(next.saturating_duration_since(clock::now()));
+        }
+    }
     let (cpu, elapsed) = watch.stop();
     let after = Totals::of(&bench.socket);
 
-    let per = |time: Duration, frames: usize| {
-        time.as_nanos() as f64 / (frames * config.viewers * config.packets_per_frame) as f64
-    };
+    let (packets, dropped) = (after.taken - before.taken, after.dropped - before.dropped);
+    let per = |time: Duration, packets: u64| time.as_nanos() as f64 / packets as f64;
     Ok(FloorReport {
-        ns_per_packet_viewer: per(cpu, config.frames),
+        ns_per_packet_viewer: per(cpu, packets + dropped),
         sealing_ns_per_packet_viewer: per(sealing, sealed),
-        packets: after.taken - before.taken,
-        dropped: after.dropped - before.dropped,
+        packets,
+        dropped,
         read: sinks.stop(),
         cpu,
         elapsed,
@@ -125,6 +146,9 @@ impl FloorConfig {
             && (1..=64).contains(&self.packets_per_frame)
             && (RTP_HEADER + TAG..=SendQueue::DATAGRAM_MAX).contains(&self.datagram_bytes)
             && self.frames > 0
+            && self
+                .rhythm
+                .is_none_or(|rhythm| (1..=usize::from(Run::SEGMENTS_MAX)).contains(&rhythm.keyframe_packets))
             && (1..=SendQueue::RUNS_MAX).contains(&self.runs_per_batch);
         if good {
             Ok(())
@@ -135,6 +159,13 @@ impl FloorConfig {
             ))
         }
     }
+
+    fn packets_of(&self, frame: usize) -> usize {
+        let keyframe = self
+            .rhythm
+            .filter(|rhythm| frame.is_multiple_of(rhythm.keyframe_interval.max(1)));
+        keyframe.map_or(self.packets_per_frame, |rhythm| rhythm.keyframe_packets)
+    }
 }
 
 /// The sending side.
@@ -143,9 +174,10 @@ struct Bench {
     queue: SendQueue,
     viewers: Vec<Viewer>,
     packet: Vec<u8>,
-    packets_per_frame: usize,
     runs_per_batch: usize,
     sequence: u64,
+    /// Packets times viewers.
+    sealed: u64,
 }
 
 struct Viewer {
@@ -168,25 +200,26 @@ impl Bench {
             queue: SendQueue::new(),
             viewers,
             packet: clear_packet(config.datagram_bytes - TAG),
-            packets_per_frame: config.packets_per_frame,
             runs_per_batch: config.runs_per_batch,
             sequence: 0,
+            sealed: 0,
         })
     }
 
-    /// Seals a frame for every viewer and, unless only sealing is of interest, sends it.
-    fn frame(&mut self, send: bool) {
+    /// Seals a frame of so many packets for every viewer and, unless only sealing is of interest, sends it.
+    fn frame(&mut self, packets: usize, send: bool) {
         for viewer in &self.viewers {
-            if self.queue.runs().len() >= self.runs_per_batch || !self.queue.has_room_for(self.packets_per_frame) {
+            if self.queue.runs().len() >= self.runs_per_batch || !self.queue.has_room_for(packets) {
                 hand_over(&mut self.socket, &mut self.queue, send);
             }
-            for index in 0..self.packets_per_frame as u64 {
+            for index in 0..packets as u64 {
                 let len = viewer.seal(&self.packet, self.sequence + index, self.queue.reserve());
                 self.queue.commit(viewer.to, 0, len);
             }
         }
         hand_over(&mut self.socket, &mut self.queue, send);
-        self.sequence += self.packets_per_frame as u64;
+        self.sequence += packets as u64;
+        self.sealed += (packets * self.viewers.len()) as u64;
     }
 }
 
@@ -379,6 +412,13 @@ impl Stopwatch {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a rhythm is real time")]
+fn wait(time: Duration) {
+    if !time.is_zero() {
+        std::thread::sleep(time);
+    }
+}
+
 /// Bytes of an RTP header without extensions.
 const RTP_HEADER: usize = 12;
 /// Bytes of an AEAD_AES_128_GCM tag.
@@ -407,6 +447,20 @@ mod tests {
             assert_eq!((report.packets, report.dropped), (5 * 20 * 6, 0));
             assert!(report.read > 0 && report.ns_per_packet_viewer > 0.0 && report.sealing_ns_per_packet_viewer > 0.0);
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn in_the_rhythm_of_a_publisher_keyframes_are_larger() {
+        let report = floor(&FloorConfig {
+            rhythm: Some(Rhythm {
+                interval: Duration::from_millis(1),
+                keyframe_interval: 3,
+                keyframe_packets: 40,
+            }),
+            ..small(Sinks::DroppedEach, false)
+        });
+        assert_eq!(report.unwrap().packets, 20 * (2 * 40 + 3 * 6));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Clients that are cheap enough to be many: for load on a server, for the benchmark, and for the simulated broadcasts of the tests.
 
+pub mod bench;
 pub mod broadcast;
 pub mod client_peer;
 pub mod floor;

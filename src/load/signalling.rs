@@ -35,12 +35,24 @@ impl Signalling {
             self.host,
             offer.len()
         );
-        self.stream.get_mut().write_all((head + offer).as_bytes())?;
+        self.exchange(&(head + offer), "201")
+    }
+
+    /// Gets a document.
+    ///
+    /// # Errors
+    /// `InvalidData` when the server does not answer with 200 and a body of known length, else those of the system.
+    pub fn fetch(&mut self, path: &str) -> io::Result<String> {
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host), "200")
+    }
+
+    fn exchange(&mut self, request: &str, expected: &str) -> io::Result<String> {
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let (status, len) = self.read_head()?;
         let mut body = vec![0; len.ok_or_else(|| invalid("an answer of unknown length"))?];
         self.stream.read_exact(&mut body)?;
         let body = String::from_utf8(body).map_err(|_| invalid("an answer that is not text"))?;
-        if status.split(' ').nth(1) == Some("201") {
+        if status.split(' ').nth(1) == Some(expected) {
             Ok(body)
         } else {
             Err(invalid(&format!("{status}: {body}")))

@@ -32,6 +32,26 @@ pub struct SocketCounters {
 }
 
 impl SocketCounters {
+    /// Names and values, in a fixed order.
+    pub fn values(&self) -> Vec<(&'static str, u64)> {
+        let counters = [
+            ("datagrams_in", &self.datagrams_in),
+            ("bytes_in", &self.bytes_in),
+            ("oversized_in", &self.oversized_in),
+            ("receive_calls", &self.receive_calls),
+            ("datagrams_out", &self.datagrams_out),
+            ("bytes_out", &self.bytes_out),
+            ("send_calls", &self.send_calls),
+            ("gso_runs", &self.gso_runs),
+            ("gso_refused", &self.gso_refused),
+            ("send_waits", &self.send_waits),
+            ("dropped_full", &self.dropped_full),
+            ("dropped_refused", &self.dropped_refused),
+        ];
+        let value = |(name, counter): (_, &AtomicU64)| (name, counter.load(Ordering::Relaxed));
+        counters.map(value).to_vec()
+    }
+
     /// Adds to a counter. Counters carry no order between threads: each is only a number.
     pub(super) fn add(counter: &AtomicU64, amount: u64) {
         if amount > 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, StreamStatus};
+use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, ShardReading, StreamStatus};
 use onecast::http::{HttpLimits, Pages, Server};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::{Limits, SessionId};
@@ -52,6 +52,7 @@ impl Rig {
                 streams: 10,
                 viewers: 100,
             },
+            pin: false,
         })
         .unwrap();
         let media = onecast::serve::MediaServer::media_address(&app);
@@ -156,5 +157,9 @@ impl Service for Detoured {
     }
     fn streams(&self) -> Vec<StreamStatus> {
         self.app.streams()
+    }
+
+    fn shards(&self) -> Vec<ShardReading> {
+        self.app.shards()
     }
 }

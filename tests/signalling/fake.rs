@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, StreamStatus};
+use onecast::http::service::{
+    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+};
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::{SessionId, StreamName};
 
@@ -154,6 +156,13 @@ impl Service for Fake {
 
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.state().sessions.get(&session) == Some(&protocol)
+    }
+
+    fn shards(&self) -> Vec<ShardReading> {
+        vec![ShardReading {
+            counters: vec![("rtp_in", 7)],
+            socket: vec![("send_calls", 2)],
+        }]
     }
 
     fn streams(&self) -> Vec<StreamStatus> {

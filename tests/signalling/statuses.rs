@@ -164,6 +164,7 @@ async fn an_unknown_method_is_told_which_there_are() {
             "GET HEAD PATCH DELETE OPTIONS",
         ),
         ("/api/streams", ["PUT", "POST", "DELETE", "BREW"], "GET HEAD OPTIONS"),
+        ("/api/shards", ["PUT", "POST", "DELETE", "BREW"], "GET HEAD OPTIONS"),
     ];
     for (path, methods, allowed) in cases {
         for method in methods {
@@ -275,6 +276,8 @@ async fn the_api_tells_what_is_live() {
     assert_eq!(rig.get("/api/streams/live").await.json(), live);
     assert_eq!(rig.get("/api/streams/waiting").await.json(), waiting);
     rig.get("/api/streams/nobody").await.problem(404);
+    let shards = serde_json::json!({ "shards": [{ "rtp_in": 7, "socket": { "send_calls": 2 } }] });
+    assert_eq!(rig.get("/api/shards").await.json(), shards);
     rig.get("/api/streams/..%2f").await.problem(400);
     rig.get("/api/nothing").await.problem(404);
 }

@@ -1,0 +1,389 @@
+//! `onecast bench`: floor and server in one run, compared. Linux only: it reads /proc and drops media in the kernel.
+//!
+//! For each number of viewers it measures, on one core: the floor without a pause, the floor in the publisher's rhythm, the server (this
+//! program, as a process of its own) with that many viewers, and the floors again. The load is on another core.
+
+mod crypto_floor;
+mod own_server;
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::ClientPeer;
+use super::floor::{FloorConfig, FloorReport, Rhythm, Sinks, floor};
+use super::publisher::Publisher;
+use super::session::Session;
+use super::signalling::Signalling;
+use super::viewers::{Received, Viewers};
+use crate::clock;
+use crate::config::duration;
+use crate::peer::Certificate;
+pub use crypto_floor::crypto_floor;
+pub use own_server::{OwnServer, SentTotals, cpu_ns, resident_bytes};
+use report::Report;
+
+/// Options of `onecast bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Numbers of viewers, each a run of its own
+    #[arg(long, value_name = "N,N", default_value = "100,1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub viewers: Vec<u32>,
+
+    /// How long each server is measured
+    #[arg(long = "for", value_name = "TIME", default_value = "8s", value_parser = duration)]
+    pub time: Duration,
+
+    /// Media threads of the server; with more than one they share the server's core
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub shards: u16,
+
+    /// Viewers that join one after the other to measure what a join costs; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub joins: u32,
+
+    /// Viewers that are connected while nobody publishes, to measure what they cost at rest; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub idle: u32,
+
+    /// Fail when the floor in the publisher's rhythm is less than this share of the server's cost, at the largest number of viewers
+    #[arg(long, value_name = "RATIO")]
+    pub min_ratio: Option<f64>,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measures and prints. Returns the exit code: 0, 1 when a packet was lost or the ratio is too low, 2 when it cannot be run.
+pub fn run(args: &BenchArgs) -> u8 {
+    match measure(args) {
+        Ok(report) => {
+            print!("{}", if args.json { report.json() } else { report.table() });
+            let failures = report.failures(args.min_ratio);
+            failures.iter().for_each(|failure| eprintln!("failed: {failure}"));
+            u8::from(!failures.is_empty())
+        }
+        Err(error) => {
+            eprintln!("error: the benchmark cannot be run: {error}");
+            2
+        }
+    }
+}
+
+fn measure(args: &BenchArgs) -> io::Result<Report> {
+    if !cfg!(target_os = "linux") {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "it needs Linux"));
+    }
+    let stage = Stage::new(args)?;
+    let mut report = Report::new(stage.cores.len());
+    if args.joins > 0 {
+        eprintln!("{} joins", args.joins);
+        report.joins = Some(stage.joins(args.joins)?);
+    }
+    if args.idle > 0 {
+        eprintln!("{} idle viewers", args.idle);
+        report.idle = Some(stage.idle(args.idle, args.time)?);
+    }
+    for &viewers in &args.viewers {
+        eprintln!("{viewers} viewers");
+        report.rows.push(stage.row(viewers as usize, args.time)?);
+    }
+    Ok(report)
+}
+
+/// One number of viewers.
+#[derive(Debug, Clone)]
+struct Row {
+    viewers: usize,
+    frame_rate: f64,
+    /// Without a pause, before and after.
+    floor: [FloorReport; 2],
+    /// In the publisher's rhythm to a socket for each viewer, before and after.
+    paced: [FloorReport; 2],
+    server: ServerRun,
+}
+
+/// What one server did.
+#[derive(Debug, Clone)]
+struct ServerRun {
+    ns_per_packet_viewer: f64,
+    /// Packets times viewers that should have arrived.
+    packets: u64,
+    lost: u64,
+    /// Share of one core.
+    busy: f64,
+    /// Bytes while all watched.
+    resident: u64,
+    sent: SentTotals,
+}
+
+/// What joins cost.
+#[derive(Debug, Clone, Copy)]
+struct Joins {
+    count: u32,
+    /// CPU of the server for each.
+    cost: Duration,
+    /// The public-key operations of one, before and after.
+    floor: [Duration; 2],
+}
+
+/// What viewers cost while nothing is published.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    viewers: u32,
+    /// Share of one core.
+    busy: f64,
+    /// Bytes.
+    resident: u64,
+}
+
+/// Where everything runs.
+struct Stage {
+    program: PathBuf,
+    options: Vec<String>,
+    cores: Vec<core_affinity::CoreId>,
+}
+
+/// The moment at which a measurement starts or ends.
+struct Moment {
+    at: Instant,
+    cpu: u64,
+    published: u64,
+    received: Received,
+    sent: SentTotals,
+}
+
+impl Stage {
+    fn new(args: &BenchArgs) -> io::Result<Stage> {
+        let options = ["--shards", &args.shards.to_string(), "--pli-interval", "0"];
+        Ok(Stage {
+            program: std::env::current_exe()?,
+            options: options.map(str::to_owned).to_vec(),
+            cores: core_affinity::get_core_ids().unwrap_or_default(),
+        })
+    }
+
+    /// From now on this thread, and what it starts, is where the server is.
+    fn go_to_server(&self) {
+        self.go_to(self.cores.first());
+    }
+
+    /// The load's core is the last one.
+    fn go_to_load(&self) {
+        self.go_to(self.cores.last());
+    }
+
+    /// Where that is not possible the figures are noisier, not wrong.
+    fn go_to(&self, core: Option<&core_affinity::CoreId>) {
+        core.map(|&core| core_affinity::set_for_current(core));
+    }
+
+    fn start_server(&self) -> io::Result<OwnServer> {
+        self.go_to_server();
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let server = OwnServer::start(&self.program, &options);
+        self.go_to_load();
+        server
+    }
+
+    fn row(&self, viewers: usize, time: Duration) -> io::Result<Row> {
+        let frame_rate = W1_FRAME_RATE * (VIEWERS_OF_A_CORE / viewers as f64).min(1.0);
+        let interval = Duration::from_secs_f64(1.0 / frame_rate);
+        let floor_before = self.floor(viewers)?;
+        let paced_before = self.paced_floor(viewers, interval, time)?;
+        let server = self.server_run(viewers, interval, time)?;
+        let paced_after = self.paced_floor(viewers, interval, time)?;
+        Ok(Row {
+            viewers,
+            frame_rate,
+            floor: [floor_before, self.floor(viewers)?],
+            paced: [paced_before, paced_after],
+            server,
+        })
+    }
+
+    fn floor(&self, viewers: usize) -> io::Result<FloorReport> {
+        self.run_floor(&FloorConfig {
+            frames: (FLOOR_FRAMES / viewers).max(1),
+            sinks: Sinks::Dropped,
+            ..w1(viewers)
+        })
+    }
+
+    fn paced_floor(&self, viewers: usize, interval: Duration, time: Duration) -> io::Result<FloorReport> {
+        self.run_floor(&FloorConfig {
+            frames: frames_in(time, interval) as usize,
+            rhythm: Some(Rhythm {
+                interval,
+                keyframe_interval: Publisher::KEYFRAME_INTERVAL as usize,
+                keyframe_packets: Publisher::KEYFRAME_PACKETS as usize,
+            }),
+            sinks: Sinks::DroppedEach,
+            ..w1(viewers)
+        })
+    }
+
+    fn run_floor(&self, config: &FloorConfig) -> io::Result<FloorReport> {
+        self.go_to_server();
+        let report = floor(config);
+        self.go_to_load();
+        let report = report?;
+        if report.dropped > 0 {
+            let why = format!("the kernel refused {} datagrams of the floor", report.dropped);
+            return Err(io::Error::other(why));
+        }
+        Ok(report)
+    }
+
+    fn server_run(&self, count: usize, interval: Duration, time: Duration) -> io::Result<ServerRun> {
+        let server = self.start_server()?;
+        let certificate = Certificate::generate().map_err(io::Error::other)?;
+        let mut signalling = Signalling::connect(server.http)?;
+        let session = Session::connect(&mut signalling, "/whip/bench", u32::MAX, true, &certificate)?;
+        let mut publisher = Publisher::new(session);
+        let verified = VERIFIED.min(count);
+        let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count, verified, &certificate)?;
+
+        publish(&mut publisher, &mut viewers, interval, WARM_UP)?;
+        let start = Moment::now(&server, &publisher, &viewers)?;
+        publish(&mut publisher, &mut viewers, interval, time)?;
+        let end = Moment::now(&server, &publisher, &viewers)?;
+
+        let published = end.published - start.published;
+        let packets = published * viewers.len() as u64;
+        let cpu = (end.cpu - start.cpu) as f64;
+        Ok(ServerRun {
+            ns_per_packet_viewer: cpu / packets as f64,
+            packets,
+            lost: lost_between(&start, &end, viewers.filtered() as u64),
+            busy: cpu / (end.at - start.at).as_nanos() as f64,
+            resident: server.resident_bytes()?,
+            sent: SentTotals {
+                datagrams: end.sent.datagrams - start.sent.datagrams,
+                calls: end.sent.calls - start.sent.calls,
+                gso_runs: end.sent.gso_runs - start.sent.gso_runs,
+            },
+        })
+    }
+
+    /// Viewers that keep their consent and get nothing. At least two of their check intervals are measured.
+    fn idle(&self, count: u32, time: Duration) -> io::Result<Idle> {
+        let server = self.start_server()?;
+        let certificate = Certificate::generate().map_err(io::Error::other)?;
+        let mut signalling = Signalling::connect(server.http)?;
+        let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate)?;
+        let time = time.max(2 * ClientPeer::CHECK_INTERVAL);
+        let (start, cpu) = (clock::now(), server.cpu_ns()?);
+        while clock::now() < start + time {
+            viewers.turn(clock::now())?;
+            wait(TURN);
+        }
+        Ok(Idle {
+            viewers: count,
+            busy: (server.cpu_ns()? - cpu) as f64 / (clock::now() - start).as_nanos() as f64,
+            resident: server.resident_bytes()?,
+        })
+    }
+
+    /// Viewers that join one after the other while nobody publishes: everything that the server does is for them.
+    fn joins(&self, count: u32) -> io::Result<Joins> {
+        let floor = || {
+            self.go_to_server();
+            let floor = crypto_floor().map_err(io::Error::other);
+            self.go_to_load();
+            floor
+        };
+        let before = floor()?;
+        let server = self.start_server()?;
+        let certificate = Certificate::generate().map_err(io::Error::other)?;
+        let mut signalling = Signalling::connect(server.http)?;
+        let mut connect = |count| Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate);
+        let _warm = connect(count.div_ceil(10))?;
+        let cpu = server.cpu_ns()?;
+        let _viewers = connect(count)?;
+        let cost = Duration::from_nanos((server.cpu_ns()? - cpu) / u64::from(count));
+        Ok(Joins {
+            count,
+            cost,
+            floor: [before, floor()?],
+        })
+    }
+}
+
+impl Moment {
+    fn now(server: &OwnServer, publisher: &Publisher, viewers: &Viewers) -> io::Result<Moment> {
+        let sent = server.sent()?;
+        Ok(Moment {
+            at: clock::now(),
+            cpu: server.cpu_ns()?,
+            published: publisher.packets(),
+            received: viewers.received()?,
+            sent,
+        })
+    }
+}
+
+/// Packets that should have arrived between two moments at which nothing was on its way, and did not; and those that are too many.
+fn lost_between(start: &Moment, end: &Moment, filtered_viewers: u64) -> u64 {
+    let published = end.published - start.published;
+    let filtered = end.received.filtered - start.received.filtered;
+    let opened = end.received.verified_least - start.received.verified_least;
+    (published * filtered_viewers).abs_diff(filtered)
+        + published.abs_diff(opened)
+        + (end.received.lost - start.received.lost)
+}
+
+/// Frames in real time; returns half an interval after the last one, when it has long arrived.
+fn publish(publisher: &mut Publisher, viewers: &mut Viewers, interval: Duration, time: Duration) -> io::Result<()> {
+    let start = clock::now();
+    for frame in 0..frames_in(time, interval) {
+        publisher.send_frame()?;
+        let next = start + interval * (frame + 1);
+        loop {
+            let now = clock::now();
+            viewers.turn(now)?;
+            publisher.turn(now)?;
+            let Some(left) = next.checked_duration_since(clock::now()) else {
+                break;
+            };
+            wait(left.min(TURN));
+        }
+    }
+    Ok(())
+}
+
+fn frames_in(time: Duration, interval: Duration) -> u32 {
+    (time.as_nanos() / interval.as_nanos()).max(1) as u32
+}
+
+/// The frames of workload W1.
+fn w1(viewers: usize) -> FloorConfig {
+    FloorConfig {
+        viewers,
+        packets_per_frame: Publisher::FRAME_PACKETS as usize,
+        datagram_bytes: Publisher::DATAGRAM_BYTES,
+        ..FloorConfig::default()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the load is paced in real time")]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Frames a second of workload W1.
+const W1_FRAME_RATE: f64 = 30.0;
+/// More viewers get fewer frames a second, so that one core carries them: 1,500 of W1 are 300,000 packets a second.
+const VIEWERS_OF_A_CORE: f64 = 1_500.0;
+/// Frames times viewers of the floor without a pause: 2 s.
+const FLOOR_FRAMES: usize = 300_000;
+/// Viewers that open every packet.
+const VERIFIED: usize = 4;
+/// A keyframe interval and some more, so that all have started.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Between looks at what the server says.
+const TURN: Duration = Duration::from_millis(8);
