@@ -22,8 +22,9 @@ use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
 use crate::peer::sdp::{Answer, AnswerParams, Fragment, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
+use crate::room::admission::AdmissionReading;
 use crate::room::registry::{Ended, Refused};
-use crate::room::{Limits, Purpose, Registry, SessionId};
+use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 
@@ -221,6 +222,16 @@ impl App {
         tokio::time::timeout(limit, joined).await.is_ok()
     }
 
+    /// Whether a client may go on, before anything is done that costs.
+    fn knock(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        if self.inner.closing.load(Ordering::Acquire) {
+            return Err(Refusal::ShuttingDown);
+        }
+        let address = client.ip();
+        let knocked = lock(&self.inner.registry).knock(clock::now(), Caller { purpose, address });
+        knocked.map_err(Refusal::Busy)
+    }
+
     fn join(
         &self,
         request: &Request<'_>,
@@ -229,13 +240,11 @@ impl App {
         patience: Duration,
     ) -> Result<Accepted, Refusal> {
         let inner = &self.inner;
-        if inner.closing.load(Ordering::Acquire) {
-            return Err(Refusal::ShuttingDown);
-        }
         let now = clock::now();
+        let address = request.client.ip();
         let id = SessionId::from_random(random());
         let admitted = lock(&inner.registry)
-            .admit(now, request.stream, purpose, id, patience, || {
+            .admit(now, request.stream, Caller { purpose, address }, id, patience, || {
                 u32::from_be_bytes(random())
             })
             .map_err(refusal)?;
@@ -290,13 +299,17 @@ impl App {
     /// Follows what the shards tell, and what they cannot tell: clients that never came.
     async fn follow(self, mut events: mpsc::Receiver<Event>) {
         let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        let mut told = AdmissionReading::default();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.inner.handle(event),
                     None => return,
                 },
-                _ = sweep.tick() => self.inner.sweep(),
+                _ = sweep.tick() => {
+                    self.inner.sweep();
+                    told = self.inner.tell_about_the_door(told);
+                }
             }
         }
     }
@@ -318,16 +331,20 @@ impl MediaServer for App {
 
 impl Service for App {
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.knock(request.client, Purpose::Publish)?;
         self.join(&request, &parse(request.offer)?, Purpose::Publish, PATIENCE)
     }
 
     fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.knock(request.client, Purpose::Watch)?;
         self.join(&request, &parse(request.offer)?, Purpose::Watch, PATIENCE)
     }
 
     fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
-        let offer = parse(request.offer)?;
         let taken = lock(&self.inner.registry).is_taken(request.stream);
+        // Only the offer tells whether the client wants to publish; before it is read, whoever could is taken for one who does.
+        self.knock(request.client, if taken { Purpose::Watch } else { Purpose::Publish })?;
+        let offer = parse(request.offer)?;
         let purpose = match (offer.can_send(), offer.can_receive()) {
             (true, false) => Purpose::Publish,
             (true, true) if !taken => Purpose::Publish,
@@ -389,6 +406,10 @@ impl Service for App {
             keyframes: stream.keyframes,
         });
         status.collect()
+    }
+
+    fn admission(&self) -> AdmissionReading {
+        lock(&self.inner.registry).admission()
     }
 }
 
@@ -484,6 +505,23 @@ impl Inner {
         }
     }
 
+    /// Says in sum how many were refused since `told`: a crowd shall not fill the log, too.
+    fn tell_about_the_door(&self, told: AdmissionReading) -> AdmissionReading {
+        let door = lock(&self.registry).admission();
+        let rate = door.refused_rate - told.refused_rate;
+        let half_open = door.refused_half_open - told.refused_half_open;
+        let address = door.refused_address - told.refused_address;
+        if rate + half_open + address > 0 {
+            warn!(
+                "{} clients were refused in the last second: {rate} by --joins-per-second, {half_open} by --half-open-max, \
+                 {address} by --half-open-per-address; {} are connecting",
+                rate + half_open + address,
+                door.half_open
+            );
+        }
+        door
+    }
+
     fn sweep(&self) {
         let now = clock::now();
         let overdue = lock(&self.registry).overdue(now);
@@ -516,6 +554,7 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Taken { since } => Refusal::Taken { since_unix: since },
         Refused::TooManyStreams { max } => Refusal::TooManyStreams { max },
         Refused::Full { max } => Refusal::Full { max },
+        Refused::Busy(busy) => Refusal::Busy(busy),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::fanout::{Stamping, StartConfig};
 use crate::load::bench::BenchArgs;
 use crate::media::gop::Gop;
 use crate::media::window::CacheBounds;
+use crate::room::AdmissionLimits;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -106,6 +107,19 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
     pub max_viewers: u32,
 
+    /// Most viewers let in a second, and most in one beat; the others are asked to come back in a few seconds
+    #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_SECOND", default_value_t = 1_000, value_parser = count(1_000_000))]
+    pub joins_per_second: u32,
+
+    /// Most viewers at once that have an answer and have not finished their handshake
+    #[arg(long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
+    pub half_open_max: u32,
+
+    /// Most of those from one address, or one /64 network of IPv6. Loopback is exempt: a reverse proxy there stands for all its
+    /// clients; for a proxy on another machine raise this to --half-open-max
+    #[arg(long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
+    pub half_open_per_address: u32,
+
     /// Serve the pages from this directory instead of those built in, to edit them
     #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
     pub html_dir: Option<PathBuf>,
@@ -154,6 +168,15 @@ impl ServeArgs {
                 pixels: u64::from(self.start_cache_frames) * Gop::PIXELS_DEFAULT,
             },
             stamping: self.start_stamps,
+        }
+    }
+
+    /// Bounds at the door.
+    pub fn admission(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            joins_per_second: self.joins_per_second,
+            half_open: self.half_open_max,
+            half_open_per_address: self.half_open_per_address,
         }
     }
 
@@ -296,6 +319,7 @@ mod tests {
         assert_eq!(args.pli_interval(), None);
         assert_eq!((args.start(), args.keyframe_share), (StartConfig::default(), 10));
         assert_eq!((args.max_streams, args.max_viewers), (1_000, 100_000));
+        assert_eq!(args.admission(), AdmissionLimits::default());
         assert!(args.shards() >= 1);
     }
 
@@ -347,7 +371,14 @@ mod tests {
         assert!(refused(&["--udp", "::"]).contains("such as 127.0.0.1:8080"));
         assert!(refused(&["--shards", "0"]).contains("1..=256"));
         assert!(refused(&["--shards", "257"]).contains("1..=256"));
-        assert!(refused(&["--max-streams", "0"]).contains("1..="));
+        for option in [
+            "--max-streams",
+            "--joins-per-second",
+            "--half-open-max",
+            "--half-open-per-address",
+        ] {
+            assert!(refused(&[option, "0"]).contains("1..="), "{option}");
+        }
         for text in ["eight", "8MB!", "8T", "2G", "", "9999999999999999999999"] {
             assert!(refused(&["--start-cache-bytes", text]).contains("such as 8M"), "{text}");
         }
@@ -392,6 +423,8 @@ mod tests {
             "[default: 300]",
             "[default: 1000]",
             "[default: 100000]",
+            "[default: 4096]",
+            "[default: 64]",
         ] {
             assert!(help.contains(default), "{default}");
         }

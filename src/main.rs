@@ -39,6 +39,7 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         limits: Limits {
             streams: args.max_streams as usize,
             viewers: args.max_viewers as usize,
+            admission: args.admission(),
         },
         pin: args.pin,
     })

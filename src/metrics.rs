@@ -1,6 +1,7 @@
 //! Every counter of the server, its name and unit.
 //!
 //! Each shard owns one [`ShardCounters`] and is its only writer, so adding is a load and a store; readers merge all shards.
+//! What happens before a shard knows of a client is in [`AdmissionCounters`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,14 +28,14 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What one shard counts.
+    ($(#[$about:meta])* $owner:ident: $($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $(#[$about])*
         #[derive(Debug, Default)]
-        pub struct ShardCounters {
+        pub struct $owner {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
-        impl ShardCounters {
+        impl $owner {
             /// Names and values, in a fixed order.
             pub fn values(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value())),*]
@@ -44,6 +45,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// What one shard counts.
+    ShardCounters:
     /// Peers that the shard holds, connecting ones included.
     peers,
     /// RTP packets taken from publishers.
@@ -112,4 +115,17 @@ counters! {
     start_cache_bytes,
     /// Control datagrams that found no room in the send queue.
     control_dropped,
+}
+
+counters! {
+    /// What is counted at the door, where the registry's lock makes one writer of all.
+    AdmissionCounters:
+    /// Sessions whose handshake is not finished.
+    half_open,
+    /// Offers refused because too many came in a second (`--joins-per-second`).
+    joins_refused_rate,
+    /// Offers refused because too many sessions were half-open (`--half-open-max`).
+    joins_refused_half_open,
+    /// Offers refused because too many sessions of their address were half-open (`--half-open-per-address`).
+    joins_refused_address,
 }

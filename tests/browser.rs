@@ -12,6 +12,7 @@ mod browser {
     pub(crate) mod server;
 
     mod broadcast;
+    mod crowd;
     mod looks;
     mod start;
     mod words;

@@ -97,12 +97,14 @@ export class Link {
 
   async #keep(run) {
     let failures = 0;
+    let refusals = 0;
     let lostAt = null;
     while (this.#run === run) {
       let problem;
       try {
         await this.#connect(run, lostAt === null && failures === 0);
         failures = 0;
+        refusals = 0;
         problem = await this.#untilLost(run, this.pc);
         lostAt = Date.now();
       } catch (error) {
@@ -111,8 +113,9 @@ export class Link {
       if (this.#run !== run) return;
       await this.#drop();
       if (this.#run !== run) return;
-      if (!mayPass(problem, lostAt)) return this.#become('failed', problem);
-      const waitMs = problem.retryAfterMs ?? backOffMs(failures);
+      if (problem.retryAfterMs !== null) refusals += 1;
+      if (!mayPass(problem, lostAt) || refusals > REFUSALS_MAX) return this.#become('failed', problem);
+      const waitMs = problem.retryAfterMs === null ? backOffMs(failures) : refusedMs(problem.retryAfterMs);
       failures += 1;
       this.retryAt = Date.now() + waitMs;
       this.#become('lost', problem);
@@ -219,6 +222,11 @@ export function backOffMs(failures) {
   return Math.min(500 * 2 ** failures, 10_000) * (1 + Math.random() / 4);
 }
 
+// As long as the server said, but not for ever, and up to a second more: it speaks in whole seconds, and to many at once.
+export function refusedMs(retryAfterMs) {
+  return Math.min(retryAfterMs, WAIT_MAX_MS) + Math.random() * 1000;
+}
+
 // Resolves when media can flow.
 function connected(pc) {
   return new Promise((resolve, reject) => {
@@ -261,3 +269,6 @@ function ended() {
 const CONNECT_LIMIT_MS = 15_000;
 const PROBE_EVERY_MS = 1500;
 const GHOST_MS = 40_000;
+const WAIT_MAX_MS = 60_000;
+// Some minutes; then a person may decide whether to go on.
+const REFUSALS_MAX = 20;

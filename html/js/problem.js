@@ -103,7 +103,7 @@ function byStatus(status) {
       409: { title: 'The stream is taken', hint: 'Somebody else is live under this name. Choose another name.' },
       422: { title: 'The server cannot carry this', hint: 'Choose another codec.' },
       429: { title: 'Too many requests', hint: '' },
-      503: { title: 'The server is full', hint: '' },
+      503: { title: 'The server is busy', hint: '' },
     }[status] ?? { title: `The server answered ${status}`, hint: '' }
   );
 }

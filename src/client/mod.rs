@@ -1,5 +1,6 @@
 //! Command-line clients on the full webrtc peer: publish and watch.
 
+pub mod patience;
 pub mod peer;
 pub mod publish;
 pub mod signal;

@@ -21,6 +21,7 @@ use webrtc::peer_connection::{
     register_default_interceptors,
 };
 
+use super::patience::{self, Patience};
 use super::signal::{self, Granted, SignalError};
 use crate::rtp::{Codec, Kind};
 
@@ -45,6 +46,7 @@ pub enum PeerError {
 pub struct Peer {
     connection: Box<dyn PeerConnection>,
     state: watch::Receiver<RTCPeerConnectionState>,
+    on_busy: Option<fn(&SignalError, Duration)>,
 }
 
 /// What a peer is set up for.
@@ -56,6 +58,8 @@ pub struct PeerConfig {
     pub local: IpAddr,
     /// SRTP profiles that are offered; empty for the library's own choice.
     pub srtp_profiles: Vec<SrtpProtectionProfile>,
+    /// Told of each refusal by a busy server, before the client waits and asks again; `None` takes the first refusal for the last.
+    pub on_busy: Option<fn(&SignalError, Duration)>,
 }
 
 impl PeerConfig {
@@ -65,6 +69,7 @@ impl PeerConfig {
             codecs,
             local: signal::local_address_towards(url),
             srtp_profiles: Vec::new(),
+            on_busy: None,
         }
     }
 }
@@ -110,6 +115,7 @@ impl Peer {
         Ok(Peer {
             connection: Box::new(connection),
             state,
+            on_busy: config.on_busy,
         })
     }
 
@@ -135,11 +141,30 @@ impl Peer {
     async fn negotiate(&self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
         let offer = self.connection.create_offer(None).await?;
         self.connection.set_local_description(offer.clone()).await?;
-        let granted = signal::post_offer(url, offer.sdp, token).await?;
+        let granted = self.post(url, &offer.sdp, token).await?;
         self.connection
             .set_remote_description(RTCSessionDescription::answer(granted.answer.clone())?)
             .await?;
         Ok(granted)
+    }
+
+    /// Posts the offer until it is taken or refused for good. It stays good: nothing has begun that could expire.
+    async fn post(&self, url: &str, offer: &str, token: Option<&str>) -> Result<Granted, SignalError> {
+        let mut patience = Patience::default();
+        loop {
+            let error = match signal::post_offer(url, offer.to_owned(), token).await {
+                Ok(granted) => return Ok(granted),
+                Err(error) => error,
+            };
+            let waited = self
+                .on_busy
+                .and_then(|on_busy| Some((on_busy, patience.after(&error, patience::chance())?)));
+            let Some((on_busy, wait)) = waited else {
+                return Err(error);
+            };
+            on_busy(&error, wait);
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Returns when the connection is lost or closed.

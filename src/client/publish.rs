@@ -13,6 +13,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
+use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
@@ -83,8 +84,22 @@ impl Publisher {
         sources: Vec<Box<dyn Source>>,
         token: Option<&str>,
     ) -> Result<Publisher, PeerError> {
-        let codecs = sources.iter().map(|source| source.codec()).collect();
-        let mut peer = Peer::new(PeerConfig::towards(url, codecs), |_| {}).await?;
+        Publisher::connect_as(url, Publisher::config(url, &sources), sources, token).await
+    }
+
+    /// For the codecs of these sources.
+    fn config(url: &str, sources: &[Box<dyn Source>]) -> PeerConfig {
+        PeerConfig::towards(url, sources.iter().map(|source| source.codec()).collect())
+    }
+
+    /// Connects as configured and begins to send.
+    async fn connect_as(
+        url: &str,
+        config: PeerConfig,
+        sources: Vec<Box<dyn Source>>,
+        token: Option<&str>,
+    ) -> Result<Publisher, PeerError> {
+        let mut peer = Peer::new(config, |_| {}).await?;
         let mut senders = Vec::new();
         for source in sources {
             let track = Arc::new(TrackLocalStaticRTP::new(media_stream_track(source.codec())));
@@ -265,7 +280,11 @@ pub async fn run(args: PublishArgs) -> u8 {
         Err(error) => return fail(&error, 2),
     };
     let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
-    let mut publisher = match Publisher::connect(&args.to, sources, args.token.as_deref()).await {
+    let config = PeerConfig {
+        on_busy: Some(teller(args.json)),
+        ..Publisher::config(&args.to, &sources)
+    };
+    let mut publisher = match Publisher::connect_as(&args.to, config, sources, args.token.as_deref()).await {
         Ok(publisher) => publisher,
         Err(error) => return fail(&error, 1),
     };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 
 /// A session that a server has granted.
@@ -44,7 +44,23 @@ pub enum SignalError {
         status: StatusCode,
         /// What the server says, or what the status means.
         why: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
+}
+
+impl SignalError {
+    /// When to ask again, for a server that is busy now (503, 429) and says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match *self {
+            SignalError::Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS,
+                retry_after,
+                ..
+            } => retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// Posts an offer and returns the server's answer.
@@ -74,6 +90,11 @@ pub async fn post_offer(url: &str, offer: String, token: Option<&str>) -> Result
         .get(LOCATION)
         .and_then(|location| location.to_str().ok())
         .map(str::to_owned);
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| {
+        // The other form, a date, is of no use to a machine whose clock may be wrong.
+        let seconds = value.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    });
     let session = location.and_then(|location| response.url().join(&location).ok());
     let body = response.text().await.map_err(unreachable)?;
     if status != StatusCode::CREATED {
@@ -81,6 +102,7 @@ pub async fn post_offer(url: &str, offer: String, token: Option<&str>) -> Result
             url: url.to_owned(),
             status,
             why: reason(status, &body),
+            retry_after,
         });
     }
     Ok(Granted {

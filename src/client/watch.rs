@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
+use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
 use super::publish::fail;
 use super::signal::Granted;
@@ -176,8 +177,13 @@ impl Viewer {
     /// # Errors
     /// When the server refuses, or no connection comes about.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Viewer, PeerError> {
+        Viewer::connect_as(url, Viewer::config(url), token).await
+    }
+
+    /// For every codec that the library can receive.
+    fn config(url: &str) -> PeerConfig {
         let codecs = vec![Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
-        Viewer::connect_as(url, PeerConfig::towards(url, codecs), token).await
+        PeerConfig::towards(url, codecs)
     }
 
     /// Connects as configured.
@@ -252,7 +258,11 @@ fn lock(counter: &Mutex<TrackCounter>) -> std::sync::MutexGuard<'_, TrackCounter
 
 /// Runs the command; returns its exit code: 1 when no media came.
 pub async fn run(args: WatchArgs) -> u8 {
-    let mut viewer = match Viewer::connect(&args.from, args.token.as_deref()).await {
+    let config = PeerConfig {
+        on_busy: Some(teller(args.json)),
+        ..Viewer::config(&args.from)
+    };
+    let mut viewer = match Viewer::connect_as(&args.from, config, args.token.as_deref()).await {
         Ok(viewer) => viewer,
         Err(error) => return fail(&error, 1),
     };

@@ -25,7 +25,16 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn streams(State(shared): State<Shared>) -> Response {
     let streams: Vec<Value> = shared.service.streams().iter().map(describe).collect();
-    fresh(json!({ "streams": streams }))
+    let door = shared.service.admission();
+    let joins = json!({
+        "half_open": door.half_open,
+        "refused": {
+            "rate": door.refused_rate,
+            "half_open": door.refused_half_open,
+            "address": door.refused_address,
+        },
+    });
+    fresh(json!({ "streams": streams, "joins": joins }))
 }
 
 async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath) -> Result<Response, Problem> {

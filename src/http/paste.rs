@@ -67,11 +67,8 @@ async fn paste(
         client,
         local,
     };
-    let (accepted, role) = shared.service.paste(request).map_err(|refusal| {
-        let problem = Problem::from(refusal);
-        info!(%stream, "pasted offer of {client} refused: {}", problem.detail());
-        problem
-    })?;
+    let pasted = shared.service.paste(request);
+    let (accepted, role) = pasted.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
     let role = match role {
         PasteRole::Broadcaster => "broadcaster",
         PasteRole::Viewer => "viewer",

@@ -1,12 +1,17 @@
 //! Errors as responses: problem+json (RFC 9457) for WHIP, WHEP and the API, plain text for people at a terminal.
 
+use std::net::SocketAddr;
+
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tracing::{debug, info};
 
 use super::rfc3339;
 use super::service::{Refusal, SdpRefusal};
+use crate::room::admission::{Busy, Cause};
+use crate::room::{Purpose, StreamName};
 
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]
@@ -68,14 +73,27 @@ impl Problem {
         self
     }
 
-    /// Asks to come back after `seconds` to twice as many: at random, so that those who were refused together do not come together.
+    /// Asks to come back after `seconds` to twice as many.
     pub(super) fn retry_after(self, seconds: u16) -> Problem {
-        self.header(RETRY_AFTER, HeaderValue::from(seconds + random_up_to(seconds)))
+        self.retry_within(seconds, 2 * seconds)
     }
 
-    /// What is wrong with this very request.
-    pub(super) fn detail(&self) -> &str {
-        &self.detail
+    /// Asks to come back within a time, seconds: at random, so that those who were refused together do not come together.
+    fn retry_within(self, earliest_s: u16, latest_s: u16) -> Problem {
+        let spread = latest_s.saturating_sub(earliest_s);
+        self.header(RETRY_AFTER, HeaderValue::from(earliest_s + random_up_to(spread)))
+    }
+
+    /// The problem that a refusal is, told in the log. Those of a crowd are told in sum, elsewhere.
+    pub(super) fn of_offer(what: &str, stream: &StreamName, client: SocketAddr, refusal: Refusal) -> Problem {
+        let of_a_crowd = matches!(refusal, Refusal::Busy(_));
+        let problem = Problem::from(refusal);
+        if of_a_crowd {
+            debug!(%stream, "{what} of {client} refused: {}", problem.detail);
+        } else {
+            info!(%stream, "{what} of {client} refused: {}", problem.detail);
+        }
+        problem
     }
 
     /// The response for a person at a terminal.
@@ -147,6 +165,7 @@ impl From<Refusal> for Problem {
             .hint("Try again later, or raise --max-streams on the server."),
             Refusal::Full { max } => unavailable("full", format!("the server's limit of {max} viewers is reached"))
                 .hint("Try again later, or raise --max-viewers on the server."),
+            Refusal::Busy(busy) => busy.into(),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
             Refusal::UnknownStream => Problem::not_found("unknown-stream", "there is no stream of this name"),
             Refusal::UnknownSession => {
@@ -174,6 +193,52 @@ impl From<SdpRefusal> for Problem {
             )
         };
         Problem { hint, ..problem }
+    }
+}
+
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Problem {
+        let max = busy.max;
+        let who = match busy.purpose {
+            Purpose::Publish => "broadcasters",
+            Purpose::Watch => "viewers",
+        };
+        let (kind, detail, option) = match busy.cause {
+            Cause::Rate => (
+                "too-many-joins",
+                format!("more {who} come at this moment than the {max} a second that the server takes"),
+                "--joins-per-second",
+            ),
+            Cause::HalfOpen => (
+                "too-many-half-open",
+                format!("{max} {who} are connecting at this moment, and that is the server's limit"),
+                "--half-open-max",
+            ),
+            Cause::Address => (
+                "too-many-from-address",
+                format!("{max} {who} of the same address are connecting at this moment, and that is the limit"),
+                "--half-open-per-address",
+            ),
+        };
+        let own_bound = busy.purpose == Purpose::Publish && busy.cause != Cause::Address;
+        let operator = if own_bound {
+            String::new()
+        } else {
+            format!(" {option} on the server is the limit.")
+        };
+        let problem = match busy.cause {
+            // One client's own doing (RFC 6585 section 4), not the server's.
+            Cause::Address => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                kind,
+                "Too many connect from this address",
+                detail,
+            ),
+            Cause::Rate | Cause::HalfOpen => unavailable(kind, detail),
+        };
+        problem
+            .hint(format!("Try again after the time in Retry-After.{operator}"))
+            .retry_within(busy.earliest_s, busy.latest_s)
     }
 }
 
@@ -207,6 +272,46 @@ mod tests {
             .map(|value| value.to_str().unwrap().parse().unwrap())
     }
 
+    fn busy(purpose: Purpose, cause: Cause) -> Busy {
+        Busy {
+            purpose,
+            cause,
+            max: 7,
+            earliest_s: 3,
+            latest_s: 8,
+        }
+    }
+
+    #[test]
+    fn a_crowd_is_spread_over_the_whole_time_that_it_is_given() {
+        let refusal = || Refusal::Busy(busy(Purpose::Watch, Cause::Rate));
+        let waits: Vec<u16> = (0..1_000).filter_map(|_| retry_after(&refusal().into())).collect();
+        for second in 3..=8 {
+            assert!(waits.contains(&second), "{second}");
+        }
+        assert!(waits.len() == 1_000 && waits.iter().all(|wait| (3..=8).contains(wait)));
+    }
+
+    #[test]
+    fn who_is_refused_at_the_door_is_told_which_limit_it_was() {
+        for (purpose, cause, said) in [
+            (Purpose::Watch, Cause::Rate, "--joins-per-second"),
+            (Purpose::Watch, Cause::HalfOpen, "--half-open-max"),
+            (Purpose::Publish, Cause::Address, "--half-open-per-address"),
+        ] {
+            let problem = Problem::from(busy(purpose, cause));
+            assert!(problem.hint.unwrap().contains(said));
+            assert!(
+                problem.detail.contains(" 7 ") || problem.detail.starts_with("7 "),
+                "{}",
+                problem.detail
+            );
+        }
+        // What no option raises is not spoken of.
+        let publisher = Problem::from(busy(Purpose::Publish, Cause::Rate));
+        assert!(publisher.detail.contains("broadcasters") && !publisher.hint.unwrap().contains("--"));
+    }
+
     #[test]
     fn every_refusal_has_its_status() {
         let sdp = |unusable| {
@@ -223,6 +328,9 @@ mod tests {
             (Refusal::NoPublisher, 409),
             (Refusal::TooManyStreams { max: 1 }, 503),
             (Refusal::Full { max: 1 }, 503),
+            (Refusal::Busy(busy(Purpose::Watch, Cause::Rate)), 503),
+            (Refusal::Busy(busy(Purpose::Publish, Cause::HalfOpen)), 503),
+            (Refusal::Busy(busy(Purpose::Watch, Cause::Address)), 429),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),
@@ -259,7 +367,7 @@ mod tests {
             since_unix: Some(Duration::from_secs(1_709_210_096)),
         });
         assert_eq!(
-            problem.detail(),
+            problem.detail,
             "somebody is live on this stream, since 2024-02-29T12:34:56Z"
         );
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::media::keyframes::KeyframeReading;
+use crate::room::admission::{AdmissionReading, Busy};
 use crate::room::{SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
@@ -46,6 +47,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// What each media thread has counted since the start.
     fn shards(&self) -> Vec<ShardReading>;
+
+    /// Who is joining, and how many could not.
+    fn admission(&self) -> AdmissionReading;
 }
 
 /// Names and values of counters.
@@ -120,6 +124,8 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// Too many are joining at this moment.
+    Busy(Busy),
     /// The server is about to stop.
     ShuttingDown,
     /// No such stream, where names are fixed.

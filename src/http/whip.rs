@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Extension, Router};
-use tracing::info;
 
 use super::connection::Connection;
 use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
@@ -52,11 +51,7 @@ async fn offer(
         Protocol::Whip => shared.service.publish(request),
         Protocol::Whep => shared.service.watch(request),
     };
-    let accepted = accepted.map_err(|refusal| {
-        let problem = Problem::from(refusal);
-        info!(%stream, "{} offer of {client} refused: {}", name(protocol), problem.detail());
-        problem
-    })?;
+    let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), &stream, client, refusal))?;
     // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
     let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
@@ -142,10 +137,10 @@ fn prefix(protocol: Protocol) -> &'static str {
     }
 }
 
-fn name(protocol: Protocol) -> &'static str {
+fn what(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Whip => "WHIP",
-        Protocol::Whep => "WHEP",
+        Protocol::Whip => "WHIP offer",
+        Protocol::Whep => "WHEP offer",
     }
 }
 

@@ -1,8 +1,10 @@
 //! Who publishes and who watches. Pure.
 
+pub mod admission;
 pub mod registry;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
+pub use admission::{AdmissionLimits, Caller};
 pub use registry::{Limits, Purpose, Registry};
 pub use stream_name::StreamName;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
@@ -18,6 +19,8 @@ pub struct Limits {
     pub streams: usize,
     /// Most viewers at once, connecting ones included.
     pub viewers: usize,
+    /// At the door.
+    pub admission: AdmissionLimits,
 }
 
 /// What a client wants.
@@ -50,6 +53,9 @@ pub enum Refused {
         /// The limit.
         max: usize,
     },
+    /// Too many are joining at this moment.
+    #[error("too many are joining")]
+    Busy(Busy),
 }
 
 /// A place that was given to a client.
@@ -101,6 +107,7 @@ pub struct StreamState {
 #[derive(Debug)]
 pub struct Registry {
     limits: Limits,
+    admission: Admission,
     inboxes: Arc<[Arc<Inbox>]>,
     streams: BTreeMap<StreamName, Stream>,
     sessions: HashMap<SessionId, Entry>,
@@ -123,12 +130,13 @@ struct Stream {
 #[derive(Debug)]
 struct Entry {
     stream: StreamName,
-    purpose: Purpose,
+    caller: Caller,
     number: u64,
     session: Option<Arc<Session>>,
     admitted: Instant,
     /// Until when the client must have connected.
     deadline: Instant,
+    /// When the handshake was finished; until then the session is half-open.
     connected: Option<Instant>,
 }
 
@@ -140,6 +148,7 @@ impl Registry {
     pub fn new(limits: Limits, inboxes: Arc<[Arc<Inbox>]>) -> Registry {
         Registry {
             limits,
+            admission: Admission::new(limits.admission),
             inboxes,
             streams: BTreeMap::new(),
             sessions: HashMap::new(),
@@ -149,18 +158,28 @@ impl Registry {
         }
     }
 
-    /// Gives a place to a client, which must connect within `patience`.
+    /// A client comes with an offer that nobody has read yet: may it go on?
+    ///
+    /// # Errors
+    /// When a bound at the door is reached.
+    pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+        self.admission.knock(now, caller)
+    }
+
+    /// Gives a place to a client, which must connect within `patience`; until then its session is half-open.
     ///
     /// `random` makes the SSRCs of a new stream.
     pub fn admit(
         &mut self,
         now: Instant,
         name: &StreamName,
-        purpose: Purpose,
+        caller: Caller,
         id: SessionId,
         patience: Duration,
         random: impl FnMut() -> u32,
     ) -> Result<Admitted, Refused> {
+        let purpose = caller.purpose;
+        self.admission.room(now, caller).map_err(Refused::Busy)?;
         let displaced = match purpose {
             Purpose::Publish => self.make_room(now, name)?,
             Purpose::Watch if self.viewers >= self.limits.viewers => {
@@ -186,7 +205,7 @@ impl Registry {
         self.viewers += usize::from(purpose == Purpose::Watch);
         let entry = Entry {
             stream: name.clone(),
-            purpose,
+            caller,
             number,
             session: None,
             admitted: now,
@@ -194,6 +213,7 @@ impl Registry {
             connected: None,
         };
         self.sessions.insert(id, entry);
+        self.admission.opened(caller);
         Ok(Admitted {
             tracks,
             number,
@@ -260,15 +280,17 @@ impl Registry {
     /// The client's handshake is complete. `None` if the session has ended meanwhile.
     pub fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
         let entry = self.sessions.get_mut(&id)?;
-        entry.connected = Some(now);
+        if entry.connected.replace(now).is_none() {
+            self.admission.settled(entry.caller);
+        }
         let stream = self.streams.get_mut(&entry.stream)?;
-        match entry.purpose {
+        match entry.caller.purpose {
             Purpose::Publish => stream.since = Some(unix),
             Purpose::Watch => stream.watching += 1,
         }
         Some(Connected {
             stream: entry.stream.clone(),
-            purpose: entry.purpose,
+            purpose: entry.caller.purpose,
             number: entry.number,
             viewers: stream.watching,
         })
@@ -292,15 +314,18 @@ impl Registry {
 
     /// What a session does, if there is one.
     pub fn purpose(&self, id: SessionId) -> Option<Purpose> {
-        self.sessions.get(&id).map(|entry| entry.purpose)
+        self.sessions.get(&id).map(|entry| entry.caller.purpose)
     }
 
     /// Ends a session; the last of a stream takes the stream with it.
     pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(&id)?;
+        if entry.connected.is_none() {
+            self.admission.settled(entry.caller);
+        }
         let stream = self.streams.get_mut(&entry.stream)?;
         stream.sessions -= 1;
-        match entry.purpose {
+        match entry.caller.purpose {
             Purpose::Publish => {
                 stream.publisher = None;
                 stream.since = None;
@@ -318,7 +343,7 @@ impl Registry {
         }
         Some(Ended {
             stream: entry.stream,
-            purpose: entry.purpose,
+            purpose: entry.caller.purpose,
             number: entry.number,
             session: entry.session,
             connected: entry.connected.map(|at| now.saturating_duration_since(at)),
@@ -336,6 +361,11 @@ impl Registry {
             .collect();
         overdue.sort_unstable();
         overdue
+    }
+
+    /// What happened at the door.
+    pub fn admission(&self) -> AdmissionReading {
+        self.admission.read()
     }
 
     /// The stream that a session belongs to.
@@ -387,135 +417,4 @@ fn distinct(mut random: impl FnMut() -> u32) -> [u32; 3] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn registry(limits: Limits) -> Registry {
-        Registry::new(limits, Vec::new().into())
-    }
-
-    fn name(text: &str) -> StreamName {
-        text.parse().unwrap()
-    }
-
-    fn id(number: u128) -> SessionId {
-        SessionId::from_random(number.to_be_bytes())
-    }
-
-    const LIMITS: Limits = Limits { streams: 2, viewers: 2 };
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    #[test]
-    fn the_first_publisher_holds_the_stream_until_it_leaves() {
-        let now = crate::clock::now();
-        let mut registry = registry(LIMITS);
-        registry
-            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
-            .unwrap();
-        let taken = registry
-            .admit(now, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
-            .unwrap_err();
-        assert_eq!(taken, Refused::Taken { since: None });
-
-        registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
-        let later = now + Duration::from_secs(100);
-        let taken = registry
-            .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
-            .unwrap_err();
-        assert_eq!(
-            taken,
-            Refused::Taken {
-                since: Some(Duration::from_secs(9))
-            }
-        );
-
-        registry.remove(later, id(1)).unwrap();
-        assert!(
-            registry
-                .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_publisher_that_never_connects_makes_room() {
-        let now = crate::clock::now();
-        let mut registry = registry(LIMITS);
-        registry
-            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
-            .unwrap();
-        let later = now + Registry::PUBLISHER_PATIENCE;
-        let admitted = registry
-            .admit(later, &name("a"), Purpose::Publish, id(2), PATIENCE, || 7)
-            .unwrap();
-        assert!(admitted.displaced.is_some());
-        assert_eq!(registry.purpose(id(1)), None);
-    }
-
-    #[test]
-    fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
-        let now = crate::clock::now();
-        let mut registry = registry(LIMITS);
-        let first = registry
-            .admit(now, &name("a"), Purpose::Publish, id(1), PATIENCE, || 7)
-            .unwrap();
-        let viewer = registry
-            .admit(now, &name("a"), Purpose::Watch, id(2), PATIENCE, || 7)
-            .unwrap();
-        assert_eq!(viewer.number, 1);
-        registry.remove(now, id(1));
-        let second = registry
-            .admit(now, &name("a"), Purpose::Publish, id(3), PATIENCE, || 7)
-            .unwrap();
-        assert!(Arc::ptr_eq(&first.tracks, &second.tracks));
-        registry.remove(now, id(2));
-        registry.remove(now, id(3));
-        assert_eq!(registry.streams(), []);
-        let third = registry
-            .admit(now, &name("b"), Purpose::Publish, id(4), PATIENCE, || 7)
-            .unwrap();
-        assert_eq!(third.tracks.key.slot, first.tracks.key.slot);
-        assert_ne!(third.tracks.key, first.tracks.key);
-    }
-
-    #[test]
-    fn streams_and_viewers_are_bounded() {
-        let now = crate::clock::now();
-        let mut registry = registry(LIMITS);
-        for number in 0..2 {
-            let name = name(&format!("s{number}"));
-            registry
-                .admit(now, &name, Purpose::Watch, id(number), PATIENCE, || 7)
-                .unwrap();
-        }
-        let refused = registry
-            .admit(now, &name("s0"), Purpose::Watch, id(9), PATIENCE, || 7)
-            .unwrap_err();
-        assert_eq!(refused, Refused::Full { max: 2 });
-        let refused = registry
-            .admit(now, &name("s2"), Purpose::Publish, id(9), PATIENCE, || 7)
-            .unwrap_err();
-        assert_eq!(refused, Refused::TooManyStreams { max: 2 });
-    }
-
-    #[test]
-    fn clients_that_do_not_connect_are_overdue() {
-        let now = crate::clock::now();
-        let mut registry = registry(LIMITS);
-        registry
-            .admit(now, &name("a"), Purpose::Watch, id(1), PATIENCE, || 7)
-            .unwrap();
-        registry
-            .admit(now, &name("a"), Purpose::Watch, id(2), PATIENCE, || 7)
-            .unwrap();
-        registry.connected(now, Duration::ZERO, id(2));
-        assert_eq!(registry.overdue(now + PATIENCE), [id(1)]);
-    }
-
-    #[test]
-    fn ssrcs_differ_even_from_a_poor_source_of_chance() {
-        let [video, rtx, audio] = distinct(|| 7);
-        assert!(video != rtx && rtx != audio && video != audio);
-        assert!(![rtx, audio].contains(&(video ^ 1)));
-    }
-}
+mod tests;

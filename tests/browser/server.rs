@@ -15,14 +15,21 @@ pub(crate) struct Server {
     process: Child,
     http: SocketAddr,
     udp: SocketAddr,
+    options: Vec<String>,
     log: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// Starts on ports that the system chooses.
     pub(crate) async fn start() -> Server {
+        Server::start_with(&[]).await
+    }
+
+    /// Starts with more options.
+    pub(crate) async fn start_with(options: &[&str]) -> Server {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Server::start_at(any, any, Arc::default()).await
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Server::start_at(any, any, options, Arc::default()).await
     }
 
     /// Asks it to stop, and waits until it has.
@@ -35,7 +42,7 @@ impl Server {
 
     /// Starts again on the same ports, after [`Server::stop`].
     pub(crate) async fn start_again(&mut self) {
-        let again = Server::start_at(self.http, self.udp, self.log.clone()).await;
+        let again = Server::start_at(self.http, self.udp, self.options.clone(), self.log.clone()).await;
         *self = again;
     }
 
@@ -44,9 +51,10 @@ impl Server {
         format!("http://{}{path}", self.http)
     }
 
-    async fn start_at(http: SocketAddr, udp: SocketAddr, log: Arc<Mutex<String>>) -> Server {
+    async fn start_at(http: SocketAddr, udp: SocketAddr, options: Vec<String>, log: Arc<Mutex<String>>) -> Server {
         let mut process = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["serve", "--http", &http.to_string(), "--udp", &udp.to_string()])
+            .args(&options)
             .env("NO_COLOR", "1")
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or("info".to_owned()))
             .stdin(Stdio::null())
@@ -75,6 +83,7 @@ impl Server {
             process,
             http,
             udp,
+            options,
             log,
         }
     }

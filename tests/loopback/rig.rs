@@ -8,7 +8,8 @@ use onecast::app::{App, AppConfig};
 use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, ShardReading, StreamStatus};
 use onecast::http::{HttpLimits, Pages, Server};
 use onecast::net::udp::MediaSocketConfig;
-use onecast::room::{Limits, SessionId};
+use onecast::room::admission::AdmissionReading;
+use onecast::room::{AdmissionLimits, Limits, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
@@ -51,6 +52,7 @@ impl Rig {
             limits: Limits {
                 streams: 10,
                 viewers: 100,
+                admission: AdmissionLimits::default(),
             },
             pin: false,
         })
@@ -161,5 +163,9 @@ impl Service for Detoured {
 
     fn shards(&self) -> Vec<ShardReading> {
         self.app.shards()
+    }
+
+    fn admission(&self) -> AdmissionReading {
+        self.app.admission()
     }
 }

@@ -3,19 +3,35 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onecast::http::service::{
     Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
-use onecast::room::{SessionId, StreamName};
+use onecast::room::admission::{Admission, AdmissionReading};
+use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
-#[derive(Debug, Default)]
+/// At the stream `door` the real admission decides, in a time that only the test lets pass.
+#[derive(Debug)]
 pub(crate) struct Fake {
     state: Mutex<State>,
+    door: Mutex<Door>,
 }
+
+#[derive(Debug)]
+struct Door {
+    now: Instant,
+    admission: Admission,
+}
+
+/// What the door of a test takes.
+pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
+    joins_per_second: 5,
+    half_open: 7,
+    half_open_per_address: 3,
+};
 
 #[derive(Debug, Default)]
 struct State {
@@ -40,7 +56,42 @@ pub(crate) fn answer(stream: &str) -> String {
     format!("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns={stream}\r\nt=0 0\r\n")
 }
 
+impl Default for Fake {
+    fn default() -> Fake {
+        let door = Door {
+            now: onecast::clock::now(),
+            admission: Admission::new(LIMITS),
+        };
+        Fake {
+            state: Mutex::default(),
+            door: Mutex::new(door),
+        }
+    }
+}
+
 impl Fake {
+    /// Lets time pass at the door.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.door.lock().unwrap().now += time;
+    }
+
+    fn knock(&self, request: &Request<'_>, protocol: Protocol) -> Result<(), Refusal> {
+        if request.stream.as_str() != "door" {
+            return Ok(());
+        }
+        let caller = caller(protocol, request.client);
+        let mut door = self.door.lock().unwrap();
+        let now = door.now;
+        door.admission.knock(now, caller).map_err(Refusal::Busy)?;
+        door.admission.opened(caller);
+        Ok(())
+    }
+
+    /// The handshake of a client that came through the door is finished.
+    pub(crate) fn connect(&self, protocol: Protocol, client: SocketAddr) {
+        self.door.lock().unwrap().admission.settled(caller(protocol, client));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -58,6 +109,7 @@ impl Fake {
     }
 
     fn take(&self, request: Request<'_>, protocol: Protocol) -> Result<Accepted, Refusal> {
+        self.knock(&request, protocol)?;
         let mut state = self.state();
         state.offers.push(Offer {
             stream: request.stream.to_string(),
@@ -74,6 +126,16 @@ impl Fake {
             session,
             answer: answer(request.stream.as_str()),
         })
+    }
+}
+
+fn caller(protocol: Protocol, client: SocketAddr) -> Caller {
+    Caller {
+        purpose: match protocol {
+            Protocol::Whip => Purpose::Publish,
+            Protocol::Whep => Purpose::Watch,
+        },
+        address: client.ip(),
     }
 }
 
@@ -196,5 +258,9 @@ impl Service for Fake {
             ..status("live")
         };
         vec![live, status("waiting")]
+    }
+
+    fn admission(&self) -> AdmissionReading {
+        self.door.lock().unwrap().admission.read()
     }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use super::wire::Wire;
+use super::rig::SDP;
+use super::wire::{Wire, request};
 
 fn onecast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
@@ -127,6 +128,28 @@ async fn the_banner_goes_to_stdout_and_the_log_to_stderr() {
         "{banner}"
     );
     assert!(!banner.contains("INFO"));
+}
+
+#[tokio::test]
+async fn the_door_comes_before_the_offer_and_has_one_for_broadcasters() {
+    let server = Running::start(&["--joins-per-second", "1"]);
+    let mut wire = Wire::connect(server.http).await;
+    let mut post = async |path: &str| {
+        wire.send(request("POST", path, &[SDP], "no offer at all")).await;
+        wire.reply().await.unwrap()
+    };
+    // The token pays for reading the offer, whatever that turns out to be. On a slow machine another one may have come meanwhile.
+    assert_eq!(post("/whep/live").await.status, 400);
+    let mut statuses = vec![];
+    while statuses.last() != Some(&503) && statuses.len() < 20 {
+        statuses.push(post("/whep/live").await.status);
+    }
+    assert_eq!(statuses.last(), Some(&503), "{statuses:?}");
+    assert_eq!(post("/whip/live").await.status, 400);
+    assert_eq!(post("/sdp").await.status, 400);
+
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(post("/whep/live").await.status, 400);
 }
 
 #[test]

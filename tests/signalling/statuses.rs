@@ -272,7 +272,12 @@ async fn the_api_tells_what_is_live() {
         (200, Some("application/json"))
     );
     assert_eq!(all.header("cache-control"), Some("no-store"));
-    assert_eq!(all.json(), serde_json::json!({ "streams": [live, waiting] }));
+    let refused = serde_json::json!({ "rate": 0, "half_open": 0, "address": 0 });
+    let joins = serde_json::json!({ "half_open": 0, "refused": refused });
+    assert_eq!(
+        all.json(),
+        serde_json::json!({ "streams": [live, waiting], "joins": joins })
+    );
     assert_eq!(rig.get("/api/streams/live").await.json(), live);
     assert_eq!(rig.get("/api/streams/waiting").await.json(), waiting);
     rig.get("/api/streams/nobody").await.problem(404);

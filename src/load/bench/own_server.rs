@@ -36,6 +36,8 @@ impl OwnServer {
     pub fn start(program: &Path, options: &[&str]) -> io::Result<OwnServer> {
         let mut child = Command::new(program)
             .args(["serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
+            // Its viewers join as fast as they can.
+            .args(["--joins-per-second", "1000000", "--half-open-max", "100000"])
             .args(options)
             .env("RUST_LOG", "onecast=info")
             .stdout(Stdio::null())

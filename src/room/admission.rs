@@ -1,0 +1,514 @@
+//! Admission: who may join at this moment, decided before anything is done for the client that costs.
+//!
+//! Three bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and a token bucket.
+//! A session is *half-open* from the answer to its offer until its handshake is finished or it has ended. Every shard expects every
+//! half-open session, because its client may be heard first on any of them; so the bound of all is the bound of each shard, too.
+//! Publishers have bounds of their own: a crowd of viewers does not keep them out.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use super::registry::Purpose;
+use crate::metrics::AdmissionCounters;
+
+/// Bounds at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionLimits {
+    /// Viewers' offers taken a second, at least 1; as many may come in one beat.
+    pub joins_per_second: u32,
+    /// Most viewers that are half-open.
+    pub half_open: u32,
+    /// Most clients of one address that are half-open, viewers and publishers each.
+    pub half_open_per_address: u32,
+}
+
+/// Who asks to join, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// What it wants.
+    pub purpose: Purpose,
+    /// Where its request came from.
+    pub address: IpAddr,
+}
+
+/// Not now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    /// What the client wanted.
+    pub purpose: Purpose,
+    /// Which bound is reached.
+    pub cause: Cause,
+    /// The bound: clients, or clients a second.
+    pub max: u32,
+    /// The client should come back after this many seconds at the earliest ..
+    pub earliest_s: u16,
+    /// .. and this many at the latest, at random: those who were refused together must not come back together.
+    pub latest_s: u16,
+}
+
+/// The bound that keeps a client out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Offers a second.
+    Rate,
+    /// Half-open sessions in all.
+    HalfOpen,
+    /// Half-open sessions of one address.
+    Address,
+}
+
+/// What happened at the door.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AdmissionReading {
+    /// Half-open sessions now.
+    pub half_open: u64,
+    /// Clients refused because too many came in a second.
+    pub refused_rate: u64,
+    /// Clients refused because too many were half-open.
+    pub refused_half_open: u64,
+    /// Clients refused because too many of their address were half-open.
+    pub refused_address: u64,
+}
+
+/// The door.
+#[derive(Debug)]
+pub struct Admission {
+    half_open_per_address: u32,
+    viewers: Door,
+    publishers: Door,
+    /// Half-open viewers and publishers by address; an address without any is not in here.
+    addresses: HashMap<IpAddr, [u32; 2]>,
+    counters: AdmissionCounters,
+}
+
+impl Default for AdmissionLimits {
+    /// A join costs the server about 0.3 ms of CPU (docs/PERFORMANCE.md): 1,000 a second are a third of a core. 4,096 half-open sessions are
+    /// four seconds of that rate; a handshake over a long way takes a quarter of one. 64 of an address are a large office that
+    /// clicks at once.
+    fn default() -> AdmissionLimits {
+        AdmissionLimits {
+            joins_per_second: 1_000,
+            half_open: 4_096,
+            half_open_per_address: 64,
+        }
+    }
+}
+
+impl Admission {
+    /// Publishers' offers taken a second: far more than real ones, far fewer than could hurt.
+    pub const PUBLISHERS_PER_SECOND: u32 = 50;
+    /// Most publishers that are half-open: five seconds of that rate, as long as one without a sign of life keeps its place.
+    pub const PUBLISHERS_HALF_OPEN_MAX: u32 = 256;
+
+    /// A door that nobody has come to.
+    pub fn new(limits: AdmissionLimits) -> Admission {
+        Admission {
+            half_open_per_address: limits.half_open_per_address,
+            viewers: Door::new(limits.joins_per_second, limits.half_open),
+            publishers: Door::new(Admission::PUBLISHERS_PER_SECOND, Admission::PUBLISHERS_HALF_OPEN_MAX),
+            addresses: HashMap::new(),
+            counters: AdmissionCounters::default(),
+        }
+    }
+
+    /// A client comes with an offer that nobody has read yet. Takes a token if it may go on.
+    ///
+    /// # Errors
+    /// When a bound is reached. Clients that their own address keeps out take no token.
+    pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+        self.room(now, caller)?;
+        let door = self.door(caller.purpose);
+        if door.pace.take(now) {
+            return Ok(());
+        }
+        let max = door.pace.per_second;
+        Err(self.refuse(now, caller, Cause::Rate, max))
+    }
+
+    /// Whether another half-open session of the caller has room.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn room(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+        let of_address = network(caller.address).and_then(|address| self.addresses.get(&address));
+        if of_address.is_some_and(|half_open| half_open[caller.purpose as usize] >= self.half_open_per_address) {
+            let max = self.half_open_per_address;
+            return Err(self.refuse(now, caller, Cause::Address, max));
+        }
+        let door = self.door(caller.purpose);
+        if door.half_open >= door.half_open_max {
+            let max = door.half_open_max;
+            return Err(self.refuse(now, caller, Cause::HalfOpen, max));
+        }
+        Ok(())
+    }
+
+    /// A session of the caller is half-open from now on, until [`settled`](Self::settled).
+    pub fn opened(&mut self, caller: Caller) {
+        self.door(caller.purpose).half_open += 1;
+        if let Some(address) = network(caller.address) {
+            self.addresses.entry(address).or_default()[caller.purpose as usize] += 1;
+        }
+        self.count_half_open();
+    }
+
+    /// A half-open session of the caller has finished its handshake, or has ended without.
+    pub fn settled(&mut self, caller: Caller) {
+        self.door(caller.purpose).half_open -= 1;
+        if let Some(address) = network(caller.address)
+            && let Some(half_open) = self.addresses.get_mut(&address)
+        {
+            half_open[caller.purpose as usize] -= 1;
+            if *half_open == [0; 2] {
+                self.addresses.remove(&address);
+            }
+        }
+        self.count_half_open();
+    }
+
+    /// What happened so far.
+    pub fn read(&self) -> AdmissionReading {
+        AdmissionReading {
+            half_open: self.counters.half_open.value(),
+            refused_rate: self.counters.joins_refused_rate.value(),
+            refused_half_open: self.counters.joins_refused_half_open.value(),
+            refused_address: self.counters.joins_refused_address.value(),
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, caller: Caller, cause: Cause, max: u32) -> Busy {
+        let counter = match cause {
+            Cause::Rate => &self.counters.joins_refused_rate,
+            Cause::HalfOpen => &self.counters.joins_refused_half_open,
+            Cause::Address => &self.counters.joins_refused_address,
+        };
+        counter.add(1);
+        // One address that asks too much shall not send everybody else to the end of the queue.
+        let turn_s = match cause {
+            Cause::Address => 0,
+            Cause::Rate | Cause::HalfOpen => self.door(caller.purpose).pace.queue(now).as_secs() as u16,
+        };
+        Busy {
+            purpose: caller.purpose,
+            cause,
+            max,
+            earliest_s: turn_s + 1,
+            latest_s: turn_s + 5 + turn_s / 2,
+        }
+    }
+
+    fn door(&mut self, purpose: Purpose) -> &mut Door {
+        match purpose {
+            Purpose::Watch => &mut self.viewers,
+            Purpose::Publish => &mut self.publishers,
+        }
+    }
+
+    fn count_half_open(&self) {
+        let half_open = self.viewers.half_open + self.publishers.half_open;
+        self.counters.half_open.set(half_open.into());
+    }
+}
+
+/// The bounds of viewers, or those of publishers.
+#[derive(Debug)]
+struct Door {
+    pace: Pace,
+    half_open: u32,
+    half_open_max: u32,
+}
+
+impl Door {
+    fn new(per_second: u32, half_open_max: u32) -> Door {
+        Door {
+            pace: Pace::new(per_second),
+            half_open: 0,
+            half_open_max,
+        }
+    }
+}
+
+/// A token bucket that holds one second's worth, kept as points in time: a token is a `period`, and the bucket is as empty as `spent` lies
+/// ahead. Those who are refused stand in a queue of the same kind, which says how long they should stay away.
+#[derive(Debug)]
+struct Pace {
+    per_second: u32,
+    period: Duration,
+    spent: Option<Instant>,
+    queued: Option<Instant>,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Pace {
+        let per_second = per_second.max(1);
+        Pace {
+            per_second,
+            period: BURST / per_second,
+            spent: None,
+            queued: None,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let spent = self.spent.map_or(now, |spent| spent.max(now)) + self.period;
+        let taken = spent.saturating_duration_since(now) <= BURST;
+        if taken {
+            self.spent = Some(spent);
+        }
+        taken
+    }
+
+    /// The turn of one more who was refused, from `now` on: when the bucket will have had tokens for all who were refused before.
+    fn queue(&mut self, now: Instant) -> Duration {
+        let turn = self.queued.map_or(now, |queued| queued.max(now)) + self.period;
+        let turn = turn.min(now + QUEUE_MAX);
+        self.queued = Some(turn);
+        turn.saturating_duration_since(now)
+    }
+}
+
+/// What an address is counted under: a household has a /64 of IPv6 addresses at least. `None` for this machine's own, where
+/// a reverse proxy or a test stands for all clients there are.
+fn network(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        own if own.is_loopback() => None,
+        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
+        ip => Some(ip),
+    }
+}
+
+/// A page that thousands have open when the broadcast begins brings them within a second.
+const BURST: Duration = Duration::from_secs(1);
+/// Nobody is sent away for much longer: whoever waits for a picture has gone by then.
+const QUEUE_MAX: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: AdmissionLimits = AdmissionLimits {
+        joins_per_second: 10,
+        half_open: 6,
+        half_open_per_address: 4,
+    };
+
+    fn viewer(address: &str) -> Caller {
+        Caller {
+            purpose: Purpose::Watch,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn publisher(address: &str) -> Caller {
+        Caller {
+            purpose: Purpose::Publish,
+            ..viewer(address)
+        }
+    }
+
+    /// Viewers of different addresses.
+    fn crowd() -> impl Iterator<Item = Caller> {
+        (0..).map(|number: u32| Caller {
+            purpose: Purpose::Watch,
+            address: IpAddr::V4((0x0a00_0000 + number).into()),
+        })
+    }
+
+    /// How many of `count` that come at once are taken.
+    fn taken(admission: &mut Admission, now: Instant, count: usize) -> usize {
+        crowd()
+            .take(count)
+            .filter(|&caller| admission.knock(now, caller).is_ok())
+            .count()
+    }
+
+    #[test]
+    fn a_second_s_worth_may_come_at_once_and_then_as_many_as_the_rate() {
+        let now = crate::clock::now();
+        for rate in [1, 3, 10, 1_000, 1_000_000] {
+            let mut admission = Admission::new(AdmissionLimits {
+                joins_per_second: rate,
+                ..LIMITS
+            });
+            let burst = taken(&mut admission, now, 2_000);
+            assert_eq!(burst, 2_000.min(rate as usize), "{rate}");
+        }
+        let mut admission = Admission::new(LIMITS);
+        assert_eq!(taken(&mut admission, now, 100), 10);
+        assert_eq!(taken(&mut admission, now + Duration::from_millis(99), 100), 0);
+        assert_eq!(taken(&mut admission, now + Duration::from_millis(100), 100), 1);
+        assert_eq!(taken(&mut admission, now + Duration::from_millis(600), 100), 5);
+        assert_eq!(taken(&mut admission, now + Duration::from_secs(60), 100), 10);
+    }
+
+    #[test]
+    fn who_was_refused_gets_in_when_it_comes_back_as_told() {
+        let mut now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        let mut waiting: Vec<(Instant, Caller)> = crowd().take(60).map(|caller| (now, caller)).collect();
+        let mut tries = 0;
+        while !waiting.is_empty() {
+            tries += waiting.len();
+            waiting.sort_by_key(|&(at, _)| at);
+            waiting = std::mem::take(&mut waiting)
+                .into_iter()
+                .filter_map(|(at, caller)| {
+                    now = now.max(at);
+                    let busy = admission.knock(now, caller).err()?;
+                    let spread = u64::from(busy.latest_s - busy.earliest_s) * 1_000 + 1;
+                    let wait = u64::from(busy.earliest_s) * 1_000
+                        + u64::from(caller.address.to_string().len() as u16 * 97) % spread;
+                    Some((now + Duration::from_millis(wait), caller))
+                })
+                .collect();
+            assert!(tries < 300, "those who obey get in");
+        }
+    }
+
+    #[test]
+    fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_absurd() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        assert_eq!(taken(&mut admission, now, 10), 10);
+        let mut refused = |now| admission.knock(now, viewer("192.0.2.1")).unwrap_err();
+        let first = refused(now);
+        assert_eq!((first.cause, first.max), (Cause::Rate, 10));
+        assert_eq!((first.earliest_s, first.latest_s), (1, 5));
+        let later = (0..99).map(|_| refused(now)).last().unwrap();
+        assert_eq!((later.earliest_s, later.latest_s), (11, 20));
+        let last = (0..10_000).map(|_| refused(now)).last().unwrap();
+        assert_eq!((last.earliest_s, last.latest_s), (21, 35));
+        // The queue passes, and then the first who is refused comes back soon again.
+        let now = now + Duration::from_secs(30);
+        assert_eq!(taken(&mut admission, now, 10), 10);
+        let busy = admission.knock(now, viewer("192.0.2.1")).unwrap_err();
+        assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
+    }
+
+    #[test]
+    fn half_open_sessions_are_bounded_until_they_settle() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        for caller in crowd().take(6) {
+            admission.knock(now, caller).unwrap();
+            admission.opened(caller);
+        }
+        let late = viewer("192.0.2.1");
+        let busy = admission.knock(now, late).unwrap_err();
+        assert_eq!((busy.cause, busy.max), (Cause::HalfOpen, 6));
+        assert!(busy.earliest_s >= 1);
+        admission.settled(crowd().next().unwrap());
+        admission.knock(now, late).unwrap();
+        let reading = admission.read();
+        assert_eq!((reading.half_open, reading.refused_half_open), (5, 1));
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_places_nor_the_tokens_of_others() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        let greedy = viewer("192.0.2.1");
+        for _ in 0..4 {
+            admission.knock(now, greedy).unwrap();
+            admission.opened(greedy);
+        }
+        for _ in 0..1_000 {
+            let busy = admission.knock(now, greedy).unwrap_err();
+            assert_eq!((busy.cause, busy.max), (Cause::Address, 4));
+            assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
+        }
+        assert_eq!(taken(&mut admission, now, 100), 6);
+        assert_eq!(admission.read().refused_address, 1_000);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        for host in [
+            "2001:db8::1",
+            "2001:db8::2",
+            "2001:db8::ffff:0:0:1",
+            "2001:db8::a:b:c:d",
+        ] {
+            admission.opened(viewer(host));
+        }
+        assert!(admission.room(now, viewer("2001:db8::99")).is_err());
+        assert!(admission.room(now, viewer("2001:db8:0:1::99")).is_ok());
+        let mut admission = Admission::new(LIMITS);
+        for host in ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"] {
+            admission.opened(viewer(host));
+        }
+        assert!(admission.room(now, viewer("::ffff:192.0.2.1")).is_err());
+        assert!(admission.room(now, viewer("192.0.2.2")).is_ok());
+    }
+
+    #[test]
+    fn this_machine_s_own_addresses_are_not_counted_but_the_sum_is() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "127.0.0.1",
+            "127.0.0.1",
+        ] {
+            admission.knock(now, viewer(host)).unwrap();
+            admission.opened(viewer(host));
+        }
+        assert!(admission.addresses.is_empty());
+        let busy = admission.knock(now, viewer("127.0.0.1")).unwrap_err();
+        assert_eq!(busy.cause, Cause::HalfOpen);
+    }
+
+    #[test]
+    fn a_crowd_of_viewers_does_not_keep_a_publisher_out() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        let mut spare = crowd();
+        for caller in spare.by_ref().take(5) {
+            admission.opened(caller);
+        }
+        assert_eq!(taken(&mut admission, now, 1_000), 10);
+        admission.opened(viewer("10.0.0.0"));
+        assert_eq!(
+            admission.knock(now, viewer("10.0.9.9")).unwrap_err().cause,
+            Cause::HalfOpen
+        );
+        // Not even one behind the same address.
+        admission.knock(now, publisher("10.0.0.0")).unwrap();
+        let taken = (0..100).filter(|_| admission.knock(now, publisher("10.0.9.9")).is_ok());
+        assert_eq!(taken.count() as u32, Admission::PUBLISHERS_PER_SECOND - 1);
+    }
+
+    #[test]
+    fn the_table_of_addresses_holds_only_half_open_ones() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(LIMITS);
+        for caller in crowd().take(10_000) {
+            let _ = admission.knock(now, caller);
+        }
+        assert!(admission.addresses.is_empty());
+        for caller in crowd().take(6) {
+            admission.opened(caller);
+            admission.opened(Caller {
+                purpose: Purpose::Publish,
+                ..caller
+            });
+        }
+        assert_eq!(admission.addresses.len(), 6);
+        for caller in crowd().take(6) {
+            admission.settled(caller);
+            assert!(admission.addresses.contains_key(&caller.address));
+            admission.settled(Caller {
+                purpose: Purpose::Publish,
+                ..caller
+            });
+        }
+        assert!(admission.addresses.is_empty());
+        assert_eq!(admission.read().half_open, 0);
+    }
+}

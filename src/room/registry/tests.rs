@@ -1,0 +1,242 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::room::admission::Cause;
+
+fn registry(limits: Limits) -> Registry {
+    Registry::new(limits, Vec::new().into())
+}
+
+const fn caller(purpose: Purpose) -> Caller {
+    Caller {
+        purpose,
+        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    }
+}
+
+fn name(text: &str) -> StreamName {
+    text.parse().unwrap()
+}
+
+fn id(number: u128) -> SessionId {
+    SessionId::from_random(number.to_be_bytes())
+}
+
+const LIMITS: Limits = Limits {
+    streams: 2,
+    viewers: 2,
+    admission: AdmissionLimits {
+        joins_per_second: 1_000,
+        half_open: 2,
+        half_open_per_address: 2,
+    },
+};
+const VIEWER: Caller = caller(Purpose::Watch);
+const PUBLISHER: Caller = caller(Purpose::Publish);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn the_first_publisher_holds_the_stream_until_it_leaves() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
+        .unwrap();
+    let taken = registry
+        .admit(now, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+        .unwrap_err();
+    assert_eq!(taken, Refused::Taken { since: None });
+
+    registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
+    let later = now + Duration::from_secs(100);
+    let taken = registry
+        .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+        .unwrap_err();
+    assert_eq!(
+        taken,
+        Refused::Taken {
+            since: Some(Duration::from_secs(9))
+        }
+    );
+
+    registry.remove(later, id(1)).unwrap();
+    assert!(
+        registry
+            .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_publisher_that_never_connects_makes_room() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
+        .unwrap();
+    let later = now + Registry::PUBLISHER_PATIENCE;
+    let admitted = registry
+        .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+        .unwrap();
+    assert!(admitted.displaced.is_some());
+    assert_eq!(registry.purpose(id(1)), None);
+}
+
+#[test]
+fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let first = registry
+        .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
+        .unwrap();
+    let viewer = registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    assert_eq!(viewer.number, 1);
+    registry.remove(now, id(1));
+    let second = registry
+        .admit(now, &name("a"), PUBLISHER, id(3), PATIENCE, || 7)
+        .unwrap();
+    assert!(Arc::ptr_eq(&first.tracks, &second.tracks));
+    registry.remove(now, id(2));
+    registry.remove(now, id(3));
+    assert_eq!(registry.streams(), []);
+    let third = registry
+        .admit(now, &name("b"), PUBLISHER, id(4), PATIENCE, || 7)
+        .unwrap();
+    assert_eq!(third.tracks.key.slot, first.tracks.key.slot);
+    assert_ne!(third.tracks.key, first.tracks.key);
+}
+
+#[test]
+fn streams_and_viewers_are_bounded() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    for number in 0..2 {
+        let name = name(&format!("s{number}"));
+        registry.admit(now, &name, VIEWER, id(number), PATIENCE, || 7).unwrap();
+    }
+    let refused = registry
+        .admit(now, &name("s0"), VIEWER, id(9), PATIENCE, || 7)
+        .unwrap_err();
+    assert_eq!(refused, Refused::Full { max: 2 });
+    let refused = registry
+        .admit(now, &name("s2"), PUBLISHER, id(9), PATIENCE, || 7)
+        .unwrap_err();
+    assert_eq!(refused, Refused::TooManyStreams { max: 2 });
+}
+
+#[test]
+fn clients_that_do_not_connect_are_overdue() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    registry.admit(now, &name("a"), VIEWER, id(1), PATIENCE, || 7).unwrap();
+    registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    registry.connected(now, Duration::ZERO, id(2));
+    assert_eq!(registry.overdue(now + PATIENCE), [id(1)]);
+}
+
+#[test]
+fn ssrcs_differ_even_from_a_poor_source_of_chance() {
+    let [video, rtx, audio] = distinct(|| 7);
+    assert!(video != rtx && rtx != audio && video != audio);
+    assert!(![rtx, audio].contains(&(video ^ 1)));
+}
+
+#[test]
+fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
+    let now = crate::clock::now();
+    let limits = Limits { viewers: 100, ..LIMITS };
+    let mut registry = registry(limits);
+    let half_open = |registry: &Registry| registry.admission().half_open;
+    let admit = |registry: &mut Registry, now, caller, number| {
+        registry.knock(now, caller).map_err(Refused::Busy)?;
+        registry.admit(now, &name("a"), caller, id(number), PATIENCE, || 7)
+    };
+
+    for number in 1..=2 {
+        admit(&mut registry, now, VIEWER, number).unwrap();
+    }
+    let refused = admit(&mut registry, now, VIEWER, 3).unwrap_err();
+    assert!(matches!(refused, Refused::Busy(busy) if busy.cause == Cause::Address));
+    assert_eq!(registry.streams().len(), 1, "a refused client leaves nothing behind");
+
+    // One finishes its handshake, which is told twice, and leaves; the client of the other never comes.
+    registry.connected(now, Duration::ZERO, id(1)).unwrap();
+    assert_eq!(half_open(&registry), 1);
+    registry.connected(now, Duration::ZERO, id(1)).unwrap();
+    assert_eq!(half_open(&registry), 1);
+    registry.remove(now, id(1)).unwrap();
+    assert_eq!(half_open(&registry), 1);
+    for overdue in registry.overdue(now + PATIENCE) {
+        registry.remove(now, overdue).unwrap();
+    }
+    assert_eq!(half_open(&registry), 0);
+
+    // A publisher makes room for another, whose answer cannot be made.
+    admit(&mut registry, now, PUBLISHER, 4).unwrap();
+    let later = now + Registry::PUBLISHER_PATIENCE;
+    admit(&mut registry, later, PUBLISHER, 5).unwrap();
+    assert_eq!(half_open(&registry), 1);
+    registry.remove(later, id(5)).unwrap();
+    assert!(registry.remove(later, id(5)).is_none() && registry.remove(later, id(4)).is_none());
+    assert_eq!(half_open(&registry), 0);
+
+    // Those whom the registry refuses for its own reasons were never half-open.
+    admit(&mut registry, later, PUBLISHER, 6).unwrap();
+    assert!(matches!(
+        admit(&mut registry, later, PUBLISHER, 7),
+        Err(Refused::Taken { .. })
+    ));
+    assert_eq!(half_open(&registry), 1);
+}
+
+#[test]
+fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
+    let now = crate::clock::now();
+    let limits = Limits {
+        streams: 4,
+        viewers: 100,
+        ..LIMITS
+    };
+    let mut registry = registry(limits);
+    let mut seed = 42u64;
+    let mut chance = |below: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for step in 0..20_000u64 {
+        let now = now + Duration::from_millis(step);
+        let session = id(chance(12).into());
+        match chance(4) {
+            0 if registry.purpose(session).is_none() => {
+                let purpose = if chance(3) == 0 {
+                    Purpose::Publish
+                } else {
+                    Purpose::Watch
+                };
+                let caller = Caller {
+                    purpose,
+                    address: [10, 0, 0, chance(3) as u8].into(),
+                };
+                let stream = name(&format!("s{}", chance(5)));
+                let _ = registry.admit(now, &stream, caller, session, PATIENCE, || step as u32);
+            }
+            1 => drop(registry.connected(now, Duration::ZERO, session)),
+            2 => drop(registry.remove(now, session)),
+            _ => {}
+        }
+        let half_open = registry.sessions.values().filter(|entry| entry.connected.is_none());
+        assert_eq!(registry.admission().half_open, half_open.count() as u64, "step {step}");
+    }
+    for number in 0..12 {
+        registry.remove(now, id(number));
+    }
+    assert_eq!(registry.admission().half_open, 0);
+    // Every place of every address is free again.
+    for number in 0..2 {
+        registry
+            .admit(now, &name("a"), VIEWER, id(number), PATIENCE, || 7)
+            .unwrap();
+    }
+}

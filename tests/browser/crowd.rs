@@ -1,0 +1,59 @@
+//! A page at the door of a busy server: it says so, waits as it is told, and gets in.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::chrome::Chrome;
+use super::fake::Fake;
+use super::server::Server;
+
+#[tokio::test]
+async fn a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start_with(&["--joins-per-second", "1"]).await;
+    let page = chrome.open(&server.url("/viewer.html?stream=show")).await;
+    // Others ask all the time, until the page is refused. Their offers are none, but each takes the token of its second.
+    page.run(
+        "const crowd = () => fetch('/whep/show', { method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: 'x' }); \
+         crowd(); \
+         const timer = setInterval(() => { \
+           if (document.documentElement.dataset.state === 'lost') clearInterval(timer); else crowd(); \
+         }, 200);",
+        vec![],
+    )
+    .await;
+    page.click("#watch").await;
+    page.wait_for_state("lost").await;
+    page.wait_for_words("The server is busy").await;
+    page.wait_for_words("Trying again in").await;
+    page.wait_for_state("waiting").await;
+    page.wait_for_words("Waiting for the broadcaster").await;
+    let refused = "fetch('/api/streams').then((answer) => answer.json()).then(({ joins }) => joins.refused.rate > 0)";
+    assert_eq!(page.awaited(refused).await, json!(true));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_viewer_who_is_always_refused_gives_up_and_can_be_told_to_go_on() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let problem = json!({ "title": "The server is busy", "detail": "more viewers come than it takes" });
+    server.refuse(503, vec![("retry-after", "0")], problem);
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    page.run("Math.random = () => 0;", vec![]).await;
+    page.click("#watch").await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("The server is busy").await;
+    page.wait_for_words("More viewers come than it takes.").await;
+    assert_eq!(server.offers(), 21);
+    page.click("#watch").await;
+    let again = async {
+        while server.offers() < 42 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(20), again).await;
+    again.expect("a person may have the page try again");
+    page.close().await;
+}
