@@ -27,7 +27,17 @@ const LIMITS: Limits = Limits {
     viewers: 2,
     admission: AdmissionLimits {
         joins_per_second: 1_000,
-        half_open: 2,
+        half_open: 100,
+        half_open_per_address: 100,
+    },
+};
+/// With a narrow door.
+const NARROW: Limits = Limits {
+    streams: 4,
+    viewers: 100,
+    admission: AdmissionLimits {
+        joins_per_second: 1_000,
+        half_open: 4,
         half_open_per_address: 2,
     },
 };
@@ -144,8 +154,7 @@ fn ssrcs_differ_even_from_a_poor_source_of_chance() {
 #[test]
 fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     let now = crate::clock::now();
-    let limits = Limits { viewers: 100, ..LIMITS };
-    let mut registry = registry(limits);
+    let mut registry = registry(NARROW);
     let half_open = |registry: &Registry| registry.admission().half_open;
     let admit = |registry: &mut Registry, now, caller, number| {
         registry.knock(now, caller).map_err(Refused::Busy)?;
@@ -192,12 +201,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
 #[test]
 fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
     let now = crate::clock::now();
-    let limits = Limits {
-        streams: 4,
-        viewers: 100,
-        ..LIMITS
-    };
-    let mut registry = registry(limits);
+    let mut registry = registry(NARROW);
     let mut seed = 42u64;
     let mut chance = |below: u64| {
         seed = seed
