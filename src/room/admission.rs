@@ -83,9 +83,9 @@ pub struct Admission {
 }
 
 impl Default for AdmissionLimits {
-    /// A join costs the server about 0.3 ms of CPU (docs/PERFORMANCE.md): 1,000 a second are a third of a core. 4,096 half-open sessions are
-    /// four seconds of that rate; a handshake over a long way takes a quarter of one. 64 of an address are a large office that
-    /// clicks at once.
+    /// A join costs the server 0.25 ms of CPU or more (docs/PERFORMANCE.md): 1,000 a second are a quarter to a third of a core. 4,096 half-open
+    /// sessions are four seconds of that rate; a handshake over a long way takes a quarter of one. 64 of an address are a large
+    /// office that clicks at once.
     fn default() -> AdmissionLimits {
         AdmissionLimits {
             joins_per_second: 1_000,
