@@ -113,7 +113,7 @@ export class Link {
       if (this.#run !== run) return;
       await this.#drop();
       if (this.#run !== run) return;
-      if (problem.retryAfterMs !== null) refusals += 1;
+      if (problem.status === 503 || problem.status === 429) refusals += 1;
       if (!mayPass(problem, lostAt) || refusals > REFUSALS_MAX) return this.#become('failed', problem);
       const waitMs = problem.retryAfterMs === null ? backOffMs(failures) : refusedMs(problem.retryAfterMs);
       failures += 1;

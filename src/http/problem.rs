@@ -224,7 +224,7 @@ impl From<Busy> for Problem {
         let operator = if own_bound {
             String::new()
         } else {
-            format!(" {option} on the server is the limit.")
+            format!(", or raise {option} on the server")
         };
         let problem = match busy.cause {
             // One client's own doing (RFC 6585 section 4), not the server's.
@@ -237,7 +237,7 @@ impl From<Busy> for Problem {
             Cause::Rate | Cause::HalfOpen => unavailable(kind, detail),
         };
         problem
-            .hint(format!("Try again after the time in Retry-After.{operator}"))
+            .hint(format!("Try again in a few seconds{operator}."))
             .retry_within(busy.earliest_s, busy.latest_s)
     }
 }
