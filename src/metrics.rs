@@ -81,6 +81,8 @@ counters! {
     stun_dropped,
     /// DTLS datagrams from an address that passed no check, or malformed.
     dtls_dropped,
+    /// DTLS datagrams of clients that connect, for which there was no room in the queue of handshakes.
+    handshakes_dropped,
     /// Datagrams that are nothing we speak.
     unknown_dropped,
     /// Datagrams handed to the shard that owns their peer.

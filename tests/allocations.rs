@@ -151,6 +151,7 @@ impl Broadcast {
                 self.shard.handle_datagram(self.now, address(number), &mut datagram);
             }
             self.shard.handle_timeout(self.now, &mut self.network);
+            self.shard.handle_handshakes(self.now);
             self.shard.flush(&mut self.network);
             let mut keys = None;
             for (to, datagram) in std::mem::take(&mut self.network.kept) {

@@ -5,6 +5,7 @@
 
 mod connecting;
 mod ending;
+mod handshakes;
 mod media;
 mod starting;
 mod timing;
@@ -27,6 +28,7 @@ use crate::peer::demux::{Datagram, classify};
 use crate::peer::{Certificate, Check, Opener, Sealer, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 use crate::rtp::Kind;
 use crate::rtp::rtcp::{self, Report};
+use handshakes::Handshakes;
 use starting::Starting;
 
 /// What a shard is made with.
@@ -63,6 +65,7 @@ pub struct Shard {
     gathering: Vec<u32>,
     publishers: Vec<u32>,
     starting: Starting,
+    handshakes: Handshakes,
     timers: Timers,
     queue: SendQueue,
     control: Vec<Transmit>,
@@ -118,6 +121,7 @@ impl Shard {
             gathering: Vec::new(),
             publishers: Vec::new(),
             starting: Starting::default(),
+            handshakes: Handshakes::default(),
             timers: Timers::default(),
             queue: SendQueue::new(),
             control: Vec::new(),
@@ -206,7 +210,8 @@ impl Shard {
             .gathering
             .iter()
             .filter_map(|&slot| self.streams[slot as usize].as_ref()?.flush_at());
-        batches.chain(self.timers.next()).chain(self.starting.next()).min()
+        let others = [self.timers.next(), self.starting.next(), self.handshakes.next()];
+        batches.chain(others.into_iter().flatten()).min()
     }
 
     /// Sends everything that is queued.

@@ -103,9 +103,11 @@ impl ShardLoop {
             self.shard.handle_lanes(now, &mut self.socket);
             // 5. What is due: timers, and viewers that start.
             self.shard.handle_timeout(now, &mut self.socket);
-            // 6. Everything queued leaves.
+            // 6. A few datagrams of handshakes: those who watch come first.
+            self.shard.handle_handshakes(now);
+            // 7. Everything queued leaves.
             self.shard.flush(&mut self.socket);
-            // 7. What others must know.
+            // 8. What others must know.
             self.tell();
             if stop {
                 debug!(shard = self.id, "media thread ends");

@@ -315,6 +315,21 @@ fn fifty_impatient_viewers_cost_the_publisher_little() {
 }
 
 #[test]
+fn a_crowd_takes_its_turns_and_everybody_gets_in() {
+    let mut world = World::new(5, 1, Link::CLEAN);
+    world.publish(Codec::Vp8, true, FOR_EVER);
+    let early = world.watch(true);
+    world.connect();
+    world.run(ms(500));
+    let crowd: Vec<usize> = (0..90).map(|_| world.watch(true)).collect();
+    world.connect();
+    world.broadcast(ms(500));
+    world.assert_complete(early, 0);
+    crowd.iter().for_each(|&viewer| world.assert_complete(viewer, 0));
+    assert_eq!(world.counted("handshakes_dropped"), 0);
+}
+
+#[test]
 fn datagrams_that_reach_the_wrong_shard_are_handed_over() {
     for seed in 0..10 {
         let mut world = World::new(seed, 3, Link::CLEAN);

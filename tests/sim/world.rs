@@ -423,6 +423,7 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[id];
         node.woken.store(false, Ordering::Relaxed);
+        let connected = node.shard.counters().connected.value();
         let mut wire = Wire {
             now,
             network: &mut self.network,
@@ -438,7 +439,11 @@ impl World {
         }
         node.shard.handle_lanes(now, &mut wire);
         node.shard.handle_timeout(now, &mut wire);
+        node.shard.handle_handshakes(now);
         node.shard.flush(&mut wire);
+        let connected = node.shard.counters().connected.value() - connected;
+        // Four viewers at most, and a publisher.
+        assert!(connected <= 5, "seed {}: {connected} handshakes in one turn", self.seed);
         let mut closed = Vec::new();
         while let Some(event) = node.shard.poll_event() {
             // The registry tells all shards that the session is over.

@@ -106,18 +106,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(&index) = self.addresses.get(&from) else {
-            return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
-        };
-        let mut out = Vec::new();
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        let event = peer.transport.handle_dtls(now, from, datagram, &mut out);
-        self.queue_control(out);
-        self.handle_transport_event(now, index, event);
-        self.schedule(index);
-    }
-
     pub(super) fn handle_transport_event(&mut self, now: Instant, index: u32, event: Option<TransportEvent>) {
         match event {
             Some(TransportEvent::Connected(keys)) => self.connect(now, index, &keys),

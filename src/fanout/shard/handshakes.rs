@@ -1,0 +1,89 @@
+//! Handshakes of clients that connect: they wait for their turn behind the media, and each turn takes a few of their datagrams.
+
+use super::*;
+
+/// DTLS datagrams of peers that connect, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    waiting: VecDeque<Flight>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    at: Instant,
+    from: SocketAddr,
+    datagram: Box<[u8]>,
+}
+
+impl Handshakes {
+    /// Datagrams that may wait: 400 clients in the middle of theirs. Who finds no room repeats its flight, as after a loss.
+    const WAITING_MAX: usize = 1_024;
+
+    /// When the first should have its turn: since it came.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.waiting.front().map(|flight| flight.at)
+    }
+
+    fn push(&mut self, flight: Flight) -> bool {
+        let fits = self.waiting.len() < Handshakes::WAITING_MAX;
+        if fits {
+            self.waiting.push_back(flight);
+        }
+        fits
+    }
+}
+
+impl Shard {
+    /// Datagrams of handshakes in one turn. Each takes up to a quarter of a millisecond (an ECDH, a signature, a verification): that is as
+    /// long as media waits for all of them.
+    const HANDSHAKES_PER_TURN: usize = 4;
+
+    /// A DTLS datagram of a peer: in its turn while a viewer connects, else at once. A publisher's media follow on the heels of its
+    /// handshake, and there is one for each stream.
+    pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(&index) = self.addresses.get(&from) else {
+            return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
+        };
+        let waits = self.peers.get(index).is_some_and(Peer::is_connecting_viewer);
+        if !waits {
+            return self.take_dtls(now, index, from, datagram);
+        }
+        let flight = Flight {
+            at: now,
+            from,
+            datagram: (&*datagram).into(),
+        };
+        if !self.handshakes.push(flight) {
+            self.counters.handshakes_dropped.add(1);
+        }
+    }
+
+    /// Takes the handshakes' turn. What is left is still due.
+    pub fn handle_handshakes(&mut self, now: Instant) {
+        for _ in 0..Shard::HANDSHAKES_PER_TURN {
+            let Some(mut flight) = self.handshakes.waiting.pop_front() else {
+                break;
+            };
+            // Its peer may have gone meanwhile, or moved on.
+            match self.addresses.get(&flight.from) {
+                Some(&index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
+                None => self.counters.dtls_dropped.add(1),
+            }
+        }
+    }
+
+    fn take_dtls(&mut self, now: Instant, index: u32, from: SocketAddr, datagram: &mut [u8]) {
+        let mut out = Vec::new();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let event = peer.transport.handle_dtls(now, from, datagram, &mut out);
+        self.queue_control(out);
+        self.handle_transport_event(now, index, event);
+        self.schedule(index);
+    }
+}
+
+impl Peer {
+    fn is_connecting_viewer(&self) -> bool {
+        matches!(self.state, State::Connecting) && matches!(self.session.role, SessionRole::Viewer { .. })
+    }
+}
