@@ -27,6 +27,8 @@ pub use starts::{Lost, Progress, Server, Started};
 pub struct ShardStream {
     tracks: Arc<StreamTracks>,
     viewers: Vec<Viewer>,
+    /// Viewers that have been sent a whole keyframe.
+    seeing: usize,
     audio: TrackFan,
     video: TrackFan,
     flush_at: Option<Instant>,
@@ -82,6 +84,7 @@ impl ShardStream {
         ShardStream {
             tracks,
             viewers: Vec::new(),
+            seeing: 0,
             audio: TrackFan::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
             video: TrackFan::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
             flush_at: None,
@@ -106,7 +109,9 @@ impl ShardStream {
 
     /// Removes the viewer at `position`; the last one takes its place and is returned by its peer, for the books.
     pub fn remove(&mut self, position: usize, shard: usize) -> Option<u32> {
-        self.viewers.swap_remove(position).unbind(&self.tracks, shard);
+        let viewer = self.viewers.swap_remove(position);
+        viewer.unbind(&self.tracks, shard);
+        self.seeing -= usize::from(viewer.has_picture);
         self.viewers.get(position).map(|moved| moved.peer)
     }
 
@@ -171,11 +176,13 @@ impl ShardStream {
         self.flush_at = None;
         self.audio.equalize();
         self.video.equalize();
+        let before = out.first.len();
         for viewer in &mut self.viewers {
             out.make_room(ShardStream::SHARE_MAX);
             self.audio.forward(viewer, &self.tracks, out);
             self.video.forward(viewer, &self.tracks, out);
         }
+        self.seeing += out.first.len() - before;
         self.audio.clear_batch();
         self.video.clear_batch();
     }

@@ -133,8 +133,7 @@ impl ShardStream {
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
     pub fn need(&self, position: usize) -> KeyframeNeed {
-        let somebody_sees = self.viewers.iter().any(|viewer| viewer.has_picture);
-        if self.viewers[position].has_picture || somebody_sees {
+        if self.viewers[position].has_picture || self.seeing > 0 {
             KeyframeNeed::Repair
         } else {
             KeyframeNeed::Urgent
@@ -177,6 +176,13 @@ impl ShardStream {
 
     /// Sends a viewer on its way what its pace and `budget` packets allow.
     pub fn catch_up(&mut self, position: usize, budget: &mut usize, out: &mut Out<'_>) -> Progress {
+        let before = out.first.len();
+        let progress = self.send_past(position, budget, out);
+        self.seeing += out.first.len() - before;
+        progress
+    }
+
+    fn send_past(&mut self, position: usize, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let now = out.now;
         let Some((timestamp, at)) = self.video.arrival else {
             return Progress::Lost;
