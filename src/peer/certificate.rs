@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rtc_crypto::providers::AwsLcRsProvider;
-use rtc_crypto::{RTCCrypto, RTCCryptoProvider};
 use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
 use super::Fingerprint;
+use super::crypto::{crypto, crypto_provider};
 
 /// A self-signed ECDSA P-256 certificate with its key. Cloning shares it.
 #[derive(Clone)]
@@ -100,17 +99,6 @@ fn builder(certificate: &rtc_dtls::crypto::Certificate, profiles: Vec<SrtpProtec
 pub(super) fn fingerprint_of(der: &[u8]) -> Fingerprint {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
     Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
-}
-
-/// The cryptography of every protocol crate: chosen here, so that no default decides.
-pub(super) fn crypto() -> &'static dyn RTCCrypto {
-    static PROVIDER: AwsLcRsProvider = AwsLcRsProvider::new();
-    PROVIDER.crypto()
-}
-
-/// The same, for owners.
-pub(super) fn crypto_provider() -> Arc<dyn RTCCryptoProvider> {
-    Arc::new(AwsLcRsProvider::new())
 }
 
 /// Subject of the certificate, and the server name we ask for: nobody looks at either.

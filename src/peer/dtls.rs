@@ -17,7 +17,8 @@ use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
-use super::certificate::{FLIGHT_INTERVAL, crypto_provider, fingerprint_of};
+use super::certificate::{FLIGHT_INTERVAL, fingerprint_of};
+use super::crypto::crypto_provider;
 use super::record::{self, Record, records};
 use super::{Certificate, DtlsRole, Fingerprint, Profile, SrtpKeys};
 

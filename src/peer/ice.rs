@@ -12,7 +12,7 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_ERROR, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc_stun::xoraddr::XorMappedAddress;
 
-use super::certificate::crypto;
+use super::crypto::crypto;
 use super::demux::STUN_HEADER_LEN;
 use super::{Datagram, IceCredentials, demux};
 

@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod credentials;
+mod crypto;
 pub mod demux;
 pub(crate) mod dtls;
 pub mod ice;

@@ -5,7 +5,7 @@ use rtc_srtp::context::Context;
 use rtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-use super::super::certificate::crypto;
+use super::super::crypto::crypto;
 use super::*;
 
 const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];

@@ -10,7 +10,8 @@ use rtc_shared::TransportProtocol;
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
 use super::super::*;
-use crate::peer::certificate::{crypto, crypto_provider, fingerprint_of};
+use crate::peer::certificate::fingerprint_of;
+use crate::peer::crypto::{crypto, crypto_provider};
 use crate::peer::ice::tests::{controlling, credentials, request, use_candidate};
 use crate::peer::{Datagram, Fingerprint, Opener, Profile, Sealer, demux};
 
