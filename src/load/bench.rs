@@ -4,6 +4,7 @@
 //! program, as a process of its own) with that many viewers, and the floors again. The load is on another core.
 
 mod crypto_floor;
+mod delays;
 mod own_server;
 mod report;
 
@@ -23,6 +24,7 @@ use crate::clock;
 use crate::config::duration;
 use crate::peer::Certificate;
 pub use crypto_floor::crypto_floor;
+use delays::Delays;
 pub use own_server::{OwnServer, SentTotals, cpu_ns, resident_bytes};
 use report::Report;
 
@@ -37,11 +39,15 @@ pub struct BenchArgs {
     #[arg(long = "for", value_name = "TIME", default_value = "8s", value_parser = duration)]
     pub time: Duration,
 
+    /// Frames a second [default: 30, and less above 1,500 viewers, so that one core carries them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
+    pub frame_rate: Option<u16>,
+
     /// Media threads of the server; with more than one they share the server's core
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub shards: u16,
 
-    /// Viewers that join one after the other to measure what a join costs; 0 for none
+    /// Viewers that join to measure what a join costs, first one by one, then eight at a time; 0 for none
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub joins: u32,
 
@@ -119,14 +125,17 @@ struct ServerRun {
     /// Bytes while all watched.
     resident: u64,
     sent: SentTotals,
+    delays: Delays,
 }
 
 /// What joins cost.
 #[derive(Debug, Clone, Copy)]
 struct Joins {
     count: u32,
-    /// CPU of the server for each.
-    cost: Duration,
+    /// CPU of the server for each that joins alone.
+    alone: Duration,
+    /// CPU of the server for each of those that join [`AT_A_TIME`] at a time.
+    together: Duration,
     /// The public-key operations of one, before and after.
     floor: [Duration; 2],
 }
@@ -146,6 +155,7 @@ struct Stage {
     program: PathBuf,
     options: Vec<String>,
     cores: Vec<core_affinity::CoreId>,
+    frame_rate: Option<u16>,
 }
 
 /// The moment at which a measurement starts or ends.
@@ -164,6 +174,7 @@ impl Stage {
             program: std::env::current_exe()?,
             options: options.map(str::to_owned).to_vec(),
             cores: core_affinity::get_core_ids().unwrap_or_default(),
+            frame_rate: args.frame_rate,
         })
     }
 
@@ -191,7 +202,8 @@ impl Stage {
     }
 
     fn row(&self, viewers: usize, time: Duration) -> io::Result<Row> {
-        let frame_rate = W1_FRAME_RATE * (VIEWERS_OF_A_CORE / viewers as f64).min(1.0);
+        let carried = W1_FRAME_RATE * (VIEWERS_OF_A_CORE / viewers as f64).min(1.0);
+        let frame_rate = self.frame_rate.map_or(carried, f64::from);
         let interval = Duration::from_secs_f64(1.0 / frame_rate);
         let floor_before = self.floor(viewers)?;
         let paced_before = self.paced_floor(viewers, interval, time)?;
@@ -249,6 +261,7 @@ impl Stage {
         let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count, verified, &certificate)?;
 
         publish(&mut publisher, &mut viewers, interval, WARM_UP)?;
+        viewers.note_delays()?;
         let start = Moment::now(&server, &publisher, &viewers)?;
         publish(&mut publisher, &mut viewers, interval, time)?;
         let end = Moment::now(&server, &publisher, &viewers)?;
@@ -267,6 +280,7 @@ impl Stage {
                 calls: end.sent.calls - start.sent.calls,
                 gso_runs: end.sent.gso_runs - start.sent.gso_runs,
             },
+            delays: Delays::of(&viewers),
         })
     }
 
@@ -289,7 +303,7 @@ impl Stage {
         })
     }
 
-    /// Viewers that join one after the other while nobody publishes: everything that the server does is for them.
+    /// Viewers that join while nobody publishes: everything that the server does is for them.
     fn joins(&self, count: u32) -> io::Result<Joins> {
         let floor = || {
             self.go_to_server();
@@ -300,15 +314,32 @@ impl Stage {
         let before = floor()?;
         let server = self.start_server()?;
         let certificate = Certificate::generate().map_err(io::Error::other)?;
-        let mut signalling = Signalling::connect(server.http)?;
-        let mut connect = |count| Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate);
+        let connect = |count: u32| {
+            let mut signalling = Signalling::connect(server.http)?;
+            Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate)
+        };
+        let cost = |join: &mut dyn FnMut() -> io::Result<Vec<Viewers>>| {
+            let cpu = server.cpu_ns()?;
+            let joined: usize = join()?.iter().map(Viewers::len).sum();
+            Ok::<_, io::Error>(Duration::from_nanos((server.cpu_ns()? - cpu) / joined as u64))
+        };
         let _warm = connect(count.div_ceil(10))?;
-        let cpu = server.cpu_ns()?;
-        let _viewers = connect(count)?;
-        let cost = Duration::from_nanos((server.cpu_ns()? - cpu) / u64::from(count));
+        let alone = cost(&mut || Ok(vec![connect(count)?]))?;
+        let together = cost(&mut || {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..AT_A_TIME)
+                    .map(|_| scope.spawn(|| connect(count.div_ceil(AT_A_TIME))))
+                    .collect();
+                let joined = threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("joining does not panic"));
+                joined.collect()
+            })
+        })?;
         Ok(Joins {
             count,
-            cost,
+            alone,
+            together,
             floor: [before, floor()?],
         })
     }
@@ -381,8 +412,10 @@ const W1_FRAME_RATE: f64 = 30.0;
 const VIEWERS_OF_A_CORE: f64 = 1_500.0;
 /// Frames times viewers of the floor without a pause: 2 s.
 const FLOOR_FRAMES: usize = 300_000;
-/// Viewers that open every packet.
+/// Viewers that open every packet, spread evenly over all.
 const VERIFIED: usize = 4;
+/// Viewers that join at the same time, each when the one before it is connected.
+const AT_A_TIME: u32 = 8;
 /// A keyframe interval and some more, so that all have started.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Between looks at what the server says.

@@ -44,7 +44,7 @@ pub struct FrameDelay {
 }
 
 impl Viewers {
-    /// Connects `count` viewers to `path`, one after the other; the first `verified` of them open what they get.
+    /// Connects `count` viewers to `path`, one after the other; `verified` of them open what they get.
     ///
     /// # Errors
     /// Those of [`Session::connect`].
@@ -62,7 +62,8 @@ impl Viewers {
         for number in 0..count {
             let session = Session::connect(signalling, path, number as u32, false, certificate)?;
             session.report()?;
-            if number < verified {
+            // Spread evenly, the last one among them: who comes later is served later.
+            if (number + 1) * verified / count > number * verified / count {
                 viewers.verified.push(Verified::new(session));
             } else {
                 drop_rtp_in_kernel(&session.socket)?;

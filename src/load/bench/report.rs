@@ -1,11 +1,13 @@
 //! What was measured, for people and for programs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Idle, Joins, Row};
 use crate::load::floor::FloorReport;
+use crate::load::spread::Spread;
 
 /// Everything that one run measured.
 pub(super) struct Report {
@@ -49,10 +51,12 @@ impl Report {
             let [before, after] = joins.floor.map(|floor| floor.as_secs_f64() * 1e6);
             let _ = writeln!(
                 text,
-                "join: {:.0} us of the server's CPU (mean of {}); its public-key operations alone {before:.0}, {after:.0} us; {:.2} times",
-                joins.cost.as_secs_f64() * 1e6,
+                "join: {:.0} us of the server's CPU one by one, {:.0} us eight at a time (means of {}); public-key operations alone {before:.0}, {after:.0} us; {:.2} and {:.2} times",
+                joins.alone.as_secs_f64() * 1e6,
+                joins.together.as_secs_f64() * 1e6,
                 joins.count,
-                joins.ratio(),
+                joins.ratio(joins.alone),
+                joins.ratio(joins.together),
             );
         }
         if let Some(idle) = self.idle {
@@ -65,14 +69,14 @@ impl Report {
             );
         }
         text.push_str("\nns of CPU per packet x viewer (W1: 6 packets of 1,000 bytes a frame, keyframes of 40)\n");
-        text.push_str("viewers | frames/s | floor before, after | paced floor | server | floor/server | paced/server | sealing | packets a send call | server's core | lost | memory\n");
+        text.push_str("viewers | frames/s | floor before, after | paced floor | server | floor/server | paced/server | sealing | packets a send call | server's core | lost | memory | frame delay p50, p99 | jitter p99 | keyframe delay p99\n");
         for row in &self.rows {
             let [before, after] = row.floor.each_ref().map(|floor| floor.ns_per_packet_viewer);
             let [paced_before, paced_after] = row.paced.each_ref().map(|floor| floor.ns_per_packet_viewer);
             let server = &row.server;
             let _ = writeln!(
                 text,
-                "{:>7} | {:.0} | {before:.0}, {after:.0} | {paced_before:.0}, {paced_after:.0} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} % | {} of {} | {:.1} MiB",
+                "{:>7} | {:.0} | {before:.0}, {after:.0} | {paced_before:.0}, {paced_after:.0} | {:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} % | {} of {} | {:.1} MiB | {:.2}, {:.2} ms | {:.2} ms | {:.1} ms",
                 row.viewers,
                 row.frame_rate,
                 server.ns_per_packet_viewer,
@@ -84,6 +88,10 @@ impl Report {
                 server.lost,
                 server.packets,
                 server.resident as f64 / f64::from(1 << 20),
+                ms(&server.delays.frames, 50.0),
+                ms(&server.delays.frames, 99.0),
+                ms(&server.delays.jitter, 99.0),
+                ms(&server.delays.keyframes, 99.0),
             );
         }
         if let Some((few, many, bytes)) = self.memory_slope() {
@@ -93,13 +101,13 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> String {
-        let us = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
         let joins = self.joins.map(|joins| {
             json!({
                 "count": joins.count,
-                "cpu_us": us(joins.cost),
+                "cpu_us": { "alone": us(joins.alone), "together": us(joins.together) },
                 "crypto_floor_us": joins.floor.map(us),
-                "ratio": joins.ratio(),
+                "ratio": { "alone": joins.ratio(joins.alone), "together": joins.ratio(joins.together) },
             })
         });
         let idle = self
@@ -129,9 +137,9 @@ impl Report {
 }
 
 impl Joins {
-    fn ratio(&self) -> f64 {
+    fn ratio(&self, cost: Duration) -> f64 {
         let [before, after] = self.floor.map(|floor| floor.as_secs_f64());
-        self.cost.as_secs_f64() * 2.0 / (before + after)
+        cost.as_secs_f64() * 2.0 / (before + after)
     }
 }
 
@@ -174,8 +182,19 @@ impl Row {
             "packets": self.server.packets,
             "lost": self.server.lost,
             "resident_bytes": self.server.resident,
+            "frame_delay_ms": percentiles(&self.server.delays.frames),
+            "frame_jitter_ms": percentiles(&self.server.delays.jitter),
+            "keyframe_delay_ms": percentiles(&self.server.delays.keyframes),
         })
     }
+}
+
+fn ms(spread: &Spread, percent: f64) -> f64 {
+    spread.percentile(percent).as_secs_f64() * 1e3
+}
+
+fn percentiles(spread: &Spread) -> serde_json::Value {
+    json!({ "p50": ms(spread, 50.0), "p95": ms(spread, 95.0), "p99": ms(spread, 99.0), "max": ms(spread, 100.0) })
 }
 
 fn mean(floors: &[FloorReport; 2]) -> f64 {
@@ -200,8 +219,7 @@ fn machine(cores: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::delays::Delays;
     use super::super::{SentTotals, ServerRun};
     use super::*;
 
@@ -230,6 +248,7 @@ mod tests {
                 busy: 0.3,
                 resident: (10 << 20) + (viewers as u64) * 4_096,
                 sent: SentTotals::default(),
+                delays: Delays::default(),
             },
         }
     }
