@@ -1,0 +1,48 @@
+//! A broadcast in simulated time: what a shard does for a frame and for a join, without a network. The same packets in every run.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use broadcast::Broadcast;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use onecast::peer::Certificate;
+
+#[path = "../tests/common/broadcast.rs"]
+#[expect(clippy::unwrap_used, reason = "shared with a test")]
+mod broadcast;
+
+fn frames(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame of 6 packets");
+    for viewers in [10, 100, 1_000] {
+        let mut broadcast = Broadcast::new(viewers);
+        broadcast.frame(true);
+        broadcast.pass(Duration::from_millis(100));
+        (0..400).for_each(|_| broadcast.frame(false));
+        group.throughput(Throughput::Elements(6 * u64::from(viewers)));
+        group.bench_function(format!("{viewers} viewers"), |b| {
+            b.iter(|| broadcast.frame(false));
+        });
+        while broadcast.shard.poll_event().is_some() {}
+    }
+}
+
+fn joins(c: &mut Criterion) {
+    let certificate = Certificate::generate().expect("randomness");
+    let mut group = c.benchmark_group("join");
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    group.bench_function("offer to keys, both ends", |b| {
+        b.iter_custom(|count| {
+            let mut broadcast = Broadcast::new(1);
+            let start = onecast::clock::now();
+            for number in 0..count {
+                // Numbers come again when there are very many: the later client takes the address over.
+                let number = 2 + (number % 5_000) as u16;
+                black_box(broadcast.connect(number, false, &certificate));
+            }
+            onecast::clock::now() - start
+        });
+    });
+}
+
+criterion_group!(benches, frames, joins);
+criterion_main!(benches);

@@ -1,0 +1,226 @@
+//! A broadcast without sockets: a real shard with real sessions, in simulated time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onecast::fanout::{Command, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, ViewerLine};
+use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast::media::lane::StreamKey;
+use onecast::media::{Inbox, StreamTracks, Wake};
+use onecast::metrics::ShardCounters;
+use onecast::peer::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast::peer::srtp::{Sealer, SrtpKeys};
+use onecast::peer::{Certificate, IceCredentials, SessionId};
+use onecast::rtp::header::HeaderOut;
+
+/// A network without loss: keeps what the shard sends while handshakes need it, and forgets media.
+#[derive(Default)]
+pub(crate) struct Network {
+    keep: bool,
+    kept: Vec<(SocketAddr, Vec<u8>)>,
+    /// Sent so far.
+    pub(crate) datagrams: u64,
+}
+
+impl Outlet for Network {
+    fn send(&mut self, queue: &mut SendQueue, _: &mut dyn FnMut(u32)) {
+        for run in queue.runs() {
+            self.datagrams += u64::from(run.segments);
+            if self.keep {
+                let segments = queue.bytes(run).chunks(usize::from(run.segment));
+                self.kept.extend(segments.map(|bytes| (run.to, bytes.to_vec())));
+            }
+        }
+        queue.clear();
+    }
+}
+
+struct Asleep;
+
+impl Wake for Asleep {
+    fn wake(&self) {}
+}
+
+/// A shard with one publisher and its viewers, all connected.
+pub(crate) struct Broadcast {
+    pub(crate) shard: Shard,
+    pub(crate) network: Network,
+    certificate: Certificate,
+    tracks: Arc<StreamTracks>,
+    now: Instant,
+    publisher: SocketAddr,
+    sealer: Option<Sealer>,
+    packets: u64,
+    frames: u32,
+}
+
+impl Broadcast {
+    pub(crate) fn new(viewers: u16) -> Broadcast {
+        let now = onecast::clock::now();
+        let certificate = Certificate::generate().unwrap();
+        let inbox = Inbox::new(Box::new(Asleep));
+        let key = StreamKey { slot: 0, serial: 1 };
+        let tracks = StreamTracks::new(key, "live", [1, 2, 3], [inbox.clone()].into(), now);
+        let config = ShardConfig {
+            id: 0,
+            certificate: certificate.clone(),
+            pli_interval: None,
+            keyframe_share: 10,
+            start: onecast::fanout::StartConfig::default(),
+            peers_max: 10_000,
+            wall: (now, 0),
+        };
+        let mut broadcast = Broadcast {
+            shard: Shard::new(config, inbox, Arc::new(ShardCounters::default())),
+            network: Network::default(),
+            certificate,
+            tracks: Arc::new(tracks),
+            now,
+            publisher: address(0),
+            sealer: None,
+            packets: 0,
+            frames: 0,
+        };
+        let client_certificate = Certificate::generate().unwrap();
+        broadcast.sealer = Some(Sealer::new(&broadcast.connect(0, true, &client_certificate)));
+        for number in 1..=viewers {
+            broadcast.connect(number, false, &client_certificate);
+        }
+        broadcast
+    }
+
+    /// Returns the keys of client `number` when its handshake is done.
+    pub(crate) fn connect(&mut self, number: u16, publishes: bool, certificate: &Certificate) -> SrtpKeys {
+        let (own, local) = (
+            credentials(&format!("c{number:05}")),
+            credentials(&format!("s{number:05}")),
+        );
+        let params = OfferParams {
+            ice: &own,
+            fingerprint: certificate.fingerprint(),
+            active: true,
+            publishes,
+            rtx: true,
+        };
+        let answer = self.answer(number, &write_offer(&params), &local, publishes);
+        let answered = Answered::parse(&answer).unwrap();
+        let mut client = ClientPeer::new(&own.ufrag, &answered, true, certificate.clone(), self.now);
+        self.network.keep = true;
+        for _ in 0..100 {
+            client.handle_timeout(self.now);
+            while let Some(mut datagram) = client.poll_transmit() {
+                self.shard.handle_datagram(self.now, address(number), &mut datagram);
+            }
+            self.shard.handle_timeout(self.now, &mut self.network);
+            self.shard.handle_handshakes(self.now);
+            self.shard.flush(&mut self.network);
+            let mut keys = None;
+            for (to, datagram) in std::mem::take(&mut self.network.kept) {
+                if to == address(number)
+                    && let Some(ClientEvent::Connected(made)) = client.handle_datagram(self.now, &datagram)
+                {
+                    keys = Some(made);
+                }
+            }
+            if let Some(keys) = keys {
+                self.network.keep = false;
+                return keys;
+            }
+            self.now += Duration::from_millis(1);
+        }
+        panic!("client {number} does not connect");
+    }
+
+    /// What the server's signalling does with an offer.
+    fn answer(&mut self, number: u16, offer: &str, local: &IceCredentials, publishes: bool) -> String {
+        let offer = Offer::parse(offer).unwrap();
+        let role = if publishes {
+            Role::Publisher
+        } else {
+            Role::Viewer(TrackSsrcs {
+                video: self.tracks.video.ssrc(),
+                video_rtx: self.tracks.video.rtx_ssrc(),
+                audio: self.tracks.audio.ssrc(),
+            })
+        };
+        let params = AnswerParams {
+            ice: local,
+            fingerprint: self.certificate.fingerprint(),
+            candidates: &[address(9_999)],
+            session_id: 1,
+            stream: "live",
+        };
+        let answer = offer.answer(role, &params).unwrap();
+        let negotiated = answer.negotiated;
+        let role = if publishes {
+            SessionRole::Publisher(Box::new(negotiated))
+        } else {
+            SessionRole::Viewer {
+                audio: negotiated.audio.as_ref().map(ViewerLine::new),
+                video: negotiated.video.as_ref().map(ViewerLine::new),
+            }
+        };
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let (remote, tracks) = (offer.remote().clone(), self.tracks.clone());
+        let session = Session::new(
+            SessionId::from_random(id),
+            local.clone(),
+            remote,
+            role,
+            tracks,
+            self.now,
+        );
+        self.shard.handle_command(Command::Expect(Arc::new(session)));
+        answer.sdp
+    }
+
+    /// A frame of six packets arrives and goes out.
+    pub(crate) fn frame(&mut self, keyframe: bool) {
+        let mut buffer = [0; 1_000];
+        for position in 0..6 {
+            let header = HeaderOut {
+                marker: position == 5,
+                padding: false,
+                payload_type: 96,
+                sequence: self.packets as u16,
+                timestamp: self.frames * 3_000,
+                ssrc: 77,
+            };
+            header.write(&mut buffer, &[]);
+            buffer[12] = if position == 0 { 0x10 } else { 0 };
+            buffer[13] = u8::from(!keyframe);
+            let len = self
+                .sealer
+                .as_mut()
+                .unwrap()
+                .seal_rtp(&mut buffer, 12, 984, self.packets);
+            self.packets += 1;
+            self.shard.handle_datagram(self.now, self.publisher, &mut buffer[..len]);
+        }
+        self.frames += 1;
+        self.shard.handle_lanes(self.now, &mut self.network);
+        self.shard.flush(&mut self.network);
+    }
+
+    /// Lets viewers start, who wait a little and are sent a slice at a time.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            self.shard.handle_timeout(self.now, &mut self.network);
+        }
+    }
+}
+
+fn credentials(name: &str) -> IceCredentials {
+    IceCredentials {
+        ufrag: name.into(),
+        pwd: format!("{name}0123456789012345678901").into(),
+    }
+}
+
+fn address(number: u16) -> SocketAddr {
+    ([192, 0, 2, 1], 10_000 + number).into()
+}
