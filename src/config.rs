@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::{PublishArgs, WatchArgs};
 use crate::fanout::{Stamping, StartConfig};
 use crate::load::bench::BenchArgs;
+use crate::load::run::LoadArgs;
 use crate::media::gop::Gop;
 use crate::media::window::CacheBounds;
 use crate::room::AdmissionLimits;
@@ -39,6 +40,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Measure what this machine can do: the server's cost beside the least that sealing and sending cost
     Bench(BenchArgs),
+    /// Load a WHIP and WHEP server with many viewers and tell how they fared
+    Load(LoadArgs),
 }
 
 /// Options of the server.
@@ -284,7 +287,8 @@ Examples:
   onecast --http 0.0.0.0:8080        lets other machines in
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
-  onecast bench                      what this machine can do, 1 minute";
+  onecast bench                      what this machine can do, 1 minute
+  onecast load --help                the load generator";
 
 #[cfg(test)]
 mod tests {

@@ -142,7 +142,7 @@ pub fn local_address_towards(url: &str) -> IpAddr {
     addresses.iter().find_map(reach).unwrap_or(any)
 }
 
-fn parse(url: &str) -> Result<Url, SignalError> {
+pub(crate) fn parse(url: &str) -> Result<Url, SignalError> {
     let wrong = |why: String| SignalError::Url {
         url: url.to_owned(),
         why,
@@ -155,7 +155,7 @@ fn parse(url: &str) -> Result<Url, SignalError> {
 }
 
 /// What a server says in problem+json, else its text, else what the status means.
-fn reason(status: StatusCode, body: &str) -> String {
+pub(crate) fn reason(status: StatusCode, body: &str) -> String {
     if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
         let words = ["title", "detail", "hint"].map(|name| problem[name].as_str().unwrap_or_default());
         let words: Vec<&str> = words.into_iter().filter(|text| !text.is_empty()).collect();
@@ -172,7 +172,7 @@ fn reason(status: StatusCode, body: &str) -> String {
 }
 
 /// The deepest cause: "connection refused" rather than "error sending request".
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} s", TIMEOUT.as_secs());
     }

@@ -9,6 +9,7 @@ pub mod joiners;
 pub mod publisher;
 pub mod reception;
 pub mod relay;
+pub mod run;
 pub mod session;
 pub mod signalling;
 pub mod spread;

@@ -49,6 +49,29 @@ pub fn receive_stamped(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usi
     Ok((len, at.unwrap_or_else(crate::clock::unix_time)))
 }
 
+/// Datagrams that `socket` dropped since it was made: by its filter, or for want of room. `None` where the system does not tell.
+///
+/// # Errors
+/// Those of the system.
+pub fn dropped(socket: &UdpSocket) -> io::Result<Option<u32>> {
+    #[cfg(target_os = "linux")]
+    return sys::dropped(std::os::fd::AsFd::as_fd(socket)).map(Some);
+    #[cfg(not(target_os = "linux"))]
+    socket.local_addr().map(|_| None)
+}
+
+/// Lets this process have `wanted` files and sockets open, or as near as the system lets. Returns how many it may have; `None`
+/// where the system does not tell.
+///
+/// # Errors
+/// Those of the system.
+pub fn raise_open_files(wanted: u64) -> io::Result<Option<u64>> {
+    #[cfg(target_os = "linux")]
+    return sys::raise_open_files(wanted).map(Some);
+    #[cfg(not(target_os = "linux"))]
+    Ok(Some(wanted).filter(|_| false))
+}
+
 /// CPU time that the calling thread has used, user and system. `None` where the system does not tell.
 pub fn thread_cpu_time() -> Option<Duration> {
     #[cfg(target_os = "linux")]

@@ -227,6 +227,45 @@ pub(super) fn receive_stamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::
     Ok((len, stamped.then_some(at)))
 }
 
+/// Datagrams that this socket dropped since it was made: by its filter, or for want of room.
+pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut words = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into the words, which live across the call.
+    let result = unsafe {
+        let value = words.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_MEMINFO, value, &mut len)
+    };
+    match words.last() {
+        _ if result != 0 => Err(io::Error::last_os_error()),
+        Some(&drops) if len as usize == size_of_val(&words) => Ok(drops),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Of `asm-generic/socket.h`; the crate does not name it.
+const SO_MEMINFO: libc::c_int = 55;
+
+/// Raises the soft limit of open files to `wanted` or as near as the hard one lets, and returns what it is then.
+pub(super) fn raise_open_files(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one rlimit, which lives across the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < wanted {
+        limit.rlim_cur = wanted.min(limit.rlim_max);
+        // SAFETY: the kernel reads one rlimit, which lives across the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// A socket address as the kernel has it, in bytes:
 ///
 /// ```text
@@ -449,5 +488,26 @@ pub(super) mod tests {
         while thread_cpu_time().unwrap() == before {
             std::hint::black_box(before);
         }
+    }
+
+    #[test]
+    fn a_socket_without_room_tells_how_many_it_dropped() {
+        let (sender, receiver) = pair("127.0.0.1");
+        assert_eq!(dropped(receiver.as_fd()).unwrap(), 0);
+        socket2::SockRef::from(&receiver).set_recv_buffer_size(1).unwrap();
+        for _ in 0..50 {
+            sender.send_to(&[0; 1_000], receiver.local_addr().unwrap()).unwrap();
+        }
+        receiver.set_nonblocking(true).unwrap();
+        let read = std::iter::from_fn(|| receiver.recv(&mut [0; 1_000]).ok()).count();
+        assert_eq!(dropped(receiver.as_fd()).unwrap() as usize + read, 50);
+        assert!(read < 50);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_and_never_lowered() {
+        let before = raise_open_files(0).unwrap();
+        assert!(before > 0);
+        assert!(raise_open_files(before.saturating_add(1)).unwrap() >= before);
     }
 }

@@ -1,0 +1,58 @@
+//! CPU time and memory of a process on this machine, as far as the system tells (Linux).
+
+use std::time::Duration;
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// CPU time of the threads that live, user and system.
+    pub(super) cpu: Duration,
+    /// Resident memory.
+    pub(super) resident_bytes: u64,
+}
+
+impl Usage {
+    /// That of a process; `None` when there is none or the system does not tell.
+    pub(super) fn of(pid: u32) -> Option<Usage> {
+        let mut cpu = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+            // A thread may end between the two calls.
+            let Ok(text) = std::fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+                continue;
+            };
+            cpu += Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?);
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident_bytes = resident_kib(&status)? * 1_024;
+        Some(Usage { cpu, resident_bytes })
+    }
+
+    /// That of this process.
+    pub(super) fn own() -> Option<Usage> {
+        Usage::of(std::process::id())
+    }
+}
+
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_its_line() {
+        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1_234));
+        assert_eq!(resident_kib("Name:\tx\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_uses_something_and_no_process_nothing() {
+        let own = Usage::own().unwrap();
+        assert!(own.resident_bytes > 0);
+        assert_eq!(Usage::of(u32::MAX), None);
+    }
+}
