@@ -391,7 +391,7 @@ mod tests {
     }
 
     fn report(delivered: u64, lost: u64, own_drops: u64) -> Report {
-        let join = |at| JoinTimes {
+        let join = |at: u64| JoinTimes {
             posted: ms(1_000),
             answered: ms(1_001),
             connected: Some(ms(1_002)),

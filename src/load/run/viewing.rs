@@ -33,7 +33,9 @@ pub(super) struct Viewing {
     first_packet: Option<Duration>,
     whole_last: Option<Duration>,
     picture: Option<Duration>,
-    delay_last: Option<Duration>,
+    /// When the first frame was sent that was the newest one when it came.
+    live_since: Option<Duration>,
+    delay_last: Duration,
     unopened: u64,
     keyframe_asked: Duration,
     dice: u64,
@@ -50,7 +52,8 @@ impl Viewing {
             first_packet: None,
             whole_last: None,
             picture: None,
-            delay_last: None,
+            live_since: None,
+            delay_last: Duration::ZERO,
             unopened: 0,
             keyframe_asked: Duration::ZERO,
             dice: (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
@@ -205,12 +208,17 @@ impl Viewing {
             return;
         };
         let delay = arrived.saturating_sub(sent);
-        if let Some(last) = self.delay_last {
-            figures.delays.add(delay);
-            figures.jitter.add(delay.abs_diff(last));
-        }
-        if self.delay_last.is_some() || delay < interval {
-            self.delay_last = Some(delay);
+        match self.live_since {
+            Some(since) if sent > since => {
+                figures.delays.add(delay);
+                figures.jitter.add(delay.abs_diff(self.delay_last));
+                self.delay_last = delay;
+            }
+            None if delay < interval => {
+                self.live_since = Some(sent);
+                self.delay_last = delay;
+            }
+            _ => {}
         }
     }
 
@@ -330,6 +338,7 @@ mod tests {
         at(1_000, 2_000);
         at(2_000, 2_001);
         at(2_033, 2_037);
+        at(1_066, 2_040);
         let (delays, jitter) = (figures.delays.percentile(100.0), figures.jitter.percentile(100.0));
         assert_eq!((delays.as_millis(), jitter.as_millis()), (4, 3));
     }

@@ -1,0 +1,171 @@
+//! Servers to load: the whole one in this process, one in a process of its own, and one that says the same to everybody.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use onecast::app::{App, AppConfig};
+use onecast::fanout::StartConfig;
+use onecast::http::{HttpLimits, Pages, Server};
+use onecast::net::udp::MediaSocketConfig;
+use onecast::room::{AdmissionLimits, Limits};
+use tokio_util::sync::CancellationToken;
+
+/// The whole server, in this process.
+pub(crate) struct Own {
+    app: App,
+    http: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Own {
+    pub(crate) async fn start() -> Own {
+        let app = App::start(AppConfig {
+            sockets: MediaSocketConfig {
+                address: ([127, 0, 0, 1], 0).into(),
+                shards: 1,
+                ..MediaSocketConfig::default()
+            },
+            public_ips: vec![],
+            public_only: false,
+            pli_interval: None,
+            keyframe_share: 10,
+            start: StartConfig::default(),
+            limits: Limits {
+                streams: 10,
+                viewers: 100,
+                admission: AdmissionLimits::default(),
+            },
+            pin: false,
+        })
+        .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = Server::new(Arc::new(app.clone()), Pages::built_in(), HttpLimits::default());
+        tokio::spawn(server.run(listener, stop.clone()));
+        Own { app, http, stop }
+    }
+
+    /// `whip` or `whep` of its stream.
+    pub(crate) fn url(&self, protocol: &str) -> String {
+        format!("http://{}/{protocol}/live", self.http)
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        assert!(
+            self.app.shutdown(Duration::from_secs(5)).await,
+            "the media threads end in time"
+        );
+    }
+}
+
+/// The server as a process. Ends when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) http: SocketAddr,
+}
+
+impl Process {
+    pub(crate) fn start(arguments: &[&str]) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onecast"))
+            .args(["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening http=") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+        }
+        let address = line.split("http=").nth(1).unwrap().split(' ').next().unwrap();
+        let http = address.parse().unwrap();
+        // The rest of the log is read so that nobody waits for room in the pipe.
+        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        Process { child, http }
+    }
+
+    /// Waits until so many watch, at most 20 s.
+    pub(crate) async fn until_watched(&self, stream: &str, viewers: u64) {
+        let url = format!("http://{}/api/streams/{stream}", self.http);
+        for _ in 0..400 {
+            let response = reqwest::get(&url).await.unwrap();
+            let status: serde_json::Value = response.json().await.unwrap_or_default();
+            if status["viewers"].as_u64().is_some_and(|count| count >= viewers) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {viewers} viewers within 20 s");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A server that says the same to everybody.
+pub(crate) struct Canned {
+    pub(crate) address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Canned {
+    /// `reply` is a status line without its version, and what follows.
+    pub(crate) fn start(reply: &str) -> Canned {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (counted, reply) = (requests.clone(), format!("HTTP/1.1 {reply}"));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (counted, reply) = (counted.clone(), reply.clone());
+                std::thread::spawn(move || answer_all(stream, &reply, &counted));
+            }
+        });
+        Canned { address, requests }
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn answer_all(stream: TcpStream, reply: &str, counted: &AtomicUsize) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut body = 0;
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(length) = line.strip_prefix("content-length:") {
+                body = length.trim().parse().ok()?;
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        stream.read_exact(&mut vec![0; body]).ok()?;
+        counted.fetch_add(1, Ordering::SeqCst);
+        stream.get_mut().write_all(reply.as_bytes()).ok()?;
+    }
+}
