@@ -94,18 +94,17 @@ impl Process {
         Process { child, http }
     }
 
-    /// Waits until so many watch, at most 20 s.
-    pub(crate) async fn until_watched(&self, stream: &str, viewers: u64) {
+    /// Waits until `check` holds of what the server says of a stream, at most 20 s.
+    pub(crate) async fn until(&self, stream: &str, check: impl Fn(&serde_json::Value) -> bool) {
         let url = format!("http://{}/api/streams/{stream}", self.http);
         for _ in 0..400 {
             let response = reqwest::get(&url).await.unwrap();
-            let status: serde_json::Value = response.json().await.unwrap_or_default();
-            if status["viewers"].as_u64().is_some_and(|count| count >= viewers) {
+            if check(&response.json().await.unwrap_or_default()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("not {viewers} viewers within 20 s");
+        panic!("{stream}: not within 20 s");
     }
 
     pub(crate) fn kill(&mut self) {

@@ -182,7 +182,10 @@ impl Viewing {
         self.picture.get_or_insert(arrived);
         self.note_freeze(arrived, figures);
         self.whole_last = Some(arrived);
-        if let Some(timestamp) = timestamp {
+        let watched = self.picture.map(|picture| arrived.saturating_sub(picture));
+        if let Some(timestamp) = timestamp
+            && watched >= Some(LEARN_AFTER)
+        {
             self.interval.learn(timestamp);
         }
     }
@@ -276,6 +279,8 @@ const PICTURE_WAIT: Duration = Duration::from_millis(200);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Ticks a second of every video codec's RTP clock.
 const VIDEO_CLOCK: u32 = 90_000;
+/// Until then the times of frames may be those of the past, squeezed together.
+const LEARN_AFTER: Duration = Duration::from_secs(1);
 /// So many frames tell the interval.
 const STEPS: usize = 30;
 
