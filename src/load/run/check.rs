@@ -37,3 +37,52 @@ pub(super) fn answer_check(datagram: &[u8], from: SocketAddr, password: &str) ->
     response.build(&setters).ok()?;
     Some(response.raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtc_stun::message::TransactionId;
+
+    const PASSWORD: &str = "0123456789012345678901";
+
+    fn check(password: &str) -> Message {
+        let provider = AwsLcRsProvider::new();
+        let setters: [Box<dyn Setter + '_>; 4] = [
+            Box::new(BINDING_REQUEST),
+            Box::new(TransactionId([7; 12])),
+            Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+                password.to_owned(),
+                provider.crypto(),
+            )),
+            Box::new(FINGERPRINT),
+        ];
+        let mut message = Message::new();
+        message.build(&setters).unwrap();
+        message
+    }
+
+    #[test]
+    fn a_check_that_knows_our_password_is_answered_with_where_it_came_from() {
+        let from: SocketAddr = "192.0.2.1:8080".parse().unwrap();
+        let answer = answer_check(&check(PASSWORD).raw, from, PASSWORD).unwrap();
+        let mut message = Message::new();
+        message.unmarshal_binary(&answer).unwrap();
+        assert_eq!((message.typ, message.transaction_id.0), (BINDING_SUCCESS, [7; 12]));
+        let crypto = AwsLcRsProvider::new();
+        MessageIntegrity::check(&mut message, PASSWORD.as_bytes(), crypto.crypto()).unwrap();
+        FINGERPRINT.check(&message).unwrap();
+        let mut mapped = XorMappedAddress::default();
+        rtc_stun::message::Getter::get_from(&mut mapped, &message).unwrap();
+        assert_eq!((mapped.ip, mapped.port), (from.ip(), from.port()));
+    }
+
+    #[test]
+    fn strangers_and_noise_get_no_answer() {
+        let from: SocketAddr = "192.0.2.1:8080".parse().unwrap();
+        let request = check("another").raw;
+        assert_eq!(answer_check(&request, from, PASSWORD), None);
+        for len in 0..request.len() {
+            assert_eq!(answer_check(&check(PASSWORD).raw[..len], from, PASSWORD), None);
+        }
+    }
+}

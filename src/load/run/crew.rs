@@ -224,6 +224,11 @@ impl Crew {
     pub(super) fn leave(&mut self, place: usize, is_live: bool) -> Option<Url> {
         let mut seat = self.seats.get_mut(place)?.take()?;
         self.free.push(place);
+        let mut sums = Sums {
+            verified: &mut self.figures,
+            others: &mut self.others,
+        };
+        seat.read(&mut sums);
         seat.settle(is_live, &mut self.figures);
         seat.member.close(clock::now());
         seat.flush();
@@ -289,10 +294,9 @@ impl Seat {
     fn progress(&mut self, now: Instant) -> io::Result<()> {
         match self.phase {
             Phase::Looking if self.member.is_content(now) => {
-                // What comes between the two calls is dropped by the filter and counted as dropped before: next to nothing.
+                let before = self.drops();
                 drop_rtp_in_kernel(&self.socket)?;
                 self.member.look_away();
-                let before = self.drops();
                 self.phase = Phase::Dropping { before };
             }
             Phase::Measuring { before, dropped, until } => {

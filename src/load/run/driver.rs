@@ -1,17 +1,20 @@
 //! The course of a run: publish, join, hold, measure, leave.
 
+mod ending;
+mod turn;
+
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
 
 use super::args::LoadArgs;
 use super::crew::{Crew, CrewConfig};
-use super::desk::{Desk, DeskConfig, Granted, Outcome, Who};
+use super::desk::{Desk, DeskConfig, Who};
 use super::process::Usage;
-use super::report::{Report, ServerUse, ViewerCounts};
+use super::report::{Report, ViewerCounts};
 use super::source::Source;
 use super::viewing::ViewingConfig;
 use super::workload::Workload;
@@ -99,6 +102,7 @@ pub(super) struct Driver<'a> {
     publisher_session: Option<Url>,
     source_registered: Option<mio::net::UdpSocket>,
     server_is_gone: bool,
+    is_leaving: bool,
     started: Instant,
     told: Instant,
     delivered_told: u64,
@@ -176,6 +180,7 @@ impl<'a> Driver<'a> {
             publisher_session: None,
             source_registered: None,
             server_is_gone: false,
+            is_leaving: false,
             started: now,
             told: now,
             delivered_told: 0,
@@ -291,241 +296,11 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
-
-    fn post(&mut self) {
-        self.desk.join(Who::Viewer(self.posted));
-        self.posted += 1;
-        self.pending += 1;
-    }
-
-    /// Whoever has been there for a while; it leaves when it is known what it lost.
-    fn let_one_leave(&mut self) -> Result<(), Stop> {
-        let place = self.crew.connected_from(self.next_leaver).next();
-        if let Some(place) = place {
-            // Apart from each other, so that verified viewers leave as often as others.
-            self.next_leaver = place + 1;
-            self.crew.measure(place)?;
-            self.leavers.push(place);
-        }
-        Ok(())
-    }
-
-    fn replace_leavers(&mut self) {
-        for place in std::mem::take(&mut self.leavers) {
-            match self.crew.is_measured(place) {
-                Some(false) => self.leavers.push(place),
-                Some(true) => {
-                    self.crew.figures.left += 1;
-                    let session = self.crew.leave(place, true);
-                    self.delete(session);
-                    self.post();
-                }
-                // It lost its session meanwhile.
-                None => {}
-            }
-        }
-    }
-
-    fn turn(&mut self) -> Result<(), Stop> {
-        if self.stop.load(Ordering::Relaxed) {
-            return self.end_early("the run was interrupted".to_owned());
-        }
-        self.turn_media()?;
-        self.take_outcomes()?;
-        self.replace_leavers();
-        if self.crew.is_empty() && self.crew.figures.ended > 0 && self.pending == 0 {
-            self.server_is_gone = true;
-            return self.end_early("no viewer has a session any more: the server ended them, or is gone".to_owned());
-        }
-        self.show_progress();
-        Ok(())
-    }
-
-    fn turn_media(&mut self) -> Result<(), Stop> {
-        let now = clock::now();
-        let due = self.source.as_ref().map(Source::poll_timeout);
-        let patience = due.map_or(TURN, |due| due.saturating_duration_since(now).min(TURN));
-        for session in self.crew.turn(patience)? {
-            self.delete(Some(session));
-        }
-        let Some(source) = &mut self.source else { return Ok(()) };
-        let was_connected = source.is_connected();
-        if let Err(error) = source.turn(clock::now()) {
-            self.server_is_gone = true;
-            let words = format!("the server ended the publisher's session, or is gone: {error}");
-            return match was_connected {
-                true => self.end_early(words),
-                false => Err(LoadError::Refused(words).into()),
-            };
-        }
-        Ok(())
-    }
-
-    fn take_outcomes(&mut self) -> Result<(), Stop> {
-        while let Some(outcome) = self.desk.poll_outcome() {
-            match outcome {
-                Outcome::Retrying => self.crew.figures.retried += 1,
-                Outcome::Left { taken } => {
-                    self.deleting -= 1;
-                    self.crew.figures.goodbyes_failed += u64::from(!taken);
-                }
-                Outcome::Granted(granted) if granted.who == Who::Publisher => self.start_source(*granted)?,
-                Outcome::Granted(granted) => {
-                    self.pending -= 1;
-                    self.crew.admit(*granted)?;
-                }
-                Outcome::Refused(Who::Publisher, error) => return Err(LoadError::Refused(error.to_string()).into()),
-                Outcome::Refused(Who::Viewer(_), error) => {
-                    self.pending -= 1;
-                    self.crew.figures.refused += 1;
-                    self.refusal.get_or_insert_with(|| error.to_string());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start_source(&mut self, granted: Granted) -> Result<(), Stop> {
-        let (workload, obeys) = (self.args.workload, self.args.obey_keyframe_requests);
-        let source = Source::open(&granted, workload, obeys, self.certificate.clone(), clock::now())?;
-        self.source_registered = self.crew.watch(&source.socket)?;
-        self.source = Some(source);
-        self.publisher_session = granted.session;
-        Ok(())
-    }
-
-    fn end_early(&mut self, words: String) -> Result<(), Stop> {
-        self.report.troubles.push(words);
-        Err(Stop::Early)
-    }
-
-    /// Finds out what each viewer lost, some at a time: all at once would be more than this process can read.
-    fn measure(&mut self) -> Result<(), Stop> {
-        for places in self.crew.places().chunks(MEASURED_AT_ONCE) {
-            for &place in places {
-                self.crew.measure(place)?;
-            }
-            while places.iter().any(|place| self.crew.is_measured(*place) == Some(false)) {
-                self.turn_media()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Everybody leaves, as real clients do.
-    fn leave(&mut self) {
-        let end = clock::now() + GOODBYES_MAX;
-        let is_live = !self.server_is_gone;
-        for place in self.crew.places() {
-            while self.deleting >= DELETING_MAX && clock::now() < end {
-                self.turn_leaving();
-            }
-            let session = self.crew.leave(place, is_live);
-            self.delete(session);
-        }
-        if let Some(source) = &mut self.source {
-            source.close(clock::now());
-        }
-        let session = self.publisher_session.take();
-        self.delete(session);
-        while self.deleting > 0 && clock::now() < end {
-            self.turn_leaving();
-        }
-    }
-
-    /// Errors of a server that is left anyway do not matter.
-    fn turn_leaving(&mut self) {
-        let _ = self.turn_media();
-        let _ = self.take_outcomes();
-    }
-
-    fn delete(&mut self, session: Option<Url>) {
-        if let Some(session) = session
-            && !self.server_is_gone
-        {
-            self.desk.leave(session);
-            self.deleting += 1;
-        }
-    }
-
-    fn usage(&self) -> [Option<Usage>; 2] {
-        [self.args.pid.and_then(Usage::of), Usage::own()]
-    }
-
-    fn note_usage(&mut self, before: [Option<Usage>; 2], held: Duration, delivered: u64) {
-        let after = self.usage();
-        let held = held.as_secs_f64().max(1e-9);
-        let used = |which: usize| Some(after[which]?.cpu.saturating_sub(before[which]?.cpu).as_secs_f64());
-        self.report.seconds = held;
-        self.report.load_cpu_percent = used(1).map(|cpu| cpu / held * 100.0);
-        self.report.server = after[0].zip(used(0)).map(|(after, cpu)| ServerUse {
-            cpu_percent: cpu / held * 100.0,
-            ns_per_packet_viewer: (delivered > 0).then(|| cpu * 1e9 / delivered as f64),
-            resident_bytes: after.resident_bytes,
-        });
-    }
-
-    fn finish(&mut self) {
-        self.report.fill(&self.crew.figures);
-        self.report.publisher = self.source.as_ref().map(Source::counts);
-        let counts = self.report.viewers;
-        let mut say = |count: u64, words: String| {
-            if count > 0 {
-                self.report.troubles.push(words);
-            }
-        };
-        let refusal = self.refusal.take().unwrap_or_default();
-        say(
-            counts.refused,
-            format!("{} viewers were refused; the first: {refusal}", counts.refused),
-        );
-        say(
-            counts.failed,
-            format!(
-                "{} viewers had an answer, but no ICE and DTLS handshake within 10 s",
-                counts.failed
-            ),
-        );
-        say(counts.ended, format!("{} viewers lost their session", counts.ended));
-        let is_silent = counts.joined > 0 && self.report.packets.delivered == 0;
-        say(u64::from(is_silent), "no media came; is somebody live?".to_owned());
-    }
-
-    fn show_progress(&mut self) {
-        let now = clock::now();
-        let since = now.saturating_duration_since(self.told);
-        if !self.shows_progress || since < PROGRESS {
-            return;
-        }
-        let delivered = self.crew.delivered();
-        let rate = delivered.saturating_sub(self.delivered_told) as f64 / since.as_secs_f64();
-        let figures = &self.crew.figures;
-        eprintln!(
-            "{:>4} s  {} of {} viewers, {rate:.0} packets/s, {} freezes, {} refused, {} ended",
-            now.saturating_duration_since(self.started).as_secs(),
-            self.crew.len(),
-            self.args.viewers,
-            figures.freezes,
-            figures.refused,
-            figures.ended,
-        );
-        (self.told, self.delivered_told) = (now, delivered);
-    }
 }
 
-/// The longest wait for something to come; the desk ends it too.
-const TURN: Duration = Duration::from_millis(5);
 /// As for viewers.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// From the first media to the first viewer.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Their backlog of a frame interval is read in a few milliseconds.
-const MEASURED_AT_ONCE: usize = 200;
-/// Goodbyes on their way at once.
-const DELETING_MAX: u32 = 64;
-/// For all goodbyes.
-const GOODBYES_MAX: Duration = Duration::from_secs(20);
-/// Between two lines of progress.
-const PROGRESS: Duration = Duration::from_secs(1);
 /// Files that are open besides the viewers' sockets, connections for signalling among them.
 const FILES_BESIDE: u64 = 128;
