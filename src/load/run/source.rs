@@ -37,7 +37,7 @@ pub(super) struct Source {
 }
 
 /// What the publisher did and was asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct SourceCounts {
     /// Video frames sent.
     pub frames: u64,
@@ -49,6 +49,8 @@ pub struct SourceCounts {
     pub keyframe_requests: u64,
     /// Packets that the server asked for again.
     pub nacked: u64,
+    /// How late a frame was sent at most, ms: the load's own part in what froze.
+    pub late_ms_max: f64,
 }
 
 /// One SSRC.
@@ -221,7 +223,8 @@ impl Source {
 
     fn send_due(&mut self, now: Instant) -> io::Result<()> {
         if let Some(rhythm) = self.rhythm {
-            while self.next_frame() <= now {
+            while let Some(late) = now.checked_duration_since(self.next_frame()) {
+                self.counts.late_ms_max = self.counts.late_ms_max.max(late.as_micros() as f64 / 1e3);
                 self.send_frame(rhythm)?;
             }
         }

@@ -120,12 +120,16 @@ impl Report {
                 packets,
                 keyframe_requests,
                 nacked,
+                late_ms_max,
             } = publisher;
             write!(
                 f,
-                "publisher   {packets} packets, {frames} frames, {keyframes} keyframes; the server asked for "
+                "publisher   {packets} packets, {frames} frames, {keyframes} keyframes, sent at most {late_ms_max:.0} ms late; "
             )?;
-            writeln!(f, "{keyframe_requests} keyframes and {nacked} packets")?;
+            writeln!(
+                f,
+                "the server asked for {keyframe_requests} keyframes and {nacked} packets"
+            )?;
         }
         if let Some(ServerUse {
             cpu_percent,
