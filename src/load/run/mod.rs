@@ -49,7 +49,8 @@ pub fn run(args: &LoadArgs) -> u8 {
             };
             // A reader that has gone away has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            for words in report.troubles.iter().chain(&report.broken) {
+            // The table says it itself.
+            for words in report.troubles.iter().chain(&report.broken).filter(|_| args.json) {
                 eprintln!("error: {words}");
             }
             report.exit_code()
