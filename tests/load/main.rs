@@ -1,6 +1,7 @@
 //! `onecast load` against the whole server, against servers that refuse, and against one that dies.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod full_ice;
 mod servers;
 
 use std::process::{Command, Output, Stdio};
@@ -252,4 +253,26 @@ async fn a_server_that_dies_is_told_with_the_figures_so_far() {
             "{report}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_full_ice_agents_are_connected_to() {
+    let address = full_ice::start().await;
+    let (whip, whep) = (format!("http://{address}/whip"), format!("http://{address}/whep"));
+    let mut command = load(&[
+        "--whip",
+        &whip,
+        "--whep",
+        &whep,
+        "--viewers",
+        "3",
+        "--for",
+        "1s",
+        "--json",
+    ]);
+    let run = tokio::task::spawn_blocking(move || outcome(command.output().unwrap()));
+    let (code, report, words) = run.await.unwrap();
+    assert_eq!((code, number(&report, "/viewers/joined")), (Some(1), 3.0), "{words}");
+    assert!(number(&report, "/publisher/packets") > 180.0, "{report}");
+    assert!(words.contains("is somebody live?"), "{words}");
 }
