@@ -195,10 +195,7 @@ impl Counter {
         let (session, answer) = loop {
             let wait = match self.post(endpoint, &offer).await? {
                 Reply::Created { session, answer } => break (session, answer),
-                Reply::Later { wait, refusal } if tries >= RETRIES_MAX => {
-                    let _ = wait;
-                    return Err(refusal.into());
-                }
+                Reply::Later { refusal, .. } if tries >= RETRIES_MAX => return Err(refusal.into()),
                 Reply::Later { wait, .. } => wait,
             };
             tries += 1;
