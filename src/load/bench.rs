@@ -43,7 +43,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
     pub frame_rate: Option<u16>,
 
-    /// Media threads of the server; with more than one they share the server's core
+    /// Let floor, server and load run on all cores, not each on one of its own
+    #[arg(long)]
+    pub unpinned: bool,
+
+    /// Media threads of the server; they share the server's core unless --unpinned
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub shards: u16,
 
@@ -85,7 +89,7 @@ fn measure(args: &BenchArgs) -> io::Result<Report> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it needs Linux"));
     }
     let stage = Stage::new(args)?;
-    let mut report = Report::new(stage.cores.len());
+    let mut report = Report::new();
     if args.joins > 0 {
         eprintln!("{} joins", args.joins);
         report.joins = Some(stage.joins(args.joins)?);
@@ -173,7 +177,11 @@ impl Stage {
         Ok(Stage {
             program: std::env::current_exe()?,
             options: options.map(str::to_owned).to_vec(),
-            cores: core_affinity::get_core_ids().unwrap_or_default(),
+            cores: if args.unpinned {
+                Vec::new()
+            } else {
+                core_affinity::get_core_ids().unwrap_or_default()
+            },
             frame_rate: args.frame_rate,
         })
     }
@@ -261,9 +269,12 @@ impl Stage {
         let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count, verified, &certificate)?;
 
         publish(&mut publisher, &mut viewers, interval, WARM_UP)?;
+        settle(&mut viewers)?;
         viewers.note_delays()?;
         let start = Moment::now(&server, &publisher, &viewers)?;
         publish(&mut publisher, &mut viewers, interval, time)?;
+        let published_until = clock::now();
+        settle(&mut viewers)?;
         let end = Moment::now(&server, &publisher, &viewers)?;
 
         let published = end.published - start.published;
@@ -273,7 +284,7 @@ impl Stage {
             ns_per_packet_viewer: cpu / packets as f64,
             packets,
             lost: lost_between(&start, &end, viewers.filtered() as u64),
-            busy: cpu / (end.at - start.at).as_nanos() as f64,
+            busy: cpu / (published_until - start.at).as_nanos() as f64,
             resident: server.resident_bytes()?,
             sent: SentTotals {
                 datagrams: end.sent.datagrams - start.sent.datagrams,
@@ -368,7 +379,23 @@ fn lost_between(start: &Moment, end: &Moment, filtered_viewers: u64) -> u64 {
         + (end.received.lost - start.received.lost)
 }
 
-/// Frames in real time; returns half an interval after the last one, when it has long arrived.
+/// Waits until nothing more arrives: many viewers get the last frame long after it was published.
+fn settle(viewers: &mut Viewers) -> io::Result<()> {
+    let end = clock::now() + SETTLING_MAX;
+    let mut before = viewers.received()?;
+    while clock::now() < end {
+        wait(SETTLED_AFTER);
+        viewers.turn(clock::now())?;
+        let received = viewers.received()?;
+        if received == before {
+            break;
+        }
+        before = received;
+    }
+    Ok(())
+}
+
+/// Frames in real time; returns an interval after the last one.
 fn publish(publisher: &mut Publisher, viewers: &mut Viewers, interval: Duration, time: Duration) -> io::Result<()> {
     let start = clock::now();
     for frame in 0..frames_in(time, interval) {
@@ -418,5 +445,9 @@ const VERIFIED: usize = 4;
 const AT_A_TIME: u32 = 8;
 /// A keyframe interval and some more, so that all have started.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// Nothing arrived for so long: nothing is on its way any more.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+/// The longest that is waited for the last frames.
+const SETTLING_MAX: Duration = Duration::from_secs(3);
 /// Between looks at what the server says.
 const TURN: Duration = Duration::from_millis(8);

@@ -18,9 +18,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(cores: usize) -> Report {
+    pub(super) fn new() -> Report {
         Report {
-            machine: machine(cores),
+            machine: machine(),
             joins: None,
             idle: None,
             rows: Vec::new(),
@@ -202,7 +202,8 @@ fn mean(floors: &[FloorReport; 2]) -> f64 {
 }
 
 /// One line about the machine.
-fn machine(cores: usize) -> String {
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let line = |path: &str, start: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let found = text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     fn report(rows: Vec<Row>) -> Report {
-        Report { rows, ..Report::new(2) }
+        Report { rows, ..Report::new() }
     }
 
     #[test]
