@@ -136,6 +136,7 @@ impl App {
                 keyframe_share: inner.config.keyframe_share,
                 start: inner.config.start,
                 peers_max: inner.config.limits.viewers + inner.config.limits.streams,
+                slice: ShardConfig::SLICE,
                 wall,
             };
             let shard_loop = ShardLoop {

@@ -103,6 +103,7 @@ fn idle_shard() -> Shard {
         keyframe_share: 10,
         start: crate::fanout::StartConfig::default(),
         peers_max: 1,
+        slice: ShardConfig::SLICE,
         wall,
     };
     Shard::new(config, inbox, Arc::default())

@@ -5,6 +5,7 @@
 
 mod connecting;
 mod ending;
+mod flushing;
 mod handshakes;
 mod media;
 mod starting;
@@ -46,6 +47,8 @@ pub struct ShardConfig {
     pub start: StartConfig,
     /// Most peers at once.
     pub peers_max: usize,
+    /// Datagrams of live media in one slice, at least 1, for which STUN, NACKs and other streams wait. A turn has up to three slices.
+    pub slice: usize,
     /// A moment, and the NTP time that it was.
     pub wall: (Instant, u64),
 }
@@ -61,8 +64,12 @@ pub struct Shard {
     /// Addresses whose peers live on other shards.
     foreign: HashMap<SocketAddr, usize>,
     streams: Vec<Option<Box<ShardStream>>>,
-    /// Slots of streams with a gathered batch.
+    /// Slots of streams that gather a batch.
     gathering: Vec<u32>,
+    /// Slots of streams whose batches go out, in the order of their turns.
+    flushing: VecDeque<u32>,
+    /// Since when there are some.
+    flushing_since: Option<Instant>,
     publishers: Vec<u32>,
     starting: Starting,
     handshakes: Handshakes,
@@ -96,6 +103,11 @@ enum State {
     Viewing { slot: u32, position: u32 },
 }
 
+impl ShardConfig {
+    /// Two thirds of a millisecond.
+    pub const SLICE: usize = 512;
+}
+
 impl Shard {
     /// Lane items drained in one turn, so that receiving gets its turn too.
     const LANE_ITEMS_PER_TURN: usize = 1_024;
@@ -119,6 +131,8 @@ impl Shard {
             foreign: HashMap::new(),
             streams: Vec::new(),
             gathering: Vec::new(),
+            flushing: VecDeque::new(),
+            flushing_since: None,
             publishers: Vec::new(),
             starting: Starting::default(),
             handshakes: Handshakes::default(),
@@ -160,43 +174,25 @@ impl Shard {
         }
     }
 
-    /// Takes what waits on the lanes; complete frames go out at once.
+    /// Takes what waits on the lanes; complete frames go out at once, to thousands of viewers a slice a turn.
     pub fn handle_lanes(&mut self, now: Instant, outlet: &mut dyn Outlet) {
         for _ in 0..Shard::LANE_ITEMS_PER_TURN {
+            if self.is_behind() {
+                break;
+            }
             let Some((key, item)) = self.inbox.pop() else { break };
-            let Some(stream) = self.streams.get_mut(key.slot as usize).and_then(Option::as_mut) else {
-                continue;
-            };
-            if stream.tracks().key != key {
-                continue;
-            }
-            let idle = stream.flush_at().is_none();
-            let mut flow = Flow::default();
-            let complete = stream.take(now, item, &mut flow);
-            self.counters.rtp_stale.add(flow.stale);
-            if complete {
-                self.flush_stream(now, key.slot, outlet);
-            } else if idle {
-                self.gathering.push(key.slot);
-            }
+            self.handle_item(now, key, item, outlet);
         }
         if self.inbox.take_wish() {
             self.serve_wishes(now);
         }
+        self.run_flushes(now, outlet);
     }
 
     /// Does what is due, up to a bound; what is left is still due.
     pub fn handle_timeout(&mut self, now: Instant, outlet: &mut dyn Outlet) {
-        let mut due = std::mem::take(&mut self.gathering);
-        due.retain(|&slot| match self.stream(slot).and_then(|stream| stream.flush_at()) {
-            Some(at) if at <= now => {
-                self.flush_stream(now, slot, outlet);
-                false
-            }
-            Some(_) => true,
-            None => false,
-        });
-        self.gathering.append(&mut due);
+        self.find_flushes(now);
+        self.run_flushes(now, outlet);
         for _ in 0..Shard::TIMERS_PER_TURN {
             let Some(entry) = self.timers.pop_due(now) else { break };
             self.handle_timer(now, entry);
@@ -210,7 +206,12 @@ impl Shard {
             .gathering
             .iter()
             .filter_map(|&slot| self.streams[slot as usize].as_ref()?.flush_at());
-        let others = [self.timers.next(), self.starting.next(), self.handshakes.next()];
+        let others = [
+            self.flushing_since,
+            self.timers.next(),
+            self.starting.next(),
+            self.handshakes.next(),
+        ];
         batches.chain(others.into_iter().flatten()).min()
     }
 

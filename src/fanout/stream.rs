@@ -1,13 +1,17 @@
 //! One stream on one shard: the windows of its tracks, the viewers, and the way of a batch of packets to all of them.
 //!
 //! ```text
-//! lane -> take() -> window + batch -> flush(): for each viewer, for each packet of the batch: seal into the send queue
+//! lane -> take() -> window + gathered -> flush(): for each viewer, for each packet of the batch: seal into the send queue
 //! ```
+//!
+//! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard hears its network: a
+//! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
 mod fan;
 mod out;
 mod starts;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +35,10 @@ pub struct ShardStream {
     seeing: usize,
     audio: TrackFan,
     video: TrackFan,
+    /// When what is gathered must go out, complete or not.
     flush_at: Option<Instant>,
+    /// The batch on its way out: the viewers in front of this position have it.
+    flushing: Option<usize>,
     stamping: Stamping,
     /// Until then the publisher's shard may answer with the past.
     past_due: Option<Instant>,
@@ -65,6 +72,8 @@ impl Default for StartConfig {
 impl ShardStream {
     /// Packets after which a batch goes out although the frame is not complete.
     const BATCH_MAX: usize = 16;
+    /// Packets of a track that are gathered while a batch goes out: more wait on the lane, which is bounded.
+    const GATHERED_MAX: usize = 256;
     /// Datagrams that one viewer's share of a batch may take, and some to spare.
     pub const SHARE_MAX: usize = 2 * ShardStream::BATCH_MAX + 4;
     /// How long the first packet of a batch waits for more: the packets of a frame arrive within 0.2-0.4 ms, at p95 0.7-2 ms.
@@ -88,6 +97,7 @@ impl ShardStream {
             audio: TrackFan::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
             video: TrackFan::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
             flush_at: None,
+            flushing: None,
             stamping: config.stamping,
             past_due: Some(now + ShardStream::PAST_PATIENCE),
             looked_up: None,
@@ -107,12 +117,21 @@ impl ShardStream {
         self.viewers.len() - 1
     }
 
-    /// Removes the viewer at `position`; the last one takes its place and is returned by its peer, for the books.
-    pub fn remove(&mut self, position: usize, shard: usize) -> Option<u32> {
-        let viewer = self.viewers.swap_remove(position);
+    /// Removes the viewer at `position`. Returns who moved and where to, for the books: those who have the batch that is going out
+    /// stay in front of those who do not.
+    pub fn remove(&mut self, position: usize, shard: usize) -> [Option<(u32, usize)>; 2] {
+        let mut gap = position;
+        if let Some(next) = &mut self.flushing
+            && position < *next
+        {
+            *next -= 1;
+            gap = *next;
+            self.viewers.swap(position, gap);
+        }
+        let viewer = self.viewers.swap_remove(gap);
         viewer.unbind(&self.tracks, shard);
         self.seeing -= usize::from(viewer.has_picture);
-        self.viewers.get(position).map(|moved| moved.peer)
+        [position, gap].map(|place| Some((self.viewers.get(place)?.peer, place)))
     }
 
     /// The viewer at a position.
@@ -125,24 +144,36 @@ impl ShardStream {
         self.viewers.len()
     }
 
-    /// When the gathered batch must go out.
+    /// When what is gathered must go out.
     pub fn flush_at(&self) -> Option<Instant> {
         self.flush_at
     }
 
-    /// Takes what came on the lane. True when the batch is complete and should be flushed.
+    /// A batch is on its way out.
+    pub fn is_flushing(&self) -> bool {
+        self.flushing.is_some()
+    }
+
+    /// So much is gathered that the lane should be left to wait.
+    pub fn is_behind(&self) -> bool {
+        self.audio.gathered().max(self.video.gathered()) >= ShardStream::GATHERED_MAX
+    }
+
+    /// What is gathered needs no more packets to go out: a frame is complete, or there are many.
+    pub fn is_complete(&self) -> bool {
+        self.video.holds_frame() || self.audio.is_full() || self.video.is_full()
+    }
+
+    /// Takes what came on the lane. True when there is something to flush.
     pub fn take(&mut self, now: Instant, item: LaneItem, flow: &mut Flow) -> bool {
         match item {
             LaneItem::Packet(kind, packet) => {
-                let complete = kind == Kind::Video && packet.marker;
-                let fan = self.fan(kind);
-                if !fan.take(packet) {
+                if !self.fan(kind).take(packet) {
                     flow.stale += 1;
                     return false;
                 }
-                let full = fan.is_full();
                 self.flush_at.get_or_insert(now + ShardStream::GATHER);
-                complete || full
+                self.is_complete()
             }
             LaneItem::Clock(kind, clock) => {
                 self.fan(kind).clock = Some(clock);
@@ -171,20 +202,40 @@ impl ShardStream {
         }
     }
 
-    /// Seals the gathered batch for every viewer, in the order in which they came.
-    pub fn flush(&mut self, out: &mut Out<'_>) {
-        self.flush_at = None;
-        self.audio.equalize();
-        self.video.equalize();
+    /// Seals a batch for every viewer, in the order in which they came; stops when `budget` datagrams are used up. True when all have
+    /// it. A frame is a batch of its own, so that it can be one run.
+    pub fn flush(&mut self, budget: &mut usize, out: &mut Out<'_>) -> bool {
+        let mut next = self.flushing.take().unwrap_or_else(|| {
+            self.audio.begin_batch();
+            self.video.begin_batch();
+            let oldest = self
+                .audio
+                .oldest_gathered()
+                .into_iter()
+                .chain(self.video.oldest_gathered())
+                .min();
+            self.flush_at = oldest.map(|at| at + ShardStream::GATHER);
+            0
+        });
+        let datagrams = (self.audio.batch() + self.video.batch()).max(1);
         let before = out.first.len();
-        for viewer in &mut self.viewers {
+        while *budget > 0
+            && let Some(viewer) = self.viewers.get_mut(next)
+        {
             out.make_room(ShardStream::SHARE_MAX);
             self.audio.forward(viewer, &self.tracks, out);
             self.video.forward(viewer, &self.tracks, out);
+            *budget = budget.saturating_sub(datagrams);
+            next += 1;
         }
         self.seeing += out.first.len() - before;
-        self.audio.clear_batch();
-        self.video.clear_batch();
+        if next < self.viewers.len() {
+            self.flushing = Some(next);
+            return false;
+        }
+        self.audio.end_batch();
+        self.video.end_batch();
+        true
     }
 
     /// Bytes that viewers start with, and how many of them were told by the last call.

@@ -69,6 +69,7 @@ impl Broadcast {
             keyframe_share: 10,
             start: onecast::fanout::StartConfig::default(),
             peers_max: 10_000,
+            slice: ShardConfig::SLICE,
             wall: (now, 0),
         };
         let mut broadcast = Broadcast {
@@ -201,6 +202,9 @@ impl Broadcast {
         }
         self.frames += 1;
         self.shard.handle_lanes(self.now, &mut self.network);
+        while self.shard.is_flushing() {
+            self.shard.handle_lanes(self.now, &mut self.network);
+        }
         self.shard.flush(&mut self.network);
     }
 

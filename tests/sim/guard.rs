@@ -19,6 +19,8 @@ pub(crate) struct Guard {
     /// The first video datagram of each destination.
     first_video: HashMap<SocketAddr, Vec<u8>>,
     retransmitted: HashMap<SocketAddr, usize>,
+    /// Media datagrams that were sent before, on the same SSRC.
+    pub(crate) repeated: u64,
     pub(crate) runs_failed: usize,
     pub(crate) datagrams: u64,
 }
@@ -34,6 +36,7 @@ impl Guard {
             control: HashSet::new(),
             first_video: HashMap::new(),
             retransmitted: HashMap::new(),
+            repeated: 0,
             runs_failed: 0,
             datagrams: 0,
         }
@@ -96,6 +99,7 @@ impl Guard {
         if header.ssrc == self.rtx_ssrc {
             assert!(before.is_none(), "seed {seed}: RTX index {index} was used twice");
         }
+        self.repeated += u64::from(before.is_some());
         if header.ssrc == self.rtx_ssrc || before.is_some() {
             *self.retransmitted.entry(to).or_default() += datagram.len();
         }

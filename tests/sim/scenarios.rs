@@ -9,7 +9,7 @@ use crate::client::{Actor, Client};
 use crate::publisher::{Ledger, Publisher, Shape};
 use crate::starts::WITHOUT_CACHE;
 use crate::viewer::{Received, Viewer};
-use crate::world::{Joining, Link, World};
+use crate::world::{Joining, Link, Random, World};
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -327,6 +327,40 @@ fn a_crowd_takes_its_turns_and_everybody_gets_in() {
     world.assert_complete(early, 0);
     crowd.iter().for_each(|&viewer| world.assert_complete(viewer, 0));
     assert_eq!(world.counted("handshakes_dropped"), 0);
+}
+
+#[test]
+fn viewers_who_come_and_leave_amid_a_frame_take_nothing_from_the_others() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        let mut random = Random::new(seed);
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let mut early: Vec<usize> = (0..40).map(|_| world.watch(true)).collect();
+        let mut late = Vec::new();
+        world.connect();
+        world.run(ms(500));
+        while early.len() > 10 {
+            world.run(Duration::from_micros(300 * random.below(40)));
+            // With the largest slice a frame goes out in one moment.
+            while seed % 3 < 2 && !world.is_flushing() {
+                world.run(Duration::from_micros(1 + random.below(100)));
+            }
+            let leaves = early.swap_remove(random.below(early.len() as u64) as usize);
+            if random.below(2) == 0 {
+                world.goodbye(leaves);
+            } else {
+                let session = world.clients[leaves].session.clone();
+                world.command(&Command::Close(session));
+            }
+            late.push(world.watch(true));
+        }
+        world.connect();
+        world.broadcast(ms(500));
+        let stayed = early.iter().chain(&late);
+        stayed.for_each(|&viewer| world.assert_complete(viewer, 0));
+        assert_eq!(world.guard.repeated, 0, "seed {seed}: nobody was sent a packet twice");
+        assert_eq!(world.counted("retransmitted"), 0, "seed {seed}: nobody missed one");
+    }
 }
 
 #[test]

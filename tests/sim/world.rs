@@ -211,6 +211,8 @@ pub(crate) struct World {
     joined: u16,
 }
 
+/// What a turn takes while a batch goes out.
+const SLICE_TIME: Duration = Duration::from_micros(50);
 pub(crate) const WALL: u64 = 5_000;
 const SSRCS: [u32; 3] = [0x1111_0001, 0x1111_0002, 0x1111_0003];
 
@@ -244,6 +246,8 @@ impl World {
                 keyframe_share: 10,
                 start,
                 peers_max: 100,
+                // Mostly so small that viewers come, leave and ask in the middle of a frame.
+                slice: [1, 7, ShardConfig::SLICE][seed as usize % 3],
                 wall: (now, WALL << 32),
             };
             Node {
@@ -359,6 +363,10 @@ impl World {
     /// Goes to the next moment at which anything happens, and lets it happen.
     fn step(&mut self, end: Instant) {
         self.settle();
+        if self.is_flushing() {
+            self.now = (self.now + SLICE_TIME).min(end);
+            return;
+        }
         let shards = self.nodes.iter().filter_map(|node| node.shard.poll_timeout());
         let clients = self.clients.iter().filter_map(Client::poll_timeout);
         let flight = self.network.flights.peek().map(|Reverse(flight)| flight.at);
@@ -366,7 +374,7 @@ impl World {
         self.now = next.max(self.now);
     }
 
-    /// Everything that is due now.
+    /// Everything that is due now, or as much of it as comes before the next slice of a batch.
     fn settle(&mut self) {
         for round in 0.. {
             assert!(
@@ -385,7 +393,7 @@ impl World {
                 }
             }
             (0..self.nodes.len()).for_each(|id| self.turn(id));
-            if self.is_settled() {
+            if self.is_settled() || self.is_flushing() {
                 return;
             }
         }
@@ -464,6 +472,11 @@ impl World {
         closed
             .into_iter()
             .for_each(|session| self.command(&Command::Close(session)));
+    }
+
+    /// A batch is on its way out.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.nodes.iter().any(|node| node.shard.is_flushing())
     }
 
     /// A counter's sum over all shards.

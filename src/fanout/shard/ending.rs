@@ -53,12 +53,14 @@ impl Shard {
             self.streams[slot as usize] = None;
             self.count_cached(0, told);
         }
-        if let Some(Peer {
-            state: State::Viewing { position: place, .. },
-            ..
-        }) = moved.and_then(|moved| self.peers.get_mut(moved))
-        {
-            *place = position;
+        for (peer, now_at) in moved.into_iter().flatten() {
+            if let Some(Peer {
+                state: State::Viewing { position, .. },
+                ..
+            }) = self.peers.get_mut(peer)
+            {
+                *position = now_at as u32;
+            }
         }
         if let Some(peer) = leaves_on_its_way {
             self.starting.remove(peer);

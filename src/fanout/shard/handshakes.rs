@@ -60,7 +60,13 @@ impl Shard {
 
     /// Takes the handshakes' turn. What is left is still due.
     pub fn handle_handshakes(&mut self, now: Instant) {
-        for _ in 0..Shard::HANDSHAKES_PER_TURN {
+        // While media is on its way out, it has most of the time.
+        let turns = if self.is_flushing() {
+            1
+        } else {
+            Shard::HANDSHAKES_PER_TURN
+        };
+        for _ in 0..turns {
             let Some(mut flight) = self.handshakes.waiting.pop_front() else {
                 break;
             };

@@ -87,27 +87,6 @@ impl Shard {
         parsed.is_ok()
     }
 
-    pub(super) fn flush_stream(&mut self, now: Instant, slot: u32, outlet: &mut dyn Outlet) {
-        let Some(stream) = self.streams.get_mut(slot as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        let mut flow = Flow::default();
-        stream.flush(&mut Out {
-            now,
-            queue: &mut self.queue,
-            outlet,
-            flow: &mut flow,
-            first: &mut self.first_pictures,
-            failed: &mut self.failed,
-        });
-        let (cached, told) = stream.take_cached_bytes();
-        self.starting.flushed(slot, now);
-        self.find_startable(now, slot);
-        self.send(outlet);
-        self.count_cached(cached, told);
-        self.finish(now, &flow);
-    }
-
     /// A stream's share of the bytes since the newest keyframes was `told` and is `cached`.
     pub(super) fn count_cached(&self, cached: u64, told: u64) {
         let all = &self.counters.start_cache_bytes;

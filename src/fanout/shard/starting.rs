@@ -150,7 +150,8 @@ impl Shard {
         let entries = std::mem::take(&mut self.starting.entries);
         let (mut waiting, mut served) = (VecDeque::with_capacity(entries.len()), VecDeque::new());
         for mut entry in entries {
-            if budget == 0 || entry.at.is_none_or(|at| at > now) {
+            let has_turn = entry.at.is_some_and(|at| at <= now) && !self.is_flushing_stream(entry.slot);
+            if budget == 0 || !has_turn {
                 waiting.push_back(entry);
                 continue;
             }

@@ -6,6 +6,9 @@ use crate::media::window::{Past, Slot};
 pub(super) struct TrackFan {
     kind: Kind,
     pub(super) window: Window,
+    /// What the next batches are made of.
+    gathered: VecDeque<Arc<Packet>>,
+    /// The batch on its way out.
     batch: Vec<Entry>,
     /// The publisher's clock by its sender reports.
     pub(super) clock: Option<SenderClock>,
@@ -24,13 +27,14 @@ impl TrackFan {
         TrackFan {
             kind,
             window: Window::new(bounds),
+            gathered: VecDeque::with_capacity(ShardStream::BATCH_MAX),
             batch,
             clock: None,
             arrival: None,
         }
     }
 
-    /// Takes a packet off the lane into window and batch. False when it came twice or too late.
+    /// Takes a packet off the lane into the window and what is gathered. False when it came twice or too late.
     pub(super) fn take(&mut self, packet: Arc<Packet>) -> bool {
         if self.window.insert(packet.clone()) != Insert::Taken {
             return false;
@@ -38,17 +42,51 @@ impl TrackFan {
         if self.window.newest() == Some(packet.index) {
             self.arrival = Some((packet.timestamp, packet.arrived));
         }
-        self.batch.push(Entry { packet, padded: false });
+        self.gathered.push_back(packet);
         true
     }
 
-    /// No more fit the batch.
-    pub(super) fn is_full(&self) -> bool {
-        self.batch.len() >= ShardStream::BATCH_MAX
+    /// Packets that are gathered.
+    pub(super) fn gathered(&self) -> usize {
+        self.gathered.len()
     }
 
-    /// The batch went out.
-    pub(super) fn clear_batch(&mut self) {
+    /// When the oldest of them came.
+    pub(super) fn oldest_gathered(&self) -> Option<Instant> {
+        self.gathered.front().map(|packet| packet.arrived)
+    }
+
+    /// Enough for a batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.gathered.len() >= ShardStream::BATCH_MAX
+    }
+
+    /// The end of a frame is among them.
+    pub(super) fn holds_frame(&self) -> bool {
+        self.kind == Kind::Video && self.gathered.iter().any(|packet| packet.marker)
+    }
+
+    /// Packets of the batch on its way out.
+    pub(super) fn batch(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// The next batch, from what is gathered: of video at most a frame.
+    pub(super) fn begin_batch(&mut self) {
+        while self.batch.len() < ShardStream::BATCH_MAX
+            && let Some(packet) = self.gathered.pop_front()
+        {
+            let ends = packet.marker && self.kind == Kind::Video;
+            self.batch.push(Entry { packet, padded: false });
+            if ends {
+                break;
+            }
+        }
+        self.equalize();
+    }
+
+    /// Everybody has the batch.
+    pub(super) fn end_batch(&mut self) {
         self.batch.clear();
     }
 
@@ -84,7 +122,7 @@ impl TrackFan {
 
     /// Decides, once for all viewers, which packets are padded by one byte: browsers split a frame into packets whose sizes differ by
     /// one, smaller ones first, and a GSO run needs equal segments.
-    pub(super) fn equalize(&mut self) {
+    fn equalize(&mut self) {
         let longest = self
             .batch
             .iter()
