@@ -209,11 +209,12 @@ fn crowded(crowd: u32, watchers: usize, reports: bool) -> Result<usize> {
     let slowest_before = broadcast.take_slowest_send();
     let requests_before = broadcast.keyframe_requests();
     let begin = clock::unix_time();
-    let cpu = stage.server.cpu_ns()?;
+    let cpu = stage.server.usage()?.cpu;
     let (outcomes, took, refused) = ramp(&stage, crowd)?;
     let end = clock::unix_time();
-    let busy = (stage.server.cpu_ns()? - cpu) as f64 / (end - begin).as_nanos() as f64;
-    let resident = stage.server.resident_bytes()?;
+    let usage = stage.server.usage()?;
+    let busy = (usage.cpu - cpu).as_secs_f64() / (end - begin).as_secs_f64();
+    let resident = usage.resident_bytes;
     let requests = broadcast.keyframe_requests();
     let slowest = broadcast.take_slowest_send();
     let published = broadcast.stop()?;

@@ -20,6 +20,7 @@ pub type Target = fn(&[u8]);
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
+    ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -27,6 +28,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_offer", sdp_offer),
     ("stun", stun),
 ];
+
+/// What a server under load answers: SDP to our offer, and checks of our address.
+pub fn load_answer(data: &[u8]) {
+    crate::load::run::fuzz_answer(data);
+}
 
 /// A pasted text: base64, JSON, SDP or none of them.
 pub fn paste(data: &[u8]) {

@@ -20,12 +20,14 @@ use super::publisher::Publisher;
 use super::session::Session;
 use super::signalling::Signalling;
 use super::viewers::{Received, Viewers};
+use super::workload::{Video, Workload};
 use crate::clock;
 use crate::config::duration;
+use crate::fanout::Run;
 use crate::peer::Certificate;
 pub use crypto_floor::crypto_floor;
 use delays::Delays;
-pub use own_server::{OwnServer, SentTotals, cpu_ns, resident_bytes};
+pub use own_server::{OwnServer, SentTotals};
 use report::Report;
 
 /// Options of `onecast bench`.
@@ -35,11 +37,15 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N,N", default_value = "100,1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub viewers: Vec<u32>,
 
+    /// What is published: w1, 30 frames a second of 6 packets, or w2, 60 of 12
+    #[arg(long, value_name = "NAME", default_value = "w1", value_parser = video)]
+    pub workload: Video,
+
     /// How long each server is measured
     #[arg(long = "for", value_name = "TIME", default_value = "8s", value_parser = duration)]
     pub time: Duration,
 
-    /// Frames a second [default: 30, and less above 1,500 viewers, so that one core carries them]
+    /// Frames a second [default: the workload's, and less when there are more viewers than one core carries]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
     pub frame_rate: Option<u16>,
 
@@ -160,12 +166,13 @@ struct Stage {
     options: Vec<String>,
     cores: Vec<core_affinity::CoreId>,
     frame_rate: Option<u16>,
+    video: Video,
 }
 
 /// The moment at which a measurement starts or ends.
 struct Moment {
     at: Instant,
-    cpu: u64,
+    cpu: Duration,
     published: u64,
     received: Received,
     sent: SentTotals,
@@ -183,6 +190,7 @@ impl Stage {
                 core_affinity::get_core_ids().unwrap_or_default()
             },
             frame_rate: args.frame_rate,
+            video: args.workload,
         })
     }
 
@@ -210,7 +218,8 @@ impl Stage {
     }
 
     fn row(&self, viewers: usize, time: Duration) -> io::Result<Row> {
-        let carried = W1_FRAME_RATE * (VIEWERS_OF_A_CORE / viewers as f64).min(1.0);
+        let share = PACKETS_OF_A_CORE / (viewers as f64 * self.video.packet_rate());
+        let carried = f64::from(self.video.rate) * share.min(1.0);
         let frame_rate = self.frame_rate.map_or(carried, f64::from);
         let interval = Duration::from_secs_f64(1.0 / frame_rate);
         let floor_before = self.floor(viewers)?;
@@ -228,9 +237,9 @@ impl Stage {
 
     fn floor(&self, viewers: usize) -> io::Result<FloorReport> {
         self.run_floor(&FloorConfig {
-            frames: (FLOOR_FRAMES / viewers).max(1),
+            frames: (FLOOR_PACKETS / viewers / self.video.frame_packets as usize).max(1),
             sinks: Sinks::Dropped,
-            ..w1(viewers)
+            ..self.frames(viewers)
         })
     }
 
@@ -239,12 +248,22 @@ impl Stage {
             frames: frames_in(time, interval) as usize,
             rhythm: Some(Rhythm {
                 interval,
-                keyframe_interval: Publisher::KEYFRAME_INTERVAL as usize,
-                keyframe_packets: Publisher::KEYFRAME_PACKETS as usize,
+                keyframe_interval: self.video.keyframe_interval as usize,
+                // A run holds no more.
+                keyframe_packets: self.video.keyframe_packets.min(Run::SEGMENTS_MAX.into()) as usize,
             }),
             sinks: Sinks::DroppedEach,
-            ..w1(viewers)
+            ..self.frames(viewers)
         })
+    }
+
+    fn frames(&self, viewers: usize) -> FloorConfig {
+        FloorConfig {
+            viewers,
+            packets_per_frame: self.video.frame_packets as usize,
+            datagram_bytes: Publisher::DATAGRAM_BYTES,
+            ..FloorConfig::default()
+        }
     }
 
     fn run_floor(&self, config: &FloorConfig) -> io::Result<FloorReport> {
@@ -264,7 +283,7 @@ impl Stage {
         let certificate = Certificate::generate().map_err(io::Error::other)?;
         let mut signalling = Signalling::connect(server.http)?;
         let session = Session::connect(&mut signalling, "/whip/bench", u32::MAX, true, &certificate)?;
-        let mut publisher = Publisher::new(session);
+        let mut publisher = Publisher::new(session).with_video(self.video);
         let verified = VERIFIED.min(count);
         let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count, verified, &certificate)?;
 
@@ -279,19 +298,19 @@ impl Stage {
 
         let published = end.published - start.published;
         let packets = published * viewers.len() as u64;
-        let cpu = (end.cpu - start.cpu) as f64;
+        let cpu = (end.cpu - start.cpu).as_nanos() as f64;
         Ok(ServerRun {
             ns_per_packet_viewer: cpu / packets as f64,
             packets,
             lost: lost_between(&start, &end, viewers.filtered() as u64),
             busy: cpu / (published_until - start.at).as_nanos() as f64,
-            resident: server.resident_bytes()?,
+            resident: server.usage()?.resident_bytes,
             sent: SentTotals {
                 datagrams: end.sent.datagrams - start.sent.datagrams,
                 calls: end.sent.calls - start.sent.calls,
                 gso_runs: end.sent.gso_runs - start.sent.gso_runs,
             },
-            delays: Delays::of(&viewers),
+            delays: Delays::of(&viewers, self.video.keyframe_interval),
         })
     }
 
@@ -302,15 +321,15 @@ impl Stage {
         let mut signalling = Signalling::connect(server.http)?;
         let mut viewers = Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate)?;
         let time = time.max(2 * ClientPeer::CHECK_INTERVAL);
-        let (start, cpu) = (clock::now(), server.cpu_ns()?);
+        let (start, cpu) = (clock::now(), server.usage()?.cpu);
         while clock::now() < start + time {
             viewers.turn(clock::now())?;
             wait(TURN);
         }
         Ok(Idle {
             viewers: count,
-            busy: (server.cpu_ns()? - cpu) as f64 / (clock::now() - start).as_nanos() as f64,
-            resident: server.resident_bytes()?,
+            busy: (server.usage()?.cpu - cpu).as_secs_f64() / (clock::now() - start).as_secs_f64(),
+            resident: server.usage()?.resident_bytes,
         })
     }
 
@@ -330,9 +349,9 @@ impl Stage {
             Viewers::connect(&mut signalling, "/whep/bench", count as usize, 0, &certificate)
         };
         let cost = |join: &mut dyn FnMut() -> io::Result<Vec<Viewers>>| {
-            let cpu = server.cpu_ns()?;
+            let cpu = server.usage()?.cpu;
             let joined: usize = join()?.iter().map(Viewers::len).sum();
-            Ok::<_, io::Error>(Duration::from_nanos((server.cpu_ns()? - cpu) / joined as u64))
+            Ok::<_, io::Error>((server.usage()?.cpu - cpu) / joined as u32)
         };
         let _warm = connect(count.div_ceil(10))?;
         let alone = cost(&mut || Ok(vec![connect(count)?]))?;
@@ -361,7 +380,7 @@ impl Moment {
         let sent = server.sent()?;
         Ok(Moment {
             at: clock::now(),
-            cpu: server.cpu_ns()?,
+            cpu: server.usage()?.cpu,
             published: publisher.packets(),
             received: viewers.received()?,
             sent,
@@ -418,14 +437,12 @@ fn frames_in(time: Duration, interval: Duration) -> u32 {
     (time.as_nanos() / interval.as_nanos()).max(1) as u32
 }
 
-/// The frames of workload W1.
-fn w1(viewers: usize) -> FloorConfig {
-    FloorConfig {
-        viewers,
-        packets_per_frame: Publisher::FRAME_PACKETS as usize,
-        datagram_bytes: Publisher::DATAGRAM_BYTES,
-        ..FloorConfig::default()
-    }
+fn video(name: &str) -> Result<Video, String> {
+    let found = [Workload::W1, Workload::W2]
+        .into_iter()
+        .find(|workload| workload.name() == name);
+    let expected = || "expected w1 or w2; onecast load knows others, with audio".to_owned();
+    found.and_then(Workload::video).ok_or_else(expected)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the load is paced in real time")]
@@ -433,12 +450,10 @@ fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Frames a second of workload W1.
-const W1_FRAME_RATE: f64 = 30.0;
-/// More viewers get fewer frames a second, so that one core carries them: 1,500 of W1 are 300,000 packets a second.
-const VIEWERS_OF_A_CORE: f64 = 1_500.0;
-/// Frames times viewers of the floor without a pause: 2 s.
-const FLOOR_FRAMES: usize = 300_000;
+/// Packets times viewers a second that one core carries well: 1,500 viewers of W1. More viewers get fewer frames.
+const PACKETS_OF_A_CORE: f64 = 300_000.0;
+/// Packets times viewers of the floor without a pause: 2 s.
+const FLOOR_PACKETS: usize = 1_800_000;
 /// Viewers that open every packet, spread evenly over all.
 const VERIFIED: usize = 4;
 /// Viewers that join at the same time, each when the one before it is connected.

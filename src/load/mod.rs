@@ -6,6 +6,7 @@ pub mod client_peer;
 pub mod floor;
 pub mod joiner;
 pub mod joiners;
+pub mod process;
 pub mod publisher;
 pub mod reception;
 pub mod relay;
@@ -15,5 +16,6 @@ pub mod signalling;
 pub mod spread;
 pub mod stamp;
 pub mod viewers;
+pub mod workload;
 
 pub use client_peer::{ClientEvent, ClientPeer};

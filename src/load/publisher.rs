@@ -1,10 +1,11 @@
-//! The publisher of workload W1: 30 frames a second of 6 packets, a keyframe of 40 packets every 2 s, 1,000 bytes a datagram.
+//! A publisher of video that looks like VP8: of workload W1 unless told otherwise, 1,000 bytes a datagram.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::session::{Protected, Session};
 use super::stamp::Stamp;
+use super::workload::Video;
 use crate::clock;
 use crate::peer::srtp::{Opener, Sealer};
 use crate::rtp::header::HeaderOut;
@@ -15,7 +16,7 @@ pub struct Publisher {
     session: Session,
     sealer: Sealer,
     opener: Opener,
-    keyframe_interval: u64,
+    video: Video,
     frames: u64,
     packets: u64,
     keyframe_requests: u64,
@@ -27,10 +28,13 @@ impl Publisher {
     pub const FRAME_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
     /// Frames from one keyframe to the next, unless told otherwise.
     pub const KEYFRAME_INTERVAL: u64 = 60;
-    /// Packets of a frame.
-    pub const FRAME_PACKETS: u64 = 6;
-    /// Packets of a keyframe.
-    pub const KEYFRAME_PACKETS: u64 = 40;
+    /// 30 frames a second of 6 packets, a keyframe of 40 packets every 2 s.
+    pub const W1: Video = Video {
+        rate: 30,
+        frame_packets: 6,
+        keyframe_packets: 40,
+        keyframe_interval: Publisher::KEYFRAME_INTERVAL,
+    };
     /// Bytes of each datagram, RTP header and authentication tag among them.
     pub const DATAGRAM_BYTES: usize = 1_000;
 
@@ -40,7 +44,7 @@ impl Publisher {
             sealer: Sealer::new(&session.keys),
             opener: Opener::new(&session.keys),
             session,
-            keyframe_interval: Publisher::KEYFRAME_INTERVAL,
+            video: Publisher::W1,
             frames: 0,
             packets: 0,
             keyframe_requests: 0,
@@ -51,10 +55,17 @@ impl Publisher {
     /// With so many frames, at least 1, from one keyframe to the next.
     #[must_use]
     pub fn with_keyframe_interval(self, frames: u64) -> Publisher {
-        Publisher {
+        let video = Video {
             keyframe_interval: frames.max(1),
-            ..self
-        }
+            ..self.video
+        };
+        Publisher { video, ..self }
+    }
+
+    /// With frames of another workload.
+    #[must_use]
+    pub fn with_video(self, video: Video) -> Publisher {
+        Publisher { video, ..self }
     }
 
     /// Sends the next frame.
@@ -62,11 +73,11 @@ impl Publisher {
     /// # Errors
     /// Those of the system.
     pub fn send_frame(&mut self) -> io::Result<()> {
-        let keyframe = self.frames.is_multiple_of(self.keyframe_interval);
+        let keyframe = self.frames.is_multiple_of(self.video.keyframe_interval);
         let packets = if keyframe {
-            Publisher::KEYFRAME_PACKETS
+            self.video.keyframe_packets
         } else {
-            Publisher::FRAME_PACKETS
+            self.video.frame_packets
         };
         for position in 0..packets {
             self.send_packet(keyframe, position == 0, position + 1 == packets)?;
@@ -127,7 +138,7 @@ impl Publisher {
             padding: false,
             payload_type: VP8,
             sequence: self.packets as u16,
-            timestamp: (self.frames * TICKS_PER_FRAME) as u32,
+            timestamp: (self.frames * u64::from(CLOCK_RATE / self.video.rate)) as u32,
             ssrc: SSRC,
         };
         let header_len = header.write(&mut buffer, &[]);
@@ -155,8 +166,8 @@ impl Publisher {
 
 /// Payload type of VP8 in our offers.
 pub(super) const VP8: u8 = 96;
-/// The RTP clock of video is 90 kHz.
-const TICKS_PER_FRAME: u64 = 3_000;
+/// The RTP clock of video, in Hz.
+const CLOCK_RATE: u32 = 90_000;
 const SSRC: u32 = 0x0c0f_fee1;
 /// Start code, 640, 360.
 const PICTURE_HEADER: [u8; 7] = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];

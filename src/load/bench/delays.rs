@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::load::publisher::Publisher;
 use crate::load::spread::Spread;
 use crate::load::viewers::{FrameDelay, Viewers};
 
@@ -18,12 +17,12 @@ pub(super) struct Delays {
 }
 
 impl Delays {
-    pub(super) fn of(viewers: &Viewers) -> Delays {
+    pub(super) fn of(viewers: &Viewers, keyframe_interval: u64) -> Delays {
         let (mut frames, mut jitter, mut keyframes) = (Vec::new(), Vec::new(), Vec::new());
         for viewer in viewers.delays() {
             let (keys, others): (Vec<&FrameDelay>, Vec<&FrameDelay>) = viewer
                 .iter()
-                .partition(|frame| frame.frame.is_multiple_of(Publisher::KEYFRAME_INTERVAL));
+                .partition(|frame| frame.frame.is_multiple_of(keyframe_interval));
             let of_viewer: Spread = others.iter().map(|frame| frame.delay).collect();
             let usual = of_viewer.percentile(50.0);
             jitter.extend(others.iter().map(|frame| frame.delay.abs_diff(usual)));

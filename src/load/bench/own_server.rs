@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::super::signalling::Signalling;
+use crate::load::process::Usage;
+use crate::load::signalling::Signalling;
 
 /// A running server. Ends when dropped.
 pub struct OwnServer {
@@ -66,20 +67,13 @@ impl OwnServer {
         }
     }
 
-    /// CPU nanoseconds of all its threads, user and system. A thread that ended takes its time along; none does while it serves.
+    /// What it has used so far. A thread that ended takes its time along; none does while it serves.
     ///
     /// # Errors
     /// When it has ended, or there is no /proc.
-    pub fn cpu_ns(&self) -> io::Result<u64> {
-        cpu_ns(self.child.id())
-    }
-
-    /// Bytes of memory that it holds.
-    ///
-    /// # Errors
-    /// When it has ended, or there is no /proc.
-    pub fn resident_bytes(&self) -> io::Result<u64> {
-        resident_bytes(self.child.id())
+    pub fn usage(&self) -> io::Result<Usage> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the server has ended, or there is no /proc");
+        Usage::of(self.child.id()).ok_or_else(missing)
     }
 
     /// What its sockets have sent so far, by its own count.
@@ -106,35 +100,4 @@ impl Drop for OwnServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// CPU nanoseconds of all threads of a process, user and system.
-///
-/// # Errors
-/// When there is no such process, or no /proc.
-pub fn cpu_ns(process: u32) -> io::Result<u64> {
-    let mut sum = 0;
-    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end while we look.
-        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
-            continue;
-        };
-        let on_cpu = text
-            .split_ascii_whitespace()
-            .next()
-            .and_then(|text| text.parse::<u64>().ok());
-        sum += on_cpu.ok_or(io::ErrorKind::InvalidData)?;
-    }
-    Ok(sum)
-}
-
-/// Bytes of memory that a process holds.
-///
-/// # Errors
-/// When there is no such process, or no /proc.
-pub fn resident_bytes(process: u32) -> io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    Ok(kib.ok_or(io::ErrorKind::InvalidData)? * 1024)
 }

@@ -68,7 +68,7 @@ impl Report {
                 idle.resident as f64 / f64::from(1 << 20),
             );
         }
-        text.push_str("\nns of CPU per packet x viewer (W1: 6 packets of 1,000 bytes a frame, keyframes of 40)\n");
+        text.push_str("\nns of CPU per packet x viewer (datagrams of 1,000 bytes)\n");
         text.push_str("viewers | frames/s | floor before, after | paced floor | server | floor/server | paced/server | sealing | packets a send call | server's core | lost | memory | frame delay p50, p99 | jitter p99 | keyframe delay p99\n");
         for row in &self.rows {
             let [before, after] = row.floor.each_ref().map(|floor| floor.ns_per_packet_viewer);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::workload::Workload;
+use crate::load::workload::Workload;
 
 /// Options of `onecast load`.
 #[derive(Debug, Clone, clap::Args)]

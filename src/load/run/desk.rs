@@ -10,9 +10,9 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::runtime::Runtime;
 
 use super::offer::{Accepted, AnswerError, publisher_offer, read_answer, viewer_offer};
-use super::workload::Workload;
 use crate::client::signal::{SignalError, innermost, parse, reason};
 use crate::clock;
+use crate::load::workload::Workload;
 use crate::net::interfaces::host_addresses;
 use crate::peer::{Certificate, IceCredentials};
 

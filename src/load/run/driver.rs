@@ -13,13 +13,13 @@ use reqwest::Url;
 use super::args::LoadArgs;
 use super::crew::{Crew, CrewConfig};
 use super::desk::{Desk, DeskConfig, Who};
-use super::process::Usage;
 use super::report::{Report, ViewerCounts};
 use super::source::Source;
 use super::viewing::ViewingConfig;
-use super::workload::Workload;
 use crate::client::signal::SignalError;
 use crate::clock;
+use crate::load::process::Usage;
+use crate::load::workload::Workload;
 use crate::net::raise_open_files;
 use crate::peer::Certificate;
 

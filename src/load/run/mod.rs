@@ -12,11 +12,9 @@ mod frames;
 pub mod histogram;
 mod member;
 mod offer;
-mod process;
 pub mod report;
 mod source;
 mod viewing;
-pub mod workload;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -28,9 +26,21 @@ pub use offer::AnswerError;
 pub use report::Report;
 pub use source::SourceCounts;
 
+use crate::load::workload::Workload;
 use driver::Driver;
 use report::Thresholds;
-use workload::Workload;
+
+/// Body of the fuzz target `load_answer`.
+pub(crate) fn fuzz_answer(data: &[u8]) {
+    let from = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    assert!(check::answer_check(data, from, "0123456789012345678901").is_none_or(|answer| answer.len() >= 20));
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(accepted) = offer::read_answer(text, |ip| ip.is_loopback())
+    {
+        assert!(accepted.media.ip().is_loopback() && accepted.media.port() != 0);
+        assert!(accepted.answered.fingerprint.is_some());
+    }
+}
 
 /// Runs the command and prints its report; returns its exit code: 0, 1 when a threshold is broken or viewers fared badly, 2 when it
 /// cannot be run.

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::workload::Workload;
 use crate::load::client_peer::Answered;
+use crate::load::workload::Workload;
 use crate::peer::{Fingerprint, IceCredentials};
 use crate::rtp::Codec;
 

@@ -7,7 +7,7 @@ use reqwest::Url;
 use super::turn::TURN;
 use super::{Driver, Stop};
 use crate::clock;
-use crate::load::run::process::Usage;
+use crate::load::process::Usage;
 use crate::load::run::report::ServerUse;
 
 impl Driver<'_> {

@@ -28,6 +28,14 @@ pub struct Video {
     pub keyframe_interval: u64,
 }
 
+impl Video {
+    /// Packets a second, keyframes among them.
+    pub fn packet_rate(self) -> f64 {
+        let more = f64::from(self.keyframe_packets - self.frame_packets) / self.keyframe_interval as f64;
+        f64::from(self.rate) * (f64::from(self.frame_packets) + more)
+    }
+}
+
 impl Workload {
     /// Its video line.
     pub fn video(self) -> Option<Video> {

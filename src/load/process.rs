@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// What a process has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
+pub struct Usage {
     /// CPU time of the threads that live, user and system.
-    pub(super) cpu: Duration,
+    pub cpu: Duration,
     /// Resident memory.
-    pub(super) resident_bytes: u64,
+    pub resident_bytes: u64,
 }
 
 impl Usage {
     /// That of a process; `None` when there is none or the system does not tell.
-    pub(super) fn of(pid: u32) -> Option<Usage> {
+    pub fn of(pid: u32) -> Option<Usage> {
         let mut cpu = Duration::ZERO;
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
             // A thread may end between the two calls.
@@ -28,7 +28,7 @@ impl Usage {
     }
 
     /// That of this process.
-    pub(super) fn own() -> Option<Usage> {
+    pub fn own() -> Option<Usage> {
         Usage::of(std::process::id())
     }
 }
