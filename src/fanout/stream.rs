@@ -70,8 +70,9 @@ impl Default for StartConfig {
 }
 
 impl ShardStream {
-    /// Packets after which a batch goes out although the frame is not complete.
-    const BATCH_MAX: usize = 16;
+    /// Packets after which a batch goes out although the frame is not complete: a usual keyframe and more, so that who comes first is
+    /// done with it first, however many have joined since.
+    const BATCH_MAX: usize = 64;
     /// Packets of a track that are gathered while a batch goes out: more wait on the lane, which is bounded.
     const GATHERED_MAX: usize = 256;
     /// Datagrams that one viewer's share of a batch may take, and some to spare.
