@@ -24,6 +24,7 @@ use super::workload::{Video, Workload};
 use crate::clock;
 use crate::config::duration;
 use crate::fanout::Run;
+use crate::net::raise_open_files;
 use crate::peer::Certificate;
 pub use crypto_floor::crypto_floor;
 use delays::Delays;
@@ -93,6 +94,15 @@ pub fn run(args: &BenchArgs) -> u8 {
 fn measure(args: &BenchArgs) -> io::Result<Report> {
     if !cfg!(target_os = "linux") {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it needs Linux"));
+    }
+    let most = args.viewers.iter().copied().chain([args.idle, 2 * args.joins]).max();
+    // A socket for each viewer, or for each destination of a floor; besides, what any process has open.
+    let needed = u64::from(most.unwrap_or(0)) + 100;
+    if let Some(limit) = raise_open_files(needed)?
+        && limit < needed
+    {
+        let why = format!("it needs {needed} open files and may have {limit}; raise the limit (ulimit -n {needed})");
+        return Err(io::Error::other(why));
     }
     let stage = Stage::new(args)?;
     let mut report = Report::new();
