@@ -18,6 +18,8 @@ pub mod fanout;
 
 pub mod room;
 
+pub mod auth;
+
 pub mod net;
 
 pub mod http;

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::banner::{Facts, banner};
 use crate::config::{LogFormat, ServeArgs};
-use crate::http::{HttpLimits, Pages, Server, Service};
+use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -109,7 +109,7 @@ where
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let stop = CancellationToken::new();
-    let server = Server::new(media.clone(), pages, HttpLimits::default());
+    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
     announce(http, media.as_ref(), args.demo);
     let demo = args

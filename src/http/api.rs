@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::cors::{Methods, options};
+use super::guard::Administrator;
 use super::problem::Problem;
 use super::rfc3339;
 use super::service::{Reading, Refusal, ShardReading, StreamStatus};
@@ -46,7 +47,7 @@ async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath) -> R
     Ok(fresh(describe(status)))
 }
 
-async fn shards(State(shared): State<Shared>) -> Response {
+async fn shards(State(shared): State<Shared>, _: Administrator) -> Response {
     let object = |reading: Reading| -> Value {
         let pairs = reading.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
         Value::Object(pairs.collect())

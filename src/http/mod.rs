@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod cors;
 mod envelope;
+mod guard;
 mod pages;
 mod paste;
 mod problem;
@@ -23,7 +24,7 @@ pub use body::MAX_BODY_BYTES;
 #[doc(hidden)]
 pub use envelope::fuzz_envelope;
 pub use pages::Pages;
-pub use server::{HttpLimits, Server};
+pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;
 
 use router::Shared;

@@ -11,20 +11,27 @@ use axum::response::Response;
 use tracing::debug;
 
 use super::pages::{self, Pages};
-use super::server::HttpLimits;
+use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
 use super::{api, cors, paste, whip};
+use crate::auth::Authority;
 
 /// What handlers need.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
+    pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
     pub(super) limits: HttpLimits,
 }
 
 /// The routes of the server.
-pub(super) fn router(service: Arc<dyn Service>, pages: Pages, limits: HttpLimits) -> Router {
+pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
+    let Serving {
+        service,
+        authority,
+        pages,
+    } = serving;
     Router::new()
         .merge(paste::routes())
         .merge(whip::routes(Protocol::Whip))
@@ -33,7 +40,12 @@ pub(super) fn router(service: Arc<dyn Service>, pages: Pages, limits: HttpLimits
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
         .layer(middleware::from_fn(finish))
-        .with_state(Shared { service, pages, limits })
+        .with_state(Shared {
+            service,
+            authority,
+            pages,
+            limits,
+        })
 }
 
 /// Adds what every response carries, and logs it.

@@ -24,6 +24,7 @@ use super::connection::Connection;
 use super::pages::Pages;
 use super::router::router;
 use super::service::Service;
+use crate::auth::Authority;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,27 @@ impl Default for HttpLimits {
     }
 }
 
+/// What is served.
+pub struct Serving {
+    /// What runs behind HTTP.
+    pub service: Arc<dyn Service>,
+    /// Who may do what.
+    pub authority: Arc<Authority>,
+    /// The pages.
+    pub pages: Pages,
+}
+
+impl Serving {
+    /// With everybody's right to do everything.
+    pub fn open(service: Arc<dyn Service>, pages: Pages) -> Serving {
+        Serving {
+            service,
+            authority: Arc::new(Authority::off()),
+            pages,
+        }
+    }
+}
+
 /// The HTTP server.
 pub struct Server {
     router: Router,
@@ -56,10 +78,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of `service` and `pages`.
-    pub fn new(service: Arc<dyn Service>, pages: Pages, limits: HttpLimits) -> Server {
+    /// A server of `serving`.
+    pub fn new(serving: Serving, limits: HttpLimits) -> Server {
         Server {
-            router: router(service, pages, limits),
+            router: router(serving, limits),
             limits,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
 use onecast::fanout::StartConfig;
-use onecast::http::{HttpLimits, Pages, Server};
+use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::{AdmissionLimits, Limits};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,10 @@ impl Own {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(Arc::new(app.clone()), Pages::built_in(), HttpLimits::default());
+        let server = Server::new(
+            Serving::open(Arc::new(app.clone()), Pages::built_in()),
+            HttpLimits::default(),
+        );
         tokio::spawn(server.run(listener, stop.clone()));
         Own { app, http, stop }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
 use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, ShardReading, StreamStatus};
-use onecast::http::{HttpLimits, Pages, Server};
+use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
 use onecast::room::{AdmissionLimits, Limits, SessionId};
@@ -71,7 +71,10 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(Arc::new(service), Pages::built_in(), HttpLimits::default());
+        let server = Server::new(
+            Serving::open(Arc::new(service), Pages::built_in()),
+            HttpLimits::default(),
+        );
         tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             app,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onecast::http::{HttpLimits, Pages, Server};
+use onecast::http::{HttpLimits, Pages, Server, Serving};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -47,7 +47,7 @@ impl Rig {
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(fake.clone(), pages, limits);
+        let server = Server::new(Serving::open(fake.clone(), pages), limits);
         let running = tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             address,

@@ -1,0 +1,92 @@
+//! Readers of values: each takes what people write and says what it expected.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Reads a duration: `500ms`, `3s`, `2m`, or a bare number of seconds; fractions are taken.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len()
+        - text
+            .trim_start_matches(|character: char| character.is_ascii_digit() || character == '.')
+            .len();
+    let (number, unit) = text.split_at(digits);
+    let unit_seconds = match unit.trim() {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        _ => return Err("expected a time such as 500ms, 3s or 2m".to_owned()),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a time such as 500ms, 3s or 2m".to_owned())?;
+    Duration::try_from_secs_f64(number * unit_seconds).map_err(|_| "this time is too long".to_owned())
+}
+
+pub(super) fn pli_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    // More often than every 500 ms is never asked for anyway; ten minutes is as good as off.
+    let sensible = Duration::from_millis(500)..=Duration::from_secs(600);
+    if interval.is_zero() || sensible.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("must be 500ms to 10m, or 0 for off".to_owned())
+    }
+}
+
+/// Reads a number of bytes: `8M`, `512K` or a bare number; up to 1 GiB.
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
+    let expected = || "expected a number of bytes up to 1G, such as 8M, 512K or 0".to_owned();
+    let text = text.trim();
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit: usize = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" | "KiB" => 1 << 10,
+        "M" | "m" | "MiB" => 1 << 20,
+        "G" | "g" | "GiB" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    let number: usize = digits.parse().map_err(|_| expected())?;
+    number
+        .checked_mul(unit)
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(expected)
+}
+
+/// An address with a port; `localhost` is taken for 127.0.0.1.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an address and a port such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080";
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| expected.to_owned())
+}
+
+pub(super) fn public_ip(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text
+        .trim()
+        .parse()
+        .map_err(|_| "expected an IP address such as 203.0.113.7".to_owned())?;
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err("clients cannot send media to this address".to_owned());
+    }
+    Ok(ip)
+}
+
+pub(super) fn count(max: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(max))
+}
+
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err("there is no such directory".to_owned())
+    }
+}
