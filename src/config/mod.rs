@@ -140,6 +140,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
     pub html_dir: Option<PathBuf>,
 
+    /// Where tokens and certificates that the server makes are kept [default: what systemd says, else $XDG_STATE_HOME/onecast, else
+    /// ~/.local/state/onecast]
+    #[arg(long, value_name = "DIR", env = "ONECAST_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// Form of the log on stderr; how much of it, RUST_LOG says, for instance RUST_LOG=debug
     #[arg(long, value_name = "FORM", env = "ONECAST_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
@@ -212,10 +217,35 @@ impl ServeArgs {
         }
     }
 
+    /// Where the server keeps what it makes; `None` when nothing says where that could be. It may not exist yet.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let absolute = |name: &str| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        // systemd lists several with colons; the first is the service's own.
+        let of_systemd = || absolute("STATE_DIRECTORY").map(first_of_list);
+        let of_user = || absolute("XDG_STATE_HOME").map(|path| path.join("onecast"));
+        let at_home = || absolute("HOME").map(|path| path.join(".local/state/onecast"));
+        self.state_dir
+            .clone()
+            .or_else(of_systemd)
+            .or_else(of_user)
+            .or_else(at_home)
+    }
+
     /// Threads that carry media.
     pub fn shards(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
         self.shards.map_or_else(cores, usize::from)
+    }
+}
+
+fn first_of_list(paths: PathBuf) -> PathBuf {
+    match paths.to_str().and_then(|text| text.split_once(':')) {
+        Some((first, _)) => first.into(),
+        None => paths,
     }
 }
 
