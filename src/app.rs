@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{
     Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
@@ -135,7 +136,7 @@ impl App {
                 pli_interval: inner.config.pli_interval,
                 keyframe_share: inner.config.keyframe_share,
                 start: inner.config.start,
-                peers_max: inner.config.limits.viewers + inner.config.limits.streams,
+                peers_max: inner.config.limits.peers(),
                 slice: ShardConfig::SLICE,
                 wall,
             };
@@ -323,6 +324,12 @@ impl MediaServer for App {
 
     fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr> {
         App::candidates(self, local, client)
+    }
+
+    fn reload(&self, args: &ServeArgs) {
+        let limits = args.room_limits();
+        lock(&self.inner.registry).set_limits(limits);
+        self.inner.broadcast(&Command::PeersMax(limits.peers()));
     }
 
     async fn shutdown(&self, limit: Duration) -> bool {

@@ -19,6 +19,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("config_file", config_file),
     ("datagram", datagram),
     ("load_answer", load_answer),
     ("paste", paste),
@@ -28,6 +29,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_offer", sdp_offer),
     ("stun", stun),
 ];
+
+/// A configuration file: TOML whose keys are options.
+pub fn config_file(data: &[u8]) {
+    crate::config::fuzz_file(data);
+}
 
 /// What a server under load answers: SDP to our offer, and checks of our address.
 pub fn load_answer(data: &[u8]) {

@@ -3,17 +3,21 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use onecast::app::{App, AppConfig};
-use onecast::config::{Cli, Command, ServeArgs};
+use onecast::config::{Command, ConfigCommand, LoadError, Loaded, ServeArgs};
 use onecast::net::udp::MediaSocketConfig;
-use onecast::room::Limits;
 use onecast::serve;
-use onecast::{client, load};
+use onecast::{client, config, load};
 
 fn main() -> ExitCode {
-    match Cli::parse().into_command() {
-        Command::Serve(args) => match serve::run(&args, start, client::publish::demo) {
+    let Loaded { command, sources } = match config::load(std::env::args_os()) {
+        Ok(loaded) => loaded,
+        // Asking for help is one of them.
+        Err(LoadError::CommandLine(error)) => error.exit(),
+        Err(error) => return refuse(&error),
+    };
+    match command {
+        Command::Serve(args) => match serve::run(&args, sources, start, client::publish::demo) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error),
         },
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => run_client(client::watch::run(args)),
         Command::Bench(args) => ExitCode::from(load::bench::run(&args)),
         Command::Load(args) => ExitCode::from(load::run::run(&args)),
+        Command::Config(command) => run_config(&command),
     }
 }
 
@@ -37,13 +42,21 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         pli_interval: args.pli_interval(),
         keyframe_share: args.keyframe_share,
         start: args.start(),
-        limits: Limits {
-            streams: args.max_streams as usize,
-            viewers: args.max_viewers as usize,
-            admission: args.admission(),
-        },
+        limits: args.room_limits(),
         pin: args.pin,
     })
+}
+
+fn run_config(command: &ConfigCommand) -> ExitCode {
+    match command {
+        ConfigCommand::Example => print!("{}", config::example()),
+        ConfigCommand::Check { file } => match config::check(file) {
+            Ok(options) => println!("{} is good: it sets {options} options", file.display()),
+            Err(LoadError::CommandLine(error)) => error.exit(),
+            Err(error) => return refuse(&error),
+        },
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs a client to its end; what its libraries have to say goes to stderr if `RUST_LOG` asks for it.

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::banner::{Facts, banner};
-use crate::config::{LogFormat, ServeArgs};
+use crate::config::{LogFormat, ServeArgs, Sources};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 
 /// What runs behind HTTP.
@@ -25,6 +25,9 @@ pub trait MediaServer: Service {
 
     /// What a client that reached us on `local` is told to send media to, best first.
     fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr>;
+
+    /// Takes those of the options that may change while it runs: the bounds of streams and sessions.
+    fn reload(&self, args: &ServeArgs);
 
     /// Closes every peer and waits for the media threads, but no longer than `limit`. True when all have ended.
     fn shutdown(&self, limit: Duration) -> impl Future<Output = bool> + Send;
@@ -66,6 +69,7 @@ pub enum StartError {
 /// When something that was asked for cannot be had. Once the server has started, nothing ends it but a signal.
 pub fn run<M, D>(
     args: &ServeArgs,
+    sources: Sources,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
     demo: impl FnOnce(String) -> D,
 ) -> Result<(), StartError>
@@ -74,22 +78,23 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     start_log(args.log_format)?;
-    let asked_to_stop = stop_flag().map_err(StartError::System)?;
+    let signals = Signals::register().map_err(StartError::System)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SIGNALLING_THREADS)
         .enable_all()
         .build()
         .map_err(StartError::System)?;
-    let result = runtime.block_on(serve(args, start, demo, asked_to_stop));
+    let result = runtime.block_on(serve(args, sources, start, demo, signals));
     runtime.shutdown_timeout(Duration::ZERO);
     result
 }
 
 async fn serve<M, D>(
     args: &ServeArgs,
+    mut sources: Sources,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
     demo: impl FnOnce(String) -> D,
-    asked_to_stop: Arc<AtomicBool>,
+    signals: Signals,
 ) -> Result<(), StartError>
 where
     M: MediaServer,
@@ -116,7 +121,9 @@ where
         .demo
         .then(|| tokio::spawn(demo(format!("http://{}/whip/demo", reachable(http)))));
 
-    signalled(&asked_to_stop).await;
+    while signals.next().await == Signal::Reload {
+        reload(&mut sources, media.as_ref());
+    }
     info!("stopping");
     stop.cancel();
     let ended = tokio::time::timeout(STOP_LIMIT, serving);
@@ -179,21 +186,63 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
     started.map_err(|error| StartError::Log(error.to_string()))
 }
 
-/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process on the spot.
-fn stop_flag() -> io::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Registered first, runs first: it sees the flag only when an earlier signal has set it.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
-        signal_hook::flag::register(signal, flag.clone())?;
+/// Reads the options again and takes those that may change while the server runs; says which cannot.
+fn reload(sources: &mut Sources, media: &impl MediaServer) {
+    let (args, changed) = match sources.reload() {
+        Ok(reloaded) => reloaded,
+        Err(error) => return warn!("the configuration stays as it was: {error}"),
+    };
+    media.reload(&args);
+    let (taken, later): (Vec<String>, Vec<String>) =
+        changed.into_iter().partition(|name| RELOADED.contains(&name.as_str()));
+    if taken.is_empty() && later.is_empty() {
+        info!("the configuration was read again; nothing has changed");
     }
-    Ok(flag)
+    if !taken.is_empty() {
+        info!("the configuration was read again; changed: {}", taken.join(", "));
+    }
+    if !later.is_empty() {
+        warn!("these options change with the next start only: {}", later.join(", "));
+    }
 }
 
-/// Returns when the flag is set. A handler can do little but set one, on every system; so it is looked at.
-async fn signalled(flag: &AtomicBool) {
-    while !flag.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+/// What the process was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Stop,
+    Reload,
+}
+
+/// Flags that signal handlers set. They can do little else, on every system; so the flags are looked at.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// The first SIGINT or SIGTERM stops the server, the second one ends the process on the spot. SIGHUP reads the options again.
+    fn register() -> io::Result<Signals> {
+        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        for signal in [SIGINT, SIGTERM] {
+            // Registered first, runs first: it sees the flag only when an earlier signal has set it.
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
+            signal_hook::flag::register(signal, stop.clone())?;
+        }
+        #[cfg(unix)]
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())?;
+        Ok(Signals { stop, reload })
+    }
+
+    async fn next(&self) -> Signal {
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Signal::Stop;
+            }
+            if self.reload.swap(false, Ordering::Relaxed) {
+                return Signal::Reload;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -218,6 +267,14 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
     }
 }
 
+/// Options that a running server takes; sessions that are there are not touched.
+const RELOADED: [&str; 5] = [
+    "max-streams",
+    "max-viewers",
+    "joins-per-second",
+    "half-open-max",
+    "half-open-per-address",
+];
 /// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
 /// browser's handshake about TLS 1.3 extensions that it rightly passes over.
 const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error";

@@ -1,9 +1,12 @@
 //! The configuration: what may be set, from where, and its defaults.
 //!
-//! Every option of the command line has an environment variable `ONECAST_*`; nothing reads the environment later.
+//! Every option of the command line has an environment variable `ONECAST_*` and a key in the configuration file; [`load`] is the way
+//! through, and nothing reads the environment later.
 
 mod auth;
+mod file;
 mod ice;
+mod layers;
 mod limits;
 mod tls;
 mod values;
@@ -16,7 +19,11 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use auth::AuthArgs;
+pub use file::ConfigFile;
+#[doc(hidden)]
+pub use file::fuzz_file;
 pub use ice::IceArgs;
+pub use layers::{LoadError, Loaded, Sources, check, example, load};
 pub use limits::LimitArgs;
 pub use tls::TlsArgs;
 pub use values::duration;
@@ -28,7 +35,7 @@ use crate::load::bench::BenchArgs;
 use crate::load::run::LoadArgs;
 use crate::media::gop::Gop;
 use crate::media::window::CacheBounds;
-use crate::room::AdmissionLimits;
+use crate::room::{AdmissionLimits, Limits};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -55,11 +62,31 @@ pub enum Command {
     Bench(BenchArgs),
     /// Load a WHIP and WHEP server with many viewers and tell how they fared
     Load(LoadArgs),
+    /// Check a configuration file, or print an example
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What can be done with configuration files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether a file is good, and what is wrong with it
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print a file that has every option with its description and default
+    Example,
 }
 
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// Read options from this file too: TOML, every option by its name. SIGHUP reads it again
+    #[arg(long, value_name = "FILE", env = "ONECAST_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// Address for HTTP: signalling and pages. 0.0.0.0:8080 lets other machines in
     #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http: SocketAddr,
@@ -205,6 +232,15 @@ impl ServeArgs {
                 pixels: u64::from(self.start_cache_frames) * Gop::PIXELS_DEFAULT,
             },
             stamping: self.start_stamps,
+        }
+    }
+
+    /// Bounds of streams and sessions.
+    pub fn room_limits(&self) -> Limits {
+        Limits {
+            streams: self.max_streams as usize,
+            viewers: self.max_viewers as usize,
+            admission: self.admission(),
         }
     }
 

@@ -102,6 +102,8 @@ pub enum Command {
     Expect(Arc<Session>),
     /// Forget the session; its owner closes the peer with DTLS close_notify.
     Close(Arc<Session>),
+    /// Most peers at once, from now on; who is there stays.
+    PeersMax(usize),
     /// Close every peer.
     Shutdown,
 }

@@ -155,6 +155,7 @@ impl Shard {
                     .insert(session.local.ufrag.clone(), Expected { session, peer: None });
             }
             Command::Close(session) => self.close_session(&session),
+            Command::PeersMax(most) => self.config.peers_max = most,
             Command::Shutdown => {
                 for index in self.peers.indices() {
                     self.close_peer(index, CloseCause::Commanded);

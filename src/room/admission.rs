@@ -112,6 +112,15 @@ impl Admission {
         }
     }
 
+    /// Other bounds from now on. Who is half-open stays so.
+    pub fn set_limits(&mut self, limits: AdmissionLimits) {
+        self.half_open_per_address = limits.half_open_per_address;
+        self.viewers.half_open_max = limits.half_open;
+        if self.viewers.pace.per_second != limits.joins_per_second {
+            self.viewers.pace = Pace::new(limits.joins_per_second);
+        }
+    }
+
     /// A client comes with an offer that nobody has read yet. Takes a token if it may go on.
     ///
     /// # Errors

@@ -23,6 +23,13 @@ pub struct Limits {
     pub admission: AdmissionLimits,
 }
 
+impl Limits {
+    /// Most peers at once: viewers, and a publisher for each stream.
+    pub fn peers(&self) -> usize {
+        self.viewers + self.streams
+    }
+}
+
 /// What a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -156,6 +163,12 @@ impl Registry {
             free_slots: Vec::new(),
             created: 0,
         }
+    }
+
+    /// Other bounds from now on. Who is inside stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.admission.set_limits(limits.admission);
     }
 
     /// A client comes with an offer that nobody has read yet: may it go on?

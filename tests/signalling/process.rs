@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rig::SDP;
 use super::wire::{Wire, request};
 
-fn onecast(arguments: &[&str]) -> Command {
+pub(crate) fn onecast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
     command
         .args(arguments)
@@ -20,10 +20,10 @@ fn onecast(arguments: &[&str]) -> Command {
 }
 
 /// A server that is ended with its test.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-    http: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) log: BufReader<std::process::ChildStderr>,
+    pub(crate) http: SocketAddr,
 }
 
 impl Drop for Running {
@@ -34,7 +34,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Running {
+    pub(crate) fn start(arguments: &[&str]) -> Running {
         let mut child = onecast(&[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat())
             .spawn()
             .unwrap();
@@ -53,7 +53,7 @@ impl Running {
     }
 
     #[cfg(unix)]
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -64,8 +64,22 @@ impl Running {
         );
     }
 
+    /// The next line of the log that has `words`.
+    pub(crate) fn line_with(&mut self, words: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(
+                self.log.read_line(&mut line).unwrap(),
+                0,
+                "it ended without saying {words}"
+            );
+        }
+        line
+    }
+
     /// Its exit code and the rest of its log; fails when it does not end within 5 s.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         for _ in 0..100 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 let mut rest = String::new();
@@ -78,7 +92,7 @@ impl Running {
     }
 }
 
-fn refused(arguments: &[&str]) -> String {
+pub(crate) fn refused(arguments: &[&str]) -> String {
     let Output { status, stderr, .. } = onecast(arguments).output().unwrap();
     let text = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(2), "{text}");

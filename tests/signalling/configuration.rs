@@ -1,0 +1,70 @@
+//! The configuration file, as its user meets it: checked, printed, read at the start and again at SIGHUP.
+
+use std::fs;
+
+use super::process::{Running, onecast, refused};
+
+#[test]
+fn a_good_file_is_said_to_be_good_and_a_bad_one_says_where_it_is_bad() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    let name = file.to_str().unwrap();
+    fs::write(&file, "http = \"127.0.0.1:0\"\nmax-viewers = 5\n").unwrap();
+    let output = onecast(&["config", "check", name]).output().unwrap();
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("is good: it sets 2 options")
+    );
+
+    fs::write(&file, "\nmax-viewrs = 5\nhttp = 8080\n").unwrap();
+    let text = refused(&["config", "check", name]);
+    assert!(
+        text.contains("line 2: there is no option max-viewrs; did you mean max-viewers?"),
+        "{text}"
+    );
+    let text = refused(&["--config", name]);
+    assert!(text.contains("onecast.toml") && text.contains("max-viewers?"), "{text}");
+    fs::write(&file, "\nhttp = 8080\n").unwrap();
+    assert!(refused(&["--config", name]).contains("line 2: "));
+    assert!(refused(&["config", "check", "/no/such/file"]).contains("/no/such/file"));
+}
+
+#[test]
+fn the_example_is_a_good_file() {
+    let example = onecast(&["config", "example"]).output().unwrap().stdout;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    fs::write(&file, &example).unwrap();
+    assert!(
+        onecast(&["config", "check", file.to_str().unwrap()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(
+        String::from_utf8(example)
+            .unwrap()
+            .contains("#http = \"127.0.0.1:8080\"")
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_reads_the_file_again_and_says_what_must_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    fs::write(&file, "max-viewers = 5\n").unwrap();
+    let mut server = Running::start(&["--config", file.to_str().unwrap()]);
+    fs::write(&file, "max-viewers = 6\nkeyframe-share = 20\n").unwrap();
+    server.signal("HUP");
+    assert!(server.line_with("changed: ").contains("max-viewers"));
+    assert!(server.line_with("with the next start only").contains("keyframe-share"));
+    fs::write(&file, "max-viewers = \"six\"\n").unwrap();
+    server.signal("HUP");
+    assert!(server.line_with("stays as it was").contains("onecast.toml"));
+    assert!(server.line_with("line 1").contains("max-viewers"));
+    server.signal("TERM");
+    assert_eq!(server.ended().await.0, Some(0));
+}
