@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::banner::{Facts, banner};
 use crate::config::{LogFormat, ServeArgs, Sources};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
+use crate::net;
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -100,6 +101,7 @@ where
     M: MediaServer,
     D: Future<Output = ()> + Send + 'static,
 {
+    raise_open_files();
     let unusable_http = |source| StartError::Http {
         address: args.http,
         source,
@@ -136,6 +138,18 @@ where
     }
     info!("stopped");
     Ok(())
+}
+
+/// Every connection is an open file, and systems let a process have 1,024 unless it asks for more.
+fn raise_open_files() {
+    let wanted = HttpLimits::default().connections as u64 + OTHER_FILES;
+    match net::raise_open_files(wanted) {
+        Ok(Some(limit)) if limit < wanted => warn!(
+            "this process may have {limit} open files; for as many HTTP connections as it takes it needs {wanted} (ulimit -n {wanted})"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 /// Tells on stdout where people find the server, and in the log where programs do.
@@ -267,6 +281,8 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
     }
 }
 
+/// Open files besides connections: sockets for media, the log, pages from a directory, what libraries have.
+const OTHER_FILES: u64 = 1_000;
 /// Options that a running server takes; sessions that are there are not touched.
 const RELOADED: [&str; 5] = [
     "max-streams",

@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod cors;
 mod envelope;
+mod framing;
 mod guard;
 mod pages;
 mod paste;

@@ -7,13 +7,13 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tracing::debug;
 
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{api, cors, paste, whip};
+use super::{api, cors, framing, paste, whip};
 use crate::auth::Authority;
 
 /// What handlers need.
@@ -56,7 +56,10 @@ async fn finish(request: Request, next: Next) -> Response {
         request.method().clone(),
         route.unwrap_or(request.uri().path()).to_owned(),
     );
-    let mut response = next.run(request).await;
+    let mut response = match framing::fault(&request) {
+        None => next.run(request).await,
+        Some(problem) => problem.into_response(),
+    };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     cors::allow_every_origin(headers);
