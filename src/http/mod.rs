@@ -11,6 +11,7 @@ mod connection;
 mod cors;
 mod envelope;
 mod guard;
+mod ice_servers;
 mod links;
 mod pages;
 mod paste;

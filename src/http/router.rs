@@ -15,6 +15,7 @@ use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
 use super::{api, cors, paste, whip};
 use crate::auth::Authority;
+use crate::turn::IceServers;
 
 /// What handlers need.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
     pub(super) links: Arc<[HeaderValue]>,
+    pub(super) ice_servers: Arc<IceServers>,
     pub(super) limits: HttpLimits,
 }
 
@@ -33,6 +35,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         authority,
         pages,
         links,
+        ice_servers,
     } = serving;
     Router::new()
         .merge(paste::routes())
@@ -47,6 +50,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             authority,
             pages,
             links: links.into(),
+            ice_servers,
             limits,
         })
 }

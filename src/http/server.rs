@@ -26,6 +26,7 @@ use super::pages::Pages;
 use super::router::router;
 use super::service::Service;
 use crate::auth::Authority;
+use crate::turn::IceServers;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,8 @@ pub struct Serving {
     pub pages: Pages,
     /// Values of `Link` lines that every endpoint and every new session of WHIP and WHEP carries.
     pub links: Vec<HeaderValue>,
+    /// STUN and TURN servers that those who may publish or watch are told of.
+    pub ice_servers: Arc<IceServers>,
 }
 
 impl Serving {
@@ -71,6 +74,7 @@ impl Serving {
             authority: Arc::new(Authority::off()),
             pages,
             links: Vec::new(),
+            ice_servers: Arc::default(),
         }
     }
 }

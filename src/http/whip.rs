@@ -10,10 +10,11 @@ use axum::{Extension, Router};
 
 use super::connection::Connection;
 use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
+use super::guard::Asker;
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
-use super::{Shared, body, links};
+use super::{Shared, body, ice_servers, links};
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -57,6 +58,7 @@ async fn offer(
     let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
     let mut response = (StatusCode::CREATED, headers, accepted.answer).into_response();
     links::append(response.headers_mut(), shared.links.iter().cloned());
+    links::append(response.headers_mut(), ice_servers::links(&shared.ice_servers));
     Ok(response)
 }
 
@@ -68,10 +70,21 @@ async fn describe_endpoint(Extension(protocol): Extension<Protocol>, _: StreamPa
     }
 }
 
-async fn endpoint_options(State(shared): State<Shared>) -> Response {
+async fn endpoint_options(
+    State(shared): State<Shared>,
+    Extension(protocol): Extension<Protocol>,
+    stream: Result<StreamPath, Problem>,
+    asker: Asker,
+    headers: HeaderMap,
+) -> Response {
     let methods = options(Methods("GET, HEAD, POST, OPTIONS")).await;
     let mut response = ([(ACCEPT_POST, SDP)], methods).into_response();
     links::append(response.headers_mut(), shared.links.iter().cloned());
+    // A preflight for a name that cannot be must pass all the same: else a page of another origin never reads what is wrong with it.
+    if let Ok(StreamPath(stream)) = stream {
+        let ice_servers = ice_servers::links_for(&shared, &asker, &headers, protocol, &stream).await;
+        links::append(response.headers_mut(), ice_servers);
+    }
     response
 }
 
