@@ -29,6 +29,12 @@ export function transportPolicy() {
   return parameter('relay') === '1' ? 'relay' : 'all';
 }
 
+// Whether a connection may go through a relay only, and has found none.
+export function lacksRelay(pc) {
+  const seen = seenBy.get(pc);
+  return Boolean(seen) && !seen.relayed && pc.iceGatheringState === 'complete' && pc.getConfiguration().iceTransportPolicy === 'relay';
+}
+
 // Why no TURN server could help a connection that did not come about; null when that was not the reason.
 export function turnProblem(pc) {
   const { told, relayed, failures } = seenBy.get(pc) ?? {};

@@ -1,7 +1,7 @@
 // One connection to the server that is kept alive: by WHIP or WHEP it is made again whenever it breaks, until stop().
 // By copy and paste it is made once, because a person has to carry the texts.
 
-import { turnProblem } from './iceservers.js';
+import { lacksRelay, turnProblem } from './iceservers.js';
 import { open, streams } from './session.js';
 import { decodeAnswer, encode, gathered } from './paste.js';
 import { Problem } from './problem.js';
@@ -233,12 +233,14 @@ function connected(pc) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(unreachable(pc)), CONNECT_LIMIT_MS);
     const look = () => {
-      if (pc.connectionState === 'new' || pc.connectionState === 'connecting') return;
+      const waits = pc.connectionState === 'new' || pc.connectionState === 'connecting';
+      if (waits && !lacksRelay(pc)) return;
       clearTimeout(timer);
       if (pc.connectionState === 'connected') resolve();
       else reject(unreachable(pc));
     };
     pc.onconnectionstatechange = look;
+    pc.addEventListener('icegatheringstatechange', look);
     look();
   });
 }

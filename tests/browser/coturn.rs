@@ -30,9 +30,11 @@ impl Coturn {
         let folder = tempfile::tempdir().unwrap();
         let address = free_address();
         let path = |name: &str| folder.path().join(name);
+        // Beside what loopback needs, this is the configuration that the README shows.
         let configuration = format!(
             "listening-ip={ip}\nlistening-port={port}\nrelay-ip={ip}\nmin-port={FIRST}\nmax-port={LAST}\n\
-             realm=onecast.test\nuse-auth-secret\nstatic-auth-secret={secret}\nallow-loopback-peers\n\
+             realm=onecast.test\nuse-auth-secret\nstatic-auth-secret={secret}\n\
+             denied-peer-ip=0.0.0.0-255.255.255.255\nallowed-peer-ip={ip}\nallow-loopback-peers\n\
              no-cli\nno-tls\nno-dtls\nverbose\nsimple-log\nlog-file={log}\npidfile={pid}\nuserdb={db}\n",
             ip = address.ip(),
             port = address.port(),

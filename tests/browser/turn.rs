@@ -52,19 +52,20 @@ async fn the_pages_say_that_the_turn_server_refused() {
         return;
     };
     let server = serve(&turn, "udp", "another secret").await;
-    for path in [
-        "/viewer.html?stream=demo&relay=1",
-        "/broadcast.html?stream=live&source=canvas&relay=1",
-    ] {
-        let page = chrome.open(&server.url(path)).await;
-        page.click(if path.starts_with("/viewer") { "#watch" } else { "#go" })
-            .await;
+    let viewer = chrome.open(&server.url("/viewer.html?stream=demo&relay=1")).await;
+    let broadcaster = chrome
+        .open(&server.url("/broadcast.html?stream=live&source=canvas&relay=1"))
+        .await;
+    viewer.click("#watch").await;
+    broadcaster.click("#go").await;
+    for page in [viewer, broadcaster] {
         page.wait_for_state("lost").await;
         page.wait_for_words("The TURN server refused this connection (401")
             .await;
         page.wait_for_words(&turn.url("udp")).await;
         page.close().await;
     }
+    // Who needs no relay does not care.
     let page = chrome.open(&server.url("/viewer.html?stream=demo")).await;
     page.click("#watch").await;
     page.wait_for_state("watching").await;
