@@ -65,7 +65,10 @@ export function turnProblem(pc) {
 // The RTCIceServers among the links (RFC 8288); fetch joins the lines with commas.
 export function parseLinks(header) {
   const links = [...(header ?? '').matchAll(LINK)].map(([, url, rest]) => {
-    const parameters = [...rest.matchAll(PARAMETER)].map(([, name, quoted, token]) => [name.toLowerCase(), quoted?.replace(/\\(.)/g, '$1') ?? token]);
+    const parameters = [...rest.matchAll(PARAMETER)].map(([, name, quoted, token]) => {
+      return [name.toLowerCase(), quoted?.replace(/\\(.)/g, '$1') ?? token];
+    });
+    // The first of a name counts.
     return { url, ...Object.fromEntries(parameters.reverse()) };
   });
   return links
