@@ -21,7 +21,12 @@ export function useIceServers(pc, header) {
     // One for each network interface; an answer says more than silence.
     if (isTurn(url) && (seen.failures.get(url)?.code ?? SILENT) === SILENT) seen.failures.set(url, { code: errorCode, text: errorText });
   });
-  pc.setConfiguration({ ...pc.getConfiguration(), iceServers });
+  try {
+    pc.setConfiguration({ ...pc.getConfiguration(), iceServers });
+  } catch (error) {
+    // A server that this browser does not take must not keep out those who need none.
+    console.warn('the ICE servers cannot be used:', error);
+  }
 }
 
 // ?relay=1 takes only ways through a TURN server: to see whether that one works.

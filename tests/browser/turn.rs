@@ -82,6 +82,28 @@ async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
     page.close().await;
 }
 
+#[tokio::test]
+async fn pages_find_the_servers_among_other_links() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    let links = [
+        r#"<../events>; rel="urn:x:events"; events="active,inactive""#,
+        "<stun:a.example>;rel=ice-server",
+        r#"<turn:b.example?transport=udp>; rel="ice-server" ; username="1:2"; credential="a/b,c;d"; username="3""#,
+        "<cut",
+    ]
+    .join(", ");
+    let read = |header: &str| format!("import('/js/iceservers.js').then(({{ parseLinks }}) => parseLinks({header}))");
+    let expected = json!([
+        { "urls": "stun:a.example" },
+        { "urls": "turn:b.example?transport=udp", "username": "1:2", "credential": "a/b,c;d" },
+    ]);
+    assert_eq!(page.awaited(&read(&json!(links).to_string())).await, expected);
+    assert_eq!(page.awaited(&read("null")).await, json!([]));
+    page.close().await;
+}
+
 /// The server with a test card, that tells clients of `turn`.
 async fn serve(turn: &Coturn, transport: &str, secret: &str) -> Server {
     let file = turn.secret_file(secret);
