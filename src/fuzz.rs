@@ -21,6 +21,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("datagram", datagram),
+    ("ice_server", ice_server),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
@@ -33,6 +34,11 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// A configuration file: TOML whose keys are options.
 pub fn config_file(data: &[u8]) {
     crate::config::fuzz_file(data);
+}
+
+/// URL of a STUN or TURN server.
+pub fn ice_server(data: &[u8]) {
+    crate::turn::fuzz_url(data);
 }
 
 /// What a server under load answers: SDP to our offer, and checks of our address.

@@ -20,6 +20,8 @@ pub mod room;
 
 pub mod auth;
 
+pub mod turn;
+
 pub mod net;
 
 pub mod http;

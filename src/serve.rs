@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::banner::{Facts, banner};
-use crate::config::{LogFormat, ServeArgs, Sources};
+use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::net;
 
@@ -59,6 +59,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Clients cannot be told of the STUN and TURN servers.
+    #[error(transparent)]
+    IceServers(#[from] IceArgsError),
 }
 
 /// Runs the server until SIGINT or SIGTERM.
@@ -106,6 +109,7 @@ where
         address: args.http,
         source,
     };
+    let ice_servers = args.ice.servers()?;
     let listener = TcpListener::bind(args.http).await.map_err(unusable_http)?;
     let http = listener.local_addr().map_err(unusable_http)?;
     let media = start(args).map_err(|source| StartError::Media {
@@ -116,7 +120,11 @@ where
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let stop = CancellationToken::new();
-    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
+    let serving = Serving {
+        ice_servers: Arc::new(ice_servers),
+        ..Serving::open(media.clone(), pages)
+    };
+    let server = Server::new(serving, HttpLimits::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
     announce(http, media.as_ref(), args.demo);
     let demo = args

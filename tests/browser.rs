@@ -7,6 +7,7 @@
 
 mod browser {
     pub(crate) mod chrome;
+    pub(crate) mod coturn;
     pub(crate) mod fake;
     pub(crate) mod process;
     pub(crate) mod server;
@@ -15,5 +16,6 @@ mod browser {
     mod crowd;
     mod looks;
     mod start;
+    mod turn;
     mod words;
 }

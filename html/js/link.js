@@ -1,6 +1,7 @@
 // One connection to the server that is kept alive: by WHIP or WHEP it is made again whenever it breaks, until stop().
 // By copy and paste it is made once, because a person has to carry the texts.
 
+import { lacksRelay, turnProblem } from './iceservers.js';
 import { open, streams } from './session.js';
 import { decodeAnswer, encode, gathered } from './paste.js';
 import { Problem } from './problem.js';
@@ -42,7 +43,8 @@ export class Link {
   async offer() {
     this.stop();
     const run = (this.#run = {});
-    const pc = await this.#offering();
+    const [pc, offer] = await this.#offering();
+    await pc.setLocalDescription(offer);
     await gathered(pc);
     if (this.#run === run) this.#become('offered');
     return encode(pc.localDescription);
@@ -125,8 +127,8 @@ export class Link {
 
   async #connect(run, first) {
     if (first) this.#become('connecting');
-    const pc = await this.#offering();
-    const session = await open(this.#endpoint, pc);
+    const [pc, offer] = await this.#offering();
+    const session = await open(this.#endpoint, pc, offer);
     if (this.#run !== run) {
       session.end();
       return;
@@ -135,12 +137,11 @@ export class Link {
     await connected(pc);
   }
 
-  // A new peer connection that has made its offer.
+  // A new peer connection, and the offer that it has made.
   async #offering() {
     const pc = (this.pc = this.#build());
     const { type, sdp } = await pc.createOffer();
-    await pc.setLocalDescription({ type, sdp: this.#amend(sdp) });
-    return pc;
+    return [pc, { type, sdp: this.#amend(sdp) }];
   }
 
   // Resolves with the reason when the connection is over.
@@ -232,12 +233,14 @@ function connected(pc) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(unreachable(pc)), CONNECT_LIMIT_MS);
     const look = () => {
-      if (pc.connectionState === 'new' || pc.connectionState === 'connecting') return;
+      const waits = pc.connectionState === 'new' || pc.connectionState === 'connecting';
+      if (waits && !lacksRelay(pc)) return;
       clearTimeout(timer);
       if (pc.connectionState === 'connected') resolve();
       else reject(unreachable(pc));
     };
     pc.onconnectionstatechange = look;
+    pc.addEventListener('icegatheringstatechange', look);
     look();
   });
 }
@@ -249,6 +252,8 @@ function mayPass(problem, lostAt) {
 }
 
 function unreachable(pc) {
+  const turn = turnProblem(pc);
+  if (turn) return turn;
   const lines = pc.remoteDescription?.sdp.match(/^a=candidate:.*$/gm) ?? [];
   const tried = [...new Set(lines.map((line) => line.split(' ')).map((part) => `${part[4]} port ${part[5]}`))];
   return new Problem('The server answered, but no media connection came about', {

@@ -1,18 +1,21 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
+import { useIceServers } from './iceservers.js';
 import { Problem } from './problem.js';
 
-// Hands in the local description of `pc`, at once: the server needs no candidates of ours. Throws a Problem.
-export async function open(endpoint, pc) {
+// Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
+export async function open(endpoint, pc, offer) {
   const response = await request(endpoint, {
     method: 'POST',
     headers: { 'Content-Type': 'application/sdp' },
-    body: pc.localDescription.sdp,
+    body: offer.sdp,
   });
   if (response.status !== 201) throw await Problem.fromResponse(response);
   const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
   try {
     const sdp = await response.text();
+    useIceServers(pc, response.headers.get('Link'));
+    await pc.setLocalDescription(offer);
     await pc.setRemoteDescription({ type: 'answer', sdp });
   } catch (error) {
     session.end();

@@ -1,5 +1,6 @@
 // Watching: one video and one audio line, received only (WHEP).
 
+import { transportPolicy } from './iceservers.js';
 import { Link } from './link.js';
 
 // A link that watches a stream. `ontracks` gets a new MediaStream for each connection that is made.
@@ -14,7 +15,7 @@ function wantStereo(sdp) {
 }
 
 function build(ontracks) {
-  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
   const tracks = new MediaStream();
   pc.ontrack = ({ track }) => {
     tracks.addTrack(track);

@@ -1,5 +1,6 @@
 // Publishing: one video and one audio line, sent only (WHIP, RFC 9725).
 
+import { transportPolicy } from './iceservers.js';
 import { Link } from './link.js';
 
 // A link that publishes what `media()` returns at the time of each connection:
@@ -21,7 +22,7 @@ export function canChooseCodec() {
 }
 
 function build({ video, audio, codec, maxBitsPerSecond }) {
-  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
   // Both lines are always there, so that another source can be chosen without a new offer.
   const sender = pc.addTransceiver(video ?? 'video', { direction: 'sendonly', sendEncodings: [{ maxBitrate: maxBitsPerSecond }] });
   pc.addTransceiver(audio ?? 'audio', { direction: 'sendonly' });

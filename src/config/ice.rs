@@ -1,7 +1,223 @@
 //! Options of the STUN and TURN servers that clients are told of.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
 use clap::Args;
+
+use super::values::duration;
+use crate::turn::{IceServers, IceServersError, IceUrl, Secret, TurnCredentials, Word, WordError};
 
 /// Options of the STUN and TURN servers that clients are told of.
 #[derive(Debug, Clone, Args)]
-pub struct IceArgs {}
+pub struct IceArgs {
+    /// A STUN or TURN server for clients (repeatable), such as turn:turn.example.org:3478?transport=udp. Only clients behind
+    /// firewalls that let no UDP through need one
+    #[arg(long, value_name = "URL", env = "ONECAST_ICE_SERVER", value_delimiter = ',')]
+    pub ice_server: Vec<IceUrl>,
+
+    /// File with the secret that is shared with the TURN server (coturn: use-auth-secret, static-auth-secret): each client gets a
+    /// login of its own
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ONECAST_TURN_SECRET_FILE",
+        conflicts_with_all = ["turn_username", "turn_password_file"]
+    )]
+    pub turn_secret_file: Option<PathBuf>,
+
+    /// How long such a login is good, 1m to 720h. Some TURN servers end sessions that outlive it, coturn does not
+    #[arg(long, value_name = "TIME", env = "ONECAST_TURN_TTL", default_value = "12h", value_parser = ttl)]
+    pub turn_ttl: Duration,
+
+    /// Name that all clients give to the TURN servers, instead of --turn-secret-file
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ONECAST_TURN_USERNAME",
+        requires = "turn_password_file"
+    )]
+    pub turn_username: Option<Word>,
+
+    /// File with the password that belongs to --turn-username
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ONECAST_TURN_PASSWORD_FILE",
+        requires = "turn_username"
+    )]
+    pub turn_password_file: Option<PathBuf>,
+}
+
+/// Why clients cannot be told of the servers.
+#[derive(Debug, thiserror::Error)]
+pub enum IceArgsError {
+    /// The file of a secret.
+    #[error("{option} {}: {source}", file.display())]
+    Unreadable {
+        /// The option that names it.
+        option: &'static str,
+        /// Its name.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No secret.
+    #[error("--turn-secret-file {} is empty; put the value of coturn's static-auth-secret there", .0.display())]
+    NoSecret(PathBuf),
+    /// A password that not every client could read.
+    #[error("the password in --turn-password-file {} cannot be used: {source}", file.display())]
+    Password {
+        /// Name of the file.
+        file: PathBuf,
+        /// What is wrong.
+        source: WordError,
+    },
+    /// Servers and credentials do not fit.
+    #[error(transparent)]
+    Servers(#[from] IceServersError),
+}
+
+impl IceArgs {
+    /// The servers with the means to log in to them; reads the files.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or servers and credentials do not fit.
+    pub fn servers(&self) -> Result<IceServers, IceArgsError> {
+        Ok(IceServers::new(self.ice_server.clone(), self.credentials()?)?)
+    }
+
+    fn credentials(&self) -> Result<Option<TurnCredentials>, IceArgsError> {
+        if let Some(file) = &self.turn_secret_file {
+            let text = read("--turn-secret-file", file)?;
+            let secret = Secret::new(text.trim()).ok_or_else(|| IceArgsError::NoSecret(file.clone()))?;
+            let ttl = self.turn_ttl;
+            return Ok(Some(TurnCredentials::TimeLimited { secret, ttl }));
+        }
+        let (Some(username), Some(file)) = (&self.turn_username, &self.turn_password_file) else {
+            return Ok(None);
+        };
+        let password = read("--turn-password-file", file)?.trim().parse();
+        let password = password.map_err(|source| IceArgsError::Password {
+            file: file.clone(),
+            source,
+        })?;
+        let username = username.clone();
+        Ok(Some(TurnCredentials::Fixed { username, password }))
+    }
+}
+
+fn read(option: &'static str, file: &Path) -> Result<String, IceArgsError> {
+    fs::read_to_string(file).map_err(|source| IceArgsError::Unreadable {
+        option,
+        file: file.to_owned(),
+        source,
+    })
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time from 1m to 720h, such as 12h or 30m".to_owned();
+    let minutes_an_hour = 60;
+    let ttl = match text.trim().strip_suffix('h') {
+        Some(hours) => duration(&format!("{hours}m")).map_err(|_| expected())? * minutes_an_hour,
+        None => duration(text).map_err(|_| expected())?,
+    };
+    // Shorter than a page may take to connect, or so long that it is no limit.
+    let sensible = Duration::from_secs(60)..=Duration::from_secs(720 * 3600);
+    sensible.contains(&ttl).then_some(ttl).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::{Cli, Command};
+
+    fn args(arguments: &[&str]) -> Result<IceArgs, String> {
+        let cli = Cli::try_parse_from([&["onecast"], arguments].concat()).map_err(|error| error.to_string())?;
+        match cli.into_command() {
+            Command::Serve(args) => Ok(args.ice),
+            other => panic!("not serve: {other:?}"),
+        }
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        match args(arguments) {
+            Ok(args) => args.servers().unwrap_err().to_string(),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn servers_may_be_repeated_or_listed() {
+        let expected: Vec<IceUrl> = vec!["stun:a.example".parse().unwrap(), "stun:b.example:1".parse().unwrap()];
+        for arguments in [
+            &["--ice-server", "stun:a.example", "--ice-server", "stun:b.example:1"][..],
+            &["--ice-server", "stun:a.example,stun:b.example:1"],
+        ] {
+            assert_eq!(args(arguments).unwrap().ice_server, expected);
+        }
+        assert!(args(&[]).unwrap().servers().unwrap().is_empty());
+    }
+
+    #[test]
+    fn secrets_come_from_files_without_their_last_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let turn = ["--ice-server", "turn:a.example"];
+        let with = |more: &[&str]| args(&[&turn, more].concat()).unwrap().servers().unwrap();
+        let password = file("password", "westward\r\n");
+        let fixed = with(&["--turn-username", "user", "--turn-password-file", &password]);
+        let login = fixed.for_client(Duration::ZERO)[0].login.clone().unwrap();
+        assert_eq!(
+            (login.username.as_str(), login.credential.as_str()),
+            ("user", "westward")
+        );
+        let limited = with(&["--turn-secret-file", &file("secret", "north\n"), "--turn-ttl", "2h"]);
+        let login = limited.for_client(Duration::from_secs(1))[0].login.clone().unwrap();
+        assert!(login.username.starts_with("7201:"), "{login:?}");
+
+        let refused = |more: &[&str]| refused(&[&turn, more].concat());
+        assert!(refused(&["--turn-secret-file", &file("empty", "\n")]).contains("is empty; put"));
+        let spaced = file("spaced", "go west");
+        let text = refused(&["--turn-username", "user", "--turn-password-file", &spaced]);
+        assert!(text.contains("cannot be used") && !text.contains("west"), "{text}");
+        assert!(refused(&["--turn-secret-file", "/no/such/file"]).starts_with("--turn-secret-file /no/such/file: "));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_to_do() {
+        assert!(refused(&["--ice-server", "turn://a.example"]).contains("turn:turn.example.org and not"));
+        assert!(refused(&["--ice-server", "turn:a.example"]).contains("--turn-secret-file (for coturn"));
+        assert!(refused(&["--turn-username", "user"]).contains("--turn-password-file"));
+        assert!(refused(&["--turn-password-file", "f"]).contains("--turn-username"));
+        let both = [
+            "--turn-username",
+            "u",
+            "--turn-password-file",
+            "f",
+            "--turn-secret-file",
+            "f",
+        ];
+        assert!(refused(&both).contains("cannot be used with"));
+        assert!(refused(&["--turn-username", "a b", "--turn-password-file", "f"]).contains("visible ASCII"));
+        for text in ["59s", "721h", "h", "-1h", "soon", "1e9h"] {
+            assert!(
+                refused(&[&format!("--turn-ttl={text}")]).contains("from 1m to 720h"),
+                "{text}"
+            );
+        }
+        for (text, seconds) in [("12h", 43_200), ("0.5h", 1_800), ("90", 90), ("1m", 60)] {
+            assert_eq!(
+                args(&["--turn-ttl", text]).unwrap().turn_ttl,
+                Duration::from_secs(seconds)
+            );
+        }
+    }
+}

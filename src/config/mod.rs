@@ -22,7 +22,7 @@ pub use auth::AuthArgs;
 pub use file::ConfigFile;
 #[doc(hidden)]
 pub use file::fuzz_file;
-pub use ice::IceArgs;
+pub use ice::{IceArgs, IceArgsError};
 pub use layers::{LoadError, Loaded, Sources, check, example, load};
 pub use limits::LimitArgs;
 pub use tls::TlsArgs;

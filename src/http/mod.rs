@@ -12,6 +12,8 @@ mod cors;
 mod envelope;
 mod framing;
 mod guard;
+mod ice_servers;
+mod links;
 mod pages;
 mod paste;
 mod problem;

@@ -15,6 +15,7 @@ use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
 use super::{api, cors, framing, paste, whip};
 use crate::auth::Authority;
+use crate::turn::IceServers;
 
 /// What handlers need.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
     pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
+    pub(super) links: Arc<[HeaderValue]>,
+    pub(super) ice_servers: Arc<IceServers>,
     pub(super) limits: HttpLimits,
 }
 
@@ -31,6 +34,8 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         service,
         authority,
         pages,
+        links,
+        ice_servers,
     } = serving;
     Router::new()
         .merge(paste::routes())
@@ -44,6 +49,8 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             service,
             authority,
             pages,
+            links: links.into(),
+            ice_servers,
             limits,
         })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,6 +26,7 @@ use super::pages::Pages;
 use super::router::router;
 use super::service::Service;
 use crate::auth::Authority;
+use crate::turn::IceServers;
 
 /// Bounds of the HTTP server.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,10 @@ pub struct Serving {
     pub authority: Arc<Authority>,
     /// The pages.
     pub pages: Pages,
+    /// Values of `Link` lines that every endpoint and every new session of WHIP and WHEP carries.
+    pub links: Vec<HeaderValue>,
+    /// STUN and TURN servers that those who may publish or watch are told of.
+    pub ice_servers: Arc<IceServers>,
 }
 
 impl Serving {
@@ -67,6 +73,8 @@ impl Serving {
             service,
             authority: Arc::new(Authority::off()),
             pages,
+            links: Vec::new(),
+            ice_servers: Arc::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod configuration;
 mod door;
 mod fake;
 mod hostile;
+mod ice_servers;
 mod pages;
 mod paste;
 mod process;
