@@ -11,6 +11,7 @@ mod connection;
 mod cors;
 mod envelope;
 mod guard;
+mod links;
 mod pages;
 mod paste;
 mod problem;

@@ -22,6 +22,7 @@ pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
     pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
+    pub(super) links: Arc<[HeaderValue]>,
     pub(super) limits: HttpLimits,
 }
 
@@ -31,6 +32,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         service,
         authority,
         pages,
+        links,
     } = serving;
     Router::new()
         .merge(paste::routes())
@@ -44,6 +46,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             service,
             authority,
             pages,
+            links: links.into(),
             limits,
         })
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -58,6 +59,8 @@ pub struct Serving {
     pub authority: Arc<Authority>,
     /// The pages.
     pub pages: Pages,
+    /// Values of `Link` lines that every endpoint and every new session of WHIP and WHEP carries.
+    pub links: Vec<HeaderValue>,
 }
 
 impl Serving {
@@ -67,6 +70,7 @@ impl Serving {
             service,
             authority: Arc::new(Authority::off()),
             pages,
+            links: Vec::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
-use super::{Shared, body};
+use super::{Shared, body, links};
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -55,7 +55,9 @@ async fn offer(
     // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
     let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
-    Ok((StatusCode::CREATED, headers, accepted.answer).into_response())
+    let mut response = (StatusCode::CREATED, headers, accepted.answer).into_response();
+    links::append(response.headers_mut(), shared.links.iter().cloned());
+    Ok(response)
 }
 
 /// GET or HEAD of the endpoint: some players ask whether it is there. WHEP wants the media type told.
@@ -66,8 +68,11 @@ async fn describe_endpoint(Extension(protocol): Extension<Protocol>, _: StreamPa
     }
 }
 
-async fn endpoint_options() -> impl IntoResponse {
-    ([(ACCEPT_POST, SDP)], options(Methods("GET, HEAD, POST, OPTIONS")).await)
+async fn endpoint_options(State(shared): State<Shared>) -> Response {
+    let methods = options(Methods("GET, HEAD, POST, OPTIONS")).await;
+    let mut response = ([(ACCEPT_POST, SDP)], methods).into_response();
+    links::append(response.headers_mut(), shared.links.iter().cloned());
+    response
 }
 
 async fn describe_session(
