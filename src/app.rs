@@ -442,6 +442,7 @@ impl Inner {
                 unanswered,
                 interval,
             } => self.keyframes(session, unanswered, interval),
+            Event::Restarted { session, address } => self.restarted(session, address),
             Event::Picture { session, after } => {
                 if let Some((stream, number)) = lock(&self.registry).viewer(session) {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
@@ -467,6 +468,19 @@ impl Inner {
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
+        }
+    }
+
+    fn restarted(&self, id: SessionId, address: SocketAddr) {
+        let registry = lock(&self.registry);
+        let who = registry.purpose(id).zip(registry.viewer(id));
+        drop(registry);
+        match who {
+            Some((Purpose::Publish, (stream, _))) => info!(%stream, "broadcaster goes on from {address} (ICE restart)"),
+            Some((Purpose::Watch, (stream, number))) => {
+                info!(%stream, "viewer {number} goes on from {address} (ICE restart)");
+            }
+            None => {}
         }
     }
 
