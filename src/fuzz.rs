@@ -20,6 +20,7 @@ pub type Target = fn(&[u8]);
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
+    ("if_match", if_match),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
@@ -37,6 +38,11 @@ pub fn load_answer(data: &[u8]) {
 /// A pasted text: base64, JSON, SDP or none of them.
 pub fn paste(data: &[u8]) {
     crate::http::fuzz_envelope(data);
+}
+
+/// `If-Match` of a PATCH, its lines one below the other.
+pub fn if_match(data: &[u8]) {
+    crate::http::fuzz_if_match(data);
 }
 
 /// An RTP packet: header, extensions, payload, keyframe detection for every codec.

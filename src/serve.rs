@@ -109,7 +109,11 @@ where
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let stop = CancellationToken::new();
-    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
+    let serving = Serving {
+        strict_etags: args.strict_etags,
+        ..Serving::open(media.clone(), pages)
+    };
+    let server = Server::new(serving, HttpLimits::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
     announce(http, media.as_ref(), args.demo);
     let demo = args

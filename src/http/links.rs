@@ -21,7 +21,10 @@ mod tests {
         let mut headers = HeaderMap::from_iter([(LINK, HeaderValue::from_static("<first>"))]);
         append(
             &mut headers,
-            [HeaderValue::from_static("<second>"), HeaderValue::from_static("<third>")],
+            [
+                HeaderValue::from_static("<second>"),
+                HeaderValue::from_static("<third>"),
+            ],
         );
         let lines: Vec<_> = headers.get_all(LINK).iter().collect();
         assert_eq!(lines, ["<first>", "<second>", "<third>"]);

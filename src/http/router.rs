@@ -23,6 +23,7 @@ pub(super) struct Shared {
     pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
     pub(super) links: Arc<[HeaderValue]>,
+    pub(super) strict_etags: bool,
     pub(super) limits: HttpLimits,
 }
 
@@ -33,6 +34,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         authority,
         pages,
         links,
+        strict_etags,
     } = serving;
     Router::new()
         .merge(paste::routes())
@@ -47,6 +49,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             authority,
             pages,
             links: links.into(),
+            strict_etags,
             limits,
         })
 }

@@ -61,6 +61,8 @@ pub struct Serving {
     pub pages: Pages,
     /// Values of `Link` lines that every endpoint and every new session of WHIP and WHEP carries.
     pub links: Vec<HeaderValue>,
+    /// A PATCH without `If-Match` is refused whatever it says, as RFC 9725 has it.
+    pub strict_etags: bool,
 }
 
 impl Serving {
@@ -71,6 +73,7 @@ impl Serving {
             authority: Arc::new(Authority::off()),
             pages,
             links: Vec::new(),
+            strict_etags: false,
         }
     }
 }

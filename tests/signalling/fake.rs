@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading};
@@ -124,6 +124,7 @@ impl Fake {
         state.sessions.insert(session, protocol);
         Ok(Accepted {
             session,
+            tag: format!("tag-{session}").into(),
             answer: answer(request.stream.as_str()),
         })
     }
@@ -160,6 +161,7 @@ fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
             unusable: false,
             detail: "this is not SDP".to_owned(),
             hint,
+            codecs: None,
         }));
     }
     if offer.contains("unusable") {
@@ -168,6 +170,7 @@ fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
             unusable: true,
             detail,
             hint,
+            codecs: None,
         }));
     }
     Ok(())
@@ -192,20 +195,21 @@ impl Service for Fake {
         Ok((self.take(request, protocol)?, role))
     }
 
-    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
-        if !self.exists(session, protocol) {
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        if !self.exists(patch.session, patch.protocol) {
             return Err(Refusal::UnknownSession);
         }
-        if fragment.contains("unreadable") {
+        if patch.fragment.contains("unreadable") {
             let detail = "line 1 cannot be read".to_owned();
             return Err(Refusal::Sdp(SdpRefusal {
                 unusable: false,
                 detail,
                 hint: None,
+                codecs: None,
             }));
         }
-        self.state().fragments.push(fragment.to_owned());
-        Ok(())
+        self.state().fragments.push(patch.fragment.to_owned());
+        Ok(Patched::Trickled)
     }
 
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {

@@ -85,7 +85,9 @@ fn a_restart_in_mid_play_loses_nothing() {
         for client in [publisher, viewers[0]] {
             world.assert_gone_over(client, 1);
         }
-        viewers.iter().for_each(|&viewer| world.assert_complete(viewer, publisher));
+        viewers
+            .iter()
+            .for_each(|&viewer| world.assert_complete(viewer, publisher));
         assert_eq!(world.counted("connected"), 3, "seed {seed}: the keys stay");
         assert_eq!((world.counted("ice_restarts"), world.counted("retransmitted")), (2, 0));
     }
@@ -163,7 +165,11 @@ fn a_restart_that_the_client_gives_up_disturbs_nothing() {
         world.command(&Command::Close(session));
         world.goodbye(publisher);
         world.run(ms(200));
-        assert_eq!((world.sessions(), world.restarts()), (0, 0), "seed {seed}: nothing stays");
+        assert_eq!(
+            (world.sessions(), world.restarts()),
+            (0, 0),
+            "seed {seed}: nothing stays"
+        );
     }
 }
 

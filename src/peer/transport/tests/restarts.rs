@@ -24,14 +24,22 @@ impl Net {
 #[test]
 fn both_ice_sessions_are_good_until_the_client_nominates_with_the_new_one() {
     let mut net = connected();
-    assert_eq!(net.new_check(1, 5, true), Err(StunDrop::Username), "not before it is there");
+    assert_eq!(
+        net.new_check(1, 5, true),
+        Err(StunDrop::Username),
+        "not before it is there"
+    );
     net.server.restart(ice(1));
     net.new_check(1, 5, false).unwrap();
     assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(1)), 0));
     net.check_from(addr(1), true).unwrap();
     net.new_check(1, 5, true).unwrap();
     assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(5)), 1));
-    assert_eq!(net.check_from(addr(1), true), Err(StunDrop::Username), "the old one is over");
+    assert_eq!(
+        net.check_from(addr(1), true),
+        Err(StunDrop::Username),
+        "the old one is over"
+    );
     assert_eq!(net.server.remote(), Some(addr(5)));
     net.assert_connected(Profile::AeadAes128Gcm);
 }
@@ -56,7 +64,11 @@ fn of_two_restarts_only_the_newest_waits() {
     assert_eq!(net.new_check(1, 5, true), Err(StunDrop::Username));
     net.new_check(2, 5, true).unwrap();
     net.server.restart(ice(1));
-    assert_eq!(net.new_check(1, 6, true), Err(StunDrop::Username), "an old one does not come back");
+    assert_eq!(
+        net.new_check(1, 6, true),
+        Err(StunDrop::Username),
+        "an old one does not come back"
+    );
     assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(5)), 2));
 }
 
