@@ -1,5 +1,8 @@
 //! The only meeting point: answers offers, runs the registry's decisions against the shards, and tells the story in the log.
 
+mod codecs;
+mod patching;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +13,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::fanout::{
-    CloseCause, Command, Event, Restart, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine,
-};
+use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{
-    Accepted, CodecLists, CodecsOf, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
-    ShardReading, StreamStatus,
+    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
 };
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -23,13 +23,12 @@ use crate::net::counters::SocketCounters;
 use crate::net::interfaces::host_addresses;
 use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
-use crate::peer::sdp::{Answer, AnswerParams, Fragment, FragmentParams, Negotiated, Offer, Role, SdpError, TrackSsrcs};
+use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
-use crate::room::ice_session::{self, PatchRefused, entity_tag};
+use crate::room::ice_session::entity_tag;
 use crate::room::registry::{Ended, Refused};
 use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
-use crate::rtp::Codec;
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 
@@ -280,7 +279,7 @@ impl App {
         })?;
         if purpose == Purpose::Watch {
             let live = lock(&inner.registry).codecs(request.stream);
-            missing_codec(&negotiated, live).inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
+            codecs::check(&negotiated, live).inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
         }
         let role = match purpose {
             Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
@@ -371,35 +370,7 @@ impl Service for App {
     }
 
     fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
-        if !self.exists(patch.session, patch.protocol) {
-            return Err(Refusal::UnknownSession);
-        }
-        // As an ICE-lite agent we send no checks, so the client's candidates are of no use to us: its checks tell its addresses.
-        let fragment = Fragment::parse(patch.fragment).map_err(|error| sdp_refusal(&error))?;
-        let inner = &self.inner;
-        let asked = ice_session::Patch {
-            session: patch.session,
-            condition: patch.condition,
-            fragment: &fragment,
-        };
-        let tell = |restart: &Arc<Restart>| inner.broadcast(&Command::Restart(restart.clone()));
-        let patched = lock(&inner.registry).patch(clock::now(), asked, credentials, tell);
-        Ok(match patched.map_err(patch_refusal)? {
-            ice_session::Patched::Trickled => Patched::Trickled,
-            ice_session::Patched::Restarted(restart) => {
-                debug!(client = %patch.client, "ICE restart answered");
-                let local = &restart.ice.local;
-                let params = FragmentParams {
-                    ice: local,
-                    candidates: &self.candidates(patch.local, patch.client),
-                    line: fragment.line.as_ref(),
-                };
-                Patched::Restarted {
-                    tag: entity_tag(local).into(),
-                    fragment: params.write(),
-                }
-            }
-        })
+        self.take_patch(patch)
     }
 
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
@@ -596,55 +567,8 @@ fn sdp_refusal(error: &SdpError) -> Refusal {
         unusable: error.is_unusable(),
         detail: error.to_string(),
         hint: error.hint().map(str::to_owned),
-        codecs: match error {
-            SdpError::NoCommonCodec { offered, carried, .. } => Some(CodecLists {
-                of: CodecsOf::Server,
-                needed: carried.split(", ").map(str::to_owned).collect(),
-                offer: offered.split(", ").map(str::to_owned).collect(),
-            }),
-            _ => None,
-        },
+        codecs: codecs::of_error(error),
     })
-}
-
-/// A viewer that cannot take what is sent at this moment would wait for ever, and nobody would know why.
-fn missing_codec(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result<(), Refusal> {
-    for line in [&negotiated.video, &negotiated.audio].into_iter().flatten() {
-        let Some(codec) = live[line.kind as usize] else {
-            continue;
-        };
-        if line.formats.iter().any(|format| format.codec == codec) {
-            continue;
-        }
-        let mut offer: Vec<String> = line.formats.iter().map(|format| format.codec.to_string()).collect();
-        offer.dedup();
-        let (kind, offered) = (line.kind, offer.join(", "));
-        return Err(Refusal::Sdp(SdpRefusal {
-            unusable: true,
-            detail: format!("the stream has {codec} {kind}; this browser or player offers {offered}"),
-            hint: Some(format!(
-                "Watch with one that plays {codec}, or ask the broadcaster to send {}.",
-                offer.join(" or ")
-            )),
-            codecs: Some(CodecLists {
-                of: CodecsOf::Stream,
-                needed: vec![codec.to_string()],
-                offer,
-            }),
-        }));
-    }
-    Ok(())
-}
-
-fn patch_refusal(refused: PatchRefused) -> Refusal {
-    match refused {
-        PatchRefused::UnknownSession => Refusal::UnknownSession,
-        PatchRefused::Stale => Refusal::Stale,
-        PatchRefused::Unconditional => Refusal::Unconditional,
-        PatchRefused::HalfRestart => Refusal::HalfRestart,
-        PatchRefused::TooSoon => Refusal::RestartTooSoon,
-        PatchRefused::Overloaded => Refusal::Overloaded,
-    }
 }
 
 fn refusal(refused: Refused) -> Refusal {

@@ -103,7 +103,7 @@ impl Registry {
         tell: impl FnOnce(&Arc<Restart>) -> bool,
     ) -> Result<Patched, PatchRefused> {
         let (session, newest) = self.ice_session(patch.session).ok_or(PatchRefused::UnknownSession)?;
-        let current = Current::of(session, newest.as_ref());
+        let current = Current::of(session, newest.as_deref());
         current.check(patch.condition)?;
         let (ufrag, pwd) = match (current.meaning(patch.fragment), patch.condition) {
             (Meaning::Trickle, _) => return Ok(Patched::Trickled),
@@ -148,7 +148,7 @@ struct Current<'a> {
 }
 
 impl<'a> Current<'a> {
-    fn of(session: &'a Session, newest: Option<&'a Box<Restarted>>) -> Current<'a> {
+    fn of(session: &'a Session, newest: Option<&'a Restarted>) -> Current<'a> {
         let offered = &session.remote.ice;
         match newest {
             None => Current {
