@@ -14,6 +14,7 @@ mod browser {
     mod broadcast;
     mod crowd;
     mod looks;
+    mod restart;
     mod start;
     mod words;
 }

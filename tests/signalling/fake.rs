@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, CodecLists, CodecsOf, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
+    ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
-use onecast::room::admission::{Admission, AdmissionReading};
+use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
@@ -150,6 +151,23 @@ fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
         "closing" => Refusal::ShuttingDown,
         "unknown" => Refusal::UnknownStream,
         "silent" => Refusal::NoPublisher,
+        "neighbours" => Refusal::Busy(Busy {
+            purpose: Purpose::Watch,
+            cause: Cause::Address,
+            max: 64,
+            earliest_s: 1,
+            latest_s: 5,
+        }),
+        "h264" => Refusal::Sdp(SdpRefusal {
+            unusable: true,
+            detail: "the stream has H264 video; this browser or player offers VP8, VP9".to_owned(),
+            hint: None,
+            codecs: Some(CodecLists {
+                of: CodecsOf::Stream,
+                needed: vec!["H264".to_owned()],
+                offer: vec!["VP8".to_owned(), "VP9".to_owned()],
+            }),
+        }),
         _ => return Ok(()),
     })
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod clients;
+mod conformance;
 mod door;
 mod fake;
 mod hostile;
