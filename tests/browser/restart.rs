@@ -82,19 +82,50 @@ async fn a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is() {
     assert_eq!(viewer.awaited(USER_NAME).await, before);
     assert_eq!(restarts(&viewer).await, 0);
 
-    // The next one, in its time, is taken.
-    viewer.run("window.patchInstead = null;", vec![]).await;
-    viewer
-        .wait_until("onecast.restart().then(() => exchanges.some(({ status }) => status === 200))")
-        .await;
+    viewer.close().await;
+}
+
+#[tokio::test]
+async fn a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_by_itself() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start_with(&["--demo"]).await;
+    let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
+    viewer.click("#watch").await;
+    viewer.wait_for_state("watching").await;
+    viewer.run(WATCH_GAPS, vec![]).await;
+    viewer.run(RECORD, vec![]).await;
+
+    let before = viewer.awaited(USER_NAME).await;
+    viewer.run(FALL_SILENT, vec![]).await;
     viewer
         .wait_until(&format!("{USER_NAME}.then((now) => now !== {before})"))
         .await;
+    viewer.run(COME_BACK, vec![]).await;
+    viewer.wait_for_state("watching").await;
+    assert!(restarts(&viewer).await >= 1);
+
+    let before = viewer.awaited(USER_NAME).await;
+    // More than one in three seconds does nothing.
+    let online = "dispatchEvent(new Event('online')) && ";
+    viewer
+        .wait_until(&format!("{online}{USER_NAME}.then((now) => now !== {before})"))
+        .await;
     let frames = viewer.value("gaps.frames").await;
     viewer.wait_until(&format!("gaps.frames > {frames} + 30")).await;
-    assert_eq!(restarts(&viewer).await, 1);
+    let exchanges = viewer.value("exchanges").await;
+    let all_restarts = exchanges
+        .as_array()
+        .unwrap()
+        .iter()
+        .all(|one| one["method"] == "PATCH" && one["status"] == 200);
+    assert!(all_restarts, "the session is still the first: {exchanges}");
     viewer.close().await;
 }
+
+/// Lets the connection say that nothing comes, and take it back.
+const FALL_SILENT: &str = "Object.defineProperty(onecast.pc, 'connectionState', { get: () => 'disconnected', configurable: true }); \
+    onecast.pc.onconnectionstatechange();";
+const COME_BACK: &str = "delete onecast.pc.connectionState; onecast.pc.onconnectionstatechange();";
 
 /// ICE restarts that the server has counted.
 async fn restarts(page: &Page) -> u64 {
