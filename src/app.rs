@@ -1,5 +1,8 @@
 //! The only meeting point: answers offers, runs the registry's decisions against the shards, and tells the story in the log.
 
+mod codecs;
+mod patching;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +16,7 @@ use crate::clock;
 use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
 };
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -21,9 +24,10 @@ use crate::net::counters::SocketCounters;
 use crate::net::interfaces::host_addresses;
 use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
-use crate::peer::sdp::{Answer, AnswerParams, Fragment, Offer, Role, SdpError, TrackSsrcs};
+use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
+use crate::room::ice_session::entity_tag;
 use crate::room::registry::{Ended, Refused};
 use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
@@ -274,6 +278,10 @@ impl App {
             lock(&inner.registry).remove(now, id);
             sdp_refusal(&error)
         })?;
+        if purpose == Purpose::Watch {
+            let live = lock(&inner.registry).codecs(request.stream);
+            codecs::check(&negotiated, live).inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
+        }
         let role = match purpose {
             Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
             Purpose::Watch => SessionRole::Viewer {
@@ -281,6 +289,7 @@ impl App {
                 video: negotiated.video.as_ref().map(ViewerLine::new),
             },
         };
+        let tag = entity_tag(&local).into();
         let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
         lock(&inner.registry).answered(id, session.clone());
         if !inner.broadcast(&Command::Expect(session.clone())) {
@@ -294,6 +303,7 @@ impl App {
         debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
         Ok(Accepted {
             session: id,
+            tag,
             answer: sdp,
         })
     }
@@ -366,12 +376,8 @@ impl Service for App {
         Ok((accepted, role))
     }
 
-    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
-        if !self.exists(session, protocol) {
-            return Err(Refusal::UnknownSession);
-        }
-        // As an ICE-lite agent we send no checks, so the client's candidates are of no use to us: its checks tell its addresses.
-        Fragment::parse(fragment).map(drop).map_err(|error| sdp_refusal(&error))
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        self.take_patch(patch)
     }
 
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
@@ -449,6 +455,7 @@ impl Inner {
                 unanswered,
                 interval,
             } => self.keyframes(session, unanswered, interval),
+            Event::Restarted { session, address } => self.restarted(session, address),
             Event::Picture { session, after } => {
                 if let Some((stream, number)) = lock(&self.registry).viewer(session) {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
@@ -474,6 +481,19 @@ impl Inner {
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
+        }
+    }
+
+    fn restarted(&self, id: SessionId, address: SocketAddr) {
+        let registry = lock(&self.registry);
+        let who = registry.purpose(id).zip(registry.viewer(id));
+        drop(registry);
+        match who {
+            Some((Purpose::Publish, (stream, _))) => info!(%stream, "broadcaster goes on from {address} (ICE restart)"),
+            Some((Purpose::Watch, (stream, number))) => {
+                info!(%stream, "viewer {number} goes on from {address} (ICE restart)");
+            }
+            None => {}
         }
     }
 
@@ -554,6 +574,7 @@ fn sdp_refusal(error: &SdpError) -> Refusal {
         unusable: error.is_unusable(),
         detail: error.to_string(),
         hint: error.hint().map(str::to_owned),
+        codecs: codecs::of_error(error),
     })
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
 use crate::media::{Inbox, Wake};
 use crate::peer::sdp::{
-    Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role, TrackSsrcs,
+    Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role,
+    TrackSsrcs,
 };
 use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
 use crate::rtp::header::RtpHeader;
@@ -22,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("datagram", datagram),
     ("ice_server", ice_server),
+    ("if_match", if_match),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
@@ -49,6 +51,11 @@ pub fn load_answer(data: &[u8]) {
 /// A pasted text: base64, JSON, SDP or none of them.
 pub fn paste(data: &[u8]) {
     crate::http::fuzz_envelope(data);
+}
+
+/// `If-Match` of a PATCH, its lines one below the other.
+pub fn if_match(data: &[u8]) {
+    crate::http::fuzz_if_match(data);
 }
 
 /// An RTP packet: header, extensions, payload, keyframe detection for every codec.
@@ -171,6 +178,19 @@ pub fn sdp_fragment(data: &[u8]) {
     };
     if let Ok(fragment) = Fragment::parse(text) {
         assert!(fragment.candidates <= text.split('\n').count());
+        // What is repeated of it in our own fragment stays what it was.
+        let ice = IceCredentials {
+            ufrag: "fuzz".into(),
+            pwd: "0123456789012345678901".into(),
+        };
+        let ours = FragmentParams {
+            ice: &ice,
+            candidates: &[],
+            line: fragment.line.as_ref(),
+        };
+        let read = Fragment::parse(&ours.write()).expect("what we write can be read");
+        assert_eq!((read.line, read.candidates), (fragment.line, 0));
+        assert_eq!(read.ufrag, Some(ice.ufrag));
         assert!(fragment.ufrag.is_none_or(|ufrag| (4..=256).contains(&ufrag.len())));
         assert!(fragment.pwd.is_none_or(|pwd| (22..=256).contains(&pwd.len())));
     }

@@ -91,6 +91,8 @@ counters! {
     strays_dropped,
     /// Handshakes completed.
     connected,
+    /// ICE restarts completed.
+    ice_restarts,
     /// Peers that ended.
     closed,
     /// Viewers' requests for a keyframe.

@@ -122,6 +122,7 @@ where
     let stop = CancellationToken::new();
     let serving = Serving {
         ice_servers: Arc::new(ice_servers),
+        strict_etags: args.strict_etags,
         ..Serving::open(media.clone(), pages)
     };
     let server = Server::new(serving, HttpLimits::default());

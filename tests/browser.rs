@@ -15,6 +15,7 @@ mod browser {
     mod broadcast;
     mod crowd;
     mod looks;
+    mod restart;
     mod start;
     mod turn;
     mod words;

@@ -14,7 +14,7 @@ import { canChooseCodec, publisher, sendableCodecs } from './whip.js';
 const name = streamName();
 const link = publisher(name, offered);
 // For tests and for people with a console.
-window.onecast = { get pc() { return link.pc; } };
+window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
 
 // What is being shown and sent: { kind, stream, problem, stop }, or null.
 let source = null;

@@ -16,6 +16,8 @@ export class Link {
   #session = null;
   #wake = () => {};
   #suspect = () => {};
+  #restarting = false;
+  #restartedAt = 0;
 
   state = 'idle';
   problem = null;
@@ -30,7 +32,14 @@ export class Link {
     this.#endpoint = endpoint;
     this.#build = build;
     this.#amend = amend;
-    globalThis.addEventListener?.('online', () => this.retryNow());
+    globalThis.addEventListener?.('online', () => this.#moved());
+    const network = globalThis.navigator?.connection;
+    let kind = network?.type;
+    // It changes for estimates of the speed, too.
+    network?.addEventListener?.('change', () => {
+      if (network.type !== kind) this.#moved();
+      kind = network.type;
+    });
   }
 
   // Connects, and connects again, until stop().
@@ -97,6 +106,32 @@ export class Link {
     this.#suspect();
   }
 
+  // Looks for another way to the server while media goes on (ICE restart). Resolves with a Problem when the server does not take part,
+  // else null; whether a way was found, the state tells.
+  async restart() {
+    const [session, pc] = [this.#session, this.pc];
+    if (!session || this.#restarting || Date.now() - this.#restartedAt < RESTART_EVERY_MS) return null;
+    this.#restarting = true;
+    this.#restartedAt = Date.now();
+    try {
+      await session.restart(pc, this.#amend);
+      return null;
+    } catch (error) {
+      const problem = Problem.from(error);
+      return problem.status === 429 ? null : problem;
+    } finally {
+      this.#restarting = false;
+    }
+  }
+
+  // The network is another one, or is back.
+  async #moved() {
+    this.retryNow();
+    if (this.state !== 'connected' && this.state !== 'unsteady') return;
+    const problem = await this.restart();
+    if (problem) this.check();
+  }
+
   async #keep(run) {
     let failures = 0;
     let refusals = 0;
@@ -150,19 +185,24 @@ export class Link {
     this.#become('connected');
     return new Promise((resolve) => {
       let asking = false;
+      let silentSince = 0;
+      const isSilent = () => pc.connectionState === 'disconnected';
       const ask = async () => {
         if (asking || this.#run !== run) return;
         asking = true;
-        const problem = await this.#probe();
+        let problem = await this.#probe();
+        const mayReturn = Date.now() - silentSince < RESTART_AFTER_MS;
+        if (!problem && isSilent() && !mayReturn) problem = await this.restart();
         asking = false;
         if (problem) resolve(problem);
-        else if (pc.connectionState === 'disconnected') setTimeout(ask, PROBE_EVERY_MS);
+        else if (isSilent()) setTimeout(ask, PROBE_EVERY_MS);
       };
       this.#suspect = ask;
       pc.onconnectionstatechange = () => {
         if (this.#run !== run) return resolve(null);
         if (pc.connectionState === 'failed') resolve(broken());
-        if (pc.connectionState === 'disconnected') {
+        if (isSilent()) {
+          silentSince = Date.now();
           this.#become('unsteady');
           ask();
         }
@@ -272,7 +312,11 @@ function ended() {
 }
 
 const CONNECT_LIMIT_MS = 15_000;
-const PROBE_EVERY_MS = 1500;
+const PROBE_EVERY_MS = 1000;
+// A short silence passes by itself.
+const RESTART_AFTER_MS = 900;
+// The server takes one a second, and a new path needs a moment to be found.
+const RESTART_EVERY_MS = 3000;
 const GHOST_MS = 40_000;
 const WAIT_MAX_MS = 60_000;
 // Some minutes; then a person may decide whether to go on.

@@ -30,6 +30,26 @@ class Session {
     this.url = url;
   }
 
+  // Restarts ICE: the way to the server is searched anew, perhaps from another network, while media goes on the old way. Throws a
+  // Problem when the server does not take part; then the old way stays. `amend` may change the offer's SDP.
+  async restart(pc, amend = (sdp) => sdp) {
+    const answer = pc.remoteDescription.sdp;
+    const offer = await pc.createOffer({ iceRestart: true });
+    await pc.setLocalDescription({ type: 'offer', sdp: amend(offer.sdp) });
+    try {
+      const response = await request(
+        this.url,
+        { method: 'PATCH', headers: { 'Content-Type': FRAGMENT, 'If-Match': '*' }, body: fragmentOf(pc.localDescription.sdp) },
+        5000,
+      );
+      if (response.status !== 200) throw await Problem.fromResponse(response);
+      await pc.setRemoteDescription({ type: 'answer', sdp: withIceOf(answer, await response.text()) });
+    } catch (error) {
+      await pc.setLocalDescription({ type: 'rollback' }).catch(() => {});
+      throw Problem.from(error);
+    }
+  }
+
   // Tells the server that we leave. Works while the page is being closed, too.
   async end() {
     try {
@@ -49,6 +69,27 @@ class Session {
     }
   }
 }
+
+// What an offer says about ICE (RFC 8840): the credentials, and the m-line that carries the transport of all. The server needs no candidates.
+export function fragmentOf(offer) {
+  const first = (pattern) => offer.match(pattern)?.[0];
+  const lines = [/^a=group:BUNDLE .*$/m, /^m=.*$/m, /^a=mid:.*$/m, /^a=ice-ufrag:.*$/m, /^a=ice-pwd:.*$/m].map(first);
+  return lines.filter(Boolean).map((line) => `${line.trim()}\r\n`).join('');
+}
+
+// The answer of before, with credentials and candidates of a fragment.
+export function withIceOf(answer, fragment) {
+  const all = (name) => fragment.split(/\r?\n/).filter((line) => line.startsWith(name));
+  const candidates = all('a=candidate:');
+  const renewed = answer.split(/\r?\n/).flatMap((line) => {
+    if (line.startsWith('a=ice-ufrag:')) return all('a=ice-ufrag:');
+    if (line.startsWith('a=ice-pwd:')) return all('a=ice-pwd:');
+    return line.startsWith('a=candidate:') ? candidates.splice(0) : [line];
+  });
+  return renewed.join('\r\n');
+}
+
+const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
 // fetch with a time limit, whose failures are Problems.
 export async function request(url, options = {}, limitMs = 10_000) {

@@ -17,7 +17,7 @@ const QUIET_MS = 1800;
 const NO_PICTURE_MS = 800;
 const link = viewer(name, attach);
 // For tests and for people with a console.
-window.onecast = { get pc() { return link.pc; } };
+window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
 
 // What is known of the media while connected: see watchMedia().
 let media = null;

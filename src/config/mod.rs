@@ -167,6 +167,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
     pub html_dir: Option<PathBuf>,
 
+    /// Refuse a PATCH without If-Match whatever it says, by the letter of RFC 9725; otherwise one that is for the newest ICE session is
+    /// taken
+    #[arg(long, env = "ONECAST_STRICT_ETAGS", value_parser = BoolishValueParser::new())]
+    pub strict_etags: bool,
+
     /// Where tokens and certificates that the server makes are kept [default: what systemd says, else $XDG_STATE_HOME/onecast, else
     /// ~/.local/state/onecast]
     #[arg(long, value_name = "DIR", env = "ONECAST_STATE_DIR")]

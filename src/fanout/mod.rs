@@ -18,6 +18,6 @@ pub mod viewer;
 pub use catch_up::Stamping;
 pub use egress::{Outlet, Run, SendQueue};
 pub use formats::ViewerLine;
-pub use session::{CloseCause, Command, Event, Session, SessionRole, Stray};
+pub use session::{CloseCause, Command, Event, Restart, Session, SessionRole, Stray};
 pub use shard::{Shard, ShardConfig};
 pub use stream::StartConfig;

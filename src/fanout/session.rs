@@ -9,7 +9,7 @@ use super::formats::ViewerLine;
 use crate::media::StreamTracks;
 use crate::peer::SessionId;
 use crate::peer::sdp::Negotiated;
-use crate::peer::{CloseReason, IceCredentials, Profile, RemoteTransport};
+use crate::peer::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
 use crate::rtp::{Codec, Kind};
 
 /// An answered offer: everything a shard needs to serve the client that will now send STUN checks.
@@ -28,6 +28,17 @@ pub struct Session {
     /// When the offer was answered.
     pub created: Instant,
     owner: AtomicU32,
+    /// Which ICE session its client uses.
+    ice: AtomicU32,
+}
+
+/// An ICE restart that was answered: the client may go over to it or not.
+#[derive(Debug)]
+pub struct Restart {
+    /// Whose.
+    pub session: Arc<Session>,
+    /// The new ICE session.
+    pub ice: IceSession,
 }
 
 /// Publisher or viewer, with what it negotiated.
@@ -65,6 +76,7 @@ impl Session {
             tracks,
             created,
             owner: AtomicU32::new(Session::NOBODY),
+            ice: AtomicU32::new(0),
         }
     }
 
@@ -86,6 +98,16 @@ impl Session {
         (owner < Session::WITHDRAWN).then_some(owner as usize)
     }
 
+    /// Number of the ICE session that the client uses: 0 for the offer's, or a restart's.
+    pub fn ice_number(&self) -> u32 {
+        self.ice.load(Ordering::Acquire)
+    }
+
+    /// The client has gone over to another ICE session. For the owner to call.
+    pub fn set_ice_number(&self, number: u32) {
+        self.ice.store(number, Ordering::Release);
+    }
+
     /// Takes the session back if no shard has adopted it; true if so.
     pub fn withdraw(&self) -> bool {
         let owner = &self.owner;
@@ -100,6 +122,8 @@ impl Session {
 pub enum Command {
     /// A client will send STUN checks for this session, to any shard.
     Expect(Arc<Session>),
+    /// The client of an expected session may check with other credentials from now on, too.
+    Restart(Arc<Restart>),
     /// Forget the session; its owner closes the peer with DTLS close_notify.
     Close(Arc<Session>),
     /// Most peers at once, from now on; who is there stays.
@@ -130,6 +154,13 @@ pub enum Event {
         address: SocketAddr,
         /// What its media is sealed with.
         cipher: Profile,
+    },
+    /// The client nominated a path of a restarted ICE session, and has left the one before.
+    Restarted {
+        /// Which session.
+        session: SessionId,
+        /// Where the client is now.
+        address: SocketAddr,
     },
     /// The first packet of a track, or the first in another codec, arrived from a publisher.
     Media {

@@ -8,6 +8,7 @@ mod ending;
 mod flushing;
 mod handshakes;
 mod media;
+mod restarting;
 mod starting;
 mod timing;
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::egress::{Outlet, SendQueue};
 use super::publisher::{Publisher, PublisherConfig, Received};
-use super::session::{CloseCause, Command, Event, Session, SessionRole, Stray};
+use super::session::{CloseCause, Command, Event, Restart, Session, SessionRole, Stray};
 use super::slab::Slab;
 use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Server, ShardStream, StartConfig, Started};
 use super::timers::{Entry, Timers};
@@ -57,8 +58,10 @@ pub struct ShardConfig {
 pub struct Shard {
     config: ShardConfig,
     inbox: Arc<Inbox>,
-    /// By our ICE ufrag.
+    /// By our ICE ufrag in the answer.
     sessions: HashMap<Box<str>, Expected>,
+    /// From our ufrag of a restart to the one in the answer.
+    restarted: HashMap<Box<str>, Box<str>>,
     peers: Slab<Peer>,
     addresses: HashMap<SocketAddr, u32>,
     /// Addresses whose peers live on other shards.
@@ -88,6 +91,8 @@ struct Expected {
     session: Arc<Session>,
     /// Its peer, if it lives here.
     peer: Option<u32>,
+    /// The newest restarts, at most [`Expected::RESTARTS_MAX`].
+    restarts: Vec<Arc<Restart>>,
 }
 
 struct Peer {
@@ -126,6 +131,7 @@ impl Shard {
             config,
             inbox,
             sessions: HashMap::new(),
+            restarted: HashMap::new(),
             peers: Slab::new(),
             addresses: HashMap::new(),
             foreign: HashMap::new(),
@@ -152,8 +158,9 @@ impl Shard {
         match command {
             Command::Expect(session) => {
                 self.sessions
-                    .insert(session.local.ufrag.clone(), Expected { session, peer: None });
+                    .insert(session.local.ufrag.clone(), Expected::new(session));
             }
+            Command::Restart(restart) => self.expect_restart(restart),
             Command::Close(session) => self.close_session(&session),
             Command::PeersMax(most) => self.config.peers_max = most,
             Command::Shutdown => {

@@ -10,12 +10,14 @@ mod body;
 mod connection;
 mod cors;
 mod envelope;
+mod etag;
 mod framing;
 mod guard;
 mod ice_servers;
 mod links;
 mod pages;
 mod paste;
+mod patch;
 mod problem;
 mod rfc3339;
 mod router;
@@ -26,6 +28,8 @@ mod whip;
 pub use body::MAX_BODY_BYTES;
 #[doc(hidden)]
 pub use envelope::fuzz_envelope;
+#[doc(hidden)]
+pub use etag::fuzz_if_match;
 pub use pages::Pages;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tracing::{debug, info};
 
 use super::rfc3339;
-use super::service::{Refusal, SdpRefusal};
+use super::service::{CodecsOf, Refusal, SdpRefusal};
 use crate::room::admission::{Busy, Cause};
 use crate::room::{Purpose, StreamName};
 
@@ -23,6 +23,8 @@ pub(super) struct Problem {
     title: &'static str,
     detail: String,
     hint: Option<String>,
+    /// More members, for programs.
+    lists: Vec<(&'static str, Vec<String>)>,
     headers: HeaderMap,
 }
 
@@ -40,6 +42,7 @@ impl Problem {
             title,
             detail: detail.into(),
             hint: None,
+            lists: Vec::new(),
             headers: HeaderMap::new(),
         }
     }
@@ -131,6 +134,9 @@ impl IntoResponse for Problem {
         if let Some(hint) = self.hint {
             body["hint"] = hint.into();
         }
+        for (name, list) in self.lists {
+            body[name] = list.into();
+        }
         let headers = [(CONTENT_TYPE, "application/problem+json")];
         (self.status, self.headers, headers, body.to_string()).into_response()
     }
@@ -171,13 +177,56 @@ impl From<Refusal> for Problem {
             Refusal::UnknownSession => {
                 Problem::not_found("unknown-session", "there is no such session, or it has ended")
             }
+            Refusal::Stale => Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "stale-ice-session",
+                "This is for another ICE session",
+                "the ICE session that this is for has been restarted, or never was",
+            )
+            .hint("Send the newest ETag in If-Match, or * to restart the ICE session."),
+            Refusal::Unconditional => Problem::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "no-if-match",
+                "If-Match is needed",
+                "there is no If-Match, so it cannot be told which ICE session this is for",
+            )
+            .hint("Send the newest ETag in If-Match, or * to restart the ICE session."),
+            Refusal::HalfRestart => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "half-restart",
+                "The ICE session cannot be restarted so",
+                "an ICE restart has a new a=ice-ufrag and a new a=ice-pwd, and here only one of them is new",
+            )
+            .hint("Send both as createOffer({iceRestart: true}) makes them."),
+            Refusal::RestartTooSoon => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-restarts",
+                "The ICE session was restarted a moment ago",
+                "a session may be restarted once a second",
+            )
+            .retry_after(1),
+            Refusal::Overloaded => unavailable("overloaded", "a media thread has no room for another command"),
         }
     }
 }
 
 impl From<SdpRefusal> for Problem {
-    fn from(SdpRefusal { unusable, detail, hint }: SdpRefusal) -> Problem {
-        let problem = if unusable {
+    fn from(refusal: SdpRefusal) -> Problem {
+        let SdpRefusal {
+            unusable,
+            detail,
+            hint,
+            codecs,
+        } = refusal;
+        let is_streams = codecs.as_ref().is_some_and(|codecs| codecs.of == CodecsOf::Stream);
+        let problem = if is_streams {
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "codec-missing",
+                "The stream cannot be played here",
+                detail,
+            )
+        } else if unusable {
             Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "sdp-unusable",
@@ -192,7 +241,14 @@ impl From<SdpRefusal> for Problem {
                 detail,
             )
         };
-        Problem { hint, ..problem }
+        let lists = codecs.map_or_else(Vec::new, |codecs| {
+            let needed = match codecs.of {
+                CodecsOf::Stream => "stream_codecs",
+                CodecsOf::Server => "server_codecs",
+            };
+            vec![(needed, codecs.needed), ("offer_codecs", codecs.offer)]
+        });
+        Problem { hint, lists, ..problem }
     }
 }
 
@@ -319,6 +375,7 @@ mod tests {
                 unusable,
                 detail: "d".into(),
                 hint: None,
+                codecs: None,
             })
         };
         let cases = [
@@ -334,6 +391,11 @@ mod tests {
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),
+            (Refusal::Stale, 412),
+            (Refusal::Unconditional, 428),
+            (Refusal::HalfRestart, 422),
+            (Refusal::RestartTooSoon, 429),
+            (Refusal::Overloaded, 503),
         ];
         for (refusal, status) in cases {
             assert_eq!(Problem::from(refusal.clone()).status.as_u16(), status, "{refusal:?}");

@@ -25,6 +25,7 @@ pub(super) struct Shared {
     pub(super) pages: Pages,
     pub(super) links: Arc<[HeaderValue]>,
     pub(super) ice_servers: Arc<IceServers>,
+    pub(super) strict_etags: bool,
     pub(super) limits: HttpLimits,
 }
 
@@ -36,6 +37,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         pages,
         links,
         ice_servers,
+        strict_etags,
     } = serving;
     Router::new()
         .merge(paste::routes())
@@ -51,6 +53,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             pages,
             links: links.into(),
             ice_servers,
+            strict_etags,
             limits,
         })
 }

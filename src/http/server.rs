@@ -64,6 +64,8 @@ pub struct Serving {
     pub links: Vec<HeaderValue>,
     /// STUN and TURN servers that those who may publish or watch are told of.
     pub ice_servers: Arc<IceServers>,
+    /// A PATCH without `If-Match` is refused whatever it says, as RFC 9725 has it.
+    pub strict_etags: bool,
 }
 
 impl Serving {
@@ -75,6 +77,7 @@ impl Serving {
             pages,
             links: Vec::new(),
             ice_servers: Arc::default(),
+            strict_etags: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
+use crate::room::ice_session::Condition;
 use crate::room::{SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
@@ -27,11 +28,11 @@ pub trait Service: Send + Sync + 'static {
     /// As [`Service::publish`] and [`Service::watch`].
     fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal>;
 
-    /// Takes candidates that the client found after its offer (RFC 8840).
+    /// Takes candidates that the client found after its offer (RFC 8840), or restarts its ICE session.
     ///
     /// # Errors
-    /// When there is no such session, or the fragment cannot be read.
-    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal>;
+    /// When there is no such session, the fragment cannot be read, or it is for another ICE session than the newest.
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal>;
 
     /// Ends a session; its media stops at once.
     ///
@@ -86,11 +87,44 @@ pub struct Request<'a> {
     pub local: SocketAddr,
 }
 
+/// A PATCH of a session with an SDP fragment.
+#[derive(Debug, Clone, Copy)]
+pub struct Patch<'a> {
+    /// The session in the URL.
+    pub session: SessionId,
+    /// And its protocol.
+    pub protocol: Protocol,
+    /// What `If-Match` demands.
+    pub condition: &'a Condition,
+    /// The fragment as the client sent it, unchecked.
+    pub fragment: &'a str,
+    /// The other end of the HTTP connection.
+    pub client: SocketAddr,
+    /// Our end of the HTTP connection.
+    pub local: SocketAddr,
+}
+
+/// What came of a PATCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patched {
+    /// The candidates were taken.
+    Trickled,
+    /// There is another ICE session now.
+    Restarted {
+        /// Its strong entity tag, without quotes.
+        tag: Box<str>,
+        /// Our side of it, an SDP fragment (RFC 8840 section 9).
+        fragment: String,
+    },
+}
+
 /// An offer that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Its session.
     pub session: SessionId,
+    /// Strong entity tag of its ICE session, without quotes.
+    pub tag: Box<str>,
     /// The answer's SDP.
     pub answer: String,
 }
@@ -132,6 +166,16 @@ pub enum Refusal {
     UnknownStream,
     /// No such session, or it has ended.
     UnknownSession,
+    /// It is for an ICE session that has been restarted.
+    Stale,
+    /// It must say which ICE session it is for.
+    Unconditional,
+    /// Only one of user name fragment and password is new.
+    HalfRestart,
+    /// The last restart was a moment ago.
+    RestartTooSoon,
+    /// A media thread took no word of it.
+    Overloaded,
     /// Nobody publishes the stream, and it does not take viewers that wait.
     NoPublisher,
 }
@@ -145,6 +189,28 @@ pub struct SdpRefusal {
     pub detail: String,
     /// What to do about it, one sentence.
     pub hint: Option<String>,
+    /// When it is about codecs: which.
+    pub codecs: Option<CodecLists>,
+}
+
+/// Codecs that do not meet: encoding names as in SDP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecLists {
+    /// Whose these are.
+    pub of: CodecsOf,
+    /// What would be needed.
+    pub needed: Vec<String>,
+    /// What is in the offer.
+    pub offer: Vec<String>,
+}
+
+/// Who needs a codec that is not in an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodecsOf {
+    /// The server: it carries no others.
+    Server,
+    /// The stream: it is sent in this one.
+    Stream,
 }
 
 /// What `GET /api/streams` tells of a stream.

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
@@ -10,17 +10,18 @@ use axum::{Extension, Router};
 
 use super::connection::Connection;
 use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
+use super::etag::etag;
 use super::guard::Asker;
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
-use super::{Shared, body, ice_servers, links};
+use super::{Shared, body, ice_servers, links, patch};
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
     let endpoint = post(offer).get(describe_endpoint).options(endpoint_options);
     let session = delete(end)
-        .patch(trickle)
+        .patch(patch::patch)
         .get(describe_session)
         .options(session_options);
     let prefix = prefix(protocol);
@@ -56,7 +57,11 @@ async fn offer(
     // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
     let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
-    let mut response = (StatusCode::CREATED, headers, accepted.answer).into_response();
+    let ice = [
+        (ETAG, etag(&accepted.tag)),
+        (ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)),
+    ];
+    let mut response = (StatusCode::CREATED, headers, ice, accepted.answer).into_response();
     links::append(response.headers_mut(), shared.links.iter().cloned());
     links::append(response.headers_mut(), ice_servers::links(&shared.ice_servers));
     Ok(response)
@@ -99,24 +104,6 @@ async fn describe_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn trickle(
-    State(shared): State<Shared>,
-    Extension(protocol): Extension<Protocol>,
-    SessionPath(session): SessionPath,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Problem> {
-    let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
-    if !shared.service.exists(session, protocol) {
-        return Err(Refusal::UnknownSession.into());
-    }
-    if !body::has_type(&headers, FRAGMENT) {
-        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)));
-    }
-    shared.service.trickle(session, protocol, &fragment)?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// 200 and not 204: OBS takes nothing else for success.
 async fn end(
     State(shared): State<Shared>,
@@ -134,7 +121,7 @@ async fn session_options() -> impl IntoResponse {
     )
 }
 
-fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
+pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     let detail = match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
         Some(value) => format!("the Content-Type is {value:?}, not {expected}"),
         None => format!("there is no Content-Type; it must be {expected}"),
@@ -163,4 +150,4 @@ fn what(protocol: Protocol) -> &'static str {
 }
 
 const SDP: &str = "application/sdp";
-const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";

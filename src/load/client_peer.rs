@@ -132,6 +132,8 @@ pub struct ClientPeer {
     association: Association,
     nominated: bool,
     checks: u64,
+    /// The first check of this ICE session.
+    checks_from: u64,
     check_at: Instant,
     out: VecDeque<Vec<u8>>,
 }
@@ -171,9 +173,24 @@ impl ClientPeer {
             association: Association::new(certificate, role, answered.fingerprint.into_iter().collect()),
             nominated: false,
             checks: 0,
+            checks_from: 1,
             check_at: now,
             out: VecDeque::new(),
         }
+    }
+
+    /// Goes over to another ICE session (an ICE restart): checks until it is answered, with the same DTLS association.
+    pub fn restart(&mut self, own_ufrag: &str, server: IceCredentials, now: Instant) {
+        self.own_ufrag = own_ufrag.into();
+        self.server = server;
+        self.nominated = false;
+        self.checks_from = self.checks + 1;
+        self.check_at = now;
+    }
+
+    /// Whether a check of its ICE session was answered.
+    pub fn is_nominated(&self) -> bool {
+        self.nominated
     }
 
     /// The next datagram to send.
@@ -206,9 +223,10 @@ impl ClientPeer {
 
     /// Takes a datagram from the server.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Option<ClientEvent> {
+        let is_of_now = self.is_of_now(datagram);
         let send = &mut |datagram| self.out.push_back(datagram);
         match classify(datagram) {
-            Datagram::Stun if datagram.starts_with(&BINDING_SUCCESS) && !self.nominated => {
+            Datagram::Stun if datagram.starts_with(&BINDING_SUCCESS) && !self.nominated && is_of_now => {
                 self.nominated = true;
                 self.check_at = now + ClientPeer::CHECK_INTERVAL;
                 if self.role == DtlsRole::Client {
@@ -225,6 +243,12 @@ impl ClientPeer {
             Datagram::Rtcp => Some(ClientEvent::Control),
             _ => None,
         }
+    }
+
+    /// Whether a STUN response answers a check of this ICE session: its transaction is the check's number.
+    fn is_of_now(&self, response: &[u8]) -> bool {
+        let number = response.get(12..20).and_then(|bytes| bytes.first_chunk());
+        number.is_some_and(|bytes| u64::from_be_bytes(*bytes) >= self.checks_from)
     }
 
     /// Ends the session with close_notify.

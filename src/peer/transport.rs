@@ -12,8 +12,9 @@ use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, St
 
 /// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.
 pub struct Transport {
-    local: IceCredentials,
-    remote_ufrag: Box<str>,
+    ice: IceSession,
+    /// Of a restart: takes the place of `ice` when the client nominates a path with it.
+    pending: Option<Box<IceSession>>,
     role: DtlsRole,
     /// Addresses that passed a check, the latest last.
     checked: Vec<SocketAddr>,
@@ -23,6 +24,18 @@ pub struct Transport {
     /// When the client last proved that it wants our packets; before that, when it was made.
     last_check: Instant,
     phase: Phase,
+}
+
+/// One ICE session: the credentials that checks are made with. A restart begins another for the same DTLS association
+/// (RFC 8445 section 9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceSession {
+    /// 0 for the one of the offer; each restart's is one higher.
+    pub number: u32,
+    /// Our side.
+    pub local: IceCredentials,
+    /// The client's side. A lite agent checks nothing, so it never needs the password.
+    pub remote_ufrag: Box<str>,
 }
 
 enum Phase {
@@ -96,8 +109,12 @@ impl Transport {
     pub fn new(local: IceCredentials, remote: RemoteTransport, certificate: Certificate, now: Instant) -> Self {
         let association = Association::new(certificate, remote.role, remote.fingerprints);
         Self {
-            local,
-            remote_ufrag: remote.ice.ufrag,
+            ice: IceSession {
+                number: 0,
+                local,
+                remote_ufrag: remote.ice.ufrag,
+            },
+            pending: None,
             role: remote.role,
             checked: Vec::new(),
             remote: None,
@@ -110,9 +127,17 @@ impl Transport {
         }
     }
 
-    /// Our user name fragment: by it STUN finds this transport.
-    pub fn local_ufrag(&self) -> &str {
-        &self.local.ufrag
+    /// Which ICE session the client uses.
+    pub fn ice_number(&self) -> u32 {
+        self.ice.number
+    }
+
+    /// Takes checks of another ICE session from now on, too, and goes over to it when the client nominates a path with it. Until
+    /// then everything goes on as it is, for ever if the client never does. One that waits already is given up for it.
+    pub fn restart(&mut self, ice: IceSession) {
+        if ice.number > self.ice.number {
+            self.pending = Some(Box::new(ice));
+        }
     }
 
     /// Takes a STUN datagram that carries our user name fragment, and answers it if it is authentic.
@@ -126,7 +151,8 @@ impl Transport {
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
-        let (bytes, nominated) = match ice::answer_binding(datagram, from, &self.local, &self.remote_ufrag)? {
+        let (binding, is_pending) = self.answer(from, datagram)?;
+        let (bytes, nominated) = match binding {
             Binding::Success { response, nominated } => (response, Some(nominated)),
             Binding::RoleConflict { response } | Binding::UnknownAttribute { response } => (response, None),
         };
@@ -135,6 +161,12 @@ impl Transport {
             return Ok(Check::Refused);
         };
         let check = self.note_checked(now, from);
+        if is_pending
+            && nominated
+            && let Some(ice) = self.pending.take()
+        {
+            self.ice = *ice;
+        }
         if nominated || self.remote.is_none() {
             self.remote = Some(from);
         }
@@ -253,6 +285,15 @@ impl Transport {
     /// Whether it ended, by itself or by [`close`](Self::close).
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    /// Answers a check of the ICE session in use, or of the one that waits; true for the latter.
+    fn answer(&self, from: SocketAddr, datagram: &[u8]) -> Result<(Binding, bool), StunDrop> {
+        let of = |ice: &IceSession| ice::answer_binding(datagram, from, &ice.local, &ice.remote_ufrag);
+        match (of(&self.ice), &self.pending) {
+            (Err(StunDrop::Username), Some(pending)) => of(pending).map(|binding| (binding, true)),
+            (answer, _) => answer.map(|binding| (binding, false)),
+        }
     }
 
     fn note_checked(&mut self, now: Instant, from: SocketAddr) -> Check {

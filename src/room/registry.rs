@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
+use super::ice_session::Restarted;
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
@@ -140,6 +141,8 @@ struct Entry {
     caller: Caller,
     number: u64,
     session: Option<Arc<Session>>,
+    /// Its newest ICE session, if there was a restart.
+    restarted: Option<Box<Restarted>>,
     admitted: Instant,
     /// Until when the client must have connected.
     deadline: Instant,
@@ -221,6 +224,7 @@ impl Registry {
             caller,
             number,
             session: None,
+            restarted: None,
             admitted: now,
             deadline: now + patience,
             connected: None,
@@ -288,6 +292,17 @@ impl Registry {
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.session = Some(session);
         }
+    }
+
+    /// An answered session, and its newest ICE session if it was restarted.
+    pub(super) fn ice_session(&mut self, id: SessionId) -> Option<(&Arc<Session>, &mut Option<Box<Restarted>>)> {
+        let entry = self.sessions.get_mut(&id)?;
+        Some((entry.session.as_ref()?, &mut entry.restarted))
+    }
+
+    /// What the stream is sent in at this moment: audio, video. `None` for what nobody sends.
+    pub fn codecs(&self, name: &StreamName) -> [Option<Codec>; 2] {
+        self.streams.get(name).map_or([None; 2], |stream| stream.codecs)
     }
 
     /// The client's handshake is complete. `None` if the session has ended meanwhile.

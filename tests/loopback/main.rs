@@ -4,6 +4,7 @@
 mod door;
 mod hostile;
 mod relay;
+mod restart;
 mod rig;
 
 use std::collections::{BTreeMap, HashSet};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, ShardReading, StreamStatus};
+use onecast::http::service::{
+    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, ShardReading, StreamStatus,
+};
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
@@ -151,8 +153,8 @@ impl Service for Detoured {
     fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
         self.app.paste(request)
     }
-    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
-        self.app.trickle(session, protocol, fragment)
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        self.app.patch(patch)
     }
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
         self.app.close(session, protocol)

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, CodecLists, CodecsOf, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
+    ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
-use onecast::room::admission::{Admission, AdmissionReading};
+use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
@@ -124,6 +125,7 @@ impl Fake {
         state.sessions.insert(session, protocol);
         Ok(Accepted {
             session,
+            tag: format!("tag-{session}").into(),
             answer: answer(request.stream.as_str()),
         })
     }
@@ -149,6 +151,23 @@ fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
         "closing" => Refusal::ShuttingDown,
         "unknown" => Refusal::UnknownStream,
         "silent" => Refusal::NoPublisher,
+        "neighbours" => Refusal::Busy(Busy {
+            purpose: Purpose::Watch,
+            cause: Cause::Address,
+            max: 64,
+            earliest_s: 1,
+            latest_s: 5,
+        }),
+        "h264" => Refusal::Sdp(SdpRefusal {
+            unusable: true,
+            detail: "the stream has H264 video; this browser or player offers VP8, VP9".to_owned(),
+            hint: None,
+            codecs: Some(CodecLists {
+                of: CodecsOf::Stream,
+                needed: vec!["H264".to_owned()],
+                offer: vec!["VP8".to_owned(), "VP9".to_owned()],
+            }),
+        }),
         _ => return Ok(()),
     })
 }
@@ -160,6 +179,7 @@ fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
             unusable: false,
             detail: "this is not SDP".to_owned(),
             hint,
+            codecs: None,
         }));
     }
     if offer.contains("unusable") {
@@ -168,6 +188,7 @@ fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
             unusable: true,
             detail,
             hint,
+            codecs: None,
         }));
     }
     Ok(())
@@ -192,20 +213,21 @@ impl Service for Fake {
         Ok((self.take(request, protocol)?, role))
     }
 
-    fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
-        if !self.exists(session, protocol) {
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        if !self.exists(patch.session, patch.protocol) {
             return Err(Refusal::UnknownSession);
         }
-        if fragment.contains("unreadable") {
+        if patch.fragment.contains("unreadable") {
             let detail = "line 1 cannot be read".to_owned();
             return Err(Refusal::Sdp(SdpRefusal {
                 unusable: false,
                 detail,
                 hint: None,
+                codecs: None,
             }));
         }
-        self.state().fragments.push(fragment.to_owned());
-        Ok(())
+        self.state().fragments.push(patch.fragment.to_owned());
+        Ok(Patched::Trickled)
     }
 
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 
 mod clients;
 mod configuration;
+mod conformance;
 mod door;
 mod fake;
 mod hostile;

@@ -5,6 +5,7 @@
 mod client;
 mod guard;
 mod publisher;
+mod restarts;
 mod scenarios;
 mod starts;
 mod viewer;

@@ -496,6 +496,11 @@ impl World {
         self.nodes.iter().map(|node| node.shard.starting()).sum()
     }
 
+    /// User names of restarts, on all shards.
+    pub(crate) fn restarts(&self) -> usize {
+        self.nodes.iter().map(|node| node.shard.restarts()).sum()
+    }
+
     /// Sessions on all shards.
     pub(crate) fn sessions(&self) -> usize {
         self.nodes.iter().map(|node| node.shard.sessions()).sum()

@@ -4,7 +4,7 @@ use super::*;
 
 impl Shard {
     pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(expected) = ice::local_ufrag(datagram).and_then(|ufrag| self.sessions.get(ufrag)) else {
+        let Some(expected) = ice::local_ufrag(datagram).and_then(|ufrag| self.expected(ufrag)) else {
             return self.counters.stun_dropped.add(1);
         };
         match (expected.peer, expected.session.owner()) {
@@ -23,6 +23,9 @@ impl Shard {
             self.config.certificate.clone(),
             now,
         );
+        if let Some(restart) = self.newest_restart(session) {
+            transport.restart(restart.ice.clone());
+        }
         let mut out = Vec::new();
         let Ok(check) = transport.handle_stun(now, from, datagram, &mut out) else {
             return self.counters.stun_dropped.add(1);
@@ -33,7 +36,7 @@ impl Shard {
             None => return self.counters.stun_dropped.add(1),
         }
         if self.peers.len() >= self.config.peers_max {
-            self.sessions.remove(&session.local.ufrag);
+            self.forget_session(session);
             self.events.push_back(Event::Closed {
                 session: session.id,
                 cause: CloseCause::Full,
@@ -54,6 +57,7 @@ impl Shard {
         self.counters.stun_in.add(1);
         self.queue_control(out);
         self.note_check(index, from, check);
+        self.note_restart(index);
         self.schedule(index);
     }
 
@@ -68,6 +72,7 @@ impl Shard {
         self.counters.stun_in.add(1);
         self.note_check(index, from, check);
         self.follow_remote(index);
+        self.note_restart(index);
         self.schedule(index);
     }
 

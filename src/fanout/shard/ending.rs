@@ -3,11 +3,17 @@
 use super::*;
 
 impl Shard {
+    /// Nobody is expected for the session any more, whatever the credentials.
+    pub(super) fn forget_session(&mut self, session: &Session) -> Option<Expected> {
+        let expected = self.sessions.remove(&session.local.ufrag)?;
+        for restart in &expected.restarts {
+            self.restarted.remove(&restart.ice.local.ufrag);
+        }
+        Some(expected)
+    }
+
     pub(super) fn close_session(&mut self, session: &Arc<Session>) {
-        let peer = self
-            .sessions
-            .remove(&session.local.ufrag)
-            .and_then(|expected| expected.peer);
+        let peer = self.forget_session(session).and_then(|expected| expected.peer);
         if let Some(index) = peer {
             self.close_peer(index, CloseCause::Commanded);
         }
@@ -28,7 +34,7 @@ impl Shard {
         for &address in peer.transport.checked() {
             self.forget_address(index, address);
         }
-        self.sessions.remove(&peer.session.local.ufrag);
+        self.forget_session(&peer.session);
         match peer.state {
             State::Connecting => {}
             State::Publishing(_) => self.publishers.retain(|&publisher| publisher != index),

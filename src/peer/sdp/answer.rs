@@ -238,7 +238,7 @@ fn write_fmtp(out: &mut String, number: u8, fmtp: &str) -> fmt::Result {
 
 /// Host candidates of component 1 (RFC 8839 section 5.1), all there are. Priorities fall in the order given (RFC 8445
 /// section 5.1.2.1), and stay below 2^31, which FFmpeg reads into an `int`.
-fn candidates(out: &mut String, candidates: &[SocketAddr]) -> fmt::Result {
+pub(super) fn candidates(out: &mut String, candidates: &[SocketAddr]) -> fmt::Result {
     for (index, address) in candidates.iter().enumerate() {
         let local_preference = u32::from(u16::MAX).saturating_sub(index as u32);
         let priority = (126 << 24) | (local_preference << 8) | 255;

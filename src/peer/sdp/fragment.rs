@@ -1,7 +1,11 @@
 //! The body of a trickle-ICE PATCH, `application/trickle-ice-sdpfrag` (RFC 8840 section 9).
 
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+
 use super::transport::ice_chars;
 use super::{SdpError, text};
+use crate::peer::IceCredentials;
 
 /// What a client trickles. An ICE-lite server needs no candidates of the client's: it answers whoever passes the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +16,51 @@ pub struct Fragment {
     pub pwd: Option<Box<str>>,
     /// How many `a=candidate` lines there are; they may be anything, mDNS names included.
     pub candidates: usize,
+    /// The m-line that it is about; `None` when it names none that can be repeated.
+    pub line: Option<FragmentLine>,
+}
+
+/// An m-line of a fragment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FragmentLine {
+    /// `audio`, `video` or another token.
+    pub media: Box<str>,
+    /// `a=mid`, a token.
+    pub mid: Box<str>,
+}
+
+/// Our side of an ICE session as a fragment: the answer to an ICE restart (RFC 9725 section 4.3.3).
+#[derive(Debug, Clone, Copy)]
+pub struct FragmentParams<'a> {
+    /// Our credentials.
+    pub ice: &'a IceCredentials,
+    /// All our candidates, best first.
+    pub candidates: &'a [SocketAddr],
+    /// The m-line that the client named; audio, without a name, when it named none.
+    pub line: Option<&'a FragmentLine>,
+}
+
+impl FragmentParams<'_> {
+    /// The text, lines end with CRLF.
+    pub fn write(&self) -> String {
+        let mut out = String::from("a=ice-lite\r\na=ice-options:trickle ice2\r\n");
+        self.write_line(&mut out).expect("a String takes all that is written");
+        out
+    }
+
+    /// RFC 8840 section 9: candidates stand in an m-line, which of itself says nothing, `RTP/AVP 0`.
+    fn write_line(&self, out: &mut String) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(out, "a=group:BUNDLE {}\r\n", line.mid)?;
+        }
+        let media = self.line.map_or("audio", |line| &line.media);
+        write!(out, "m={media} 9 RTP/AVP 0\r\n")?;
+        if let Some(line) = self.line {
+            write!(out, "a=mid:{}\r\n", line.mid)?;
+        }
+        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice.ufrag, self.ice.pwd)?;
+        super::answer::candidates(out, self.candidates)
+    }
 }
 
 impl Fragment {
@@ -25,9 +74,14 @@ impl Fragment {
             ufrag: None,
             pwd: None,
             candidates: 0,
+            line: None,
         };
+        let mut media = None;
         for line in text::lines(body) {
             let line = line?;
+            if line.letter == b'm' {
+                media = line.value.split(' ').next().filter(|media| text::is_token(media, 16));
+            }
             if line.letter != b'a' {
                 continue;
             }
@@ -41,6 +95,12 @@ impl Fragment {
                     fragment.pwd.get_or_insert_with(|| pwd.into());
                 }
                 ("candidate", _) => fragment.candidates += 1,
+                ("mid", mid) if fragment.line.is_none() && text::is_token(mid, super::MAX_MID_BYTES) => {
+                    fragment.line = media.map(|media| FragmentLine {
+                        media: media.into(),
+                        mid: mid.into(),
+                    });
+                }
                 _ => {}
             }
         }
@@ -61,6 +121,44 @@ mod tests {
         assert_eq!(fragment.ufrag.as_deref(), Some("EsAw"));
         assert_eq!(fragment.pwd.as_deref(), Some("P2uYro0UCOQ4zxjKXaWCBui1"));
         assert_eq!(fragment.candidates, 2);
+    }
+
+    #[test]
+    fn our_side_is_written_for_the_line_that_the_client_named() {
+        let asked = "a=group:BUNDLE 7\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:7\r\na=ice-ufrag:EsAw\r\n";
+        let asked = Fragment::parse(asked).unwrap();
+        let ice = IceCredentials {
+            ufrag: "ours".into(),
+            pwd: "0123456789012345678901".into(),
+        };
+        let candidates = ["192.0.2.1:8080".parse().unwrap(), "[2001:db8::1]:8080".parse().unwrap()];
+        let mut params = FragmentParams {
+            ice: &ice,
+            candidates: &candidates,
+            line: asked.line.as_ref(),
+        };
+        assert_eq!(
+            params.write(),
+            "a=ice-lite\r\na=ice-options:trickle ice2\r\na=group:BUNDLE 7\r\nm=video 9 RTP/AVP 0\r\na=mid:7\r\n\
+             a=ice-ufrag:ours\r\na=ice-pwd:0123456789012345678901\r\n\
+             a=candidate:1 1 udp 2130706431 192.0.2.1 8080 typ host\r\n\
+             a=candidate:2 1 udp 2130706175 2001:db8::1 8080 typ host\r\na=end-of-candidates\r\n"
+        );
+        assert_eq!(Fragment::parse(&params.write()).unwrap().ufrag.as_deref(), Some("ours"));
+        params.line = None;
+        assert!(params.write().contains("m=audio 9 RTP/AVP 0\r\na=ice-ufrag:"));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_repeated_is_left_out() {
+        for body in [
+            "a=mid:0\r\n",
+            "m=audio 9 RTP/AVP 0\r\na=mid:a b\r\n",
+            "m= 9\r\na=mid:0\r\n",
+            "m=audio 9\r\n",
+        ] {
+            assert_eq!(Fragment::parse(body).unwrap().line, None, "{body}");
+        }
     }
 
     #[test]

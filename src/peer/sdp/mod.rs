@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 pub use answer::Answer;
 pub use error::SdpError;
-pub use fragment::Fragment;
+pub use fragment::{Fragment, FragmentLine, FragmentParams};
 pub use offer::Offer;
 
 use super::{Fingerprint, IceCredentials};

@@ -1,6 +1,7 @@
 //! Against an rtc-dtls endpoint as the client, in simulated time, over a link that can lose, repeat and reorder.
 
 mod net;
+mod restarts;
 
 use rtc_dtls::config::ExtendedMasterSecretType;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{

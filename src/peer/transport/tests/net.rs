@@ -156,11 +156,21 @@ impl Net {
     }
 
     pub(super) fn check_from(&mut self, from: SocketAddr, nominate: bool) -> Result<Check, StunDrop> {
+        self.check_with("ours:theirs", &credentials().pwd, from, nominate)
+    }
+
+    pub(super) fn check_with(
+        &mut self,
+        name: &str,
+        pwd: &str,
+        from: SocketAddr,
+        nominate: bool,
+    ) -> Result<Check, StunDrop> {
         let mut more = vec![controlling()];
         if nominate {
             more.push(use_candidate());
         }
-        let datagram = request("ours:theirs", &credentials().pwd, more);
+        let datagram = request(name, pwd, more);
         let mut out = Vec::new();
         let check = self.server.handle_stun(self.now, from, &datagram, &mut out);
         self.send(out);

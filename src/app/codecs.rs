@@ -1,0 +1,106 @@
+//! Codecs that do not meet, said with both lists.
+
+use crate::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
+use crate::peer::sdp::{Negotiated, SdpError};
+use crate::rtp::Codec;
+
+/// A viewer that cannot take what is sent at this moment (audio, video) is refused: it would wait for ever, and nobody would know why.
+pub(super) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result<(), Refusal> {
+    for line in [&negotiated.video, &negotiated.audio].into_iter().flatten() {
+        let Some(codec) = live[line.kind as usize] else {
+            continue;
+        };
+        if line.formats.iter().any(|format| format.codec == codec) {
+            continue;
+        }
+        let mut offer: Vec<String> = line.formats.iter().map(|format| format.codec.to_string()).collect();
+        offer.dedup();
+        let (kind, offered) = (line.kind, offer.join(", "));
+        return Err(Refusal::Sdp(SdpRefusal {
+            unusable: true,
+            detail: format!("the stream has {codec} {kind}; this browser or player offers {offered}"),
+            hint: Some(format!(
+                "Watch with one that plays {codec}, or ask the broadcaster to send {}.",
+                offer.join(" or ")
+            )),
+            codecs: Some(CodecLists {
+                of: CodecsOf::Stream,
+                needed: vec![codec.to_string()],
+                offer,
+            }),
+        }));
+    }
+    Ok(())
+}
+
+/// The lists of an offer that has nothing in common with the server.
+pub(super) fn of_error(error: &SdpError) -> Option<CodecLists> {
+    let SdpError::NoCommonCodec { offered, carried, .. } = error else {
+        return None;
+    };
+    let list = |names: &str| names.split(", ").map(str::to_owned).collect();
+    Some(CodecLists {
+        of: CodecsOf::Server,
+        needed: list(carried),
+        offer: list(offered),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
+    use crate::rtp::Kind;
+
+    fn line(kind: Kind, codecs: &[Codec]) -> Option<MediaLine> {
+        let formats = codecs.iter().map(|&codec| Format {
+            codec,
+            payload_type: 96,
+            rtx: None,
+            fmtp: "".into(),
+            nack: false,
+            pli: false,
+            transport_cc: false,
+        });
+        Some(MediaLine {
+            kind,
+            mid: "0".into(),
+            formats: formats.collect(),
+            extensions: ExtensionIds::default(),
+            ssrc: None,
+            rtx_ssrc: None,
+        })
+    }
+
+    fn watch(video: Option<MediaLine>, live: Option<Codec>) -> Result<(), Refusal> {
+        let audio = line(Kind::Audio, &[Codec::Opus]);
+        let mut codecs = [None; 2];
+        codecs[Kind::Audio as usize] = Some(Codec::Opus);
+        codecs[Kind::Video as usize] = live;
+        check(&Negotiated { audio, video }, codecs)
+    }
+
+    #[test]
+    fn who_lacks_the_streams_codec_is_told_both_lists() {
+        let offered = [Codec::Vp8, Codec::Vp9, Codec::Vp9];
+        let Err(Refusal::Sdp(refusal)) = watch(line(Kind::Video, &offered), Some(Codec::H264)) else {
+            panic!("not refused");
+        };
+        assert!(refusal.unusable);
+        assert_eq!(
+            refusal.detail,
+            "the stream has H264 video; this browser or player offers VP8, VP9"
+        );
+        let lists = refusal.codecs.unwrap();
+        assert_eq!((lists.of, lists.needed), (CodecsOf::Stream, vec!["H264".to_owned()]));
+        assert_eq!(lists.offer, ["VP8", "VP9"]);
+    }
+
+    #[test]
+    fn who_has_the_codec_or_wants_no_video_or_comes_early_is_let_in() {
+        let offered = [Codec::Vp8, Codec::H264];
+        assert_eq!(watch(line(Kind::Video, &offered), Some(Codec::H264)), Ok(()));
+        assert_eq!(watch(None, Some(Codec::H264)), Ok(()));
+        assert_eq!(watch(line(Kind::Video, &offered), None), Ok(()));
+    }
+}

@@ -1,0 +1,58 @@
+//! PATCH of a session: candidates, which are of no use to us, and ICE restarts, which the shards are told.
+
+use std::sync::Arc;
+
+use tracing::debug;
+
+use super::{App, credentials, lock, sdp_refusal};
+use crate::clock;
+use crate::fanout::{Command, Restart};
+use crate::http::service::{Patch, Patched, Refusal, Service as _};
+use crate::peer::sdp::{Fragment, FragmentParams};
+use crate::room::ice_session::{self, PatchRefused, entity_tag};
+
+impl App {
+    /// Does what `PATCH` of a session asks for.
+    pub(super) fn take_patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        if !self.exists(patch.session, patch.protocol) {
+            return Err(Refusal::UnknownSession);
+        }
+        // As an ICE-lite agent we send no checks, so the client's candidates are of no use to us: its checks tell its addresses.
+        let fragment = Fragment::parse(patch.fragment).map_err(|error| sdp_refusal(&error))?;
+        let inner = &self.inner;
+        let asked = ice_session::Patch {
+            session: patch.session,
+            condition: patch.condition,
+            fragment: &fragment,
+        };
+        let tell = |restart: &Arc<Restart>| inner.broadcast(&Command::Restart(restart.clone()));
+        let patched = lock(&inner.registry).patch(clock::now(), asked, credentials, tell);
+        Ok(match patched.map_err(patch_refusal)? {
+            ice_session::Patched::Trickled => Patched::Trickled,
+            ice_session::Patched::Restarted(restart) => {
+                debug!(client = %patch.client, "ICE restart answered");
+                let local = &restart.ice.local;
+                let params = FragmentParams {
+                    ice: local,
+                    candidates: &self.candidates(patch.local, patch.client),
+                    line: fragment.line.as_ref(),
+                };
+                Patched::Restarted {
+                    tag: entity_tag(local).into(),
+                    fragment: params.write(),
+                }
+            }
+        })
+    }
+}
+
+fn patch_refusal(refused: PatchRefused) -> Refusal {
+    match refused {
+        PatchRefused::UnknownSession => Refusal::UnknownSession,
+        PatchRefused::Stale => Refusal::Stale,
+        PatchRefused::Unconditional => Refusal::Unconditional,
+        PatchRefused::HalfRestart => Refusal::HalfRestart,
+        PatchRefused::TooSoon => Refusal::RestartTooSoon,
+        PatchRefused::Overloaded => Refusal::Overloaded,
+    }
+}

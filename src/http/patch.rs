@@ -1,0 +1,63 @@
+//! PATCH of a session: candidates that a client found late, and ICE restarts (RFC 9725 section 4.3).
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::connection::Connection;
+use super::cors::ACCEPT_PATCH;
+use super::etag::{IfMatchError, etag, if_match};
+use super::problem::Problem;
+use super::service::{Patch, Patched, Protocol, Refusal};
+use super::stream_path::SessionPath;
+use super::whip::{FRAGMENT, wrong_type};
+use super::{Shared, body};
+use crate::room::ice_session::Condition;
+
+/// Takes the PATCH. In the letter of RFC 9725 one without `If-Match` is refused; otherwise it is taken as long as it names the ICE
+/// session that there is, or none: many clients never store the tag.
+pub(super) async fn patch(
+    State(shared): State<Shared>,
+    Extension(protocol): Extension<Protocol>,
+    SessionPath(session): SessionPath,
+    Connection { client, local }: Connection,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
+    if !shared.service.exists(session, protocol) {
+        return Err(Refusal::UnknownSession.into());
+    }
+    if !body::has_type(&headers, FRAGMENT) {
+        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)));
+    }
+    let condition = if_match(&headers)?;
+    if shared.strict_etags && condition == Condition::Missing {
+        return Err(Refusal::Unconditional.into());
+    }
+    let patch = Patch {
+        session,
+        protocol,
+        condition: &condition,
+        fragment: &fragment,
+        client,
+        local,
+    };
+    Ok(match shared.service.patch(patch)? {
+        Patched::Trickled => StatusCode::NO_CONTENT.into_response(),
+        Patched::Restarted { tag, fragment } => {
+            let headers = [(ETAG, etag(&tag)), (CONTENT_TYPE, HeaderValue::from_static(FRAGMENT))];
+            (headers, fragment).into_response()
+        }
+    })
+}
+
+impl From<IfMatchError> for Problem {
+    fn from(error: IfMatchError) -> Problem {
+        Problem::bad_request("bad-if-match", error.to_string())
+            .hint("Send the ETag as it came, with its quotes, or * for an ICE restart.")
+    }
+}
