@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
 use crate::media::{Inbox, Wake};
 use crate::peer::sdp::{
-    Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role, TrackSsrcs,
+    Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer, Role, TrackSsrcs,
 };
 use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
 use crate::rtp::header::RtpHeader;
@@ -24,6 +24,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("paste", paste),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sdp_answer", sdp_answer),
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
@@ -147,6 +148,25 @@ pub fn sdp_offer(data: &[u8]) {
                 check_answer(text, &answer);
                 check_mirror(&answer, other);
             }
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
+/// The answer of a client to our own offer is read, and what it agrees to holds together.
+pub fn sdp_answer(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match OwnAnswer::parse(text) {
+        Ok(answer) => {
+            let negotiated = &answer.negotiated;
+            assert!(negotiated.audio.is_some() || negotiated.video.is_some());
+            [&negotiated.audio, &negotiated.video]
+                .into_iter()
+                .flatten()
+                .for_each(check_line);
+            assert!(!answer.remote.fingerprints.is_empty());
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
     }
