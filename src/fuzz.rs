@@ -20,6 +20,7 @@ pub type Target = fn(&[u8]);
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
+    ("event_names", event_names),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
@@ -33,6 +34,11 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// What a server under load answers: SDP to our offer, and checks of our address.
 pub fn load_answer(data: &[u8]) {
     crate::load::run::fuzz_answer(data);
+}
+
+/// The names of events that a viewer wants to be told.
+pub fn event_names(data: &[u8]) {
+    crate::http::fuzz_event_names(data);
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.

@@ -9,7 +9,9 @@ mod api;
 mod body;
 mod connection;
 mod cors;
+mod counter_offer;
 mod envelope;
+mod events;
 mod guard;
 mod pages;
 mod paste;
@@ -23,6 +25,8 @@ mod whip;
 pub use body::MAX_BODY_BYTES;
 #[doc(hidden)]
 pub use envelope::fuzz_envelope;
+#[doc(hidden)]
+pub use events::fuzz_event_names;
 pub use pages::Pages;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;

@@ -8,12 +8,13 @@ use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{api, cors, paste, whip};
+use super::{api, cors, events, paste, whip};
 use crate::auth::Authority;
 
 /// What handlers need.
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     pub(super) authority: Arc<Authority>,
     pub(super) pages: Pages,
     pub(super) limits: HttpLimits,
+    /// Requests that follow an event stream at this moment, taken from what there may be.
+    pub(super) followers: Arc<Semaphore>,
 }
 
 /// The routes of the server.
@@ -36,6 +39,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(paste::routes())
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
+        .merge(events::routes())
         .merge(api::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
@@ -45,6 +49,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             authority,
             pages,
             limits,
+            followers: Arc::new(Semaphore::new(limits.followers())),
         })
 }
 

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_TYPE, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
@@ -13,7 +13,7 @@ use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
-use super::{Shared, body};
+use super::{Shared, body, counter_offer, events};
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -38,6 +38,9 @@ async fn offer(
     body: Body,
 ) -> Result<Response, Problem> {
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
+    if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
+        return counter_offer::offer(&shared, &stream, Connection { client, local });
+    }
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
     }
@@ -55,7 +58,11 @@ async fn offer(
     // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
     let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
-    Ok((StatusCode::CREATED, headers, accepted.answer).into_response())
+    let mut response = (StatusCode::CREATED, headers, accepted.answer).into_response();
+    if protocol == Protocol::Whep {
+        response.headers_mut().append(LINK, events::link(&location));
+    }
+    Ok(response)
 }
 
 /// GET or HEAD of the endpoint: some players ask whether it is there. WHEP wants the media type told.
@@ -92,8 +99,11 @@ async fn trickle(
     if !shared.service.exists(session, protocol) {
         return Err(Refusal::UnknownSession.into());
     }
+    if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
+        return counter_offer::take_answer(&shared, session, &fragment);
+    }
     if !body::has_type(&headers, FRAGMENT) {
-        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)));
+        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));
     }
     shared.service.trickle(session, protocol, &fragment)?;
     Ok(StatusCode::NO_CONTENT)
@@ -109,14 +119,22 @@ async fn end(
     Ok(StatusCode::OK)
 }
 
-async fn session_options() -> impl IntoResponse {
+async fn session_options(Extension(protocol): Extension<Protocol>) -> impl IntoResponse {
     (
-        [(ACCEPT_PATCH, FRAGMENT)],
+        [(ACCEPT_PATCH, patches(protocol))],
         options(Methods("GET, HEAD, PATCH, DELETE, OPTIONS")).await,
     )
 }
 
-fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
+/// What a session takes by PATCH.
+fn patches(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Whip => FRAGMENT,
+        Protocol::Whep => "application/trickle-ice-sdpfrag, application/sdp",
+    }
+}
+
+pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     let detail = match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
         Some(value) => format!("the Content-Type is {value:?}, not {expected}"),
         None => format!("there is no Content-Type; it must be {expected}"),
@@ -130,19 +148,19 @@ fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     .hint(format!("Send the header Content-Type: {expected}"))
 }
 
-fn prefix(protocol: Protocol) -> &'static str {
+pub(super) fn prefix(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => "/whip",
         Protocol::Whep => "/whep",
     }
 }
 
-fn what(protocol: Protocol) -> &'static str {
+pub(super) fn what(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => "WHIP offer",
         Protocol::Whep => "WHEP offer",
     }
 }
 
-const SDP: &str = "application/sdp";
+pub(super) const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";

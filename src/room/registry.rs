@@ -10,6 +10,7 @@ use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
 use crate::media::lane::StreamKey;
 use crate::media::{Inbox, StreamTracks};
+use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
 
 /// Bounds of the server.
@@ -72,6 +73,8 @@ pub struct Admitted {
 /// A session that is no more.
 #[derive(Debug)]
 pub struct Ended {
+    /// Its id.
+    pub id: SessionId,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -133,6 +136,8 @@ struct Entry {
     caller: Caller,
     number: u64,
     session: Option<Arc<Session>>,
+    /// Our credentials in an offer of our own that waits for its answer.
+    offered: Option<IceCredentials>,
     admitted: Instant,
     /// Until when the client must have connected.
     deadline: Instant,
@@ -208,6 +213,7 @@ impl Registry {
             caller,
             number,
             session: None,
+            offered: None,
             admitted: now,
             deadline: now + patience,
             connected: None,
@@ -342,6 +348,7 @@ impl Registry {
             self.streams.remove(&entry.stream);
         }
         Some(Ended {
+            id,
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,
@@ -415,6 +422,10 @@ fn distinct(mut random: impl FnMut() -> u32) -> [u32; 3] {
     }
     ssrcs
 }
+
+mod offered;
+
+pub use offered::Offered;
 
 #[cfg(test)]
 mod tests;
