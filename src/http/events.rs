@@ -130,7 +130,6 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
 
 /// A wish that has not been seen yet.
 fn newest(feed: &mut EventFeed) -> Option<Reconnect> {
-    // What was wished before is new to who has just come.
     let reconnect = feed.reconnect.borrow_and_update();
     if reconnect.has_changed() {
         reconnect.clone()

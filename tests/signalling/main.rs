@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod clients;
+mod counter_offer;
 mod door;
+mod events;
 mod fake;
 mod hostile;
 mod pages;
 mod paste;
 mod process;
+mod replays;
 mod rig;
 mod statuses;
 mod wire;
