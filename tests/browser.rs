@@ -13,6 +13,7 @@ mod browser {
 
     mod broadcast;
     mod crowd;
+    mod events;
     mod looks;
     mod start;
     mod words;

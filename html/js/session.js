@@ -1,5 +1,6 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
+import { eventsUrl } from './events.js';
 import { Problem } from './problem.js';
 
 // Hands in the local description of `pc`, at once: the server needs no candidates of ours. Throws a Problem.
@@ -11,6 +12,7 @@ export async function open(endpoint, pc) {
   });
   if (response.status !== 201) throw await Problem.fromResponse(response);
   const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
+  session.events = eventsUrl(response);
   try {
     const sdp = await response.text();
     await pc.setRemoteDescription({ type: 'answer', sdp });
@@ -23,6 +25,9 @@ export async function open(endpoint, pc) {
 
 // What the server made of one offer.
 class Session {
+  // Where event streams are opened; null where the server has none.
+  events = null;
+
   constructor(url) {
     this.url = url;
   }

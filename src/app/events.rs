@@ -83,15 +83,12 @@ impl EventStreams {
     fn follow(&mut self, id: EventStreamId) -> Option<EventFeed> {
         let event_stream = self.open.get_mut(&id)?;
         let followed = self.audiences.get(&event_stream.stream)?;
-        let mut reconnect = self.reconnect.subscribe();
-        // What was wished before is new to who comes now.
-        reconnect.mark_changed();
         let ended = CancellationToken::new();
         event_stream.follower = Some(ended.clone().drop_guard());
         Some(EventFeed {
             wanted: event_stream.wanted,
             audience: followed.audience.subscribe(),
-            reconnect,
+            reconnect: self.reconnect.subscribe(),
             ended,
         })
     }

@@ -101,9 +101,7 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
     let mut announcer = Announcer::new(feed.wanted);
     loop {
         announcer.handle_audience(*feed.audience.borrow_and_update());
-        if let Some(reconnect) = newest(&mut feed) {
-            announcer.handle_reconnect(reconnect);
-        }
+        announcer.handle_reconnect(feed.reconnect.borrow_and_update().clone());
         if let Some(announcement) = announcer.poll_announcement(clock::now()) {
             if messages.send(Ok(message(&announcement))).await.is_err() {
                 return;
@@ -125,16 +123,6 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
         if told.is_err() {
             return;
         }
-    }
-}
-
-/// A wish that has not been seen yet.
-fn newest(feed: &mut EventFeed) -> Option<Reconnect> {
-    let reconnect = feed.reconnect.borrow_and_update();
-    if reconnect.has_changed() {
-        reconnect.clone()
-    } else {
-        None
     }
 }
 

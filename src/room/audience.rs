@@ -66,6 +66,7 @@ pub struct Announcer {
     wanted: EventSet,
     audience: Audience,
     reconnect: Option<Reconnect>,
+    told_reconnect: Option<Reconnect>,
     told_live: Option<bool>,
     counted: Option<(usize, Instant)>,
 }
@@ -134,6 +135,7 @@ impl Announcer {
             wanted,
             audience: Audience::default(),
             reconnect: None,
+            told_reconnect: None,
             told_live: None,
             counted: None,
         }
@@ -144,9 +146,9 @@ impl Announcer {
         self.audience = audience;
     }
 
-    /// Viewers should connect anew.
-    pub fn handle_reconnect(&mut self, reconnect: Reconnect) {
-        self.reconnect = Some(reconnect);
+    /// Viewers should connect anew, or need not.
+    pub fn handle_reconnect(&mut self, reconnect: Option<Reconnect>) {
+        self.reconnect = reconnect;
     }
 
     /// What is to be told next, `None` when all has been.
@@ -189,7 +191,11 @@ impl Announcer {
     }
 
     fn poll_reconnect(&mut self) -> Option<Announcement> {
-        let reconnect = self.reconnect.take()?;
+        if self.told_reconnect == self.reconnect {
+            return None;
+        }
+        self.told_reconnect = self.reconnect.clone();
+        let reconnect = self.reconnect.clone()?;
         self.wanted
             .has(EventName::Reconnect)
             .then_some(Announcement::Reconnect(reconnect))
@@ -296,7 +302,7 @@ mod tests {
         let now = crate::clock::now();
         let mut announcer = Announcer::new(EventSet::of_names(["inactive", "reconnect"]).unwrap());
         announcer.handle_audience(LIVE);
-        announcer.handle_reconnect(Reconnect::default());
+        announcer.handle_reconnect(Some(Reconnect::default()));
         assert_eq!(
             told(&mut announcer, now),
             [Announcement::Reconnect(Reconnect::default())]

@@ -56,7 +56,9 @@ async fn an_answer_that_is_of_no_use_is_refused_and_a_better_one_taken() {
     let unusable = rig.request("PATCH", &session, &[SDP], "v=0\r\na=unusable\r\n").await;
     unusable.problem(422);
     assert_eq!(unusable.json()["title"], "The answer cannot be used");
-    let wrong = rig.request("PATCH", &session, &[("Content-Type", "text/plain")], OFFER).await;
+    let wrong = rig
+        .request("PATCH", &session, &[("Content-Type", "text/plain")], OFFER)
+        .await;
     wrong.problem(415);
     let patches = wrong.header("accept-patch").unwrap();
     assert!(patches.contains("application/trickle-ice-sdpfrag") && patches.contains("application/sdp"));

@@ -34,7 +34,8 @@ async fn opened(rig: &Rig, names: &str) -> (String, String) {
 
 async fn followed(rig: &Rig, events: &str) -> Wire {
     let mut wire = rig.connect().await;
-    wire.send(request("GET", events, &[("Accept", "text/event-stream")], "")).await;
+    let headers = [("Accept", "text/event-stream"), ("Connection", "close")];
+    wire.send(request("GET", events, &headers, "")).await;
     let head = wire.head().await.unwrap();
     assert_eq!(head.status, 200);
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
@@ -106,7 +107,10 @@ async fn what_cannot_be_subscribed_to_is_said() {
     };
     for body in ["", "active", "{}", "[1]", "[\"active\"", "\"active\"", "null"] {
         let (said, _) = refused(&[JSON], body, 400).await;
-        assert!(said.contains(r#"["active", "inactive", "viewercount", "reconnect"]"#), "{said}");
+        assert!(
+            said.contains(r#"["active", "inactive", "viewercount", "reconnect"]"#),
+            "{said}"
+        );
     }
     for body in ["[]", "[\"layers\"]", "[\"Active\"]"] {
         refused(&[JSON], body, 422).await;
@@ -136,11 +140,18 @@ async fn the_url_of_an_event_stream_tells_nothing_of_the_session() {
     for guess in ["/whep/live/events/1", "/whep/live/events/..", "/whep/live/events/%00"] {
         rig.get(guess).await.problem(404);
     }
-    rig.get(&format!("/whep/live/events/{}", "0".repeat(32))).await.problem(404);
+    rig.get(&format!("/whep/live/events/{}", "0".repeat(32)))
+        .await
+        .problem(404);
     rig.get("/whep/live/events").await.problem(404);
     let options = rig.request("OPTIONS", &events, &[], "").await;
     assert_eq!(options.status, 204);
-    assert!(options.header("access-control-allow-methods").unwrap().contains("DELETE"));
+    assert!(
+        options
+            .header("access-control-allow-methods")
+            .unwrap()
+            .contains("DELETE")
+    );
     let options = rig.request("OPTIONS", &format!("{session}/events"), &[], "").await;
     assert_eq!(options.header("accept-post"), Some("application/json"));
     rig.request("PUT", &events, &[], "").await.problem(405);

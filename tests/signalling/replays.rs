@@ -69,7 +69,10 @@ impl Whole {
         let file = fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let bytes = match session {
             "" => file,
-            session => String::from_utf8(file).unwrap().replace("{session}", session).into_bytes(),
+            session => String::from_utf8(file)
+                .unwrap()
+                .replace("{session}", session)
+                .into_bytes(),
         };
         let mut wire = Wire::connect(self.http).await;
         wire.send(bytes).await;
@@ -123,7 +126,10 @@ async fn obs_publishes_leaves_and_publishes_again() {
         let resource = resource_of_obs(&whole, &created);
         for part in ice_servers_of_obs(&created) {
             let whole_server = part.contains("rel=\"ice-server\"") || part.contains("rel=ice-server");
-            assert!(part.trim().starts_with("<stun") || part.trim().starts_with("<turn"), "{version}: {part}");
+            assert!(
+                part.trim().starts_with("<stun") || part.trim().starts_with("<turn"),
+                "{version}: {part}"
+            );
             assert!(whole_server, "{version}: a comma cuts {part}");
         }
         let (taken, _wire) = whole.replay(&format!("{version}-publish"), "").await;
@@ -142,11 +148,24 @@ async fn obs_finds_its_transport_in_every_line_of_the_answer() {
     let whole = Whole::start().await;
     let (created, _wire) = whole.replay("obs31-publish", "").await;
     let answer = created.text();
-    for attribute in ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:sha-256 ", "a=setup:passive\r\n", "a=recvonly\r\n"] {
-        assert_eq!(answer.matches(attribute).count(), 2, "{attribute} in every line of\n{answer}");
+    for attribute in [
+        "a=ice-ufrag:",
+        "a=ice-pwd:",
+        "a=fingerprint:sha-256 ",
+        "a=setup:passive\r\n",
+        "a=recvonly\r\n",
+    ] {
+        assert_eq!(
+            answer.matches(attribute).count(),
+            2,
+            "{attribute} in every line of\n{answer}"
+        );
     }
     // It gathers no candidates: it must be able to reach ours.
-    assert!(answer.contains(" 127.0.0.1 ") && answer.contains(" typ host\r\n"), "{answer}");
+    assert!(
+        answer.contains(" 127.0.0.1 ") && answer.contains(" typ host\r\n"),
+        "{answer}"
+    );
     whole.stop().await;
 }
 
@@ -155,7 +174,10 @@ async fn ffmpeg_publishes_and_leaves() {
     let whole = Whole::start().await;
     let (created, mut wire) = whole.replay("ffmpeg8-publish", "").await;
     assert!((200..300).contains(&created.status), "{created:?}");
-    assert!(wire.is_closed().await, "it reads the answer to the end of the connection");
+    assert!(
+        wire.is_closed().await,
+        "it reads the answer to the end of the connection"
+    );
     let answer = created.text();
     assert!(answer.starts_with("v=") && answer.len() < FFMPEG_ANSWER_BYTES);
     for attribute in ["a=ice-ufrag:", "a=ice-pwd:"] {
@@ -197,7 +219,12 @@ async fn obs_is_answered_in_time_while_500_others_join() {
         "{}/tests/data/offers/chromium156-watch.sdp",
         env!("CARGO_MANIFEST_DIR")
     ));
-    let join = request("POST", "/whep/live", &[("Content-Type", "application/sdp")], &offer.unwrap());
+    let join = request(
+        "POST",
+        "/whep/live",
+        &[("Content-Type", "application/sdp")],
+        &offer.unwrap(),
+    );
     let mut joining = tokio::task::JoinSet::new();
     for _ in 0..500 {
         let (http, join) = (whole.http, join.clone());

@@ -88,6 +88,11 @@ impl Wire {
 
     /// Takes what comes up to and with `text`; `None` when the server closes before.
     pub(crate) async fn through(&mut self, text: &str) -> Option<String> {
+        let taken = tokio::time::timeout(PATIENCE, self.take_through(text)).await;
+        taken.unwrap_or_else(|_| panic!("{text:?} never came"))
+    }
+
+    async fn take_through(&mut self, text: &str) -> Option<String> {
         loop {
             let received = String::from_utf8_lossy(&self.received).into_owned();
             if let Some(at) = received.find(text) {
