@@ -1,6 +1,8 @@
 //! The only meeting point: answers offers, runs the registry's decisions against the shards, and tells the story in the log.
 
 mod codecs;
+mod counter_offer;
+mod events;
 mod patching;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +18,8 @@ use crate::clock;
 use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{
-    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading,
+    StreamStatus,
 };
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -27,11 +30,13 @@ use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
 use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
+use crate::room::audience::{EventSet, EventStreamId};
 use crate::room::ice_session::entity_tag;
 use crate::room::registry::{Ended, Refused};
 use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
+use events::EventStreams;
 
 /// What the server is started with.
 #[derive(Debug, Clone)]
@@ -66,6 +71,8 @@ struct Inner {
     media: SocketAddr,
     hosts: Vec<IpAddr>,
     registry: Mutex<Registry>,
+    /// Locked before the registry where both are.
+    events: Mutex<EventStreams>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     counters: Vec<Arc<ShardCounters>>,
     sockets: Vec<Arc<SocketCounters>>,
@@ -102,6 +109,7 @@ impl App {
         let counters: Vec<Arc<ShardCounters>> = sockets.iter().map(|_| Arc::default()).collect();
         let inner = Inner {
             registry: Mutex::new(Registry::new(config.limits, inboxes.clone())),
+            events: Mutex::new(EventStreams::new()),
             hosts: host_addresses(),
             config,
             certificate,
@@ -380,6 +388,26 @@ impl Service for App {
         self.take_patch(patch)
     }
 
+    fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.offer(&request)
+    }
+
+    fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal> {
+        self.answered(session, answer)
+    }
+
+    fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
+        self.open_event_stream(session, wanted)
+    }
+
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        self.follow_event_stream(events)
+    }
+
+    fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
+        self.close_event_stream(events)
+    }
+
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
         if !self.exists(session, protocol) {
             return Err(Refusal::UnknownSession);
@@ -475,6 +503,7 @@ impl Inner {
     fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
+        self.tell_followers(&connected.stream);
         let (stream, viewers) = (&connected.stream, connected.viewers);
         match connected.purpose {
             Purpose::Publish => info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching"),
@@ -516,6 +545,8 @@ impl Inner {
 
     /// Frees what a session, already out of the registry, holds at the shards.
     fn end(&self, ended: Ended, why: &str) {
+        self.end_event_streams(ended.id);
+        self.tell_followers(&ended.stream);
         if let Some(session) = ended.session {
             session.withdraw();
             if !self.broadcast(&Command::Close(session)) {
@@ -556,10 +587,11 @@ impl Inner {
         for id in overdue {
             let ended = lock(&self.registry).remove(now, id);
             if let Some(ended) = ended {
-                self.end(
-                    ended,
-                    "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?",
-                );
+                let why = match ended.session {
+                    Some(_) => "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?",
+                    None => "it did not answer the offer that it had asked for",
+                };
+                self.end(ended, why);
             }
         }
     }

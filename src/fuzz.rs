@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
 use crate::media::{Inbox, Wake};
 use crate::peer::sdp::{
-    Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role,
-    TrackSsrcs,
+    Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer,
+    Role, TrackSsrcs,
 };
 use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
 use crate::rtp::header::RtpHeader;
@@ -22,12 +22,14 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("datagram", datagram),
+    ("event_names", event_names),
     ("ice_server", ice_server),
     ("if_match", if_match),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sdp_answer", sdp_answer),
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
@@ -46,6 +48,11 @@ pub fn ice_server(data: &[u8]) {
 /// What a server under load answers: SDP to our offer, and checks of our address.
 pub fn load_answer(data: &[u8]) {
     crate::load::run::fuzz_answer(data);
+}
+
+/// The names of events that a viewer wants to be told.
+pub fn event_names(data: &[u8]) {
+    crate::http::fuzz_event_names(data);
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.
@@ -166,6 +173,25 @@ pub fn sdp_offer(data: &[u8]) {
                 check_answer(text, &answer);
                 check_mirror(&answer, other);
             }
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
+/// The answer of a client to our own offer is read, and what it agrees to holds together.
+pub fn sdp_answer(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match OwnAnswer::parse(text) {
+        Ok(answer) => {
+            let negotiated = &answer.negotiated;
+            assert!(negotiated.audio.is_some() || negotiated.video.is_some());
+            [&negotiated.audio, &negotiated.video]
+                .into_iter()
+                .flatten()
+                .for_each(check_line);
+            assert!(!answer.remote.fingerprints.is_empty());
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
     }

@@ -14,6 +14,7 @@ mod browser {
 
     mod broadcast;
     mod crowd;
+    mod events;
     mod looks;
     mod restart;
     mod start;

@@ -42,6 +42,11 @@ export class Link {
     });
   }
 
+  // Where event streams of the session are opened; null when nowhere.
+  get events() {
+    return this.#session?.events ?? null;
+  }
+
   // Connects, and connects again, until stop().
   start() {
     this.stop();

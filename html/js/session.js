@@ -1,5 +1,6 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
+import { eventsUrl } from './events.js';
 import { useIceServers } from './iceservers.js';
 import { Problem } from './problem.js';
 
@@ -12,6 +13,7 @@ export async function open(endpoint, pc, offer) {
   });
   if (response.status !== 201) throw await Problem.fromResponse(response);
   const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
+  session.events = eventsUrl(response);
   try {
     const sdp = await response.text();
     useIceServers(pc, response.headers.get('Link'));
@@ -26,6 +28,9 @@ export async function open(endpoint, pc, offer) {
 
 // What the server made of one offer.
 class Session {
+  // Where event streams are opened; null where the server has none.
+  events = null;
+
   constructor(url) {
     this.url = url;
   }

@@ -1,5 +1,6 @@
 // The viewer's page: one button, and a picture that comes back by itself.
 
+import { follow } from './events.js';
 import { pasteBox } from './pastebox.js';
 import { streams } from './session.js';
 import { Meter } from './stats.js';
@@ -66,14 +67,32 @@ async function play() {
 }
 
 function changed() {
-  if (link.state === 'connected') media ??= freshMedia();
+  if (link.state === 'connected' && !media) listen((media = freshMedia()));
   if (link.state === 'lost' || link.state === 'failed') keepStill();
-  if (link.state !== 'connected' && link.state !== 'unsteady') media = null;
+  if (link.state !== 'connected' && link.state !== 'unsteady') {
+    media?.unfollow();
+    media = null;
+  }
   show();
 }
 
+// The server tells who comes and leaves. Where it does not, silence has to: see askWhy().
+async function listen(current) {
+  const unfollow = await follow(link.events, (name, data) => {
+    if (media !== current) return;
+    current.told = name !== 'silent';
+    if (name === 'viewercount') current.viewers = data.viewercount;
+    if (name === 'active' || name === 'inactive') current.live = name === 'active';
+    if (name === 'inactive') current.picture = false;
+    showStats();
+    show();
+  });
+  if (media === current) current.unfollow = unfollow;
+  else unfollow();
+}
+
 function freshMedia() {
-  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, asked: 0 };
+  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
 }
 
 async function tick() {
@@ -84,7 +103,8 @@ async function tick() {
   if (media !== current) return;
   const now = Date.now();
   if (numbers.packets > current.packets) current.lastPacketAt = now;
-  if (numbers.frames > current.frames) {
+  // Pictures that were on their way when the broadcaster left do not bring it back.
+  if (numbers.frames > current.frames && !hasLeft(current)) {
     seen = true;
     current.picture = true;
     dropStill();
@@ -102,7 +122,7 @@ async function tick() {
 
 // Nothing arrives: has the broadcaster left, have we lost the server, or is there no keyframe to start with?
 async function askWhy(current, now) {
-  if (now - current.asked < 2000) return;
+  if (hasLeft(current) || now - current.asked < 2000) return;
   current.asked = now;
   try {
     const found = (await streams()).find((one) => one.name === name);
@@ -113,6 +133,11 @@ async function askWhy(current, now) {
     link.check();
   }
   if (media === current) show();
+}
+
+// The server itself said that nobody is live.
+function hasLeft(current) {
+  return current.told && current.live === false;
 }
 
 // Everything on the page that depends on the state.
@@ -222,5 +247,6 @@ function showStats() {
     ['Pictures dropped', value((n) => n.framesDropped?.toString() ?? null)],
     ['Freezes', value((n) => n.freezes?.toString() ?? null)],
     ['Encryption', value((n) => n.srtpCipher)],
+    ['Viewers', media?.viewers?.toString() ?? null],
   ]);
 }

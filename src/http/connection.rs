@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use tokio_util::sync::CancellationToken;
 
 /// Put into every request by the server's accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -34,5 +35,18 @@ impl<S: Sync> FromRequestParts<S> for Connection {
             .extensions
             .get()
             .expect("the accept loop puts it into every request"))
+    }
+}
+
+/// Cancelled when the server is asked to stop: what would last until its client leaves ends then. Put into every request, too.
+#[derive(Debug, Clone)]
+pub(super) struct Stop(pub(super) CancellationToken);
+
+impl<S: Sync> FromRequestParts<S> for Stop {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Stop, Infallible> {
+        let stop = parts.extensions.get::<Stop>();
+        Ok(stop.expect("the accept loop puts it into every request").clone())
     }
 }

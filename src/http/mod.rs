@@ -9,8 +9,10 @@ mod api;
 mod body;
 mod connection;
 mod cors;
+mod counter_offer;
 mod envelope;
 mod etag;
+mod events;
 mod framing;
 mod guard;
 mod ice_servers;
@@ -30,6 +32,7 @@ pub use body::MAX_BODY_BYTES;
 pub use envelope::fuzz_envelope;
 #[doc(hidden)]
 pub use etag::fuzz_if_match;
+pub use events::fuzz_event_names;
 pub use pages::Pages;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;

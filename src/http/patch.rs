@@ -1,4 +1,4 @@
-//! PATCH of a session: candidates that a client found late, and ICE restarts (RFC 9725 section 4.3).
+//! PATCH of a session: candidates that a client found late, ICE restarts (RFC 9725 section 4.3), and answers to offers of ours.
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,8 +13,8 @@ use super::etag::{IfMatchError, etag, if_match};
 use super::problem::Problem;
 use super::service::{Patch, Patched, Protocol, Refusal};
 use super::stream_path::SessionPath;
-use super::whip::{FRAGMENT, wrong_type};
-use super::{Shared, body};
+use super::whip::{FRAGMENT, SDP, patches, wrong_type};
+use super::{Shared, body, counter_offer};
 use crate::room::ice_session::Condition;
 
 /// Takes the PATCH. In the letter of RFC 9725 one without `If-Match` is refused; otherwise it is taken as long as it names the ICE
@@ -31,8 +31,11 @@ pub(super) async fn patch(
     if !shared.service.exists(session, protocol) {
         return Err(Refusal::UnknownSession.into());
     }
+    if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
+        return counter_offer::take_answer(&shared, session, &fragment).map(IntoResponse::into_response);
+    }
     if !body::has_type(&headers, FRAGMENT) {
-        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)));
+        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));
     }
     let condition = if_match(&headers)?;
     if shared.strict_etags && condition == Condition::Missing {

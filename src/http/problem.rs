@@ -62,6 +62,11 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, kind, "Not found", detail)
     }
 
+    /// The same under another title: who asks is told what this is about.
+    pub(super) fn titled(self, title: &'static str) -> Problem {
+        Problem { title, ..self }
+    }
+
     /// Says what to do about it, in sentences.
     pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
         Problem {
@@ -173,6 +178,30 @@ impl From<Refusal> for Problem {
                 .hint("Try again later, or raise --max-viewers on the server."),
             Refusal::Busy(busy) => busy.into(),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
+            Refusal::NoAnswerAwaited => {
+                let detail = "the session waits for no answer: it has one, or began with the client's own offer";
+                Problem::new(
+                    StatusCode::CONFLICT,
+                    "no-answer-awaited",
+                    "No answer is awaited",
+                    detail,
+                )
+                .hint("For an offer of the server's send a POST with an empty body to the endpoint, and answer once.")
+            }
+            Refusal::TooManyEventStreams { max } => {
+                let detail = format!("the session has {max} event streams, and that is the limit");
+                Problem::new(
+                    StatusCode::CONFLICT,
+                    "too-many-event-streams",
+                    "Enough event streams",
+                    detail,
+                )
+                .hint("Use one of them, or send a DELETE to its URL.")
+            }
+            Refusal::UnknownEventStream => Problem::not_found(
+                "unknown-event-stream",
+                "there is no such event stream, or its session has ended",
+            ),
             Refusal::UnknownStream => Problem::not_found("unknown-stream", "there is no stream of this name"),
             Refusal::UnknownSession => {
                 Problem::not_found("unknown-session", "there is no such session, or it has ended")
@@ -383,6 +412,9 @@ mod tests {
             (sdp(true), 422),
             (Refusal::Taken { since_unix: None }, 409),
             (Refusal::NoPublisher, 409),
+            (Refusal::NoAnswerAwaited, 409),
+            (Refusal::TooManyEventStreams { max: 2 }, 409),
+            (Refusal::UnknownEventStream, 404),
             (Refusal::TooManyStreams { max: 1 }, 503),
             (Refusal::Full { max: 1 }, 503),
             (Refusal::Busy(busy(Purpose::Watch, Cause::Rate)), 503),

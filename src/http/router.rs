@@ -8,12 +8,13 @@ use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{api, cors, framing, paste, whip};
+use super::{api, cors, events, framing, paste, whip};
 use crate::auth::Authority;
 use crate::turn::IceServers;
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) ice_servers: Arc<IceServers>,
     pub(super) strict_etags: bool,
     pub(super) limits: HttpLimits,
+    /// Requests that follow an event stream at this moment, taken from what there may be.
+    pub(super) followers: Arc<Semaphore>,
 }
 
 /// The routes of the server.
@@ -43,6 +46,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(paste::routes())
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
+        .merge(events::routes())
         .merge(api::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
@@ -55,6 +59,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
             ice_servers,
             strict_etags,
             limits,
+            followers: Arc::new(Semaphore::new(limits.followers())),
         })
 }
 

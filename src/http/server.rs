@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::connection::Connection;
+use super::connection::{Connection, Stop};
 use super::pages::Pages;
 use super::router::router;
 use super::service::Service;
@@ -49,6 +49,13 @@ impl Default for HttpLimits {
             header_timeout: patience,
             body_timeout: patience,
         }
+    }
+}
+
+impl HttpLimits {
+    /// Requests that may follow event streams at once: they last, and shall not take every connection from those who come to join.
+    pub(super) fn followers(&self) -> usize {
+        self.connections / 2
     }
 }
 
@@ -156,9 +163,11 @@ async fn serve(stream: TcpStream, client: SocketAddr, router: Router, limits: Ht
     let ends = Connection::new(client, local);
     let asked = Arc::new(AtomicBool::new(false));
     let noting = asked.clone();
+    let stopped = Stop(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         noting.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(stopped.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let builder = builder(limits);

@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
 use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
+use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use crate::room::ice_session::Condition;
 use crate::room::{SessionId, StreamName};
 
@@ -27,6 +31,36 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// As [`Service::publish`] and [`Service::watch`].
     fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal>;
+
+    /// Opens a viewer's session with an offer of ours, which stands where else the answer does. The request has none.
+    ///
+    /// # Errors
+    /// As [`Service::watch`].
+    fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal>;
+
+    /// Takes the viewer's answer to the offer of [`Service::counter_offer`].
+    ///
+    /// # Errors
+    /// When there is no such session, it waits for no answer, or the answer cannot be used; then it waits for a better one.
+    fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal>;
+
+    /// Opens an event stream of a viewer's session. It ends with the session.
+    ///
+    /// # Errors
+    /// When there is no such session, or it has as many as it may.
+    fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal>;
+
+    /// Follows an event stream, in place of whoever did before.
+    ///
+    /// # Errors
+    /// When there is no such event stream.
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal>;
+
+    /// Ends an event stream.
+    ///
+    /// # Errors
+    /// When there is no such event stream.
+    fn close_events(&self, events: EventStreamId) -> Result<(), Refusal>;
 
     /// Takes candidates that the client found after its offer (RFC 8840), or restarts its ICE session.
     ///
@@ -129,6 +163,19 @@ pub struct Accepted {
     pub answer: String,
 }
 
+/// What an event stream is made of: the newest state, which whoever reads slowly sees late, and nothing that piles up.
+#[derive(Debug)]
+pub struct EventFeed {
+    /// Which events.
+    pub wanted: EventSet,
+    /// The stream.
+    pub audience: watch::Receiver<Audience>,
+    /// A wish that viewers connect anew.
+    pub reconnect: watch::Receiver<Option<Reconnect>>,
+    /// Cancelled when the event stream has ended, or somebody else follows it.
+    pub ended: CancellationToken,
+}
+
 /// What became of a client that pasted its offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasteRole {
@@ -178,6 +225,15 @@ pub enum Refusal {
     Overloaded,
     /// Nobody publishes the stream, and it does not take viewers that wait.
     NoPublisher,
+    /// An answer came for a session that waits for none.
+    NoAnswerAwaited,
+    /// No room for another event stream of the session.
+    TooManyEventStreams {
+        /// The limit.
+        max: usize,
+    },
+    /// No such event stream, or it has ended.
+    UnknownEventStream,
 }
 
 /// What is wrong with the SDP.

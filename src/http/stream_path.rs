@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 
 use super::problem::Problem;
 use super::service::Refusal;
+use crate::room::audience::EventStreamId;
 use crate::room::stream_name::StreamNameError;
 use crate::room::{SessionId, StreamName};
 
@@ -15,6 +16,10 @@ pub(super) struct StreamPath(pub(super) StreamName);
 /// The `{session}` of a route.
 #[derive(Debug)]
 pub(super) struct SessionPath(pub(super) SessionId);
+
+/// The `{events}` of a route.
+#[derive(Debug)]
+pub(super) struct EventStreamPath(pub(super) EventStreamId);
 
 impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     type Rejection = Problem;
@@ -34,6 +39,17 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<SessionPath, Problem> {
         let id = parameter(parts, state, "session").await?;
         id.parse().map(SessionPath).map_err(|_| Refusal::UnknownSession.into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for EventStreamPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<EventStreamPath, Problem> {
+        let id = parameter(parts, state, "events").await?;
+        id.parse()
+            .map(EventStreamPath)
+            .map_err(|_| Refusal::UnknownEventStream.into())
     }
 }
 

@@ -13,9 +13,10 @@ use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
 use super::etag::etag;
 use super::guard::Asker;
 use super::problem::Problem;
-use super::service::{Protocol, Refusal, Request};
+use super::service::{Accepted, Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
-use super::{Shared, body, ice_servers, links, patch};
+use super::{Shared, body, counter_offer, events, ice_servers, links, patch};
+use crate::room::StreamName;
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -40,6 +41,9 @@ async fn offer(
     body: Body,
 ) -> Result<Response, Problem> {
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
+    if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
+        return counter_offer::offer(&shared, &stream, Connection { client, local });
+    }
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
     }
@@ -54,17 +58,32 @@ async fn offer(
         Protocol::Whep => shared.service.watch(request),
     };
     let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), &stream, client, refusal))?;
+    Ok(opened(&shared, protocol, &stream, StatusCode::CREATED, accepted))
+}
+
+/// Tells of a new session: our half of the SDP, and all that its client may need later.
+pub(super) fn opened(
+    shared: &Shared,
+    protocol: Protocol,
+    stream: &StreamName,
+    status: StatusCode,
+    accepted: Accepted,
+) -> Response {
     // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
     let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
-    let headers = [(LOCATION, location.as_str()), (CONTENT_TYPE, SDP)];
-    let ice = [
-        (ETAG, etag(&accepted.tag)),
-        (ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)),
+    let headers = [
+        (LOCATION, location.as_str()),
+        (CONTENT_TYPE, SDP),
+        (ACCEPT_PATCH, patches(protocol)),
     ];
-    let mut response = (StatusCode::CREATED, headers, ice, accepted.answer).into_response();
-    links::append(response.headers_mut(), shared.links.iter().cloned());
-    links::append(response.headers_mut(), ice_servers::links(&shared.ice_servers));
-    Ok(response)
+    let mut response = (status, headers, [(ETAG, etag(&accepted.tag))], accepted.answer).into_response();
+    let headers = response.headers_mut();
+    links::append(headers, shared.links.iter().cloned());
+    links::append(headers, ice_servers::links(&shared.ice_servers));
+    if protocol == Protocol::Whep {
+        links::append(headers, [events::link(&location)]);
+    }
+    response
 }
 
 /// GET or HEAD of the endpoint: some players ask whether it is there. WHEP wants the media type told.
@@ -114,11 +133,19 @@ async fn end(
     Ok(StatusCode::OK)
 }
 
-async fn session_options() -> impl IntoResponse {
+async fn session_options(Extension(protocol): Extension<Protocol>) -> impl IntoResponse {
     (
-        [(ACCEPT_PATCH, FRAGMENT)],
+        [(ACCEPT_PATCH, patches(protocol))],
         options(Methods("GET, HEAD, PATCH, DELETE, OPTIONS")).await,
     )
+}
+
+/// What a session takes by PATCH.
+pub(super) fn patches(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Whip => FRAGMENT,
+        Protocol::Whep => "application/trickle-ice-sdpfrag, application/sdp",
+    }
 }
 
 pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
@@ -135,19 +162,19 @@ pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     .hint(format!("Send the header Content-Type: {expected}"))
 }
 
-fn prefix(protocol: Protocol) -> &'static str {
+pub(super) fn prefix(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => "/whip",
         Protocol::Whep => "/whep",
     }
 }
 
-fn what(protocol: Protocol) -> &'static str {
+pub(super) fn what(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => "WHIP offer",
         Protocol::Whep => "WHEP offer",
     }
 }
 
-const SDP: &str = "application/sdp";
+pub(super) const SDP: &str = "application/sdp";
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";

@@ -1,6 +1,7 @@
 //! Who publishes and who watches. Pure.
 
 pub mod admission;
+pub mod audience;
 pub mod ice_session;
 pub mod registry;
 pub mod stream_name;

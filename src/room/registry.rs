@@ -11,6 +11,7 @@ use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
 use crate::media::lane::StreamKey;
 use crate::media::{Inbox, StreamTracks};
+use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
 
 /// Bounds of the server.
@@ -80,6 +81,8 @@ pub struct Admitted {
 /// A session that is no more.
 #[derive(Debug)]
 pub struct Ended {
+    /// Its id.
+    pub id: SessionId,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -143,6 +146,8 @@ struct Entry {
     session: Option<Arc<Session>>,
     /// Its newest ICE session, if there was a restart.
     restarted: Option<Box<Restarted>>,
+    /// Our credentials in an offer of our own that waits for its answer.
+    offered: Option<IceCredentials>,
     admitted: Instant,
     /// Until when the client must have connected.
     deadline: Instant,
@@ -225,6 +230,7 @@ impl Registry {
             number,
             session: None,
             restarted: None,
+            offered: None,
             admitted: now,
             deadline: now + patience,
             connected: None,
@@ -370,6 +376,7 @@ impl Registry {
             self.streams.remove(&entry.stream);
         }
         Some(Ended {
+            id,
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,
@@ -443,6 +450,10 @@ fn distinct(mut random: impl FnMut() -> u32) -> [u32; 3] {
     }
     ssrcs
 }
+
+mod offered;
+
+pub use offered::Offered;
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
 use onecast::http::service::{
-    Accepted, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, ShardReading, StreamStatus,
+    Accepted, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, ShardReading, StreamStatus,
 };
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
+use onecast::room::audience::{EventSet, EventStreamId};
 use onecast::room::{AdmissionLimits, Limits, SessionId};
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +159,21 @@ impl Service for Detoured {
     }
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
         self.app.close(session, protocol)
+    }
+    fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.app.counter_offer(request)
+    }
+    fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal> {
+        self.app.take_answer(session, answer)
+    }
+    fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
+        self.app.open_events(session, wanted)
+    }
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        self.app.follow_events(events)
+    }
+    fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
+        self.app.close_events(events)
     }
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.app.exists(session, protocol)

@@ -1,17 +1,20 @@
 //! A service that decides by the names and texts it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, CodecLists, CodecsOf, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
-    ShardReading, StreamStatus,
+    Accepted, CodecLists, CodecsOf, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal,
+    Service, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
+use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
 /// At the stream `door` the real admission decides, in a time that only the test lets pass.
@@ -37,10 +40,23 @@ pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
 #[derive(Debug, Default)]
 struct State {
     sessions: BTreeMap<SessionId, Protocol>,
+    awaiting: BTreeSet<SessionId>,
+    answers: Vec<String>,
+    feeds: BTreeMap<EventStreamId, Feed>,
     created: u8,
     offers: Vec<Offer>,
     fragments: Vec<String>,
     broadcasting: bool,
+}
+
+/// An event stream.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    session: SessionId,
+    wanted: EventSet,
+    pub(crate) audience: watch::Sender<Audience>,
+    pub(crate) reconnect: watch::Sender<Option<Reconnect>>,
+    follower: CancellationToken,
 }
 
 /// What arrived at the service.
@@ -107,6 +123,22 @@ impl Fake {
 
     pub(crate) fn fragments(&self) -> Vec<String> {
         self.state().fragments.clone()
+    }
+
+    pub(crate) fn answers(&self) -> Vec<String> {
+        self.state().answers.clone()
+    }
+
+    /// Does something with the only event stream that there is.
+    pub(crate) fn with_feed<T>(&self, act: impl FnOnce(&Feed) -> T) -> T {
+        let state = self.state();
+        assert_eq!(state.feeds.len(), 1);
+        act(state.feeds.values().next().unwrap())
+    }
+
+    pub(crate) fn followers(&self) -> usize {
+        let state = self.state();
+        state.feeds.values().map(|feed| feed.audience.receiver_count()).sum()
     }
 
     fn take(&self, request: Request<'_>, protocol: Protocol) -> Result<Accepted, Refusal> {
@@ -234,7 +266,80 @@ impl Service for Fake {
         if !self.exists(session, protocol) {
             return Err(Refusal::UnknownSession);
         }
-        self.state().sessions.remove(&session);
+        let mut state = self.state();
+        state.sessions.remove(&session);
+        state.feeds.retain(|_, feed| {
+            if feed.session == session {
+                feed.follower.cancel();
+            }
+            feed.session != session
+        });
+        Ok(())
+    }
+
+    fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.knock(&request, Protocol::Whep)?;
+        refusal_by_name(request.stream)?;
+        let mut state = self.state();
+        state.created += 1;
+        let session = SessionId::from_random([state.created; 16]);
+        state.sessions.insert(session, Protocol::Whep);
+        state.awaiting.insert(session);
+        Ok(Accepted {
+            session,
+            tag: format!("tag-{session}").into(),
+            answer: answer("counter-offer"),
+        })
+    }
+
+    fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal> {
+        if !self.state().awaiting.contains(&session) {
+            return Err(Refusal::NoAnswerAwaited);
+        }
+        refusal_by_text(answer)?;
+        let mut state = self.state();
+        state.awaiting.remove(&session);
+        state.answers.push(answer.to_owned());
+        Ok(())
+    }
+
+    fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
+        if !self.exists(session, Protocol::Whep) {
+            return Err(Refusal::UnknownSession);
+        }
+        let mut state = self.state();
+        if state.feeds.len() == 2 {
+            return Err(Refusal::TooManyEventStreams { max: 2 });
+        }
+        state.created += 1;
+        let id = EventStreamId::from_random([state.created; 16]);
+        let feed = Feed {
+            session,
+            wanted,
+            audience: watch::Sender::new(Audience::default()),
+            reconnect: watch::Sender::new(None),
+            follower: CancellationToken::new(),
+        };
+        state.feeds.insert(id, feed);
+        Ok(id)
+    }
+
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        let mut state = self.state();
+        let feed = state.feeds.get_mut(&events).ok_or(Refusal::UnknownEventStream)?;
+        feed.follower.cancel();
+        feed.follower = CancellationToken::new();
+        Ok(EventFeed {
+            wanted: feed.wanted,
+            audience: feed.audience.subscribe(),
+            reconnect: feed.reconnect.subscribe(),
+            ended: feed.follower.clone(),
+        })
+    }
+
+    fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
+        let feed = self.state().feeds.remove(&events).ok_or(Refusal::UnknownEventStream)?;
+        feed.follower.cancel();
         Ok(())
     }
 

@@ -4,13 +4,16 @@
 mod clients;
 mod configuration;
 mod conformance;
+mod counter_offer;
 mod door;
+mod events;
 mod fake;
 mod hostile;
 mod ice_servers;
 mod pages;
 mod paste;
 mod process;
+mod replays;
 mod rig;
 mod statuses;
 mod wire;

@@ -51,6 +51,21 @@ impl Wire {
     }
 
     async fn reply_to(&mut self, head: bool) -> Option<Reply> {
+        let mut reply = self.head().await?;
+        let len = match reply.header("content-length") {
+            _ if head || matches!(reply.status, 100..=199 | 204 | 304) => 0,
+            Some(len) => len.parse().unwrap(),
+            None => panic!("a response without a length: {reply:?}"),
+        };
+        while self.received.len() < len {
+            self.more().await?;
+        }
+        reply.body = self.received.drain(..len).collect();
+        Some(reply)
+    }
+
+    /// The head of the next response; its body stays where it is.
+    pub(crate) async fn head(&mut self) -> Option<Reply> {
         let head_len = loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
@@ -64,21 +79,29 @@ impl Wire {
         let headers = headers
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        let mut reply = Reply {
+        Some(Reply {
             status,
             headers,
             body: Vec::new(),
-        };
-        let len = match reply.header("content-length") {
-            _ if head || matches!(status, 100..=199 | 204 | 304) => 0,
-            Some(len) => len.parse().unwrap(),
-            None => panic!("a response without a length: {reply:?}"),
-        };
-        while self.received.len() < len {
+        })
+    }
+
+    /// Takes what comes up to and with `text`; `None` when the server closes before.
+    pub(crate) async fn through(&mut self, text: &str) -> Option<String> {
+        let taken = tokio::time::timeout(PATIENCE, self.take_through(text)).await;
+        taken.unwrap_or_else(|_| panic!("{text:?} never came"))
+    }
+
+    async fn take_through(&mut self, text: &str) -> Option<String> {
+        loop {
+            let received = String::from_utf8_lossy(&self.received).into_owned();
+            if let Some(at) = received.find(text) {
+                let taken = at + text.len();
+                self.received.drain(..taken);
+                return Some(received[..taken].to_owned());
+            }
             self.more().await?;
         }
-        reply.body = self.received.drain(..len).collect();
-        Some(reply)
     }
 
     /// True when the server closes and nothing more comes.

@@ -10,7 +10,7 @@ use super::extension::{Extension, Extmap};
 use super::media::{Direction, MediaSection};
 use super::negotiate::{self, Accepted, Chosen};
 use super::offer::Offer;
-use super::{AnswerParams, Negotiated, Role, SdpError};
+use super::{AnswerParams, Negotiated, Role, SdpError, TrackSsrcs};
 use crate::peer::DtlsRole;
 use crate::rtp::Kind;
 
@@ -38,6 +38,12 @@ pub(super) fn answer(offer: &Offer, role: Role, params: &AnswerParams<'_>) -> Re
     writer
         .write(&mut sdp, &accepted)
         .expect("a String takes all that is written");
+    let negotiated = agreed(accepted, role);
+    Ok(Answer { sdp, negotiated })
+}
+
+/// What flows of the lines that are not rejected.
+pub(super) fn agreed(accepted: Vec<Option<Accepted<'_>>>, role: Role) -> Negotiated {
     let mut negotiated = Negotiated {
         audio: None,
         video: None,
@@ -49,7 +55,7 @@ pub(super) fn answer(offer: &Offer, role: Role, params: &AnswerParams<'_>) -> Re
         };
         *place = Some(line.into_media_line(role));
     }
-    Ok(Answer { sdp, negotiated })
+    negotiated
 }
 
 struct Writer<'a> {
@@ -148,29 +154,39 @@ impl Writer<'_> {
         write!(out, "a=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\n")
     }
 
-    /// What a viewer will be sent: the track's name and SSRCs. Chromium shows no video unless the main SSRC comes first.
     fn source(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
-        let ssrcs = match self.role {
-            Role::Viewer(ssrcs) if accepted.flows => ssrcs,
-            _ => return Ok(()),
-        };
-        let (stream, kind) = (self.params.stream, accepted.kind);
-        write!(out, "a=msid:{stream} {stream}-{kind}\r\n")?;
-        let (main, rtx) = match kind {
-            Kind::Audio => (ssrcs.audio, None),
-            Kind::Video => (ssrcs.video, Some(ssrcs.video_rtx).filter(|_| accepted.has_rtx())),
-        };
-        if let Some(rtx) = rtx {
-            write!(out, "a=ssrc-group:FID {main} {rtx}\r\n")?;
+        match self.role {
+            Role::Viewer(ssrcs) if accepted.flows => {
+                write_source(out, self.params.stream, accepted.kind, ssrcs, accepted.has_rtx())
+            }
+            _ => Ok(()),
         }
-        for ssrc in [Some(main), rtx].into_iter().flatten() {
-            write!(
-                out,
-                "a=ssrc:{ssrc} cname:{stream}\r\na=ssrc:{ssrc} msid:{stream} {stream}-{kind}\r\n"
-            )?;
-        }
-        Ok(())
     }
+}
+
+/// What a viewer will be sent: the track's name and SSRCs. Chromium shows no video unless the main SSRC comes first.
+pub(super) fn write_source(
+    out: &mut String,
+    stream: &str,
+    kind: Kind,
+    ssrcs: TrackSsrcs,
+    has_rtx: bool,
+) -> fmt::Result {
+    write!(out, "a=msid:{stream} {stream}-{kind}\r\n")?;
+    let (main, rtx) = match kind {
+        Kind::Audio => (ssrcs.audio, None),
+        Kind::Video => (ssrcs.video, Some(ssrcs.video_rtx).filter(|_| has_rtx)),
+    };
+    if let Some(rtx) = rtx {
+        write!(out, "a=ssrc-group:FID {main} {rtx}\r\n")?;
+    }
+    for ssrc in [Some(main), rtx].into_iter().flatten() {
+        write!(
+            out,
+            "a=ssrc:{ssrc} cname:{stream}\r\na=ssrc:{ssrc} msid:{stream} {stream}-{kind}\r\n"
+        )?;
+    }
+    Ok(())
 }
 
 /// RFC 3264 section 6: port 0, with one format since an m-line must have one.
@@ -188,7 +204,7 @@ fn reject(out: &mut String, section: &MediaSection) -> fmt::Result {
     out.write_str("a=inactive\r\n")
 }
 
-fn write_extension(out: &mut String, extension: Extension, extmap: Extmap) -> fmt::Result {
+pub(super) fn write_extension(out: &mut String, extension: Extension, extmap: Extmap) -> fmt::Result {
     let direction = match extmap.direction {
         None => "",
         Some(Direction::SendOnly) => "/recvonly",
@@ -199,7 +215,7 @@ fn write_extension(out: &mut String, extension: Extension, extmap: Extmap) -> fm
     write!(out, "a=extmap:{}{direction} {}\r\n", extmap.id, extension.uri())
 }
 
-fn write_format(out: &mut String, chosen: &Chosen) -> fmt::Result {
+pub(super) fn write_format(out: &mut String, chosen: &Chosen) -> fmt::Result {
     let format = &chosen.format;
     let (number, codec) = (format.payload_type, format.codec);
     let channels = if codec.kind() == Kind::Audio { "/2" } else { "" };

@@ -10,6 +10,7 @@ mod fragment;
 mod media;
 mod negotiate;
 mod offer;
+mod own_offer;
 mod payload;
 mod text;
 mod transport;
@@ -20,6 +21,7 @@ pub use answer::Answer;
 pub use error::SdpError;
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
 pub use offer::Offer;
+pub use own_offer::{AnswerError, OwnAnswer, OwnOffer};
 
 use super::{Fingerprint, IceCredentials};
 use crate::rtp::{Codec, Kind};

@@ -244,3 +244,58 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
             .unwrap();
     }
 }
+
+#[test]
+fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() {
+    let start = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let local = || IceCredentials {
+        ufrag: "ours".into(),
+        pwd: "0123456789012345678901".into(),
+    };
+    for number in [1, 2] {
+        registry
+            .admit(start, &name("a"), VIEWER, id(number), PATIENCE, || 7)
+            .unwrap();
+        assert!(!registry.awaits_answer(id(number)));
+        registry.offered(id(number), local());
+    }
+    assert_eq!(registry.admission().half_open, 2);
+
+    let answered = start + Duration::from_secs(20);
+    assert!(registry.awaits_answer(id(1)));
+    assert_eq!(registry.take_offered(answered, id(1), PATIENCE).unwrap().local, local());
+    assert!(!registry.awaits_answer(id(1)));
+    assert!(
+        registry.take_offered(answered, id(1), PATIENCE).is_none(),
+        "a second answer"
+    );
+
+    // The one that never answers goes first.
+    assert_eq!(registry.overdue(start + PATIENCE), [id(2)]);
+    let ended = registry.remove(start + PATIENCE, id(2)).unwrap();
+    assert!(ended.session.is_none() && ended.id == id(2));
+    assert_eq!(registry.overdue(answered + PATIENCE), [id(1)]);
+    assert_eq!(registry.admission().half_open, 1);
+}
+
+#[test]
+fn followers_are_told_who_is_connected() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let told = |registry: &Registry| {
+        let audience = registry.audience(&name("a"));
+        (audience.live, audience.viewers)
+    };
+    assert_eq!(told(&registry), (false, 0));
+    for (number, caller) in [(1, PUBLISHER), (2, VIEWER)] {
+        registry
+            .admit(now, &name("a"), caller, id(number), PATIENCE, || 7)
+            .unwrap();
+        assert_eq!(told(&registry), (number == 2, 0));
+        registry.connected(now, Duration::ZERO, id(number)).unwrap();
+    }
+    assert_eq!(told(&registry), (true, 1));
+    registry.remove(now, id(1)).unwrap();
+    assert_eq!(told(&registry), (false, 1));
+}

@@ -40,7 +40,7 @@ pub(super) async fn a_body_over_the_cap_is_413(ground: &Ground) {
 
 pub(super) async fn sdp_that_cannot_be_read_is_400(ground: &Ground) {
     for endpoint in ENDPOINTS {
-        for offer in ["", "hello", "{\"type\":\"offer\"}", "v=0\r\nm=video\r\n"] {
+        for offer in [" ", "hello", "{\"type\":\"offer\"}", "v=0\r\nm=video\r\n"] {
             ground.request("POST", endpoint, &[SDP], offer).await.problem(400);
         }
     }

@@ -1,0 +1,30 @@
+// What the server tells of a stream while it is watched: WHEP's server-sent events.
+
+const RELATION = 'urn:ietf:params:whep:ext:core:server-sent-events';
+const NAMES = ['active', 'inactive', 'viewercount'];
+
+// Where event streams of a new session are opened, by its creation's `Link`; null when nowhere.
+export function eventsUrl(response) {
+  const links = response.headers.get('Link')?.match(/<[^>]*>[^<]*/g) ?? [];
+  const link = links.find((one) => one.includes(`rel="${RELATION}"`));
+  return link ? new URL(link.slice(1, link.indexOf('>')), response.url || location.href) : null;
+}
+
+// Calls `tell(name, data)` for each event, and `tell('silent')` when none can come any more. Returns a function that ends it.
+// Without an event stream there is nothing but silence, and whoever calls has other means.
+export async function follow(url, tell) {
+  if (!url) return () => {};
+  try {
+    const headers = { 'Content-Type': 'application/json' };
+    const opened = await fetch(url, { method: 'POST', headers, body: JSON.stringify(NAMES) });
+    const place = opened.headers.get('Location');
+    if (opened.status !== 201 || !place) return () => {};
+    const source = new EventSource(new URL(place, opened.url || location.href));
+    for (const name of NAMES) source.addEventListener(name, ({ data }) => tell(name, JSON.parse(data)));
+    // It connects again by itself, and is then told the present state.
+    source.onerror = () => tell('silent');
+    return () => source.close();
+  } catch {
+    return () => {};
+  }
+}

@@ -1,0 +1,237 @@
+//! Event streams: who follows which stream, each with the newest state of it and nothing older.
+
+use std::collections::HashMap;
+
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+use crate::http::service::EventFeed;
+use crate::room::StreamName;
+use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
+
+/// The event streams of all sessions. What is dropped here ends the requests that follow it.
+#[derive(Debug)]
+pub(super) struct EventStreams {
+    open: HashMap<EventStreamId, EventStream>,
+    sessions: HashMap<SessionId, Vec<EventStreamId>>,
+    /// Of the streams that have event streams.
+    audiences: HashMap<StreamName, Followed>,
+    reconnect: watch::Sender<Option<Reconnect>>,
+}
+
+#[derive(Debug)]
+struct EventStream {
+    session: SessionId,
+    stream: StreamName,
+    wanted: EventSet,
+    /// Ends the request that follows it.
+    follower: Option<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    audience: watch::Sender<Audience>,
+    /// Event streams of it, at least 1.
+    open: usize,
+}
+
+/// One for the page, and one more while a broken connection is not known to be so. Sessions are bounded, and so event streams are.
+const EVENT_STREAMS_PER_SESSION: usize = 2;
+
+impl EventStreams {
+    pub(super) fn new() -> EventStreams {
+        EventStreams {
+            open: HashMap::new(),
+            sessions: HashMap::new(),
+            audiences: HashMap::new(),
+            reconnect: watch::Sender::new(None),
+        }
+    }
+
+    fn open(
+        &mut self,
+        session: SessionId,
+        stream: StreamName,
+        audience: Audience,
+        wanted: EventSet,
+    ) -> Result<EventStreamId, Refusal> {
+        let of_session = self.sessions.entry(session).or_default();
+        if of_session.len() >= EVENT_STREAMS_PER_SESSION {
+            return Err(Refusal::TooManyEventStreams {
+                max: EVENT_STREAMS_PER_SESSION,
+            });
+        }
+        let id = EventStreamId::from_random(random());
+        of_session.push(id);
+        let followed = self.audiences.entry(stream.clone()).or_insert_with(|| Followed {
+            audience: watch::Sender::new(audience),
+            open: 0,
+        });
+        followed.open += 1;
+        let event_stream = EventStream {
+            session,
+            stream,
+            wanted,
+            follower: None,
+        };
+        self.open.insert(id, event_stream);
+        Ok(id)
+    }
+
+    /// Whoever followed it before is sent away: its client has come again, and its old connection is of no use.
+    fn follow(&mut self, id: EventStreamId) -> Option<EventFeed> {
+        let event_stream = self.open.get_mut(&id)?;
+        let followed = self.audiences.get(&event_stream.stream)?;
+        let ended = CancellationToken::new();
+        event_stream.follower = Some(ended.clone().drop_guard());
+        Some(EventFeed {
+            wanted: event_stream.wanted,
+            audience: followed.audience.subscribe(),
+            reconnect: self.reconnect.subscribe(),
+            ended,
+        })
+    }
+
+    fn close(&mut self, id: EventStreamId) -> bool {
+        let Some(event_stream) = self.open.remove(&id) else {
+            return false;
+        };
+        if let Some(of_session) = self.sessions.get_mut(&event_stream.session) {
+            of_session.retain(|known| *known != id);
+            if of_session.is_empty() {
+                self.sessions.remove(&event_stream.session);
+            }
+        }
+        if let Some(followed) = self.audiences.get_mut(&event_stream.stream) {
+            followed.open -= 1;
+            if followed.open == 0 {
+                self.audiences.remove(&event_stream.stream);
+            }
+        }
+        true
+    }
+
+    fn end_session(&mut self, session: SessionId) {
+        for id in self.sessions.get(&session).cloned().unwrap_or_default() {
+            self.close(id);
+        }
+    }
+
+    fn tell(&self, stream: &StreamName, audience: Audience) {
+        if let Some(followed) = self.audiences.get(stream) {
+            followed.audience.send_if_modified(|known| {
+                let changed = *known != audience;
+                *known = audience;
+                changed
+            });
+        }
+    }
+}
+
+impl App {
+    /// Asks every viewer that listens, now and from now on, to connect anew.
+    pub fn ask_to_reconnect(&self, reconnect: Reconnect) {
+        lock(&self.inner.events).reconnect.send_replace(Some(reconnect));
+    }
+
+    pub(super) fn open_event_stream(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
+        // In this order everywhere: an event stream of a session that ends meanwhile is either seen by its end, or not opened.
+        let mut events = lock(&self.inner.events);
+        let registry = lock(&self.inner.registry);
+        let watched = registry
+            .stream_of(session)
+            .filter(|_| registry.purpose(session) == Some(Purpose::Watch));
+        let stream = watched.ok_or(Refusal::UnknownSession)?;
+        let audience = registry.audience(&stream);
+        events.open(session, stream, audience, wanted)
+    }
+
+    pub(super) fn follow_event_stream(&self, id: EventStreamId) -> Result<EventFeed, Refusal> {
+        lock(&self.inner.events).follow(id).ok_or(Refusal::UnknownEventStream)
+    }
+
+    pub(super) fn close_event_stream(&self, id: EventStreamId) -> Result<(), Refusal> {
+        match lock(&self.inner.events).close(id) {
+            true => Ok(()),
+            false => Err(Refusal::UnknownEventStream),
+        }
+    }
+}
+
+impl Inner {
+    /// Somebody has come to or left the stream.
+    pub(super) fn tell_followers(&self, stream: &StreamName) {
+        // Read and told under one lock, so that what is told last is the newest.
+        let events = lock(&self.events);
+        let audience = lock(&self.registry).audience(stream);
+        events.tell(stream, audience);
+    }
+
+    /// The session is no more, and so are its event streams.
+    pub(super) fn end_event_streams(&self, session: SessionId) {
+        lock(&self.events).end_session(session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u8) -> SessionId {
+        SessionId::from_random([number; 16])
+    }
+
+    fn open(streams: &mut EventStreams, number: u8) -> Result<EventStreamId, Refusal> {
+        let wanted = EventSet::of_names(["viewercount"]).unwrap();
+        streams.open(session(number), "live".parse().unwrap(), Audience::default(), wanted)
+    }
+
+    #[test]
+    fn nothing_is_left_of_sessions_that_have_ended() {
+        let mut streams = EventStreams::new();
+        for number in 0..100 {
+            let id = open(&mut streams, number).unwrap();
+            open(&mut streams, number).unwrap();
+            let refused = open(&mut streams, number).unwrap_err();
+            assert_eq!(refused, Refusal::TooManyEventStreams { max: 2 });
+            let ended = streams.follow(id).unwrap().ended;
+            if number % 3 == 0 {
+                assert!(streams.close(id) && !streams.close(id));
+            } else {
+                assert!(!ended.is_cancelled());
+                streams.end_session(session(number));
+            }
+            assert!(ended.is_cancelled());
+            streams.end_session(session(number));
+            streams.end_session(session(number));
+        }
+        assert!(streams.open.is_empty() && streams.sessions.is_empty() && streams.audiences.is_empty());
+    }
+
+    #[test]
+    fn a_follower_that_comes_again_takes_the_place_of_its_old_connection() {
+        let mut streams = EventStreams::new();
+        let id = open(&mut streams, 1).unwrap();
+        let first = streams.follow(id).unwrap();
+        let second = streams.follow(id).unwrap();
+        assert!(first.ended.is_cancelled() && !second.ended.is_cancelled());
+    }
+
+    #[test]
+    fn followers_see_the_newest_state_and_are_woken_by_changes_only() {
+        let mut streams = EventStreams::new();
+        let id = open(&mut streams, 1).unwrap();
+        let mut feed = streams.follow(id).unwrap();
+        let name = "live".parse().unwrap();
+        streams.tell(&name, Audience::default());
+        assert!(!feed.audience.has_changed().unwrap());
+        for viewers in 1..=9 {
+            streams.tell(&name, Audience { live: true, viewers });
+        }
+        assert!(feed.audience.has_changed().unwrap());
+        assert_eq!(feed.audience.borrow_and_update().viewers, 9);
+        streams.tell(&"other".parse().unwrap(), Audience::default());
+        assert!(!feed.audience.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,54 @@
+//! The counter-offer of WHEP: a player that sends nothing is sent an offer, and answers it with a PATCH of its session.
+
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::connection::Connection;
+use super::problem::Problem;
+use super::service::{Protocol, Refusal, Request};
+use super::whip::{SDP, opened, what};
+use super::{Shared, body};
+use crate::room::{SessionId, StreamName};
+
+/// Only an empty body asks for one. Some players drop audio on a 406, and some send an empty POST because they were answered 400.
+pub(super) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
+    body.is_empty() && (!headers.contains_key(CONTENT_TYPE) || body::has_type(headers, SDP))
+}
+
+/// 406 with our offer.
+pub(super) fn offer(
+    shared: &Shared,
+    stream: &StreamName,
+    Connection { client, local }: Connection,
+) -> Result<Response, Problem> {
+    let request = Request {
+        stream,
+        offer: "",
+        client,
+        local,
+    };
+    let offered = shared.service.counter_offer(request);
+    let offered = offered.map_err(|refusal| Problem::of_offer(what(Protocol::Whep), stream, client, refusal))?;
+    Ok(opened(
+        shared,
+        Protocol::Whep,
+        stream,
+        StatusCode::NOT_ACCEPTABLE,
+        offered,
+    ))
+}
+
+/// 204 for the answer to it.
+pub(super) fn take_answer(shared: &Shared, session: SessionId, answer: &str) -> Result<StatusCode, Problem> {
+    shared.service.take_answer(session, answer).map_err(|refusal| {
+        let unusable = matches!(&refusal, Refusal::Sdp(refusal) if refusal.unusable);
+        let problem = Problem::from(refusal);
+        if unusable {
+            problem.titled("The answer cannot be used")
+        } else {
+            problem
+        }
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,199 @@
+//! Event streams of WHEP: what happens to the stream that a viewer watches, as server-sent events (HTML, section 9.2).
+//!
+//! The URL of an event stream cannot be guessed and is the right to follow it, because an `EventSource` cannot send a token. It tells
+//! nothing of the session's own URL, which is the right to end that.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HeaderName, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::connection::Stop;
+use super::cors::{ACCEPT_POST, Methods, options};
+use super::problem::Problem;
+use super::service::EventFeed;
+use super::stream_path::{EventStreamPath, SessionPath, StreamPath};
+use super::whip::wrong_type;
+use super::{Shared, body};
+use crate::clock;
+use crate::room::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
+
+/// The routes.
+pub(super) fn routes() -> Router<Shared> {
+    let opening = post(open).options(async || ([(ACCEPT_POST, JSON)], options(Methods("POST, OPTIONS")).await));
+    let following = get(follow)
+        .delete(close)
+        .options(|| options(Methods("GET, HEAD, DELETE, OPTIONS")));
+    Router::new()
+        .route("/whep/{stream}/{session}/events", opening)
+        .route("/whep/{stream}/events/{events}", following)
+}
+
+/// Value of the `Link` that tells where event streams of the session at `location` are opened.
+pub(super) fn link(location: &str) -> HeaderValue {
+    let events = EventName::ALL.map(EventName::as_str).join(",");
+    HeaderValue::try_from(format!("<{location}/events>; rel=\"{RELATION}\"; events=\"{events}\""))
+        .expect("a path of ours and names of ours are visible ASCII")
+}
+
+async fn open(
+    State(shared): State<Shared>,
+    StreamPath(stream): StreamPath,
+    SessionPath(session): SessionPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let names = body::text(&headers, body, shared.limits.body_timeout).await?;
+    if !body::has_type(&headers, JSON) {
+        return Err(wrong_type(&headers, JSON).header(ACCEPT_POST, HeaderValue::from_static(JSON)));
+    }
+    let events = shared.service.open_events(session, wanted(&names)?)?;
+    let location = format!("/whep/{stream}/events/{events}");
+    Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
+}
+
+async fn follow(
+    State(shared): State<Shared>,
+    Stop(stop): Stop,
+    EventStreamPath(events): EventStreamPath,
+) -> Result<Response, Problem> {
+    let place = shared.followers.clone().try_acquire_owned().map_err(|_| crowded())?;
+    let feed = shared.service.follow_events(events)?;
+    // One message, and the newest state after it: whoever reads slowly has nothing waiting here.
+    let (messages, to_client) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let (ended, left) = (feed.ended.clone(), messages.clone());
+        tokio::select! {
+            () = announce(feed, messages) => {}
+            () = ended.cancelled() => {}
+            () = stop.cancelled() => {}
+            () = left.closed() => {}
+        }
+        drop(place);
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
+    let mut response = Sse::new(ReceiverStream::new(to_client))
+        .keep_alive(keep_alive)
+        .into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStreamPath) -> Result<StatusCode, Problem> {
+    shared.service.close_events(events)?;
+    Ok(StatusCode::OK)
+}
+
+/// Tells what there is to tell until the feed or its reader ends.
+async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
+    let mut announcer = Announcer::new(feed.wanted);
+    loop {
+        announcer.handle_audience(*feed.audience.borrow_and_update());
+        announcer.handle_reconnect(feed.reconnect.borrow_and_update().clone());
+        if let Some(announcement) = announcer.poll_announcement(clock::now()) {
+            if messages.send(Ok(message(&announcement))).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let due = announcer.poll_timeout();
+        let held_back = async move {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let told = tokio::select! {
+            changed = feed.audience.changed() => changed,
+            changed = feed.reconnect.changed() => changed,
+            () = held_back => Ok(()),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+fn message(announcement: &Announcement) -> Event {
+    let data = match announcement {
+        Announcement::Active | Announcement::Inactive => json!({}),
+        Announcement::ViewerCount(viewers) => json!({ "viewercount": viewers }),
+        Announcement::Reconnect(reconnect) => describe(reconnect),
+    };
+    // JSON of `serde_json` is one line.
+    Event::default()
+        .event(announcement.name().as_str())
+        .data(data.to_string())
+}
+
+fn describe(reconnect: &Reconnect) -> Value {
+    let mut data = json!({});
+    if let Some(url) = &reconnect.url {
+        data["url"] = url.as_ref().into();
+    }
+    if let Some(after) = reconnect.after {
+        data["retry"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    data
+}
+
+/// Reads the names of events that a client wants.
+fn wanted(names: &str) -> Result<EventSet, Problem> {
+    let known = || EventName::ALL.map(EventName::as_str).join("\", \"");
+    let names: Vec<String> = serde_json::from_str(names).map_err(|error| {
+        Problem::bad_request("no-event-names", format!("the body is no JSON array of names: {error}"))
+            .hint(format!("Send [\"{}\"], or some of these.", known()))
+    })?;
+    EventSet::of_names(names.iter().map(String::as_str)).ok_or_else(|| {
+        let detail = "the server knows none of these events";
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unknown-events",
+            "Unknown events",
+            detail,
+        )
+        .hint(format!("Send [\"{}\"], or some of these.", known()))
+    })
+}
+
+/// Reads any bytes as names of events and panics if a promise is broken.
+#[doc(hidden)]
+pub fn fuzz_event_names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(set) = wanted(text) {
+        assert!(EventName::ALL.into_iter().any(|event| set.has(event)));
+    }
+}
+
+fn crowded() -> Problem {
+    let detail = "as many event streams are followed at this moment as the server lets";
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too-many-followers",
+        "The server is busy",
+        detail,
+    )
+    .hint("The media goes on without it. Ask again later, or look at /api/streams from time to time.")
+    .retry_after(RETRY_LATER_S)
+}
+
+const JSON: &str = "application/json";
+const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
+/// Proxies that gather what they pass on would keep events back; nginx asks the response whether it may.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Proxies take half a minute or more of silence for the end.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Event streams become free by viewers leaving.
+const RETRY_LATER_S: u16 = 30;

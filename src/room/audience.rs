@@ -1,0 +1,329 @@
+//! What those who follow a stream are told: is somebody live, how many watch, go elsewhere. A follower is told the newest state,
+//! never a queue of old ones.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use super::SessionId;
+use crate::peer::session_id::SessionIdError;
+
+/// A stream as its followers see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Audience {
+    /// Whether somebody publishes it.
+    pub live: bool,
+    /// Connected viewers.
+    pub viewers: usize,
+}
+
+/// A wish that viewers connect anew: the server is about to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reconnect {
+    /// Where to; `None` for the same place.
+    pub url: Option<Box<str>>,
+    /// When; `None` for at once.
+    pub after: Option<Duration>,
+}
+
+/// What can be told, by the names of the WHEP events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventName {
+    /// Somebody is live.
+    Active,
+    /// Nobody is.
+    Inactive,
+    /// How many watch.
+    ViewerCount,
+    /// Viewers should connect anew.
+    Reconnect,
+}
+
+/// Which events a follower wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventSet(u8);
+
+/// One thing that is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// Somebody is live.
+    Active,
+    /// Nobody is.
+    Inactive,
+    /// How many watch.
+    ViewerCount(usize),
+    /// Viewers should connect anew.
+    Reconnect(Reconnect),
+}
+
+/// Names an event stream. It is also the right to follow it, so it is never logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventStreamId(SessionId);
+
+/// Decides what one follower is told, and when.
+#[derive(Debug)]
+pub struct Announcer {
+    wanted: EventSet,
+    audience: Audience,
+    reconnect: Option<Reconnect>,
+    told_reconnect: Option<Reconnect>,
+    told_live: Option<bool>,
+    counted: Option<(usize, Instant)>,
+}
+
+impl EventName {
+    /// All that are told.
+    pub const ALL: [EventName; 4] = [
+        EventName::Active,
+        EventName::Inactive,
+        EventName::ViewerCount,
+        EventName::Reconnect,
+    ];
+
+    /// As in the `events` parameter of the link, and in the `event:` line of a message.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EventName::Active => "active",
+            EventName::Inactive => "inactive",
+            EventName::ViewerCount => "viewercount",
+            EventName::Reconnect => "reconnect",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<EventName> {
+        EventName::ALL.into_iter().find(|event| event.as_str() == name)
+    }
+}
+
+impl EventSet {
+    /// The known ones of these names; `None` if there is none among them.
+    pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<EventSet> {
+        let bits = names.into_iter().filter_map(EventName::from_name);
+        let set = bits.fold(0, |set, event| set | bit(event));
+        (set != 0).then_some(EventSet(set))
+    }
+
+    /// Whether the event is one of them.
+    pub const fn has(self, event: EventName) -> bool {
+        self.0 & bit(event) != 0
+    }
+}
+
+impl Announcement {
+    /// What kind it is of.
+    pub const fn name(&self) -> EventName {
+        match self {
+            Announcement::Active => EventName::Active,
+            Announcement::Inactive => EventName::Inactive,
+            Announcement::ViewerCount(_) => EventName::ViewerCount,
+            Announcement::Reconnect(_) => EventName::Reconnect,
+        }
+    }
+}
+
+impl EventStreamId {
+    /// An id from 16 bytes of a cryptographic random source.
+    pub fn from_random(bytes: [u8; 16]) -> EventStreamId {
+        EventStreamId(SessionId::from_random(bytes))
+    }
+}
+
+impl Announcer {
+    /// For a follower who wants these events and has been told nothing.
+    pub fn new(wanted: EventSet) -> Announcer {
+        Announcer {
+            wanted,
+            audience: Audience::default(),
+            reconnect: None,
+            told_reconnect: None,
+            told_live: None,
+            counted: None,
+        }
+    }
+
+    /// The stream is like this now.
+    pub fn handle_audience(&mut self, audience: Audience) {
+        self.audience = audience;
+    }
+
+    /// Viewers should connect anew, or need not.
+    pub fn handle_reconnect(&mut self, reconnect: Option<Reconnect>) {
+        self.reconnect = reconnect;
+    }
+
+    /// What is to be told next, `None` when all has been.
+    pub fn poll_announcement(&mut self, now: Instant) -> Option<Announcement> {
+        self.poll_live()
+            .or_else(|| self.poll_count(now))
+            .or_else(|| self.poll_reconnect())
+    }
+
+    /// When to poll again although nothing has happened: a count is held back until then.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let (count, at) = self.counted?;
+        (count != self.audience.viewers).then_some(at + COUNT_EVERY)
+    }
+
+    fn poll_live(&mut self) -> Option<Announcement> {
+        let live = self.audience.live;
+        if self.told_live.replace(live) == Some(live) {
+            return None;
+        }
+        let announcement = if live {
+            Announcement::Active
+        } else {
+            Announcement::Inactive
+        };
+        self.wanted.has(announcement.name()).then_some(announcement)
+    }
+
+    fn poll_count(&mut self, now: Instant) -> Option<Announcement> {
+        let viewers = self.audience.viewers;
+        let due = match self.counted {
+            None => true,
+            Some((count, at)) => count != viewers && now >= at + COUNT_EVERY,
+        };
+        if !due || !self.wanted.has(EventName::ViewerCount) {
+            return None;
+        }
+        self.counted = Some((viewers, now));
+        Some(Announcement::ViewerCount(viewers))
+    }
+
+    fn poll_reconnect(&mut self) -> Option<Announcement> {
+        if self.told_reconnect == self.reconnect {
+            return None;
+        }
+        self.told_reconnect = self.reconnect.clone();
+        let reconnect = self.reconnect.clone()?;
+        self.wanted
+            .has(EventName::Reconnect)
+            .then_some(Announcement::Reconnect(reconnect))
+    }
+}
+
+impl FromStr for EventStreamId {
+    type Err = SessionIdError;
+
+    fn from_str(text: &str) -> Result<EventStreamId, SessionIdError> {
+        text.parse().map(EventStreamId)
+    }
+}
+
+impl fmt::Display for EventStreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for EventStreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventStreamId(..)")
+    }
+}
+
+const fn bit(event: EventName) -> u8 {
+    1 << event as u8
+}
+
+/// A number that changes many times a second can be read by nobody, and costs a message for each viewer.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: Audience = Audience { live: true, viewers: 3 };
+
+    fn all() -> EventSet {
+        EventSet::of_names(EventName::ALL.map(EventName::as_str)).unwrap()
+    }
+
+    fn told(announcer: &mut Announcer, now: Instant) -> Vec<Announcement> {
+        std::iter::from_fn(|| announcer.poll_announcement(now)).collect()
+    }
+
+    #[test]
+    fn a_new_follower_is_told_the_present_state_once() {
+        let now = crate::clock::now();
+        let mut announcer = Announcer::new(all());
+        announcer.handle_audience(LIVE);
+        assert_eq!(
+            told(&mut announcer, now),
+            [Announcement::Active, Announcement::ViewerCount(3)]
+        );
+        announcer.handle_audience(LIVE);
+        assert_eq!(told(&mut announcer, now), []);
+        assert_eq!(announcer.poll_timeout(), None);
+
+        let mut announcer = Announcer::new(all());
+        assert_eq!(
+            told(&mut announcer, now),
+            [Announcement::Inactive, Announcement::ViewerCount(0)]
+        );
+    }
+
+    #[test]
+    fn what_has_passed_meanwhile_is_not_told() {
+        let now = crate::clock::now();
+        let mut announcer = Announcer::new(all());
+        announcer.handle_audience(LIVE);
+        told(&mut announcer, now);
+        announcer.handle_audience(Audience { live: false, ..LIVE });
+        announcer.handle_audience(LIVE);
+        assert_eq!(told(&mut announcer, now), []);
+        announcer.handle_audience(Audience { live: false, ..LIVE });
+        assert_eq!(told(&mut announcer, now), [Announcement::Inactive]);
+    }
+
+    #[test]
+    fn viewers_are_counted_once_a_second_at_most() {
+        let start = crate::clock::now();
+        let mut announcer = Announcer::new(EventSet::of_names(["viewercount"]).unwrap());
+        let mut counts = Vec::new();
+        for ms in 0..2_500 {
+            let now = start + Duration::from_millis(ms);
+            announcer.handle_audience(Audience {
+                live: true,
+                viewers: ms as usize,
+            });
+            counts.extend(told(&mut announcer, now));
+        }
+        assert_eq!(counts, [0, 1_000, 2_000].map(Announcement::ViewerCount));
+        // The last one is told, too, if late.
+        let due = announcer.poll_timeout().unwrap();
+        assert_eq!(due, start + Duration::from_secs(3));
+        assert_eq!(told(&mut announcer, due), [Announcement::ViewerCount(2_499)]);
+        assert_eq!(announcer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_told() {
+        let now = crate::clock::now();
+        let mut announcer = Announcer::new(EventSet::of_names(["inactive", "reconnect"]).unwrap());
+        announcer.handle_audience(LIVE);
+        announcer.handle_reconnect(Some(Reconnect::default()));
+        assert_eq!(
+            told(&mut announcer, now),
+            [Announcement::Reconnect(Reconnect::default())]
+        );
+        assert_eq!(announcer.poll_timeout(), None);
+        announcer.handle_audience(Audience::default());
+        assert_eq!(told(&mut announcer, now), [Announcement::Inactive]);
+    }
+
+    #[test]
+    fn unknown_names_are_passed_over_if_one_is_known() {
+        assert_eq!(EventSet::of_names(["layers", "Active"]), None);
+        assert_eq!(EventSet::of_names([]), None);
+        let set = EventSet::of_names(["layers", "active", "active"]).unwrap();
+        assert!(set.has(EventName::Active) && !set.has(EventName::Inactive));
+    }
+
+    #[test]
+    fn the_id_of_an_event_stream_is_not_in_debug_output() {
+        let id = EventStreamId::from_random([7; 16]);
+        assert!(!format!("{id:?}").contains("07"));
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+}

@@ -1,0 +1,100 @@
+//! Event streams and counter-offers in a real Chromium.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use super::chrome::{Chrome, Page};
+use super::server::Server;
+
+/// A test card on the stream `live`. Ends with the test.
+struct Publisher(Child);
+
+impl Publisher {
+    fn start(server: &Server) -> Publisher {
+        let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
+            .args(["publish", "--to", &server.url("/whip/live"), "--source", "test"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Publisher(child.unwrap())
+    }
+
+    /// Leaves as a person ends it: the server is told.
+    async fn leave(mut self) {
+        super::process::signal("INT", &self.0.id().to_string());
+        let left = super::process::ended(&mut self.0, std::time::Duration::from_secs(10)).await;
+        assert!(left.is_some(), "the publisher ends");
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn player(chrome: &Chrome, server: &Server) -> Page {
+    let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
+    page.run(include_str!("events.js"), vec![]).await;
+    page
+}
+
+#[tokio::test]
+async fn a_player_that_asks_for_an_offer_plays() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let _publisher = Publisher::start(&server);
+    let page = player(&chrome, &server).await;
+    assert_eq!(page.awaited("play('live')").await, json!([406, "application/sdp", 204]));
+    page.wait_until("pc.connectionState === 'connected'").await;
+    page.wait_until("video.videoWidth === 640 && video.currentTime > 1")
+        .await;
+    let answer = page.value("answer").await;
+    onecast::fuzz::sdp_answer(answer.as_str().unwrap().as_bytes());
+    assert_eq!(
+        page.awaited("fetch(session, { method: 'DELETE' }).then(({ status }) => status)")
+            .await,
+        json!(200)
+    );
+    page.close().await;
+}
+
+#[tokio::test]
+async fn an_event_source_hears_who_comes_and_leaves() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let page = player(&chrome, &server).await;
+    page.awaited("watch('live').then(follow)").await;
+    page.wait_until("heard[0] === 'inactive {}' && heard.includes('viewercount {\"viewercount\":1}')")
+        .await;
+    let publisher = Publisher::start(&server);
+    page.wait_until("heard.at(-1) === 'active {}'").await;
+    publisher.leave().await;
+    page.wait_until("heard.at(-1) === 'inactive {}'").await;
+    // The session's end is the end: the browser asks once more, and is told so.
+    page.awaited("fetch(session, { method: 'DELETE' })").await;
+    page.wait_until("heard.at(-1) === 'closed'").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
+    page.click("#watch").await;
+    page.wait_for_words("Waiting for the broadcaster").await;
+    let publisher = Publisher::start(&server);
+    page.wait_for_state("watching").await;
+    page.click("#show-stats").await;
+    page.wait_until("/Viewers\\s+1\\b/.test(document.querySelector('#stats').innerText)")
+        .await;
+    publisher.leave().await;
+    page.wait_for_words("The broadcaster left").await;
+    let _publisher = Publisher::start(&server);
+    page.wait_for_state("watching").await;
+    page.close().await;
+}
