@@ -513,14 +513,17 @@ impl Inner {
         }
     }
 
+    /// No news for the log of every day: a client may restart once a second.
     fn restarted(&self, id: SessionId, address: SocketAddr) {
         let registry = lock(&self.registry);
         let who = registry.purpose(id).zip(registry.viewer(id));
         drop(registry);
         match who {
-            Some((Purpose::Publish, (stream, _))) => info!(%stream, "broadcaster goes on from {address} (ICE restart)"),
+            Some((Purpose::Publish, (stream, _))) => {
+                debug!(%stream, "broadcaster goes on from {address} (ICE restart)")
+            }
             Some((Purpose::Watch, (stream, number))) => {
-                info!(%stream, "viewer {number} goes on from {address} (ICE restart)");
+                debug!(%stream, "viewer {number} goes on from {address} (ICE restart)");
             }
             None => {}
         }

@@ -69,15 +69,15 @@ pub const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 /// The newest ICE session of a client, once it has restarted.
 #[derive(Debug)]
 pub(super) struct Restarted {
-    ice: IceSession,
-    remote_pwd: Box<str>,
+    number: u32,
+    tag: Box<str>,
+    remote: IceCredentials,
     /// The client's name before: what still comes for it is late.
     remote_ufrag_before: Box<str>,
     at: Instant,
 }
 
 /// What a fragment means for the newest ICE session.
-#[derive(Debug, PartialEq, Eq)]
 enum Meaning<'a> {
     Trickle,
     Restart { ufrag: &'a str, pwd: &'a str },
@@ -128,8 +128,12 @@ impl Registry {
             return Err(PatchRefused::Overloaded);
         }
         *newest = Some(Box::new(Restarted {
-            ice: restart.ice.clone(),
-            remote_pwd: pwd.into(),
+            number: restart.ice.number,
+            tag: entity_tag(&restart.ice.local).into(),
+            remote: IceCredentials {
+                ufrag: ufrag.into(),
+                pwd: pwd.into(),
+            },
             remote_ufrag_before: before,
             at: now,
         }));
@@ -160,10 +164,10 @@ impl<'a> Current<'a> {
                 first: &offered.ufrag,
             },
             Some(restarted) => Current {
-                number: restarted.ice.number,
-                tag: entity_tag(&restarted.ice.local),
-                remote_ufrag: &restarted.ice.remote_ufrag,
-                remote_pwd: &restarted.remote_pwd,
+                number: restarted.number,
+                tag: &restarted.tag,
+                remote_ufrag: &restarted.remote.ufrag,
+                remote_pwd: &restarted.remote.pwd,
                 before: Some(&restarted.remote_ufrag_before),
                 first: &offered.ufrag,
             },
