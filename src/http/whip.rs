@@ -39,7 +39,7 @@ async fn offer(
 ) -> Result<Response, Problem> {
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
-        return counter_offer::offer(&shared, &stream, Connection { client, local });
+        return counter_offer::offer(&shared, &stream, Connection { client, local }).await;
     }
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
@@ -100,7 +100,7 @@ async fn trickle(
         return Err(Refusal::UnknownSession.into());
     }
     if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
-        return counter_offer::take_answer(&shared, session, &fragment);
+        return counter_offer::take_answer(&shared, session, &fragment).await;
     }
     if !body::has_type(&headers, FRAGMENT) {
         return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));
