@@ -10,7 +10,7 @@ export function eventsUrl(response) {
   return link ? new URL(link.slice(1, link.indexOf('>')), response.url || location.href) : null;
 }
 
-// Calls `tell(name, data)` for each event, and `tell('silent')` when none can come any more. Returns a function that ends it.
+// Calls `tell(name, data)` for each event, and `tell('silent')` when none can come for now. Returns a function that ends it.
 // Without an event stream there is nothing but silence, and whoever calls has other means.
 export async function follow(url, tell) {
   if (!url) return () => {};
@@ -19,12 +19,31 @@ export async function follow(url, tell) {
     const opened = await fetch(url, { method: 'POST', headers, body: JSON.stringify(NAMES) });
     const place = opened.headers.get('Location');
     if (opened.status !== 201 || !place) return () => {};
-    const source = new EventSource(new URL(place, opened.url || location.href));
-    for (const name of NAMES) source.addEventListener(name, ({ data }) => tell(name, JSON.parse(data)));
-    // It connects again by itself, and is then told the present state.
-    source.onerror = () => tell('silent');
-    return () => source.close();
+    return listen(new URL(place, opened.url || location.href), tell);
   } catch {
     return () => {};
   }
+}
+
+// Browsers give an origin six connections of HTTP/1.1, whatever the number of pages: one that nobody sees leaves its to the others.
+function listen(place, tell) {
+  let source = null;
+  const end = () => {
+    source?.close();
+    source = null;
+  };
+  const follow = () => {
+    end();
+    if (document.hidden) return tell('silent');
+    source = new EventSource(place);
+    for (const name of NAMES) source.addEventListener(name, ({ data }) => tell(name, JSON.parse(data)));
+    // It connects again by itself, and is then told the present state.
+    source.onerror = () => tell('silent');
+  };
+  document.addEventListener('visibilitychange', follow);
+  follow();
+  return () => {
+    document.removeEventListener('visibilitychange', follow);
+    end();
+  };
 }

@@ -11,7 +11,6 @@ use crate::room::StreamName;
 use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 
 /// The event streams of all sessions. What is dropped here ends the requests that follow it.
-#[derive(Debug)]
 pub(super) struct EventStreams {
     open: HashMap<EventStreamId, EventStream>,
     sessions: HashMap<SessionId, Vec<EventStreamId>>,
@@ -20,7 +19,6 @@ pub(super) struct EventStreams {
     reconnect: watch::Sender<Option<Reconnect>>,
 }
 
-#[derive(Debug)]
 struct EventStream {
     session: SessionId,
     stream: StreamName,
@@ -29,7 +27,6 @@ struct EventStream {
     follower: Option<DropGuard>,
 }
 
-#[derive(Debug)]
 struct Followed {
     audience: watch::Sender<Audience>,
     /// Event streams of it, at least 1.

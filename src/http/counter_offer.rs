@@ -17,7 +17,7 @@ pub(super) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
 }
 
 /// 406 with our offer.
-pub(super) fn offer(
+pub(super) async fn offer(
     shared: &Shared,
     stream: &StreamName,
     Connection { client, local }: Connection,
@@ -40,7 +40,7 @@ pub(super) fn offer(
 }
 
 /// 204 for the answer to it.
-pub(super) fn take_answer(shared: &Shared, session: SessionId, answer: &str) -> Result<StatusCode, Problem> {
+pub(super) async fn take_answer(shared: &Shared, session: SessionId, answer: &str) -> Result<StatusCode, Problem> {
     shared.service.take_answer(session, answer).map_err(|refusal| {
         let unusable = matches!(&refusal, Refusal::Sdp(refusal) if refusal.unusable);
         let problem = Problem::from(refusal);

@@ -32,7 +32,9 @@ pub(super) async fn patch(
         return Err(Refusal::UnknownSession.into());
     }
     if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
-        return counter_offer::take_answer(&shared, session, &fragment).map(IntoResponse::into_response);
+        return counter_offer::take_answer(&shared, session, &fragment)
+            .await
+            .map(IntoResponse::into_response);
     }
     if !body::has_type(&headers, FRAGMENT) {
         return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));

@@ -42,7 +42,7 @@ async fn offer(
 ) -> Result<Response, Problem> {
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
-        return counter_offer::offer(&shared, &stream, Connection { client, local });
+        return counter_offer::offer(&shared, &stream, Connection { client, local }).await;
     }
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));

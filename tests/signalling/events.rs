@@ -1,6 +1,6 @@
 //! Event streams, byte by byte.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
 use onecast::room::audience::{Audience, Reconnect};
@@ -185,9 +185,9 @@ async fn a_follower_is_not_cut_off_for_asking_nothing_more() {
     expect(&mut wire, "active", "{}").await;
     assert_eq!(rig.fake.followers(), 1);
     drop(wire);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = onecast::clock::now() + Duration::from_secs(10);
     while rig.fake.followers() > 0 {
-        assert!(Instant::now() < deadline, "who has left is still told");
+        assert!(onecast::clock::now() < deadline, "who has left is still told");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
