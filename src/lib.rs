@@ -22,6 +22,8 @@ pub mod auth;
 
 pub mod net;
 
+pub mod tls;
+
 pub mod http;
 
 pub mod client;
