@@ -22,6 +22,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
     ("load_answer", load_answer),
     ("paste", paste),
+    ("redirect", redirect),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp_fragment", sdp_fragment),
@@ -37,6 +38,11 @@ pub fn load_answer(data: &[u8]) {
 /// A pasted text: base64, JSON, SDP or none of them.
 pub fn paste(data: &[u8]) {
     crate::http::fuzz_envelope(data);
+}
+
+/// Host and path of a request that came without TLS.
+pub fn redirect(data: &[u8]) {
+    crate::http::fuzz_redirect(data);
 }
 
 /// An RTP packet: header, extensions, payload, keyframe detection for every codec.

@@ -11,12 +11,15 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::banner::{Facts, banner};
-use crate::config::{LogFormat, ServeArgs};
+use crate::banner::{Facts, Https, banner, phone_link};
+use crate::config::{LogFormat, ServeArgs, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
+use crate::net::interfaces::outward_address;
+use crate::tls::{Tls, TlsError};
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -47,6 +50,20 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address for those who come without TLS cannot be used.
+    #[error("{}", cannot_listen("--http-redirect", "TCP", *address, source))]
+    Redirect {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Options of HTTPS contradict each other.
+    #[error(transparent)]
+    Options(#[from] TlsConflict),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address for media cannot be used.
     #[error("{}", cannot_listen("--udp", "UDP", *address, source))]
     Media {
@@ -95,12 +112,19 @@ where
     M: MediaServer,
     D: Future<Output = ()> + Send + 'static,
 {
+    let certificate = args.tls_source()?;
     let unusable_http = |source| StartError::Http {
         address: args.http,
         source,
     };
-    let listener = TcpListener::bind(args.http).await.map_err(unusable_http)?;
+    let listener = listen(args).await.map_err(unusable_http)?;
     let http = listener.local_addr().map_err(unusable_http)?;
+    let in_the_clear = listen_in_the_clear(args).await?;
+    let stop = CancellationToken::new();
+    let tls = certificate
+        .map(|source| Tls::start(source, stop.clone()))
+        .transpose()?
+        .map(Arc::new);
     let media = start(args).map_err(|source| StartError::Media {
         address: args.udp,
         source,
@@ -108,18 +132,29 @@ where
     let media = Arc::new(media);
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
-    let stop = CancellationToken::new();
-    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
-    let serving = tokio::spawn(server.run(listener, stop.clone()));
-    announce(http, media.as_ref(), args.demo);
-    let demo = args
-        .demo
-        .then(|| tokio::spawn(demo(format!("http://{}/whip/demo", reachable(http)))));
+    let plain = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
+    let serving = TaskTracker::new();
+    let server = match &tls {
+        Some(tls) => plain.clone().with_tls(tls.clone()),
+        None => plain.clone(),
+    };
+    serving.spawn(server.run(listener, stop.clone()));
+    if let Some(listener) = in_the_clear {
+        serving.spawn(plain.clone().redirecting(http.port()).run(listener, stop.clone()));
+    }
+    announce(http, media.as_ref(), args, tls.as_deref());
+    let demo = match (args.demo, &tls) {
+        (false, _) => None,
+        (true, None) => Some(reachable(http)),
+        (true, Some(_)) => Some(a_way_for_the_demo(plain, &serving, &stop).await?),
+    }
+    .map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
 
     signalled(&asked_to_stop).await;
     info!("stopping");
     stop.cancel();
-    let ended = tokio::time::timeout(STOP_LIMIT, serving);
+    serving.close();
+    let ended = tokio::time::timeout(STOP_LIMIT, serving.wait());
     let (ended, closed) = tokio::join!(ended, media.shutdown(STOP_LIMIT));
     if let Some(demo) = demo {
         demo.abort();
@@ -131,20 +166,80 @@ where
     Ok(())
 }
 
+/// Listens for HTTP, with TLS or without. `--lan` takes a machine without IPv6 as it is.
+async fn listen(args: &ServeArgs) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(args.http).await;
+    match bound {
+        Err(error) if args.tls.lan && args.http.ip() == Ipv6Addr::UNSPECIFIED && lacks_the_address(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, args.http.port())).await
+        }
+        bound => bound,
+    }
+}
+
+fn lacks_the_address(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, Unsupported};
+    // A system that was started without IPv6 has no such family, and the standard library no name for that.
+    matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+async fn listen_in_the_clear(args: &ServeArgs) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = args.tls.http_redirect else {
+        return Ok(None);
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(source) => Err(StartError::Redirect { address, source }),
+    }
+}
+
+/// The demo publishes like any other client, but needs no certificate: there may be none yet, or not for a name of this machine.
+async fn a_way_for_the_demo(
+    server: Server,
+    serving: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<SocketAddr, StartError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = TcpListener::bind(address).await.map_err(StartError::System)?;
+    let address = listener.local_addr().map_err(StartError::System)?;
+    serving.spawn(server.run(listener, stop.clone()));
+    Ok(address)
+}
+
 /// Tells on stdout where people find the server, and in the log where programs do.
-fn announce(http: SocketAddr, media: &impl MediaServer, demo: bool) {
+fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
+    let phone = args
+        .tls
+        .lan
+        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), None));
     let facts = Facts {
         http,
         media: media.media_address(),
         announced: &announced,
-        demo,
+        demo: args.demo,
+        https: tls.map(|tls| Https {
+            made: tls.made(),
+            domain: args.tls.acme.first().map(String::as_str),
+        }),
+        phone: phone.as_deref(),
+        columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
     };
     // Whoever starts us may have closed stdout; that is no reason not to serve.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());
     let _ = io::stdout().flush();
     info!("listening http={http} udp={}", facts.media);
+}
+
+/// The address on which a neighbour reaches what listens on `address`.
+fn in_the_lan(address: SocketAddr, announced: &[IpAddr]) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let others = announced.iter().copied().find(|ip| !ip.is_loopback());
+    let ip = outward_address().or(others).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    SocketAddr::new(ip, address.port())
 }
 
 /// An address on which this machine itself reaches what listens on `address`.
@@ -210,7 +305,8 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
             address.ip()
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "the system does not let this user have {transport} port {port}; choose one above 1023: \
+            "the system does not let this user have {transport} port {port}; allow it (setcap cap_net_bind_service=+ep on the \
+             program, or AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or choose one above 1023: \
              onecast {option} {}",
             SocketAddr::new(address.ip(), 8080)
         ),

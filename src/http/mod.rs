@@ -14,6 +14,7 @@ mod guard;
 mod pages;
 mod paste;
 mod problem;
+mod redirect;
 mod rfc3339;
 mod router;
 mod server;
@@ -24,6 +25,8 @@ pub use body::MAX_BODY_BYTES;
 #[doc(hidden)]
 pub use envelope::fuzz_envelope;
 pub use pages::Pages;
+#[doc(hidden)]
+pub use redirect::fuzz_redirect;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;
 
