@@ -13,6 +13,7 @@ mod browser {
 
     mod broadcast;
     mod crowd;
+    mod https;
     mod looks;
     mod start;
     mod words;

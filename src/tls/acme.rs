@@ -134,9 +134,9 @@ async fn keep(mut state: AcmeState<CacheError>, domains: Vec<String>, retry: Arc
         let pause = pause_after(failures);
         failures += 1;
         warn!(
-            "no certificate for {names} yet: {}. Trying again in {} s, or on SIGHUP",
-            words::of_order(&error, &domains),
-            pause.as_secs()
+            "no certificate for {names} now; trying again in {} s, or on SIGHUP: {}",
+            pause.as_secs(),
+            words::of_order(&error, &domains)
         );
         // The library would try again much sooner, and directories count failures: nothing is done before it is asked for more.
         tokio::select! {

@@ -81,13 +81,13 @@ async fn a_port_that_the_directory_cannot_reach_is_named() {
     };
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
-    let text = server.wrote("no certificate for live.test yet").await;
+    let text = server.wrote("no certificate for live.test now").await;
     let line = text.lines().find(|line| line.contains("no certificate for")).unwrap();
     assert!(
         line.contains("port 443 of live.test must lead to this server's --http"),
         "{line}"
     );
-    assert!(line.contains("Trying again in 5 s"), "{line}");
+    assert!(line.contains("trying again in 5 s"), "{line}");
     assert!(
         handshake(http, DOMAIN, &pebble.root().await, &[], &[&TLS13])
             .await

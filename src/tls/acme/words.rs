@@ -78,12 +78,9 @@ fn of_problem(problem: &Problem, domain: &str) -> String {
     let detail = one_line(problem.detail.as_deref().unwrap_or("no detail given"));
     let hint = match kind {
         "dns" => format!("is there an A or AAAA record of {domain} that names this machine?"),
-        "connection" | "tls" => format!(
-            "port 443 of {domain} must lead to this server's --http; a firewall, a router or a record for another machine may be \
-             in the way"
-        ),
-        "unauthorized" | "incorrectResponse" => format!(
-            "somebody else answers on port 443 of {domain}: does its record name another machine, or a proxy that ends TLS?"
+        "connection" | "tls" | "unauthorized" | "incorrectResponse" => format!(
+            "port 443 of {domain} must lead to this server's --http: a firewall, a router, a record that names another machine, or a \
+             proxy that ends TLS may be in the way"
         ),
         "caa" => format!("the CAA records of {domain} do not allow this directory"),
         "rateLimited" => "--acme-staging has wider limits to try things with".to_owned(),
@@ -126,7 +123,7 @@ mod tests {
         for (kind, expected) in [
             ("dns", "A or AAAA record of live.test"),
             ("connection", "port 443 of live.test must lead to"),
-            ("unauthorized", "somebody else answers"),
+            ("unauthorized", "a proxy that ends TLS"),
             ("rateLimited", "--acme-staging"),
             ("rejectedIdentifier", "--acme right"),
             ("invalidContact", "--acme-email"),
