@@ -3,7 +3,7 @@
 mod cache;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,19 +85,19 @@ fn open(state_dir: Option<PathBuf>) -> Option<Store> {
 }
 
 /// A client that trusts the roots in a file and no others.
-fn trusting(path: &PathBuf) -> Result<Arc<ClientConfig>, TlsError> {
+fn trusting(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     let pem = read("--acme-ca", path)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
         roots.add(certificate).map_err(|error| TlsError::Unusable {
-            path: path.clone(),
+            path: path.to_owned(),
             why: error.to_string(),
         })?;
     }
     if roots.is_empty() {
         return Err(TlsError::Missing {
             option: "--acme-ca",
-            path: path.clone(),
+            path: path.to_owned(),
             wanted: "certificate",
             hint: "it must begin with -----BEGIN CERTIFICATE-----",
         });

@@ -59,16 +59,16 @@ fn make_private(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777
     }
 
+    #[cfg(unix)]
     #[test]
     fn what_is_written_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();

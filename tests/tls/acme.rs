@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 
 use super::client::{get, handshake, trusting};
 use super::pebble::Pebble;
-use super::rig::{Running, free_port, mode, refused};
+use super::rig::{PATIENCE, Running, free_port, mode, refused};
 
 async fn start(http: SocketAddr, state: &Path, directory: &str, ca: &Path) -> Running {
     let options = [
@@ -34,7 +35,7 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     let state = tempfile::tempdir().unwrap();
     let (directory, ca) = (pebble.directory(), pebble.ca());
     let mut server = start(http, state.path(), &directory, &ca).await;
-    server.wrote("a new certificate for live.test is in use").await;
+    server.wrote(IN_USE).await;
 
     let root = pebble.root().await;
     let client = trusting(&root).resolve(DOMAIN, http).build().unwrap();
@@ -71,6 +72,32 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     let again = start(http, state.path(), &directory, &ca).await;
     again.wrote("the kept certificate for live.test is in use").await;
     assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_before_its_end() {
+    let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let Some(pebble) = Pebble::with(http.port(), Duration::from_secs(15)).await else {
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
+    server.wrote(IN_USE).await;
+    let root = pebble.root().await;
+    let shown = async || {
+        let stream = handshake(http, DOMAIN, &root, &[], &[&TLS13]).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let first = shown().await;
+    let renewed = async {
+        while server.wrote(IN_USE).await.matches(IN_USE).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, renewed)
+        .await
+        .expect("it is renewed in time");
+    assert_ne!(shown().await, first);
 }
 
 #[tokio::test]
@@ -133,3 +160,4 @@ fn what_cannot_work_is_refused_at_the_start() {
 }
 
 const DOMAIN: &str = "live.test";
+const IN_USE: &str = "a new certificate for live.test is in use";

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::tls::{Source, Tls};
@@ -86,7 +86,7 @@ async fn stalled_handshakes_keep_nobody_out_and_end() {
     };
     let rig = Rig::start(limits).await;
     let mut stalled = rig.stalled(200).await;
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     assert!(rig.is_served().await);
     assert!(began.elapsed() < Duration::from_secs(3), "served while they stalled");
     for stream in &mut stalled {

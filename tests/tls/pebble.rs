@@ -25,6 +25,11 @@ impl Pebble {
     ///
     /// `None`, after saying so, when it is not installed; then the test has nothing to do. In CI that is a failure.
     pub(crate) async fn start(https_port: u16) -> Option<Pebble> {
+        Pebble::with(https_port, Duration::from_secs(90 * 24 * 60 * 60)).await
+    }
+
+    /// Its certificates are good for this long.
+    pub(crate) async fn with(https_port: u16, validity: Duration) -> Option<Pebble> {
         let programs = [program("pebble"), program("pebble-challtestsrv")];
         let [Some(pebble), Some(dns)] = programs else {
             let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
@@ -42,7 +47,7 @@ impl Pebble {
             management: free_port(),
             log: Log::default(),
         };
-        running.write_files(https_port);
+        running.write_files(https_port, validity);
         let resolver = SocketAddr::from(([127, 0, 0, 1], free_port())).to_string();
         let mut dns = Command::new(dns);
         dns.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", &resolver]);
@@ -84,7 +89,7 @@ impl Pebble {
         self.folder.path().join(name)
     }
 
-    fn write_files(&self, https_port: u16) {
+    fn write_files(&self, https_port: u16, validity: Duration) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(self.file("pebble.pem"), made.cert.pem()).unwrap();
         std::fs::write(self.file("pebble.key"), made.signing_key.serialize_pem()).unwrap();
@@ -98,7 +103,7 @@ impl Pebble {
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
             "retryAfter": { "authz": 1, "order": 1 },
-            "profiles": { "default": { "description": "ninety days", "validityPeriod": 7_776_000 } },
+            "profiles": { "default": { "description": "the only one", "validityPeriod": validity.as_secs() } },
         }});
         std::fs::write(self.file("config.json"), config.to_string()).unwrap();
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -91,13 +91,13 @@ impl Log {
     }
 
     pub(crate) async fn says(&self, words: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            let text = self.text();
-            if text.contains(words) {
-                return text;
+        let heard = async {
+            while !self.text().contains(words) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        if tokio::time::timeout(PATIENCE, heard).await.is_ok() {
+            return self.text();
         }
         panic!("not within {PATIENCE:?}: {words:?}; it wrote:\n{}", self.text());
     }
