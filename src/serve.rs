@@ -315,8 +315,9 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
 }
 
 /// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
-/// browser's handshake about TLS 1.3 extensions that it rightly passes over.
-const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error";
+/// browser's handshake about TLS 1.3 extensions that it rightly passes over. Nor those of TLS, which anybody's odd handshake would fill the
+/// log with.
+const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error,rustls=error";
 /// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
 const SIGNALLING_THREADS: usize = 2;
 /// The promise is to leave within 5 s; the rest is for what cannot be waited for.
