@@ -1,5 +1,7 @@
 //! `onecast serve`: starts everything, tells where it is, and stops it when asked to.
 
+mod doors;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use self::doors::Doors;
 use crate::banner::{Facts, Https, banner, phone_link};
 use crate::config::{LogFormat, ServeArgs, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
@@ -112,19 +114,9 @@ where
     M: MediaServer,
     D: Future<Output = ()> + Send + 'static,
 {
-    let certificate = args.tls_source()?;
-    let unusable_http = |source| StartError::Http {
-        address: args.http,
-        source,
-    };
-    let listener = listen(args).await.map_err(unusable_http)?;
-    let http = listener.local_addr().map_err(unusable_http)?;
-    let in_the_clear = listen_in_the_clear(args).await?;
     let stop = CancellationToken::new();
-    let tls = certificate
-        .map(|source| Tls::start(source, stop.clone()))
-        .transpose()?
-        .map(Arc::new);
+    let doors = Doors::open(args, &stop).await?;
+    let (http, tls) = (doors.http, doors.tls.clone());
     let media = start(args).map_err(|source| StartError::Media {
         address: args.udp,
         source,
@@ -132,23 +124,11 @@ where
     let media = Arc::new(media);
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
-    let plain = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
+    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
     let serving = TaskTracker::new();
-    let server = match &tls {
-        Some(tls) => plain.clone().with_tls(tls.clone()),
-        None => plain.clone(),
-    };
-    serving.spawn(server.run(listener, stop.clone()));
-    if let Some(listener) = in_the_clear {
-        serving.spawn(plain.clone().redirecting(http.port()).run(listener, stop.clone()));
-    }
+    let for_the_demo = doors.serve(server, args.demo, &serving, &stop).await?;
     announce(http, media.as_ref(), args, tls.as_deref());
-    let demo = match (args.demo, &tls) {
-        (false, _) => None,
-        (true, None) => Some(reachable(http)),
-        (true, Some(_)) => Some(a_way_for_the_demo(plain, &serving, &stop).await?),
-    }
-    .map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
+    let demo = for_the_demo.map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
 
     signalled(&asked_to_stop).await;
     info!("stopping");
@@ -164,46 +144,6 @@ where
     }
     info!("stopped");
     Ok(())
-}
-
-/// Listens for HTTP, with TLS or without. `--lan` takes a machine without IPv6 as it is.
-async fn listen(args: &ServeArgs) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(args.http).await;
-    match bound {
-        Err(error) if args.tls.lan && args.http.ip() == Ipv6Addr::UNSPECIFIED && lacks_the_address(&error) => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, args.http.port())).await
-        }
-        bound => bound,
-    }
-}
-
-fn lacks_the_address(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    // A system that was started without IPv6 has no such family, and the standard library no name for that.
-    matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-}
-
-async fn listen_in_the_clear(args: &ServeArgs) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = args.tls.http_redirect else {
-        return Ok(None);
-    };
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Some(listener)),
-        Err(source) => Err(StartError::Redirect { address, source }),
-    }
-}
-
-/// The demo publishes like any other client, but needs no certificate: there may be none yet, or not for a name of this machine.
-async fn a_way_for_the_demo(
-    server: Server,
-    serving: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<SocketAddr, StartError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = TcpListener::bind(address).await.map_err(StartError::System)?;
-    let address = listener.local_addr().map_err(StartError::System)?;
-    serving.spawn(server.run(listener, stop.clone()));
-    Ok(address)
 }
 
 /// Tells on stdout where people find the server, and in the log where programs do.
