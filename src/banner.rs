@@ -1,7 +1,11 @@
 //! What the server says when it has started, in plain words.
 
+mod qr;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+
+use crate::tls::Made;
 
 /// What there is to tell.
 #[derive(Debug, Clone, Copy)]
@@ -14,11 +18,34 @@ pub(crate) struct Facts<'a> {
     pub(crate) announced: &'a [IpAddr],
     /// Whether the test card runs.
     pub(crate) demo: bool,
+    /// What there is to tell of HTTPS; `None` without it.
+    pub(crate) https: Option<Https<'a>>,
+    /// Link for a phone in the same network.
+    pub(crate) phone: Option<&'a str>,
+    /// Columns of the terminal that shows this; `None` when it is none.
+    pub(crate) columns: Option<usize>,
+}
+
+/// What there is to tell of HTTPS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Https<'a> {
+    /// The certificate, if the server has made it.
+    pub(crate) made: Option<&'a Made>,
+    /// The name in a certificate from an ACME directory.
+    pub(crate) domain: Option<&'a str>,
+}
+
+/// Where a phone in the same network finds the page to broadcast with. `fragment` is what the page needs beside, such as a token: it
+/// stays in the browser.
+pub(crate) fn phone_link(address: SocketAddr, is_https: bool, fragment: Option<&str>) -> String {
+    let scheme = if is_https { "https" } else { "http" };
+    let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
+    format!("{scheme}://{address}/broadcast.html{fragment}")
 }
 
 /// The banner: where to go, who can come, and how to change that.
 pub(crate) fn banner(facts: &Facts<'_>) -> String {
-    let here = url(facts.http, "localhost");
+    let here = here(facts);
     let mut text = format!(
         "onecast {version}
 
@@ -42,8 +69,19 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     );
     tell_media(&mut text, facts);
     tell_reach(&mut text, facts);
+    tell_certificate(&mut text, facts);
+    tell_phone(&mut text, facts);
     text.push('\n');
     text
+}
+
+/// The server's own URL, without path: for this machine, or for everybody if there is a name.
+fn here(facts: &Facts<'_>) -> String {
+    match facts.https.and_then(|https| https.domain) {
+        Some(domain) if facts.http.port() == 443 => format!("https://{domain}"),
+        Some(domain) => format!("https://{domain}:{}", facts.http.port()),
+        None => url(facts, facts.http, "localhost"),
+    }
 }
 
 fn tell_media(text: &mut String, facts: &Facts<'_>) {
@@ -67,7 +105,8 @@ fn tell_reach(text: &mut String, facts: &Facts<'_>) {
         let everywhere = SocketAddr::new([0, 0, 0, 0].into(), http.port());
         let _ = writeln!(
             text,
-            "  Only this machine can reach it. To let others in: onecast --http {everywhere}"
+            "  Only this machine can reach it. To let others in: onecast --http {everywhere}
+  To let a phone in, with HTTPS for its camera: onecast --lan"
         );
         return;
     }
@@ -90,11 +129,42 @@ fn tell_reach(text: &mut String, facts: &Facts<'_>) {
         );
     }
     let _ = writeln!(text, "  A firewall in between must let {ports} through.");
+    if facts.https.is_none() {
+        let _ = writeln!(
+            text,
+            "  Browsers hand out the camera only to localhost and https: to broadcast from elsewhere, start with --lan
+  or put a web server with a certificate in front, or use OBS."
+        );
+    }
+}
+
+fn tell_certificate(text: &mut String, facts: &Facts<'_>) {
+    let Some(made) = facts.https.and_then(|https| https.made) else {
+        return;
+    };
     let _ = writeln!(
         text,
-        "  Browsers hand out the camera only to localhost and https: to broadcast from elsewhere, put a web server with
-  a certificate in front, or use OBS."
+        "
+  Browsers warn about the certificate, because only this machine itself vouches for it: press \"Advanced\" and then
+  \"Proceed\" (Safari: \"Show Details\", \"visit this website\"). Its SHA-256 fingerprint is
+      {}",
+        made.fingerprint
     );
+    if let Some(file) = &made.file {
+        let _ = writeln!(
+            text,
+            "  Other programs are told to trust it, for instance: onecast watch --ca {}",
+            file.display()
+        );
+    }
+}
+
+fn tell_phone(text: &mut String, facts: &Facts<'_>) {
+    let Some(link) = facts.phone else { return };
+    let _ = writeln!(text, "\n  On a phone in the same network open\n      {link}");
+    if let Some(code) = facts.columns.and_then(|columns| qr::in_half_blocks(link, columns)) {
+        let _ = write!(text, "\n{code}");
+    }
 }
 
 /// URLs for other machines, where HTTP listens on more than one address.
@@ -108,16 +178,17 @@ fn addresses_for_others(facts: &Facts<'_>) -> Vec<String> {
         .filter(|ip| !ip.is_loopback() && (ip.is_ipv4() || facts.http.is_ipv6()));
     usable
         .take(ADDRESSES_MAX)
-        .map(|&ip| url(SocketAddr::new(ip, facts.http.port()), ""))
+        .map(|&ip| url(facts, SocketAddr::new(ip, facts.http.port()), ""))
         .collect()
 }
 
 /// A URL without path; `everywhere` is its host if the address is that of all interfaces.
-fn url(address: SocketAddr, everywhere: &str) -> String {
+fn url(facts: &Facts<'_>, address: SocketAddr, everywhere: &str) -> String {
+    let scheme = if facts.https.is_some() { "https" } else { "http" };
     if address.ip().is_unspecified() {
-        format!("http://{everywhere}:{}", address.port())
+        format!("{scheme}://{everywhere}:{}", address.port())
     } else {
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 
@@ -135,6 +206,21 @@ mod tests {
             media: media.parse().unwrap(),
             announced: &announced,
             demo,
+            https: None,
+            phone: None,
+            columns: None,
+        })
+    }
+
+    fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: Option<usize>) -> String {
+        banner(&Facts {
+            http: http.parse().unwrap(),
+            media: "[::]:8080".parse().unwrap(),
+            announced: &["192.0.2.7".parse().unwrap()],
+            demo: false,
+            https: Some(https),
+            phone,
+            columns,
         })
     }
 
@@ -184,5 +270,53 @@ mod tests {
     fn media_that_cannot_be_reached_is_pointed_out() {
         let text = told("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
         assert!(text.contains("media is on 127.0.0.1 and stays on this machine"));
+    }
+
+    #[test]
+    fn https_is_told_with_what_to_press_and_whom_to_trust() {
+        let made = Made {
+            fingerprint: "AB:CD".to_owned(),
+            file: Some("/state/tls/self-signed.pem".into()),
+        };
+        let https = Https {
+            made: Some(&made),
+            domain: None,
+        };
+        let text = told_with_https("0.0.0.0:8080", https, None, None);
+        for expected in [
+            "https://localhost:8080/broadcast.html",
+            "https://192.0.2.7:8080/",
+            "\"Proceed\"",
+            "AB:CD",
+            "--ca /state/tls/self-signed.pem",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+        }
+        assert!(!text.contains("http://") && !text.contains("--lan"));
+    }
+
+    #[test]
+    fn a_domain_is_the_servers_name() {
+        let https = Https {
+            made: None,
+            domain: Some("live.test"),
+        };
+        let of = |http: &str| told_with_https(http, https, None, None);
+        assert!(of("[::]:443").contains(" https://live.test/viewer.html"));
+        let text = of("[::]:8443");
+        assert!(text.contains(" https://live.test:8443/viewer.html") && !text.contains("fingerprint"));
+    }
+
+    #[test]
+    fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
+        let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, Some("token=x"));
+        assert_eq!(link, "https://192.0.2.7:8080/broadcast.html#token=x");
+        let https = Https {
+            made: None,
+            domain: None,
+        };
+        let of = |columns| told_with_https("[::]:8080", https, Some(&link), columns);
+        assert!(of(None).ends_with(&format!("open\n      {link}\n\n")));
+        assert!(of(Some(100)).contains('\u{2588}') && !of(Some(20)).contains('\u{2588}'));
     }
 }

@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("if_match", if_match),
     ("load_answer", load_answer),
     ("paste", paste),
+    ("redirect", redirect),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp_answer", sdp_answer),
@@ -63,6 +64,11 @@ pub fn paste(data: &[u8]) {
 /// `If-Match` of a PATCH, its lines one below the other.
 pub fn if_match(data: &[u8]) {
     crate::http::fuzz_if_match(data);
+}
+
+/// Host and path of a request that came without TLS.
+pub fn redirect(data: &[u8]) {
+    crate::http::fuzz_redirect(data);
 }
 
 /// An RTP packet: header, extensions, payload, keyframe detection for every codec.

@@ -24,6 +24,8 @@ pub mod turn;
 
 pub mod net;
 
+pub mod tls;
+
 pub mod http;
 
 pub mod client;

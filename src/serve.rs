@@ -1,5 +1,7 @@
 //! `onecast serve`: starts everything, tells where it is, and stops it when asked to.
 
+mod doors;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,15 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::banner::{Facts, banner};
-use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources};
+use self::doors::Doors;
+use crate::banner::{Facts, Https, banner, phone_link};
+use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::net;
+use crate::net::interfaces::outward_address;
+use crate::tls::{Tls, TlsError};
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -51,6 +56,20 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address for those who come without TLS cannot be used.
+    #[error("{}", cannot_listen("--http-redirect", "TCP", *address, source))]
+    Redirect {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Options of HTTPS contradict each other.
+    #[error(transparent)]
+    Options(#[from] TlsConflict),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address for media cannot be used.
     #[error("{}", cannot_listen("--udp", "UDP", *address, source))]
     Media {
@@ -105,13 +124,10 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     raise_open_files();
-    let unusable_http = |source| StartError::Http {
-        address: args.http,
-        source,
-    };
     let ice_servers = args.ice.servers()?;
-    let listener = TcpListener::bind(args.http).await.map_err(unusable_http)?;
-    let http = listener.local_addr().map_err(unusable_http)?;
+    let stop = CancellationToken::new();
+    let doors = Doors::open(args, &stop).await?;
+    let (http, tls) = (doors.http, doors.tls.clone());
     let media = start(args).map_err(|source| StartError::Media {
         address: args.udp,
         source,
@@ -119,25 +135,29 @@ where
     let media = Arc::new(media);
 
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
-    let stop = CancellationToken::new();
-    let serving = Serving {
-        ice_servers: Arc::new(ice_servers),
-        strict_etags: args.strict_etags,
-        ..Serving::open(media.clone(), pages)
-    };
-    let server = Server::new(serving, HttpLimits::default());
-    let serving = tokio::spawn(server.run(listener, stop.clone()));
-    announce(http, media.as_ref(), args.demo);
-    let demo = args
-        .demo
-        .then(|| tokio::spawn(demo(format!("http://{}/whip/demo", reachable(http)))));
+    let server = Server::new(
+        Serving {
+            ice_servers: Arc::new(ice_servers),
+            strict_etags: args.strict_etags,
+            ..Serving::open(media.clone(), pages)
+        },
+        HttpLimits::default(),
+    );
+    let serving = TaskTracker::new();
+    let for_the_demo = doors.serve(server, args.demo, &serving, &stop).await?;
+    announce(http, media.as_ref(), args, tls.as_deref());
+    let demo = for_the_demo.map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
 
     while signals.next().await == Signal::Reload {
         reload(&mut sources, media.as_ref());
+        if let Some(tls) = &tls {
+            tls.reload();
+        }
     }
     info!("stopping");
     stop.cancel();
-    let ended = tokio::time::timeout(STOP_LIMIT, serving);
+    serving.close();
+    let ended = tokio::time::timeout(STOP_LIMIT, serving.wait());
     let (ended, closed) = tokio::join!(ended, media.shutdown(STOP_LIMIT));
     if let Some(demo) = demo {
         demo.abort();
@@ -162,19 +182,39 @@ fn raise_open_files() {
 }
 
 /// Tells on stdout where people find the server, and in the log where programs do.
-fn announce(http: SocketAddr, media: &impl MediaServer, demo: bool) {
+fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
+    let phone = args
+        .tls
+        .lan
+        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), None));
     let facts = Facts {
         http,
         media: media.media_address(),
         announced: &announced,
-        demo,
+        demo: args.demo,
+        https: tls.map(|tls| Https {
+            made: tls.made(),
+            domain: args.tls.acme.first().map(String::as_str),
+        }),
+        phone: phone.as_deref(),
+        columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
     };
     // Whoever starts us may have closed stdout; that is no reason not to serve.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());
     let _ = io::stdout().flush();
     info!("listening http={http} udp={}", facts.media);
+}
+
+/// The address on which a neighbour reaches what listens on `address`.
+fn in_the_lan(address: SocketAddr, announced: &[IpAddr]) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let others = announced.iter().copied().find(|ip| !ip.is_loopback());
+    let ip = outward_address().or(others).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    SocketAddr::new(ip, address.port())
 }
 
 /// An address on which this machine itself reaches what listens on `address`.
@@ -282,7 +322,8 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
             address.ip()
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "the system does not let this user have {transport} port {port}; choose one above 1023: \
+            "the system does not let this user have {transport} port {port}; allow it (setcap cap_net_bind_service=+ep on the \
+             program, or AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or choose one above 1023: \
              onecast {option} {}",
             SocketAddr::new(address.ip(), 8080)
         ),
@@ -301,8 +342,9 @@ const RELOADED: [&str; 5] = [
     "half-open-per-address",
 ];
 /// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
-/// browser's handshake about TLS 1.3 extensions that it rightly passes over.
-const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error";
+/// browser's handshake about TLS 1.3 extensions that it rightly passes over. Nor those of TLS, which anybody's odd handshake would fill the
+/// log with.
+const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error,rustls=error";
 /// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
 const SIGNALLING_THREADS: usize = 2;
 /// The promise is to leave within 5 s; the rest is for what cannot be waited for.

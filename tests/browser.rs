@@ -15,6 +15,7 @@ mod browser {
     mod broadcast;
     mod crowd;
     mod events;
+    mod https;
     mod looks;
     mod restart;
     mod start;

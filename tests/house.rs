@@ -72,7 +72,7 @@ fn pure_rooms_use_only_rooms_below() {
         for file in files(room) {
             for above in PURE[place + 1..]
                 .iter()
-                .chain(&["net", "http", "client", "load", "app", "serve", "config"])
+                .chain(&["net", "tls", "http", "client", "load", "app", "serve", "config"])
             {
                 assert!(
                     !code(&file).contains(&format!("crate::{above}::")),

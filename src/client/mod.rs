@@ -6,6 +6,7 @@ pub mod publish;
 pub mod signal;
 pub mod source;
 pub mod test_card;
+pub mod trust;
 mod vp9;
 pub mod watch;
 

@@ -23,6 +23,7 @@ use webrtc::peer_connection::{
 
 use super::patience::{self, Patience};
 use super::signal::{self, Granted, SignalError};
+use super::trust::Trust;
 use crate::rtp::{Codec, Kind};
 
 /// Why a client cannot go on.
@@ -47,6 +48,7 @@ pub struct Peer {
     connection: Box<dyn PeerConnection>,
     state: watch::Receiver<RTCPeerConnectionState>,
     on_busy: Option<fn(&SignalError, Duration)>,
+    trust: Trust,
 }
 
 /// What a peer is set up for.
@@ -60,6 +62,8 @@ pub struct PeerConfig {
     pub srtp_profiles: Vec<SrtpProtectionProfile>,
     /// Told of each refusal by a busy server, before the client waits and asks again; `None` takes the first refusal for the last.
     pub on_busy: Option<fn(&SignalError, Duration)>,
+    /// Whose certificates are believed.
+    pub trust: Trust,
 }
 
 impl PeerConfig {
@@ -70,6 +74,7 @@ impl PeerConfig {
             local: signal::local_address_towards(url),
             srtp_profiles: Vec::new(),
             on_busy: None,
+            trust: Trust::System,
         }
     }
 }
@@ -116,6 +121,7 @@ impl Peer {
             connection: Box::new(connection),
             state,
             on_busy: config.on_busy,
+            trust: config.trust,
         })
     }
 
@@ -152,7 +158,7 @@ impl Peer {
     async fn post(&self, url: &str, offer: &str, token: Option<&str>) -> Result<Granted, SignalError> {
         let mut patience = Patience::default();
         loop {
-            let error = match signal::post_offer(url, offer.to_owned(), token).await {
+            let error = match signal::post_offer_trusting(url, offer.to_owned(), token, &self.trust).await {
                 Ok(granted) => return Ok(granted),
                 Err(error) => error,
             };

@@ -17,6 +17,7 @@ use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
+use super::trust::TrustArgs;
 use super::vp9::Vp9Payloader;
 use crate::clock;
 use crate::rtp::{Codec, Kind};
@@ -52,6 +53,10 @@ pub struct PublishArgs {
     /// Print progress and the summary as JSON lines
     #[arg(long)]
     pub json: bool,
+
+    /// How the server's HTTPS is checked.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// A running publisher.
@@ -279,9 +284,14 @@ pub async fn run(args: PublishArgs) -> u8 {
         Ok(sources) => sources,
         Err(error) => return fail(&error, 2),
     };
+    let trust = match args.trust.trust() {
+        Ok(trust) => trust,
+        Err(error) => return fail(&error, 2),
+    };
     let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
     let config = PeerConfig {
         on_busy: Some(teller(args.json)),
+        trust,
         ..Publisher::config(&args.to, &sources)
     };
     let mut publisher = match Publisher::connect_as(&args.to, config, sources, args.token.as_deref()).await {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 
+use super::trust::Trust;
+
 /// A session that a server has granted.
 #[derive(Debug, Clone)]
 pub struct Granted {
@@ -68,12 +70,26 @@ impl SignalError {
 /// # Errors
 /// In words for a person at a terminal.
 pub async fn post_offer(url: &str, offer: String, token: Option<&str>) -> Result<Granted, SignalError> {
+    post_offer_trusting(url, offer, token, &Trust::System).await
+}
+
+/// The same to a server whose certificate may be one that the system does not know.
+///
+/// # Errors
+/// As [`post_offer`].
+pub async fn post_offer_trusting(
+    url: &str,
+    offer: String,
+    token: Option<&str>,
+    trust: &Trust,
+) -> Result<Granted, SignalError> {
     let endpoint = parse(url)?;
     let unreachable = |error: reqwest::Error| SignalError::Unreachable {
         url: url.to_owned(),
         why: innermost(&error),
     };
-    let client = Client::builder().timeout(TIMEOUT).build().map_err(unreachable)?;
+    let client = trust.apply(Client::builder().timeout(TIMEOUT));
+    let client = client.build().map_err(unreachable)?;
     let request = client
         .post(endpoint)
         .header(CONTENT_TYPE, SDP)

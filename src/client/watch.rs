@@ -11,6 +11,7 @@ use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
 use super::publish::fail;
 use super::signal::Granted;
+use super::trust::TrustArgs;
 use crate::clock;
 use crate::rtp::seq::SequenceExtender;
 use crate::rtp::{Codec, Kind, keyframe};
@@ -38,6 +39,10 @@ pub struct WatchArgs {
     /// Print progress and the summary as JSON lines
     #[arg(long)]
     pub json: bool,
+
+    /// How the server's HTTPS is checked.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// What arrived of one track.
@@ -258,8 +263,13 @@ fn lock(counter: &Mutex<TrackCounter>) -> std::sync::MutexGuard<'_, TrackCounter
 
 /// Runs the command; returns its exit code: 1 when no media came.
 pub async fn run(args: WatchArgs) -> u8 {
+    let trust = match args.trust.trust() {
+        Ok(trust) => trust,
+        Err(error) => return fail(&error, 2),
+    };
     let config = PeerConfig {
         on_busy: Some(teller(args.json)),
+        trust,
         ..Viewer::config(&args.from)
     };
     let mut viewer = match Viewer::connect_as(&args.from, config, args.token.as_deref()).await {

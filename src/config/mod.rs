@@ -25,7 +25,7 @@ pub use file::fuzz_file;
 pub use ice::{IceArgs, IceArgsError};
 pub use layers::{LoadError, Loaded, Sources, check, example, load};
 pub use limits::LimitArgs;
-pub use tls::TlsArgs;
+pub use tls::{TlsArgs, TlsConflict, TlsMode};
 pub use values::duration;
 use values::{address, bytes, count, directory, pli_interval, public_ip};
 
@@ -51,6 +51,7 @@ pub struct Cli {
 
 /// What `onecast` can do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),
@@ -88,7 +89,14 @@ pub struct ServeArgs {
     pub config: Option<PathBuf>,
 
     /// Address for HTTP: signalling and pages. 0.0.0.0:8080 lets other machines in
-    #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "ONECAST_HTTP",
+        default_value = "127.0.0.1:8080",
+        default_value_ifs = LAN_LISTENS,
+        value_parser = address
+    )]
     pub http: SocketAddr,
 
     /// Address for media, one UDP port for everybody. The default is all addresses, IPv4 and IPv6
@@ -290,6 +298,15 @@ fn first_of_list(paths: PathBuf) -> PathBuf {
     }
 }
 
+/// `--lan` is for other machines, unless `--http` says otherwise; an environment variable may spell a switch in all these ways.
+const LAN_LISTENS: [(&str, &str, Option<&str>); 5] = [
+    ("lan", "true", Some("[::]:8080")),
+    ("lan", "1", Some("[::]:8080")),
+    ("lan", "yes", Some("[::]:8080")),
+    ("lan", "on", Some("[::]:8080")),
+    ("lan", "y", Some("[::]:8080")),
+];
+
 /// The old way: without a start cache viewers depend on regular keyframes.
 const PLI_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -298,6 +315,9 @@ Examples:
   onecast                            then open http://127.0.0.1:8080/
   onecast --demo                     the same, with a picture to watch at once
   onecast --http 0.0.0.0:8080        lets other machines in
+  onecast --lan                      lets your phone in: HTTPS and a QR code
+  onecast --acme live.example.org --http [::]:443
+                                     a server on the internet
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
   onecast bench                      what this machine can do, 1 minute

@@ -1,7 +1,304 @@
 //! Options of HTTPS.
 
-use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use super::ServeArgs;
+use super::values::{address, domain, email, web_address};
+use crate::tls::acme::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
+use crate::tls::{AcmeConfig, Source};
 
 /// Options of HTTPS.
 #[derive(Debug, Clone, Args)]
-pub struct TlsArgs {}
+pub struct TlsArgs {
+    /// Let a phone in: listen on all addresses with HTTPS of a certificate made here, and show the link as a QR code
+    #[arg(long, env = "ONECAST_LAN", value_parser = BoolishValueParser::new())]
+    pub lan: bool,
+
+    /// Speak HTTPS on --http with a certificate that the server makes for this machine's names and addresses, and keeps [default: off,
+    /// or self-signed with --lan]
+    #[arg(long, value_name = "HOW", env = "ONECAST_TLS")]
+    pub tls: Option<TlsMode>,
+
+    /// Speak HTTPS on --http with this certificate: a PEM file, the certificate itself first and then those that lead to its root.
+    /// Read again when it changes
+    #[arg(long, value_name = "FILE", env = "ONECAST_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert: a PEM file (PKCS #8, SEC1 or PKCS #1)
+    #[arg(long, value_name = "FILE", env = "ONECAST_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Speak HTTPS on --http with a certificate for this domain (repeatable) from Let's Encrypt or another ACME directory, whose terms
+    /// you agree to with this option. The directory must reach --http on port 443 of the domain
+    #[arg(long, value_name = "DOMAIN", env = "ONECAST_ACME", value_delimiter = ',', value_parser = domain)]
+    pub acme: Vec<String>,
+
+    /// Whom the directory may write to when something is wrong with the certificate
+    #[arg(long, value_name = "ADDRESS", env = "ONECAST_ACME_EMAIL", requires = "acme", value_parser = email)]
+    pub acme_email: Option<String>,
+
+    /// ACME directory [default: that of Let's Encrypt]
+    #[arg(long, value_name = "URL", env = "ONECAST_ACME_DIRECTORY", requires = "acme", value_parser = web_address)]
+    pub acme_directory: Option<String>,
+
+    /// Use the directory of Let's Encrypt for trying things: wide limits, and certificates that no browser trusts
+    #[arg(long, env = "ONECAST_ACME_STAGING", value_parser = BoolishValueParser::new())]
+    pub acme_staging: bool,
+
+    /// Root certificate of the ACME directory's own HTTPS: a PEM file, for a private directory
+    #[arg(long, value_name = "FILE", env = "ONECAST_ACME_CA", requires = "acme")]
+    pub acme_ca: Option<PathBuf>,
+
+    /// Listen here without TLS, too, and send everybody on to HTTPS; such as 0.0.0.0:80
+    #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP_REDIRECT", value_parser = address)]
+    pub http_redirect: Option<SocketAddr>,
+}
+
+/// Certificates that need no further option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TlsMode {
+    /// No HTTPS.
+    Off,
+    /// A certificate that the server makes.
+    SelfSigned,
+}
+
+/// Options that do not go together: one line for the user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsConflict {
+    /// Two certificates for one port.
+    #[error("{0} and {1} are two ways to a certificate; choose one")]
+    TwoCertificates(&'static str, &'static str),
+    /// HTTPS is asked for and forbidden.
+    #[error("--tls off contradicts {0}; leave one of them out")]
+    OffAndOn(&'static str),
+    /// Others are let in where only this machine can come.
+    #[error(
+        "--lan lets other machines in, and --http {0} is for this machine alone; leave --http out, or give it an address that \
+         others can reach, such as [::]:8080"
+    )]
+    LanOnLoopback(SocketAddr),
+    /// The directory cannot come to look.
+    #[error(
+        "--acme needs an address that Let's Encrypt can reach on port 443, and --http {http} is for this machine alone: \
+         onecast --acme {domain} --http [::]:443"
+    )]
+    AcmeOnLoopback {
+        /// As configured.
+        http: SocketAddr,
+        /// The first one.
+        domain: String,
+    },
+    /// Two directories.
+    #[error("--acme-staging is a directory of its own; leave it or --acme-directory out")]
+    TwoDirectories,
+    /// A switch without what it switches.
+    #[error("{0} needs --acme DOMAIN")]
+    NeedsAcme(&'static str),
+    /// There is nowhere to send people on to.
+    #[error(
+        "--http-redirect sends people on to HTTPS, and there is none: add --tls self-signed, --tls-cert and --tls-key, or --acme"
+    )]
+    RedirectWithoutTls,
+}
+
+impl ServeArgs {
+    /// Where the certificate comes from; `None` for HTTP without TLS.
+    ///
+    /// # Errors
+    /// When options contradict each other.
+    pub fn tls_source(&self) -> Result<Option<Source>, TlsConflict> {
+        let tls = &self.tls;
+        if tls.lan && self.http.ip().to_canonical().is_loopback() {
+            return Err(TlsConflict::LanOnLoopback(self.http));
+        }
+        if tls.acme_staging && tls.acme.is_empty() {
+            return Err(TlsConflict::NeedsAcme("--acme-staging"));
+        }
+        let source = match tls.chosen()? {
+            Some(Choice::SelfSigned) => Some(Source::SelfSigned {
+                state_dir: self.state_dir(),
+                public_ips: self.public_ip.clone(),
+            }),
+            Some(Choice::Files { chain, key }) => Some(Source::Files { chain, key }),
+            Some(Choice::Acme) => Some(Source::Acme(self.acme()?)),
+            None => None,
+        };
+        if source.is_none() && tls.http_redirect.is_some() {
+            return Err(TlsConflict::RedirectWithoutTls);
+        }
+        Ok(source)
+    }
+
+    fn acme(&self) -> Result<AcmeConfig, TlsConflict> {
+        let tls = &self.tls;
+        if tls.acme_staging && tls.acme_directory.is_some() {
+            return Err(TlsConflict::TwoDirectories);
+        }
+        // A private directory may be on this very machine.
+        if tls.acme_directory.is_none() && self.http.ip().to_canonical().is_loopback() {
+            return Err(TlsConflict::AcmeOnLoopback {
+                http: self.http,
+                domain: tls.acme.first().cloned().unwrap_or_default(),
+            });
+        }
+        let lets_encrypt = if tls.acme_staging {
+            LETS_ENCRYPT_STAGING
+        } else {
+            LETS_ENCRYPT
+        };
+        Ok(AcmeConfig {
+            domains: tls.acme.clone(),
+            email: tls.acme_email.clone(),
+            directory: tls.acme_directory.clone().unwrap_or(lets_encrypt.to_owned()),
+            ca: tls.acme_ca.clone(),
+            state_dir: self.state_dir(),
+        })
+    }
+}
+
+enum Choice {
+    SelfSigned,
+    Files { chain: PathBuf, key: PathBuf },
+    Acme,
+}
+
+impl TlsArgs {
+    fn chosen(&self) -> Result<Option<Choice>, TlsConflict> {
+        let self_signed = (self.tls == Some(TlsMode::SelfSigned)).then_some(("--tls self-signed", Choice::SelfSigned));
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        let files = files.map(|(chain, key)| ("--tls-cert", Choice::Files { chain, key }));
+        let acme = (!self.acme.is_empty()).then_some(("--acme", Choice::Acme));
+        let mut choices = [self_signed, files, acme].into_iter().flatten();
+        match (choices.next(), choices.next()) {
+            (Some((one, _)), Some((other, _))) => Err(TlsConflict::TwoCertificates(one, other)),
+            (Some((one, _)), None) if self.tls == Some(TlsMode::Off) => Err(TlsConflict::OffAndOn(one)),
+            (Some((_, choice)), None) => Ok(Some(choice)),
+            (None, _) if self.lan && self.tls.is_none() => Ok(Some(Choice::SelfSigned)),
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::{Cli, Command};
+
+    fn parse(arguments: &str) -> Result<ServeArgs, String> {
+        let arguments = std::iter::once("onecast").chain(arguments.split_whitespace());
+        match Cli::try_parse_from(arguments)
+            .map_err(|error| error.to_string())?
+            .into_command()
+        {
+            Command::Serve(args) => Ok(args),
+            other => panic!("not serve: {other:?}"),
+        }
+    }
+
+    fn source(arguments: &str) -> Result<Option<Source>, TlsConflict> {
+        parse(arguments).unwrap().tls_source()
+    }
+
+    #[test]
+    fn https_is_off_unless_asked_for() {
+        assert_eq!(source(""), Ok(None));
+        assert_eq!(source("--tls off --http 0.0.0.0:80"), Ok(None));
+        let made = source("--tls self-signed --public-ip 192.0.2.1 --state-dir /s");
+        assert_eq!(
+            made,
+            Ok(Some(Source::SelfSigned {
+                state_dir: Some("/s".into()),
+                public_ips: vec!["192.0.2.1".parse().unwrap()],
+            }))
+        );
+        let files = source("--tls-cert a.pem --tls-key b.pem");
+        assert_eq!(
+            files,
+            Ok(Some(Source::Files {
+                chain: "a.pem".into(),
+                key: "b.pem".into()
+            }))
+        );
+    }
+
+    #[test]
+    fn lan_is_all_addresses_with_the_same_port_and_a_certificate() {
+        let args = parse("--lan").unwrap();
+        assert_eq!(args.http.to_string(), "[::]:8080");
+        assert!(matches!(args.tls_source(), Ok(Some(Source::SelfSigned { .. }))));
+        let elsewhere = parse("--lan --http 192.0.2.1:9000").unwrap();
+        assert_eq!(elsewhere.http.to_string(), "192.0.2.1:9000");
+        assert_eq!(source("--lan --tls off"), Ok(None));
+        assert!(matches!(
+            source("--lan --tls-cert a --tls-key b"),
+            Ok(Some(Source::Files { .. }))
+        ));
+        for loopback in ["127.0.0.1:8080", "[::1]:9000"] {
+            let conflict = source(&format!("--lan --http {loopback}")).unwrap_err();
+            assert_eq!(conflict, TlsConflict::LanOnLoopback(loopback.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn acme_is_lets_encrypt_unless_another_directory_is_named() {
+        let of = |arguments: &str| match source(arguments) {
+            Ok(Some(Source::Acme(config))) => config,
+            other => panic!("{arguments}: {other:?}"),
+        };
+        let config = of("--acme Live.Test --acme b.test,c.test --acme-email me@live.test --http [::]:443");
+        assert_eq!(config.domains, ["live.test", "b.test", "c.test"]);
+        assert_eq!(config.email.as_deref(), Some("me@live.test"));
+        assert_eq!(config.directory, LETS_ENCRYPT);
+        assert_eq!(
+            of("--acme a.test --acme-staging --http [::]:443").directory,
+            LETS_ENCRYPT_STAGING
+        );
+        let private = of("--acme a.test --acme-directory https://localhost:14000/dir --acme-ca ca.pem");
+        assert_eq!(
+            (private.directory.as_str(), private.ca),
+            ("https://localhost:14000/dir", Some("ca.pem".into()))
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_in_words() {
+        for (arguments, words) in [
+            ("--acme a.test", "onecast --acme a.test --http [::]:443"),
+            (
+                "--acme a.test --tls self-signed --http [::]:443",
+                "--tls self-signed and --acme",
+            ),
+            ("--tls off --tls-cert a --tls-key b", "contradicts --tls-cert"),
+            (
+                "--acme a.test --acme-staging --acme-directory https://b --http [::]:443",
+                "--acme-staging is a directory",
+            ),
+            ("--acme-staging", "needs --acme DOMAIN"),
+            ("--http-redirect 0.0.0.0:80", "add --tls self-signed"),
+        ] {
+            let text = source(arguments).unwrap_err().to_string();
+            assert!(text.contains(words) && text.lines().count() == 1, "{arguments}: {text}");
+        }
+        for (arguments, words) in [
+            ("--tls-cert a", "--tls-key"),
+            ("--tls-key a", "--tls-cert"),
+            ("--acme-email me@a.test", "--acme"),
+            ("--acme *.a.test", "no wildcard"),
+            ("--acme 192.0.2.1", "a name, not an address"),
+            ("--acme a", "such as live.example.org"),
+            ("--acme a.test --acme-email me", "such as me@example.org"),
+            ("--acme a.test --acme-directory a", "https://"),
+            ("--tls on", "self-signed"),
+        ] {
+            let text = parse(arguments).unwrap_err();
+            assert!(text.contains(words), "{arguments}: {text}");
+        }
+    }
+}

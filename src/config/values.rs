@@ -90,3 +90,43 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
         Err("there is no such directory".to_owned())
     }
 }
+
+/// A public DNS name, in lower case.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
+    if name.starts_with("*.") {
+        return Err("no wildcard can be proven by TLS; name each domain".to_owned());
+    }
+    if name.parse::<IpAddr>().is_ok() {
+        return Err("expected a name, not an address".to_owned());
+    }
+    let is_label = |label: &str| {
+        let inner = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        (1..=63).contains(&label.len()) && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // 253 characters, RFC 1035 section 2.3.4; one label alone is nobody's public name.
+    if name.len() <= 253 && name.contains('.') && name.split('.').all(is_label) {
+        Ok(name)
+    } else {
+        Err("expected a domain such as live.example.org".to_owned())
+    }
+}
+
+pub(super) fn email(text: &str) -> Result<String, String> {
+    let address = text.trim().trim_start_matches("mailto:");
+    match address.split_once('@') {
+        Some((user, host)) if !user.is_empty() && !host.is_empty() && !address.contains(char::is_whitespace) => {
+            Ok(address.to_owned())
+        }
+        _ => Err("expected a mail address such as me@example.org".to_owned()),
+    }
+}
+
+/// URL of something that speaks HTTPS.
+pub(super) fn web_address(text: &str) -> Result<String, String> {
+    let rest = text.trim().strip_prefix("https://").unwrap_or_default();
+    if rest.is_empty() {
+        return Err("expected a URL that begins with https://".to_owned());
+    }
+    Ok(text.trim().to_owned())
+}

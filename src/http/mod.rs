@@ -21,6 +21,7 @@ mod pages;
 mod paste;
 mod patch;
 mod problem;
+mod redirect;
 mod rfc3339;
 mod router;
 mod server;
@@ -34,6 +35,8 @@ pub use envelope::fuzz_envelope;
 pub use etag::fuzz_if_match;
 pub use events::fuzz_event_names;
 pub use pages::Pages;
+#[doc(hidden)]
+pub use redirect::fuzz_redirect;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;
 

@@ -64,7 +64,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
 }
 
 /// Adds what every response carries, and logs it.
-async fn finish(request: Request, next: Next) -> Response {
+pub(super) async fn finish(request: Request, next: Next) -> Response {
     // The route rather than the path where there is one: the path of a session is the right to end it.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let (method, route) = (

@@ -1,4 +1,4 @@
-//! Accepts connections and speaks HTTP/1.1 and HTTP/2 (with prior knowledge) on them.
+//! Accepts connections, with TLS if there is a certificate, and speaks HTTP/1.1 and HTTP/2 on them (without TLS with prior knowledge).
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +24,11 @@ use tracing::{debug, warn};
 
 use super::connection::{Connection, Stop};
 use super::pages::Pages;
+use super::redirect;
 use super::router::router;
 use super::service::Service;
 use crate::auth::Authority;
+use crate::tls::{Opened, Tls};
 use crate::turn::IceServers;
 
 /// Bounds of the HTTP server.
@@ -33,6 +36,8 @@ use crate::turn::IceServers;
 pub struct HttpLimits {
     /// Connections at once; more wait in the system's backlog.
     pub connections: usize,
+    /// How long a client may take for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// How long a client may take for a request's head, and a connection lie idle.
     pub header_timeout: Duration,
     /// How long a client may take for a request's body.
@@ -46,6 +51,7 @@ impl Default for HttpLimits {
         let patience = Duration::from_secs(10);
         HttpLimits {
             connections: 10_000,
+            handshake_timeout: patience,
             header_timeout: patience,
             body_timeout: patience,
         }
@@ -89,10 +95,13 @@ impl Serving {
     }
 }
 
-/// The HTTP server.
+/// The HTTP server. Its clones share one bound of connections.
+#[derive(Clone)]
 pub struct Server {
     router: Router,
     limits: HttpLimits,
+    places: Arc<Semaphore>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
@@ -101,22 +110,37 @@ impl Server {
         Server {
             router: router(serving, limits),
             limits,
+            places: Arc::new(Semaphore::new(limits.connections)),
+            tls: None,
+        }
+    }
+
+    /// The same behind TLS. Who comes in the clear is sent on to HTTPS.
+    pub fn with_tls(self, tls: Arc<Tls>) -> Server {
+        Server { tls: Some(tls), ..self }
+    }
+
+    /// Sends everybody on to HTTPS on `port`, from a listener without TLS.
+    pub fn redirecting(self, port: u16) -> Server {
+        Server {
+            router: redirect::router(Some(port)),
+            tls: None,
+            ..self
         }
     }
 
     /// Serves `listener` until `stop` is cancelled, then lets requests that have begun finish.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
         let connections = TaskTracker::new();
         loop {
             let next = async {
-                let place = places.clone().acquire_owned().await.expect("nobody closes it");
+                let place = self.places.clone().acquire_owned().await.expect("nobody closes it");
                 (accept(&listener).await, place)
             };
             let Some(((stream, client), place)) = stop.run_until_cancelled(next).await else {
                 break;
             };
-            let serving = serve(stream, client, self.router.clone(), self.limits, stop.clone());
+            let serving = self.clone().welcome(stream, client, stop.clone());
             connections.spawn(async move {
                 serving.await;
                 drop(place);
@@ -125,6 +149,28 @@ impl Server {
         drop(listener);
         connections.close();
         connections.wait().await;
+    }
+
+    /// Opens a connection and serves it to its end. Whoever takes long for a handshake keeps nobody but their own place.
+    async fn welcome(self, stream: TcpStream, client: SocketAddr, stop: CancellationToken) {
+        let Ok(local) = stream.local_addr() else { return };
+        // Answers are small and somebody waits for them.
+        let _ = stream.set_nodelay(true);
+        let ends = Connection::new(client, local);
+        let Some(tls) = &self.tls else {
+            return serve(stream, ends, self.router, self.limits, stop).await;
+        };
+        let opening = tokio::time::timeout(self.limits.handshake_timeout, tls.open(stream));
+        match stop.run_until_cancelled(opening).await {
+            Some(Ok(Ok(Opened::Tls(stream)))) => serve(*stream, ends, self.router, self.limits, stop).await,
+            Some(Ok(Ok(Opened::Plain(stream)))) => {
+                serve(stream, ends, redirect::router(None), self.limits, stop).await;
+            }
+            Some(Ok(Ok(Opened::Challenge))) => debug!(%client, "a challenge of the ACME directory is answered"),
+            Some(Ok(Err(error))) => debug!(%client, "no connection: {error}"),
+            Some(Err(_)) => debug!(%client, "no connection: the TLS handshake took too long"),
+            None => {}
+        }
     }
 }
 
@@ -156,11 +202,10 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, client: SocketAddr, router: Router, limits: HttpLimits, stop: CancellationToken) {
-    let Ok(local) = stream.local_addr() else { return };
-    // Answers are small and somebody waits for them.
-    let _ = stream.set_nodelay(true);
-    let ends = Connection::new(client, local);
+async fn serve<S>(stream: S, ends: Connection, router: Router, limits: HttpLimits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let asked = Arc::new(AtomicBool::new(false));
     let noting = asked.clone();
     let stopped = Stop(stop.clone());
@@ -177,7 +222,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, router: Router, limits: Ht
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    debug!(%client, %error, "HTTP connection broke");
+                    debug!(client = %ends.client, %error, "HTTP connection broke");
                 }
                 return;
             }

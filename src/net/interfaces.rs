@@ -1,6 +1,6 @@
 //! The addresses of this machine.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 /// Addresses at which others may reach this machine, the likeliest first: IPv4, IPv6, self-assigned IPv4 (169.254/16), loopback.
 ///
@@ -16,6 +16,15 @@ pub fn host_addresses() -> Vec<IpAddr> {
     addresses.sort_by_key(|address| (rank(address), *address));
     addresses.dedup();
     addresses
+}
+
+/// The address with which this machine goes to others: of the interface that leads to its router. `None` when none does.
+pub fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: connecting a UDP socket only asks for the route. TEST-NET-1 (RFC 5737) is nobody's.
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (usable(&address) && !address.is_loopback()).then_some(address)
 }
 
 fn usable(address: &IpAddr) -> bool {

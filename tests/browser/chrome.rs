@@ -261,7 +261,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 const WAIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(150);
 
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 16] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -276,4 +276,7 @@ const FLAGS: [&str; 14] = [
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
+    // Certificates that a server made itself; and names for it that are not localhost, which browsers trust without one.
+    "--ignore-certificate-errors",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];

@@ -36,6 +36,7 @@ async fn answer(offer: String) -> (Peer, String) {
         local: [127, 0, 0, 1].into(),
         srtp_profiles: vec![],
         on_busy: None,
+        trust: Default::default(),
     };
     let peer = Peer::new(config, |_| {}).await.unwrap();
     let connection = peer.connection();

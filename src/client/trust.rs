@@ -1,0 +1,106 @@
+//! Whose certificates a client believes.
+
+use std::path::PathBuf;
+
+use reqwest::{Certificate, ClientBuilder};
+
+/// Options of how the server's HTTPS is checked.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TrustArgs {
+    /// Trust the certificates in this PEM file beside the system's, for instance the one that `onecast --lan` keeps
+    #[arg(long, value_name = "FILE", env = "ONECAST_CA")]
+    pub ca: Option<PathBuf>,
+
+    /// Take any certificate: the connection is private, but with whom is not known
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, Default)]
+pub enum Trust {
+    /// Those of the system's authorities.
+    #[default]
+    System,
+    /// These too.
+    Also(Vec<Certificate>),
+    /// Anybody's.
+    Anybody,
+}
+
+/// The file of `--ca` is of no use: one line for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It cannot be read.
+    #[error("cannot read {} (--ca): {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It has no certificate.
+    #[error("{} (--ca) has no certificate in PEM form; it must begin with -----BEGIN CERTIFICATE-----", .0.display())]
+    Empty(PathBuf),
+}
+
+impl TrustArgs {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When there is none, or nothing in it.
+    pub fn trust(&self) -> Result<Trust, TrustError> {
+        if self.insecure {
+            return Ok(Trust::Anybody);
+        }
+        let Some(path) = &self.ca else {
+            return Ok(Trust::System);
+        };
+        let pem = std::fs::read(path).map_err(|source| TrustError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(certificates) if !certificates.is_empty() => Ok(Trust::Also(certificates)),
+            _ => Err(TrustError::Empty(path.clone())),
+        }
+    }
+}
+
+impl Trust {
+    /// An HTTP client that believes so.
+    pub(super) fn apply(&self, client: ClientBuilder) -> ClientBuilder {
+        match self {
+            Trust::System => client,
+            Trust::Also(certificates) => client.tls_certs_merge(certificates.iter().cloned()),
+            Trust::Anybody => client.tls_danger_accept_invalid_certs(true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust(path: &str) -> Result<Trust, String> {
+        let args = TrustArgs {
+            ca: Some(path.into()),
+            insecure: false,
+        };
+        args.trust().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused_by_its_name() {
+        let tests = env!("CARGO_MANIFEST_DIR");
+        let good = trust(&format!("{tests}/tests/data/tls/sec1.crt")).unwrap();
+        assert!(matches!(good, Trust::Also(certificates) if certificates.len() == 1));
+        assert!(
+            trust("/absent.pem")
+                .unwrap_err()
+                .starts_with("cannot read /absent.pem (--ca)")
+        );
+        let wrong = trust(&format!("{tests}/Cargo.toml")).unwrap_err();
+        assert!(wrong.contains("Cargo.toml (--ca) has no certificate"), "{wrong}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Plain HTTP where HTTPS is wanted: everybody is sent on.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{CACHE_CONTROL, HOST, LOCATION};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware;
+use axum::response::{IntoResponse as _, Response};
+
+use super::problem::Problem;
+use super::router::finish;
+
+/// Answers every request with the same address under https. `port` is where HTTPS listens; `None` for the port that the client has
+/// come to.
+pub(super) fn router(port: Option<u16>) -> Router {
+    Router::new()
+        .fallback(async move |request: Request| send_on(&request, port))
+        .layer(middleware::from_fn(finish))
+}
+
+fn send_on(request: &Request, port: Option<u16>) -> Response {
+    let uri = request.uri();
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = uri.authority().map(Authority::as_str).or(host);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let location = authority.and_then(|authority| secure(authority, path, port));
+    let Some((text, location)) = location.and_then(|text| Some((HeaderValue::try_from(&text).ok()?, text))) else {
+        return Problem::bad_request("https-only", "it came in plain HTTP, and this server speaks HTTPS")
+            .hint("Begin the address with https://.")
+            .into_response();
+    };
+    // 308 keeps method and body, as WHIP needs it; kept by a browser, it would outlive the day on which HTTPS is turned off again.
+    (
+        StatusCode::PERMANENT_REDIRECT,
+        [(LOCATION, text), (CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+        format!("This server speaks HTTPS: {location}\n"),
+    )
+        .into_response()
+}
+
+/// The URL under https; `None` when the host is none.
+fn secure(authority: &str, path: &str, port: Option<u16>) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    let host = authority.host();
+    if host.is_empty() || !path.starts_with('/') {
+        return None;
+    }
+    Some(match port.or(authority.port_u16()).unwrap_or(HTTP_PORT) {
+        HTTPS_PORT => format!("https://{host}{path}"),
+        port => format!("https://{host}:{port}{path}"),
+    })
+}
+
+/// Reads `authority`, a line feed and `path` as a request may bring them.
+#[doc(hidden)]
+pub fn fuzz_redirect(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (authority, path) = text.split_once('\n').unwrap_or((&text, "/"));
+    let Ok(uri) = path.parse::<axum::http::Uri>() else {
+        return;
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    if let Some(url) = secure(authority, path, Some(8443)) {
+        let target: axum::http::Uri = url.parse().expect("a redirect leads to a URL");
+        assert_eq!(
+            (target.scheme_str(), target.port_u16()),
+            (Some("https"), Some(8443)),
+            "{url}"
+        );
+    }
+}
+
+/// Default ports of the two schemes (RFC 9110 section 4.2).
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_stays_but_for_scheme_and_port() {
+        for (authority, port, expected) in [
+            ("live.test", Some(443), Some("https://live.test/x?y")),
+            ("live.test:80", Some(443), Some("https://live.test/x?y")),
+            ("live.test", Some(8443), Some("https://live.test:8443/x?y")),
+            ("live.test:8080", None, Some("https://live.test:8080/x?y")),
+            ("live.test", None, Some("https://live.test:80/x?y")),
+            ("live.test:443", None, Some("https://live.test/x?y")),
+            ("[2001:db8::1]:8080", None, Some("https://[2001:db8::1]:8080/x?y")),
+            ("somebody@live.test", Some(443), Some("https://live.test/x?y")),
+            ("", Some(443), None),
+            (":80", Some(443), None),
+            ("two words", Some(443), None),
+            ("live.test/path", Some(443), None),
+        ] {
+            assert_eq!(secure(authority, "/x?y", port).as_deref(), expected, "{authority}");
+        }
+        assert_eq!(secure("live.test", "*", None), None);
+    }
+}

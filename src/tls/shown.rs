@@ -1,0 +1,27 @@
+//! The certificate that is shown at the moment.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// One certificate for every name, replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    pub(super) fn new(certificate: CertifiedKey) -> Arc<Shown> {
+        Arc::new(Shown(RwLock::new(Arc::new(certificate))))
+    }
+
+    /// Shows another one from the next handshake on.
+    pub(super) fn replace(&self, certificate: CertifiedKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificate);
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}

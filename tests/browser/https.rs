@@ -1,0 +1,112 @@
+//! HTTPS with the certificate that the server makes: pages on names that are not localhost, and requests from other origins.
+
+use serde_json::json;
+
+use super::chrome::{Chrome, Page};
+use super::server::Server;
+
+#[tokio::test]
+async fn a_camera_is_broadcast_from_a_page_on_another_name_over_https() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = HttpsServer::start().await;
+    let page = chrome
+        .open(&server.on("phone.test", "/broadcast.html?source=camera"))
+        .await;
+    assert_eq!(page.value("window.isSecureContext").await, json!(true));
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+
+    let viewer = chrome.open(&server.on("tablet.test", "/viewer.html")).await;
+    viewer.click("#watch").await;
+    viewer.wait_for_state("watching").await;
+    sees_a_picture(&viewer).await;
+    page.close().await;
+    viewer.close().await;
+}
+
+#[tokio::test]
+async fn without_https_such_a_page_has_no_camera_and_says_why() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let url = server
+        .url("/broadcast.html?source=camera")
+        .replace("127.0.0.1", "phone.test");
+    let page = chrome.open(&url).await;
+    assert_eq!(page.value("window.isSecureContext").await, json!(false));
+    page.wait_for_words("https").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_publishes_its_camera_with_a_token() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let (server, elsewhere) = (HttpsServer::start().await, HttpsServer::start().await);
+    let page = chrome.open(&elsewhere.on("other.test", "/viewer.html")).await;
+    let endpoint = server.on("phone.test", "/whip/live");
+    let published = page.awaited(&format!("({PUBLISH})({endpoint:?})")).await;
+    assert_eq!(published["status"], json!(201), "{published}");
+    assert!(published["location"].as_str().unwrap().starts_with('/'), "{published}");
+    page.wait_until("window.pc.connectionState === 'connected'").await;
+
+    let viewer = chrome.open(&server.on("tablet.test", "/viewer.html")).await;
+    viewer.click("#watch").await;
+    viewer.wait_for_state("watching").await;
+    sees_a_picture(&viewer).await;
+
+    let session = server.on("phone.test", published["location"].as_str().unwrap());
+    let goodbye = format!("fetch({session:?}, {{ method: 'DELETE', headers: {TOKEN} }}).then((reply) => reply.status)");
+    assert_eq!(page.awaited(&goodbye).await, json!(200));
+    viewer.wait_for_state("left").await;
+    page.close().await;
+    viewer.close().await;
+}
+
+async fn sees_a_picture(viewer: &Page) {
+    viewer
+        .wait_until(
+            "document.querySelector('#video').videoWidth > 0 && document.querySelector('#video').currentTime > 0.5",
+        )
+        .await;
+}
+
+/// A server with a certificate of its own making.
+struct HttpsServer {
+    server: Server,
+    _state: tempfile::TempDir,
+}
+
+impl HttpsServer {
+    async fn start() -> HttpsServer {
+        let state = tempfile::tempdir().unwrap();
+        let options = ["--tls", "self-signed", "--state-dir", state.path().to_str().unwrap()];
+        HttpsServer {
+            server: Server::start_with(&options).await,
+            _state: state,
+        }
+    }
+
+    /// URL of a path under a name that leads to this machine.
+    fn on(&self, name: &str, path: &str) -> String {
+        self.server
+            .url(path)
+            .replace("http://127.0.0.1", &format!("https://{name}"))
+    }
+}
+
+const TOKEN: &str = "{ Authorization: 'Bearer a-token' }";
+
+/// What a page of somebody else's does: the camera, an offer, and a request for which the browser asks leave first.
+const PUBLISH: &str = "async (endpoint) => { \
+    window.pc = new RTCPeerConnection(); \
+    const camera = await navigator.mediaDevices.getUserMedia({ video: true, audio: true }); \
+    for (const track of camera.getTracks()) pc.addTransceiver(track, { direction: 'sendonly' }); \
+    await pc.setLocalDescription(); \
+    const reply = await fetch(endpoint, { \
+        method: 'POST', \
+        headers: { 'Content-Type': 'application/sdp', Authorization: 'Bearer a-token' }, \
+        body: pc.localDescription.sdp, \
+    }); \
+    const sdp = await reply.text(); \
+    if (reply.status === 201) await pc.setRemoteDescription({ type: 'answer', sdp }); \
+    return { status: reply.status, location: reply.headers.get('location') }; \
+}";

@@ -1,0 +1,16 @@
+//! HTTPS as clients meet it: the real program, real sockets, and for ACME the real test server Pebble.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers")]
+
+mod acme;
+mod client;
+mod clients;
+mod door;
+mod files;
+mod pebble;
+mod rig;
+mod self_signed;
+
+#[path = "../signalling/fake.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod fake;

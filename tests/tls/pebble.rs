@@ -1,0 +1,159 @@
+//! Pebble, the ACME test server of Let's Encrypt, with its DNS server. Everything is on loopback and ends with the test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::client::trusting;
+use super::rig::{Log, PATIENCE, free_port};
+
+/// A running ACME directory, for which every domain is this machine.
+pub(crate) struct Pebble {
+    processes: Vec<Child>,
+    folder: TempDir,
+    directory: u16,
+    management: u16,
+    pub(crate) log: Log,
+}
+
+impl Pebble {
+    /// Starts one that looks for `tls-alpn-01` on this port of each domain.
+    ///
+    /// `None`, after saying so, when it is not installed; then the test has nothing to do. In CI that is a failure.
+    pub(crate) async fn start(https_port: u16) -> Option<Pebble> {
+        Pebble::with(https_port, Duration::from_secs(90 * 24 * 60 * 60)).await
+    }
+
+    /// Its certificates are good for this long.
+    pub(crate) async fn with(https_port: u16, validity: Duration) -> Option<Pebble> {
+        let programs = [program("pebble"), program("pebble-challtestsrv")];
+        let [Some(pebble), Some(dns)] = programs else {
+            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(
+                !in_ci,
+                "tests of ACME are required in CI, and there is no Pebble: {INSTALL}"
+            );
+            eprintln!("skipped: no pebble and pebble-challtestsrv; {INSTALL}");
+            return None;
+        };
+        let mut running = Pebble {
+            processes: Vec::new(),
+            folder: tempfile::tempdir().unwrap(),
+            directory: free_port(),
+            management: free_port(),
+            log: Log::default(),
+        };
+        running.write_files(https_port, validity);
+        let resolver = SocketAddr::from(([127, 0, 0, 1], free_port())).to_string();
+        let mut dns = Command::new(dns);
+        dns.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", &resolver]);
+        // What else it could serve stays off; management cannot.
+        dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]);
+        dns.args(["-management", &format!("127.0.0.1:{}", free_port())]);
+        running.spawn(dns);
+        let mut pebble = Command::new(pebble);
+        pebble
+            .arg("-config")
+            .arg(running.file("config.json"))
+            .args(["-dnsserver", &resolver]);
+        // Neither the random pauses nor the refused nonces with which it tries its clients' patience.
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
+        running.spawn(pebble);
+        running.answers().await;
+        Some(running)
+    }
+
+    /// URL of the directory.
+    pub(crate) fn directory(&self) -> String {
+        format!("https://localhost:{}/dir", self.directory)
+    }
+
+    /// File with the root of its own HTTPS.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.file("pebble.pem")
+    }
+
+    /// The root of the certificates that it gives out, as PEM.
+    pub(crate) async fn root(&self) -> Vec<u8> {
+        let client = trusting(&std::fs::read(self.ca()).unwrap()).build().unwrap();
+        let url = format!("https://localhost:{}/roots/0", self.management);
+        let reply = client.get(url).send().await.unwrap();
+        reply.bytes().await.unwrap().to_vec()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write_files(&self, https_port: u16, validity: Duration) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(self.file("pebble.pem"), made.cert.pem()).unwrap();
+        std::fs::write(self.file("pebble.key"), made.signing_key.serialize_pem()).unwrap();
+        let config = json!({ "pebble": {
+            "listenAddress": format!("127.0.0.1:{}", self.directory),
+            "managementListenAddress": format!("127.0.0.1:{}", self.management),
+            "certificate": self.file("pebble.pem"),
+            "privateKey": self.file("pebble.key"),
+            "httpPort": 5002,
+            "tlsPort": https_port,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+            "retryAfter": { "authz": 1, "order": 1 },
+            "profiles": { "default": { "description": "the only one", "validityPeriod": validity.as_secs() } },
+        }});
+        std::fs::write(self.file("config.json"), config.to_string()).unwrap();
+    }
+
+    fn spawn(&mut self, mut command: Command) {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        self.log.follow(child.stdout.take().unwrap());
+        self.log.follow(child.stderr.take().unwrap());
+        self.processes.push(child);
+    }
+
+    async fn answers(&self) {
+        let client = trusting(&std::fs::read(self.ca()).unwrap()).build().unwrap();
+        let answering = async {
+            while client.get(self.directory()).send().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answered = tokio::time::timeout(PATIENCE, answering).await;
+        assert!(
+            answered.is_ok(),
+            "Pebble does not answer; it wrote:\n{}",
+            self.log.text()
+        );
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("Pebble wrote:\n{}", self.log.text());
+        }
+    }
+}
+
+/// A program of the path, or of the folder that `.ci/run` installs to.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let mut places = std::env::split_paths(&path).chain([tools]);
+    places.find_map(|place| Some(place.join(name)).filter(|file| file.is_file()))
+}
+
+const INSTALL: &str = "with Go: GOBIN=$PWD/target/tools go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.0 \
+                       github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.0";

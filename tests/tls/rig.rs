@@ -1,0 +1,149 @@
+//! The program under test, on free ports and with a state directory of its own.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A running server. What it wrote is printed when the test fails.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) http: SocketAddr,
+    log: Log,
+}
+
+/// What a program has written so far.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<String>>);
+
+impl Running {
+    /// Starts with a certificate of its own making, kept in `state`.
+    pub(crate) async fn self_signed(state: &TempDir) -> Running {
+        let state = state.path().to_str().unwrap();
+        Running::start(&["--tls", "self-signed", "--state-dir", state]).await
+    }
+
+    pub(crate) async fn start(options: &[&str]) -> Running {
+        Running::start_on("127.0.0.1:0".parse().unwrap(), options).await
+    }
+
+    pub(crate) async fn start_on(http: SocketAddr, options: &[&str]) -> Running {
+        let mut child = onecast(&[&["--http", &http.to_string(), "--udp", "127.0.0.1:0"], options].concat())
+            .spawn()
+            .unwrap();
+        let log = Log::default();
+        log.follow(child.stdout.take().unwrap());
+        log.follow(child.stderr.take().unwrap());
+        let mut running = Running { child, http, log };
+        let text = running.wrote("listening http=").await;
+        let address = text.split("listening http=").nth(1).unwrap();
+        running.http = address.split_whitespace().next().unwrap().parse().unwrap();
+        running
+    }
+
+    /// URL of a path under https.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.http)
+    }
+
+    /// Waits for these words in its log or banner; gives all that it wrote.
+    pub(crate) async fn wrote(&self, words: &str) -> String {
+        self.log.says(words).await
+    }
+
+    /// Ends it and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-s", "TERM", &id]).status().unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server wrote:\n{}", self.log.text());
+        }
+    }
+}
+
+impl Log {
+    /// Reads on a thread of its own: a pipe that nobody reads would stop its writer when it is full.
+    pub(crate) fn follow(&self, from: impl Read + Send + 'static) {
+        let log = self.0.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn says(&self, words: &str) -> String {
+        let heard = async {
+            while !self.text().contains(words) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, heard).await.is_ok() {
+            return self.text();
+        }
+        panic!("not within {PATIENCE:?}: {words:?}; it wrote:\n{}", self.text());
+    }
+}
+
+/// The command, with its output captured and nothing of the environment's options.
+pub(crate) fn onecast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ONECAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(arguments)
+        .env("RUST_LOG", "info,onecast=debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What it says when it does not start: one line.
+pub(crate) fn refused(arguments: &[&str]) -> String {
+    let output = onecast(arguments).env("RUST_LOG", "error").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+    text
+}
+
+/// A port that nobody has at the moment.
+pub(crate) fn free_port() -> u16 {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    holder.local_addr().unwrap().port()
+}
+
+/// Where the certificate of the server's own making is kept.
+pub(crate) fn kept_certificate(state: &TempDir) -> PathBuf {
+    state.path().join("tls/self-signed.pem")
+}
+
+/// Rights of a file for its owner, its group and others.
+pub(crate) fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// No test waits longer for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
