@@ -41,7 +41,9 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
             streams: args.max_streams as usize,
             viewers: args.max_viewers as usize,
             admission: args.admission(),
+            sessions: args.limits.sessions(),
         },
+        drain: args.limits.drain(),
         pin: args.pin,
     })
 }

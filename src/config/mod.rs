@@ -214,6 +214,7 @@ impl ServeArgs {
             joins_per_second: self.joins_per_second,
             half_open: self.half_open_max,
             half_open_per_address: self.half_open_per_address,
+            joins_per_address: self.limits.joins_per_address,
         }
     }
 

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{api, cors, paste, whip};
+use super::{admin, api, cors, health, paste, whip};
 use crate::auth::Authority;
 
 /// What handlers need.
@@ -32,20 +32,24 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         authority,
         pages,
     } = serving;
+    let shared = Shared {
+        service,
+        authority,
+        pages,
+        limits,
+    };
     Router::new()
         .merge(paste::routes())
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
         .merge(api::routes())
+        .merge(admin::routes())
+        .merge(health::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
+        .layer(middleware::from_fn_with_state(shared.clone(), admin::redirect))
         .layer(middleware::from_fn(finish))
-        .with_state(Shared {
-            service,
-            authority,
-            pages,
-            limits,
-        })
+        .with_state(shared)
 }
 
 /// Adds what every response carries, and logs it.

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::operation::Operation;
 use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
-use crate::room::{SessionId, StreamName};
+use crate::room::{EndReason, SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Service: Send + Sync + 'static {
@@ -47,6 +48,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// What each media thread has counted since the start.
     fn shards(&self) -> Vec<ShardReading>;
+
+    /// What whoever runs the server may see and do.
+    fn operation(&self) -> &dyn Operation;
 
     /// Who is joining, and how many could not.
     fn admission(&self) -> AdmissionReading;
@@ -124,6 +128,17 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// No room for another viewer of this stream.
+    StreamFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The server has ended this session, and the client shall know why.
+    Ended(EndReason),
+    /// No such session, for the operator.
+    UnknownHandle,
+    /// New clients shall go elsewhere, or come later: the server leaves when those who are in have left.
+    Draining,
     /// Too many are joining at this moment.
     Busy(Busy),
     /// The server is about to stop.
@@ -134,6 +149,13 @@ pub enum Refusal {
     UnknownSession,
     /// Nobody publishes the stream, and it does not take viewers that wait.
     NoPublisher,
+}
+
+impl Refusal {
+    /// A session that is not there: why, if the server has ended it and that is remembered.
+    pub fn gone(why: Option<EndReason>) -> Refusal {
+        why.map_or(Refusal::UnknownSession, Refusal::Ended)
+    }
 }
 
 /// What is wrong with the SDP.

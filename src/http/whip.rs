@@ -76,7 +76,7 @@ async fn describe_session(
     SessionPath(session): SessionPath,
 ) -> Result<StatusCode, Problem> {
     if !shared.service.exists(session, protocol) {
-        return Err(Refusal::UnknownSession.into());
+        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -90,7 +90,7 @@ async fn trickle(
 ) -> Result<StatusCode, Problem> {
     let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
     if !shared.service.exists(session, protocol) {
-        return Err(Refusal::UnknownSession.into());
+        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
     }
     if !body::has_type(&headers, FRAGMENT) {
         return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT)));

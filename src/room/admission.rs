@@ -1,9 +1,12 @@
 //! Admission: who may join at this moment, decided before anything is done for the client that costs.
 //!
-//! Three bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and a token bucket.
+//! Four bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and token buckets of the
+//! address and of all.
 //! A session is *half-open* from the answer to its offer until its handshake is finished or it has ended. Every shard expects every
 //! half-open session, because its client may be heard first on any of them; so the bound of all is the bound of each shard, too.
 //! Publishers have bounds of their own: a crowd of viewers does not keep them out.
+
+mod addresses;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::registry::Purpose;
 use crate::metrics::AdmissionCounters;
+use addresses::Addresses;
 
 /// Bounds at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct AdmissionLimits {
     pub half_open: u32,
     /// Most clients of one address that are half-open, viewers and publishers each.
     pub half_open_per_address: u32,
+    /// Offers of one address taken a second, of viewers and publishers each, at least 1; as many may come in one beat.
+    pub joins_per_address: u32,
 }
 
 /// Who asks to join, and for what.
@@ -56,6 +62,8 @@ pub enum Cause {
     HalfOpen,
     /// Half-open sessions of one address.
     Address,
+    /// Offers a second of one address.
+    AddressRate,
 }
 
 /// What happened at the door.
@@ -69,6 +77,8 @@ pub struct AdmissionReading {
     pub refused_half_open: u64,
     /// Clients refused because too many of their address were half-open.
     pub refused_address: u64,
+    /// Clients refused because too many of their address came in a second.
+    pub refused_address_rate: u64,
 }
 
 /// The door.
@@ -79,18 +89,20 @@ pub struct Admission {
     publishers: Door,
     /// Half-open viewers and publishers by address; an address without any is not in here.
     addresses: HashMap<IpAddr, [u32; 2]>,
+    paces: Addresses,
     counters: AdmissionCounters,
 }
 
 impl Default for AdmissionLimits {
     /// A join costs the server 0.25 ms of CPU or more (docs/PERFORMANCE.md): 1,000 a second are a quarter to a third of a core. 4,096 half-open
     /// sessions are four seconds of that rate; a handshake over a long way takes a quarter of one. 64 of an address are a large
-    /// office that clicks at once.
+    /// office that clicks at once, and as many a second are more than one ever is again.
     fn default() -> AdmissionLimits {
         AdmissionLimits {
             joins_per_second: 1_000,
             half_open: 4_096,
             half_open_per_address: 64,
+            joins_per_address: 64,
         }
     }
 }
@@ -108,6 +120,7 @@ impl Admission {
             viewers: Door::new(limits.joins_per_second, limits.half_open),
             publishers: Door::new(Admission::PUBLISHERS_PER_SECOND, Admission::PUBLISHERS_HALF_OPEN_MAX),
             addresses: HashMap::new(),
+            paces: Addresses::new(limits.joins_per_address),
             counters: AdmissionCounters::default(),
         }
     }
@@ -118,8 +131,17 @@ impl Admission {
     /// When a bound is reached. Clients that their own address keeps out take no token.
     pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         self.room(now, caller)?;
+        let address = network(caller.address);
+        let has_token = |address| self.paces.has_token(now, address, caller.purpose);
+        if !address.is_none_or(has_token) {
+            let max = self.paces.per_second();
+            return Err(self.refuse(now, caller, Cause::AddressRate, max));
+        }
         let door = self.door(caller.purpose);
         if door.pace.take(now) {
+            if let Some(address) = address {
+                self.paces.take(now, address, caller.purpose);
+            }
             return Ok(());
         }
         let max = door.pace.per_second;
@@ -174,6 +196,7 @@ impl Admission {
             refused_rate: self.counters.joins_refused_rate.value(),
             refused_half_open: self.counters.joins_refused_half_open.value(),
             refused_address: self.counters.joins_refused_address.value(),
+            refused_address_rate: self.counters.joins_refused_address_rate.value(),
         }
     }
 
@@ -182,11 +205,12 @@ impl Admission {
             Cause::Rate => &self.counters.joins_refused_rate,
             Cause::HalfOpen => &self.counters.joins_refused_half_open,
             Cause::Address => &self.counters.joins_refused_address,
+            Cause::AddressRate => &self.counters.joins_refused_address_rate,
         };
         counter.add(1);
         // One address that asks too much shall not send everybody else to the end of the queue.
         let turn_s = match cause {
-            Cause::Address => 0,
+            Cause::Address | Cause::AddressRate => 0,
             Cause::Rate | Cause::HalfOpen => self.door(caller.purpose).pace.queue(now).as_secs() as u16,
         };
         Busy {
@@ -291,6 +315,7 @@ mod tests {
         joins_per_second: 10,
         half_open: 6,
         half_open_per_address: 4,
+        joins_per_address: 100,
     };
 
     fn viewer(address: &str) -> Caller {
@@ -420,6 +445,32 @@ mod tests {
         }
         assert_eq!(taken(&mut admission, now, 100), 6);
         assert_eq!(admission.read().refused_address, 1_000);
+    }
+
+    #[test]
+    fn an_address_that_comes_too_often_is_refused_alone_and_takes_no_token_of_others() {
+        let now = crate::clock::now();
+        let mut admission = Admission::new(AdmissionLimits {
+            joins_per_address: 3,
+            ..LIMITS
+        });
+        let greedy = viewer("192.0.2.1");
+        let taken_at =
+            |admission: &mut Admission, now| (0..50).filter(|_| admission.knock(now, greedy).is_ok()).count();
+        assert_eq!(taken_at(&mut admission, now), 3);
+        let busy = admission.knock(now, greedy).unwrap_err();
+        assert_eq!((busy.cause, busy.max), (Cause::AddressRate, 3));
+        assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
+        assert_eq!(taken(&mut admission, now, 100), 7);
+        assert_eq!(taken_at(&mut admission, now + Duration::from_secs(1)), 3);
+        // Nor has this machine itself such a bound, nor a publisher behind the same address.
+        let now = now + Duration::from_secs(10);
+        assert_eq!(
+            (0..10).filter(|_| admission.knock(now, viewer("::1")).is_ok()).count(),
+            10
+        );
+        assert_eq!(taken_at(&mut admission, now), 0, "the others have taken all");
+        assert!(admission.knock(now, publisher("192.0.2.1")).is_ok());
     }
 
     #[test]

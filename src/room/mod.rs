@@ -1,12 +1,14 @@
 //! Who publishes and who watches. Pure.
 
 pub mod admission;
+pub mod drain;
 pub mod ended;
+pub mod pulse;
 pub mod registry;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
 pub use ended::EndReason;
-pub use registry::{Limits, Purpose, Registry};
+pub use registry::{Limits, Purpose, Registry, SessionLimits};
 pub use stream_name::StreamName;

@@ -1,16 +1,25 @@
 //! The registry: which streams there are, who publishes and who watches them. It decides; it does not act.
 
+mod bounds;
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
+use super::ended::RecentlyEnded;
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
 use crate::media::lane::StreamKey;
 use crate::media::{Inbox, StreamTracks};
 use crate::rtp::{Codec, Kind};
+use bounds::Meter;
+pub use bounds::{SessionLimits, Verdict};
+use sessions::Details;
+pub use sessions::{SessionFilter, SessionState, Via};
 
 /// Bounds of the server.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +30,8 @@ pub struct Limits {
     pub viewers: usize,
     /// At the door.
     pub admission: AdmissionLimits,
+    /// Of those who are in.
+    pub sessions: SessionLimits,
 }
 
 /// What a client wants.
@@ -53,6 +64,12 @@ pub enum Refused {
         /// The limit.
         max: usize,
     },
+    /// No room for another viewer of this stream.
+    #[error("there are {max} viewers of this stream already")]
+    StreamFull {
+        /// The limit.
+        max: usize,
+    },
     /// Too many are joining at this moment.
     #[error("too many are joining")]
     Busy(Busy),
@@ -72,6 +89,12 @@ pub struct Admitted {
 /// A session that is no more.
 #[derive(Debug)]
 pub struct Ended {
+    /// Its name.
+    pub id: SessionId,
+    /// Its public number.
+    pub handle: u64,
+    /// Where its offer came from.
+    pub client: Option<SocketAddr>,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -114,6 +137,11 @@ pub struct Registry {
     viewers: usize,
     free_slots: Vec<u32>,
     created: u32,
+    /// Every session by its public number.
+    handles: BTreeMap<u64, SessionId>,
+    /// The last of those numbers.
+    handed: u64,
+    ended: RecentlyEnded,
 }
 
 #[derive(Debug)]
@@ -123,8 +151,12 @@ struct Stream {
     since: Option<Duration>,
     codecs: [Option<Codec>; 2],
     watching: usize,
+    /// Viewers, connecting ones included.
+    viewers: usize,
     sessions: usize,
     numbered: u64,
+    /// Since when nobody publishes; `None` while somebody does.
+    alone_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -138,6 +170,9 @@ struct Entry {
     deadline: Instant,
     /// When the handshake was finished; until then the session is half-open.
     connected: Option<Instant>,
+    details: Details,
+    /// Of a publisher.
+    meter: Option<Box<Meter>>,
 }
 
 impl Registry {
@@ -155,6 +190,9 @@ impl Registry {
             viewers: 0,
             free_slots: Vec::new(),
             created: 0,
+            handles: BTreeMap::new(),
+            handed: 0,
+            ended: RecentlyEnded::default(),
         }
     }
 
@@ -187,10 +225,11 @@ impl Registry {
                     max: self.limits.viewers,
                 });
             }
-            Purpose::Watch => None,
+            Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
         };
         let stream = self.stream(now, name, random)?;
         stream.sessions += 1;
+        stream.viewers += usize::from(purpose == Purpose::Watch);
         let number = match purpose {
             Purpose::Publish => {
                 stream.publisher = Some(id);
@@ -203,6 +242,7 @@ impl Registry {
         };
         let tracks = stream.tracks.clone();
         self.viewers += usize::from(purpose == Purpose::Watch);
+        let details = self.enter(id);
         let entry = Entry {
             stream: name.clone(),
             caller,
@@ -211,6 +251,8 @@ impl Registry {
             admitted: now,
             deadline: now + patience,
             connected: None,
+            details,
+            meter: None,
         };
         self.sessions.insert(id, entry);
         self.admission.opened(caller);
@@ -237,6 +279,14 @@ impl Registry {
         Ok(self.remove(now, holder))
     }
 
+    fn room_in_stream(&self, name: &StreamName) -> Result<(), Refused> {
+        let max = self.limits.sessions.viewers_per_stream.unwrap_or(usize::MAX);
+        match self.streams.get(name) {
+            Some(stream) if stream.viewers >= max => Err(Refused::StreamFull { max }),
+            _ => Ok(()),
+        }
+    }
+
     fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> Result<&mut Stream, Refused> {
         if !self.streams.contains_key(name) {
             if self.streams.len() >= self.limits.streams {
@@ -257,8 +307,10 @@ impl Registry {
                 since: None,
                 codecs: [None; 2],
                 watching: 0,
+                viewers: 0,
                 sessions: 0,
                 numbered: 0,
+                alone_since: Some(now),
             };
             self.streams.insert(name.clone(), stream);
         }
@@ -285,7 +337,10 @@ impl Registry {
         }
         let stream = self.streams.get_mut(&entry.stream)?;
         match entry.caller.purpose {
-            Purpose::Publish => stream.since = Some(unix),
+            Purpose::Publish => {
+                stream.since = Some(unix);
+                stream.alone_since = None;
+            }
             Purpose::Watch => stream.watching += 1,
         }
         Some(Connected {
@@ -320,6 +375,7 @@ impl Registry {
     /// Ends a session; the last of a stream takes the stream with it.
     pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(&id)?;
+        self.handles.remove(&entry.details.handle);
         if entry.connected.is_none() {
             self.admission.settled(entry.caller);
         }
@@ -330,9 +386,11 @@ impl Registry {
                 stream.publisher = None;
                 stream.since = None;
                 stream.codecs = [None; 2];
+                stream.alone_since.get_or_insert(now);
             }
             Purpose::Watch => {
                 self.viewers -= 1;
+                stream.viewers -= 1;
                 stream.watching -= usize::from(entry.connected.is_some());
             }
         }
@@ -342,6 +400,9 @@ impl Registry {
             self.streams.remove(&entry.stream);
         }
         Some(Ended {
+            id,
+            handle: entry.details.handle,
+            client: entry.details.client(),
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,

@@ -53,7 +53,9 @@ impl Rig {
                 streams: 10,
                 viewers: 100,
                 admission: AdmissionLimits::default(),
+                sessions: onecast::room::SessionLimits::default(),
             },
+            drain: onecast::room::drain::DrainOrder::default(),
             pin: false,
         })
         .unwrap();
@@ -162,6 +164,10 @@ impl Service for Detoured {
     }
     fn streams(&self) -> Vec<StreamStatus> {
         self.app.streams()
+    }
+
+    fn operation(&self) -> &dyn onecast::http::Operation {
+        self.app.operation()
     }
 
     fn shards(&self) -> Vec<ShardReading> {

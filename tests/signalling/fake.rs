@@ -31,6 +31,7 @@ pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
     joins_per_second: 5,
     half_open: 7,
     half_open_per_address: 3,
+    joins_per_address: 1_000,
 };
 
 #[derive(Debug, Default)]
