@@ -1,14 +1,15 @@
 //! `onecast serve`: starts everything, tells where it is, and stops it when asked to.
 
+mod leaving;
+mod systemd;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,6 +18,9 @@ use tracing_subscriber::EnvFilter;
 use crate::banner::{Facts, banner};
 use crate::config::{LogFormat, ServeArgs};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
+use leaving::Signals;
+pub use systemd::HandedOver;
+use systemd::Watchdog;
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -39,6 +43,9 @@ pub enum StartError {
     /// The runtime or the signal handlers cannot be set up.
     #[error("the system refuses what the server needs: {0}")]
     System(#[source] io::Error),
+    /// What systemd hands over cannot be used.
+    #[error(transparent)]
+    HandedOver(#[from] HandedOver),
     /// The address for HTTP cannot be used.
     #[error("{}", cannot_listen("--http", "TCP", *address, source))]
     Http {
@@ -74,13 +81,15 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     start_log(args.log_format)?;
-    let asked_to_stop = stop_flag().map_err(StartError::System)?;
+    let handed_over = systemd::handed_over()?;
+    let drains = !args.limits.drain_timeout.is_zero();
+    let signals = Signals::listen(drains).map_err(StartError::System)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SIGNALLING_THREADS)
         .enable_all()
         .build()
         .map_err(StartError::System)?;
-    let result = runtime.block_on(serve(args, start, demo, asked_to_stop));
+    let result = runtime.block_on(serve(args, start, demo, handed_over, signals));
     runtime.shutdown_timeout(Duration::ZERO);
     result
 }
@@ -89,7 +98,8 @@ async fn serve<M, D>(
     args: &ServeArgs,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
     demo: impl FnOnce(String) -> D,
-    asked_to_stop: Arc<AtomicBool>,
+    handed_over: Option<std::net::TcpListener>,
+    signals: Signals,
 ) -> Result<(), StartError>
 where
     M: MediaServer,
@@ -99,7 +109,11 @@ where
         address: args.http,
         source,
     };
-    let listener = TcpListener::bind(args.http).await.map_err(unusable_http)?;
+    let listener = match handed_over {
+        Some(listener) => TcpListener::from_std(listener),
+        None => TcpListener::bind(args.http).await,
+    };
+    let listener = listener.map_err(unusable_http)?;
     let http = listener.local_addr().map_err(unusable_http)?;
     let media = start(args).map_err(|source| StartError::Media {
         address: args.udp,
@@ -116,8 +130,16 @@ where
         .demo
         .then(|| tokio::spawn(demo(format!("http://{}/whip/demo", reachable(http)))));
 
-    signalled(&asked_to_stop).await;
+    systemd::tell_ready();
+    let drained = || {
+        systemd::tell_draining();
+        demo.iter().for_each(tokio::task::JoinHandle::abort);
+    };
+    signals
+        .time_to_leave(media.operation(), Watchdog::from_env(), drained)
+        .await;
     info!("stopping");
+    systemd::tell_stopping();
     stop.cancel();
     let ended = tokio::time::timeout(STOP_LIMIT, serving);
     let (ended, closed) = tokio::join!(ended, media.shutdown(STOP_LIMIT));
@@ -177,24 +199,6 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| StartError::Log(error.to_string()))
-}
-
-/// A flag that the first SIGINT or SIGTERM sets; the second one ends the process on the spot.
-fn stop_flag() -> io::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Registered first, runs first: it sees the flag only when an earlier signal has set it.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
-        signal_hook::flag::register(signal, flag.clone())?;
-    }
-    Ok(flag)
-}
-
-/// Returns when the flag is set. A handler can do little but set one, on every system; so it is looked at.
-async fn signalled(flag: &AtomicBool) {
-    while !flag.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io::Error) -> impl Display + use<> {
