@@ -14,6 +14,7 @@ mod cors;
 mod envelope;
 mod guard;
 mod health;
+mod openapi;
 mod pages;
 mod paste;
 mod problem;

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{admin, api, cors, health, paste, whip};
+use super::{admin, api, cors, health, openapi, paste, whip};
 use crate::auth::Authority;
 
 /// What handlers need.
@@ -45,6 +45,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(api::routes())
         .merge(admin::routes())
         .merge(health::routes())
+        .merge(openapi::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
         .layer(middleware::from_fn_with_state(shared.clone(), admin::redirect))

@@ -9,8 +9,10 @@ use onecast::http::service::{
     Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
-use onecast::room::admission::{Admission, AdmissionReading};
+use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
+
+use super::operator::Desk;
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
 /// At the stream `door` the real admission decides, in a time that only the test lets pass.
@@ -18,6 +20,7 @@ use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
 pub(crate) struct Fake {
     state: Mutex<State>,
     door: Mutex<Door>,
+    pub(crate) desk: Desk,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Default for Fake {
         Fake {
             state: Mutex::default(),
             door: Mutex::new(door),
+            desk: Desk::default(),
         }
     }
 }
@@ -150,6 +154,13 @@ fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
         "closing" => Refusal::ShuttingDown,
         "unknown" => Refusal::UnknownStream,
         "silent" => Refusal::NoPublisher,
+        "busy" => Refusal::Busy(Busy {
+            purpose: Purpose::Watch,
+            cause: Cause::Address,
+            max: 3,
+            earliest_s: 1,
+            latest_s: 5,
+        }),
         _ => return Ok(()),
     })
 }
@@ -195,7 +206,7 @@ impl Service for Fake {
 
     fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
         if !self.exists(session, protocol) {
-            return Err(Refusal::UnknownSession);
+            return Err(Refusal::gone(self.operation().why_ended(session)));
         }
         if fragment.contains("unreadable") {
             let detail = "line 1 cannot be read".to_owned();
@@ -219,6 +230,10 @@ impl Service for Fake {
 
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.state().sessions.get(&session) == Some(&protocol)
+    }
+
+    fn operation(&self) -> &dyn onecast::http::Operation {
+        self
     }
 
     fn shards(&self) -> Vec<ShardReading> {

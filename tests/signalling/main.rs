@@ -1,10 +1,15 @@
 //! The HTTP surface byte by byte over TCP, in front of a fake service.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod admin;
 mod clients;
 mod door;
 mod fake;
 mod hostile;
+mod leaving;
+mod limits;
+mod openapi;
+mod operator;
 mod pages;
 mod paste;
 mod process;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rig::SDP;
 use super::wire::{Wire, request};
 
-fn onecast(arguments: &[&str]) -> Command {
+pub(crate) fn onecast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
     command
         .args(arguments)
@@ -20,10 +20,10 @@ fn onecast(arguments: &[&str]) -> Command {
 }
 
 /// A server that is ended with its test.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     log: BufReader<std::process::ChildStderr>,
-    http: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl Drop for Running {
@@ -34,10 +34,15 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Running {
-        let mut child = onecast(&[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat())
-            .spawn()
-            .unwrap();
+    pub(crate) fn start(arguments: &[&str]) -> Running {
+        Running::of(&mut onecast(
+            &[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat(),
+        ))
+    }
+
+    /// Runs what listens sooner or later.
+    pub(crate) fn of(command: &mut Command) -> Running {
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("listening http=") {
@@ -53,7 +58,7 @@ impl Running {
     }
 
     #[cfg(unix)]
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -65,7 +70,7 @@ impl Running {
     }
 
     /// Its exit code and the rest of its log; fails when it does not end within 5 s.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         for _ in 0..100 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 let mut rest = String::new();
