@@ -11,6 +11,8 @@ use crate::peer::sdp::{
     Answer, AnswerParams, Fragment, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, Role, TrackSsrcs,
 };
 use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
+use crate::room::drain::Destination;
+use crate::room::ended::Note;
 use crate::rtp::header::RtpHeader;
 use crate::rtp::{Codec, keyframe, rtcp};
 
@@ -21,6 +23,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
     ("load_answer", load_answer),
+    ("operator", operator),
     ("paste", paste),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -32,6 +35,22 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// What a server under load answers: SDP to our offer, and checks of our address.
 pub fn load_answer(data: &[u8]) {
     crate::load::run::fuzz_answer(data);
+}
+
+/// What an operator writes: a reason that stands in the log and on pages, and the URL of another server that stands in a header.
+pub fn operator(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(note) = text.parse::<Note>() {
+        let said = note.to_string();
+        assert!(!said.is_empty() && said.lines().count() == 1 && !said.chars().any(char::is_control));
+        assert_eq!(said.parse(), Ok(note));
+    }
+    if let Ok(to) = text.parse::<Destination>() {
+        let url = to.of("/whip/live?a=b");
+        assert!(url.starts_with("http") && url.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(url.ends_with("/whip/live?a=b") && !to.to_string().contains(['?', '#', '@']));
+        assert_eq!(to.to_string().parse(), Ok(to));
+    }
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.

@@ -13,6 +13,7 @@ mod browser {
 
     mod broadcast;
     mod crowd;
+    mod kicked;
     mod looks;
     mod start;
     mod words;

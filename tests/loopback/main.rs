@@ -3,6 +3,7 @@
 
 mod door;
 mod hostile;
+mod operation;
 mod relay;
 mod rig;
 

@@ -25,6 +25,8 @@ pub(crate) struct Detours {
     pub(crate) shards: usize,
     /// Plain sends and receives.
     pub(crate) portable: bool,
+    /// Bounds of sessions.
+    pub(crate) sessions: onecast::room::SessionLimits,
 }
 
 /// A running server.
@@ -53,7 +55,7 @@ impl Rig {
                 streams: 10,
                 viewers: 100,
                 admission: AdmissionLimits::default(),
-                sessions: onecast::room::SessionLimits::default(),
+                sessions: detours.sessions,
             },
             drain: onecast::room::drain::DrainOrder::default(),
             pin: false,
