@@ -23,8 +23,9 @@ use super::service::Refusal;
 use super::stream_path::StreamPath;
 use super::{Shared, body, rfc3339};
 use crate::room::drain::{Destination, DrainOrder};
-use crate::room::ended::{End, Note, RecentlyEnded};
+use crate::room::ended::{End, Note, NoteError, RecentlyEnded};
 use crate::room::registry::{SessionFilter, SessionState, Via};
+use crate::room::stream_name::StreamNameError;
 use crate::room::{Purpose, StreamName};
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`super::api`].
@@ -119,8 +120,9 @@ async fn sessions(
     Asked(query): Asked<SessionsQuery>,
 ) -> Result<Response, Problem> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let stream = query.stream.map(|name| name.parse::<StreamName>()).transpose();
     let filter = SessionFilter {
-        stream: query.stream.as_deref().map(stream_name).transpose()?,
+        stream: stream.map_err(|error: StreamNameError| Problem::bad_request("bad-stream-name", error.to_string()))?,
         purpose: query.role.map(|role| match role {
             Role::Publisher => Purpose::Publish,
             Role::Viewer => Purpose::Watch,
@@ -213,10 +215,14 @@ async fn end_stream(
     Ok(fresh(json!({ "ended": ended })))
 }
 
-fn note(of_query: Option<String>, body: EndBody) -> Result<Option<Note>, Problem> {
-    let text = of_query.or(body.reason);
-    let note = text.map(|text| text.parse::<Note>()).transpose();
-    note.map_err(|error| Problem::bad_request("bad-reason", error.to_string()))
+fn note(of_query: Option<String>, body: EndBody) -> Result<Option<Note>, NoteError> {
+    of_query.or(body.reason).map(|text| text.parse()).transpose()
+}
+
+impl From<NoteError> for Problem {
+    fn from(error: NoteError) -> Problem {
+        Problem::bad_request("bad-reason", error.to_string())
+    }
 }
 
 /// The same in the query and in JSON.
@@ -309,13 +315,6 @@ fn role(purpose: Purpose) -> &'static str {
 
 fn number(purpose: Purpose, number: u64) -> Option<u64> {
     (purpose == Purpose::Watch).then_some(number)
-}
-
-fn stream_name(text: &str) -> Result<StreamName, Problem> {
-    text.parse()
-        .map_err(|error: crate::room::stream_name::StreamNameError| {
-            Problem::bad_request("bad-stream-name", error.to_string())
-        })
 }
 
 /// A query whose parameters are all known.
