@@ -1,10 +1,13 @@
 //! What whoever runs the server sees and does: sessions, those that have ended, streams' ends, and the emptying of the server.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, LOCATION, ORIGIN};
+use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,12 +19,13 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::cors::{Methods, options};
-use super::guard::Administrator;
+use super::guard::Asker;
 use super::operation::DrainState;
 use super::problem::Problem;
 use super::service::Refusal;
 use super::stream_path::StreamPath;
 use super::{Shared, body, rfc3339};
+use crate::auth::Action;
 use crate::room::drain::{Destination, DrainOrder};
 use crate::room::ended::{End, Note, NoteError, RecentlyEnded};
 use crate::room::registry::{SessionFilter, SessionState, Via};
@@ -29,7 +33,7 @@ use crate::room::stream_name::StreamNameError;
 use crate::room::{Purpose, StreamName};
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`super::api`].
-pub(super) fn routes() -> Router<Shared> {
+pub(super) fn routes(shared: &Shared) -> Router<Shared> {
     let methods = |methods| move || options(Methods(methods));
     Router::new()
         .route("/api/sessions", get(sessions).options(methods("GET, HEAD, OPTIONS")))
@@ -45,29 +49,43 @@ pub(super) fn routes() -> Router<Shared> {
                 .options(methods("GET, HEAD, POST, OPTIONS")),
         )
         .route("/api/streams/{stream}", delete(end_stream))
-        .route_layer(middleware::from_fn(own_pages_only))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), administrators_only))
 }
 
-/// A browser on this very machine may administer when nobody is asked for a token; a page of somebody else in that browser may not.
-async fn own_pages_only(request: Request, next: Next) -> Result<Response, Problem> {
-    let headers = request.headers();
-    let foreign = headers
-        .get(ORIGIN)
-        .is_some_and(|origin| !is_of_host(origin, headers.get(HOST)));
-    if foreign && !headers.contains_key(AUTHORIZATION) && request.method() != Method::OPTIONS {
-        let detail = "a page of another origin asks, and brings no token";
-        return Err(
-            Problem::new(StatusCode::FORBIDDEN, "foreign-page", "This is not allowed", detail)
-                .hint("Ask from a terminal, or with the header Authorization: Bearer TOKEN."),
-        );
+/// Lets only those through who may administer. Without tokens that is this very machine; but a browser on it shows pages of others, too,
+/// and those may not: neither by asking across origins nor under a name of theirs that leads here (DNS rebinding).
+async fn administrators_only(
+    State(shared): State<Shared>,
+    asker: Asker,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if request.method() != Method::OPTIONS {
+        let grant = asker.may(&shared, Action::Administer, None).await?;
+        if grant.credential.is_none() && !is_own_page(&request) {
+            let detail = "a page of another origin asks, or the server is called by a name";
+            return Err(
+                Problem::new(StatusCode::FORBIDDEN, "foreign-page", "This is not allowed", detail)
+                    .hint("Without tokens, ask from this machine's terminal, at 127.0.0.1 or localhost."),
+            );
+        }
     }
     Ok(next.run(request).await)
 }
 
-fn is_of_host(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    let host = host.and_then(|host| host.to_str().ok());
-    origin.is_some_and(|(_, origin)| Some(origin) == host)
+fn is_own_page(request: &Request) -> bool {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let authority = request.uri().authority().map(Authority::as_str);
+    let Some(host) = authority.or(text(HOST)).and_then(|host| host.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    let is_local = name == "localhost" || name.parse::<IpAddr>().is_ok();
+    let origin = request
+        .headers()
+        .contains_key(ORIGIN)
+        .then(|| text(ORIGIN).and_then(|origin| origin.split_once("://")));
+    is_local && origin.is_none_or(|origin| origin.is_some_and(|(_, origin)| origin == host.as_str()))
 }
 
 /// Sends WHIP and WHEP clients elsewhere while the server empties itself (RFC 9725 section 4.5: 307).
@@ -114,11 +132,7 @@ enum Role {
     Viewer,
 }
 
-async fn sessions(
-    State(shared): State<Shared>,
-    _: Administrator,
-    Asked(query): Asked<SessionsQuery>,
-) -> Result<Response, Problem> {
+async fn sessions(State(shared): State<Shared>, Asked(query): Asked<SessionsQuery>) -> Result<Response, Problem> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let stream = query.stream.map(|name| name.parse::<StreamName>()).transpose();
     let filter = SessionFilter {
@@ -138,7 +152,7 @@ async fn sessions(
     Ok(fresh(json!({ "sessions": sessions, "next": next })))
 }
 
-async fn session(State(shared): State<Shared>, _: Administrator, Handle(handle): Handle) -> Result<Response, Problem> {
+async fn session(State(shared): State<Shared>, Handle(handle): Handle) -> Result<Response, Problem> {
     let session = shared
         .service
         .operation()
@@ -155,7 +169,7 @@ struct EndedQuery {
     _token: Option<IgnoredAny>,
 }
 
-async fn ended(State(shared): State<Shared>, _: Administrator, Asked(query): Asked<EndedQuery>) -> Response {
+async fn ended(State(shared): State<Shared>, Asked(query): Asked<EndedQuery>) -> Response {
     let limit = query.limit.unwrap_or(RecentlyEnded::HISTORY_MAX);
     let ended: Vec<Value> = shared
         .service
@@ -185,7 +199,6 @@ struct EndBody {
 
 async fn kick(
     State(shared): State<Shared>,
-    _: Administrator,
     Handle(handle): Handle,
     Asked(query): Asked<EndQuery>,
     headers: HeaderMap,
@@ -198,7 +211,6 @@ async fn kick(
 
 async fn end_stream(
     State(shared): State<Shared>,
-    _: Administrator,
     StreamPath(stream): StreamPath,
     Asked(query): Asked<EndQuery>,
     headers: HeaderMap,
@@ -235,13 +247,12 @@ struct DrainWish {
     _token: Option<IgnoredAny>,
 }
 
-async fn drain_state(State(shared): State<Shared>, _: Administrator) -> Response {
+async fn drain_state(State(shared): State<Shared>) -> Response {
     fresh(describe_drain(shared.service.operation().drain_state().as_ref()))
 }
 
 async fn drain(
     State(shared): State<Shared>,
-    _: Administrator,
     Asked(query): Asked<DrainWish>,
     headers: HeaderMap,
     body: Body,

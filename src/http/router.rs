@@ -43,7 +43,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
         .merge(api::routes())
-        .merge(admin::routes())
+        .merge(admin::routes(&shared))
         .merge(health::routes())
         .merge(openapi::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
