@@ -3,13 +3,14 @@
 mod codecs;
 mod counter_offer;
 mod events;
+mod operation;
 mod patching;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -17,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
+use crate::http::operation::Operation;
 use crate::http::service::{
     Accepted, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading,
     StreamStatus,
@@ -31,9 +33,11 @@ use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
 use crate::room::audience::{EventSet, EventStreamId};
+use crate::room::drain::{Drain, DrainOrder};
 use crate::room::ice_session::entity_tag;
-use crate::room::registry::{Ended, Refused};
-use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
+use crate::room::pulse::Pulse;
+use crate::room::registry::{Ended, Refused, Via};
+use crate::room::{Caller, EndReason, Limits, Purpose, Registry, SessionId};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 use events::EventStreams;
@@ -55,6 +59,8 @@ pub struct AppConfig {
     pub start: StartConfig,
     /// Bounds.
     pub limits: Limits,
+    /// How the server is emptied when nobody says otherwise.
+    pub drain: DrainOrder,
     /// Each media thread stays on a core of its own, as far as there are.
     pub pin: bool,
 }
@@ -78,6 +84,10 @@ struct Inner {
     sockets: Vec<Arc<SocketCounters>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     closing: AtomicBool,
+    drain: Mutex<Option<Drain>>,
+    /// When the log last said how far that is.
+    drain_told: Mutex<Option<Instant>>,
+    pulse: Mutex<Pulse>,
 }
 
 /// How long a client may take from our answer to its finished handshake.
@@ -119,6 +129,9 @@ impl App {
             sockets: sockets.iter().map(|socket| socket.counters().clone()).collect(),
             threads: Mutex::default(),
             closing: AtomicBool::new(false),
+            drain: Mutex::default(),
+            drain_told: Mutex::default(),
+            pulse: Mutex::new(Pulse::new(sockets.len(), clock::now())),
         };
         let app = App { inner: Arc::new(inner) };
         let (events, received) = mpsc::channel(EVENTS_MAX);
@@ -241,6 +254,9 @@ impl App {
         if self.inner.closing.load(Ordering::Acquire) {
             return Err(Refusal::ShuttingDown);
         }
+        if lock(&self.inner.drain).is_some() {
+            return Err(Refusal::Draining);
+        }
         let address = client.ip();
         let knocked = lock(&self.inner.registry).knock(clock::now(), Caller { purpose, address });
         knocked.map_err(Refusal::Busy)
@@ -263,7 +279,7 @@ impl App {
             })
             .map_err(refusal)?;
         if let Some(displaced) = admitted.displaced {
-            inner.end(displaced, "it never connected and somebody else goes live");
+            inner.end(displaced, EndReason::MadeRoom);
         }
         let local = credentials();
         let tracks = admitted.tracks;
@@ -358,12 +374,16 @@ impl MediaServer for App {
 impl Service for App {
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.knock(request.client, Purpose::Publish)?;
-        self.join(&request, &parse(request.offer)?, Purpose::Publish, PATIENCE)
+        let accepted = self.join(&request, &parse(request.offer)?, Purpose::Publish, PATIENCE)?;
+        self.introduce(accepted.session, Via::Whip, request.client);
+        Ok(accepted)
     }
 
     fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.knock(request.client, Purpose::Watch)?;
-        self.join(&request, &parse(request.offer)?, Purpose::Watch, PATIENCE)
+        let accepted = self.join(&request, &parse(request.offer)?, Purpose::Watch, PATIENCE)?;
+        self.introduce(accepted.session, Via::Whep, request.client);
+        Ok(accepted)
     }
 
     fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
@@ -377,6 +397,7 @@ impl Service for App {
             _ => Purpose::Watch,
         };
         let accepted = self.join(&request, &offer, purpose, PASTE_PATIENCE)?;
+        self.introduce(accepted.session, Via::Paste, request.client);
         let role = match purpose {
             Purpose::Publish => PasteRole::Broadcaster,
             Purpose::Watch => PasteRole::Viewer,
@@ -410,12 +431,12 @@ impl Service for App {
 
     fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
         if !self.exists(session, protocol) {
-            return Err(Refusal::UnknownSession);
+            return Err(Refusal::gone(self.why_ended(session)));
         }
         let ended = lock(&self.inner.registry)
             .remove(clock::now(), session)
             .ok_or(Refusal::UnknownSession)?;
-        self.inner.end(ended, "it said goodbye");
+        self.inner.end(ended, EndReason::Goodbye);
         Ok(())
     }
 
@@ -425,6 +446,10 @@ impl Service for App {
             Protocol::Whip => purpose == Some(Purpose::Publish),
             Protocol::Whep => purpose == Some(Purpose::Watch),
         }
+    }
+
+    fn operation(&self) -> &dyn Operation {
+        self
     }
 
     fn shards(&self) -> Vec<ShardReading> {
@@ -492,7 +517,7 @@ impl Inner {
             Event::Closed { session, cause } => {
                 let ended = lock(&self.registry).remove(clock::now(), session);
                 if let Some(ended) = ended {
-                    self.end(ended, &cause.to_string());
+                    self.end(ended, EndReason::Peer(cause));
                 } else if cause != CloseCause::Commanded {
                     debug!(%session, %cause, "peer ended after its session");
                 }
@@ -501,6 +526,7 @@ impl Inner {
     }
 
     fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
+        lock(&self.registry).secured(id, address, cipher);
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
         self.tell_followers(&connected.stream);
@@ -547,9 +573,10 @@ impl Inner {
     }
 
     /// Frees what a session, already out of the registry, holds at the shards.
-    fn end(&self, ended: Ended, why: &str) {
+    fn end(&self, ended: Ended, why: EndReason) {
         self.end_event_streams(ended.id);
         self.tell_followers(&ended.stream);
+        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         if let Some(session) = ended.session {
             session.withdraw();
             if !self.broadcast(&Command::Close(session)) {
@@ -573,11 +600,12 @@ impl Inner {
         let rate = door.refused_rate - told.refused_rate;
         let half_open = door.refused_half_open - told.refused_half_open;
         let address = door.refused_address - told.refused_address;
-        if rate + half_open + address > 0 {
+        let address_rate = door.refused_address_rate - told.refused_address_rate;
+        if rate + half_open + address + address_rate > 0 {
             warn!(
                 "{} clients were refused in the last second: {rate} by --joins-per-second, {half_open} by --half-open-max, \
-                 {address} by --half-open-per-address; {} are connecting",
-                rate + half_open + address,
+                 {address} by --half-open-per-address, {address_rate} by --joins-per-address; {} are connecting",
+                rate + half_open + address + address_rate,
                 door.half_open
             );
         }
@@ -586,13 +614,14 @@ impl Inner {
 
     fn sweep(&self) {
         let now = clock::now();
+        self.sweep_bounds(now);
         let overdue = lock(&self.registry).overdue(now);
         for id in overdue {
             let ended = lock(&self.registry).remove(now, id);
             if let Some(ended) = ended {
                 let why = match ended.session {
-                    Some(_) => "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?",
-                    None => "it did not answer the offer that it had asked for",
+                    Some(_) => EndReason::NeverCame,
+                    None => EndReason::NoAnswer,
                 };
                 self.end(ended, why);
             }
@@ -618,6 +647,7 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Taken { since } => Refusal::Taken { since_unix: since },
         Refused::TooManyStreams { max } => Refusal::TooManyStreams { max },
         Refused::Full { max } => Refusal::Full { max },
+        Refused::StreamFull { max } => Refusal::StreamFull { max },
         Refused::Busy(busy) => Refusal::Busy(busy),
     }
 }

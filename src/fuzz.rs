@@ -12,6 +12,8 @@ use crate::peer::sdp::{
     Role, TrackSsrcs,
 };
 use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
+use crate::room::drain::Destination;
+use crate::room::ended::Note;
 use crate::rtp::header::RtpHeader;
 use crate::rtp::{Codec, keyframe, rtcp};
 
@@ -26,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ice_server", ice_server),
     ("if_match", if_match),
     ("load_answer", load_answer),
+    ("operator", operator),
     ("paste", paste),
     ("redirect", redirect),
     ("rtcp", rtcp),
@@ -54,6 +57,22 @@ pub fn load_answer(data: &[u8]) {
 /// The names of events that a viewer wants to be told.
 pub fn event_names(data: &[u8]) {
     crate::http::fuzz_event_names(data);
+}
+
+/// What an operator writes: a reason that stands in the log and on pages, and the URL of another server that stands in a header.
+pub fn operator(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(note) = text.parse::<Note>() {
+        let said = note.to_string();
+        assert!(!said.is_empty() && said.lines().count() == 1 && !said.chars().any(char::is_control));
+        assert_eq!(said.parse(), Ok(note));
+    }
+    if let Ok(to) = text.parse::<Destination>() {
+        let url = to.of("/whip/live?a=b");
+        assert!(url.starts_with("http") && url.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(url.ends_with("/whip/live?a=b") && !to.to_string().contains(['?', '#', '@']));
+        assert_eq!(to.to_string().parse(), Ok(to));
+    }
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.

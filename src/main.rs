@@ -43,6 +43,7 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         keyframe_share: args.keyframe_share,
         start: args.start(),
         limits: args.room_limits(),
+        drain: args.limits.drain(),
         pin: args.pin,
     })
 }

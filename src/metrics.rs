@@ -119,6 +119,8 @@ counters! {
     start_cache_bytes,
     /// Control datagrams that found no room in the send queue.
     control_dropped,
+    /// Turns of the media thread.
+    turns,
 }
 
 counters! {
@@ -132,4 +134,6 @@ counters! {
     joins_refused_half_open,
     /// Offers refused because too many sessions of their address were half-open (`--half-open-per-address`).
     joins_refused_address,
+    /// Offers refused because too many of their address came in a second (`--joins-per-address`).
+    joins_refused_address_rate,
 }

@@ -1,16 +1,16 @@
 //! `onecast serve`: starts everything, tells where it is, and stops it when asked to.
 
 mod doors;
+mod leaving;
+mod systemd;
 
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -23,6 +23,9 @@ use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::net;
 use crate::net::interfaces::outward_address;
 use crate::tls::{Tls, TlsError};
+use leaving::Signals;
+pub use systemd::HandedOver;
+use systemd::Watchdog;
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -48,6 +51,9 @@ pub enum StartError {
     /// The runtime or the signal handlers cannot be set up.
     #[error("the system refuses what the server needs: {0}")]
     System(#[source] io::Error),
+    /// What systemd hands over cannot be used.
+    #[error(transparent)]
+    HandedOver(#[from] HandedOver),
     /// The address for HTTP cannot be used.
     #[error("{}", cannot_listen("--http", "TCP", *address, source))]
     Http {
@@ -101,13 +107,15 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     start_log(args.log_format)?;
-    let signals = Signals::register().map_err(StartError::System)?;
+    let handed_over = systemd::handed_over()?;
+    let drains = !args.limits.drain_timeout.is_zero();
+    let signals = Signals::listen(drains).map_err(StartError::System)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SIGNALLING_THREADS)
         .enable_all()
         .build()
         .map_err(StartError::System)?;
-    let result = runtime.block_on(serve(args, sources, start, demo, signals));
+    let result = runtime.block_on(serve(args, sources, start, demo, handed_over, signals));
     runtime.shutdown_timeout(Duration::ZERO);
     result
 }
@@ -117,6 +125,7 @@ async fn serve<M, D>(
     mut sources: Sources,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
     demo: impl FnOnce(String) -> D,
+    handed_over: Option<std::net::TcpListener>,
     signals: Signals,
 ) -> Result<(), StartError>
 where
@@ -126,7 +135,7 @@ where
     raise_open_files();
     let ice_servers = args.ice.servers()?;
     let stop = CancellationToken::new();
-    let doors = Doors::open(args, &stop).await?;
+    let doors = Doors::open(args, handed_over, &stop).await?;
     let (http, tls) = (doors.http, doors.tls.clone());
     let media = start(args).map_err(|source| StartError::Media {
         address: args.udp,
@@ -148,13 +157,22 @@ where
     announce(http, media.as_ref(), args, tls.as_deref());
     let demo = for_the_demo.map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
 
-    while signals.next().await == Signal::Reload {
+    systemd::tell_ready();
+    let drained = || {
+        systemd::tell_draining();
+        demo.iter().for_each(tokio::task::JoinHandle::abort);
+    };
+    let read_again = || {
         reload(&mut sources, media.as_ref());
         if let Some(tls) = &tls {
             tls.reload();
         }
-    }
+    };
+    signals
+        .time_to_leave(media.operation(), Watchdog::from_env(), drained, read_again)
+        .await;
     info!("stopping");
+    systemd::tell_stopping();
     stop.cancel();
     serving.close();
     let ended = tokio::time::timeout(STOP_LIMIT, serving.wait());
@@ -269,46 +287,6 @@ fn reload(sources: &mut Sources, media: &impl MediaServer) {
     }
 }
 
-/// What the process was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    Stop,
-    Reload,
-}
-
-/// Flags that signal handlers set. They can do little else, on every system; so the flags are looked at.
-struct Signals {
-    stop: Arc<AtomicBool>,
-    reload: Arc<AtomicBool>,
-}
-
-impl Signals {
-    /// The first SIGINT or SIGTERM stops the server, the second one ends the process on the spot. SIGHUP reads the options again.
-    fn register() -> io::Result<Signals> {
-        let (stop, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        for signal in [SIGINT, SIGTERM] {
-            // Registered first, runs first: it sees the flag only when an earlier signal has set it.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
-            signal_hook::flag::register(signal, stop.clone())?;
-        }
-        #[cfg(unix)]
-        signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())?;
-        Ok(Signals { stop, reload })
-    }
-
-    async fn next(&self) -> Signal {
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Signal::Stop;
-            }
-            if self.reload.swap(false, Ordering::Relaxed) {
-                return Signal::Reload;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
 fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io::Error) -> impl Display + use<> {
     let port = address.port();
     let other_port = SocketAddr::new(address.ip(), if port < u16::MAX - 1 { port + 1 } else { 8080 });
@@ -334,12 +312,18 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
 /// Open files besides connections: sockets for media, the log, pages from a directory, what libraries have.
 const OTHER_FILES: u64 = 1_000;
 /// Options that a running server takes; sessions that are there are not touched.
-const RELOADED: [&str; 5] = [
+const RELOADED: [&str; 11] = [
     "max-streams",
     "max-viewers",
+    "max-viewers-per-stream",
     "joins-per-second",
+    "joins-per-address",
     "half-open-max",
     "half-open-per-address",
+    "max-publish-bitrate",
+    "max-session-time",
+    "publisher-idle-timeout",
+    "viewer-idle-timeout",
 ];
 /// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
 /// browser's handshake about TLS 1.3 extensions that it rightly passes over. Nor those of TLS, which anybody's odd handshake would fill the

@@ -16,6 +16,7 @@ mod browser {
     mod crowd;
     mod events;
     mod https;
+    mod kicked;
     mod looks;
     mod restart;
     mod start;

@@ -215,7 +215,8 @@ export class Link {
       };
       const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
       transport?.addEventListener('statechange', () => {
-        if (transport.state === 'closed' || transport.state === 'failed') resolve(ended());
+        // The server may say why it closed.
+        if (transport.state === 'closed' || transport.state === 'failed') this.#whyEnded().then(resolve);
       });
     });
   }
@@ -230,7 +231,14 @@ export class Link {
     }
     const seen = await this.#session.look();
     if (seen === 'unknown') return Problem.noServer();
-    return seen === 'gone' ? ended() : null;
+    if (seen === 'there') return null;
+    return seen.kind.startsWith(ENDED_BY) ? seen : ended();
+  }
+
+  // The Problem of a connection that the server closed. One that it means to be final has its own words, and is not tried again.
+  async #whyEnded() {
+    const seen = await this.#session?.look();
+    return seen instanceof Problem && seen.kind.startsWith(ENDED_BY) ? seen : ended();
   }
 
   // Closes what there is; resolves when the server knows, or cannot be told.
@@ -316,6 +324,8 @@ function ended() {
   return new Problem('The server ended the connection', { kind: 'ended' });
 }
 
+// By the operator, somebody else with the same right, or a limit.
+const ENDED_BY = 'urn:onecast:problem:ended-by-';
 const CONNECT_LIMIT_MS = 15_000;
 const PROBE_EVERY_MS = 1000;
 // A short silence passes by itself.

@@ -64,11 +64,11 @@ class Session {
     }
   }
 
-  // 'there', 'gone' (the server does not know it any more) or 'unknown' (no answer).
+  // 'there', 'unknown' (no answer), or the Problem why the server does not know it any more.
   async look() {
     try {
       const response = await request(this.url, { method: 'GET', cache: 'no-store' }, 3000);
-      return response.status === 404 || response.status === 410 ? 'gone' : 'there';
+      return response.status === 404 || response.status === 410 ? await Problem.fromResponse(response) : 'there';
     } catch {
       return 'unknown';
     }

@@ -1,6 +1,7 @@
 //! Viewers who want to be sent an offer: a session begins with ours, and the shards hear of it when its answer has come.
 
 use super::*;
+use crate::http::operation::Operation as _;
 use crate::peer::sdp::{OwnAnswer, OwnOffer};
 use crate::rtp::Codec;
 
@@ -50,7 +51,7 @@ impl App {
 
     pub(super) fn answered(&self, id: SessionId, answer: &str) -> Result<(), Refusal> {
         if !self.exists(id, Protocol::Whep) {
-            return Err(Refusal::UnknownSession);
+            return Err(Refusal::gone(self.why_ended(id)));
         }
         let inner = &self.inner;
         if !lock(&inner.registry).awaits_answer(id) {
@@ -89,7 +90,7 @@ impl Inner {
             return Ok(());
         }
         if let Some(ended) = lock(&self.registry).remove(clock::now(), id) {
-            self.end(ended, "a media thread is overloaded");
+            self.end(ended, EndReason::Overloaded);
         }
         Err(Refusal::Full {
             max: self.config.limits.viewers,

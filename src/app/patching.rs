@@ -7,6 +7,7 @@ use tracing::debug;
 use super::{App, credentials, lock, sdp_refusal};
 use crate::clock;
 use crate::fanout::{Command, Restart};
+use crate::http::operation::Operation as _;
 use crate::http::service::{Patch, Patched, Refusal, Service as _};
 use crate::peer::sdp::{Fragment, FragmentParams};
 use crate::room::ice_session::{self, PatchRefused, entity_tag};
@@ -15,7 +16,7 @@ impl App {
     /// Does what `PATCH` of a session asks for.
     pub(super) fn take_patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
         if !self.exists(patch.session, patch.protocol) {
-            return Err(Refusal::UnknownSession);
+            return Err(Refusal::gone(self.why_ended(patch.session)));
         }
         // As an ICE-lite agent we send no checks, so the client's candidates are of no use to us: its checks tell its addresses.
         let fragment = Fragment::parse(patch.fragment).map_err(|error| sdp_refusal(&error))?;

@@ -1,7 +1,158 @@
 //! Options that bound sessions, and of how the server ends.
 
+use std::time::Duration;
+
 use clap::Args;
+
+use super::values::{count, duration};
+use crate::room::SessionLimits;
+use crate::room::drain::{Destination, DrainOrder};
 
 /// Options that bound sessions, and of how the server ends.
 #[derive(Debug, Clone, Args)]
-pub struct LimitArgs {}
+pub struct LimitArgs {
+    /// Most viewers of one stream at once [default: no limit but --max-viewers]
+    #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS_PER_STREAM", value_parser = count(10_000_000))]
+    pub max_viewers_per_stream: Option<u32>,
+
+    /// Most that a broadcaster may send, bits a second over two seconds, such as 20M or 800K; 0 is no limit. Who sends more is warned of in
+    /// the log, and ended when it goes on for 5 s
+    #[arg(long, value_name = "RATE", env = "ONECAST_MAX_PUBLISH_BITRATE", default_value = "0", value_parser = bit_rate)]
+    pub max_publish_bitrate: u64,
+
+    /// Most viewers, and most broadcasters, let in a second from one address, or one /64 network of IPv6. Loopback is exempt: a reverse proxy
+    /// there stands for all its clients; for a proxy on another machine raise this to --joins-per-second
+    #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
+    pub joins_per_address: u32,
+
+    /// End every session when it has been connected for this long, such as 240m; 0 is never
+    #[arg(long, value_name = "TIME", env = "ONECAST_MAX_SESSION_TIME", default_value = "0", value_parser = duration)]
+    pub max_session_time: Duration,
+
+    /// End a broadcaster that has sent no media for this long, so that somebody else can have the stream; 0 is never
+    #[arg(long, value_name = "TIME", env = "ONECAST_PUBLISHER_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub publisher_idle_timeout: Duration,
+
+    /// End a viewer that has waited this long for a broadcaster; 0 is never
+    #[arg(long, value_name = "TIME", env = "ONECAST_VIEWER_IDLE_TIMEOUT", default_value = "0", value_parser = duration)]
+    pub viewer_idle_timeout: Duration,
+
+    /// At SIGTERM let nobody new in and leave when everybody has left, or after this time; 0 leaves at once. A second signal does, too
+    #[arg(long, value_name = "TIME", env = "ONECAST_DRAIN_TIMEOUT", default_value = "0", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// Meanwhile send new WHIP and WHEP clients to this server [default: ask them to come later]
+    #[arg(long, value_name = "URL", env = "ONECAST_DRAIN_TO")]
+    pub drain_to: Option<Destination>,
+}
+
+impl LimitArgs {
+    /// Bounds of sessions.
+    pub fn sessions(&self) -> SessionLimits {
+        SessionLimits {
+            viewers_per_stream: self.max_viewers_per_stream.map(|max| max as usize),
+            publish_bps: Some(self.max_publish_bitrate).filter(|&max| max > 0),
+            session_time: unless_zero(self.max_session_time),
+            publisher_idle: unless_zero(self.publisher_idle_timeout),
+            viewer_idle: unless_zero(self.viewer_idle_timeout),
+        }
+    }
+
+    /// How the server is emptied when nobody says otherwise.
+    pub fn drain(&self) -> DrainOrder {
+        DrainOrder {
+            to: self.drain_to.clone(),
+            timeout: unless_zero(self.drain_timeout),
+        }
+    }
+}
+
+fn unless_zero(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
+}
+
+/// Reads bits a second: `20M`, `800K`, `1.5M` or a bare number; up to 1,000 Gbit/s.
+fn bit_rate(text: &str) -> Result<u64, String> {
+    let expected = || "expected bits a second such as 20M, 800K or 0".to_owned();
+    let text = text.trim();
+    let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "" => 1.0,
+        "K" | "k" => 1e3,
+        "M" | "m" => 1e6,
+        "G" | "g" => 1e9,
+        _ => return Err(expected()),
+    };
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let bits = number
+        .parse::<f64>()
+        .ok()
+        .filter(|_| is_plain)
+        .map(|number| number * unit);
+    bits.filter(|bits| *bits <= 1e12)
+        .map(|bits| bits as u64)
+        .ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    fn limits(arguments: &[&str]) -> Result<LimitArgs, String> {
+        let line = Line::try_parse_from([&["x"], arguments].concat());
+        line.map(|line| line.limits).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn by_default_only_silent_publishers_are_ended() {
+        let limits = limits(&[]).unwrap();
+        let expected = SessionLimits {
+            publisher_idle: Some(Duration::from_secs(60)),
+            ..SessionLimits::default()
+        };
+        assert_eq!(limits.sessions(), expected);
+        assert_eq!(limits.drain(), DrainOrder::default());
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let limits = limits(&["--publisher-idle-timeout", "0", "--max-publish-bitrate", "0"]).unwrap();
+        assert_eq!(limits.sessions(), SessionLimits::default());
+    }
+
+    #[test]
+    fn bit_rates_have_units() {
+        for (text, bits) in [
+            ("20M", 20_000_000),
+            ("800k", 800_000),
+            ("1.5M", 1_500_000),
+            ("9", 9),
+            ("1G", 1_000_000_000),
+        ] {
+            assert_eq!(bit_rate(text), Ok(bits), "{text}");
+        }
+        for text in ["", "M", "20Mb", "-1", "1e3", "inf", "NaN", "2000G", "1.2.3"] {
+            assert!(bit_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_destination_is_a_url() {
+        assert!(
+            limits(&["--drain-to", "b.example.org"])
+                .unwrap_err()
+                .contains("https://b.example.org")
+        );
+        let limits = limits(&["--drain-to", "https://b.example.org/", "--drain-timeout", "5m"]).unwrap();
+        assert_eq!(limits.drain().to.unwrap().to_string(), "https://b.example.org");
+        assert_eq!(limits.drain_timeout, Duration::from_secs(300));
+    }
+}

@@ -254,6 +254,7 @@ impl ServeArgs {
             streams: self.max_streams as usize,
             viewers: self.max_viewers as usize,
             admission: self.admission(),
+            sessions: self.limits.sessions(),
         }
     }
 
@@ -263,6 +264,7 @@ impl ServeArgs {
             joins_per_second: self.joins_per_second,
             half_open: self.half_open_max,
             half_open_per_address: self.half_open_per_address,
+            joins_per_address: self.limits.joins_per_address,
         }
     }
 

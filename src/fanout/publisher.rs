@@ -30,6 +30,7 @@ pub struct Publisher {
     window: Window,
     told: KeyframeStatus,
     formats: Vec<(Codec, u8)>,
+    received_bytes: u64,
 }
 
 /// What a publisher is asked for, and what is kept of it.
@@ -110,6 +111,7 @@ impl Publisher {
             formats: formats
                 .map(|format| (format.codec, formats::profile(format.codec, &format.fmtp)))
                 .collect(),
+            received_bytes: 0,
             tracks,
         }
     }
@@ -122,6 +124,7 @@ impl Publisher {
         let Ok(len) = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) else {
             return Received::Dropped;
         };
+        self.received_bytes += len as u64;
         let (kind, packet) = match self.ingest.handle_rtp(now, &datagram[..len], &header) {
             Ok(Some(taken)) => taken,
             Ok(None) => return Received::Media,
@@ -268,6 +271,11 @@ impl Publisher {
     /// The stream that it feeds.
     pub fn tracks(&self) -> &Arc<StreamTracks> {
         &self.tracks
+    }
+
+    /// RTP that was authentic so far, whatever became of it, bytes.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// What came in so far.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::formats::ViewerLine;
 use crate::media::StreamTracks;
+use crate::metrics::Counter;
 use crate::peer::SessionId;
 use crate::peer::sdp::Negotiated;
 use crate::peer::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
@@ -27,6 +28,8 @@ pub struct Session {
     pub tracks: Arc<StreamTracks>,
     /// When the offer was answered.
     pub created: Instant,
+    /// RTP that came from its client and was authentic, bytes. Its owner is the one writer.
+    pub received: Counter,
     owner: AtomicU32,
     /// Which ICE session its client uses.
     ice: AtomicU32,
@@ -75,6 +78,7 @@ impl Session {
             role,
             tracks,
             created,
+            received: Counter::default(),
             owner: AtomicU32::new(Session::NOBODY),
             ice: AtomicU32::new(0),
         }

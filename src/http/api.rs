@@ -20,7 +20,10 @@ pub(super) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
     Router::new()
         .route("/api/streams", get(streams).options(methods))
-        .route("/api/streams/{stream}", get(stream).options(methods))
+        .route(
+            "/api/streams/{stream}",
+            get(stream).options(|| options(Methods("GET, HEAD, DELETE, OPTIONS"))),
+        )
         .route("/api/shards", get(shards).options(methods))
 }
 
@@ -33,6 +36,7 @@ async fn streams(State(shared): State<Shared>) -> Response {
             "rate": door.refused_rate,
             "half_open": door.refused_half_open,
             "address": door.refused_address,
+            "address_rate": door.refused_address_rate,
         },
     });
     fresh(json!({ "streams": streams, "joins": joins }))

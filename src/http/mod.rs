@@ -3,8 +3,10 @@
 //! Requests are parsed here, into values that cannot be wrong; what is done about them is the [`Service`]'s; and here again its
 //! refusals become statuses and words.
 
+pub mod operation;
 pub mod service;
 
+mod admin;
 mod api;
 mod body;
 mod connection;
@@ -15,8 +17,10 @@ mod etag;
 mod events;
 mod framing;
 mod guard;
+mod health;
 mod ice_servers;
 mod links;
+mod openapi;
 mod pages;
 mod paste;
 mod patch;
@@ -34,6 +38,7 @@ pub use envelope::fuzz_envelope;
 #[doc(hidden)]
 pub use etag::fuzz_if_match;
 pub use events::fuzz_event_names;
+pub use operation::Operation;
 pub use pages::Pages;
 #[doc(hidden)]
 pub use redirect::fuzz_redirect;

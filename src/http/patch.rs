@@ -29,7 +29,7 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
     if !shared.service.exists(session, protocol) {
-        return Err(Refusal::UnknownSession.into());
+        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
     }
     if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
         return counter_offer::take_answer(&shared, session, &fragment)

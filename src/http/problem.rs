@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use super::rfc3339;
 use super::service::{CodecsOf, Refusal, SdpRefusal};
 use crate::room::admission::{Busy, Cause};
-use crate::room::{Purpose, StreamName};
+use crate::room::{EndReason, Purpose, StreamName};
 
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]
@@ -176,6 +176,16 @@ impl From<Refusal> for Problem {
             .hint("Try again later, or raise --max-streams on the server."),
             Refusal::Full { max } => unavailable("full", format!("the server's limit of {max} viewers is reached"))
                 .hint("Try again later, or raise --max-viewers on the server."),
+            Refusal::StreamFull { max } => {
+                unavailable("stream-full", format!("the stream's limit of {max} viewers is reached"))
+                    .hint("Try again later, or raise --max-viewers-per-stream on the server.")
+            }
+            Refusal::Draining => unavailable("draining", "the server is about to leave and takes nobody in any more")
+                .hint("Try again in a few seconds: another server may have its place by then."),
+            Refusal::Ended(why) => ended(&why),
+            Refusal::UnknownHandle => Problem::not_found("unknown-session", "there is no session of this number").hint(
+                "GET /api/sessions has the numbers of those there are, and GET /api/ended why the last ones ended.",
+            ),
             Refusal::Busy(busy) => busy.into(),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
             Refusal::NoAnswerAwaited => {
@@ -304,8 +314,16 @@ impl From<Busy> for Problem {
                 format!("{max} {who} of the same address are connecting at this moment, and that is the limit"),
                 "--half-open-per-address",
             ),
+            Cause::AddressRate => (
+                "too-many-joins-from-address",
+                format!(
+                    "more {who} of the same address come at this moment than the {max} a second that the server takes"
+                ),
+                "--joins-per-address",
+            ),
         };
-        let own_bound = busy.purpose == Purpose::Publish && busy.cause != Cause::Address;
+        let of_address = matches!(busy.cause, Cause::Address | Cause::AddressRate);
+        let own_bound = busy.purpose == Purpose::Publish && !of_address;
         let operator = if own_bound {
             String::new()
         } else {
@@ -313,7 +331,7 @@ impl From<Busy> for Problem {
         };
         let problem = match busy.cause {
             // One client's own doing (RFC 6585 section 4), not the server's.
-            Cause::Address => Problem::new(
+            Cause::Address | Cause::AddressRate => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 kind,
                 "Too many connect from this address",
@@ -325,6 +343,21 @@ impl From<Busy> for Problem {
             .hint(format!("Try again in a few seconds{operator}."))
             .retry_within(busy.earliest_s, busy.latest_s)
     }
+}
+
+/// A session that the server has ended: pages take what begins with `ended-by-` for final.
+fn ended(why: &EndReason) -> Problem {
+    let (kind, title) = match why {
+        EndReason::Operator(_) => ("ended-by-operator", "The operator ended this session"),
+        EndReason::TakenOver => ("ended-by-takeover", "The stream was taken over"),
+        _ => ("ended-by-limit", "A limit of the server ended this session"),
+    };
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        kind,
+        title,
+        format!("the session has ended: {why}"),
+    )
 }
 
 fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
@@ -383,6 +416,7 @@ mod tests {
             (Purpose::Watch, Cause::Rate, "--joins-per-second"),
             (Purpose::Watch, Cause::HalfOpen, "--half-open-max"),
             (Purpose::Publish, Cause::Address, "--half-open-per-address"),
+            (Purpose::Watch, Cause::AddressRate, "--joins-per-address"),
         ] {
             let problem = Problem::from(busy(purpose, cause));
             assert!(problem.hint.unwrap().contains(said));
@@ -420,6 +454,11 @@ mod tests {
             (Refusal::Busy(busy(Purpose::Watch, Cause::Rate)), 503),
             (Refusal::Busy(busy(Purpose::Publish, Cause::HalfOpen)), 503),
             (Refusal::Busy(busy(Purpose::Watch, Cause::Address)), 429),
+            (Refusal::Busy(busy(Purpose::Watch, Cause::AddressRate)), 429),
+            (Refusal::StreamFull { max: 1 }, 503),
+            (Refusal::Draining, 503),
+            (Refusal::Ended(EndReason::Operator(None)), 404),
+            (Refusal::UnknownHandle, 404),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{api, cors, events, framing, paste, whip};
+use super::{admin, api, cors, events, framing, health, openapi, paste, whip};
 use crate::auth::Authority;
 use crate::turn::IceServers;
 
@@ -42,25 +42,30 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         ice_servers,
         strict_etags,
     } = serving;
+    let shared = Shared {
+        service,
+        authority,
+        pages,
+        links: links.into(),
+        ice_servers,
+        strict_etags,
+        limits,
+        followers: Arc::new(Semaphore::new(limits.followers())),
+    };
     Router::new()
         .merge(paste::routes())
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
         .merge(events::routes())
         .merge(api::routes())
+        .merge(admin::routes(&shared))
+        .merge(health::routes())
+        .merge(openapi::routes())
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
+        .layer(middleware::from_fn_with_state(shared.clone(), admin::redirect))
         .layer(middleware::from_fn(finish))
-        .with_state(Shared {
-            service,
-            authority,
-            pages,
-            links: links.into(),
-            ice_servers,
-            strict_etags,
-            limits,
-            followers: Arc::new(Semaphore::new(limits.followers())),
-        })
+        .with_state(shared)
 }
 
 /// Adds what every response carries, and logs it.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::operation::Operation;
 use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
 use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use crate::room::ice_session::Condition;
-use crate::room::{SessionId, StreamName};
+use crate::room::{EndReason, SessionId, StreamName};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Service: Send + Sync + 'static {
@@ -82,6 +83,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// What each media thread has counted since the start.
     fn shards(&self) -> Vec<ShardReading>;
+
+    /// What whoever runs the server may see and do.
+    fn operation(&self) -> &dyn Operation;
 
     /// Who is joining, and how many could not.
     fn admission(&self) -> AdmissionReading;
@@ -205,6 +209,17 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// No room for another viewer of this stream.
+    StreamFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The server has ended this session, and the client shall know why.
+    Ended(EndReason),
+    /// No such session, for the operator.
+    UnknownHandle,
+    /// New clients shall go elsewhere, or come later: the server leaves when those who are in have left.
+    Draining,
     /// Too many are joining at this moment.
     Busy(Busy),
     /// The server is about to stop.
@@ -234,6 +249,13 @@ pub enum Refusal {
     },
     /// No such event stream, or it has ended.
     UnknownEventStream,
+}
+
+impl Refusal {
+    /// A session that is not there: why, if the server has ended it and that is remembered.
+    pub fn gone(why: Option<EndReason>) -> Refusal {
+        why.map_or(Refusal::UnknownSession, Refusal::Ended)
+    }
 }
 
 /// What is wrong with the SDP.

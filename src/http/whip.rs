@@ -118,7 +118,7 @@ async fn describe_session(
     SessionPath(session): SessionPath,
 ) -> Result<StatusCode, Problem> {
     if !shared.service.exists(session, protocol) {
-        return Err(Refusal::UnknownSession.into());
+        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -85,6 +85,7 @@ impl ShardLoop {
         debug!(shard = self.id, "media thread runs");
         loop {
             let now = clock::now();
+            self.shard.counters().turns.add(1);
             // 1. Media first: what publishers on any shard sent goes out to this shard's viewers.
             self.shard.handle_lanes(now, &mut self.socket);
             // 2. Sessions to expect and to close, datagrams that reached another shard. Before the network: the client of an offer that

@@ -1,9 +1,12 @@
 //! Admission: who may join at this moment, decided before anything is done for the client that costs.
 //!
-//! Three bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and a token bucket.
+//! Four bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and token buckets of the
+//! address and of all.
 //! A session is *half-open* from the answer to its offer until its handshake is finished or it has ended. Every shard expects every
 //! half-open session, because its client may be heard first on any of them; so the bound of all is the bound of each shard, too.
 //! Publishers have bounds of their own: a crowd of viewers does not keep them out.
+
+mod addresses;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::registry::Purpose;
 use crate::metrics::AdmissionCounters;
+use addresses::Addresses;
 
 /// Bounds at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct AdmissionLimits {
     pub half_open: u32,
     /// Most clients of one address that are half-open, viewers and publishers each.
     pub half_open_per_address: u32,
+    /// Offers of one address taken a second, of viewers and publishers each, at least 1; as many may come in one beat.
+    pub joins_per_address: u32,
 }
 
 /// Who asks to join, and for what.
@@ -56,6 +62,8 @@ pub enum Cause {
     HalfOpen,
     /// Half-open sessions of one address.
     Address,
+    /// Offers a second of one address.
+    AddressRate,
 }
 
 /// What happened at the door.
@@ -69,6 +77,8 @@ pub struct AdmissionReading {
     pub refused_half_open: u64,
     /// Clients refused because too many of their address were half-open.
     pub refused_address: u64,
+    /// Clients refused because too many of their address came in a second.
+    pub refused_address_rate: u64,
 }
 
 /// The door.
@@ -79,18 +89,20 @@ pub struct Admission {
     publishers: Door,
     /// Half-open viewers and publishers by address; an address without any is not in here.
     addresses: HashMap<IpAddr, [u32; 2]>,
+    paces: Addresses,
     counters: AdmissionCounters,
 }
 
 impl Default for AdmissionLimits {
     /// A join costs the server 0.25 ms of CPU or more (docs/PERFORMANCE.md): 1,000 a second are a quarter to a third of a core. 4,096 half-open
     /// sessions are four seconds of that rate; a handshake over a long way takes a quarter of one. 64 of an address are a large
-    /// office that clicks at once.
+    /// office that clicks at once, and as many a second are more than one ever is again.
     fn default() -> AdmissionLimits {
         AdmissionLimits {
             joins_per_second: 1_000,
             half_open: 4_096,
             half_open_per_address: 64,
+            joins_per_address: 64,
         }
     }
 }
@@ -108,6 +120,7 @@ impl Admission {
             viewers: Door::new(limits.joins_per_second, limits.half_open),
             publishers: Door::new(Admission::PUBLISHERS_PER_SECOND, Admission::PUBLISHERS_HALF_OPEN_MAX),
             addresses: HashMap::new(),
+            paces: Addresses::new(limits.joins_per_address),
             counters: AdmissionCounters::default(),
         }
     }
@@ -115,6 +128,7 @@ impl Admission {
     /// Other bounds from now on. Who is half-open stays so.
     pub fn set_limits(&mut self, limits: AdmissionLimits) {
         self.half_open_per_address = limits.half_open_per_address;
+        self.paces.set_per_second(limits.joins_per_address);
         self.viewers.half_open_max = limits.half_open;
         if self.viewers.pace.per_second != limits.joins_per_second {
             self.viewers.pace = Pace::new(limits.joins_per_second);
@@ -127,8 +141,17 @@ impl Admission {
     /// When a bound is reached. Clients that their own address keeps out take no token.
     pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         self.room(now, caller)?;
+        let address = network(caller.address);
+        let has_token = |address| self.paces.has_token(now, address, caller.purpose);
+        if !address.is_none_or(has_token) {
+            let max = self.paces.per_second();
+            return Err(self.refuse(now, caller, Cause::AddressRate, max));
+        }
         let door = self.door(caller.purpose);
         if door.pace.take(now) {
+            if let Some(address) = address {
+                self.paces.take(now, address, caller.purpose);
+            }
             return Ok(());
         }
         let max = door.pace.per_second;
@@ -183,6 +206,7 @@ impl Admission {
             refused_rate: self.counters.joins_refused_rate.value(),
             refused_half_open: self.counters.joins_refused_half_open.value(),
             refused_address: self.counters.joins_refused_address.value(),
+            refused_address_rate: self.counters.joins_refused_address_rate.value(),
         }
     }
 
@@ -191,11 +215,12 @@ impl Admission {
             Cause::Rate => &self.counters.joins_refused_rate,
             Cause::HalfOpen => &self.counters.joins_refused_half_open,
             Cause::Address => &self.counters.joins_refused_address,
+            Cause::AddressRate => &self.counters.joins_refused_address_rate,
         };
         counter.add(1);
         // One address that asks too much shall not send everybody else to the end of the queue.
         let turn_s = match cause {
-            Cause::Address => 0,
+            Cause::Address | Cause::AddressRate => 0,
             Cause::Rate | Cause::HalfOpen => self.door(caller.purpose).pace.queue(now).as_secs() as u16,
         };
         Busy {
@@ -293,231 +318,4 @@ const BURST: Duration = Duration::from_secs(1);
 const QUEUE_MAX: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: AdmissionLimits = AdmissionLimits {
-        joins_per_second: 10,
-        half_open: 6,
-        half_open_per_address: 4,
-    };
-
-    fn viewer(address: &str) -> Caller {
-        Caller {
-            purpose: Purpose::Watch,
-            address: address.parse().unwrap(),
-        }
-    }
-
-    fn publisher(address: &str) -> Caller {
-        Caller {
-            purpose: Purpose::Publish,
-            ..viewer(address)
-        }
-    }
-
-    /// Viewers of different addresses.
-    fn crowd() -> impl Iterator<Item = Caller> {
-        (0..).map(|number: u32| Caller {
-            purpose: Purpose::Watch,
-            address: IpAddr::V4((0x0a00_0000 + number).into()),
-        })
-    }
-
-    /// How many of `count` that come at once are taken.
-    fn taken(admission: &mut Admission, now: Instant, count: usize) -> usize {
-        crowd()
-            .take(count)
-            .filter(|&caller| admission.knock(now, caller).is_ok())
-            .count()
-    }
-
-    #[test]
-    fn a_second_s_worth_may_come_at_once_and_then_as_many_as_the_rate() {
-        let now = crate::clock::now();
-        for rate in [1, 3, 10, 1_000, 1_000_000] {
-            let mut admission = Admission::new(AdmissionLimits {
-                joins_per_second: rate,
-                ..LIMITS
-            });
-            let burst = taken(&mut admission, now, 2_000);
-            assert_eq!(burst, 2_000.min(rate as usize), "{rate}");
-        }
-        let mut admission = Admission::new(LIMITS);
-        assert_eq!(taken(&mut admission, now, 100), 10);
-        assert_eq!(taken(&mut admission, now + Duration::from_millis(99), 100), 0);
-        assert_eq!(taken(&mut admission, now + Duration::from_millis(100), 100), 1);
-        assert_eq!(taken(&mut admission, now + Duration::from_millis(600), 100), 5);
-        assert_eq!(taken(&mut admission, now + Duration::from_secs(60), 100), 10);
-    }
-
-    #[test]
-    fn who_was_refused_gets_in_when_it_comes_back_as_told() {
-        let mut now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        let mut waiting: Vec<(Instant, Caller)> = crowd().take(60).map(|caller| (now, caller)).collect();
-        let mut tries = 0;
-        while !waiting.is_empty() {
-            tries += waiting.len();
-            waiting.sort_by_key(|&(at, _)| at);
-            waiting = std::mem::take(&mut waiting)
-                .into_iter()
-                .filter_map(|(at, caller)| {
-                    now = now.max(at);
-                    let busy = admission.knock(now, caller).err()?;
-                    let spread = u64::from(busy.latest_s - busy.earliest_s) * 1_000 + 1;
-                    let wait = u64::from(busy.earliest_s) * 1_000
-                        + u64::from(caller.address.to_string().len() as u16 * 97) % spread;
-                    Some((now + Duration::from_millis(wait), caller))
-                })
-                .collect();
-            assert!(tries < 300, "those who obey get in");
-        }
-    }
-
-    #[test]
-    fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_absurd() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        assert_eq!(taken(&mut admission, now, 10), 10);
-        let mut refused = |now| admission.knock(now, viewer("192.0.2.1")).unwrap_err();
-        let first = refused(now);
-        assert_eq!((first.cause, first.max), (Cause::Rate, 10));
-        assert_eq!((first.earliest_s, first.latest_s), (1, 5));
-        let later = (0..99).map(|_| refused(now)).last().unwrap();
-        assert_eq!((later.earliest_s, later.latest_s), (11, 20));
-        let last = (0..10_000).map(|_| refused(now)).last().unwrap();
-        assert_eq!((last.earliest_s, last.latest_s), (21, 35));
-        // The queue passes, and then the first who is refused comes back soon again.
-        let now = now + Duration::from_secs(30);
-        assert_eq!(taken(&mut admission, now, 10), 10);
-        let busy = admission.knock(now, viewer("192.0.2.1")).unwrap_err();
-        assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
-    }
-
-    #[test]
-    fn half_open_sessions_are_bounded_until_they_settle() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        for caller in crowd().take(6) {
-            admission.knock(now, caller).unwrap();
-            admission.opened(caller);
-        }
-        let late = viewer("192.0.2.1");
-        let busy = admission.knock(now, late).unwrap_err();
-        assert_eq!((busy.cause, busy.max), (Cause::HalfOpen, 6));
-        assert!(busy.earliest_s >= 1);
-        admission.settled(crowd().next().unwrap());
-        admission.knock(now, late).unwrap();
-        let reading = admission.read();
-        assert_eq!((reading.half_open, reading.refused_half_open), (5, 1));
-    }
-
-    #[test]
-    fn one_address_cannot_take_all_places_nor_the_tokens_of_others() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        let greedy = viewer("192.0.2.1");
-        for _ in 0..4 {
-            admission.knock(now, greedy).unwrap();
-            admission.opened(greedy);
-        }
-        for _ in 0..1_000 {
-            let busy = admission.knock(now, greedy).unwrap_err();
-            assert_eq!((busy.cause, busy.max), (Cause::Address, 4));
-            assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
-        }
-        assert_eq!(taken(&mut admission, now, 100), 6);
-        assert_eq!(admission.read().refused_address, 1_000);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        for host in [
-            "2001:db8::1",
-            "2001:db8::2",
-            "2001:db8::ffff:0:0:1",
-            "2001:db8::a:b:c:d",
-        ] {
-            admission.opened(viewer(host));
-        }
-        assert!(admission.room(now, viewer("2001:db8::99")).is_err());
-        assert!(admission.room(now, viewer("2001:db8:0:1::99")).is_ok());
-        let mut admission = Admission::new(LIMITS);
-        for host in ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"] {
-            admission.opened(viewer(host));
-        }
-        assert!(admission.room(now, viewer("::ffff:192.0.2.1")).is_err());
-        assert!(admission.room(now, viewer("192.0.2.2")).is_ok());
-    }
-
-    #[test]
-    fn this_machine_s_own_addresses_are_not_counted_but_the_sum_is() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        for host in [
-            "127.0.0.1",
-            "127.0.0.1",
-            "::1",
-            "::ffff:127.0.0.1",
-            "127.0.0.1",
-            "127.0.0.1",
-        ] {
-            admission.knock(now, viewer(host)).unwrap();
-            admission.opened(viewer(host));
-        }
-        assert!(admission.addresses.is_empty());
-        let busy = admission.knock(now, viewer("127.0.0.1")).unwrap_err();
-        assert_eq!(busy.cause, Cause::HalfOpen);
-    }
-
-    #[test]
-    fn a_crowd_of_viewers_does_not_keep_a_publisher_out() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        let mut spare = crowd();
-        for caller in spare.by_ref().take(5) {
-            admission.opened(caller);
-        }
-        assert_eq!(taken(&mut admission, now, 1_000), 10);
-        admission.opened(viewer("10.0.0.0"));
-        assert_eq!(
-            admission.knock(now, viewer("10.0.9.9")).unwrap_err().cause,
-            Cause::HalfOpen
-        );
-        // Not even one behind the same address.
-        admission.knock(now, publisher("10.0.0.0")).unwrap();
-        let taken = (0..100).filter(|_| admission.knock(now, publisher("10.0.9.9")).is_ok());
-        assert_eq!(taken.count() as u32, Admission::PUBLISHERS_PER_SECOND - 1);
-    }
-
-    #[test]
-    fn the_table_of_addresses_holds_only_half_open_ones() {
-        let now = crate::clock::now();
-        let mut admission = Admission::new(LIMITS);
-        for caller in crowd().take(10_000) {
-            let _ = admission.knock(now, caller);
-        }
-        assert!(admission.addresses.is_empty());
-        for caller in crowd().take(6) {
-            admission.opened(caller);
-            admission.opened(Caller {
-                purpose: Purpose::Publish,
-                ..caller
-            });
-        }
-        assert_eq!(admission.addresses.len(), 6);
-        for caller in crowd().take(6) {
-            admission.settled(caller);
-            assert!(admission.addresses.contains_key(&caller.address));
-            admission.settled(Caller {
-                purpose: Purpose::Publish,
-                ..caller
-            });
-        }
-        assert!(admission.addresses.is_empty());
-        assert_eq!(admission.read().half_open, 0);
-    }
-}
+mod tests;

@@ -2,11 +2,15 @@
 
 pub mod admission;
 pub mod audience;
+pub mod drain;
+pub mod ended;
 pub mod ice_session;
+pub mod pulse;
 pub mod registry;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
-pub use registry::{Limits, Purpose, Registry};
+pub use ended::EndReason;
+pub use registry::{Limits, Purpose, Registry, SessionLimits};
 pub use stream_name::StreamName;

@@ -1,10 +1,15 @@
 //! The registry: which streams there are, who publishes and who watches them. It decides; it does not act.
 
+mod bounds;
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
+use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
@@ -13,6 +18,10 @@ use crate::media::lane::StreamKey;
 use crate::media::{Inbox, StreamTracks};
 use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
+use bounds::Meter;
+pub use bounds::{SessionLimits, Verdict};
+use sessions::Details;
+pub use sessions::{SessionFilter, SessionState, Via};
 
 /// Bounds of the server.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +32,8 @@ pub struct Limits {
     pub viewers: usize,
     /// At the door.
     pub admission: AdmissionLimits,
+    /// Of those who are in.
+    pub sessions: SessionLimits,
 }
 
 impl Limits {
@@ -62,6 +73,12 @@ pub enum Refused {
         /// The limit.
         max: usize,
     },
+    /// No room for another viewer of this stream.
+    #[error("there are {max} viewers of this stream already")]
+    StreamFull {
+        /// The limit.
+        max: usize,
+    },
     /// Too many are joining at this moment.
     #[error("too many are joining")]
     Busy(Busy),
@@ -81,8 +98,12 @@ pub struct Admitted {
 /// A session that is no more.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its id.
+    /// Its name.
     pub id: SessionId,
+    /// Its public number.
+    pub handle: u64,
+    /// Where its offer came from.
+    pub client: Option<SocketAddr>,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -125,6 +146,11 @@ pub struct Registry {
     viewers: usize,
     free_slots: Vec<u32>,
     created: u32,
+    /// Every session by its public number.
+    handles: BTreeMap<u64, SessionId>,
+    /// The last of those numbers.
+    handed: u64,
+    ended: RecentlyEnded,
 }
 
 #[derive(Debug)]
@@ -134,8 +160,12 @@ struct Stream {
     since: Option<Duration>,
     codecs: [Option<Codec>; 2],
     watching: usize,
+    /// Viewers, connecting ones included.
+    viewers: usize,
     sessions: usize,
     numbered: u64,
+    /// Since when nobody publishes; `None` while somebody does.
+    alone_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -153,6 +183,9 @@ struct Entry {
     deadline: Instant,
     /// When the handshake was finished; until then the session is half-open.
     connected: Option<Instant>,
+    details: Details,
+    /// Of a publisher.
+    meter: Option<Box<Meter>>,
 }
 
 impl Registry {
@@ -170,6 +203,9 @@ impl Registry {
             viewers: 0,
             free_slots: Vec::new(),
             created: 0,
+            handles: BTreeMap::new(),
+            handed: 0,
+            ended: RecentlyEnded::default(),
         }
     }
 
@@ -208,10 +244,11 @@ impl Registry {
                     max: self.limits.viewers,
                 });
             }
-            Purpose::Watch => None,
+            Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
         };
         let stream = self.stream(now, name, random)?;
         stream.sessions += 1;
+        stream.viewers += usize::from(purpose == Purpose::Watch);
         let number = match purpose {
             Purpose::Publish => {
                 stream.publisher = Some(id);
@@ -224,6 +261,7 @@ impl Registry {
         };
         let tracks = stream.tracks.clone();
         self.viewers += usize::from(purpose == Purpose::Watch);
+        let details = self.enter(id);
         let entry = Entry {
             stream: name.clone(),
             caller,
@@ -234,6 +272,8 @@ impl Registry {
             admitted: now,
             deadline: now + patience,
             connected: None,
+            details,
+            meter: None,
         };
         self.sessions.insert(id, entry);
         self.admission.opened(caller);
@@ -260,6 +300,14 @@ impl Registry {
         Ok(self.remove(now, holder))
     }
 
+    fn room_in_stream(&self, name: &StreamName) -> Result<(), Refused> {
+        let max = self.limits.sessions.viewers_per_stream.unwrap_or(usize::MAX);
+        match self.streams.get(name) {
+            Some(stream) if stream.viewers >= max => Err(Refused::StreamFull { max }),
+            _ => Ok(()),
+        }
+    }
+
     fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> Result<&mut Stream, Refused> {
         if !self.streams.contains_key(name) {
             if self.streams.len() >= self.limits.streams {
@@ -280,8 +328,10 @@ impl Registry {
                 since: None,
                 codecs: [None; 2],
                 watching: 0,
+                viewers: 0,
                 sessions: 0,
                 numbered: 0,
+                alone_since: Some(now),
             };
             self.streams.insert(name.clone(), stream);
         }
@@ -319,7 +369,10 @@ impl Registry {
         }
         let stream = self.streams.get_mut(&entry.stream)?;
         match entry.caller.purpose {
-            Purpose::Publish => stream.since = Some(unix),
+            Purpose::Publish => {
+                stream.since = Some(unix);
+                stream.alone_since = None;
+            }
             Purpose::Watch => stream.watching += 1,
         }
         Some(Connected {
@@ -354,6 +407,7 @@ impl Registry {
     /// Ends a session; the last of a stream takes the stream with it.
     pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(&id)?;
+        self.handles.remove(&entry.details.handle);
         if entry.connected.is_none() {
             self.admission.settled(entry.caller);
         }
@@ -364,9 +418,11 @@ impl Registry {
                 stream.publisher = None;
                 stream.since = None;
                 stream.codecs = [None; 2];
+                stream.alone_since.get_or_insert(now);
             }
             Purpose::Watch => {
                 self.viewers -= 1;
+                stream.viewers -= 1;
                 stream.watching -= usize::from(entry.connected.is_some());
             }
         }
@@ -377,6 +433,8 @@ impl Registry {
         }
         Some(Ended {
             id,
+            handle: entry.details.handle,
+            client: entry.details.client(),
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,

@@ -24,13 +24,22 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    pub(super) async fn open(args: &ServeArgs, stop: &CancellationToken) -> Result<Doors, StartError> {
+    /// Takes the listener for HTTP that is `handed_over`, if one is.
+    pub(super) async fn open(
+        args: &ServeArgs,
+        handed_over: Option<std::net::TcpListener>,
+        stop: &CancellationToken,
+    ) -> Result<Doors, StartError> {
         let certificate = args.tls_source()?;
         let unusable = |source| StartError::Http {
             address: args.http,
             source,
         };
-        let listener = listen(args).await.map_err(unusable)?;
+        let listener = match handed_over {
+            Some(listener) => TcpListener::from_std(listener),
+            None => listen(args).await,
+        };
+        let listener = listener.map_err(unusable)?;
         let http = listener.local_addr().map_err(unusable)?;
         let in_the_clear = listen_in_the_clear(args).await?;
         let tls = certificate.map(|source| Tls::start(source, stop.clone())).transpose()?;

@@ -38,7 +38,9 @@ impl Own {
                 streams: 10,
                 viewers: 100,
                 admission: AdmissionLimits::default(),
+                sessions: onecast::room::SessionLimits::default(),
             },
+            drain: onecast::room::drain::DrainOrder::default(),
             pin: false,
         })
         .unwrap();

@@ -4,6 +4,7 @@
 mod counter_offer;
 mod door;
 mod hostile;
+mod operation;
 mod relay;
 mod restart;
 mod rig;

@@ -28,6 +28,8 @@ pub(crate) struct Detours {
     pub(crate) shards: usize,
     /// Plain sends and receives.
     pub(crate) portable: bool,
+    /// Bounds of sessions.
+    pub(crate) sessions: onecast::room::SessionLimits,
 }
 
 /// A running server.
@@ -56,7 +58,9 @@ impl Rig {
                 streams: 10,
                 viewers: 100,
                 admission: AdmissionLimits::default(),
+                sessions: detours.sessions,
             },
+            drain: onecast::room::drain::DrainOrder::default(),
             pin: false,
         })
         .unwrap();
@@ -180,6 +184,10 @@ impl Service for Detoured {
     }
     fn streams(&self) -> Vec<StreamStatus> {
         self.app.streams()
+    }
+
+    fn operation(&self) -> &dyn onecast::http::Operation {
+        self.app.operation()
     }
 
     fn shards(&self) -> Vec<ShardReading> {

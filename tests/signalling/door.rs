@@ -66,7 +66,7 @@ async fn too_many_half_open_sessions_are_503_until_one_connects() {
     // A broadcaster is not kept out by them.
     assert_eq!(rig.request("POST", "/whip/door", &[SDP], OFFER).await.status, 201);
     let joins = rig.get("/api/streams").await.json()["joins"].clone();
-    let refusals = json!({ "rate": 0, "half_open": 1, "address": 0 });
+    let refusals = json!({ "rate": 0, "half_open": 1, "address": 0, "address_rate": 0 });
     assert_eq!(joins, json!({ "half_open": 8, "refused": refusals }));
 
     rig.fake.connect(Protocol::Whep, rig.address);

@@ -16,12 +16,15 @@ use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::operator::Desk;
+
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
 /// At the stream `door` the real admission decides, in a time that only the test lets pass.
 #[derive(Debug)]
 pub(crate) struct Fake {
     state: Mutex<State>,
     door: Mutex<Door>,
+    pub(crate) desk: Desk,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
     joins_per_second: 5,
     half_open: 7,
     half_open_per_address: 3,
+    joins_per_address: 1_000,
 };
 
 #[derive(Debug, Default)]
@@ -82,6 +86,7 @@ impl Default for Fake {
         Fake {
             state: Mutex::default(),
             door: Mutex::new(door),
+            desk: Desk::default(),
         }
     }
 }
@@ -200,6 +205,13 @@ fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
                 offer: vec!["VP8".to_owned(), "VP9".to_owned()],
             }),
         }),
+        "busy" => Refusal::Busy(Busy {
+            purpose: Purpose::Watch,
+            cause: Cause::Address,
+            max: 3,
+            earliest_s: 1,
+            latest_s: 5,
+        }),
         _ => return Ok(()),
     })
 }
@@ -247,7 +259,7 @@ impl Service for Fake {
 
     fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
         if !self.exists(patch.session, patch.protocol) {
-            return Err(Refusal::UnknownSession);
+            return Err(Refusal::gone(self.operation().why_ended(patch.session)));
         }
         if patch.fragment.contains("unreadable") {
             let detail = "line 1 cannot be read".to_owned();
@@ -345,6 +357,10 @@ impl Service for Fake {
 
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.state().sessions.get(&session) == Some(&protocol)
+    }
+
+    fn operation(&self) -> &dyn onecast::http::Operation {
+        self
     }
 
     fn shards(&self) -> Vec<ShardReading> {

@@ -1,6 +1,7 @@
 //! The HTTP surface byte by byte over TCP, in front of a fake service.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod admin;
 mod clients;
 mod configuration;
 mod conformance;
@@ -10,6 +11,10 @@ mod events;
 mod fake;
 mod hostile;
 mod ice_servers;
+mod leaving;
+mod limits;
+mod openapi;
+mod operator;
 mod pages;
 mod paste;
 mod process;

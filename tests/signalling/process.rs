@@ -35,9 +35,14 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn start(arguments: &[&str]) -> Running {
-        let mut child = onecast(&[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat())
-            .spawn()
-            .unwrap();
+        Running::of(&mut onecast(
+            &[&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"], arguments].concat(),
+        ))
+    }
+
+    /// Runs what listens sooner or later.
+    pub(crate) fn of(command: &mut Command) -> Running {
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("listening http=") {

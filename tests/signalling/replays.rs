@@ -9,6 +9,8 @@ use onecast::app::{App, AppConfig};
 use onecast::http::service::Service as _;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
+use onecast::room::drain::DrainOrder;
+use onecast::room::registry::SessionLimits;
 use onecast::room::{AdmissionLimits, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,6 +33,7 @@ struct Whole {
 impl Whole {
     async fn start() -> Whole {
         let app = App::start(AppConfig {
+            drain: DrainOrder::default(),
             sockets: MediaSocketConfig {
                 address: ([127, 0, 0, 1], 0).into(),
                 shards: 1,
@@ -42,6 +45,7 @@ impl Whole {
             keyframe_share: 10,
             start: onecast::fanout::StartConfig::default(),
             limits: Limits {
+                sessions: SessionLimits::default(),
                 streams: 10,
                 viewers: 1_000,
                 admission: AdmissionLimits::default(),

@@ -273,7 +273,7 @@ async fn the_api_tells_what_is_live() {
         (200, Some("application/json"))
     );
     assert_eq!(all.header("cache-control"), Some("no-store"));
-    let refused = serde_json::json!({ "rate": 0, "half_open": 0, "address": 0 });
+    let refused = serde_json::json!({ "rate": 0, "half_open": 0, "address": 0, "address_rate": 0 });
     let joins = serde_json::json!({ "half_open": 0, "refused": refused });
     assert_eq!(
         all.json(),

@@ -162,7 +162,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
     format!(
-        "{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

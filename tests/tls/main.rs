@@ -14,3 +14,6 @@ mod self_signed;
 #[path = "../signalling/fake.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod fake;
+#[path = "../signalling/operator.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod operator;

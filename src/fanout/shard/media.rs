@@ -11,7 +11,9 @@ impl Shard {
         let State::Publishing(publisher) = &mut peer.state else {
             return self.counters.rtp_in_dropped.add(1);
         };
-        match publisher.handle_rtp(now, datagram) {
+        let received = publisher.handle_rtp(now, datagram);
+        peer.session.received.set(publisher.received_bytes());
+        match received {
             Received::Dropped => return self.counters.rtp_in_dropped.add(1),
             Received::Started(kind, codec) => {
                 self.events.push_back(Event::Media {

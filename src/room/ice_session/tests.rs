@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::fanout::SessionRole;
 use crate::peer::{DtlsRole, RemoteTransport};
+use crate::room::registry::SessionLimits;
 use crate::room::{AdmissionLimits, Caller, Limits, Purpose};
 
 const PWD: &str = "a-password-of-22-chars";
@@ -23,6 +24,7 @@ impl Rig {
             streams: 1,
             viewers: 1,
             admission: AdmissionLimits::default(),
+            sessions: SessionLimits::default(),
         };
         let mut registry = Registry::new(limits, Vec::new().into());
         let caller = Caller {

@@ -22,6 +22,13 @@ fn id(number: u128) -> SessionId {
     SessionId::from_random(number.to_be_bytes())
 }
 
+pub(super) const UNBOUNDED: SessionLimits = SessionLimits {
+    viewers_per_stream: None,
+    publish_bps: None,
+    session_time: None,
+    publisher_idle: None,
+    viewer_idle: None,
+};
 const LIMITS: Limits = Limits {
     streams: 2,
     viewers: 2,
@@ -29,7 +36,9 @@ const LIMITS: Limits = Limits {
         joins_per_second: 1_000,
         half_open: 100,
         half_open_per_address: 100,
+        joins_per_address: 1_000,
     },
+    sessions: UNBOUNDED,
 };
 /// With a narrow door.
 const NARROW: Limits = Limits {
@@ -39,7 +48,9 @@ const NARROW: Limits = Limits {
         joins_per_second: 1_000,
         half_open: 4,
         half_open_per_address: 2,
+        joins_per_address: 1_000,
     },
+    sessions: UNBOUNDED,
 };
 const VIEWER: Caller = caller(Purpose::Watch);
 const PUBLISHER: Caller = caller(Purpose::Publish);

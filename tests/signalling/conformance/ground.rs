@@ -11,6 +11,8 @@ use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::load::client_peer::{OfferParams, write_offer};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::peer::{Fingerprint, IceCredentials};
+use onecast::room::drain::DrainOrder;
+use onecast::room::registry::SessionLimits;
 use onecast::room::{AdmissionLimits, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,7 @@ pub(super) const ENDPOINTS: [&str; 2] = ["/whip/live", "/whep/live"];
 impl Ground {
     pub(super) async fn start(strict: bool) -> Ground {
         let limits = Limits {
+            sessions: SessionLimits::default(),
             streams: 3,
             viewers: 40,
             admission: AdmissionLimits::default(),
@@ -50,6 +53,7 @@ impl Ground {
 
     pub(super) async fn with(strict: bool, limits: Limits) -> Ground {
         let app = App::start(AppConfig {
+            drain: DrainOrder::default(),
             sockets: MediaSocketConfig {
                 address: ([127, 0, 0, 1], 0).into(),
                 shards: 2,

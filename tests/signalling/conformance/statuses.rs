@@ -1,5 +1,6 @@
 //! The table of statuses.
 
+use onecast::room::registry::SessionLimits;
 use onecast::room::{AdmissionLimits, Limits};
 
 use super::ground::{ENDPOINTS, Ground};
@@ -116,6 +117,7 @@ pub(super) async fn an_unknown_method_is_405_with_those_there_are(ground: &Groun
 
 pub(super) async fn a_full_server_is_503_with_a_time_to_come_back(ground: &Ground) {
     let limits = Limits {
+        sessions: SessionLimits::default(),
         streams: 1,
         viewers: 1,
         admission: AdmissionLimits::default(),

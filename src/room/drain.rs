@@ -1,0 +1,159 @@
+//! How a server empties itself: nobody new comes in, and it leaves with the last who is in, or when its time is over.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// What is wished of a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DrainOrder {
+    /// Where new WHIP and WHEP clients are sent; `None` for nowhere: they are asked to come later.
+    pub to: Option<Destination>,
+    /// The server leaves after this time, whoever is still in; `None` for only when it is empty.
+    pub timeout: Option<Duration>,
+}
+
+/// Where another server is: an `http` or `https` URL without query and fragment, to which the path of a stream is appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination(Box<str>);
+
+/// The text is no destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected the URL of another server without a query, such as https://b.example.org")]
+pub struct DestinationError;
+
+/// A drain that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    order: DrainOrder,
+    since: Instant,
+    deadline: Option<Instant>,
+}
+
+impl Drain {
+    /// Begins at `now`.
+    pub fn new(order: DrainOrder, now: Instant) -> Drain {
+        Drain {
+            deadline: deadline(&order, now),
+            order,
+            since: now,
+        }
+    }
+
+    /// Another order while it goes on: what it does not say stays, and the earlier time to leave counts.
+    pub fn reorder(&mut self, order: DrainOrder, now: Instant) {
+        self.deadline = [self.deadline, deadline(&order, now)].into_iter().flatten().min();
+        self.order.to = order.to.or(self.order.to.take());
+    }
+
+    /// Where new clients are sent.
+    pub fn to(&self) -> Option<&Destination> {
+        self.order.to.as_ref()
+    }
+
+    /// How long it goes on.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// When the server leaves at the latest; zero when that is now.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|at| at.saturating_duration_since(now))
+    }
+}
+
+fn deadline(order: &DrainOrder, now: Instant) -> Option<Instant> {
+    order.timeout.and_then(|timeout| now.checked_add(timeout))
+}
+
+impl Destination {
+    /// Longest URL: it stands in a header.
+    pub const BYTES_MAX: usize = 500;
+
+    /// The URL there of what has this path, and query, here.
+    pub fn of(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.0)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Destination, DestinationError> {
+        let text = text.trim().trim_end_matches('/');
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        // What RFC 3986 lets a URL consist of, without what would begin a query, a fragment or user information.
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]/".contains(&byte);
+        if host.is_empty() || host.starts_with(':') || text.len() > Destination::BYTES_MAX || !text.bytes().all(is_fine)
+        {
+            return Err(DestinationError);
+        }
+        Ok(Destination(text.into()))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_s_path_follows_the_destination() {
+        for text in [
+            "https://b.example.org",
+            "https://b.example.org/",
+            " https://b.example.org// ",
+        ] {
+            let to: Destination = text.parse().unwrap();
+            assert_eq!(to.of("/whep/live?a=b"), "https://b.example.org/whep/live?a=b");
+        }
+        let to: Destination = "http://[2001:db8::1]:8080/onecast".parse().unwrap();
+        assert_eq!(to.of("/whip/live"), "http://[2001:db8::1]:8080/onecast/whip/live");
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_server_is_refused() {
+        for text in [
+            "",
+            "b.example.org",
+            "ftp://b.example.org",
+            "https://",
+            "https:///x",
+            "http://:80",
+            "https://b/?x",
+            "https://b/#x",
+            "https://u@b/",
+            "https://b/\r\nX: y",
+            "https://b/\u{e9}",
+            &format!("https://{}", "b".repeat(500)),
+        ] {
+            assert_eq!(text.parse::<Destination>(), Err(DestinationError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_order_only_makes_it_sooner() {
+        let now = crate::clock::now();
+        let seconds = Duration::from_secs;
+        let order = |to: Option<&str>, timeout| DrainOrder {
+            to: to.map(|to| to.parse().unwrap()),
+            timeout,
+        };
+        let mut drain = Drain::new(order(Some("http://a"), None), now);
+        assert_eq!(drain.left(now), None);
+        drain.reorder(order(None, Some(seconds(60))), now + seconds(10));
+        assert_eq!(drain.left(now + seconds(10)), Some(seconds(60)));
+        assert_eq!(drain.to().unwrap().to_string(), "http://a");
+        drain.reorder(order(Some("http://b"), Some(seconds(600))), now + seconds(20));
+        assert_eq!(drain.left(now + seconds(20)), Some(seconds(50)));
+        assert_eq!(drain.to().unwrap().to_string(), "http://b");
+        assert_eq!(drain.left(now + seconds(100)), Some(Duration::ZERO));
+        assert_eq!(drain.age(now + seconds(100)), seconds(100));
+    }
+}

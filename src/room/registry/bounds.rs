@@ -1,0 +1,201 @@
+//! Bounds of sessions that are already in: how fast a publisher may send, how long a session may last or have nothing to do.
+//!
+//! Looked at about once a second, with the bytes that a shard has counted. The packet path knows nothing of this.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{Entry, Purpose, Registry, Stream};
+use crate::room::ended::EndReason;
+use crate::room::{SessionId, StreamName};
+
+/// Bounds of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionLimits {
+    /// Most viewers of one stream, connecting ones included.
+    pub viewers_per_stream: Option<usize>,
+    /// What a publisher may send, bits a second, RTP headers included.
+    pub publish_bps: Option<u64>,
+    /// How long a session may be connected.
+    pub session_time: Option<Duration>,
+    /// How long a publisher may send nothing.
+    pub publisher_idle: Option<Duration>,
+    /// How long a viewer may watch a stream that nobody publishes.
+    pub viewer_idle: Option<Duration>,
+}
+
+/// What follows from the bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The session is to be ended.
+    End(SessionId, EndReason),
+    /// A publisher sends more than it may, and will be ended if it goes on.
+    Warn {
+        /// Its stream.
+        stream: StreamName,
+        /// What it sends, bits a second.
+        measured_bps: u64,
+        /// What it may send.
+        max_bps: u64,
+    },
+}
+
+/// What a publisher sends, read from a counter of bytes now and then.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// The last readings; the first is about a window old.
+    readings: VecDeque<(Instant, u64)>,
+    /// When the counter was last seen to have moved.
+    moved: Instant,
+    over_since: Option<Instant>,
+}
+
+/// What a reading told of the bit rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rate {
+    /// Not above the bound, or not known yet.
+    Within,
+    /// Above it, for the first time since it was within.
+    Above(u64),
+    /// Still above it.
+    StillAbove,
+    /// Above it for too long.
+    Beyond(u64),
+}
+
+impl Registry {
+    /// What is to be done now because of the bounds of sessions.
+    pub fn verdicts(&mut self, now: Instant) -> Vec<Verdict> {
+        let limits = self.limits.sessions;
+        let mut verdicts = self.of_viewers(now, &limits);
+        for stream in self.streams.values() {
+            let entry = stream.publisher.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
+            verdicts.extend(entry.and_then(|(id, entry)| of_publisher(now, &limits, id, entry)));
+        }
+        verdicts
+    }
+
+    fn of_viewers(&self, now: Instant, limits: &SessionLimits) -> Vec<Verdict> {
+        let some_are_alone = self.streams.values().any(|stream| is_alone(now, limits, stream));
+        let mut verdicts = Vec::new();
+        for id in self.handles.values() {
+            let Some(entry) = self.sessions.get(id) else { continue };
+            let old = limits.session_time.is_some_and(|max| entry.admitted + max <= now);
+            if !old && !some_are_alone {
+                // Numbers are given in the order of admission: whoever comes now is younger.
+                break;
+            }
+            let why = entry.connected.and_then(|since| {
+                let stream = self.streams.get(&entry.stream)?;
+                of_time(now, limits, since).or_else(|| of_nothing_to_see(now, limits, stream, since))
+            });
+            if entry.caller.purpose == Purpose::Watch {
+                verdicts.extend(why.map(|why| Verdict::End(*id, why)));
+            }
+        }
+        verdicts
+    }
+}
+
+fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut Entry) -> Option<Verdict> {
+    let since = entry.connected?;
+    let bytes = entry.session.as_ref().map_or(0, |session| session.received.value());
+    let meter = entry.meter.get_or_insert_with(|| Box::new(Meter::new(since)));
+    let rate = meter.read(now, bytes, limits.publish_bps);
+    let idle = limits.publisher_idle.filter(|&max| has_passed(now, meter.moved, max));
+    let over = of_time(now, limits, since).or(idle.map(|after| EndReason::Idle { after }));
+    if let Some(why) = over {
+        return Some(Verdict::End(id, why));
+    }
+    let max_bps = limits.publish_bps?;
+    match rate {
+        Rate::Within | Rate::StillAbove => None,
+        Rate::Above(measured_bps) => Some(Verdict::Warn {
+            stream: entry.stream.clone(),
+            measured_bps,
+            max_bps,
+        }),
+        Rate::Beyond(measured_bps) => Some(Verdict::End(id, EndReason::BitRate { measured_bps, max_bps })),
+    }
+}
+
+fn of_time(now: Instant, limits: &SessionLimits, since: Instant) -> Option<EndReason> {
+    let max = limits.session_time.filter(|&max| has_passed(now, since, max))?;
+    Some(EndReason::SessionTime { max })
+}
+
+fn of_nothing_to_see(now: Instant, limits: &SessionLimits, stream: &Stream, since: Instant) -> Option<EndReason> {
+    let alone_since = stream.alone_since?.max(since);
+    let after = limits.viewer_idle.filter(|&max| has_passed(now, alone_since, max))?;
+    Some(EndReason::Idle { after })
+}
+
+fn is_alone(now: Instant, limits: &SessionLimits, stream: &Stream) -> bool {
+    let since = stream.alone_since.filter(|_| stream.watching > 0);
+    since
+        .zip(limits.viewer_idle)
+        .is_some_and(|(since, max)| has_passed(now, since, max))
+}
+
+fn has_passed(now: Instant, since: Instant, time: Duration) -> bool {
+    now.saturating_duration_since(since) >= time
+}
+
+impl Meter {
+    /// Over this time the rate is measured: a keyframe alone is not too much.
+    const WINDOW: Duration = Duration::from_secs(2);
+    /// Encoders need a moment to obey when the network lets them send more.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    /// Readings that come sooner after each other tell nothing.
+    const APART: Duration = Duration::from_millis(250);
+    /// So many fit into a window.
+    const READINGS_MAX: usize = 10;
+
+    /// A meter of a publisher that connected at `since`.
+    fn new(since: Instant) -> Meter {
+        Meter {
+            readings: VecDeque::from([(since, 0)]),
+            moved: since,
+            over_since: None,
+        }
+    }
+
+    /// The publisher has sent `bytes` by now and may send `max` bits a second.
+    fn read(&mut self, now: Instant, bytes: u64, max: Option<u64>) -> Rate {
+        let (last, before) = self.readings.back().copied().unwrap_or((now, 0));
+        if now.saturating_duration_since(last) < Meter::APART {
+            return Rate::Within;
+        }
+        if bytes != before {
+            self.moved = now;
+        }
+        self.readings.push_back((now, bytes));
+        let whole = |reading: Option<&(Instant, u64)>| {
+            reading.is_some_and(|(at, _)| now.saturating_duration_since(*at) >= Meter::WINDOW)
+        };
+        while whole(self.readings.get(1)) || self.readings.len() > Meter::READINGS_MAX {
+            self.readings.pop_front();
+        }
+        let Some(max) = max.filter(|_| whole(self.readings.front())) else {
+            return Rate::Within;
+        };
+        let (from, then) = self.readings.front().copied().unwrap_or((now, bytes));
+        let seconds = now.saturating_duration_since(from).as_secs_f64();
+        let bps = (bytes.saturating_sub(then) as f64 * 8.0 / seconds) as u64;
+        if bps <= max {
+            self.over_since = None;
+            return Rate::Within;
+        }
+        match self.over_since {
+            None => {
+                self.over_since = Some(now);
+                Rate::Above(bps)
+            }
+            Some(since) if now.saturating_duration_since(since) >= Meter::PATIENCE => Rate::Beyond(bps),
+            Some(_) => Rate::StillAbove,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

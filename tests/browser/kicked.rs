@@ -1,0 +1,46 @@
+//! Pages whose sessions the operator ends: they say so and do not come again.
+
+use serde_json::json;
+
+use super::chrome::Chrome;
+use super::server::Server;
+
+#[tokio::test]
+async fn a_kicked_broadcaster_and_a_kicked_viewer_are_told_why_and_stay_away() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let broadcaster = chrome
+        .open(&server.url("/broadcast.html?stream=show&source=canvas"))
+        .await;
+    broadcaster.click("#go").await;
+    broadcaster.wait_for_state("live").await;
+    let viewer = chrome.open(&server.url("/viewer.html?stream=show")).await;
+    viewer.click("#watch").await;
+    viewer.wait_for_state("watching").await;
+
+    let operator = chrome.open(&server.url("/")).await;
+    let kick = |role: &str| {
+        format!(
+            "fetch('/api/sessions?role={role}').then((answer) => answer.json())\
+             .then(({{ sessions }}) => fetch(`/api/sessions/${{sessions[0].handle}}?reason=off+topic`, {{ method: 'DELETE' }}))\
+             .then((answer) => answer.status)"
+        )
+    };
+    for (page, role) in [(&viewer, "viewer"), (&broadcaster, "publisher")] {
+        assert_eq!(operator.awaited(&kick(role)).await, json!(200));
+        page.wait_for_state("error").await;
+        page.wait_for_words("The operator ended this session").await;
+        page.wait_for_words("off topic").await;
+    }
+    // Longer than the first tries after a loss are apart.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let left = "fetch('/api/sessions').then((answer) => answer.json()).then(({ sessions }) => sessions.length)";
+    assert_eq!(operator.awaited(left).await, json!(0));
+
+    // A person may have them try again.
+    viewer.click("#watch").await;
+    viewer.wait_for_state("waiting").await;
+    for page in [operator, viewer, broadcaster] {
+        page.close().await;
+    }
+}
