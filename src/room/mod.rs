@@ -1,10 +1,12 @@
 //! Who publishes and who watches. Pure.
 
 pub mod admission;
+pub mod ended;
 pub mod registry;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
+pub use ended::EndReason;
 pub use registry::{Limits, Purpose, Registry};
 pub use stream_name::StreamName;
