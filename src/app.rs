@@ -12,7 +12,8 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, PasteRights, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, SessionGuard, ShardReading,
+    StreamStatus,
 };
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -24,7 +25,7 @@ use crate::peer::sdp::{Answer, AnswerParams, Fragment, Offer, Role, SdpError, Tr
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
 use crate::room::registry::{Ended, Refused};
-use crate::room::{Caller, Limits, Purpose, Registry, SessionId};
+use crate::room::{Caller, EndReason, Limits, Purpose, Registry, SessionId, Terms};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 
@@ -244,13 +245,23 @@ impl App {
         let now = clock::now();
         let address = request.client.ip();
         let id = SessionId::from_random(random());
+        let right = request.right.clone();
+        if purpose == Purpose::Publish && lock(&inner.registry).is_of_same_right(request.stream, &right) {
+            self.try_answer(request, offer)?;
+        }
+        let terms = Terms { patience, right };
         let admitted = lock(&inner.registry)
-            .admit(now, request.stream, Caller { purpose, address }, id, patience, || {
+            .admit(now, request.stream, Caller { purpose, address }, id, terms, || {
                 u32::from_be_bytes(random())
             })
             .map_err(refusal)?;
         if let Some(displaced) = admitted.displaced {
-            inner.end(displaced, "it never connected and somebody else goes live");
+            let why = if admitted.takes_over {
+                EndReason::TakenOver
+            } else {
+                EndReason::MadeRoom
+            };
+            inner.end(displaced, why);
         }
         let local = credentials();
         let tracks = admitted.tracks;
@@ -297,6 +308,19 @@ impl App {
         })
     }
 
+    /// Whether a publisher's offer can be answered: nobody makes room for one that cannot.
+    fn try_answer(&self, request: &Request<'_>, offer: &Offer) -> Result<(), Refusal> {
+        let params = AnswerParams {
+            ice: &credentials(),
+            fingerprint: self.inner.certificate.fingerprint(),
+            candidates: &[],
+            session_id: 0,
+            stream: request.stream.as_str(),
+        };
+        let answer = offer.answer(Role::Publisher, &params);
+        answer.map(drop).map_err(|error| sdp_refusal(&error))
+    }
+
     /// Follows what the shards tell, and what they cannot tell: clients that never came.
     async fn follow(self, mut events: mpsc::Receiver<Event>) {
         let mut sweep = tokio::time::interval(Duration::from_secs(1));
@@ -341,16 +365,26 @@ impl Service for App {
         self.join(&request, &parse(request.offer)?, Purpose::Watch, PATIENCE)
     }
 
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
         let taken = lock(&self.inner.registry).is_taken(request.stream);
         // Only the offer tells whether the client wants to publish; before it is read, whoever could is taken for one who does.
-        self.knock(request.client, if taken { Purpose::Watch } else { Purpose::Publish })?;
+        let may_publish = rights.publish.is_some() && !taken;
+        self.knock(
+            request.client,
+            if may_publish { Purpose::Publish } else { Purpose::Watch },
+        )?;
         let offer = parse(request.offer)?;
         let purpose = match (offer.can_send(), offer.can_receive()) {
             (true, false) => Purpose::Publish,
-            (true, true) if !taken => Purpose::Publish,
+            (true, true) if may_publish => Purpose::Publish,
             _ => Purpose::Watch,
         };
+        let right = match purpose {
+            Purpose::Publish => rights.publish,
+            Purpose::Watch => rights.watch,
+        };
+        let right = right.ok_or(Refusal::NotAllowed(purpose))?;
+        let request = Request { right, ..request };
         let accepted = self.join(&request, &offer, purpose, PASTE_PATIENCE)?;
         let role = match purpose {
             Purpose::Publish => PasteRole::Broadcaster,
@@ -374,7 +408,7 @@ impl Service for App {
         let ended = lock(&self.inner.registry)
             .remove(clock::now(), session)
             .ok_or(Refusal::UnknownSession)?;
-        self.inner.end(ended, "it said goodbye");
+        self.inner.end(ended, EndReason::Goodbye);
         Ok(())
     }
 
@@ -384,6 +418,15 @@ impl Service for App {
             Protocol::Whip => purpose == Some(Purpose::Publish),
             Protocol::Whep => purpose == Some(Purpose::Watch),
         }
+    }
+
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        let registry = lock(&self.inner.registry);
+        if let Some(why) = registry.why(session) {
+            return Err(Refusal::Ended(why.clone()));
+        }
+        let known = registry.guard(session).zip(registry.purpose(session));
+        Ok(known.map(|((stream, token), purpose)| SessionGuard { stream, purpose, token }))
     }
 
     fn shards(&self) -> Vec<ShardReading> {
@@ -450,7 +493,7 @@ impl Inner {
             Event::Closed { session, cause } => {
                 let ended = lock(&self.registry).remove(clock::now(), session);
                 if let Some(ended) = ended {
-                    self.end(ended, &cause.to_string());
+                    self.end(ended, EndReason::Peer(cause));
                 } else if cause != CloseCause::Commanded {
                     debug!(%session, %cause, "peer ended after its session");
                 }
@@ -488,7 +531,8 @@ impl Inner {
     }
 
     /// Frees what a session, already out of the registry, holds at the shards.
-    fn end(&self, ended: Ended, why: &str) {
+    fn end(&self, ended: Ended, why: EndReason) {
+        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         if let Some(session) = ended.session {
             session.withdraw();
             if !self.broadcast(&Command::Close(session)) {
@@ -529,10 +573,7 @@ impl Inner {
         for id in overdue {
             let ended = lock(&self.registry).remove(now, id);
             if let Some(ended) = ended {
-                self.end(
-                    ended,
-                    "no ICE check and DTLS handshake arrived in time; is the UDP port reachable?",
-                );
+                self.end(ended, EndReason::NeverCame);
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::auth::{AuthMode, Made, Secret};
+
 /// What there is to tell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -14,6 +16,36 @@ pub(crate) struct Facts<'a> {
     pub(crate) announced: &'a [IpAddr],
     /// Whether the test card runs.
     pub(crate) demo: bool,
+    /// Who may do what.
+    pub(crate) entry: Entry<'a>,
+}
+
+/// Who may do what, for whoever has started the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// Who decides.
+    pub(crate) mode: AuthMode,
+    /// Watching needs a token, too.
+    pub(crate) private: bool,
+    /// The tokens that the server has made itself: links carry them.
+    pub(crate) made: Option<&'a Made>,
+}
+
+impl Entry<'_> {
+    /// In links, behind `#`: that part of a URL is never sent, so that it is in no log.
+    fn in_link(self, secret: impl Fn(&Made) -> &Secret) -> String {
+        self.made
+            .map(|made| format!("#token={}", secret(made).tell()))
+            .unwrap_or_default()
+    }
+
+    fn in_watch_link(self) -> String {
+        if self.private {
+            self.in_link(|made| &made.watch)
+        } else {
+            String::new()
+        }
+    }
 }
 
 /// The banner: where to go, who can come, and how to change that.
@@ -22,11 +54,13 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     let mut text = format!(
         "onecast {version}
 
-  Broadcast         {here}/broadcast.html
-  Watch             {here}/viewer.html
+  Broadcast         {here}/broadcast.html{publish}
+  Watch             {here}/viewer.html{watch}
   What is live      {here}/
 ",
         version = env!("CARGO_PKG_VERSION"),
+        publish = facts.entry.in_link(|made| &made.publish),
+        watch = facts.entry.in_watch_link(),
     );
     if facts.demo {
         text.push_str("  The test card is live as stream \"demo\".\n");
@@ -34,16 +68,60 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     let _ = write!(
         text,
         "
-  Copy and paste    save the page's offer as offer.txt, then: curl --data-binary @offer.txt {here}/sdp
-  OBS, FFmpeg       WHIP server {here}/whip/live
-  Players           WHEP address {here}/whep/live
-
-"
+  Copy and paste    save the page's offer as offer.txt, then: curl{curl} --data-binary @offer.txt {here}/sdp
+  OBS, FFmpeg       WHIP server {here}/whip/live{bearer}
+  Players           WHEP address {here}/whep/live{query}
+",
+        curl = header_for(facts.entry),
+        bearer = bearer_for(facts.entry),
+        query = facts.entry.in_watch_link().replace('#', "?"),
     );
+    tell_entry(&mut text, facts.entry, &here);
+    text.push('\n');
     tell_media(&mut text, facts);
     tell_reach(&mut text, facts);
     text.push('\n');
     text
+}
+
+/// For the command that hands in an offer.
+fn header_for(entry: Entry<'_>) -> String {
+    let header = |made: &Made| format!(" -H 'Authorization: Bearer {}'", made.publish.tell());
+    entry.made.map(header).unwrap_or_default()
+}
+
+fn bearer_for(entry: Entry<'_>) -> String {
+    let bearer = |made: &Made| format!(", Bearer token {}", made.publish.tell());
+    entry.made.map(bearer).unwrap_or_default()
+}
+
+fn tell_entry(text: &mut String, entry: Entry<'_>, here: &str) {
+    if let Some(made) = entry.made {
+        let _ = writeln!(
+            text,
+            "  Administration    curl -H 'Authorization: Bearer {}' {here}/api/shards\n",
+            made.admin.tell()
+        );
+    }
+    let words = match (entry.mode, entry.made.is_some()) {
+        (AuthMode::Off, _) => return,
+        (AuthMode::Tokens, true) => {
+            "The token is the right to broadcast: give the broadcast link only to those who shall have it."
+        }
+        (AuthMode::Tokens, false) => "The tokens of the configuration decide who may broadcast.",
+        (AuthMode::Jwt, _) => "Signed tokens (JWT) decide who may broadcast and watch.",
+        (AuthMode::Webhook, _) => "The webhook decides who may broadcast and watch.",
+    };
+    let _ = writeln!(text, "  {words}");
+}
+
+/// What everybody may do without a token.
+fn open_to_all(entry: Entry<'_>) -> &'static str {
+    match (entry.mode, entry.private) {
+        (AuthMode::Off, _) => "Everybody who can reach this machine can broadcast and watch",
+        (_, false) => "Everybody who can reach this machine can watch",
+        (_, true) => "Nobody can broadcast or watch without a token",
+    }
 }
 
 fn tell_media(text: &mut String, facts: &Facts<'_>) {
@@ -73,11 +151,8 @@ fn tell_reach(text: &mut String, facts: &Facts<'_>) {
     }
     let others = addresses_for_others(facts);
     let _ = match others.as_slice() {
-        [] => writeln!(text, "  Everybody who can reach this machine can broadcast and watch."),
-        _ => writeln!(
-            text,
-            "  Everybody who can reach this machine can broadcast and watch, from elsewhere at"
-        ),
+        [] => writeln!(text, "  {}.", open_to_all(facts.entry)),
+        _ => writeln!(text, "  {}, from elsewhere at", open_to_all(facts.entry)),
     };
     for address in others {
         let _ = writeln!(text, "      {address}/");
@@ -128,6 +203,46 @@ const ADDRESSES_MAX: usize = 4;
 mod tests {
     use super::*;
 
+    const OPEN: Entry<'_> = Entry {
+        mode: AuthMode::Off,
+        private: false,
+        made: None,
+    };
+
+    fn told_of(made: &Made, private: bool) -> String {
+        banner(&Facts {
+            http: "0.0.0.0:8080".parse().unwrap(),
+            media: "0.0.0.0:8080".parse().unwrap(),
+            announced: &["192.0.2.7".parse().unwrap()],
+            demo: false,
+            entry: Entry {
+                mode: AuthMode::Tokens,
+                private,
+                made: Some(made),
+            },
+        })
+    }
+
+    #[test]
+    fn links_carry_the_token_that_they_need_and_no_other() {
+        let made = Made {
+            publish: Secret::new("p-u-b"),
+            watch: Secret::new("w-a-t"),
+            admin: Secret::new("a-d-m"),
+        };
+        for private in [false, true] {
+            let text = told_of(&made, private);
+            let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
+            assert!(line("Broadcast").ends_with("/broadcast.html#token=p-u-b"));
+            assert!(line("OBS").ends_with("/whip/live, Bearer token p-u-b"));
+            assert!(line("Administration").contains("Bearer a-d-m"));
+            for start in ["Watch", "Players"] {
+                assert!(!line(start).contains("p-u-b") && line(start).contains("token=w-a-t") == private);
+            }
+            assert!(!text.contains("can broadcast and watch"));
+        }
+    }
+
     fn told(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
         let announced: Vec<IpAddr> = announced.iter().map(|ip| ip.parse().unwrap()).collect();
         banner(&Facts {
@@ -135,6 +250,7 @@ mod tests {
             media: media.parse().unwrap(),
             announced: &announced,
             demo,
+            entry: OPEN,
         })
     }
 

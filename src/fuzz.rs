@@ -20,6 +20,7 @@ pub type Target = fn(&[u8]);
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
+    ("jwt", jwt),
     ("load_answer", load_answer),
     ("paste", paste),
     ("rtcp", rtcp),
@@ -27,11 +28,22 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
+    ("tokens", tokens),
 ];
 
 /// What a server under load answers: SDP to our offer, and checks of our address.
 pub fn load_answer(data: &[u8]) {
     crate::load::run::fuzz_answer(data);
+}
+
+/// A signed token, its claims, or the keys for them.
+pub fn jwt(data: &[u8]) {
+    crate::auth::fuzz_jwt(data);
+}
+
+/// A file of tokens.
+pub fn tokens(data: &[u8]) {
+    crate::auth::fuzz_tokens(data);
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.

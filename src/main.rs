@@ -9,7 +9,7 @@ use onecast::config::{Cli, Command, ServeArgs};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::Limits;
 use onecast::serve;
-use onecast::{client, load};
+use onecast::{auth, client, load};
 
 fn main() -> ExitCode {
     match Cli::parse().into_command() {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => run_client(client::watch::run(args)),
         Command::Bench(args) => ExitCode::from(load::bench::run(&args)),
         Command::Load(args) => ExitCode::from(load::run::run(&args)),
+        Command::Token(args) => ExitCode::from(auth::token_command(args)),
     }
 }
 

@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::banner::{Facts, banner};
+use crate::auth::{self, SetupError};
+use crate::banner::{Entry, Facts, banner};
 use crate::config::{LogFormat, ServeArgs};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
+use crate::room::StreamName;
 
 /// What runs behind HTTP.
 pub trait MediaServer: Service {
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The runtime or the signal handlers cannot be set up.
     #[error("the system refuses what the server needs: {0}")]
     System(#[source] io::Error),
+    /// It cannot be set up who may do what.
+    #[error("{0}")]
+    Auth(#[from] SetupError),
     /// The address for HTTP cannot be used.
     #[error("{}", cannot_listen("--http", "TCP", *address, source))]
     Http {
@@ -59,15 +64,15 @@ pub enum StartError {
 
 /// Runs the server until SIGINT or SIGTERM.
 ///
-/// `start` starts the media side inside the runtime; `demo` publishes a test card to the WHIP URL that it is given, if the
-/// options ask for it.
+/// `start` starts the media side inside the runtime; `demo` publishes a test card to the WHIP URL with the token that it is given, if
+/// the options ask for it.
 ///
 /// # Errors
 /// When something that was asked for cannot be had. Once the server has started, nothing ends it but a signal.
 pub fn run<M, D>(
     args: &ServeArgs,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
-    demo: impl FnOnce(String) -> D,
+    demo: impl FnOnce(String, String) -> D,
 ) -> Result<(), StartError>
 where
     M: MediaServer,
@@ -88,7 +93,7 @@ where
 async fn serve<M, D>(
     args: &ServeArgs,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
-    demo: impl FnOnce(String) -> D,
+    demo: impl FnOnce(String, String) -> D,
     asked_to_stop: Arc<AtomicBool>,
 ) -> Result<(), StartError>
 where
@@ -107,14 +112,35 @@ where
     })?;
     let media = Arc::new(media);
 
+    let mut entry = auth::open(
+        &args.auth,
+        http.ip().to_canonical().is_loopback(),
+        args.state_dir().as_deref(),
+    )?;
+    if let Some(why) = &entry.warning {
+        warn!("the tokens in the links are for this run only: {why}");
+    }
+    let demo_token = entry.authority.make_own(StreamName::demo());
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let stop = CancellationToken::new();
-    let server = Server::new(Serving::open(media.clone(), pages), HttpLimits::default());
+    let serving = Serving {
+        authority: Arc::new(entry.authority),
+        ..Serving::open(media.clone(), pages)
+    };
+    let server = Server::new(serving, HttpLimits::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
-    announce(http, media.as_ref(), args.demo);
-    let demo = args
-        .demo
-        .then(|| tokio::spawn(demo(format!("http://{}/whip/demo", reachable(http)))));
+    let entry = Entry {
+        mode: entry.mode,
+        private: entry.private,
+        made: entry.made.as_ref(),
+    };
+    announce(http, media.as_ref(), args.demo, entry);
+    let demo = args.demo.then(|| {
+        tokio::spawn(demo(
+            format!("http://{}/whip/demo", reachable(http)),
+            demo_token.tell().to_owned(),
+        ))
+    });
 
     signalled(&asked_to_stop).await;
     info!("stopping");
@@ -132,7 +158,7 @@ where
 }
 
 /// Tells on stdout where people find the server, and in the log where programs do.
-fn announce(http: SocketAddr, media: &impl MediaServer, demo: bool) {
+fn announce(http: SocketAddr, media: &impl MediaServer, demo: bool, entry: Entry<'_>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
     let facts = Facts {
@@ -140,6 +166,7 @@ fn announce(http: SocketAddr, media: &impl MediaServer, demo: bool) {
         media: media.media_address(),
         announced: &announced,
         demo,
+        entry,
     };
     // Whoever starts us may have closed stdout; that is no reason not to serve.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());

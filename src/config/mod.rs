@@ -22,6 +22,7 @@ pub use tls::TlsArgs;
 pub use values::duration;
 use values::{address, bytes, count, directory, pli_interval, public_ip};
 
+use crate::auth::TokenArgs;
 use crate::client::{PublishArgs, WatchArgs};
 use crate::fanout::{Stamping, StartConfig};
 use crate::load::bench::BenchArgs;
@@ -55,6 +56,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Load a WHIP and WHEP server with many viewers and tell how they fared
     Load(LoadArgs),
+    /// Make tokens and their hashes
+    Token(TokenArgs),
 }
 
 /// Options of the server.
@@ -256,7 +259,8 @@ const AFTER_HELP: &str = "\
 Examples:
   onecast                            then open http://127.0.0.1:8080/
   onecast --demo                     the same, with a picture to watch at once
-  onecast --http 0.0.0.0:8080        lets other machines in
+  onecast --http 0.0.0.0:8080        lets other machines in; prints links with a token for broadcasting
+  onecast token new studio           makes a token for the configuration
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
   onecast bench                      what this machine can do, 1 minute

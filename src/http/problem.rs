@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use super::rfc3339;
 use super::service::{Refusal, SdpRefusal};
 use crate::room::admission::{Busy, Cause};
-use crate::room::{Purpose, StreamName};
+use crate::room::{EndReason, Purpose, StreamName};
 
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]
@@ -166,6 +166,8 @@ impl From<Refusal> for Problem {
             Refusal::Full { max } => unavailable("full", format!("the server's limit of {max} viewers is reached"))
                 .hint("Try again later, or raise --max-viewers on the server."),
             Refusal::Busy(busy) => busy.into(),
+            Refusal::NotAllowed(purpose) => not_allowed(purpose),
+            Refusal::Ended(why) => ended(&why),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
             Refusal::UnknownStream => Problem::not_found("unknown-stream", "there is no stream of this name"),
             Refusal::UnknownSession => {
@@ -240,6 +242,30 @@ impl From<Busy> for Problem {
             .hint(format!("Try again in a few seconds{operator}."))
             .retry_within(busy.earliest_s, busy.latest_s)
     }
+}
+
+/// A session that the server has ended: pages take what begins with `ended-by-` for final.
+fn ended(why: &EndReason) -> Problem {
+    let (kind, title) = match why {
+        EndReason::Operator(_) => ("ended-by-operator", "The operator ended this session"),
+        EndReason::TakenOver => ("ended-by-takeover", "The stream was taken over"),
+        _ => ("ended-by-limit", "A limit of the server ended this session"),
+    };
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        kind,
+        title,
+        format!("the session has ended: {why}"),
+    )
+}
+
+fn not_allowed(purpose: Purpose) -> Problem {
+    let what = match purpose {
+        Purpose::Publish => "publish",
+        Purpose::Watch => "watch",
+    };
+    let detail = format!("this offer is to {what}, and that is not allowed");
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail)
 }
 
 fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
@@ -331,6 +357,8 @@ mod tests {
             (Refusal::Busy(busy(Purpose::Watch, Cause::Rate)), 503),
             (Refusal::Busy(busy(Purpose::Publish, Cause::HalfOpen)), 503),
             (Refusal::Busy(busy(Purpose::Watch, Cause::Address)), 429),
+            (Refusal::NotAllowed(Purpose::Publish), 403),
+            (Refusal::Ended(EndReason::TakenOver), 404),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),

@@ -10,10 +10,12 @@ use axum::{Extension, Router};
 
 use super::connection::Connection;
 use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
+use super::guard::Asker;
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
 use super::{Shared, body};
+use crate::auth::Action;
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -34,9 +36,17 @@ async fn offer(
     Extension(protocol): Extension<Protocol>,
     StreamPath(stream): StreamPath,
     Connection { client, local }: Connection,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let right = match asker.may(&shared, action(protocol), Some(&stream)).await {
+        Ok(right) => right,
+        Err(problem) => {
+            body::pass_over(&headers, body).await;
+            return Err(problem);
+        }
+    };
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
@@ -46,6 +56,7 @@ async fn offer(
         offer: &offer,
         client,
         local,
+        right: &right,
     };
     let accepted = match protocol {
         Protocol::Whip => shared.service.publish(request),
@@ -128,6 +139,13 @@ fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
         detail,
     )
     .hint(format!("Send the header Content-Type: {expected}"))
+}
+
+fn action(protocol: Protocol) -> Action {
+    match protocol {
+        Protocol::Whip => Action::Publish,
+        Protocol::Whep => Action::Watch,
+    }
 }
 
 fn prefix(protocol: Protocol) -> &'static str {

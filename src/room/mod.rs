@@ -3,10 +3,12 @@
 pub mod admission;
 pub mod ended;
 pub mod registry;
+pub mod right;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
 pub use ended::EndReason;
 pub use registry::{Limits, Purpose, Registry};
+pub use right::{Credential, Right, Terms, TokenDigest};
 pub use stream_name::StreamName;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
+use super::ended::{End, EndReason, RecentlyEnded};
+use super::right::{Right, Terms, TokenDigest};
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
@@ -65,13 +67,17 @@ pub struct Admitted {
     pub tracks: Arc<StreamTracks>,
     /// Which viewer of the stream this is, counted from 1; 0 for a publisher.
     pub number: u64,
-    /// A publisher that never connected and made room.
+    /// A publisher that made room: it never connected, or the right is the same.
     pub displaced: Option<Ended>,
+    /// It had the same right.
+    pub takes_over: bool,
 }
 
 /// A session that is no more.
 #[derive(Debug)]
 pub struct Ended {
+    /// Its name.
+    pub id: SessionId,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -114,6 +120,7 @@ pub struct Registry {
     viewers: usize,
     free_slots: Vec<u32>,
     created: u32,
+    ended: RecentlyEnded,
 }
 
 #[derive(Debug)]
@@ -138,6 +145,7 @@ struct Entry {
     deadline: Instant,
     /// When the handshake was finished; until then the session is half-open.
     connected: Option<Instant>,
+    right: Right,
 }
 
 impl Registry {
@@ -155,6 +163,7 @@ impl Registry {
             viewers: 0,
             free_slots: Vec::new(),
             created: 0,
+            ended: RecentlyEnded::default(),
         }
     }
 
@@ -166,7 +175,8 @@ impl Registry {
         self.admission.knock(now, caller)
     }
 
-    /// Gives a place to a client, which must connect within `patience`; until then its session is half-open.
+    /// Gives a place to a client, which must connect within the patience of the terms; until then its session is half-open.
+    /// Who comes with the right of the stream's publisher takes that one's place.
     ///
     /// `random` makes the SSRCs of a new stream.
     pub fn admit(
@@ -175,13 +185,15 @@ impl Registry {
         name: &StreamName,
         caller: Caller,
         id: SessionId,
-        patience: Duration,
+        terms: impl Into<Terms>,
         random: impl FnMut() -> u32,
     ) -> Result<Admitted, Refused> {
         let purpose = caller.purpose;
+        let Terms { patience, right } = terms.into();
         self.admission.room(now, caller).map_err(Refused::Busy)?;
+        let takes_over = purpose == Purpose::Publish && self.is_of_same_right(name, &right);
         let displaced = match purpose {
-            Purpose::Publish => self.make_room(now, name)?,
+            Purpose::Publish => self.make_room(now, name, takes_over)?,
             Purpose::Watch if self.viewers >= self.limits.viewers => {
                 return Err(Refused::Full {
                     max: self.limits.viewers,
@@ -211,6 +223,7 @@ impl Registry {
             admitted: now,
             deadline: now + patience,
             connected: None,
+            right,
         };
         self.sessions.insert(id, entry);
         self.admission.opened(caller);
@@ -218,11 +231,19 @@ impl Registry {
             tracks,
             number,
             displaced,
+            takes_over,
         })
     }
 
-    /// The place of a publisher is free, or becomes so because its holder never connected.
-    fn make_room(&mut self, now: Instant, name: &StreamName) -> Result<Option<Ended>, Refused> {
+    /// Whether who publishes the stream came with this right.
+    pub fn is_of_same_right(&self, name: &StreamName, right: &Right) -> bool {
+        let holder = self.streams.get(name).and_then(|stream| stream.publisher);
+        let holder = holder.and_then(|holder| self.sessions[&holder].right.credential.as_ref());
+        holder.is_some() && holder == right.credential.as_ref()
+    }
+
+    /// The place of a publisher is free, or becomes so because its holder never connected, or is taken over.
+    fn make_room(&mut self, now: Instant, name: &StreamName, takes_over: bool) -> Result<Option<Ended>, Refused> {
         let Some(stream) = self.streams.get(name) else {
             return Ok(None);
         };
@@ -231,7 +252,8 @@ impl Registry {
         };
         let entry = &self.sessions[&holder];
         let waited = now.saturating_duration_since(entry.admitted);
-        if entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE {
+        let stays = entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE;
+        if stays && !takes_over {
             return Err(Refused::Taken { since: stream.since });
         }
         Ok(self.remove(now, holder))
@@ -317,6 +339,12 @@ impl Registry {
         self.sessions.get(&id).map(|entry| entry.caller.purpose)
     }
 
+    /// The stream of a session, and the token that is wanted for everything that is done with it. `None` if it is unknown.
+    pub fn guard(&self, id: SessionId) -> Option<(StreamName, Option<TokenDigest>)> {
+        let entry = self.sessions.get(&id)?;
+        Some((entry.stream.clone(), entry.right.token))
+    }
+
     /// Ends a session; the last of a stream takes the stream with it.
     pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(&id)?;
@@ -342,6 +370,7 @@ impl Registry {
             self.streams.remove(&entry.stream);
         }
         Some(Ended {
+            id,
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,
@@ -349,6 +378,27 @@ impl Registry {
             connected: entry.connected.map(|at| now.saturating_duration_since(at)),
             viewers,
         })
+    }
+
+    /// Remembers an end, which happened at `at_unix` since 1970.
+    pub fn note(&mut self, at_unix: Duration, ended: &Ended, why: EndReason) {
+        let end = End {
+            handle: 0,
+            stream: ended.stream.clone(),
+            purpose: ended.purpose,
+            number: ended.number,
+            client: None,
+            at_unix,
+            connected: ended.connected,
+            received_bytes: 0,
+            why,
+        };
+        self.ended.note(ended.id, end);
+    }
+
+    /// Why the server ended this session, if it did and that was not too many sessions ago.
+    pub fn why(&self, id: SessionId) -> Option<&EndReason> {
+        self.ended.why(id)
     }
 
     /// Sessions whose clients have not connected in time.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::http::service::{Accepted, PasteRole, Protocol, Refusal, Request, Service, ShardReading, StreamStatus};
+use onecast::http::service::{
+    Accepted, PasteRights, PasteRole, Protocol, Refusal, Request, Service, SessionGuard, ShardReading, StreamStatus,
+};
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
@@ -148,8 +150,8 @@ impl Service for Detoured {
     fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.join(request, |app, request| app.watch(request))
     }
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
-        self.app.paste(request)
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        self.app.paste(request, rights)
     }
     fn trickle(&self, session: SessionId, protocol: Protocol, fragment: &str) -> Result<(), Refusal> {
         self.app.trickle(session, protocol, fragment)
@@ -159,6 +161,9 @@ impl Service for Detoured {
     }
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.app.exists(session, protocol)
+    }
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        self.app.guard(session)
     }
     fn streams(&self) -> Vec<StreamStatus> {
         self.app.streams()

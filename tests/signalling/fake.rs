@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading, StreamStatus,
+    Accepted, PasteRights, PasteRole, Protocol, Refusal, Request, SdpRefusal, Service, SessionGuard, ShardReading,
+    StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading};
-use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
+use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId, StreamName};
 
 /// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
 /// At the stream `door` the real admission decides, in a time that only the test lets pass.
@@ -36,6 +37,9 @@ pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
 #[derive(Debug, Default)]
 struct State {
     sessions: BTreeMap<SessionId, Protocol>,
+    guards: BTreeMap<SessionId, SessionGuard>,
+    taken_over: Vec<SessionId>,
+    rights: Vec<Right>,
     created: u8,
     offers: Vec<Offer>,
     fragments: Vec<String>,
@@ -100,6 +104,18 @@ impl Fake {
         self.state().offers.last().cloned().expect("an offer came")
     }
 
+    /// By whose right the last session was opened.
+    pub(crate) fn last_right(&self) -> Right {
+        self.state().rights.last().cloned().expect("an offer was taken")
+    }
+
+    /// Ends a session as if its stream were taken over.
+    pub(crate) fn take_over(&self, session: SessionId) {
+        self.state().sessions.remove(&session);
+        self.state().guards.remove(&session);
+        self.state().taken_over.push(session);
+    }
+
     pub(crate) fn offers(&self) -> usize {
         self.state().offers.len()
     }
@@ -122,6 +138,13 @@ impl Fake {
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);
         state.sessions.insert(session, protocol);
+        let guard = SessionGuard {
+            stream: request.stream.clone(),
+            purpose: caller(protocol, request.client).purpose,
+            token: request.right.token,
+        };
+        state.guards.insert(session, guard);
+        state.rights.push(request.right.clone());
         Ok(Accepted {
             session,
             answer: answer(request.stream.as_str()),
@@ -182,13 +205,17 @@ impl Service for Fake {
         self.take(request, Protocol::Whep)
     }
 
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
-        let first = !std::mem::replace(&mut self.state().broadcasting, true);
-        let (protocol, role) = if first {
-            (Protocol::Whip, PasteRole::Broadcaster)
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        let first = rights.publish.is_some() && !std::mem::replace(&mut self.state().broadcasting, true);
+        let sends = first || request.offer.contains("a=sendonly");
+        let (protocol, role, right) = if sends {
+            (Protocol::Whip, PasteRole::Broadcaster, rights.publish)
         } else {
-            (Protocol::Whep, PasteRole::Viewer)
+            (Protocol::Whep, PasteRole::Viewer, rights.watch)
         };
+        let purpose = caller(protocol, request.client).purpose;
+        let right = right.ok_or(Refusal::NotAllowed(purpose))?;
+        let request = Request { right, ..request };
         Ok((self.take(request, protocol)?, role))
     }
 
@@ -213,11 +240,19 @@ impl Service for Fake {
             return Err(Refusal::UnknownSession);
         }
         self.state().sessions.remove(&session);
+        self.state().guards.remove(&session);
         Ok(())
     }
 
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.state().sessions.get(&session) == Some(&protocol)
+    }
+
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        if self.state().taken_over.contains(&session) {
+            return Err(Refusal::Ended(EndReason::TakenOver));
+        }
+        Ok(self.state().guards.get(&session).cloned())
     }
 
     fn shards(&self) -> Vec<ShardReading> {
