@@ -169,9 +169,15 @@ export class Link {
       };
       const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
       transport?.addEventListener('statechange', () => {
-        if (transport.state === 'closed' || transport.state === 'failed') resolve(ended());
+        if (transport.state === 'closed' || transport.state === 'failed') resolve(this.#whyEnded());
       });
     });
+  }
+
+  // The server has closed the connection: it may say why.
+  async #whyEnded() {
+    const session = this.#session;
+    return (await session?.look()) === 'ended' ? session.why : ended();
   }
 
   // A Problem when the server is gone or has forgotten us, else null.
@@ -182,7 +188,9 @@ export class Link {
         (problem) => (problem.kind === 'no-server' ? problem : null),
       );
     }
-    const seen = await this.#session.look();
+    const session = this.#session;
+    const seen = await session.look();
+    if (seen === 'ended') return session.why;
     if (seen === 'unknown') return Problem.noServer();
     return seen === 'gone' ? ended() : null;
   }

@@ -1,6 +1,7 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
 import { Problem } from './problem.js';
+import { authorization } from './token.js';
 
 // Hands in the local description of `pc`, at once: the server needs no candidates of ours. Throws a Problem.
 export async function open(endpoint, pc) {
@@ -23,6 +24,9 @@ export async function open(endpoint, pc) {
 
 // What the server made of one offer.
 class Session {
+  // Why the server has ended it for good: a Problem, once look() has found out.
+  why = null;
+
   constructor(url) {
     this.url = url;
   }
@@ -36,15 +40,30 @@ class Session {
     }
   }
 
-  // 'there', 'gone' (the server does not know it any more) or 'unknown' (no answer).
+  // 'there', 'gone' (the server does not know it any more), 'ended' (by the server, see `why`) or 'unknown' (no answer).
   async look() {
     try {
       const response = await request(this.url, { method: 'GET', cache: 'no-store' }, 3000);
-      return response.status === 404 || response.status === 410 ? 'gone' : 'there';
+      if (response.status !== 404 && response.status !== 410) return 'there';
+      this.why = finality(await Problem.fromResponse(response));
+      return this.why ? 'ended' : 'gone';
     } catch {
       return 'unknown';
     }
   }
+}
+
+// A session that the server has ended, rather than forgotten, is not made again by itself.
+function finality(problem) {
+  if (problem.kind.endsWith(':ended-by-takeover')) {
+    return new Problem('Taken over by another device', {
+      detail: 'The same token publishes this stream from somewhere else now.',
+      hint: 'To take it back, go live again here.',
+      status: problem.status,
+      kind: problem.kind,
+    });
+  }
+  return problem.kind.includes(':ended-by-') ? problem : null;
 }
 
 // fetch with a time limit, whose failures are Problems.
@@ -52,7 +71,8 @@ export async function request(url, options = {}, limitMs = 10_000) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), limitMs);
   try {
-    return await fetch(url, { ...options, signal: abort.signal });
+    const headers = { ...options.headers, ...authorization(url) };
+    return await fetch(url, { ...options, headers, signal: abort.signal });
   } catch {
     throw Problem.noServer();
   } finally {

@@ -3,6 +3,7 @@
 import { pasteBox } from './pastebox.js';
 import { streams } from './session.js';
 import { Meter } from './stats.js';
+import { tokenForm, useToken } from './token.js';
 import {
   $, bitrate, buttons, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
   streamName, tryingAgain,
@@ -10,6 +11,7 @@ import {
 import { viewer } from './whep.js';
 
 const name = streamName();
+useToken('watch', name);
 const video = $('video');
 // With the reading every half second: silence is noticed after two seconds.
 const QUIET_MS = 1800;
@@ -26,6 +28,7 @@ let seen = false;
 
 keepStream(name);
 document.title = `${name} – onecast`;
+const askToken = tokenForm(start);
 pasteBox(link, name, () => ((seen = false), true));
 link.onchange = changed;
 $('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
@@ -133,6 +136,7 @@ function show() {
   if (link.state === 'failed') sayProblem($('message'), link.problem);
   else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unsteady', '', 'Waiting for it to recover.');
   else say($('message'), 'plain');
+  askToken(link.state === 'failed' ? link.problem : null);
 }
 
 // [state, what it is, what happens next]

@@ -67,7 +67,7 @@ pub struct Asking<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No token came, and one is needed.
-    #[error("a token is needed")]
+    #[error("only who has a token may do this")]
     Missing,
     /// The token is not good: one sentence without a full stop that tells no secret.
     #[error("{0}")]
