@@ -15,5 +15,6 @@ mod browser {
     mod crowd;
     mod looks;
     mod start;
+    mod tokens;
     mod words;
 }

@@ -5,6 +5,7 @@ mod door;
 mod hostile;
 mod relay;
 mod rig;
+mod takeover;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
+use onecast::auth::Authority;
 use onecast::http::service::{
     Accepted, PasteRights, PasteRole, Protocol, Refusal, Request, Service, SessionGuard, ShardReading, StreamStatus,
 };
@@ -39,6 +40,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start(detours: Detours) -> Rig {
+        Rig::guarded(detours, Authority::off()).await
+    }
+
+    /// Asks this authority.
+    pub(crate) async fn guarded(detours: Detours, authority: Authority) -> Rig {
         let app = App::start(AppConfig {
             sockets: MediaSocketConfig {
                 address: ([127, 0, 0, 1], 0).into(),
@@ -73,10 +79,11 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(
-            Serving::open(Arc::new(service), Pages::built_in()),
-            HttpLimits::default(),
-        );
+        let serving = Serving {
+            authority: Arc::new(authority),
+            ..Serving::open(Arc::new(service), Pages::built_in())
+        };
+        let server = Server::new(serving, HttpLimits::default());
         tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             app,

@@ -4,8 +4,8 @@ mod jwt;
 mod secrets;
 mod webhook;
 
-use onecast::auth::{AuthMode, Authority, Rooms, Secret, TokenRule, Tokens};
 use clap::Parser as _;
+use onecast::auth::{AuthMode, Authority, Rooms, Secret, TokenRule, Tokens};
 use onecast::config::{AuthArgs, Cli, Command};
 
 use super::rig::{FRAGMENT, OFFER, Rig, SDP};
@@ -34,7 +34,10 @@ fn rooms(patterns: &[&str]) -> Rooms {
 
 /// The options of a server, as its command line says them.
 fn auth_args(words: &[&str]) -> AuthArgs {
-    match Cli::try_parse_from([&["onecast"], words].concat()).unwrap().into_command() {
+    match Cli::try_parse_from([&["onecast"], words].concat())
+        .unwrap()
+        .into_command()
+    {
         Command::Serve(args) => args.auth,
         other => panic!("{other:?}"),
     }
@@ -146,14 +149,26 @@ async fn the_credential_is_the_tokens_name_and_nothing_of_the_token() {
 async fn preflights_are_never_asked_for_a_token() {
     let guarded = Guarded::start(false).await;
     let session = format!("/whip/live/{}", "01".repeat(16));
-    for path in ["/whip/live", "/whep/live", "/sdp/live", "/api/streams", "/api/shards", &session] {
+    for path in [
+        "/whip/live",
+        "/whep/live",
+        "/sdp/live",
+        "/api/streams",
+        "/api/shards",
+        &session,
+    ] {
         let headers = [
             ("Origin", "https://elsewhere.example"),
             ("Access-Control-Request-Headers", "authorization"),
         ];
         let reply = guarded.rig.request("OPTIONS", path, &headers, "").await;
         assert_eq!(reply.status, 204, "{path}");
-        assert!(reply.header("access-control-allow-headers").unwrap().contains("Authorization"));
+        assert!(
+            reply
+                .header("access-control-allow-headers")
+                .unwrap()
+                .contains("Authorization")
+        );
     }
 }
 
@@ -161,7 +176,10 @@ async fn preflights_are_never_asked_for_a_token() {
 async fn a_refusal_can_be_read_by_pages_of_other_origins() {
     let guarded = Guarded::start(false).await;
     let reply = guarded.rig.request("POST", "/whip/live", &[SDP], OFFER).await;
-    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (401, Some("*")));
+    assert_eq!(
+        (reply.status, reply.header("access-control-allow-origin")),
+        (401, Some("*"))
+    );
 }
 
 #[tokio::test]
@@ -174,7 +192,11 @@ async fn a_session_opened_with_a_token_wants_it_again() {
         challenge(&rig.request(method, &session, &[FRAGMENT], "").await, None);
         for (token, status) in [("wrong", 401), (&*guarded.other, 403), (&*guarded.viewer, 403)] {
             let headers = [FRAGMENT, ("Authorization", &*bearer(token))];
-            assert_eq!(rig.request(method, &session, &headers, "").await.status, status, "{method}");
+            assert_eq!(
+                rig.request(method, &session, &headers, "").await.status,
+                status,
+                "{method}"
+            );
         }
         // The stream in the path is not what decides.
         let elsewhere = session.replace("/live/", "/other/");
@@ -183,7 +205,10 @@ async fn a_session_opened_with_a_token_wants_it_again() {
     }
     let headers = [FRAGMENT, ("Authorization", &*bearer(&guarded.studio))];
     assert_eq!(rig.request("GET", &session, &headers, "").await.status, 204);
-    assert_eq!(rig.request("PATCH", &session, &headers, "a=mid:0\r\n").await.status, 204);
+    assert_eq!(
+        rig.request("PATCH", &session, &headers, "a=mid:0\r\n").await.status,
+        204
+    );
     assert_eq!(rig.request("DELETE", &session, &headers, "").await.status, 200);
     assert_eq!(rig.request("DELETE", &session, &headers, "").await.status, 404);
 }
@@ -197,10 +222,23 @@ async fn who_cannot_send_headers_puts_the_token_into_the_query_and_the_session_u
     assert_eq!(reply.status, 201);
     let session = reply.header("location").unwrap().to_owned();
     assert!(!session.contains(&guarded.viewer) && !session.contains('?'));
-    assert_eq!(rig.request("PATCH", &session, &[FRAGMENT], "a=mid:0\r\n").await.status, 204);
+    assert_eq!(
+        rig.request("PATCH", &session, &[FRAGMENT], "a=mid:0\r\n").await.status,
+        204
+    );
     assert_eq!(rig.request("DELETE", &session, &[], "").await.status, 200);
-    assert_eq!(rig.request("POST", "/whep/live?token=wrong", &[SDP], OFFER).await.status, 401);
-    assert_eq!(rig.request("POST", &format!("/whip/live?token={}", guarded.viewer), &[SDP], OFFER).await.status, 403);
+    assert_eq!(
+        rig.request("POST", "/whep/live?token=wrong", &[SDP], OFFER)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        rig.request("POST", &format!("/whip/live?token={}", guarded.viewer), &[SDP], OFFER)
+            .await
+            .status,
+        403
+    );
 }
 
 #[tokio::test]
@@ -243,11 +281,17 @@ async fn copy_and_paste_obeys_the_same_rights() {
 async fn administration_wants_an_administrators_token_in_a_header() {
     let guarded = Guarded::start(true).await;
     let rig = &guarded.rig;
-    let shards = async |token: &str| rig.request("GET", "/api/shards", &[("Authorization", &*bearer(token))], "").await;
+    let shards = async |token: &str| {
+        rig.request("GET", "/api/shards", &[("Authorization", &*bearer(token))], "")
+            .await
+    };
     assert_eq!(rig.get("/api/shards").await.status, 401);
     assert_eq!(shards(&guarded.studio).await.status, 403);
     assert_eq!(shards(&guarded.admin).await.status, 200);
-    assert_eq!(rig.get(&format!("/api/shards?token={}", guarded.admin)).await.status, 401);
+    assert_eq!(
+        rig.get(&format!("/api/shards?token={}", guarded.admin)).await.status,
+        401
+    );
 }
 
 #[tokio::test]
@@ -255,17 +299,29 @@ async fn the_list_of_streams_shows_what_a_token_may_see() {
     let guarded = Guarded::start(false).await;
     let rig = &guarded.rig;
     let names = async |token: &str| {
-        let reply = rig.request("GET", "/api/streams", &[("Authorization", &*bearer(token))], "").await;
+        let reply = rig
+            .request("GET", "/api/streams", &[("Authorization", &*bearer(token))], "")
+            .await;
         let streams = reply.json()["streams"].as_array().unwrap().clone();
-        streams.iter().map(|stream| stream["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        streams
+            .iter()
+            .map(|stream| stream["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(rig.get("/api/streams").await.status, 401);
     assert_eq!(names(&guarded.studio).await, ["live"]);
     assert_eq!(names(&guarded.viewer).await, ["live", "waiting"]);
     assert_eq!(names(&guarded.admin).await, ["live", "waiting"]);
     assert!(names(&guarded.other).await.is_empty());
-    let one = async |path: &str| rig.request("GET", path, &[("Authorization", &*bearer(&guarded.studio))], "").await.status;
-    assert_eq!((one("/api/streams/live").await, one("/api/streams/waiting").await), (200, 404));
+    let one = async |path: &str| {
+        rig.request("GET", path, &[("Authorization", &*bearer(&guarded.studio))], "")
+            .await
+            .status
+    };
+    assert_eq!(
+        (one("/api/streams/live").await, one("/api/streams/waiting").await),
+        (200, 404)
+    );
 }
 
 #[tokio::test]
@@ -299,18 +355,33 @@ async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
         ("X-Real-IP", "192.0.2.1"),
         ("Via", "1.1 proxy"),
     ] {
-        let words = rig.request("POST", "/whip/live", &[SDP, header], OFFER).await.problem(403);
-        assert!(words.contains("through a proxy") && words.contains("--auth tokens"), "{words}");
+        let words = rig
+            .request("POST", "/whip/live", &[SDP, header], OFFER)
+            .await
+            .problem(403);
+        assert!(
+            words.contains("through a proxy") && words.contains("--auth tokens"),
+            "{words}"
+        );
         let pasted = rig.request("POST", "/sdp", &[header], &sending).await;
-        assert!(pasted.status == 403 && pasted.text().contains("--auth tokens"), "{pasted:?}");
-        assert_eq!(rig.request("POST", "/whep/live", &[SDP, header], OFFER).await.status, 201);
+        assert!(
+            pasted.status == 403 && pasted.text().contains("--auth tokens"),
+            "{pasted:?}"
+        );
+        assert_eq!(
+            rig.request("POST", "/whep/live", &[SDP, header], OFFER).await.status,
+            201
+        );
         assert_eq!(rig.request("GET", "/api/shards", &[header], "").await.status, 403);
     }
     assert_eq!(rig.request("POST", "/whip/live", &[SDP], OFFER).await.status, 201);
     // The operator's own word counts.
     let rig = Rig::guarded(Authority::off()).await;
     let header = ("X-Forwarded-For", "192.0.2.1");
-    assert_eq!(rig.request("POST", "/whip/live", &[SDP, header], OFFER).await.status, 201);
+    assert_eq!(
+        rig.request("POST", "/whip/live", &[SDP, header], OFFER).await.status,
+        201
+    );
 }
 
 #[tokio::test]
@@ -318,7 +389,10 @@ async fn who_was_taken_over_is_told() {
     let guarded = Guarded::start(false).await;
     let session = guarded.offer("/whip/live", &guarded.studio).await;
     let session = session.header("location").unwrap().to_owned();
-    guarded.rig.fake.take_over(session.rsplit('/').next().unwrap().parse().unwrap());
+    guarded
+        .rig
+        .fake
+        .take_over(session.rsplit('/').next().unwrap().parse().unwrap());
     let headers = [("Authorization", &*bearer(&guarded.studio))];
     for method in ["GET", "PATCH", "DELETE"] {
         let reply = guarded.rig.request(method, &session, &headers, "").await;
@@ -330,6 +404,9 @@ async fn who_was_taken_over_is_told() {
 #[tokio::test]
 async fn a_refused_client_reads_why_even_when_it_sends_a_large_body_at_once() {
     let guarded = Guarded::start(false).await;
-    let reply = guarded.rig.request("POST", "/whip/live", &[SDP], &"x".repeat(200_000)).await;
+    let reply = guarded
+        .rig
+        .request("POST", "/whip/live", &[SDP], &"x".repeat(200_000))
+        .await;
     reply.problem(401);
 }

@@ -26,7 +26,12 @@ fn claims() -> Value {
 }
 
 fn signed(claims: &Value) -> String {
-    encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+    encode(
+        &Header::new(Algorithm::HS256),
+        claims,
+        &EncodingKey::from_secret(SECRET.as_bytes()),
+    )
+    .unwrap()
 }
 
 async fn with_secret() -> Rig {
@@ -37,7 +42,8 @@ async fn with_secret() -> Rig {
 }
 
 async fn offer(rig: &Rig, path: &str, token: &str) -> super::Reply {
-    rig.request("POST", path, &[SDP, ("Authorization", &*bearer(token))], OFFER).await
+    rig.request("POST", path, &[SDP, ("Authorization", &*bearer(token))], OFFER)
+        .await
 }
 
 #[tokio::test]
@@ -131,7 +137,11 @@ impl Issuer {
         };
         let router = Router::new().route("/jwks", get(answer)).with_state(published.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Issuer { address, published, task }
+        Issuer {
+            address,
+            published,
+            task,
+        }
     }
 
     async fn rig(&self) -> Rig {
@@ -169,7 +179,9 @@ async fn published_keys_are_fetched_once_and_not_for_every_name_that_a_token_inv
     }
     assert_eq!(issuer.asked(), 1);
     for kid in ["2", "3", "4"] {
-        offer(&rig, "/whip/live", &of_issuer(Some(kid), &known)).await.problem(401);
+        offer(&rig, "/whip/live", &of_issuer(Some(kid), &known))
+            .await
+            .problem(401);
     }
     for kid in [Some("1"), None] {
         offer(&rig, "/whip/live", &of_issuer(kid, &stranger)).await.problem(401);
@@ -182,7 +194,12 @@ async fn published_keys_are_fetched_once_and_not_for_every_name_that_a_token_inv
 async fn a_published_secret_is_no_key() {
     let issuer = Issuer::start().await;
     let k = BASE64_URL_SAFE_NO_PAD.encode(SECRET);
-    issuer.published.lock().unwrap().keys.push(json!({ "kty": "oct", "alg": "HS256", "kid": "1", "k": k }));
+    issuer
+        .published
+        .lock()
+        .unwrap()
+        .keys
+        .push(json!({ "kty": "oct", "alg": "HS256", "kid": "1", "k": k }));
     let rig = issuer.rig().await;
     assert!([401, 503].contains(&offer(&rig, "/whip/live", &signed(&claims())).await.status));
     assert_eq!(rig.fake.offers(), 0);

@@ -69,7 +69,9 @@ async fn answer(State(said): State<Arc<Mutex<Said>>>, headers: HeaderMap, body: 
     let (delay, status, text) = {
         let mut said = said.lock().unwrap();
         said.questions.push(serde_json::from_str(&body).unwrap());
-        let shown = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let shown = headers
+            .get("authorization")
+            .map(|value| value.to_str().unwrap().to_owned());
         said.authorizations.push(shown);
         (said.delay, said.status, said.body.clone())
     };
@@ -84,7 +86,8 @@ async fn rig(words: &[&str]) -> Rig {
 }
 
 async fn offer(rig: &Rig, path: &str) -> super::Reply {
-    rig.request("POST", path, &[SDP, ("Authorization", &*bearer("a-token"))], OFFER).await
+    rig.request("POST", path, &[SDP, ("Authorization", &*bearer("a-token"))], OFFER)
+        .await
 }
 
 #[tokio::test]
@@ -101,20 +104,36 @@ async fn the_webhook_is_asked_with_what_counts_and_decides() {
         "action": "publish", "stream": "live", "token": "a-token", "client": "127.0.0.1", "forwarded": false,
     });
     assert_eq!(judge.last_question(), expected);
-    assert_eq!(judge.said.lock().unwrap().authorizations, [Some("Bearer shown-secret".to_owned())]);
+    assert_eq!(
+        judge.said.lock().unwrap().authorizations,
+        [Some("Bearer shown-secret".to_owned())]
+    );
     assert_eq!(&*rig.fake.last_right().credential.unwrap().0, "webhook:user-7");
 
     judge.says(204, "");
     assert_eq!(offer(&rig, "/whep/talk").await.status, 201);
     let question = judge.last_question();
-    assert_eq!((&question["action"], &question["stream"]), (&json!("watch"), &json!("talk")));
+    assert_eq!(
+        (&question["action"], &question["stream"]),
+        (&json!("watch"), &json!("talk"))
+    );
     // Without a name of the webhook the token stands for itself, without being told.
     assert!(!rig.fake.last_right().credential.unwrap().0.contains("a-token"));
 
     judge.says(403, json!({ "detail": "your plan has ended\u{7}." }));
-    assert!(offer(&rig, "/whip/live").await.problem(403).starts_with("your plan has ended "));
+    assert!(
+        offer(&rig, "/whip/live")
+            .await
+            .problem(403)
+            .starts_with("your plan has ended ")
+    );
     judge.says(401, "no JSON at all");
-    assert!(offer(&rig, "/whip/live").await.problem(401).contains("this token is not good"));
+    assert!(
+        offer(&rig, "/whip/live")
+            .await
+            .problem(401)
+            .contains("this token is not good")
+    );
     judge.says(403, json!({ "detail": "x".repeat(10_000) }));
     assert!(offer(&rig, "/whip/live").await.problem(403).len() < 400);
 }
@@ -124,7 +143,14 @@ async fn a_webhook_that_cannot_be_asked_lets_nobody_in() {
     let judge = Judge::start().await;
     let url = judge.url();
     let closed = rig(&["--auth-webhook", &url, "--auth-webhook-timeout", "300ms"]).await;
-    let open = rig(&["--auth-webhook", &url, "--auth-webhook-timeout", "300ms", "--auth-webhook-fail-open"]).await;
+    let open = rig(&[
+        "--auth-webhook",
+        &url,
+        "--auth-webhook-timeout",
+        "300ms",
+        "--auth-webhook-fail-open",
+    ])
+    .await;
     let both = async |why: &str| {
         let reply = offer(&closed, "/whip/live").await;
         assert_eq!(reply.status, 503, "{why}");
@@ -132,7 +158,13 @@ async fn a_webhook_that_cannot_be_asked_lets_nobody_in() {
         reply.problem(503);
         assert_eq!(offer(&open, "/whip/live").await.status, 201, "{why}");
         // What decides over others' sessions never fails open.
-        assert_eq!(open.request("GET", "/api/shards", &[("Authorization", "Bearer x")], "").await.status, 503, "{why}");
+        assert_eq!(
+            open.request("GET", "/api/shards", &[("Authorization", "Bearer x")], "")
+                .await
+                .status,
+            503,
+            "{why}"
+        );
     };
     for status in [500, 302, 404, 418] {
         judge.says(status, "");
@@ -182,5 +214,9 @@ async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
     }
     let taken = statuses.iter().filter(|&&status| status == 201).count();
     // 64 are asked about at once; who waits longer than a second for a place is told to come back.
-    assert_eq!((taken, statuses.iter().filter(|&&status| status == 503).count()), (64, 16), "{statuses:?}");
+    assert_eq!(
+        (taken, statuses.iter().filter(|&&status| status == 503).count()),
+        (64, 16),
+        "{statuses:?}"
+    );
 }
