@@ -45,6 +45,7 @@ pub struct Cli {
 
 /// What `onecast` can do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),
