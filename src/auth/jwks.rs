@@ -80,16 +80,16 @@ impl Published {
         if !found.is_empty() && !self.is_stale(now) {
             return Ok(found);
         }
-        if self.may_ask(now) {
-            if found.is_empty() {
-                let _asking = self.asking.lock().await;
-                // Another one may have asked while we waited.
-                if self.may_ask(clock::now()) {
-                    self.refresh().await;
-                }
-            } else if let Ok(_asking) = self.asking.try_lock() {
+        if found.is_empty() {
+            // Another one may be asking already, and its answer is ours.
+            let _asking = self.asking.lock().await;
+            if self.find(kid, alg).is_empty() && self.may_ask(clock::now()) {
                 self.refresh().await;
             }
+        } else if self.may_ask(now)
+            && let Ok(_asking) = self.asking.try_lock()
+        {
+            self.refresh().await;
         }
         let found = self.find(kid, alg);
         if found.is_empty() && self.known().fetched.is_none() {
@@ -204,3 +204,6 @@ fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
 
 /// Keys of a set that are taken.
 const KEYS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

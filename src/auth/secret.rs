@@ -10,12 +10,12 @@ use aws_lc_rs::{constant_time, digest, rand};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-/// A token in the clear. Neither `Debug` nor anything else but [`Secret::tell`] shows it.
-#[derive(Clone, PartialEq, Eq)]
+/// A token in the clear. Neither `Debug` nor anything else but [`Secret::tell`] shows it; comparing two tells nothing by its time.
+#[derive(Clone, Eq)]
 pub struct Secret(Box<str>);
 
 /// What is kept of a token: it tells whether a token is the one, but not which that is.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Eq)]
 pub enum TokenHash {
     /// SHA-256: for tokens that were made at random. Text form: `sha256:` and 64 hexadecimal digits.
     Sha256([u8; 32]),
@@ -121,6 +121,24 @@ impl fmt::Display for TokenHash {
                 hash.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             TokenHash::Argon2(hash) => f.write_str(hash),
+        }
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        constant_time::verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes()).is_ok()
+    }
+}
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &TokenHash) -> bool {
+        match (self, other) {
+            (TokenHash::Sha256(_), TokenHash::Sha256(digest)) => self.is_digest(digest),
+            (TokenHash::Argon2(one), TokenHash::Argon2(other)) => {
+                constant_time::verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+            }
+            _ => false,
         }
     }
 }
