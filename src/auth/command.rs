@@ -28,7 +28,8 @@ struct Good {
     #[arg(default_value = "token", value_parser = name)]
     name: String,
 
-    /// A stream that may be published with it; * stands for any characters (repeatable)
+    /// A stream that may be published with it; * stands for any characters (repeatable) [default: live, for a token that is good for
+    /// nothing else]
     #[arg(long, value_name = "STREAM")]
     publish: Vec<Pattern>,
 
@@ -58,18 +59,21 @@ pub fn run(args: TokenArgs) -> u8 {
 
 fn new(good: &Good) -> Result<String, String> {
     let rooms = |patterns: &[Pattern]| Rooms::of(patterns.to_vec()).map_err(|error| error.to_string());
-    let nothing = good.publish.is_empty() && good.watch.is_empty() && !good.admin;
-    let publish = if nothing {
-        Rooms::of(vec!["live".parse().expect("a name is a pattern")])
-    } else {
-        Rooms::of(good.publish.clone())
-    };
-    let publish = publish.map_err(|error| error.to_string())?;
+    let mut publish = good.publish.clone();
+    if publish.is_empty() && good.watch.is_empty() && !good.admin {
+        publish.push("live".parse().expect("a name is a pattern"));
+    }
     let secret = Secret::generate();
     Ok(format!(
         "The token, which is shown this once: {}\n\nFor the configuration or the file of --tokens-file:\n\n{}",
         secret.tell(),
-        table(&good.name, &secret.hash(), &publish, &rooms(&good.watch)?, good.admin)
+        table(
+            &good.name,
+            &secret.hash(),
+            &rooms(&publish)?,
+            &rooms(&good.watch)?,
+            good.admin
+        )
     ))
 }
 
