@@ -81,11 +81,11 @@ fn web_url(text: &str) -> Result<Url, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = super::duration(text)?;
-    // OBS gives up after 8 s, and somebody waits.
-    let sensible = Duration::from_millis(100)..=Duration::from_secs(7);
+    // OBS gives up after 8 s, of which a second may be spent waiting for a turn.
+    let sensible = Duration::from_millis(100)..=Duration::from_secs(6);
     if sensible.contains(&timeout) {
         Ok(timeout)
     } else {
-        Err("must be 100ms to 7s".to_owned())
+        Err("must be 100ms to 6s".to_owned())
     }
 }

@@ -1,7 +1,7 @@
 //! Asks the authority before a request is done: takes the token out of it, and makes a problem of a refusal.
 
 use axum::extract::{FromRequestParts, Query};
-use axum::http::header::{AUTHORIZATION, FORWARDED, RETRY_AFTER, VIA, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, FORWARDED, VIA, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
@@ -178,7 +178,7 @@ impl From<Denied> for Problem {
                 "Too many wrong tokens",
                 detail,
             )
-            .header(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1))),
+            .retry_after(retry_after.as_secs() as u16),
             Denied::Unavailable(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "authority-unavailable",

@@ -70,8 +70,10 @@ async fn paste(
     body: Body,
 ) -> Result<Response, Problem> {
     // Only the offer tells what the client wants to become, and it is not read for somebody who may become nothing.
-    let publish = asker.may(shared, Action::Publish, Some(&stream)).await;
-    let watch = asker.may(shared, Action::Watch, Some(&stream)).await;
+    let (publish, watch) = tokio::join!(
+        asker.may(shared, Action::Publish, Some(&stream)),
+        asker.may(shared, Action::Watch, Some(&stream)),
+    );
     if let (Err(problem), Err(_)) = (&publish, &watch) {
         body::pass_over(headers, body).await;
         return Err(problem.clone());

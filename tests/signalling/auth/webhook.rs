@@ -31,6 +31,9 @@ struct Said {
     status: u16,
     body: String,
     delay: Duration,
+    /// Asked and not answered at this moment, and at most so far.
+    open: usize,
+    open_most: usize,
     questions: Vec<Value>,
     authorizations: Vec<Option<String>>,
 }
@@ -73,9 +76,12 @@ async fn answer(State(said): State<Arc<Mutex<Said>>>, headers: HeaderMap, body: 
             .get("authorization")
             .map(|value| value.to_str().unwrap().to_owned());
         said.authorizations.push(shown);
+        said.open += 1;
+        said.open_most = said.open_most.max(said.open);
         (said.delay, said.status, said.body.clone())
     };
     tokio::time::sleep(delay).await;
+    said.lock().unwrap().open -= 1;
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
@@ -205,18 +211,16 @@ async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
             tokio::spawn(async move { offer(&rig, "/whep/live").await.status })
         })
         .collect();
-    let started = std::time::Duration::from_millis(500);
-    let page = tokio::time::timeout(started, rig.get("/viewer.html")).await.unwrap();
+    let page = tokio::time::timeout(Duration::from_secs(1), rig.get("/viewer.html"))
+        .await
+        .unwrap();
     assert_eq!(page.status, 200);
     let mut statuses = Vec::new();
     for one in crowd {
         statuses.push(one.await.unwrap());
     }
-    let taken = statuses.iter().filter(|&&status| status == 201).count();
-    // 64 are asked about at once; who waits longer than a second for a place is told to come back.
-    assert_eq!(
-        (taken, statuses.iter().filter(|&&status| status == 503).count()),
-        (64, 16),
-        "{statuses:?}"
-    );
+    // Who waits longer than a second for a place is told to come back.
+    let count = |wanted: u16| statuses.iter().filter(|&&status| status == wanted).count();
+    assert!(count(201) >= 64 && count(201) + count(503) == 80, "{statuses:?}");
+    assert_eq!(judge.said.lock().unwrap().open_most, 64);
 }
