@@ -20,8 +20,8 @@ use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::operation::Operation;
 use crate::http::service::{
-    Accepted, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, ShardReading,
-    StreamStatus,
+    Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
+    SessionGuard, ShardReading, StreamStatus,
 };
 use crate::media::Inbox;
 use crate::metrics::ShardCounters;
@@ -37,7 +37,7 @@ use crate::room::drain::{Drain, DrainOrder};
 use crate::room::ice_session::entity_tag;
 use crate::room::pulse::Pulse;
 use crate::room::registry::{Ended, Refused, Via};
-use crate::room::{Caller, EndReason, Limits, Purpose, Registry, SessionId};
+use crate::room::{Caller, EndReason, Limits, Purpose, Registry, SessionId, Terms};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 use events::EventStreams;
@@ -273,13 +273,23 @@ impl App {
         let now = clock::now();
         let address = request.client.ip();
         let id = SessionId::from_random(random());
+        let right = request.right.clone();
+        if purpose == Purpose::Publish && lock(&inner.registry).is_of_same_right(request.stream, &right) {
+            self.try_answer(request, offer)?;
+        }
+        let terms = Terms { patience, right };
         let admitted = lock(&inner.registry)
-            .admit(now, request.stream, Caller { purpose, address }, id, patience, || {
+            .admit(now, request.stream, Caller { purpose, address }, id, terms, || {
                 u32::from_be_bytes(random())
             })
             .map_err(refusal)?;
         if let Some(displaced) = admitted.displaced {
-            inner.end(displaced, EndReason::MadeRoom);
+            let why = if admitted.takes_over {
+                EndReason::TakenOver
+            } else {
+                EndReason::MadeRoom
+            };
+            inner.end(displaced, why);
         }
         let local = credentials();
         let tracks = admitted.tracks;
@@ -330,6 +340,19 @@ impl App {
             tag,
             answer: sdp,
         })
+    }
+
+    /// Whether a publisher's offer can be answered: nobody makes room for one that cannot.
+    fn try_answer(&self, request: &Request<'_>, offer: &Offer) -> Result<(), Refusal> {
+        let params = AnswerParams {
+            ice: &credentials(),
+            fingerprint: self.inner.certificate.fingerprint(),
+            candidates: &[],
+            session_id: 0,
+            stream: request.stream.as_str(),
+        };
+        let answer = offer.answer(Role::Publisher, &params);
+        answer.map(drop).map_err(|error| sdp_refusal(&error))
     }
 
     /// Follows what the shards tell, and what they cannot tell: clients that never came.
@@ -386,16 +409,26 @@ impl Service for App {
         Ok(accepted)
     }
 
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
         let taken = lock(&self.inner.registry).is_taken(request.stream);
         // Only the offer tells whether the client wants to publish; before it is read, whoever could is taken for one who does.
-        self.knock(request.client, if taken { Purpose::Watch } else { Purpose::Publish })?;
+        let may_publish = rights.publish.is_some() && !taken;
+        self.knock(
+            request.client,
+            if may_publish { Purpose::Publish } else { Purpose::Watch },
+        )?;
         let offer = parse(request.offer)?;
         let purpose = match (offer.can_send(), offer.can_receive()) {
             (true, false) => Purpose::Publish,
-            (true, true) if !taken => Purpose::Publish,
+            (true, true) if may_publish => Purpose::Publish,
             _ => Purpose::Watch,
         };
+        let right = match purpose {
+            Purpose::Publish => rights.publish,
+            Purpose::Watch => rights.watch,
+        };
+        let right = right.ok_or(Refusal::NotAllowed(purpose))?;
+        let request = Request { right, ..request };
         let accepted = self.join(&request, &offer, purpose, PASTE_PATIENCE)?;
         self.introduce(accepted.session, Via::Paste, request.client);
         let role = match purpose {
@@ -450,6 +483,15 @@ impl Service for App {
 
     fn operation(&self) -> &dyn Operation {
         self
+    }
+
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        let registry = lock(&self.inner.registry);
+        if let Some(why) = registry.why_ended(session) {
+            return Err(Refusal::Ended(why));
+        }
+        let known = registry.guard(session).zip(registry.purpose(session));
+        Ok(known.map(|((stream, token), purpose)| SessionGuard { stream, purpose, token }))
     }
 
     fn shards(&self) -> Vec<ShardReading> {

@@ -5,7 +5,8 @@ mod qr;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::tls::Made;
+use crate::auth::{AuthMode, Made, Secret};
+use crate::tls;
 
 /// What there is to tell.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) announced: &'a [IpAddr],
     /// Whether the test card runs.
     pub(crate) demo: bool,
+    /// Who may do what.
+    pub(crate) entry: Entry<'a>,
     /// What there is to tell of HTTPS; `None` without it.
     pub(crate) https: Option<Https<'a>>,
     /// Link for a phone in the same network.
@@ -30,17 +33,44 @@ pub(crate) struct Facts<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Https<'a> {
     /// The certificate, if the server has made it.
-    pub(crate) made: Option<&'a Made>,
+    pub(crate) made: Option<&'a tls::Made>,
     /// The name in a certificate from an ACME directory.
     pub(crate) domain: Option<&'a str>,
 }
 
-/// Where a phone in the same network finds the page to broadcast with. `fragment` is what the page needs beside, such as a token: it
-/// stays in the browser.
-pub(crate) fn phone_link(address: SocketAddr, is_https: bool, fragment: Option<&str>) -> String {
+/// Who may do what, for whoever has started the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// Who decides.
+    pub(crate) mode: AuthMode,
+    /// Watching needs a token, too.
+    pub(crate) private: bool,
+    /// The tokens that the server has made itself: links carry them.
+    pub(crate) made: Option<&'a Made>,
+}
+
+impl Entry<'_> {
+    /// In links, behind `#`: that part of a URL is never sent, so that it is in no log.
+    fn in_link(self, secret: impl Fn(&Made) -> &Secret) -> String {
+        self.made
+            .map(|made| format!("#token={}", secret(made).tell()))
+            .unwrap_or_default()
+    }
+
+    fn in_watch_link(self) -> String {
+        if self.private {
+            self.in_link(|made| &made.watch)
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Where a phone in the same network finds the page to broadcast with.
+pub(crate) fn phone_link(address: SocketAddr, is_https: bool, entry: Entry<'_>) -> String {
     let scheme = if is_https { "https" } else { "http" };
-    let fragment = fragment.map(|fragment| format!("#{fragment}")).unwrap_or_default();
-    format!("{scheme}://{address}/broadcast.html{fragment}")
+    let token = entry.in_link(|made| &made.publish);
+    format!("{scheme}://{address}/broadcast.html{token}")
 }
 
 /// The banner: where to go, who can come, and how to change that.
@@ -49,11 +79,13 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     let mut text = format!(
         "onecast {version}
 
-  Broadcast         {here}/broadcast.html
-  Watch             {here}/viewer.html
+  Broadcast         {here}/broadcast.html{publish}
+  Watch             {here}/viewer.html{watch}
   What is live      {here}/
 ",
         version = env!("CARGO_PKG_VERSION"),
+        publish = facts.entry.in_link(|made| &made.publish),
+        watch = facts.entry.in_watch_link(),
     );
     if facts.demo {
         text.push_str("  The test card is live as stream \"demo\".\n");
@@ -61,12 +93,16 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     let _ = write!(
         text,
         "
-  Copy and paste    save the page's offer as offer.txt, then: curl --data-binary @offer.txt {here}/sdp
-  OBS, FFmpeg       WHIP server {here}/whip/live
-  Players           WHEP address {here}/whep/live
-
-"
+  Copy and paste    save the page's offer as offer.txt, then: curl{curl} --data-binary @offer.txt {here}/sdp
+  OBS, FFmpeg       WHIP server {here}/whip/live{bearer}
+  Players           WHEP address {here}/whep/live{query}
+",
+        curl = header_for(facts.entry),
+        bearer = bearer_for(facts.entry),
+        query = facts.entry.in_watch_link().replace('#', "?"),
     );
+    tell_entry(&mut text, facts.entry, &here);
+    text.push('\n');
     tell_media(&mut text, facts);
     tell_reach(&mut text, facts);
     tell_certificate(&mut text, facts);
@@ -81,6 +117,46 @@ fn here(facts: &Facts<'_>) -> String {
         Some(domain) if facts.http.port() == 443 => format!("https://{domain}"),
         Some(domain) => format!("https://{domain}:{}", facts.http.port()),
         None => url(facts, facts.http, "localhost"),
+    }
+}
+
+/// For the command that hands in an offer.
+fn header_for(entry: Entry<'_>) -> String {
+    let header = |made: &Made| format!(" -H 'Authorization: Bearer {}'", made.publish.tell());
+    entry.made.map(header).unwrap_or_default()
+}
+
+fn bearer_for(entry: Entry<'_>) -> String {
+    let bearer = |made: &Made| format!(", Bearer token {}", made.publish.tell());
+    entry.made.map(bearer).unwrap_or_default()
+}
+
+fn tell_entry(text: &mut String, entry: Entry<'_>, here: &str) {
+    if let Some(made) = entry.made {
+        let _ = writeln!(
+            text,
+            "  Administration    curl -H 'Authorization: Bearer {}' {here}/api/shards\n",
+            made.admin.tell()
+        );
+    }
+    let words = match (entry.mode, entry.made.is_some()) {
+        (AuthMode::Off, _) => return,
+        (AuthMode::Tokens, true) => {
+            "The token is the right to broadcast: give the broadcast link only to those who shall have it."
+        }
+        (AuthMode::Tokens, false) => "The tokens of the configuration decide who may broadcast.",
+        (AuthMode::Jwt, _) => "Signed tokens (JWT) decide who may broadcast and watch.",
+        (AuthMode::Webhook, _) => "The webhook decides who may broadcast and watch.",
+    };
+    let _ = writeln!(text, "  {words}");
+}
+
+/// What everybody may do without a token.
+fn open_to_all(entry: Entry<'_>) -> &'static str {
+    match (entry.mode, entry.private) {
+        (AuthMode::Off, _) => "Everybody who can reach this machine can broadcast and watch",
+        (_, false) => "Everybody who can reach this machine can watch",
+        (_, true) => "Nobody can broadcast or watch without a token",
     }
 }
 
@@ -112,11 +188,8 @@ fn tell_reach(text: &mut String, facts: &Facts<'_>) {
     }
     let others = addresses_for_others(facts);
     let _ = match others.as_slice() {
-        [] => writeln!(text, "  Everybody who can reach this machine can broadcast and watch."),
-        _ => writeln!(
-            text,
-            "  Everybody who can reach this machine can broadcast and watch, from elsewhere at"
-        ),
+        [] => writeln!(text, "  {}.", open_to_all(facts.entry)),
+        _ => writeln!(text, "  {}, from elsewhere at", open_to_all(facts.entry)),
     };
     for address in others {
         let _ = writeln!(text, "      {address}/");
@@ -199,6 +272,49 @@ const ADDRESSES_MAX: usize = 4;
 mod tests {
     use super::*;
 
+    const OPEN: Entry<'_> = Entry {
+        mode: AuthMode::Off,
+        private: false,
+        made: None,
+    };
+
+    fn told_of(made: &Made, private: bool) -> String {
+        banner(&Facts {
+            http: "0.0.0.0:8080".parse().unwrap(),
+            media: "0.0.0.0:8080".parse().unwrap(),
+            announced: &["192.0.2.7".parse().unwrap()],
+            demo: false,
+            entry: Entry {
+                mode: AuthMode::Tokens,
+                private,
+                made: Some(made),
+            },
+            https: None,
+            phone: None,
+            columns: None,
+        })
+    }
+
+    #[test]
+    fn links_carry_the_token_that_they_need_and_no_other() {
+        let made = Made {
+            publish: Secret::new("p-u-b"),
+            watch: Secret::new("w-a-t"),
+            admin: Secret::new("a-d-m"),
+        };
+        for private in [false, true] {
+            let text = told_of(&made, private);
+            let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
+            assert!(line("Broadcast").ends_with("/broadcast.html#token=p-u-b"));
+            assert!(line("OBS").ends_with("/whip/live, Bearer token p-u-b"));
+            assert!(line("Administration").contains("Bearer a-d-m"));
+            for start in ["Watch", "Players"] {
+                assert!(!line(start).contains("p-u-b") && line(start).contains("token=w-a-t") == private);
+            }
+            assert!(!text.contains("can broadcast and watch"));
+        }
+    }
+
     fn told(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
         let announced: Vec<IpAddr> = announced.iter().map(|ip| ip.parse().unwrap()).collect();
         banner(&Facts {
@@ -206,6 +322,7 @@ mod tests {
             media: media.parse().unwrap(),
             announced: &announced,
             demo,
+            entry: OPEN,
             https: None,
             phone: None,
             columns: None,
@@ -218,6 +335,7 @@ mod tests {
             media: "[::]:8080".parse().unwrap(),
             announced: &["192.0.2.7".parse().unwrap()],
             demo: false,
+            entry: OPEN,
             https: Some(https),
             phone,
             columns,
@@ -274,7 +392,7 @@ mod tests {
 
     #[test]
     fn https_is_told_with_what_to_press_and_whom_to_trust() {
-        let made = Made {
+        let made = tls::Made {
             fingerprint: "AB:CD".to_owned(),
             file: Some("/state/tls/self-signed.pem".into()),
         };
@@ -309,7 +427,17 @@ mod tests {
 
     #[test]
     fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
-        let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, Some("token=x"));
+        let tokens = Made {
+            publish: Secret::new("x"),
+            watch: Secret::new("y"),
+            admin: Secret::new("z"),
+        };
+        let entry = Entry {
+            mode: AuthMode::Tokens,
+            private: false,
+            made: Some(&tokens),
+        };
+        let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
         assert_eq!(link, "https://192.0.2.7:8080/broadcast.html#token=x");
         let https = Https {
             made: None,

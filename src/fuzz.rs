@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("event_names", event_names),
     ("ice_server", ice_server),
     ("if_match", if_match),
+    ("jwt", jwt),
     ("load_answer", load_answer),
     ("operator", operator),
     ("paste", paste),
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
+    ("tokens", tokens),
 ];
 
 /// A configuration file: TOML whose keys are options.
@@ -73,6 +75,16 @@ pub fn operator(data: &[u8]) {
         assert!(url.ends_with("/whip/live?a=b") && !to.to_string().contains(['?', '#', '@']));
         assert_eq!(to.to_string().parse(), Ok(to));
     }
+}
+
+/// A signed token, its claims, or the keys for them.
+pub fn jwt(data: &[u8]) {
+    crate::auth::fuzz_jwt(data);
+}
+
+/// A file of tokens.
+pub fn tokens(data: &[u8]) {
+    crate::auth::fuzz_tokens(data);
 }
 
 /// A pasted text: base64, JSON, SDP or none of them.

@@ -7,7 +7,7 @@ use onecast::app::{App, AppConfig};
 use onecast::config::{Command, ConfigCommand, LoadError, Loaded, ServeArgs};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::serve;
-use onecast::{client, config, load};
+use onecast::{auth, client, config, load};
 
 fn main() -> ExitCode {
     let Loaded { command, sources } = match config::load(std::env::args_os()) {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => ExitCode::from(load::bench::run(&args)),
         Command::Load(args) => ExitCode::from(load::run::run(&args)),
         Command::Config(command) => run_config(&command),
+        Command::Token(args) => ExitCode::from(auth::token_command(args)),
     }
 }
 

@@ -17,11 +17,13 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use self::doors::Doors;
-use crate::banner::{Facts, Https, banner, phone_link};
+use crate::auth::{self, Authority, SetupError};
+use crate::banner::{Entry, Facts, Https, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::net;
 use crate::net::interfaces::outward_address;
+use crate::room::StreamName;
 use crate::tls::{Tls, TlsError};
 use leaving::Signals;
 pub use systemd::HandedOver;
@@ -54,6 +56,9 @@ pub enum StartError {
     /// What systemd hands over cannot be used.
     #[error(transparent)]
     HandedOver(#[from] HandedOver),
+    /// It cannot be set up who may do what.
+    #[error("{0}")]
+    Auth(#[from] SetupError),
     /// The address for HTTP cannot be used.
     #[error("{}", cannot_listen("--http", "TCP", *address, source))]
     Http {
@@ -91,8 +96,8 @@ pub enum StartError {
 
 /// Runs the server until SIGINT or SIGTERM.
 ///
-/// `start` starts the media side inside the runtime; `demo` publishes a test card to the WHIP URL that it is given, if the
-/// options ask for it.
+/// `start` starts the media side inside the runtime; `demo` publishes a test card to the WHIP URL with the token that it is given, if
+/// the options ask for it.
 ///
 /// # Errors
 /// When something that was asked for cannot be had. Once the server has started, nothing ends it but a signal.
@@ -100,7 +105,7 @@ pub fn run<M, D>(
     args: &ServeArgs,
     sources: Sources,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
-    demo: impl FnOnce(String) -> D,
+    demo: impl FnOnce(String, String) -> D,
 ) -> Result<(), StartError>
 where
     M: MediaServer,
@@ -124,7 +129,7 @@ async fn serve<M, D>(
     args: &ServeArgs,
     mut sources: Sources,
     start: impl FnOnce(&ServeArgs) -> io::Result<M>,
-    demo: impl FnOnce(String) -> D,
+    demo: impl FnOnce(String, String) -> D,
     handed_over: Option<std::net::TcpListener>,
     signals: Signals,
 ) -> Result<(), StartError>
@@ -143,9 +148,16 @@ where
     })?;
     let media = Arc::new(media);
 
+    let mut entry = auth::open(&args.auth, args.is_local(http), args.state_dir().as_deref())?;
+    if let Some(why) = &entry.warning {
+        warn!("the tokens in the links are for this run only: {why}");
+    }
+    let demo_token = entry.authority.make_own(StreamName::demo());
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
+    let authority = Arc::new(entry.authority);
     let server = Server::new(
         Serving {
+            authority: authority.clone(),
             ice_servers: Arc::new(ice_servers),
             strict_etags: args.strict_etags,
             ..Serving::open(media.clone(), pages)
@@ -154,8 +166,16 @@ where
     );
     let serving = TaskTracker::new();
     let for_the_demo = doors.serve(server, args.demo, &serving, &stop).await?;
-    announce(http, media.as_ref(), args, tls.as_deref());
-    let demo = for_the_demo.map(|address| tokio::spawn(demo(format!("http://{address}/whip/demo"))));
+    let entry = Entry {
+        mode: entry.mode,
+        private: entry.private,
+        made: entry.made.as_ref(),
+    };
+    announce(http, media.as_ref(), args, tls.as_deref(), entry);
+    let demo = for_the_demo.map(|address| {
+        let url = format!("http://{address}/whip/demo");
+        tokio::spawn(demo(url, demo_token.tell().to_owned()))
+    });
 
     systemd::tell_ready();
     let drained = || {
@@ -163,7 +183,7 @@ where
         demo.iter().for_each(tokio::task::JoinHandle::abort);
     };
     let read_again = || {
-        reload(&mut sources, media.as_ref());
+        reload(&mut sources, media.as_ref(), &authority);
         if let Some(tls) = &tls {
             tls.reload();
         }
@@ -200,13 +220,13 @@ fn raise_open_files() {
 }
 
 /// Tells on stdout where people find the server, and in the log where programs do.
-fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>) {
+fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>, entry: Entry<'_>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
     let phone = args
         .tls
         .lan
-        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), None));
+        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), entry));
     let facts = Facts {
         http,
         media: media.media_address(),
@@ -218,6 +238,7 @@ fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: O
         }),
         phone: phone.as_deref(),
         columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
+        entry,
     };
     // Whoever starts us may have closed stdout; that is no reason not to serve.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());
@@ -268,12 +289,15 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
 }
 
 /// Reads the options again and takes those that may change while the server runs; says which cannot.
-fn reload(sources: &mut Sources, media: &impl MediaServer) {
+fn reload(sources: &mut Sources, media: &impl MediaServer, authority: &Authority) {
     let (args, changed) = match sources.reload() {
         Ok(reloaded) => reloaded,
         Err(error) => return warn!("the configuration stays as it was: {error}"),
     };
     media.reload(&args);
+    if let Err(error) = authority.reload(&args.auth) {
+        warn!("the tokens and keys stay as they were: {error}");
+    }
     let (taken, later): (Vec<String>, Vec<String>) =
         changed.into_iter().partition(|name| RELOADED.contains(&name.as_str()));
     if taken.is_empty() && later.is_empty() {

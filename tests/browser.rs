@@ -20,6 +20,7 @@ mod browser {
     mod looks;
     mod restart;
     mod start;
+    mod tokens;
     mod turn;
     mod words;
 }

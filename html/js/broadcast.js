@@ -5,6 +5,7 @@ import { streams } from './session.js';
 import { cameras, missing, openSource } from './source.js';
 import { Meter } from './stats.js';
 import { Problem } from './problem.js';
+import { tokenForm, useToken } from './token.js';
 import {
   $, absolute, bitrate, buttons, copies, duration, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say,
   sayProblem, setState, streamName, tryingAgain,
@@ -12,6 +13,7 @@ import {
 import { canChooseCodec, publisher, sendableCodecs } from './whip.js';
 
 const name = streamName();
+useToken('publish', name);
 const link = publisher(name, offered);
 // For tests and for people with a console.
 window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
@@ -29,6 +31,7 @@ keepStream(name);
 document.title = `Broadcast ${name} – onecast`;
 fillChoices();
 copies($('copy-link'), () => absolute($('viewer-link').href));
+const askToken = tokenForm(async () => (await ready()) && link.start());
 pasteBox(link, name, ready);
 link.onchange = show;
 $('go').addEventListener('click', async () => (await ready()) && link.start());
@@ -165,6 +168,7 @@ function show() {
   $('stats').hidden = !live;
   showBadge();
   showMessage();
+  askToken(state === 'failed' ? link.problem : null);
 }
 
 function went(live) {

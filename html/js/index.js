@@ -2,10 +2,15 @@
 
 import { streams } from './session.js';
 import { Problem } from './problem.js';
+import { tokenForm, useToken } from './token.js';
 import { $, absolute, copies, duration, say, sayProblem, setState } from './ui.js';
 
 const STREAM = 'live';
 
+let timer;
+
+useToken('list');
+const askToken = tokenForm(poll);
 lines();
 $('new').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -15,17 +20,21 @@ $('new').addEventListener('submit', (event) => {
 poll();
 
 async function poll() {
+  clearTimeout(timer);
   try {
     show(await streams());
     say($('message'), 'plain');
+    askToken(null);
   } catch (error) {
     setState('lost');
     const problem = Problem.from(error);
     $('empty').hidden = true;
     $('streams').replaceChildren();
     sayProblem($('message'), problem);
+    askToken(problem);
   }
-  setTimeout(poll, document.hidden ? 10_000 : 2000);
+  clearTimeout(timer);
+  timer = setTimeout(poll, document.hidden ? 10_000 : 2000);
 }
 
 function show(all) {

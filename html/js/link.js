@@ -216,9 +216,15 @@ export class Link {
       const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
       transport?.addEventListener('statechange', () => {
         // The server may say why it closed.
-        if (transport.state === 'closed' || transport.state === 'failed') this.#whyEnded().then(resolve);
+        if (transport.state === 'closed' || transport.state === 'failed') resolve(this.#whyEnded());
       });
     });
+  }
+
+  // The server has closed the connection: it may say why.
+  async #whyEnded() {
+    const session = this.#session;
+    return (await session?.look()) === 'ended' ? session.why : ended();
   }
 
   // A Problem when the server is gone or has forgotten us, else null.
@@ -229,16 +235,12 @@ export class Link {
         (problem) => (problem.kind === 'no-server' ? problem : null),
       );
     }
-    const seen = await this.#session.look();
+    const session = this.#session;
+    const seen = await session.look();
+    if (seen === 'ended') return session.why;
     if (seen === 'unknown') return Problem.noServer();
     if (seen === 'there') return null;
     return seen.kind.startsWith(ENDED_BY) ? seen : ended();
-  }
-
-  // The Problem of a connection that the server closed. One that it means to be final has its own words, and is not tried again.
-  async #whyEnded() {
-    const seen = await this.#session?.look();
-    return seen instanceof Problem && seen.kind.startsWith(ENDED_BY) ? seen : ended();
   }
 
   // Closes what there is; resolves when the server knows, or cannot be told.
@@ -324,8 +326,6 @@ function ended() {
   return new Problem('The server ended the connection', { kind: 'ended' });
 }
 
-// By the operator, somebody else with the same right, or a limit.
-const ENDED_BY = 'urn:onecast:problem:ended-by-';
 const CONNECT_LIMIT_MS = 15_000;
 const PROBE_EVERY_MS = 1000;
 // A short silence passes by itself.

@@ -19,9 +19,10 @@ export function decodeAnswer(pasted) {
   return checked(parse(given.startsWith('{') ? given : unbase64(given)));
 }
 
-// A line for a shell that hands in the offer and prints the answer.
-export function curlLine(offer, url) {
-  return `echo '${offer}' | curl -s --data-binary @- '${url}'`;
+// A line for a shell that hands in the offer, with a token if there is one, and prints the answer.
+export function curlLine(offer, url, token = '') {
+  const header = token ? ` -H 'Authorization: Bearer ${token.replaceAll("'", "'\\''")}'` : '';
+  return `echo '${offer}' | curl -s${header} --data-binary @- '${url}'`;
 }
 
 // Waits until the browser has gathered its own addresses, or for a second: the server needs none of them.

@@ -2,6 +2,7 @@
 
 import { curlLine } from './paste.js';
 import { Problem } from './problem.js';
+import { token } from './token.js';
 import { $, absolute, copies, say, sayProblem } from './ui.js';
 
 // Wires the section to a link. `prepare` runs before an offer is made; it returns false when that cannot be done now.
@@ -31,7 +32,7 @@ export function pasteBox(link, stream, prepare) {
 
   function show(offer) {
     $('paste-offer').value = offer;
-    $('paste-command').value = curlLine(offer, absolute(`/sdp/${encodeURIComponent(stream)}`));
+    $('paste-command').value = curlLine(offer, absolute(`/sdp/${encodeURIComponent(stream)}`), token());
     $('paste-answer').value = '';
     $('paste-make').textContent = 'Create a new offer';
     $('paste-steps').hidden = false;

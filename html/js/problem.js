@@ -24,7 +24,8 @@ export class Problem extends Error {
     const words = byStatus(response.status);
     return new Problem(text(body?.title) || words.title, {
       detail: sentence(text(body?.detail)),
-      hint: text(body?.hint) || (body ? '' : words.hint),
+      // The server tells programs how to send a token; a person only has to have one.
+      hint: response.status === 401 ? words.hint : text(body?.hint) || (body ? '' : words.hint),
       status: response.status,
       retryAfterMs: retryAfterMs(response.headers.get('Retry-After')),
       kind: text(body?.type),
@@ -97,7 +98,7 @@ export function insecurePage() {
 function byStatus(status) {
   return (
     {
-      401: { title: 'The server wants a token', hint: 'Ask the operator of the server.' },
+      401: { title: 'The server wants a token', hint: 'Whoever runs the server can give you one, or a link with it.' },
       403: { title: 'This token is for another stream', hint: '' },
       404: { title: 'There is no such stream here', hint: 'Check the name in the address.' },
       409: { title: 'The stream is taken', hint: 'Somebody else is live under this name. Choose another name.' },

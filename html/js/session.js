@@ -3,6 +3,7 @@
 import { eventsUrl } from './events.js';
 import { useIceServers } from './iceservers.js';
 import { Problem } from './problem.js';
+import { authorization } from './token.js';
 
 // Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
 export async function open(endpoint, pc, offer) {
@@ -30,6 +31,8 @@ export async function open(endpoint, pc, offer) {
 class Session {
   // Where event streams are opened; null where the server has none.
   events = null;
+  // Why the server has ended it for good: a Problem, once look() has found out.
+  why = null;
 
   constructor(url) {
     this.url = url;
@@ -64,11 +67,13 @@ class Session {
     }
   }
 
-  // 'there', 'unknown' (no answer), or the Problem why the server does not know it any more.
+  // 'there', 'gone' (the server does not know it any more), 'ended' (by the server, see `why`) or 'unknown' (no answer).
   async look() {
     try {
       const response = await request(this.url, { method: 'GET', cache: 'no-store' }, 3000);
-      return response.status === 404 || response.status === 410 ? await Problem.fromResponse(response) : 'there';
+      if (response.status !== 404 && response.status !== 410) return 'there';
+      this.why = finality(await Problem.fromResponse(response));
+      return this.why ? 'ended' : 'gone';
     } catch {
       return 'unknown';
     }
@@ -96,12 +101,26 @@ export function withIceOf(answer, fragment) {
 
 const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
+// A session that the server has ended, rather than forgotten, is not made again by itself.
+function finality(problem) {
+  if (problem.kind.endsWith(':ended-by-takeover')) {
+    return new Problem('Taken over by another device', {
+      detail: 'The same token publishes this stream from somewhere else now.',
+      hint: 'To take it back, go live again here.',
+      status: problem.status,
+      kind: problem.kind,
+    });
+  }
+  return problem.kind.includes(':ended-by-') ? problem : null;
+}
+
 // fetch with a time limit, whose failures are Problems.
 export async function request(url, options = {}, limitMs = 10_000) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), limitMs);
   try {
-    return await fetch(url, { ...options, signal: abort.signal });
+    const headers = { ...options.headers, ...authorization(url) };
+    return await fetch(url, { ...options, headers, signal: abort.signal });
   } catch {
     throw Problem.noServer();
   } finally {

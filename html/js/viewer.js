@@ -4,6 +4,7 @@ import { follow } from './events.js';
 import { pasteBox } from './pastebox.js';
 import { streams } from './session.js';
 import { Meter } from './stats.js';
+import { tokenForm, useToken } from './token.js';
 import {
   $, bitrate, buttons, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
   streamName, tryingAgain,
@@ -11,6 +12,7 @@ import {
 import { viewer } from './whep.js';
 
 const name = streamName();
+useToken('watch', name);
 const video = $('video');
 // With the reading every half second: silence is noticed after two seconds.
 const QUIET_MS = 1800;
@@ -27,6 +29,7 @@ let seen = false;
 
 keepStream(name);
 document.title = `${name} – onecast`;
+const askToken = tokenForm(start);
 pasteBox(link, name, () => ((seen = false), true));
 link.onchange = changed;
 $('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
@@ -158,6 +161,7 @@ function show() {
   if (link.state === 'failed') sayProblem($('message'), link.problem);
   else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unsteady', '', 'Waiting for it to recover.');
   else say($('message'), 'plain');
+  askToken(link.state === 'failed' ? link.problem : null);
 }
 
 // [state, what it is, what happens next]

@@ -15,9 +15,13 @@ impl App {
         };
         let id = SessionId::from_random(random());
         let local = credentials();
+        let terms = Terms {
+            patience: PATIENCE,
+            right: request.right.clone(),
+        };
         let mut registry = lock(&inner.registry);
         let admitted = registry
-            .admit(clock::now(), request.stream, caller, id, PATIENCE, || {
+            .admit(clock::now(), request.stream, caller, id, terms, || {
                 u32::from_be_bytes(random())
             })
             .map_err(refusal)?;

@@ -1,9 +1,39 @@
 //! Who may do what.
 //!
-//! An [`Authority`] is asked before a request is done; what it answers is a [`Grant`] or why not. It knows nothing of HTTP: the
-//! `http` room takes the token out of a request and makes words of a [`Denied`].
+//! An [`Authority`] is asked before a request is done; what it answers is a [`Right`] or why not. It knows nothing of HTTP: the
+//! `http` room takes the token out of a request and makes words of a [`Denied`]. A token counts at the door: what was begun with it
+//! goes on when it expires.
+
+mod authority;
+mod command;
+mod jwks;
+mod jwt;
+mod powers;
+mod rooms;
+mod secret;
+mod setup;
+mod state;
+mod throttle;
+mod tokens;
+mod webhook;
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use authority::Authority;
+pub use command::{TokenArgs, run as token_command};
+#[doc(hidden)]
+pub use jwt::fuzz_jwt;
+pub use powers::Powers;
+pub use rooms::{Pattern, PatternError, Rooms};
+pub use secret::{Secret, TokenHash, TokenHashError};
+pub use setup::{AuthMode, Opened, SetupError, open};
+pub use state::{Made, made};
+#[doc(hidden)]
+pub use tokens::fuzz_tokens;
+pub use tokens::{RulesError, TokenRule, Tokens};
+
+pub use crate::room::right::{Credential, Right, TokenDigest};
 
 use crate::room::StreamName;
 
@@ -19,7 +49,7 @@ pub enum Action {
 }
 
 /// One question.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a> {
     /// What for.
     pub action: Action,
@@ -33,55 +63,28 @@ pub struct Asking<'a> {
     pub forwarded: bool,
 }
 
-/// It may be done.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grant {
-    /// By whose right: who comes with the same takes over their own stream. `None` when nobody is asked for one.
-    pub credential: Option<Credential>,
-}
-
-/// Stands for a secret without telling it: the name of a token, or the subject of a JWT.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Credential(pub Box<str>);
-
 /// It may not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No token came, and one is needed.
-    #[error("a token is needed")]
+    #[error("only who has a token may do this")]
     Missing,
     /// The token is not good: one sentence without a full stop that tells no secret.
     #[error("{0}")]
     Wrong(String),
+    /// Too many wrong tokens came from this address.
+    #[error("too many wrong tokens came from this address")]
+    TooMany {
+        /// When one more may be tried.
+        retry_after: Duration,
+    },
     /// The token is good, but not for this.
     #[error("{0}")]
     Forbidden(String),
+    /// Nobody has set up who may publish, and the request came from outside.
+    #[error("nobody has said who may publish here, and the request came through a proxy")]
+    Proxied,
     /// Who decides cannot be asked.
     #[error("{0}")]
     Unavailable(String),
-}
-
-/// Decides who may do what.
-#[derive(Debug, Default)]
-pub struct Authority {}
-
-impl Authority {
-    /// Everybody may publish and watch; who asks from this very machine, and for nobody else, may administer.
-    pub fn off() -> Authority {
-        Authority {}
-    }
-
-    /// Whether it may be done.
-    ///
-    /// # Errors
-    /// When it may not.
-    pub async fn ask(&self, asking: Asking<'_>) -> Result<Grant, Denied> {
-        let is_here = asking.client.ip().is_loopback() && !asking.forwarded;
-        if asking.action == Action::Administer && !is_here {
-            return Err(Denied::Forbidden(
-                "without tokens only this machine itself may administer".to_owned(),
-            ));
-        }
-        Ok(Grant::default())
-    }
 }

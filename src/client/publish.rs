@@ -351,11 +351,11 @@ async fn progress(args: &PublishArgs, counts: &Counts) {
     }
 }
 
-/// Publishes test card and tone to an endpoint until the task is dropped, again and again if the connection is lost.
-pub async fn demo(url: String) {
+/// Publishes test card and tone to an endpoint, with a token, until the task is dropped, again and again if the connection is lost.
+pub async fn demo(url: String, token: String) {
     loop {
         let sources = source::open(&["test".to_owned()], true).unwrap_or_default();
-        match Publisher::connect(&url, sources, None).await {
+        match Publisher::connect(&url, sources, Some(&token)).await {
             Ok(mut publisher) => drop(publisher.finished().await),
             Err(error) => tracing::warn!(%error, "the demo cannot publish"),
         }

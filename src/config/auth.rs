@@ -1,7 +1,91 @@
 //! Options of who may publish, watch and administer.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Args;
+use clap::builder::BoolishValueParser;
+use reqwest::Url;
+
+use crate::auth::{AuthMode, TokenRule};
 
 /// Options of who may publish, watch and administer.
 #[derive(Debug, Clone, Args)]
-pub struct AuthArgs {}
+pub struct AuthArgs {
+    /// Who decides about publishing, watching and administration [default: what the other options of this kind ask for; else `off`
+    /// while HTTP listens on loopback only, and `tokens` as soon as it listens elsewhere]
+    #[arg(long, value_name = "HOW", env = "ONECAST_AUTH")]
+    pub auth: Option<AuthMode>,
+
+    /// Watching needs a token, too (with tokens; JWTs and the webhook always decide about watching)
+    #[arg(long, env = "ONECAST_PRIVATE", value_parser = BoolishValueParser::new())]
+    pub private: bool,
+
+    /// TOML file of [[token]] tables, which `onecast token new` prints
+    #[arg(long, value_name = "FILE", env = "ONECAST_TOKENS_FILE")]
+    pub tokens_file: Option<PathBuf>,
+
+    /// Public key that JWTs are signed with: PEM of RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
+    #[arg(long, value_name = "FILE", env = "ONECAST_JWT_KEY", conflicts_with_all = ["jwt_secret_file", "jwks_url"])]
+    pub jwt_key: Option<PathBuf>,
+
+    /// File with the secret that JWTs are signed with (HS256), at least 32 bytes
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ONECAST_JWT_SECRET_FILE",
+        conflicts_with = "jwks_url"
+    )]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// Where the issuer of JWTs publishes its keys (JWKS)
+    #[arg(long, value_name = "URL", env = "ONECAST_JWKS_URL", hide_env_values = true, value_parser = web_url)]
+    pub jwks_url: Option<Url>,
+
+    /// JWTs must be of this issuer (iss)
+    #[arg(long, value_name = "TEXT", env = "ONECAST_JWT_ISSUER")]
+    pub jwt_issuer: Option<String>,
+
+    /// JWTs must be for this audience (aud); without it, those that are for one are refused
+    #[arg(long, value_name = "TEXT", env = "ONECAST_JWT_AUDIENCE")]
+    pub jwt_audience: Option<String>,
+
+    /// Server that is asked whether somebody may publish, watch or administer
+    #[arg(long, value_name = "URL", env = "ONECAST_AUTH_WEBHOOK", hide_env_values = true, value_parser = web_url)]
+    pub auth_webhook: Option<Url>,
+
+    /// How long it may take to answer
+    #[arg(long, value_name = "TIME", env = "ONECAST_AUTH_WEBHOOK_TIMEOUT", default_value = "3s", value_parser = timeout)]
+    pub auth_webhook_timeout: Duration,
+
+    /// File with a secret that it is shown as a Bearer token
+    #[arg(long, value_name = "FILE", env = "ONECAST_AUTH_WEBHOOK_SECRET_FILE")]
+    pub auth_webhook_secret_file: Option<PathBuf>,
+
+    /// While it cannot be asked, everybody may publish and watch, instead of nobody
+    #[arg(long, env = "ONECAST_AUTH_WEBHOOK_FAIL_OPEN", value_parser = BoolishValueParser::new())]
+    pub auth_webhook_fail_open: bool,
+
+    /// Tokens of the configuration file.
+    #[arg(skip)]
+    pub token: Vec<TokenRule>,
+}
+
+fn web_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("this is no URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("expected a URL that begins with https:// or http://".to_owned()),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = super::duration(text)?;
+    // OBS gives up after 8 s, of which a second may be spent waiting for a turn.
+    let sensible = Duration::from_millis(100)..=Duration::from_secs(6);
+    if sensible.contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("must be 100ms to 6s".to_owned())
+    }
+}

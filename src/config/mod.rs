@@ -29,6 +29,7 @@ pub use tls::{TlsArgs, TlsConflict, TlsMode};
 pub use values::duration;
 use values::{address, bytes, count, directory, pli_interval, public_ip};
 
+use crate::auth::TokenArgs;
 use crate::client::{PublishArgs, WatchArgs};
 use crate::fanout::{Stamping, StartConfig};
 use crate::load::bench::BenchArgs;
@@ -63,6 +64,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Load a WHIP and WHEP server with many viewers and tell how they fared
     Load(LoadArgs),
+    /// Make tokens and their hashes
+    Token(TokenArgs),
     /// Check a configuration file, or print an example
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -286,6 +289,13 @@ impl ServeArgs {
             .or_else(at_home)
     }
 
+    /// Whether nobody but this machine reaches HTTP, which listens on `http`.
+    pub fn is_local(&self, http: SocketAddr) -> bool {
+        let listeners = [Some(http), self.tls.http_redirect];
+        let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+        listeners.into_iter().flatten().all(is_loopback)
+    }
+
     /// Threads that carry media.
     pub fn shards(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
@@ -316,10 +326,11 @@ const AFTER_HELP: &str = "\
 Examples:
   onecast                            then open http://127.0.0.1:8080/
   onecast --demo                     the same, with a picture to watch at once
-  onecast --http 0.0.0.0:8080        lets other machines in
+  onecast --http 0.0.0.0:8080        lets other machines in; prints links with a token for broadcasting
   onecast --lan                      lets your phone in: HTTPS and a QR code
   onecast --acme live.example.org --http [::]:443
                                      a server on the internet
+  onecast token new studio           makes a token for the configuration
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
   onecast bench                      what this machine can do, 1 minute

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::cors::{Methods, options};
-use super::guard::Administrator;
+use super::guard::{Administrator, Asker};
 use super::problem::Problem;
 use super::rfc3339;
 use super::service::{Reading, Refusal, ShardReading, StreamStatus};
@@ -27,8 +27,11 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/shards", get(shards).options(methods))
 }
 
-async fn streams(State(shared): State<Shared>) -> Response {
-    let streams: Vec<Value> = shared.service.streams().iter().map(describe).collect();
+async fn streams(State(shared): State<Shared>, asker: Asker) -> Result<Response, Problem> {
+    let visible = asker.visible(&shared).await?;
+    let streams = shared.service.streams();
+    let streams = streams.iter().filter(|status| visible.has(&status.name));
+    let streams: Vec<Value> = streams.map(describe).collect();
     let door = shared.service.admission();
     let joins = json!({
         "half_open": door.half_open,
@@ -39,10 +42,13 @@ async fn streams(State(shared): State<Shared>) -> Response {
             "address_rate": door.refused_address_rate,
         },
     });
-    fresh(json!({ "streams": streams, "joins": joins }))
+    Ok(fresh(json!({ "streams": streams, "joins": joins })))
 }
 
-async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath) -> Result<Response, Problem> {
+async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath, asker: Asker) -> Result<Response, Problem> {
+    if !asker.visible(&shared).await?.has(&name) {
+        return Err(Refusal::UnknownStream.into());
+    }
     let streams = shared.service.streams();
     let status = streams
         .iter()

@@ -60,6 +60,13 @@ async fn bytes(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Problem> 
     Ok(taken)
 }
 
+/// Passes over the body of a request that is refused for its head, but not for long.
+pub(super) async fn pass_over(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(EXPECT) && body.size_hint().lower() <= DRAIN_BYTES_MAX as u64 {
+        let _ = tokio::time::timeout(PASS_OVER_MAX, drain(body)).await;
+    }
+}
+
 /// Takes what the client still sends. Closing at once would reset the connection, and the client would never read why.
 async fn drain(mut body: Body) {
     let mut left = DRAIN_BYTES_MAX;
@@ -81,6 +88,8 @@ fn too_large() -> Problem {
     .hint("An offer is a few kilobytes of text. Was the wrong file sent?")
 }
 
+/// An offer that was sent together with its head is there by then.
+const PASS_OVER_MAX: Duration = Duration::from_millis(500);
 /// Most that is read to be able to answer.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::whip::{SDP, opened, what};
 use super::{Shared, body};
-use crate::room::{SessionId, StreamName};
+use crate::room::{Right, SessionId, StreamName};
 
 /// Only an empty body asks for one. Some players drop audio on a 406, and some send an empty POST because they were answered 400.
 pub(super) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
@@ -21,12 +21,14 @@ pub(super) async fn offer(
     shared: &Shared,
     stream: &StreamName,
     Connection { client, local }: Connection,
+    right: &Right,
 ) -> Result<Response, Problem> {
     let request = Request {
         stream,
         offer: "",
         client,
         local,
+        right,
     };
     let offered = shared.service.counter_offer(request);
     let offered = offered.map_err(|refusal| Problem::of_offer(what(Protocol::Whep), stream, client, refusal))?;

@@ -12,11 +12,13 @@ use tracing::info;
 use super::connection::Connection;
 use super::cors::{Methods, options};
 use super::envelope::{Envelope, EnvelopeError};
+use super::guard::Asker;
 use super::problem::Problem;
-use super::service::{PasteRole, Request};
+use super::service::{PasteRights, PasteRole, Refusal, Request};
 use super::stream_path::StreamPath;
 use super::{Shared, body, pages};
-use crate::room::StreamName;
+use crate::auth::Action;
+use crate::room::{Purpose, Right, StreamName};
 
 /// The routes, and the front page, which shares one with them.
 pub(super) fn routes() -> Router<Shared> {
@@ -31,8 +33,14 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/sdp/{stream}", named)
 }
 
-async fn paste_unnamed(shared: State<Shared>, connection: Connection, headers: HeaderMap, body: Body) -> Response {
-    paste(&shared, StreamName::default(), connection, &headers, body)
+async fn paste_unnamed(
+    shared: State<Shared>,
+    connection: Connection,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    paste(&shared, StreamName::default(), connection, &asker, &headers, body)
         .await
         .unwrap_or_else(Problem::into_text)
 }
@@ -41,11 +49,12 @@ async fn paste_named(
     shared: State<Shared>,
     stream: Result<StreamPath, Problem>,
     connection: Connection,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     match stream {
-        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &headers, body)
+        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &asker, &headers, body)
             .await
             .unwrap_or_else(Problem::into_text),
         Err(problem) => problem.into_text(),
@@ -56,9 +65,19 @@ async fn paste(
     shared: &Shared,
     stream: StreamName,
     Connection { client, local }: Connection,
+    asker: &Asker,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    // Only the offer tells what the client wants to become, and it is not read for somebody who may become nothing.
+    let (publish, watch) = tokio::join!(
+        asker.may(shared, Action::Publish, Some(&stream)),
+        asker.may(shared, Action::Watch, Some(&stream)),
+    );
+    if let (Err(problem), Err(_)) = (&publish, &watch) {
+        body::pass_over(headers, body).await;
+        return Err(problem.clone());
+    }
     let text = body::text(headers, body, shared.limits.body_timeout).await?;
     let (envelope, offer) = Envelope::open(&text)?;
     let request = Request {
@@ -66,9 +85,18 @@ async fn paste(
         offer: &offer,
         client,
         local,
+        right: &Right::default(),
     };
-    let pasted = shared.service.paste(request);
-    let (accepted, role) = pasted.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
+    let rights = PasteRights {
+        publish: publish.as_ref().ok(),
+        watch: watch.as_ref().ok(),
+    };
+    let pasted = shared.service.paste(request, rights);
+    let (accepted, role) = pasted.map_err(|refusal| match (&refusal, &publish, &watch) {
+        (Refusal::NotAllowed(Purpose::Publish), Err(problem), _) => problem.clone(),
+        (Refusal::NotAllowed(Purpose::Watch), _, Err(problem)) => problem.clone(),
+        _ => Problem::of_offer("pasted offer", &stream, client, refusal),
+    })?;
     let role = match role {
         PasteRole::Broadcaster => "broadcaster",
         PasteRole::Viewer => "viewer",

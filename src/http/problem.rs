@@ -187,6 +187,7 @@ impl From<Refusal> for Problem {
                 "GET /api/sessions has the numbers of those there are, and GET /api/ended why the last ones ended.",
             ),
             Refusal::Busy(busy) => busy.into(),
+            Refusal::NotAllowed(purpose) => not_allowed(purpose),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
             Refusal::NoAnswerAwaited => {
                 let detail = "the session waits for no answer: it has one, or began with the client's own offer";
@@ -360,6 +361,15 @@ fn ended(why: &EndReason) -> Problem {
     )
 }
 
+fn not_allowed(purpose: Purpose) -> Problem {
+    let what = match purpose {
+        Purpose::Publish => "publish",
+        Purpose::Watch => "watch",
+    };
+    let detail = format!("this offer is to {what}, and that is not allowed");
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail)
+}
+
 fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The server is busy", detail).retry_after(RETRY_LATER_S)
 }
@@ -459,6 +469,8 @@ mod tests {
             (Refusal::Draining, 503),
             (Refusal::Ended(EndReason::Operator(None)), 404),
             (Refusal::UnknownHandle, 404),
+            (Refusal::NotAllowed(Purpose::Publish), 403),
+            (Refusal::Ended(EndReason::TakenOver), 404),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),

@@ -11,7 +11,7 @@ use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
 use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use crate::room::ice_session::Condition;
-use crate::room::{EndReason, SessionId, StreamName};
+use crate::room::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Service: Send + Sync + 'static {
@@ -27,11 +27,11 @@ pub trait Service: Send + Sync + 'static {
     /// When the offer cannot be used or a limit is reached.
     fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal>;
 
-    /// Takes an offer of either kind: its direction, and whether somebody is live, decide what the client becomes.
+    /// Takes an offer of either kind: its direction, the client's rights, and whether somebody is live, decide what it becomes.
     ///
     /// # Errors
-    /// As [`Service::publish`] and [`Service::watch`].
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal>;
+    /// As [`Service::publish`] and [`Service::watch`], and when the client has no right to what it offers.
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal>;
 
     /// Opens a viewer's session with an offer of ours, which stands where else the answer does. The request has none.
     ///
@@ -78,6 +78,12 @@ pub trait Service: Send + Sync + 'static {
     /// Whether the session is there.
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool;
 
+    /// What is wanted of who comes to the session's URL. `None` when there is no such session.
+    ///
+    /// # Errors
+    /// When the server has ended the session, and the client shall know why.
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal>;
+
     /// Every stream that somebody publishes or waits for, by name.
     fn streams(&self) -> Vec<StreamStatus>;
 
@@ -123,6 +129,28 @@ pub struct Request<'a> {
     pub client: SocketAddr,
     /// Our end of the HTTP connection: an address on which this client has reached us. IPv4-mapped ones are IPv4 here.
     pub local: SocketAddr,
+    /// By whose right it comes.
+    pub right: &'a Right,
+}
+
+/// What a client that pastes its offer may become, and by whose right; `None` is not at all.
+#[derive(Debug, Clone, Copy)]
+pub struct PasteRights<'a> {
+    /// A publisher.
+    pub publish: Option<&'a Right>,
+    /// A viewer.
+    pub watch: Option<&'a Right>,
+}
+
+/// What is wanted of who comes to a session's URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionGuard {
+    /// The session's stream.
+    pub stream: StreamName,
+    /// What it does.
+    pub purpose: Purpose,
+    /// The token that opened it. `None` when the URL is the right.
+    pub token: Option<TokenDigest>,
 }
 
 /// A PATCH of a session with an SDP fragment.
@@ -222,6 +250,8 @@ pub enum Refusal {
     Draining,
     /// Too many are joining at this moment.
     Busy(Busy),
+    /// The client has no right to what its pasted offer is for.
+    NotAllowed(Purpose),
     /// The server is about to stop.
     ShuttingDown,
     /// No such stream, where names are fixed.

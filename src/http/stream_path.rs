@@ -3,6 +3,8 @@
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
+use super::Shared;
+use super::guard::Asker;
 use super::problem::Problem;
 use super::service::Refusal;
 use crate::room::audience::EventStreamId;
@@ -13,7 +15,8 @@ use crate::room::{SessionId, StreamName};
 #[derive(Debug)]
 pub(super) struct StreamPath(pub(super) StreamName);
 
-/// The `{session}` of a route.
+/// The `{session}` of a route, for somebody who may do something with it: if the session was opened with a token in a header, the same
+/// token is wanted again, or another one for its stream.
 #[derive(Debug)]
 pub(super) struct SessionPath(pub(super) SessionId);
 
@@ -33,12 +36,18 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+impl FromRequestParts<Shared> for SessionPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<SessionPath, Problem> {
-        let id = parameter(parts, state, "session").await?;
-        id.parse().map(SessionPath).map_err(|_| Refusal::UnknownSession.into())
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<SessionPath, Problem> {
+        let id = parameter(parts, shared, "session").await?;
+        let session: SessionId = id.parse().map_err(|_| Problem::from(Refusal::UnknownSession))?;
+        let Some(guard) = shared.service.guard(session)? else {
+            return Err(Refusal::UnknownSession.into());
+        };
+        let asker = Asker::from_request_parts(parts, shared).await?;
+        asker.may_return(shared, &guard).await?;
+        Ok(SessionPath(session))
     }
 }
 

@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::service::{Accepted, Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
 use super::{Shared, body, counter_offer, events, ice_servers, links, patch};
+use crate::auth::Action;
 use crate::room::StreamName;
 
 /// The routes of one of the two.
@@ -37,12 +38,20 @@ async fn offer(
     Extension(protocol): Extension<Protocol>,
     StreamPath(stream): StreamPath,
     Connection { client, local }: Connection,
+    asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let right = match asker.may(&shared, action(protocol), Some(&stream)).await {
+        Ok(right) => right,
+        Err(problem) => {
+            body::pass_over(&headers, body).await;
+            return Err(problem);
+        }
+    };
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
-        return counter_offer::offer(&shared, &stream, Connection { client, local }).await;
+        return counter_offer::offer(&shared, &stream, Connection { client, local }, &right).await;
     }
     if !body::has_type(&headers, SDP) {
         return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
@@ -52,6 +61,7 @@ async fn offer(
         offer: &offer,
         client,
         local,
+        right: &right,
     };
     let accepted = match protocol {
         Protocol::Whip => shared.service.publish(request),
@@ -160,6 +170,13 @@ pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
         detail,
     )
     .hint(format!("Send the header Content-Type: {expected}"))
+}
+
+fn action(protocol: Protocol) -> Action {
+    match protocol {
+        Protocol::Whip => Action::Publish,
+        Protocol::Whep => Action::Watch,
+    }
 }
 
 pub(super) fn prefix(protocol: Protocol) -> &'static str {

@@ -7,10 +7,12 @@ pub mod ended;
 pub mod ice_session;
 pub mod pulse;
 pub mod registry;
+pub mod right;
 pub mod stream_name;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
 pub use ended::EndReason;
 pub use registry::{Limits, Purpose, Registry, SessionLimits};
+pub use right::{Credential, Right, Terms, TokenDigest};
 pub use stream_name::StreamName;

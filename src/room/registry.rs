@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
 use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
+use super::right::{Right, Terms, TokenDigest};
 use super::{SessionId, StreamName};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
@@ -91,8 +92,10 @@ pub struct Admitted {
     pub tracks: Arc<StreamTracks>,
     /// Which viewer of the stream this is, counted from 1; 0 for a publisher.
     pub number: u64,
-    /// A publisher that never connected and made room.
+    /// A publisher that made room: it never connected, or the right is the same.
     pub displaced: Option<Ended>,
+    /// It had the same right.
+    pub takes_over: bool,
 }
 
 /// A session that is no more.
@@ -186,6 +189,7 @@ struct Entry {
     details: Details,
     /// Of a publisher.
     meter: Option<Box<Meter>>,
+    right: Right,
 }
 
 impl Registry {
@@ -223,7 +227,8 @@ impl Registry {
         self.admission.knock(now, caller)
     }
 
-    /// Gives a place to a client, which must connect within `patience`; until then its session is half-open.
+    /// Gives a place to a client, which must connect within the patience of the terms; until then its session is half-open.
+    /// Who comes with the right of the stream's publisher takes that one's place.
     ///
     /// `random` makes the SSRCs of a new stream.
     pub fn admit(
@@ -232,13 +237,15 @@ impl Registry {
         name: &StreamName,
         caller: Caller,
         id: SessionId,
-        patience: Duration,
+        terms: impl Into<Terms>,
         random: impl FnMut() -> u32,
     ) -> Result<Admitted, Refused> {
         let purpose = caller.purpose;
+        let Terms { patience, right } = terms.into();
         self.admission.room(now, caller).map_err(Refused::Busy)?;
+        let takes_over = purpose == Purpose::Publish && self.is_of_same_right(name, &right);
         let displaced = match purpose {
-            Purpose::Publish => self.make_room(now, name)?,
+            Purpose::Publish => self.make_room(now, name, takes_over)?,
             Purpose::Watch if self.viewers >= self.limits.viewers => {
                 return Err(Refused::Full {
                     max: self.limits.viewers,
@@ -274,6 +281,7 @@ impl Registry {
             connected: None,
             details,
             meter: None,
+            right,
         };
         self.sessions.insert(id, entry);
         self.admission.opened(caller);
@@ -281,11 +289,19 @@ impl Registry {
             tracks,
             number,
             displaced,
+            takes_over,
         })
     }
 
-    /// The place of a publisher is free, or becomes so because its holder never connected.
-    fn make_room(&mut self, now: Instant, name: &StreamName) -> Result<Option<Ended>, Refused> {
+    /// Whether who publishes the stream came with this right.
+    pub fn is_of_same_right(&self, name: &StreamName, right: &Right) -> bool {
+        let holder = self.streams.get(name).and_then(|stream| stream.publisher);
+        let holder = holder.and_then(|holder| self.sessions[&holder].right.credential.as_ref());
+        holder.is_some() && holder == right.credential.as_ref()
+    }
+
+    /// The place of a publisher is free, or becomes so because its holder never connected, or is taken over.
+    fn make_room(&mut self, now: Instant, name: &StreamName, takes_over: bool) -> Result<Option<Ended>, Refused> {
         let Some(stream) = self.streams.get(name) else {
             return Ok(None);
         };
@@ -294,7 +310,8 @@ impl Registry {
         };
         let entry = &self.sessions[&holder];
         let waited = now.saturating_duration_since(entry.admitted);
-        if entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE {
+        let stays = entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE;
+        if stays && !takes_over {
             return Err(Refused::Taken { since: stream.since });
         }
         Ok(self.remove(now, holder))
@@ -402,6 +419,12 @@ impl Registry {
     /// What a session does, if there is one.
     pub fn purpose(&self, id: SessionId) -> Option<Purpose> {
         self.sessions.get(&id).map(|entry| entry.caller.purpose)
+    }
+
+    /// The stream of a session, and the token that is wanted for everything that is done with it. `None` if it is unknown.
+    pub fn guard(&self, id: SessionId) -> Option<(StreamName, Option<TokenDigest>)> {
+        let entry = self.sessions.get(&id)?;
+        Some((entry.stream.clone(), entry.right.token))
     }
 
     /// Ends a session; the last of a stream takes the stream with it.

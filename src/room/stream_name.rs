@@ -36,6 +36,11 @@ impl StreamName {
     /// Longest name, bytes: it still fits on one line of a terminal with a URL around it.
     pub const MAX_LEN: usize = 64;
 
+    /// Of the built-in test card.
+    pub fn demo() -> StreamName {
+        StreamName("demo".into())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

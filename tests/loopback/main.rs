@@ -8,6 +8,7 @@ mod operation;
 mod relay;
 mod restart;
 mod rig;
+mod takeover;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};

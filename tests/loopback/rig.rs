@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
+use onecast::auth::Authority;
 use onecast::http::service::{
-    Accepted, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, ShardReading, StreamStatus,
+    Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, SessionGuard,
+    ShardReading, StreamStatus,
 };
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
@@ -42,6 +44,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start(detours: Detours) -> Rig {
+        Rig::guarded(detours, Authority::off()).await
+    }
+
+    /// Asks this authority.
+    pub(crate) async fn guarded(detours: Detours, authority: Authority) -> Rig {
         let app = App::start(AppConfig {
             sockets: MediaSocketConfig {
                 address: ([127, 0, 0, 1], 0).into(),
@@ -78,10 +85,11 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(
-            Serving::open(Arc::new(service), Pages::built_in()),
-            HttpLimits::default(),
-        );
+        let serving = Serving {
+            authority: Arc::new(authority),
+            ..Serving::open(Arc::new(service), Pages::built_in())
+        };
+        let server = Server::new(serving, HttpLimits::default());
         tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             app,
@@ -155,8 +163,8 @@ impl Service for Detoured {
     fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.join(request, |app, request| app.watch(request))
     }
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
-        self.app.paste(request)
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        self.app.paste(request, rights)
     }
     fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
         self.app.patch(patch)
@@ -181,6 +189,9 @@ impl Service for Detoured {
     }
     fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
         self.app.exists(session, protocol)
+    }
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        self.app.guard(session)
     }
     fn streams(&self) -> Vec<StreamStatus> {
         self.app.streams()

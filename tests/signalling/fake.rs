@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, CodecLists, CodecsOf, EventFeed, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal,
-    Service, ShardReading, StreamStatus,
+    Accepted, CodecLists, CodecsOf, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request,
+    SdpRefusal, Service, SessionGuard, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
-use onecast::room::{AdmissionLimits, Caller, Purpose, SessionId, StreamName};
+use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId, StreamName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,9 @@ struct State {
     awaiting: BTreeSet<SessionId>,
     answers: Vec<String>,
     feeds: BTreeMap<EventStreamId, Feed>,
+    guards: BTreeMap<SessionId, SessionGuard>,
+    taken_over: Vec<SessionId>,
+    rights: Vec<Right>,
     created: u8,
     offers: Vec<Offer>,
     fragments: Vec<String>,
@@ -122,6 +125,18 @@ impl Fake {
         self.state().offers.last().cloned().expect("an offer came")
     }
 
+    /// By whose right the last session was opened.
+    pub(crate) fn last_right(&self) -> Right {
+        self.state().rights.last().cloned().expect("an offer was taken")
+    }
+
+    /// Ends a session as if its stream were taken over.
+    pub(crate) fn take_over(&self, session: SessionId) {
+        self.state().sessions.remove(&session);
+        self.state().guards.remove(&session);
+        self.state().taken_over.push(session);
+    }
+
     pub(crate) fn offers(&self) -> usize {
         self.state().offers.len()
     }
@@ -160,6 +175,13 @@ impl Fake {
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);
         state.sessions.insert(session, protocol);
+        let guard = SessionGuard {
+            stream: request.stream.clone(),
+            purpose: caller(protocol, request.client).purpose,
+            token: request.right.token,
+        };
+        state.guards.insert(session, guard);
+        state.rights.push(request.right.clone());
         Ok(Accepted {
             session,
             tag: format!("tag-{session}").into(),
@@ -247,13 +269,17 @@ impl Service for Fake {
         self.take(request, Protocol::Whep)
     }
 
-    fn paste(&self, request: Request<'_>) -> Result<(Accepted, PasteRole), Refusal> {
-        let first = !std::mem::replace(&mut self.state().broadcasting, true);
-        let (protocol, role) = if first {
-            (Protocol::Whip, PasteRole::Broadcaster)
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        let first = rights.publish.is_some() && !std::mem::replace(&mut self.state().broadcasting, true);
+        let sends = first || request.offer.contains("a=sendonly");
+        let (protocol, role, right) = if sends {
+            (Protocol::Whip, PasteRole::Broadcaster, rights.publish)
         } else {
-            (Protocol::Whep, PasteRole::Viewer)
+            (Protocol::Whep, PasteRole::Viewer, rights.watch)
         };
+        let purpose = caller(protocol, request.client).purpose;
+        let right = right.ok_or(Refusal::NotAllowed(purpose))?;
+        let request = Request { right, ..request };
         Ok((self.take(request, protocol)?, role))
     }
 
@@ -280,6 +306,7 @@ impl Service for Fake {
         }
         let mut state = self.state();
         state.sessions.remove(&session);
+        state.guards.remove(&session);
         state.feeds.retain(|_, feed| {
             if feed.session == session {
                 feed.follower.cancel();
@@ -296,6 +323,12 @@ impl Service for Fake {
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);
         state.sessions.insert(session, Protocol::Whep);
+        let guard = SessionGuard {
+            stream: request.stream.clone(),
+            purpose: Purpose::Watch,
+            token: request.right.token,
+        };
+        state.guards.insert(session, guard);
         state.awaiting.insert(session);
         Ok(Accepted {
             session,
@@ -361,6 +394,16 @@ impl Service for Fake {
 
     fn operation(&self) -> &dyn onecast::http::Operation {
         self
+    }
+
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        if self.state().taken_over.contains(&session) {
+            return Err(Refusal::Ended(EndReason::TakenOver));
+        }
+        if let Some(why) = self.operation().why_ended(session) {
+            return Err(Refusal::Ended(why));
+        }
+        Ok(self.state().guards.get(&session).cloned())
     }
 
     fn shards(&self) -> Vec<ShardReading> {

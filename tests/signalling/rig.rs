@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use onecast::auth::Authority;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -42,12 +43,25 @@ impl Rig {
         Rig::with(Pages::built_in(), limits, "127.0.0.1:0").await
     }
 
+    /// Asks this authority.
+    pub(crate) async fn guarded(authority: Authority) -> Rig {
+        Rig::with_authority(Pages::built_in(), HttpLimits::default(), "127.0.0.1:0", authority).await
+    }
+
     pub(crate) async fn with(pages: Pages, limits: HttpLimits, listen: &str) -> Rig {
+        Rig::with_authority(pages, limits, listen, Authority::off()).await
+    }
+
+    async fn with_authority(pages: Pages, limits: HttpLimits, listen: &str, authority: Authority) -> Rig {
         let fake = Arc::new(Fake::default());
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = Server::new(Serving::open(fake.clone(), pages), limits);
+        let serving = Serving {
+            authority: Arc::new(authority),
+            ..Serving::open(fake.clone(), pages)
+        };
+        let server = Server::new(serving, limits);
         let running = tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             address,

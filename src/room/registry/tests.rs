@@ -1,7 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::room::EndReason;
 use crate::room::admission::Cause;
+use crate::room::right::Credential;
 
 fn registry(limits: Limits) -> Registry {
     Registry::new(limits, Vec::new().into())
@@ -101,6 +103,84 @@ fn a_publisher_that_never_connects_makes_room() {
         .unwrap();
     assert!(admitted.displaced.is_some());
     assert_eq!(registry.purpose(id(1)), None);
+}
+
+fn terms(credential: Option<&str>) -> Terms {
+    let credential = credential.map(|name| Credential(name.into()));
+    let right = Right {
+        credential,
+        token: None,
+    };
+    let patience = PATIENCE;
+    Terms { patience, right }
+}
+
+#[test]
+fn only_the_same_right_takes_a_live_stream_over() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let studio = || terms(Some("studio"));
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(1), studio(), || 7)
+        .unwrap();
+    registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
+    let viewer = registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    for other in [terms(None), terms(Some("other"))] {
+        let refused = registry
+            .admit(now, &name("a"), PUBLISHER, id(3), other, || 7)
+            .unwrap_err();
+        assert!(matches!(refused, Refused::Taken { since: Some(_) }));
+    }
+    let admitted = registry
+        .admit(now, &name("a"), PUBLISHER, id(3), studio(), || 7)
+        .unwrap();
+    assert_eq!(
+        admitted.displaced.map(|ended| (ended.id, ended.viewers)),
+        Some((id(1), 0))
+    );
+    assert!(admitted.takes_over && Arc::ptr_eq(&viewer.tracks, &admitted.tracks));
+    assert_eq!(
+        (registry.purpose(id(1)), registry.purpose(id(2))),
+        (None, Some(Purpose::Watch))
+    );
+    // The one that has not connected yet is taken over as well.
+    let again = registry
+        .admit(now, &name("a"), PUBLISHER, id(4), studio(), || 7)
+        .unwrap();
+    assert!(again.takes_over && registry.purpose(id(3)).is_none());
+}
+
+#[test]
+fn without_a_right_nobody_takes_over() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(1), terms(None), || 7)
+        .unwrap();
+    registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
+    for right in [terms(None), terms(Some("studio"))] {
+        assert!(registry.admit(now, &name("a"), PUBLISHER, id(2), right, || 7).is_err());
+    }
+}
+
+#[test]
+fn who_was_taken_over_can_be_told() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let studio = || terms(Some("studio"));
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(1), studio(), || 7)
+        .unwrap();
+    let admitted = registry
+        .admit(now, &name("a"), PUBLISHER, id(2), studio(), || 7)
+        .unwrap();
+    registry.note(
+        Duration::from_secs(9),
+        &admitted.displaced.unwrap(),
+        EndReason::TakenOver,
+    );
+    assert_eq!(registry.why_ended(id(1)), Some(EndReason::TakenOver));
+    assert_eq!(registry.why_ended(id(2)), None);
 }
 
 #[test]

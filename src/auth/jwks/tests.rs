@@ -1,0 +1,158 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// What an issuer publishes: names of keys, or nothing while it is broken.
+#[derive(Default)]
+struct Issuer {
+    names: Mutex<Option<Vec<&'static str>>>,
+    asked: AtomicUsize,
+}
+
+impl Issuer {
+    fn publishes(&self, names: &[&'static str]) {
+        *self.names.lock().unwrap() = Some(names.to_vec());
+    }
+
+    fn breaks(&self) {
+        *self.names.lock().unwrap() = None;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn answer(State(issuer): State<Arc<Issuer>>) -> Result<String, StatusCode> {
+    issuer.asked.fetch_add(1, Ordering::Relaxed);
+    let names = issuer.names.lock().unwrap().clone();
+    let names = names.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let x = BASE64_URL_SAFE_NO_PAD.encode([7; 32]);
+    let key = |name| json!({ "kty": "OKP", "crv": "Ed25519", "kid": name, "x": x });
+    Ok(json!({ "keys": names.into_iter().map(key).collect::<Vec<_>>() }).to_string())
+}
+
+async fn issuer() -> (Arc<Issuer>, Published) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let issuer = Arc::<Issuer>::default();
+    let router = Router::new().route("/", get(answer)).with_state(issuer.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (issuer, Published::new(url).unwrap())
+}
+
+impl Published {
+    /// As if everything so far had happened earlier.
+    fn age(&self, by: Duration) {
+        let mut known = self.known();
+        let known = &mut *known;
+        for at in [&mut known.fetched, &mut known.asked].into_iter().flatten() {
+            *at = at.checked_sub(by).expect("the machine has run for longer");
+        }
+    }
+
+    async fn knows(&self, name: &str) -> bool {
+        let keys = self.for_token(Some(name), Algorithm::EdDSA).await;
+        keys.is_ok_and(|keys| keys.len() == 1)
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_as_soon_as_the_issuer_may_be_asked_again() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["old"]);
+    assert!(published.knows("old").await);
+    issuer.publishes(&["old", "new"]);
+    assert!(!published.knows("new").await && issuer.asked() == 1);
+    published.age(Published::ASK_EVERY);
+    assert!(published.knows("new").await && published.knows("old").await);
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_was_withdrawn_is_good_until_the_keys_are_stale() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["old"]);
+    assert!(published.knows("old").await);
+    issuer.publishes(&["new"]);
+    published.age(Published::ASK_EVERY);
+    assert!(published.knows("old").await && issuer.asked() == 1);
+    published.age(Published::FRESH_FOR);
+    assert!(!published.knows("old").await && published.knows("new").await);
+}
+
+#[tokio::test]
+async fn old_keys_stay_while_the_issuer_does_not_answer() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["old"]);
+    assert!(published.knows("old").await);
+    issuer.breaks();
+    for tries in 2..5 {
+        published.age(Published::FRESH_FOR);
+        assert!(published.knows("old").await);
+        assert_eq!(issuer.asked(), tries);
+    }
+    // Not for each token that comes meanwhile.
+    assert!(published.knows("old").await && issuer.asked() == 4);
+}
+
+#[tokio::test]
+async fn a_crowd_makes_one_question() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["a"]);
+    let crowd = (0..50).map(|_| published.knows("a"));
+    let known = futures(crowd).await;
+    assert!(known.into_iter().all(|known| known));
+    assert_eq!(issuer.asked(), 1);
+}
+
+/// Waits for all, which run at the same time.
+async fn futures<F: Future<Output = bool>>(all: impl Iterator<Item = F>) -> Vec<bool> {
+    let mut waiting: Vec<_> = all.map(Box::pin).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(|context| {
+        waiting.retain_mut(|one| match one.as_mut().poll(context) {
+            std::task::Poll::Ready(value) => {
+                done.push(value);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if waiting.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done
+}
+
+#[test]
+fn keys_of_other_kinds_and_uses_are_passed_over() {
+    let x = BASE64_URL_SAFE_NO_PAD.encode([7; 32]);
+    let key = |more: Value| {
+        let mut key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x });
+        key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        read(&json!({ "keys": [7, key] }).to_string()).len()
+    };
+    assert_eq!(key(json!({})), 1);
+    assert_eq!(key(json!({ "use": "sig", "alg": "EdDSA" })), 1);
+    assert_eq!(key(json!({ "use": "enc" })), 0);
+    assert_eq!(key(json!({ "alg": "RS256" })), 0);
+    assert_eq!(key(json!({ "kty": "EC", "crv": "P-384", "y": x })), 0);
+    assert_eq!(key(json!({ "kty": "oct", "k": x })), 0);
+    let many = vec![json!({ "kty": "OKP", "crv": "Ed25519", "x": x }); 1_000];
+    assert_eq!(read(&json!({ "keys": many }).to_string()).len(), KEYS_MAX);
+    for text in ["", "[]", "{}", r#"{"keys":7}"#] {
+        assert!(read(text).is_empty());
+    }
+}

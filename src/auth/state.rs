@@ -1,0 +1,208 @@
+//! Tokens that the server makes itself, and keeps so that a restart does not break the links that people have.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Rooms, Secret, TokenRule};
+
+/// Tokens that the server has made. They are kept in the clear, because its links carry them; the file is its owner's only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// For publishing and watching every stream.
+    pub publish: Secret,
+    /// For watching every stream.
+    pub watch: Secret,
+    /// For administration.
+    pub admin: Secret,
+}
+
+impl Made {
+    /// What each of them is good for.
+    pub(super) fn rules(&self) -> Vec<TokenRule> {
+        let rule = |name: &str, secret: &Secret, publish, watch, admin| TokenRule {
+            name: name.to_owned(),
+            hash: secret.hash(),
+            publish,
+            watch,
+            admin,
+        };
+        vec![
+            rule("publish", &self.publish, Rooms::all(), Rooms::all(), false),
+            rule("watch", &self.watch, Rooms::none(), Rooms::all(), false),
+            rule("admin", &self.admin, Rooms::none(), Rooms::none(), true),
+        ]
+    }
+
+    fn generate() -> Made {
+        Made {
+            publish: Secret::generate(),
+            watch: Secret::generate(),
+            admin: Secret::generate(),
+        }
+    }
+
+    fn read(text: &str) -> Option<Made> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        // Somebody may have written the file; what is too short to be safe is not taken.
+        let secret = |name: &str| {
+            value[name]
+                .as_str()
+                .filter(|text| text.len() >= SECRET_MIN)
+                .map(Secret::new)
+        };
+        Some(Made {
+            publish: secret("publish")?,
+            watch: secret("watch")?,
+            admin: secret("admin")?,
+        })
+    }
+
+    fn write(&self) -> String {
+        let Made { publish, watch, admin } = self;
+        let value = json!({ "publish": publish.tell(), "watch": watch.tell(), "admin": admin.tell() });
+        format!("{value:#}\n")
+    }
+}
+
+/// The tokens that were made at an earlier start, or new ones; and why they will not outlive this run, if so.
+pub fn made(directory: Option<&Path>) -> (Made, Option<String>) {
+    let Some(directory) = directory else {
+        return (
+            Made::generate(),
+            Some("there is no place for them: give one with --state-dir".to_owned()),
+        );
+    };
+    match kept(directory) {
+        Ok(made) => (made, None),
+        Err(why) => (Made::generate(), Some(why)),
+    }
+}
+
+fn kept(directory: &Path) -> Result<Made, String> {
+    let file = directory.join(FILE);
+    let told = |error: io::Error| format!("{}: {error}", file.display());
+    create(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let made = Made::generate();
+    match write_new(&file, &made.write()) {
+        Ok(()) => Ok(made),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let text = read(&file).map_err(told)?;
+            let unreadable = || {
+                format!(
+                    "{} cannot be understood: remove it, and new ones are made",
+                    file.display()
+                )
+            };
+            Made::read(&text).ok_or_else(unreadable)
+        }
+        Err(error) => Err(told(error)),
+    }
+}
+
+fn create(directory: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+/// Fails when the file exists: of two servers that start together, one makes the tokens and the other takes them.
+fn write_new(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut opened = options.open(file)?;
+    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
+    if written.is_err() {
+        // Half a file would be in the way of the next start.
+        let _ = fs::remove_file(file);
+    }
+    written
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let opened = fs::File::open(file)?;
+    #[cfg(unix)]
+    only_for_owner(&opened)?;
+    opened.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A backup may have brought it back readable for everybody.
+#[cfg(unix)]
+fn only_for_owner(file: &fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+const FILE: &str = "tokens.json";
+const FILE_BYTES_MAX: u64 = 16 * 1024;
+/// 128 bits in base64.
+const SECRET_MIN: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_outlive_a_restart() {
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path().join("state/onecast");
+        let (first, warning) = made(Some(&state));
+        assert_eq!(warning, None);
+        assert_eq!(made(Some(&state)), (first.clone(), None));
+        assert!(first.publish != first.watch && first.watch != first.admin);
+
+        let file = state.join(FILE);
+        fs::write(&file, "{}").unwrap();
+        let (other, warning) = made(Some(&state));
+        assert!(other != first && warning.unwrap().contains("remove it"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_reads_the_tokens() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path().join("onecast");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (first, _) = made(Some(&state));
+        assert_eq!((mode(&state), mode(&state.join(FILE))), (0o700, 0o600));
+        fs::set_permissions(state.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(made(Some(&state)).0, first);
+        assert_eq!(mode(&state.join(FILE)), 0o600);
+    }
+
+    #[test]
+    fn without_a_place_tokens_are_for_this_run() {
+        let (first, warning) = made(None);
+        assert!(warning.unwrap().contains("--state-dir"));
+        assert_ne!(made(None).0, first);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (_, warning) = made(Some(&file.path().join("below")));
+        assert!(warning.is_some());
+    }
+
+    #[test]
+    fn each_token_is_good_for_one_thing() {
+        let made = Made::generate();
+        let rules = made.rules();
+        let live = crate::room::StreamName::default();
+        let good: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.publish.has(&live), rule.watch.has(&live), rule.admin))
+            .collect();
+        assert_eq!(good, [(true, true, false), (false, true, false), (false, false, true)]);
+        assert!(rules[1].hash.is_of(made.watch.tell()) && !rules[1].hash.is_of(made.publish.tell()));
+    }
+}

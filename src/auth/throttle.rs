@@ -1,0 +1,110 @@
+//! Slows down who tries tokens: an address may fail a few times at once, and then once in a while.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Failed attempts by address. An IPv6 address counts as its /64, which is what one customer has.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// When all failures of an address will be forgiven; who is not in it has none.
+    spent: HashMap<IpAddr, Instant>,
+    /// The same for all addresses that found no place in the table.
+    others: Option<Instant>,
+}
+
+impl Throttle {
+    /// How many attempts may fail at once.
+    pub(super) const FAILURES_MAX: u32 = 10;
+    /// How often one is forgiven.
+    pub(super) const FORGIVEN_EVERY: Duration = Duration::from_secs(2);
+    /// Addresses that are remembered.
+    pub(super) const ADDRESSES_MAX: usize = 4_096;
+
+    /// Whether the address has failed as often as it may.
+    pub(super) fn is_spent(&self, now: Instant, address: IpAddr) -> bool {
+        let full_at = self.spent.get(&network(address)).copied();
+        let shared = || self.others.filter(|_| self.spent.len() >= Throttle::ADDRESSES_MAX);
+        full_at
+            .or_else(shared)
+            .is_some_and(|full_at| full_at.saturating_duration_since(now) > Throttle::ROOM)
+    }
+
+    /// An attempt has failed. False when it was one too many.
+    pub(super) fn failed(&mut self, now: Instant, address: IpAddr) -> bool {
+        if self.is_spent(now, address) {
+            return false;
+        }
+        let address = network(address);
+        if self.spent.len() >= Throttle::ADDRESSES_MAX && !self.spent.contains_key(&address) {
+            self.spent.retain(|_, full_at| *full_at > now);
+        }
+        let full_at = if self.spent.len() < Throttle::ADDRESSES_MAX || self.spent.contains_key(&address) {
+            self.spent.entry(address).or_insert(now)
+        } else {
+            self.others.get_or_insert(now)
+        };
+        *full_at = (*full_at).max(now) + Throttle::FORGIVEN_EVERY;
+        true
+    }
+
+    /// With this much still to be forgiven, one more failure is too many.
+    const ROOM: Duration =
+        Duration::from_secs(Throttle::FORGIVEN_EVERY.as_secs() * (Throttle::FAILURES_MAX as u64 - 1));
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_may_fail_a_few_times_and_then_once_in_a_while() {
+        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
+        for _ in 0..Throttle::FAILURES_MAX {
+            assert!(!throttle.is_spent(now, bad) && throttle.failed(now, bad));
+        }
+        assert!(throttle.is_spent(now, bad) && !throttle.failed(now, bad));
+        assert!(!throttle.is_spent(now, good) && throttle.failed(now, good));
+
+        let later = now + Throttle::FORGIVEN_EVERY;
+        assert!(throttle.failed(later, bad) && !throttle.failed(later, bad));
+        let much_later = now + Duration::from_secs(3_600);
+        let again = (0..100).filter(|_| throttle.failed(much_later, bad)).count();
+        assert_eq!(again, Throttle::FAILURES_MAX as usize);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        for host in 0..Throttle::FAILURES_MAX {
+            assert!(throttle.failed(now, address(&format!("2001:db8::{host:x}"))));
+        }
+        assert!(!throttle.failed(now, address("2001:db8::ffff")));
+        assert!(throttle.failed(now, address("2001:db8:0:1::1")));
+    }
+
+    #[test]
+    fn many_addresses_take_bounded_memory_and_are_slowed_together() {
+        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        let failed = (0..20_000u32)
+            .filter(|&number| throttle.failed(now, IpAddr::from(number.to_be_bytes())))
+            .count();
+        assert_eq!(throttle.spent.len(), Throttle::ADDRESSES_MAX);
+        assert_eq!(failed, Throttle::ADDRESSES_MAX + Throttle::FAILURES_MAX as usize);
+        // Places become free with time.
+        let later = now + Throttle::FORGIVEN_EVERY;
+        assert!(throttle.failed(later, address("203.0.113.1")));
+    }
+}

@@ -1,0 +1,214 @@
+//! Tokens on the pages: in links, asked for, kept, and never where others see them.
+
+use onecast::auth::{Rooms, Secret, TokenRule};
+use serde_json::json;
+
+use super::chrome::{Chrome, Page};
+use super::fake::Fake;
+use super::server::Server;
+
+/// A server with tokens of a file.
+struct Guarded {
+    server: Server,
+    publish: String,
+    watch: String,
+    _file: tempfile::NamedTempFile,
+}
+
+impl Guarded {
+    async fn start(options: &[&str]) -> Guarded {
+        let (publish, watch) = (Secret::generate(), Secret::generate());
+        let table = |name: &str, token: &Secret, good: &str| {
+            format!("[[token]]\nname = \"{name}\"\nhash = \"{}\"\n{good}\n", token.hash())
+        };
+        let tables =
+            table("studio", &publish, "publish = \"*\"\nwatch = \"*\"") + &table("viewers", &watch, "watch = \"*\"");
+        assert_eq!(TokenRule::read(&tables).unwrap()[0].publish, Rooms::all());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), tables).unwrap();
+        let options = [&["--tokens-file", file.path().to_str().unwrap()], options].concat();
+        Guarded {
+            server: Server::start_with(&options).await,
+            publish: publish.tell().to_owned(),
+            watch: watch.tell().to_owned(),
+            _file: file,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+}
+
+const BROADCAST: &str = "/broadcast.html?stream=live&source=canvas";
+const ASKED: &str = "!document.getElementById('token-form').hidden";
+
+async fn give(page: &Page, token: &str) {
+    page.wait_until(ASKED).await;
+    page.paste("#token", token).await;
+    page.click("#token-form button").await;
+}
+
+#[tokio::test]
+async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let guarded = Guarded::start(&[]).await;
+    let page = chrome
+        .open(&format!("{}#token={}", guarded.url(BROADCAST), guarded.publish))
+        .await;
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+    assert_eq!(page.value("location.hash").await, json!(""));
+    let address = page
+        .value("location.href + document.getElementById('viewer-link').href + document.body.innerText")
+        .await;
+    assert!(!address.as_str().unwrap().contains(&guarded.publish));
+
+    // Watching is open, by the link that the page shows.
+    let link = page.value("document.getElementById('viewer-link').href").await;
+    let viewer = chrome.open(&format!("{}&autoplay=1", link.as_str().unwrap())).await;
+    viewer.wait_for_state("watching").await;
+
+    page.run("location.reload();", vec![]).await;
+    viewer.wait_for_state("left").await;
+    page.wait_for_state("idle").await;
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+    viewer.wait_for_state("watching").await;
+    page.click("#stop").await;
+    page.wait_for_state("idle").await;
+    page.close().await;
+    viewer.close().await;
+}
+
+#[tokio::test]
+async fn a_page_without_a_token_asks_for_one() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let guarded = Guarded::start(&[]).await;
+    let page = chrome.open(&guarded.url(BROADCAST)).await;
+    assert_eq!(page.value(ASKED).await, json!(false));
+    page.click("#go").await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("A token is needed").await;
+    page.wait_for_words("Token, or the whole link that you were given")
+        .await;
+    let pictures = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    std::fs::create_dir_all(&pictures).unwrap();
+    page.screenshot(&pictures.join("broadcast-token.png")).await;
+    give(&page, "wrong").await;
+    page.wait_for_words("This token is not good").await;
+    give(&page, &guarded.watch).await;
+    page.wait_for_words("This is not allowed").await;
+    page.wait_for_words("This token is not for publishing the stream live.")
+        .await;
+    give(
+        &page,
+        &format!("https://cast.example/broadcast.html#token={}", guarded.publish),
+    )
+    .await;
+    page.wait_for_state("live").await;
+    assert_eq!(page.value(ASKED).await, json!(false));
+    assert_eq!(page.field("#token").await, "");
+    page.click("#stop").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_private_stream_is_watched_with_a_token() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let guarded = Guarded::start(&["--private"]).await;
+    let page = chrome
+        .open(&format!("{}#token={}", guarded.url(BROADCAST), guarded.publish))
+        .await;
+    page.click("#go").await;
+    page.wait_for_state("live").await;
+
+    let viewer = chrome.open(&guarded.url("/viewer.html?stream=live&autoplay=1")).await;
+    viewer.wait_for_state("error").await;
+    viewer.wait_for_words("A token is needed").await;
+    give(&viewer, &guarded.watch).await;
+    viewer.wait_for_state("watching").await;
+
+    let by_link = chrome
+        .open(&format!(
+            "{}#token={}",
+            guarded.url("/viewer.html?autoplay=1"),
+            guarded.watch
+        ))
+        .await;
+    by_link.wait_for_state("watching").await;
+
+    let front = chrome.open(&guarded.url("/")).await;
+    front.wait_for_state("lost").await;
+    front.wait_for_words("A token is needed").await;
+    give(&front, &guarded.watch).await;
+    front.wait_for_state("live").await;
+    front
+        .wait_until("document.querySelector('li[data-stream=live][data-live=true]') !== null")
+        .await;
+    for page in [front, by_link, viewer, page] {
+        page.close().await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_taken_over_is_told_and_does_not_fight_back() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let guarded = Guarded::start(&[]).await;
+    let link = format!("{}#token={}", guarded.url(BROADCAST), guarded.publish);
+    let first = chrome.open(&link).await;
+    first.click("#go").await;
+    first.wait_for_state("live").await;
+    let viewer = chrome.open(&guarded.url("/viewer.html?stream=live&autoplay=1")).await;
+    viewer.wait_for_state("watching").await;
+
+    let second = chrome.open(&link).await;
+    second.click("#go").await;
+    second.wait_for_state("live").await;
+    first.wait_for_state("error").await;
+    first.wait_for_words("Taken over by another device").await;
+    assert_eq!(first.value(ASKED).await, json!(false));
+    viewer.wait_for_state("watching").await;
+    // Longer than a page waits before it tries again.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    for (page, state) in [(&first, "error"), (&second, "live"), (&viewer, "watching")] {
+        page.wait_for_state(state).await;
+    }
+    // A person may take it back.
+    first.click("#go").await;
+    first.wait_for_state("live").await;
+    second.wait_for_words("Taken over by another device").await;
+    for page in [first, second, viewer] {
+        page.close().await;
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_use_tokens() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let guarded = Guarded::start(&["--private"]).await;
+    let elsewhere = Fake::start().await;
+    let page = chrome.open(&elsewhere.url("/style.css")).await;
+    let post = |authorization: &str| {
+        format!(
+            "(async () => {{ \
+               const pc = new RTCPeerConnection(); \
+               pc.addTransceiver('video', {{ direction: 'recvonly' }}); \
+               await pc.setLocalDescription(); \
+               const headers = {{ 'Content-Type': 'application/sdp', {authorization} }}; \
+               const answer = await fetch('{url}', {{ method: 'POST', headers, body: pc.localDescription.sdp }}); \
+               const location = answer.headers.get('Location'); \
+               const ended = location && await fetch(new URL(location, '{url}'), {{ method: 'DELETE', headers }}); \
+               const type = answer.status === 401 ? (await answer.json()).type : ''; \
+               return [answer.status, location !== null, ended?.status ?? 0, type]; \
+             }})()",
+            url = guarded.url("/whep/live"),
+        )
+    };
+    let with_token = format!("'Authorization': 'Bearer {}'", guarded.watch);
+    assert_eq!(page.awaited(&post(&with_token)).await, json!([201, true, 200, ""]));
+    let refused = json!([401, false, 0, "urn:onecast:problem:unauthorized"]);
+    assert_eq!(page.awaited(&post("'Authorization': 'Bearer wrong'")).await, refused);
+    assert_eq!(page.awaited(&post("")).await, refused);
+    page.close().await;
+}

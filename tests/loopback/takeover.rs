@@ -1,0 +1,95 @@
+//! A live stream is taken over: by who comes with the same token, and by nobody else.
+
+use onecast::auth::{Authority, Rooms, Secret, TokenRule, Tokens};
+use onecast::client::publish::Publisher;
+use onecast::client::signal::post_offer;
+use onecast::client::watch::Viewer;
+use onecast::http::service::Service as _;
+use onecast::load::client_peer::{OfferParams, write_offer};
+use onecast::peer::{Certificate, IceCredentials};
+use onecast::rtp::Kind;
+
+use crate::rig::{Detours, Rig};
+use crate::{has_frames, test_card, until};
+
+/// A server with two tokens that are good for publishing everything.
+async fn with_tokens() -> (Rig, [Secret; 2]) {
+    let tokens: [Secret; 2] = std::array::from_fn(|_| Secret::generate());
+    let rules = tokens.iter().enumerate().map(|(number, token)| TokenRule {
+        name: format!("studio {number}"),
+        hash: token.hash(),
+        publish: Rooms::all(),
+        watch: Rooms::none(),
+        admin: false,
+    });
+    let tokens_of_server = Tokens::new(&rules.collect::<Vec<_>>()).unwrap();
+    let authority = Authority::tokens(tokens_of_server, true);
+    (Rig::guarded(Detours::default(), authority).await, tokens)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
+    let (rig, [token, stranger]) = with_tokens().await;
+    let url = rig.whip("live");
+    let mut first = Publisher::connect(&url, test_card(), Some(token.tell())).await.unwrap();
+    let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
+    has_frames(&viewer, "VP8", 10).await;
+
+    let refused = Publisher::connect(&url, test_card(), Some(stranger.tell())).await;
+    assert!(refused.err().unwrap().to_string().contains("409"));
+    let refused = Publisher::connect(&url, test_card(), None).await;
+    assert!(refused.err().unwrap().to_string().contains("401"));
+    let seen = viewer.report(Kind::Video).frames;
+    has_frames(&viewer, "VP8", seen + 10).await;
+
+    let second = Publisher::connect(&url, test_card(), Some(token.tell())).await.unwrap();
+    // The first one is told at once, rather than when nothing more comes.
+    tokio::time::timeout(std::time::Duration::from_secs(5), first.finished())
+        .await
+        .unwrap();
+    let seen = viewer.report(Kind::Video).frames;
+    has_frames(&viewer, "VP8", seen + 30).await;
+    assert_eq!(rig.app.streams()[0].viewers, 1);
+
+    // Its goodbye, which comes late, ends nothing of the second one.
+    first.close().await;
+    let seen = viewer.report(Kind::Video).frames;
+    has_frames(&viewer, "VP8", seen + 30).await;
+    let [_, video] = viewer.close().await;
+    assert_eq!(video.complete_frames, video.frames);
+    second.close().await;
+    until("all have left", || rig.app.streams().is_empty()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_makes_room_for_an_offer_that_cannot_be_answered() {
+    let (rig, [token, _]) = with_tokens().await;
+    let publisher = Publisher::connect(&rig.whip("live"), test_card(), Some(token.tell()))
+        .await
+        .unwrap();
+    let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
+    has_frames(&viewer, "VP8", 5).await;
+    let ice = IceCredentials {
+        ufrag: "idle".into(),
+        pwd: "0123456789012345678901".into(),
+    };
+    let offer = write_offer(&OfferParams {
+        ice: &ice,
+        fingerprint: Certificate::generate().unwrap().fingerprint(),
+        active: true,
+        publishes: true,
+        rtx: true,
+    });
+    let unusable = ["VP8", "VP9", "H264", "AV1"]
+        .iter()
+        .fold(offer, |offer, codec| offer.replace(codec, "XYZ"));
+    for offer in ["v=0".to_owned(), unusable.replace("opus", "wxyz")] {
+        assert!(post_offer(&rig.whip("live"), offer, Some(token.tell())).await.is_err());
+    }
+    let seen = viewer.report(Kind::Video).frames;
+    has_frames(&viewer, "VP8", seen + 10).await;
+    viewer.close().await;
+    publisher.close().await;
+    rig.stop().await;
+}

@@ -1,0 +1,412 @@
+//! Who may do what, at the door.
+
+mod jwt;
+mod secrets;
+mod webhook;
+
+use clap::Parser as _;
+use onecast::auth::{AuthMode, Authority, Rooms, Secret, TokenRule, Tokens};
+use onecast::config::{AuthArgs, Cli, Command};
+
+use super::rig::{FRAGMENT, OFFER, Rig, SDP};
+use super::wire::Reply;
+
+/// A server with tokens, and the tokens.
+struct Guarded {
+    rig: Rig,
+    /// Publishes and watches `live` and `demo-*`.
+    studio: String,
+    /// Publishes and watches `other`.
+    other: String,
+    /// Watches everything.
+    viewer: String,
+    admin: String,
+}
+
+/// `Authorization` with a token.
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+fn rooms(patterns: &[&str]) -> Rooms {
+    Rooms::of(patterns.iter().map(|pattern| pattern.parse().unwrap()).collect()).unwrap()
+}
+
+/// The options of a server, as its command line says them.
+fn auth_args(words: &[&str]) -> AuthArgs {
+    match Cli::try_parse_from([&["onecast"], words].concat())
+        .unwrap()
+        .into_command()
+    {
+        Command::Serve(args) => args.auth,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The authority of a command line.
+fn authority(words: &[&str], mode: AuthMode) -> Authority {
+    let opened = onecast::auth::open(&auth_args(words), true, None).unwrap();
+    assert_eq!(opened.mode, mode);
+    opened.authority
+}
+
+impl Guarded {
+    async fn start(open: bool) -> Guarded {
+        let [studio, other, viewer, admin] = std::array::from_fn(|_| Secret::generate());
+        let rule = |name: &str, secret: &Secret, publish: &[&str], watch: &[&str]| TokenRule {
+            name: name.to_owned(),
+            hash: secret.hash(),
+            publish: rooms(publish),
+            watch: rooms(watch),
+            admin: name == "admin",
+        };
+        let rules = [
+            rule("studio", &studio, &["live", "demo-*"], &["live", "demo-*"]),
+            rule("other", &other, &["other"], &["other"]),
+            rule("viewer", &viewer, &[], &["*"]),
+            rule("admin", &admin, &[], &[]),
+        ];
+        let text = |secret: Secret| secret.tell().to_owned();
+        Guarded {
+            rig: Rig::guarded(Authority::tokens(Tokens::new(&rules).unwrap(), open)).await,
+            studio: text(studio),
+            other: text(other),
+            viewer: text(viewer),
+            admin: text(admin),
+        }
+    }
+
+    async fn offer(&self, path: &str, token: &str) -> Reply {
+        let headers = [SDP, ("Authorization", &*bearer(token))];
+        self.rig.request("POST", path, &headers, OFFER).await
+    }
+}
+
+#[track_caller]
+fn challenge(reply: &Reply, error: Option<&str>) {
+    let challenge = reply.header("www-authenticate").unwrap();
+    assert!(challenge.starts_with("Bearer realm=\"onecast\""), "{challenge}");
+    match error {
+        Some(error) => assert!(challenge.contains(&format!("error=\"{error}\"")), "{challenge}"),
+        None => assert!(!challenge.contains("error"), "{challenge}"),
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_token_or_a_wrong_one_is_challenged_before_the_offer_is_read() {
+    let guarded = Guarded::start(false).await;
+    for path in ["/whip/live", "/whep/live"] {
+        let reply = guarded.rig.request("POST", path, &[SDP], OFFER).await;
+        assert!(reply.problem(401).contains("Authorization: Bearer"));
+        challenge(&reply, None);
+        for authorization in ["Bearer wrong", "bearer wrong", &bearer(&guarded.studio.to_uppercase())] {
+            let headers = [SDP, ("Authorization", authorization)];
+            let reply = guarded.rig.request("POST", path, &headers, OFFER).await;
+            assert!(!reply.problem(401).contains("wrong "), "the token is not repeated");
+            challenge(&reply, Some("invalid_token"));
+        }
+        // Basic is no token at all.
+        let headers = [SDP, ("Authorization", "Basic c3R1ZGlvOg==")];
+        challenge(&guarded.rig.request("POST", path, &headers, OFFER).await, None);
+    }
+    assert_eq!(guarded.rig.fake.offers(), 0);
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_streams_and_for_what_it_is_for() {
+    let guarded = Guarded::start(false).await;
+    for (path, token, status) in [
+        ("/whip/live", &guarded.studio, 201),
+        ("/whip/demo-7", &guarded.studio, 201),
+        ("/whep/live", &guarded.studio, 201),
+        ("/whep/anything", &guarded.viewer, 201),
+        ("/whip/other", &guarded.studio, 403),
+        ("/whip/live", &guarded.other, 403),
+        ("/whep/live", &guarded.other, 403),
+        ("/whip/live", &guarded.viewer, 403),
+        ("/whip/live", &guarded.admin, 403),
+    ] {
+        let reply = guarded.offer(path, token).await;
+        assert_eq!(reply.status, status, "{path} {reply:?}");
+        if status == 403 {
+            challenge(&reply, Some("insufficient_scope"));
+            assert!(reply.problem(403).contains(path.rsplit('/').next().unwrap()));
+        }
+    }
+    assert_eq!(guarded.rig.fake.offers(), 4);
+}
+
+#[tokio::test]
+async fn the_credential_is_the_tokens_name_and_nothing_of_the_token() {
+    let guarded = Guarded::start(false).await;
+    guarded.offer("/whip/live", &guarded.studio).await;
+    let right = guarded.rig.fake.last_right();
+    assert_eq!(&*right.credential.unwrap().0, "token:studio");
+    assert!(right.token.is_some());
+}
+
+#[tokio::test]
+async fn preflights_are_never_asked_for_a_token() {
+    let guarded = Guarded::start(false).await;
+    let session = format!("/whip/live/{}", "01".repeat(16));
+    for path in [
+        "/whip/live",
+        "/whep/live",
+        "/sdp/live",
+        "/api/streams",
+        "/api/shards",
+        &session,
+    ] {
+        let headers = [
+            ("Origin", "https://elsewhere.example"),
+            ("Access-Control-Request-Headers", "authorization"),
+        ];
+        let reply = guarded.rig.request("OPTIONS", path, &headers, "").await;
+        assert_eq!(reply.status, 204, "{path}");
+        assert!(
+            reply
+                .header("access-control-allow-headers")
+                .unwrap()
+                .contains("Authorization")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_read_by_pages_of_other_origins() {
+    let guarded = Guarded::start(false).await;
+    let reply = guarded.rig.request("POST", "/whip/live", &[SDP], OFFER).await;
+    assert_eq!(
+        (reply.status, reply.header("access-control-allow-origin")),
+        (401, Some("*"))
+    );
+}
+
+#[tokio::test]
+async fn a_session_opened_with_a_token_wants_it_again() {
+    let guarded = Guarded::start(false).await;
+    let rig = &guarded.rig;
+    let session = guarded.offer("/whip/live", &guarded.studio).await;
+    let session = session.header("location").unwrap().to_owned();
+    for method in ["GET", "PATCH", "DELETE"] {
+        challenge(&rig.request(method, &session, &[FRAGMENT], "").await, None);
+        for (token, status) in [("wrong", 401), (&*guarded.other, 403), (&*guarded.viewer, 403)] {
+            let headers = [FRAGMENT, ("Authorization", &*bearer(token))];
+            assert_eq!(
+                rig.request(method, &session, &headers, "").await.status,
+                status,
+                "{method}"
+            );
+        }
+        // The stream in the path is not what decides.
+        let elsewhere = session.replace("/live/", "/other/");
+        let headers = [FRAGMENT, ("Authorization", &*bearer(&guarded.other))];
+        assert_eq!(rig.request(method, &elsewhere, &headers, "").await.status, 403);
+    }
+    let headers = [FRAGMENT, ("Authorization", &*bearer(&guarded.studio))];
+    assert_eq!(rig.request("GET", &session, &headers, "").await.status, 204);
+    assert_eq!(
+        rig.request("PATCH", &session, &headers, "a=mid:0\r\n").await.status,
+        204
+    );
+    assert_eq!(rig.request("DELETE", &session, &headers, "").await.status, 200);
+    assert_eq!(rig.request("DELETE", &session, &headers, "").await.status, 404);
+}
+
+#[tokio::test]
+async fn who_cannot_send_headers_puts_the_token_into_the_query_and_the_session_url_is_enough() {
+    let guarded = Guarded::start(false).await;
+    let rig = &guarded.rig;
+    let path = format!("/whep/live?token={}", guarded.viewer);
+    let reply = rig.request("POST", &path, &[SDP], OFFER).await;
+    assert_eq!(reply.status, 201);
+    let session = reply.header("location").unwrap().to_owned();
+    assert!(!session.contains(&guarded.viewer) && !session.contains('?'));
+    assert_eq!(
+        rig.request("PATCH", &session, &[FRAGMENT], "a=mid:0\r\n").await.status,
+        204
+    );
+    assert_eq!(rig.request("DELETE", &session, &[], "").await.status, 200);
+    assert_eq!(
+        rig.request("POST", "/whep/live?token=wrong", &[SDP], OFFER)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        rig.request("POST", &format!("/whip/live?token={}", guarded.viewer), &[SDP], OFFER)
+            .await
+            .status,
+        403
+    );
+}
+
+#[tokio::test]
+async fn watching_is_open_unless_the_operator_says_otherwise() {
+    let guarded = Guarded::start(true).await;
+    let rig = &guarded.rig;
+    let session = rig.session("/whep/live").await;
+    assert_eq!(rig.request("DELETE", &session, &[], "").await.status, 200);
+    // A player's stale token is no reason to refuse what everybody may do.
+    assert_eq!(guarded.offer("/whep/live", "stale").await.status, 201);
+    assert_eq!(rig.request("POST", "/whip/live", &[SDP], OFFER).await.status, 401);
+    assert_eq!(rig.get("/api/streams").await.status, 200);
+}
+
+#[tokio::test]
+async fn copy_and_paste_obeys_the_same_rights() {
+    let private = Guarded::start(false).await;
+    let sending = format!("{OFFER}a=sendonly\r\n");
+    let refused = private.rig.request("POST", "/sdp/live", &[], &sending).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.text().contains("Authorization: Bearer") && private.rig.fake.offers() == 0);
+    let paste = async |guarded: &Guarded, path: &str, token: &str, offer: &str| {
+        let headers = [("Authorization", &*bearer(token))];
+        guarded.rig.request("POST", path, &headers, offer).await.status
+    };
+    assert_eq!(paste(&private, "/sdp/live", &private.other, &sending).await, 403);
+    assert_eq!(paste(&private, "/sdp/live", &private.viewer, &sending).await, 403);
+    assert_eq!(paste(&private, "/sdp/live", &private.viewer, OFFER).await, 200);
+    assert_eq!(paste(&private, "/sdp/live", &private.studio, &sending).await, 200);
+    let in_query = format!("/sdp/live?token={}", private.studio);
+    assert_eq!(private.rig.request("POST", &in_query, &[], &sending).await.status, 200);
+
+    let open = Guarded::start(true).await;
+    assert_eq!(open.rig.request("POST", "/", &[], &sending).await.status, 401);
+    assert_eq!(open.rig.request("POST", "/", &[], OFFER).await.status, 200);
+    assert_eq!(paste(&open, "/", &open.studio, &sending).await, 200);
+}
+
+#[tokio::test]
+async fn administration_wants_an_administrators_token_in_a_header() {
+    let guarded = Guarded::start(true).await;
+    let rig = &guarded.rig;
+    let shards = async |token: &str| {
+        rig.request("GET", "/api/shards", &[("Authorization", &*bearer(token))], "")
+            .await
+    };
+    assert_eq!(rig.get("/api/shards").await.status, 401);
+    assert_eq!(shards(&guarded.studio).await.status, 403);
+    assert_eq!(shards(&guarded.admin).await.status, 200);
+    assert_eq!(
+        rig.get(&format!("/api/shards?token={}", guarded.admin)).await.status,
+        401
+    );
+}
+
+#[tokio::test]
+async fn the_list_of_streams_shows_what_a_token_may_see() {
+    let guarded = Guarded::start(false).await;
+    let rig = &guarded.rig;
+    let names = async |token: &str| {
+        let reply = rig
+            .request("GET", "/api/streams", &[("Authorization", &*bearer(token))], "")
+            .await;
+        let streams = reply.json()["streams"].as_array().unwrap().clone();
+        streams
+            .iter()
+            .map(|stream| stream["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rig.get("/api/streams").await.status, 401);
+    assert_eq!(names(&guarded.studio).await, ["live"]);
+    assert_eq!(names(&guarded.viewer).await, ["live", "waiting"]);
+    assert_eq!(names(&guarded.admin).await, ["live", "waiting"]);
+    assert!(names(&guarded.other).await.is_empty());
+    let one = async |path: &str| {
+        rig.request("GET", path, &[("Authorization", &*bearer(&guarded.studio))], "")
+            .await
+            .status
+    };
+    assert_eq!(
+        (one("/api/streams/live").await, one("/api/streams/waiting").await),
+        (200, 404)
+    );
+}
+
+#[tokio::test]
+async fn who_tries_tokens_is_slowed_down_and_nobody_else() {
+    let guarded = Guarded::start(false).await;
+    let mut statuses = Vec::new();
+    for number in 0..30 {
+        let reply = guarded.offer("/whip/live", &format!("guess-{number}")).await;
+        if reply.status == 429 {
+            assert!(reply.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+        }
+        statuses.push(reply.status);
+    }
+    assert_eq!(statuses[..10], [401; 10]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+    // The same address, with a right token: neighbours behind one address do not lock each other out.
+    assert_eq!(guarded.offer("/whip/live", &guarded.studio).await.status, 201);
+    // Who has none at all is not guessing.
+    let without = guarded.rig.request("POST", "/whip/live", &[SDP], OFFER).await;
+    assert_eq!(without.status, 401);
+}
+
+#[tokio::test]
+async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
+    let rig = Rig::guarded(Authority::unasked()).await;
+    let sending = format!("{OFFER}a=sendonly\r\n");
+    for header in [
+        ("Forwarded", "for=192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Real-IP", "192.0.2.1"),
+        ("Via", "1.1 proxy"),
+    ] {
+        let words = rig
+            .request("POST", "/whip/live", &[SDP, header], OFFER)
+            .await
+            .problem(403);
+        assert!(
+            words.contains("through a proxy") && words.contains("--auth tokens"),
+            "{words}"
+        );
+        let pasted = rig.request("POST", "/sdp", &[header], &sending).await;
+        assert!(
+            pasted.status == 403 && pasted.text().contains("--auth tokens"),
+            "{pasted:?}"
+        );
+        assert_eq!(
+            rig.request("POST", "/whep/live", &[SDP, header], OFFER).await.status,
+            201
+        );
+        assert_eq!(rig.request("GET", "/api/shards", &[header], "").await.status, 403);
+    }
+    assert_eq!(rig.request("POST", "/whip/live", &[SDP], OFFER).await.status, 201);
+    // The operator's own word counts.
+    let rig = Rig::guarded(Authority::off()).await;
+    let header = ("X-Forwarded-For", "192.0.2.1");
+    assert_eq!(
+        rig.request("POST", "/whip/live", &[SDP, header], OFFER).await.status,
+        201
+    );
+}
+
+#[tokio::test]
+async fn who_was_taken_over_is_told() {
+    let guarded = Guarded::start(false).await;
+    let session = guarded.offer("/whip/live", &guarded.studio).await;
+    let session = session.header("location").unwrap().to_owned();
+    guarded
+        .rig
+        .fake
+        .take_over(session.rsplit('/').next().unwrap().parse().unwrap());
+    let headers = [("Authorization", &*bearer(&guarded.studio))];
+    for method in ["GET", "PATCH", "DELETE"] {
+        let reply = guarded.rig.request(method, &session, &headers, "").await;
+        reply.problem(404);
+        assert_eq!(reply.json()["type"], "urn:onecast:problem:ended-by-takeover");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_reads_why_even_when_it_sends_a_large_body_at_once() {
+    let guarded = Guarded::start(false).await;
+    let reply = guarded
+        .rig
+        .request("POST", "/whip/live", &[SDP], &"x".repeat(200_000))
+        .await;
+    reply.problem(401);
+}
