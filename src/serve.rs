@@ -336,7 +336,8 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
 /// Open files besides connections: sockets for media, the log, pages from a directory, what libraries have.
 const OTHER_FILES: u64 = 1_000;
 /// Options that a running server takes; sessions that are there are not touched.
-const RELOADED: [&str; 11] = [
+const RELOADED: [&str; 12] = [
+    "[[token]]",
     "max-streams",
     "max-viewers",
     "max-viewers-per-stream",

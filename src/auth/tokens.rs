@@ -37,7 +37,7 @@ pub struct TokenRule {
     pub admin: bool,
 }
 
-/// A file that has nothing but tokens.
+/// A file that has tokens, and nothing else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFile {
@@ -96,15 +96,24 @@ impl TokenRule {
     /// # Errors
     /// With the line, when it cannot be read.
     pub fn read(text: &str) -> Result<Vec<TokenRule>, RulesError> {
-        let file: TokenFile = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start).min(text.len());
-            RulesError::Syntax {
-                line: 1 + text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count(),
-                why: one_line(error.message()),
-            }
-        })?;
-        check(&file.token)?;
-        Ok(file.token)
+        let TokenFile { token } = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        check(&token)?;
+        Ok(token)
+    }
+
+    /// Reads the `[[token]]` tables of a file that may have other things, too.
+    ///
+    /// # Errors
+    /// With the line, when they cannot be read.
+    pub fn read_among_others(text: &str) -> Result<Vec<TokenRule>, RulesError> {
+        #[derive(Deserialize)]
+        struct Tables {
+            #[serde(default)]
+            token: Vec<TokenRule>,
+        }
+        let Tables { token } = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        check(&token)?;
+        Ok(token)
     }
 
     fn powers(&self) -> Powers {
@@ -250,6 +259,14 @@ fn check(rules: &[TokenRule]) -> Result<(), RulesError> {
 }
 
 /// A message of another's making on one line, and not too long.
+fn syntax(text: &str, error: &toml::de::Error) -> RulesError {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    RulesError::Syntax {
+        line: 1 + text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count(),
+        why: one_line(error.message()),
+    }
+}
+
 fn one_line(message: &str) -> String {
     let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let printable = words.chars().filter(|character| !character.is_control());

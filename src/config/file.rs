@@ -7,11 +7,15 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::auth::{RulesError, TokenRule};
+
 /// What a file says, not yet checked against what the options take.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfigFile {
     /// In the order of the file.
     pub settings: Vec<Setting>,
+    /// Its `[[token]]` tables.
+    pub tokens: Vec<TokenRule>,
 }
 
 /// One line of a file.
@@ -49,11 +53,19 @@ impl ConfigFile {
         let mut file = ConfigFile::default();
         let mut faults = Vec::new();
         for (key, value) in table.get_ref() {
+            if key.get_ref() == TOKEN {
+                continue;
+            }
             let line = line_of(text, &key.span());
             match setting(command, key.get_ref(), value, line) {
                 Ok(setting) => file.settings.push(setting),
                 Err(what) => faults.push(Fault::new(line, what)),
             }
+        }
+        match TokenRule::read_among_others(text) {
+            Ok(tokens) => file.tokens = tokens,
+            Err(RulesError::Syntax { line, why }) => faults.push(Fault::new(line, why)),
+            Err(error) => faults.push(Fault::new(line_of_first(text, TOKEN), error.to_string())),
         }
         file.settings.sort_by_key(|setting| setting.line);
         faults.sort_by_key(|fault| fault.line);
@@ -106,6 +118,7 @@ pub(super) fn example(command: &Command) -> String {
         }
         text.push_str(&format!("#{name} = {}\n", example_value(argument)));
     }
+    text.push_str(TOKEN_EXAMPLE);
     text
 }
 
@@ -213,6 +226,12 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
+/// The line of the first table of this name.
+fn line_of_first(text: &str, table: &str) -> usize {
+    let head = format!("[[{table}]]");
+    1 + text.lines().take_while(|line| line.trim() != head).count()
+}
+
 fn listed(faults: &[Fault]) -> String {
     let shown = faults.iter().take(FAULTS_SHOWN).map(ToString::to_string);
     let mut lines: Vec<String> = shown.collect();
@@ -237,8 +256,21 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Name of the tables of tokens.
+const TOKEN: &str = "token";
 /// Likeness (Jaro-Winkler) from which a name is suggested.
 const LIKE: f64 = 0.8;
+/// Tables stand behind everything else in TOML.
+const TOKEN_EXAMPLE: &str = "
+# Tokens, as many as you like. `onecast token new NAME` makes one and prints its table, `onecast token hash` hashes one
+# that you have. Who comes with the same token as before takes over their own live stream.
+#[[token]]
+#name = \"studio\"
+#hash = \"sha256:...\"
+#publish = [\"live\", \"demo-*\"]
+#watch = [\"*\"]
+#admin = false
+";
 /// More faults than this are only counted.
 const FAULTS_SHOWN: usize = 20;
 
@@ -310,6 +342,25 @@ mod tests {
             assert!(text.contains(&format!("\n#{} = ", option.get_long().unwrap())));
         }
         assert!(text.lines().all(|line| line.len() <= 121), "{text}");
+    }
+
+    #[test]
+    fn tokens_stand_in_tables_of_their_own() {
+        let hash = format!("sha256:{}", "5a".repeat(32));
+        let text =
+            format!("http = \"0.0.0.0:80\"\n[[token]]\nname = \"studio\"\nhash = \"{hash}\"\npublish = [\"live\"]\n");
+        let file = parse(&text).unwrap();
+        assert_eq!((file.settings.len(), file.tokens.len()), (1, 1));
+        assert_eq!(file.tokens[0].name, "studio");
+        assert!(parse(&text.replace("name", "nam")).unwrap_err().starts_with("line 3: "));
+        assert!(
+            parse(&text.replace("sha256", "sha999"))
+                .unwrap_err()
+                .starts_with("line ")
+        );
+        let twice = format!("{text}[[token]]\nname = \"studio\"\nhash = \"{hash}\"\n");
+        assert!(parse(&twice).unwrap_err().contains("studio"));
+        assert!(parse("token = 7").is_err());
     }
 
     #[test]

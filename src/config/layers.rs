@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args as _, Command as ClapCommand, CommandFactory as _, F
 
 use super::file::{self, ConfigFile, ConfigFileError};
 use super::{Cli, Command, ServeArgs};
+use crate::auth::TokenRule;
 
 /// What was asked for, and how to ask again.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Loaded {
 pub struct Sources {
     words: Vec<OsString>,
     values: BTreeMap<String, Vec<OsString>>,
+    tokens: Vec<TokenRule>,
 }
 
 /// Why options cannot be used.
@@ -72,11 +74,12 @@ pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadErr
     let alone = Cli::command().ignore_errors(true).try_get_matches_from(&words)?;
     let Some(alone) = of_serve(&alone) else {
         let command = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&words)?)?.into_command();
-        let values = BTreeMap::new();
-        return Ok(Loaded {
-            command,
-            sources: Sources { words, values },
-        });
+        let sources = Sources {
+            words,
+            values: BTreeMap::new(),
+            tokens: Vec::new(),
+        };
+        return Ok(Loaded { command, sources });
     };
     let from_file = match alone.get_one::<PathBuf>("config") {
         Some(path) => Some((path.clone(), read(path)?)),
@@ -87,15 +90,18 @@ pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadErr
         None => words.clone(),
     };
     let matches = Cli::command().try_get_matches_from(all);
-    let matches = matches.map_err(|error| match from_file {
-        Some((path, file)) => blame(error, path, &file),
+    let matches = matches.map_err(|error| match &from_file {
+        Some((path, file)) => blame(error, path.clone(), file),
         None => error.into(),
     })?;
     let values = of_serve(&matches).map(raw_values).unwrap_or_default();
-    Ok(Loaded {
-        command: Cli::from_arg_matches(&matches)?.into_command(),
-        sources: Sources { words, values },
-    })
+    let mut command = Cli::from_arg_matches(&matches)?.into_command();
+    let tokens = from_file.map(|(_, file)| file.tokens).unwrap_or_default();
+    if let Command::Serve(args) = &mut command {
+        args.auth.token.clone_from(&tokens);
+    }
+    let sources = Sources { words, values, tokens };
+    Ok(Loaded { command, sources })
 }
 
 impl Sources {
@@ -113,9 +119,12 @@ impl Sources {
             .filter(|name| self.values.get(*name) != sources.values.get(*name))
             .cloned()
             .collect();
+        if self.tokens != sources.tokens {
+            changed.push(TOKENS.to_owned());
+        }
         changed.sort();
         changed.dedup();
-        self.values = sources.values;
+        (self.values, self.tokens) = (sources.values, sources.tokens);
         Ok((args, changed))
     }
 }
@@ -220,6 +229,9 @@ fn raw_values(matches: &ArgMatches) -> BTreeMap<String, Vec<OsString>> {
     });
     named.collect()
 }
+
+/// What is said of the tokens when they have changed.
+const TOKENS: &str = "[[token]]";
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,11 @@
 use std::fs;
 
 use super::process::{Running, onecast, refused};
+#[cfg(unix)]
+use super::{
+    rig::SDP,
+    wire::{Wire, request},
+};
 
 #[test]
 fn a_good_file_is_said_to_be_good_and_a_bad_one_says_where_it_is_bad() {
@@ -48,6 +53,53 @@ fn the_example_is_a_good_file() {
             .unwrap()
             .contains("#http = \"127.0.0.1:8080\"")
     );
+}
+
+/// The table of a token, with its hash.
+#[cfg(unix)]
+fn table(secret: &str) -> String {
+    use std::io::Write as _;
+    let mut hashing = onecast(&["token", "hash"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    hashing.stdin.take().unwrap().write_all(secret.as_bytes()).unwrap();
+    let output = hashing.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let hash = String::from_utf8(output.stdout).unwrap();
+    format!(
+        "[[token]]\nname = \"studio\"\nhash = \"{}\"\npublish = [\"live\"]\n",
+        hash.trim()
+    )
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn tokens_of_the_file_decide_and_are_replaced_by_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    let before = "a-secret-of-many-characters-0123456789";
+    let after = "a-later-secret-of-many-characters-0123";
+    fs::write(&file, table(before)).unwrap();
+    let mut server = Running::start(&["--config", file.to_str().unwrap()]);
+    let http = server.http;
+    let post = async |secret: &str| {
+        let mut wire = Wire::connect(http).await;
+        let bearer = format!("Bearer {secret}");
+        wire.send(request(
+            "POST",
+            "/whip/live",
+            &[SDP, ("Authorization", &bearer)],
+            "no offer",
+        ))
+        .await;
+        wire.reply().await.unwrap().status
+    };
+    assert_eq!((post(before).await, post(after).await), (400, 401));
+    fs::write(&file, table(after)).unwrap();
+    server.signal("HUP");
+    assert!(server.line_with("changed: ").contains("[[token]]"));
+    assert_eq!((post(before).await, post(after).await), (401, 400));
 }
 
 #[cfg(unix)]
