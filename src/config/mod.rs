@@ -454,6 +454,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_option_with_its_variable() {
+        let text = include_str!("../../docs/OPERATING.md");
+        for option in file::options(&layers::serve_command()) {
+            let name = option.get_long().unwrap();
+            let variable = option.get_env().and_then(|variable| variable.to_str()).unwrap();
+            assert!(text.contains(&format!("`--{name}")), "--{name}");
+            assert!(text.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+
+    #[test]
     fn help_names_every_variable_and_default() {
         let help = Cli::command().render_long_help().to_string();
         for argument in Cli::command()

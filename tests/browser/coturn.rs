@@ -30,7 +30,7 @@ impl Coturn {
         let folder = tempfile::tempdir().unwrap();
         let address = free_address();
         let path = |name: &str| folder.path().join(name);
-        // Beside what loopback needs, this is the configuration that the README shows.
+        // Beside what loopback needs, this is the configuration that docs/OPERATING.md shows.
         let configuration = format!(
             "listening-ip={ip}\nlistening-port={port}\nrelay-ip={ip}\nmin-port={FIRST}\nmax-port={LAST}\n\
              realm=onecast.test\nuse-auth-secret\nstatic-auth-secret={secret}\n\
