@@ -37,7 +37,7 @@ use crate::room::drain::{Drain, DrainOrder};
 use crate::room::ice_session::entity_tag;
 use crate::room::pulse::Pulse;
 use crate::room::registry::{Ended, Refused, Via};
-use crate::room::{Caller, EndReason, Limits, Purpose, Registry, SessionId, Terms};
+use crate::room::{AdmissionLimits, Caller, EndReason, Limits, Purpose, Registry, SessionId, SessionLimits, Terms};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
 use events::EventStreams;
@@ -63,6 +63,33 @@ pub struct AppConfig {
     pub drain: DrainOrder,
     /// Each media thread stays on a core of its own, as far as there are.
     pub pin: bool,
+}
+
+impl AppConfig {
+    /// As the options have it when nothing is said, but on loopback and a port that the system chooses, and for a hundred viewers of ten
+    /// streams: for programs that have a server inside.
+    pub fn on_loopback(shards: usize) -> AppConfig {
+        AppConfig {
+            sockets: MediaSocketConfig {
+                address: ([127, 0, 0, 1], 0).into(),
+                shards,
+                ..MediaSocketConfig::default()
+            },
+            public_ips: Vec::new(),
+            public_only: false,
+            pli_interval: None,
+            keyframe_share: 10,
+            start: StartConfig::default(),
+            limits: Limits {
+                streams: 10,
+                viewers: 100,
+                admission: AdmissionLimits::default(),
+                sessions: SessionLimits::default(),
+            },
+            drain: DrainOrder::default(),
+            pin: false,
+        }
+    }
 }
 
 /// The running server, but for HTTP. Clones share it.

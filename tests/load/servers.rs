@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::fanout::StartConfig;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::net::udp::MediaSocketConfig;
-use onecast::room::{AdmissionLimits, Limits};
 use tokio_util::sync::CancellationToken;
 
 /// The whole server, in this process.
@@ -23,27 +20,7 @@ pub(crate) struct Own {
 
 impl Own {
     pub(crate) async fn start() -> Own {
-        let app = App::start(AppConfig {
-            sockets: MediaSocketConfig {
-                address: ([127, 0, 0, 1], 0).into(),
-                shards: 1,
-                ..MediaSocketConfig::default()
-            },
-            public_ips: vec![],
-            public_only: false,
-            pli_interval: None,
-            keyframe_share: 10,
-            start: StartConfig::default(),
-            limits: Limits {
-                streams: 10,
-                viewers: 100,
-                admission: AdmissionLimits::default(),
-                sessions: onecast::room::SessionLimits::default(),
-            },
-            drain: onecast::room::drain::DrainOrder::default(),
-            pin: false,
-        })
-        .unwrap();
+        let app = App::start(AppConfig::on_loopback(1)).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -14,7 +14,7 @@ use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
 use onecast::room::audience::{EventSet, EventStreamId};
-use onecast::room::{AdmissionLimits, Limits, SessionId};
+use onecast::room::{Limits, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
@@ -49,26 +49,17 @@ impl Rig {
 
     /// Asks this authority.
     pub(crate) async fn guarded(detours: Detours, authority: Authority) -> Rig {
+        let config = AppConfig::on_loopback(detours.shards.max(1));
         let app = App::start(AppConfig {
             sockets: MediaSocketConfig {
-                address: ([127, 0, 0, 1], 0).into(),
-                shards: detours.shards.max(1),
                 portable: detours.portable,
-                ..MediaSocketConfig::default()
+                ..config.sockets
             },
-            public_ips: vec![],
-            public_only: false,
-            pli_interval: None,
-            keyframe_share: 10,
-            start: onecast::fanout::StartConfig::default(),
             limits: Limits {
-                streams: 10,
-                viewers: 100,
-                admission: AdmissionLimits::default(),
                 sessions: detours.sessions,
+                ..config.limits
             },
-            drain: onecast::room::drain::DrainOrder::default(),
-            pin: false,
+            ..config
         })
         .unwrap();
         let media = onecast::serve::MediaServer::media_address(&app);

@@ -8,10 +8,7 @@ use std::time::Duration;
 use onecast::app::{App, AppConfig};
 use onecast::http::service::Service as _;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::net::udp::MediaSocketConfig;
-use onecast::room::drain::DrainOrder;
-use onecast::room::registry::SessionLimits;
-use onecast::room::{AdmissionLimits, Limits};
+use onecast::room::Limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -32,25 +29,13 @@ struct Whole {
 
 impl Whole {
     async fn start() -> Whole {
+        let config = AppConfig::on_loopback(1);
         let app = App::start(AppConfig {
-            drain: DrainOrder::default(),
-            sockets: MediaSocketConfig {
-                address: ([127, 0, 0, 1], 0).into(),
-                shards: 1,
-                ..MediaSocketConfig::default()
-            },
-            public_ips: vec![],
-            public_only: false,
-            pli_interval: None,
-            keyframe_share: 10,
-            start: onecast::fanout::StartConfig::default(),
             limits: Limits {
-                sessions: SessionLimits::default(),
-                streams: 10,
                 viewers: 1_000,
-                admission: AdmissionLimits::default(),
+                ..config.limits
             },
-            pin: false,
+            ..config
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
