@@ -12,7 +12,7 @@ use onecast::http::service::{
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
-use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId, StreamName};
+use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
