@@ -40,6 +40,7 @@ rows! {
         an_offer_is_201_with_answer_location_and_tag
         the_answer_receives_on_one_bundled_transport_with_all_candidates
         an_offer_for_both_directions_is_tolerated
+        an_offer_for_several_transports_is_422
         delete_is_200_whatever_if_match_says_and_then_404
         the_endpoint_and_a_session_can_be_asked_for
         options_tell_what_is_taken_and_need_no_token

@@ -46,6 +46,16 @@ pub(super) async fn an_offer_for_both_directions_is_tolerated(ground: &Ground) {
     assert!(reply.text().contains("a=recvonly\r\n"));
 }
 
+pub(super) async fn an_offer_for_several_transports_is_422(ground: &Ground) {
+    for endpoint in ENDPOINTS {
+        for (line, hint) in [("a=group:BUNDLE 0 1\r\n", "max-bundle"), ("a=rtcp-mux\r\n", "rtcp-mux")] {
+            let offer = ground.offer(endpoint, &ground.credentials()).replace(line, "");
+            let said = ground.request("POST", endpoint, &[SDP], &offer).await.problem(422);
+            assert!(said.contains(hint), "{said}");
+        }
+    }
+}
+
 pub(super) async fn delete_is_200_whatever_if_match_says_and_then_404(ground: &Ground) {
     for endpoint in ENDPOINTS {
         let session = ground.session(endpoint).await;
