@@ -183,10 +183,12 @@ where
         demo.iter().for_each(tokio::task::JoinHandle::abort);
     };
     let read_again = || {
+        systemd::tell_reloading();
         reload(&mut sources, media.as_ref(), &authority);
         if let Some(tls) = &tls {
             tls.reload();
         }
+        systemd::tell_reloaded();
     };
     signals
         .time_to_leave(media.operation(), Watchdog::from_env(), drained, read_again)

@@ -61,7 +61,7 @@ async fn administrators_only(
     next: Next,
 ) -> Result<Response, Problem> {
     if request.method() != Method::OPTIONS {
-        let grant = asker.may(&shared, Action::Administer, None).await?;
+        let grant = asker.by_header().may(&shared, Action::Administer, None).await?;
         if grant.credential.is_none() && !is_own_page(&request) {
             let detail = "a page of another origin asks, or the server is called by a name";
             return Err(

@@ -70,6 +70,12 @@ impl Asker {
         Ok(shared.authority.visible(self.asking(Action::Watch, None)).await?)
     }
 
+    /// The same without a token that came in a link: one that is passed on or kept in a history shall not be enough to administer.
+    pub(super) fn by_header(mut self) -> Asker {
+        self.token = self.token.filter(|token| matches!(token, Token::Header(_)));
+        self
+    }
+
     fn asking<'a>(&'a self, action: Action, stream: Option<&'a StreamName>) -> Asking<'a> {
         Asking {
             action,
@@ -101,7 +107,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
     }
 }
 
-/// Somebody who may administer. Their token comes in a header: a link shall not be enough.
+/// Somebody who may administer. Their token comes in a header.
 #[derive(Debug)]
 pub(super) struct Administrator;
 
@@ -109,8 +115,7 @@ impl FromRequestParts<Shared> for Administrator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Administrator, Problem> {
-        let mut asker = Asker::from_request_parts(parts, shared).await?;
-        asker.token = asker.token.filter(|token| matches!(token, Token::Header(_)));
+        let asker = Asker::from_request_parts(parts, shared).await?.by_header();
         asker.may(shared, Action::Administer, None).await?;
         Ok(Administrator)
     }

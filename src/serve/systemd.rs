@@ -46,6 +46,19 @@ pub(super) fn tell_ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("ready")]);
 }
 
+/// The options are about to be read again. The time belongs to the sentence: by it systemd knows which SIGHUP was heard.
+pub(super) fn tell_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(time) => tell(&[NotifyState::Reloading, time]),
+        Err(error) => debug!(%error, "the service manager is not told of the reload: there is no time"),
+    }
+}
+
+/// The options have been read again, for good or ill. The status stays: the server may be draining.
+pub(super) fn tell_reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Nobody new is let in.
 pub(super) fn tell_draining() {
     tell(&[NotifyState::Status("draining: leaving with the last client")]);

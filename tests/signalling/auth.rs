@@ -24,11 +24,11 @@ struct Guarded {
 }
 
 /// `Authorization` with a token.
-fn bearer(token: &str) -> String {
+pub(super) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn rooms(patterns: &[&str]) -> Rooms {
+pub(super) fn rooms(patterns: &[&str]) -> Rooms {
     Rooms::of(patterns.iter().map(|pattern| pattern.parse().unwrap()).collect()).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn auth_args(words: &[&str]) -> AuthArgs {
 }
 
 /// The authority of a command line.
-fn authority(words: &[&str], mode: AuthMode) -> Authority {
+pub(super) fn authority(words: &[&str], mode: AuthMode) -> Authority {
     let opened = onecast::auth::open(&auth_args(words), true, None).unwrap();
     assert_eq!(opened.mode, mode);
     opened.authority

@@ -3,9 +3,12 @@
 //! Each row is a function; `rows!` makes a test of it in either mode. They speak to the real server with its media threads. What only a
 //! server in some other state answers (full, closing) is asked of the fake one.
 
+mod events;
 mod ground;
+mod offers;
 mod patches;
 mod statuses;
+mod tokens;
 mod whep;
 mod whip;
 
@@ -37,15 +40,32 @@ rows! {
         an_offer_is_201_with_answer_location_and_tag
         the_answer_receives_on_one_bundled_transport_with_all_candidates
         an_offer_for_both_directions_is_tolerated
+        an_offer_for_several_transports_is_422
         delete_is_200_whatever_if_match_says_and_then_404
         the_endpoint_and_a_session_can_be_asked_for
         options_tell_what_is_taken_and_need_no_token
+        each_ice_server_has_a_link_line_of_its_own
         sessions_cannot_be_guessed;
     whep:
         an_offer_is_201_and_the_answer_sends
         without_a_publisher_the_viewer_waits
         the_endpoint_says_its_type
         a_codec_that_the_viewer_lacks_is_422_with_both_lists;
+    offers:
+        an_empty_post_is_406_with_our_offer_location_and_tag
+        the_answer_to_it_is_204_and_taken_once
+        an_answer_of_no_use_is_refused_and_a_better_one_taken
+        only_who_asks_for_an_offer_gets_one;
+    events:
+        the_answer_says_where_event_streams_are_opened_and_for_what
+        an_event_stream_is_201_with_its_location
+        it_tells_the_present_state_and_ends_with_the_session
+        what_cannot_be_subscribed_to_is_refused;
+    tokens:
+        a_missing_or_wrong_token_is_401_with_a_challenge
+        a_token_for_another_stream_is_403
+        the_right_token_does_all_of_it
+        preflights_need_none;
     patches:
         candidates_of_the_current_ice_session_are_204_without_body_and_tag
         a_missing_tag_is_428_unless_the_fragment_says_which_ice_session
@@ -62,8 +82,12 @@ rows! {
         sdp_that_cannot_be_read_is_400
         sdp_that_cannot_be_used_is_422_and_names_both_codec_lists
         an_unknown_session_is_404
+        an_unknown_stream_is_404_where_names_are_fixed
         publishing_over_somebody_else_is_409
         an_unknown_method_is_405_with_those_there_are
         a_full_server_is_503_with_a_time_to_come_back
+        a_draining_server_is_503_with_times_that_differ
+        a_draining_server_that_knows_another_is_307_to_the_same_path
+        every_answer_can_be_read_by_pages_of_other_origins
         a_crowd_of_one_address_is_429_with_a_time_to_come_back;
 }

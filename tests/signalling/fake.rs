@@ -12,13 +12,14 @@ use onecast::http::service::{
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
-use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId, StreamName};
+use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::operator::Desk;
 
-/// Streams named after a refusal get it; offers must begin with `v=0`, and those with `unusable` in them are.
+/// Streams named after a refusal get it, and so does what has a line `a=x-refuse:` with its name; offers must begin with `v=0`, and those
+/// with `unusable` in them are. A fragment with `a=x-restart` restarts the ICE session.
 /// At the stream `door` the real admission decides, in a time that only the test lets pass.
 #[derive(Debug)]
 pub(crate) struct Fake {
@@ -170,7 +171,7 @@ impl Fake {
             client: request.client,
             local: request.local,
         });
-        refusal_by_name(request.stream)?;
+        refusal_by_name(request.stream.as_str())?;
         refusal_by_text(request.offer)?;
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);
@@ -200,8 +201,8 @@ fn caller(protocol: Protocol, client: SocketAddr) -> Caller {
     }
 }
 
-fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
-    Err(match stream.as_str() {
+fn refusal_by_name(name: &str) -> Result<(), Refusal> {
+    Err(match name {
         "taken" => Refusal::Taken {
             since_unix: Some(Duration::from_secs(1_709_210_096)),
         },
@@ -234,8 +235,19 @@ fn refusal_by_name(stream: &StreamName) -> Result<(), Refusal> {
             earliest_s: 1,
             latest_s: 5,
         }),
+        "stale" => Refusal::Stale,
+        "no-tag" => Refusal::Unconditional,
+        "half-restart" => Refusal::HalfRestart,
+        "restart-too-soon" => Refusal::RestartTooSoon,
+        "overloaded" => Refusal::Overloaded,
         _ => return Ok(()),
     })
+}
+
+/// What the line `a=x-refuse:` asks for.
+fn refusal_by_line(text: &str) -> Result<(), Refusal> {
+    let named = text.lines().find_map(|line| line.strip_prefix("a=x-refuse:"));
+    named.map_or(Ok(()), refusal_by_name)
 }
 
 fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
@@ -254,10 +266,14 @@ fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
             unusable: true,
             detail,
             hint,
-            codecs: None,
+            codecs: Some(CodecLists {
+                of: CodecsOf::Server,
+                needed: vec!["VP8".to_owned()],
+                offer: vec!["X".to_owned()],
+            }),
         }));
     }
-    Ok(())
+    refusal_by_line(offer)
 }
 
 impl Service for Fake {
@@ -296,7 +312,14 @@ impl Service for Fake {
                 codecs: None,
             }));
         }
+        refusal_by_line(patch.fragment)?;
         self.state().fragments.push(patch.fragment.to_owned());
+        if patch.fragment.contains("a=x-restart") {
+            return Ok(Patched::Restarted {
+                tag: "tag-of-the-next".into(),
+                fragment: "a=ice-ufrag:y\r\n".to_owned(),
+            });
+        }
         Ok(Patched::Trickled)
     }
 
@@ -318,7 +341,7 @@ impl Service for Fake {
 
     fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.knock(&request, Protocol::Whep)?;
-        refusal_by_name(request.stream)?;
+        refusal_by_name(request.stream.as_str())?;
         let mut state = self.state();
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);

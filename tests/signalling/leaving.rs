@@ -158,6 +158,37 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[tokio::test]
+async fn systemd_is_told_when_the_options_are_read_again_and_when_that_is_done() {
+    let manager = Manager::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    fs::write(&file, "max-viewers = 5\n").unwrap();
+    let arguments = ["--drain-timeout", "10m", "--config", file.to_str().unwrap()];
+    let mut server = manager.starts(&mut onecast(&[&PORTS[..], &arguments].concat()));
+    assert!(manager.next_but("WATCHDOG").starts_with("READY=1\n"));
+    let mut last = 0;
+    // A file that cannot be read ends the reload as well: the server goes on with what it has.
+    for (text, said) in [
+        ("max-viewers = 6\n", "changed: max-viewers"),
+        ("max-viewers = \"six\"\n", "stays as it was"),
+    ] {
+        fs::write(&file, text).unwrap();
+        server.signal("HUP");
+        let begun = manager.next_but("WATCHDOG");
+        let time = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&begun);
+        let time: u64 = time.trim_end().parse().unwrap();
+        assert!(time > last, "{time} {last}");
+        last = time;
+        assert_eq!(manager.next_but("WATCHDOG").trim_end(), "READY=1");
+        server.line_with(said);
+    }
+    assert_eq!(Client(&server).get("/readyz").await.status, 200);
+    server.signal("INT");
+    assert!(manager.next_but("WATCHDOG").starts_with("STOPPING=1\n"));
+    assert_eq!(server.ended().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn the_watchdog_is_fed_twice_in_its_time_and_only_if_it_wants() {
     let manager = Manager::new();
     let server = manager.starts(onecast(&PORTS).env("WATCHDOG_USEC", "600000"));
@@ -237,5 +268,5 @@ fn the_unit_files_name_options_that_there_are() {
     for option in named.clone() {
         assert!(help.contains(&format!("{option} ")), "{option}");
     }
-    assert!(named.count() > 1 && unit.contains("Type=notify"));
+    assert!(named.count() > 1 && unit.contains("\nType=notify-reload\n"));
 }

@@ -1,45 +1,49 @@
 //! The description for programs, held against what the server does.
 
+mod guarded;
+mod refusals;
+
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use onecast::http::operation::Condition;
 use serde_json::Value;
 
 use super::rig::{FRAGMENT, OFFER, Rig, SDP};
-use super::wire::Reply;
+use super::wire::{Reply, request};
 
-/// What is written of an operation but cannot happen here, and why.
-const ELSEWHERE: [(&str, &str); 11] = [
-    ("401", "nobody is asked for a token in these tests"),
-    ("403 /whip", "the same"),
-    ("403 /whep", "the same"),
-    ("403 /sdp", "the same"),
-    ("403 / ", "the same"),
-    (
-        "409 / ",
-        "the fake service refuses by the stream's name, and this is always `live`",
-    ),
-    ("429 / ", "the same"),
-    ("503 / ", "the same"),
-    ("409 /sdp ", "the same"),
-    ("429 /sdp ", "the same"),
-    ("503 /sdp ", "the same"),
+/// Headers that a client acts upon: none comes that is not written of.
+const TOLD: [&str; 7] = [
+    "location",
+    "etag",
+    "link",
+    "accept-post",
+    "accept-patch",
+    "retry-after",
+    "www-authenticate",
 ];
+const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-struct Document(Value);
+struct Document {
+    text: Value,
+    /// What has happened as it is written: status, path and method.
+    seen: RefCell<BTreeSet<String>>,
+}
 
 impl Document {
     async fn of(rig: &Rig) -> Document {
         let reply = rig.get("/api/openapi.json").await;
         assert_eq!(reply.header("content-type"), Some("application/json"));
-        Document(reply.json())
+        Document {
+            text: reply.json(),
+            seen: RefCell::default(),
+        }
     }
 
     /// Every operation: method in capitals, path and description.
     fn operations(&self) -> Vec<(String, String, &Value)> {
-        let paths = self.0["paths"].as_object().unwrap();
+        let paths = self.text["paths"].as_object().unwrap();
         paths
             .iter()
             .flat_map(|(path, item)| {
@@ -52,7 +56,7 @@ impl Document {
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["$ref"].as_str() {
             Some(path) => self
-                .0
+                .text
                 .pointer(path.trim_start_matches('#'))
                 .unwrap_or_else(|| panic!("{path} leads nowhere")),
             None => value,
@@ -61,17 +65,12 @@ impl Document {
 
     /// Checks a reply against what is written of this operation.
     fn check(&self, method: &str, path: &str, reply: &Reply) {
-        let operation = &self.0["paths"][path][method.to_lowercase()];
+        let operation = &self.text["paths"][path][method.to_lowercase()];
         let about = format!("{method} {path} -> {}", reply.status);
         let response = self.resolve(&operation["responses"][reply.status.to_string()]);
         assert!(response.is_object(), "{about} is not written of");
-        for name in response["headers"]
-            .as_object()
-            .into_iter()
-            .flat_map(|headers| headers.keys())
-        {
-            assert!(reply.header(&name.to_lowercase()).is_some(), "{about}: no {name}");
-        }
+        self.check_headers(response, reply, &about);
+        self.seen.borrow_mut().insert(case(reply.status, path, method));
         let Some(content) = response["content"].as_object() else {
             assert!(reply.body.is_empty(), "{about}: a body that is not written of");
             return;
@@ -81,6 +80,22 @@ impl Document {
         let described = content.get(essence).unwrap_or_else(|| panic!("{about}: {essence}"));
         if essence.ends_with("json") {
             self.check_value(&described["schema"], &reply.json(), &about);
+        }
+    }
+
+    fn check_headers(&self, response: &Value, reply: &Reply, about: &str) {
+        let none = serde_json::Map::new();
+        let headers = response["headers"].as_object().unwrap_or(&none);
+        for (name, header) in headers {
+            let came = reply.header(&name.to_lowercase()).is_some();
+            assert!(came || header["required"] != true, "{about}: no {name}");
+        }
+        for name in TOLD {
+            let is_written = headers.keys().any(|written| written.eq_ignore_ascii_case(name));
+            assert!(
+                is_written || reply.header(name).is_none(),
+                "{about}: {name} is not written of"
+            );
         }
     }
 
@@ -133,35 +148,63 @@ impl Document {
     }
 }
 
-/// A path of the document with values in it.
+fn case(status: impl std::fmt::Display, path: &str, method: &str) -> String {
+    format!("{status} {path} {method}")
+}
+
+/// A path of the document with values in it: those of a session or an event stream that is opened for it.
 async fn concrete(rig: &Rig, path: &str) -> String {
-    let endpoint = path.replace("/{session}", "").replace("{stream}", "live");
-    match path.contains("{session}") {
-        true => rig.session(&endpoint).await,
-        false => endpoint.replace("{handle}", "1"),
+    let path = path.replace("{stream}", "live").replace("{handle}", "1");
+    if let Some((endpoint, rest)) = path.split_once("/{session}") {
+        return rig.session(endpoint).await + rest;
     }
+    if !path.contains("{events}") {
+        return path;
+    }
+    let opening = rig.session("/whep/live").await + "/events";
+    let opened = rig.request("POST", &opening, &[JSON], NAMES).await;
+    opened.header("location").expect("an event stream").to_owned()
+}
+
+/// Asks for what succeeds.
+async fn success(rig: &Rig, method: &str, path: &str) -> Reply {
+    let asked = concrete(rig, path).await;
+    if (method, path) == ("GET", "/whep/{stream}/events/{events}") {
+        let mut wire = rig.connect().await;
+        wire.send(request(method, &asked, &[], "")).await;
+        return wire.head().await.expect("the head of an endless response");
+    }
+    let (headers, body) = match (method, path.rsplit('/').next().unwrap()) {
+        ("PATCH", _) => (vec![FRAGMENT], "a=ice-ufrag:x\r\n"),
+        ("POST", "events") => (vec![JSON], NAMES),
+        ("POST", _) if path.starts_with("/wh") => (vec![SDP], OFFER),
+        ("POST", _) if !path.starts_with("/api") => (vec![], OFFER),
+        _ => (vec![], ""),
+    };
+    rig.request(method, &asked, &headers, body).await
 }
 
 #[tokio::test]
-async fn every_operation_succeeds_as_it_is_written() {
-    let rig = Rig::start().await;
-    let document = Document::of(&rig).await;
-    assert!(document.0["openapi"].as_str().unwrap().starts_with("3.1."));
-    assert_eq!(document.0["info"]["version"], env!("CARGO_PKG_VERSION"));
+async fn everything_that_is_written_happens_as_it_is_written() {
+    let document = Document::of(&Rig::start().await).await;
+    assert!(document.text["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document.text["info"]["version"], env!("CARGO_PKG_VERSION"));
     let mut ids = BTreeSet::new();
     for (method, path, operation) in document.operations() {
-        // A server of its own: some operations end what others need.
-        let rig = Rig::start().await;
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{operation}");
-        let (headers, body) = match path.rsplit('/').next().unwrap() {
-            "{session}" if method == "PATCH" => (vec![FRAGMENT], "a=ice-ufrag:x\r\n"),
-            _ if method == "POST" && path.starts_with("/wh") => (vec![SDP], OFFER),
-            _ if method == "POST" && !path.starts_with("/api") => (vec![], OFFER),
-            _ => (vec![], ""),
-        };
-        let reply = rig.request(&method, &concrete(&rig, &path).await, &headers, body).await;
+        // A server of its own: some operations end what others need.
+        let reply = success(&Rig::start().await, &method, &path).await;
         assert!((200..300).contains(&reply.status), "{method} {path}: {reply:?}");
         document.check(&method, &path, &reply);
+    }
+    refusals::happen(&document).await;
+    guarded::refusals_happen(&document).await;
+    let seen = document.seen.borrow();
+    for (method, path, operation) in document.operations() {
+        for status in operation["responses"].as_object().unwrap().keys() {
+            let case = case(status, &path, &method);
+            assert!(seen.contains(&case), "never seen: {case}");
+        }
     }
 }
 
@@ -169,7 +212,7 @@ async fn every_operation_succeeds_as_it_is_written() {
 async fn what_a_path_takes_is_what_is_written() {
     let rig = Rig::start().await;
     let document = Document::of(&rig).await;
-    for path in document.0["paths"].as_object().unwrap().keys() {
+    for path in document.text["paths"].as_object().unwrap().keys() {
         let reply = rig.request("OPTIONS", &concrete(&rig, path).await, &[], "").await;
         assert_eq!(reply.status, 204, "{path}");
         let allowed: BTreeSet<String> = reply.header("allow").unwrap().split(", ").map(str::to_owned).collect();
@@ -191,7 +234,7 @@ async fn what_a_path_takes_is_what_is_written() {
 async fn every_route_of_the_code_is_written_of_and_no_other() {
     let rig = Rig::start().await;
     let document = Document::of(&rig).await;
-    let written: BTreeSet<String> = document.0["paths"].as_object().unwrap().keys().cloned().collect();
+    let written: BTreeSet<String> = document.text["paths"].as_object().unwrap().keys().cloned().collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     let mut routes = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -220,163 +263,5 @@ fn routes_in(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// A request that is refused: method, path of the document, what is asked, and the status.
-type Case<'a> = (&'a str, &'a str, String, Vec<(&'a str, &'a str)>, String, u16);
-
-#[tokio::test]
-async fn every_refusal_that_is_written_happens_as_it_is_written() {
-    let patient = Rig::start().await;
-    let document = Document::of(&patient).await;
-    let mut seen = BTreeSet::new();
-    for (method, path, asked, headers, body, status) in cases() {
-        let rig = Rig::start().await;
-        prepare(&rig, status, path).await;
-        let reply = rig.request(method, &asked, &headers, &body).await;
-        assert_eq!(reply.status, status, "{method} {asked}: {reply:?}");
-        document.check(method, path, &reply);
-        seen.insert(format!("{status} {path} {method}"));
-    }
-    let rig = Rig::impatient().await;
-    for (method, path) in [
-        ("POST", "/"),
-        ("POST", "/sdp"),
-        ("POST", "/sdp/{stream}"),
-        ("POST", "/whip/{stream}"),
-        ("POST", "/whep/{stream}"),
-        ("PATCH", "/whip/{stream}/{session}"),
-        ("PATCH", "/whep/{stream}/{session}"),
-    ] {
-        let mut wire = rig.connect().await;
-        let asked = concrete(&rig, path).await;
-        let head = format!(
-            "{method} {asked} HTTP/1.1\r\nHost: h\r\nContent-Type: application/sdp\r\nContent-Length: 9\r\n\r\n"
-        );
-        wire.send(head).await;
-        let reply = wire.reply().await.unwrap();
-        document.check(method, path, &reply);
-        seen.insert(format!("{} {path} {method}", reply.status));
-    }
-    for (method, path, operation) in document.operations() {
-        for status in operation["responses"].as_object().unwrap().keys() {
-            let case = format!("{status} {path} {method}");
-            let elsewhere = ELSEWHERE.iter().any(|(start, _)| case.starts_with(start));
-            assert!(
-                status.starts_with('2') || elsewhere || seen.contains(&case),
-                "never seen: {case}"
-            );
-        }
-    }
-}
-
-/// Brings the server into the state in which it refuses so.
-async fn prepare(rig: &Rig, status: u16, path: &str) {
-    if status == 307 {
-        rig.request("POST", "/api/drain?to=https://b.example", &[], "").await;
-    }
-    if path.ends_with("/{session}") {
-        // The first session of the fake service is always the same.
-        assert!(concrete(rig, path).await.ends_with(&FIRST_SESSION.repeat(16)));
-    }
-    if path == "/healthz" || path == "/readyz" {
-        *rig.fake.desk.condition.lock().unwrap() = Some(Condition::Stuck(vec![0]));
-    }
-}
-
-fn cases() -> Vec<Case<'static>> {
-    let mut cases: Vec<Case<'static>> = Vec::new();
-    let too_large = "x".repeat(256 * 1024 + 1);
-    let unusable = format!("{OFFER}a=unusable\r\n");
-    for (endpoint, stream, session) in [
-        ("/whip", "/whip/{stream}", "/whip/{stream}/{session}"),
-        ("/whep", "/whep/{stream}", "/whep/{stream}/{session}"),
-    ] {
-        let post = |name: &str, body: &str, status| {
-            (
-                "POST",
-                stream,
-                format!("{endpoint}/{name}"),
-                vec![SDP],
-                body.to_owned(),
-                status,
-            )
-        };
-        cases.extend([
-            post("live", OFFER, 307),
-            post("live", "no offer", 400),
-            post("taken", OFFER, 409),
-            post("live", &too_large, 413),
-            post("live", &unusable, 422),
-            post("busy", OFFER, 429),
-            post("full", OFFER, 503),
-            (
-                "POST",
-                stream,
-                format!("{endpoint}/live"),
-                vec![],
-                OFFER.to_owned(),
-                415,
-            ),
-            ("GET", stream, format!("{endpoint}/.x"), vec![], String::new(), 400),
-        ]);
-        let unknown = format!("{endpoint}/live/{}", "f".repeat(32));
-        let own = format!("{endpoint}/live/{}", FIRST_SESSION.repeat(16));
-        cases.extend([
-            ("GET", session, unknown.clone(), vec![], String::new(), 404),
-            ("DELETE", session, unknown.clone(), vec![], String::new(), 404),
-            ("PATCH", session, unknown, vec![FRAGMENT], "a=x\r\n".to_owned(), 404),
-            (
-                "PATCH",
-                session,
-                own.clone(),
-                vec![FRAGMENT],
-                "unreadable".to_owned(),
-                400,
-            ),
-            ("PATCH", session, own.clone(), vec![SDP], OFFER.to_owned(), 415),
-            ("PATCH", session, own, vec![FRAGMENT], too_large.clone(), 413),
-        ]);
-    }
-    for (path, asked) in [("/", "/"), ("/sdp", "/sdp"), ("/sdp/{stream}", "/sdp/live")] {
-        for (body, status) in [("no offer", 400), (&too_large, 413), (&unusable, 422)] {
-            cases.push(("POST", path, asked.to_owned(), vec![], body.to_owned(), status));
-        }
-    }
-    for (name, status) in [("taken", 409), ("busy", 429), ("full", 503)] {
-        cases.push((
-            "POST",
-            "/sdp/{stream}",
-            format!("/sdp/{name}"),
-            vec![],
-            OFFER.to_owned(),
-            status,
-        ));
-    }
-    let proxied = vec![("X-Forwarded-For", "203.0.113.7")];
-    let mut of_api = |method, path: &'static str, asked: &str, status| {
-        let headers = if status == 403 { proxied.clone() } else { vec![] };
-        cases.push((method, path, asked.to_owned(), headers, String::new(), status));
-    };
-    for (method, path, asked) in [
-        ("DELETE", "/api/streams/{stream}", "/api/streams/live"),
-        ("GET", "/api/sessions", "/api/sessions"),
-        ("DELETE", "/api/sessions/{handle}", "/api/sessions/1"),
-        ("GET", "/api/ended", "/api/ended"),
-        ("POST", "/api/drain", "/api/drain"),
-    ] {
-        of_api(method, path, asked, 403);
-        of_api(method, path, &format!("{asked}?unknown=1"), 400);
-    }
-    of_api("GET", "/api/sessions/{handle}", "/api/sessions/1", 403);
-    of_api("GET", "/api/drain", "/api/drain", 403);
-    of_api("GET", "/api/shards", "/api/shards", 403);
-    of_api("GET", "/api/streams/{stream}", "/api/streams/.x", 400);
-    for method in ["GET", "DELETE"] {
-        of_api(method, "/api/streams/{stream}", "/api/streams/nobody", 404);
-        of_api(method, "/api/sessions/{handle}", "/api/sessions/9", 404);
-    }
-    of_api("GET", "/healthz", "/healthz", 503);
-    of_api("GET", "/readyz", "/readyz", 503);
-    cases
-}
-
-const FIRST_SESSION: &str = "01";
+/// Names of events that the server knows.
+const NAMES: &str = r#"["active", "viewercount"]"#;

@@ -37,21 +37,30 @@ pub(super) struct Session {
     pub(super) answer: String,
 }
 
+/// Room enough for any row.
+pub(super) fn limits() -> Limits {
+    Limits {
+        sessions: SessionLimits::default(),
+        streams: 3,
+        viewers: 40,
+        admission: AdmissionLimits::default(),
+    }
+}
+
 /// Both endpoints.
 pub(super) const ENDPOINTS: [&str; 2] = ["/whip/live", "/whep/live"];
 
 impl Ground {
     pub(super) async fn start(strict: bool) -> Ground {
-        let limits = Limits {
-            sessions: SessionLimits::default(),
-            streams: 3,
-            viewers: 40,
-            admission: AdmissionLimits::default(),
-        };
-        Ground::with(strict, limits).await
+        Ground::with(strict, limits()).await
     }
 
     pub(super) async fn with(strict: bool, limits: Limits) -> Ground {
+        Ground::serving(strict, limits, |open| open).await
+    }
+
+    /// What is served may be another than what is open to everybody.
+    pub(super) async fn serving(strict: bool, limits: Limits, change: impl FnOnce(Serving) -> Serving) -> Ground {
         let app = App::start(AppConfig {
             drain: DrainOrder::default(),
             sockets: MediaSocketConfig {
@@ -71,10 +80,10 @@ impl Ground {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = Serving {
+        let serving = change(Serving {
             strict_etags: strict,
             ..Serving::open(Arc::new(app.clone()), Pages::built_in())
-        };
+        });
         tokio::spawn(Server::new(serving, HttpLimits::default()).run(listener, stop.clone()));
         Ground {
             strict,
@@ -90,8 +99,12 @@ impl Ground {
         assert!(self.app.shutdown(Duration::from_secs(5)).await);
     }
 
+    pub(super) async fn connect(&self) -> Wire {
+        Wire::connect(self.address).await
+    }
+
     pub(super) async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let mut wire = Wire::connect(self.address).await;
+        let mut wire = self.connect().await;
         wire.send(request(method, path, headers, body)).await;
         let reply = if method == "HEAD" {
             wire.reply_to_head().await

@@ -4,7 +4,7 @@ use onecast::room::registry::SessionLimits;
 use onecast::room::{AdmissionLimits, Limits};
 
 use super::ground::{ENDPOINTS, Ground};
-use crate::rig::{OFFER, Rig, SDP};
+use crate::rig::{FRAGMENT, OFFER, Rig, SDP};
 use crate::wire::Reply;
 
 pub(super) async fn a_wrong_type_is_415_with_the_right_one(ground: &Ground) {
@@ -28,14 +28,22 @@ pub(super) async fn a_wrong_type_is_415_with_the_right_one(ground: &Ground) {
 
 pub(super) async fn a_body_over_the_cap_is_413(ground: &Ground) {
     let session = ground.session("/whip/live").await;
-    let body = "a".repeat(256 * 1024 + 1);
-    for (method, path) in [
-        ("POST", "/whip/live"),
-        ("POST", "/whep/live"),
-        ("PATCH", &*session.path),
+    let viewer = ground.session("/whep/live").await;
+    let events = format!("{}/events", viewer.path);
+    let json = ("Content-Type", "application/json");
+    for (method, path, typed) in [
+        ("POST", "/whip/live", SDP),
+        ("POST", "/whep/live", SDP),
+        ("POST", &*events, json),
+        ("PATCH", &*session.path, FRAGMENT),
+        ("PATCH", &*viewer.path, FRAGMENT),
     ] {
-        let typed = if method == "POST" { SDP } else { crate::rig::FRAGMENT };
-        ground.request(method, path, &[typed], &body).await.problem(413);
+        let of = |bytes: usize| "a".repeat(bytes);
+        let over = ground.request(method, path, &[typed], &of(CAP + 1)).await;
+        over.problem(413);
+        // The cap itself is read, and then it is nonsense, or there is no tag.
+        let at = ground.request(method, path, &[typed], &of(CAP)).await;
+        assert!(matches!(at.status, 400 | 428), "{method} {path} {at:?}");
     }
 }
 
@@ -87,11 +95,16 @@ pub(super) async fn an_unknown_session_is_404(ground: &Ground) {
     let as_whep = session.path.replace("whip", "whep");
     for path in [&*as_whep, &format!("/whip/live/{}", "0".repeat(32)), "/whip/live/x"] {
         for method in ["GET", "DELETE", "PATCH"] {
-            let reply = ground
-                .request(method, path, &[crate::rig::FRAGMENT], "a=mid:0\r\n")
-                .await;
+            let reply = ground.request(method, path, &[FRAGMENT], "a=mid:0\r\n").await;
             reply.problem(404);
         }
+    }
+}
+
+pub(super) async fn an_unknown_stream_is_404_where_names_are_fixed(_: &Ground) {
+    let rig = Rig::start().await;
+    for path in ["/whip/unknown", "/whep/unknown"] {
+        rig.request("POST", path, &[SDP], OFFER).await.problem(404);
     }
 }
 
@@ -135,6 +148,63 @@ pub(super) async fn a_full_server_is_503_with_a_time_to_come_back(ground: &Groun
     assert!((5..=10).contains(&retry_after(&closing)));
 }
 
+pub(super) async fn a_draining_server_is_503_with_times_that_differ(ground: &Ground) {
+    let session = ground.session("/whep/live").await;
+    drain(ground, "/api/drain").await;
+    let mut times = Vec::new();
+    for endpoint in ENDPOINTS.into_iter().cycle().take(40) {
+        let reply = ground.post(endpoint).await;
+        reply.problem(503);
+        times.push(retry_after(&reply));
+    }
+    assert!(times.iter().all(|time| (5..=10).contains(time)), "{times:?}");
+    assert!(times.iter().any(|time| *time != times[0]), "{times:?}");
+    let asked = ground.request("POST", "/whep/live", &[], "").await;
+    asked.problem(503);
+    let inside = ground
+        .patch(&session, Some(&session.tag), super::ground::CANDIDATES)
+        .await;
+    assert_eq!(inside.status, 204, "who is in stays in");
+}
+
+pub(super) async fn a_draining_server_that_knows_another_is_307_to_the_same_path(ground: &Ground) {
+    drain(ground, "/api/drain?to=https://other.example").await;
+    for endpoint in ENDPOINTS {
+        let reply = ground.post(&format!("{endpoint}?token=t")).await;
+        assert_eq!((reply.status, reply.text()), (307, ""));
+        let location = format!("https://other.example{endpoint}?token=t");
+        assert_eq!(reply.header("location"), Some(&*location));
+    }
+}
+
+async fn drain(ground: &Ground, path: &str) {
+    assert_eq!(ground.request("POST", path, &[], "").await.status, 202);
+}
+
+pub(super) async fn every_answer_can_be_read_by_pages_of_other_origins(ground: &Ground) {
+    let session = ground.session("/whip/live").await.path;
+    for (method, path, headers, status) in [
+        ("POST", "/whep/live", &[][..], 406),
+        ("POST", "/whip/live", &[SDP], 400),
+        ("POST", "/whip/live", &[], 415),
+        ("PUT", "/whip/live", &[], 405),
+        ("GET", "/whip/live", &[], 204),
+        ("PATCH", &session, &[FRAGMENT], 400),
+        ("DELETE", &session, &[], 200),
+        ("DELETE", &session, &[], 404),
+    ] {
+        let reply = ground.request(method, path, headers, "").await;
+        let status = if method == "PATCH" && ground.strict {
+            428
+        } else {
+            status
+        };
+        assert_eq!(reply.status, status, "{method} {path}");
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(reply.header("access-control-expose-headers"), Some(EXPOSED));
+    }
+}
+
 pub(super) async fn a_crowd_of_one_address_is_429_with_a_time_to_come_back(_: &Ground) {
     let rig = Rig::start().await;
     let reply = rig.request("POST", "/whep/neighbours", &[SDP], OFFER).await;
@@ -145,3 +215,7 @@ pub(super) async fn a_crowd_of_one_address_is_429_with_a_time_to_come_back(_: &G
 fn retry_after(reply: &Reply) -> u32 {
     reply.header("retry-after").unwrap().parse().unwrap()
 }
+
+/// Largest body that is taken.
+const CAP: usize = 256 * 1024;
+const EXPOSED: &str = "Location, ETag, Link, Accept-Post, Accept-Patch, Retry-After";

@@ -1,6 +1,11 @@
 //! Publishing: `POST /whip/:stream` and its session.
 
-use super::ground::{ENDPOINTS, Ground, fragment};
+use std::sync::Arc;
+
+use onecast::http::Serving;
+use onecast::turn::{IceServers, TurnCredentials};
+
+use super::ground::{ENDPOINTS, Ground, fragment, limits};
 use crate::rig::SDP;
 
 pub(super) async fn an_offer_is_201_with_answer_location_and_tag(ground: &Ground) {
@@ -39,6 +44,16 @@ pub(super) async fn an_offer_for_both_directions_is_tolerated(ground: &Ground) {
         .await;
     assert_eq!(reply.status, 201);
     assert!(reply.text().contains("a=recvonly\r\n"));
+}
+
+pub(super) async fn an_offer_for_several_transports_is_422(ground: &Ground) {
+    for endpoint in ENDPOINTS {
+        for (line, hint) in [("a=group:BUNDLE 0 1\r\n", "max-bundle"), ("a=rtcp-mux\r\n", "rtcp-mux")] {
+            let offer = ground.offer(endpoint, &ground.credentials()).replace(line, "");
+            let said = ground.request("POST", endpoint, &[SDP], &offer).await.problem(422);
+            assert!(said.contains(hint), "{said}");
+        }
+    }
 }
 
 pub(super) async fn delete_is_200_whatever_if_match_says_and_then_404(ground: &Ground) {
@@ -99,6 +114,40 @@ pub(super) async fn options_tell_what_is_taken_and_need_no_token(ground: &Ground
             );
         }
     }
+}
+
+pub(super) async fn each_ice_server_has_a_link_line_of_its_own(ground: &Ground) {
+    let urls = [
+        "turn:turn.example.org?transport=udp",
+        "stun:stun.example.org",
+        "turns:turn.example.org",
+    ];
+    let login = TurnCredentials::Fixed {
+        username: "user".parse().unwrap(),
+        password: "word".parse().unwrap(),
+    };
+    let servers = IceServers::new(urls.map(|url| url.parse().unwrap()).to_vec(), Some(login)).unwrap();
+    let telling = Ground::serving(ground.strict, limits(), |serving| Serving {
+        ice_servers: Arc::new(servers),
+        ..serving
+    })
+    .await;
+    let login = "username=\"user\"; credential=\"word\"; credential-type=\"password\"";
+    let expected = [
+        "<stun:stun.example.org>; rel=\"ice-server\"".to_owned(),
+        format!("<turn:turn.example.org?transport=udp>; rel=\"ice-server\"; {login}"),
+        format!("<turns:turn.example.org>; rel=\"ice-server\"; {login}"),
+    ];
+    for endpoint in ENDPOINTS {
+        let told = telling.request("OPTIONS", endpoint, &[], "").await;
+        for reply in [telling.post(endpoint).await, told] {
+            let lines = reply.headers.iter().filter(|(name, _)| name == "link");
+            let lines: Vec<&String> = lines.map(|(_, value)| value).collect();
+            let lines: Vec<_> = lines.into_iter().filter(|line| line.contains("ice-server")).collect();
+            assert_eq!(lines, expected.iter().collect::<Vec<_>>(), "{endpoint}");
+        }
+    }
+    telling.stop().await;
 }
 
 pub(super) async fn sessions_cannot_be_guessed(ground: &Ground) {
