@@ -702,12 +702,13 @@ fn is_near(ip: IpAddr) -> bool {
     }
 }
 
-/// 8 and 32 hexadecimal digits: 32 and 128 bits of chance (RFC 8445 section 5.3 asks for 24 and 128).
+/// 16 and 32 hexadecimal digits: 64 and 128 bits of chance. RFC 8445 section 5.3 asks for 24 and 128, but sessions are found by the name: among
+/// 100,000 and all their restarts no two may be equal.
 fn credentials() -> IceCredentials {
-    let ufrag = u32::from_be_bytes(random());
+    let ufrag = u64::from_be_bytes(random());
     let pwd = u128::from_be_bytes(random());
     IceCredentials {
-        ufrag: format!("{ufrag:08x}").into(),
+        ufrag: format!("{ufrag:016x}").into(),
         pwd: format!("{pwd:032x}").into(),
     }
 }
