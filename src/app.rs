@@ -325,15 +325,7 @@ impl App {
         };
         let tag = entity_tag(&local).into();
         let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
-        lock(&inner.registry).answered(id, session.clone());
-        if !inner.broadcast(&Command::Expect(session.clone())) {
-            lock(&inner.registry).remove(now, id);
-            session.withdraw();
-            inner.broadcast(&Command::Close(session));
-            return Err(Refusal::Full {
-                max: inner.config.limits.viewers,
-            });
-        }
+        inner.expect(id, session)?;
         debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
         Ok(Accepted {
             session: id,
