@@ -114,10 +114,15 @@ pub async fn post_offer_trusting(
     let session = location.and_then(|location| response.url().join(&location).ok());
     let body = response.text().await.map_err(unreachable)?;
     if status != StatusCode::CREATED {
+        let way = if status == StatusCode::UNAUTHORIZED {
+            " The option for it is --token."
+        } else {
+            ""
+        };
         return Err(SignalError::Refused {
             url: url.to_owned(),
             status,
-            why: reason(status, &body),
+            why: reason(status, &body) + way,
             retry_after,
         });
     }
@@ -130,6 +135,22 @@ pub async fn post_offer_trusting(
 }
 
 impl Granted {
+    /// Why the server has ended the session, in its words; `None` when it has not, or does not say.
+    pub async fn why_ended(&self) -> Option<String> {
+        let request = self.client.get(self.session.clone()?);
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = request.send().await.ok()?;
+        let status = response.status();
+        let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let body = response.text().await.ok()?;
+        let problem: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let is_told = is_gone && problem["type"].as_str()?.contains(ENDED_BY);
+        is_told.then(|| reason(status, &body))
+    }
+
     /// Ends the session. A server that is gone needs no goodbye, so errors are passed over.
     pub async fn delete(self) {
         if let Some(session) = self.session {
@@ -174,9 +195,13 @@ pub(crate) fn parse(url: &str) -> Result<Url, SignalError> {
 pub(crate) fn reason(status: StatusCode, body: &str) -> String {
     if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
         let words = ["title", "detail", "hint"].map(|name| problem[name].as_str().unwrap_or_default());
-        let words: Vec<&str> = words.into_iter().filter(|text| !text.is_empty()).collect();
+        let words: Vec<String> = words
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .map(sentence)
+            .collect();
         if !words.is_empty() {
-            return words.join(". ");
+            return words.join(" ");
         }
     }
     let text: String = body.lines().next().unwrap_or_default().chars().take(200).collect();
@@ -185,6 +210,15 @@ pub(crate) fn reason(status: StatusCode, body: &str) -> String {
         (true, StatusCode::OK) => "this is no WHIP or WHEP endpoint (201 was expected)".to_owned(),
         (true, _) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
     }
+}
+
+/// With a capital at its beginning and a full stop at its end.
+fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut characters = text.chars();
+    let first = characters.next().map(char::to_uppercase).into_iter().flatten();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    first.chain(characters).chain(stop.chars()).collect()
 }
 
 /// The deepest cause: "connection refused" rather than "error sending request".
@@ -200,6 +234,8 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
 }
 
 const SDP: &str = "application/sdp";
+/// In the type of the problem of a session that the server has ended, rather than forgotten.
+const ENDED_BY: &str = ":ended-by-";
 /// Longer than any server thinks, shorter than a person waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -212,7 +248,7 @@ mod tests {
         let problem = r#"{"title":"The stream has a broadcaster","detail":"somebody is live","hint":"wait"}"#;
         assert_eq!(
             reason(StatusCode::CONFLICT, problem),
-            "The stream has a broadcaster. somebody is live. wait"
+            "The stream has a broadcaster. Somebody is live. Wait."
         );
         assert_eq!(reason(StatusCode::NOT_FOUND, ""), "Not Found");
         assert_eq!(reason(StatusCode::BAD_GATEWAY, "upstream\nis down"), "upstream");
