@@ -608,9 +608,10 @@ impl Inner {
 
     /// Frees what a session, already out of the registry, holds at the shards.
     fn end(&self, ended: Ended, why: EndReason) {
+        // First of all: whoever notices the end may ask why at once.
+        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         self.end_event_streams(ended.id);
         self.tell_followers(&ended.stream);
-        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         if let Some(session) = ended.session {
             session.withdraw();
             if !self.broadcast(&Command::Close(session)) {

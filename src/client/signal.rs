@@ -90,16 +90,20 @@ pub async fn post_offer_trusting(
     };
     let client = trust.apply(Client::builder().timeout(TIMEOUT));
     let client = client.build().map_err(unreachable)?;
-    let request = client
-        .post(endpoint)
-        .header(CONTENT_TYPE, SDP)
-        .header(ACCEPT, SDP)
-        .body(offer);
-    let request = match token {
-        Some(token) => request.bearer_auth(token),
-        None => request,
+    let post = |to: Url| {
+        let request = client.post(to).header(CONTENT_TYPE, SDP).header(ACCEPT, SDP);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.body(offer.clone()).send()
     };
-    let response = request.send().await.map_err(unreachable)?;
+    let mut response = post(endpoint.clone()).await.map_err(unreachable)?;
+    let elsewhere = response.url().clone();
+    if response.status() == StatusCode::UNAUTHORIZED && elsewhere.origin() != endpoint.origin() {
+        // The server has sent us to another (307), and the library takes no token along.
+        response = post(elsewhere).await.map_err(unreachable)?;
+    }
     let status = response.status();
     let location = response
         .headers()
@@ -252,6 +256,37 @@ mod tests {
         );
         assert_eq!(reason(StatusCode::NOT_FOUND, ""), "Not Found");
         assert_eq!(reason(StatusCode::BAD_GATEWAY, "upstream\nis down"), "upstream");
+    }
+
+    /// Serves on a free port; returns where.
+    async fn served(router: axum::Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn the_token_goes_along_to_where_the_server_sends_us() {
+        use axum::http::HeaderMap;
+        use axum::response::Redirect;
+        use axum::routing::post;
+
+        let guarded = async |headers: HeaderMap, offer: String| match headers.get("authorization") {
+            Some(right) if right == "Bearer ours" => (StatusCode::CREATED, offer),
+            _ => (StatusCode::UNAUTHORIZED, String::new()),
+        };
+        let second = served(axum::Router::new().route("/whip/live", post(guarded))).await;
+        let to = format!("{second}/whip/live");
+        let leaving = async move || Redirect::temporary(&to);
+        let first = served(axum::Router::new().route("/whip/live", post(leaving))).await;
+        let url = format!("{first}/whip/live");
+        let granted = post_offer(&url, "v=0".to_owned(), Some("ours")).await.unwrap();
+        assert_eq!(granted.answer, "v=0");
+        for token in [None, Some("other")] {
+            let refused = post_offer(&url, "v=0".to_owned(), token).await.unwrap_err().to_string();
+            assert!(refused.contains("401") && refused.contains("--token"), "{refused}");
+        }
     }
 
     #[test]

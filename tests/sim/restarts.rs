@@ -252,10 +252,10 @@ fn a_session_that_ended_while_the_shards_were_told_of_it_is_expected_by_none() {
     let mut world = World::new(1, 2, Link::CLEAN);
     let viewer = world.watch(true);
     let session = world.clients[viewer].session.clone();
-    assert_eq!(world.sessions(), 2);
     session.withdraw();
     world.command(&Command::Close(session.clone()));
     world.command(&Command::Expect(session));
+    world.run(ms(100));
     assert_eq!(world.sessions(), 0);
 }
 
@@ -278,6 +278,7 @@ fn restarts_that_not_all_shards_heard_of_do_not_pile_up() {
         let session = session.clone();
         world.command(&Command::Restart(Arc::new(Restart { session, ice })));
     }
+    world.run(ms(100));
     assert_eq!(world.restarts(), 2, "the last one, on each shard");
     world.command(&Command::Close(session));
     world.run(ms(200));
