@@ -352,15 +352,7 @@ impl App {
         };
         let tag = entity_tag(&local).into();
         let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
-        lock(&inner.registry).answered(id, session.clone());
-        if !inner.broadcast(&Command::Expect(session.clone())) {
-            lock(&inner.registry).remove(now, id);
-            session.withdraw();
-            inner.broadcast(&Command::Close(session));
-            return Err(Refusal::Full {
-                max: inner.config.limits.viewers,
-            });
-        }
+        inner.expect(id, session)?;
         debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
         Ok(Accepted {
             session: id,
@@ -643,9 +635,10 @@ impl Inner {
 
     /// Frees what a session, already out of the registry, holds at the shards.
     fn end(&self, ended: Ended, why: EndReason) {
+        // First of all: whoever notices the end may ask why at once.
+        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         self.end_event_streams(ended.id);
         self.tell_followers(&ended.stream);
-        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         if let Some(session) = ended.session {
             session.withdraw();
             if !self.broadcast(&Command::Close(session)) {
@@ -729,12 +722,13 @@ fn is_near(ip: IpAddr) -> bool {
     }
 }
 
-/// 8 and 32 hexadecimal digits: 32 and 128 bits of chance (RFC 8445 section 5.3 asks for 24 and 128).
+/// 16 and 32 hexadecimal digits: 64 and 128 bits of chance. RFC 8445 section 5.3 asks for 24 and 128, but sessions are found by the name: among
+/// 100,000 and all their restarts no two may be equal.
 fn credentials() -> IceCredentials {
-    let ufrag = u32::from_be_bytes(random());
+    let ufrag = u64::from_be_bytes(random());
     let pwd = u128::from_be_bytes(random());
     IceCredentials {
-        ufrag: format!("{ufrag:08x}").into(),
+        ufrag: format!("{ufrag:016x}").into(),
         pwd: format!("{pwd:032x}").into(),
     }
 }

@@ -14,6 +14,7 @@ mod browser {
 
     mod broadcast;
     mod crowd;
+    mod drain;
     mod events;
     mod https;
     mod kicked;

@@ -238,7 +238,7 @@ function rows(now) {
 
 async function countViewers() {
   try {
-    viewers = (await streams()).find((one) => one.name === name)?.viewers ?? viewers;
+    viewers = (await streams(link.server)).find((one) => one.name === name)?.viewers ?? viewers;
   } catch {
     link.check();
   }

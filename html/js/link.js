@@ -9,13 +9,16 @@ import { Problem } from './problem.js';
 // States: idle, connecting, offered (waits for a pasted answer), connected, unsteady (no packets, may recover),
 // lost (will be tried again at `retryAt`), failed (nothing more happens by itself).
 export class Link {
-  #endpoint;
+  // The server that this page is of, and in front of it another that it has sent us to.
+  #endpoints;
   #build;
   #amend;
   #run = null;
   #session = null;
   #wake = () => {};
   #suspect = () => {};
+  #renewed = () => {};
+  #renewing = null;
   #restarting = false;
   #restartedAt = 0;
 
@@ -29,7 +32,7 @@ export class Link {
 
   // `build` makes a new RTCPeerConnection with everything that is to be offered; `amend` may change the offer's SDP.
   constructor(endpoint, build, amend = (sdp) => sdp) {
-    this.#endpoint = endpoint;
+    this.#endpoints = [endpoint];
     this.#build = build;
     this.#amend = amend;
     globalThis.addEventListener?.('online', () => this.#moved());
@@ -45,6 +48,11 @@ export class Link {
   // Where event streams of the session are opened; null when nowhere.
   get events() {
     return this.#session?.events ?? null;
+  }
+
+  // Any URL of the server that we are with.
+  get server() {
+    return this.#session?.url ?? new URL(this.#endpoints[0], location.href);
   }
 
   // Connects, and connects again, until stop().
@@ -129,6 +137,54 @@ export class Link {
     }
   }
 
+  // The server is about to stop: connects anew after `afterMs`, to it or to `endpoint` of another. Media goes on the old way until the new
+  // one is there; when that one ends before, it is lost like any other.
+  async renew(endpoint, afterMs) {
+    const [run, old] = [this.#run, this.pc];
+    const renewing = (this.#renewing = {});
+    const isWanted = () => this.#run === run && this.pc === old && this.#renewing === renewing;
+    const home = this.#endpoints.at(-1);
+    if (endpoint) this.#endpoints = [endpoint, home];
+    for (let failures = 0, waitMs = afterMs; ; failures += 1) {
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      if (!isWanted()) return;
+      const problem = await this.#replace(isWanted);
+      if (!problem?.passing) return;
+      waitMs = problem.retryAfterMs === null ? backOffMs(failures + 2) : refusedMs(problem.retryAfterMs);
+    }
+  }
+
+  // Makes another connection and gives the present one up for it. Returns a Problem when nothing comes of it.
+  async #replace(isWanted) {
+    const pc = this.#build();
+    const { ontrack } = pc;
+    const tracks = [];
+    pc.ontrack = (event) => tracks.push(event);
+    let session = null;
+    try {
+      const { type, sdp } = await pc.createOffer();
+      session = await open(this.#endpoints[0], pc, { type, sdp: this.#amend(sdp) });
+      await connected(pc);
+    } catch (error) {
+      pc.close();
+      session?.end();
+      return Problem.from(error);
+    }
+    if (!isWanted()) {
+      pc.close();
+      session.end();
+      return null;
+    }
+    pc.ontrack = ontrack;
+    const renewed = this.#renewed;
+    this.#drop();
+    this.#session = session;
+    this.pc = pc;
+    for (const event of tracks) pc.ontrack?.(event);
+    renewed();
+    return null;
+  }
+
   // The network is another one, or is back.
   async #moved() {
     this.retryNow();
@@ -144,10 +200,11 @@ export class Link {
     while (this.#run === run) {
       let problem;
       try {
-        await this.#connect(run, lostAt === null && failures === 0);
+        await this.#connect(run, lostAt === null && failures === 0, this.#endpoint(failures));
         failures = 0;
         refusals = 0;
-        problem = await this.#untilLost(run, this.pc);
+        do problem = await this.#untilLost(run, this.pc);
+        while (problem === RENEWED);
         lostAt = Date.now();
       } catch (error) {
         problem = Problem.from(error);
@@ -165,10 +222,15 @@ export class Link {
     }
   }
 
-  async #connect(run, first) {
+  // When the server that we were sent to is not there, the first is tried in turns with it.
+  #endpoint(failures) {
+    return this.#endpoints[Math.max(failures - 1, 0) % this.#endpoints.length];
+  }
+
+  async #connect(run, first, endpoint) {
     if (first) this.#become('connecting');
     const [pc, offer] = await this.#offering();
-    const session = await open(this.#endpoint, pc, offer);
+    const session = await open(endpoint, pc, offer);
     if (this.#run !== run) {
       session.end();
       return;
@@ -199,10 +261,12 @@ export class Link {
         const mayReturn = Date.now() - silentSince < RESTART_AFTER_MS;
         if (!problem && isSilent() && !mayReturn) problem = await this.restart();
         asking = false;
+        if (this.pc !== pc) return;
         if (problem) resolve(problem);
         else if (isSilent()) setTimeout(ask, PROBE_EVERY_MS);
       };
       this.#suspect = ask;
+      this.#renewed = () => resolve(RENEWED);
       pc.onconnectionstatechange = () => {
         if (this.#run !== run) return resolve(null);
         if (pc.connectionState === 'failed') resolve(broken());
@@ -215,6 +279,7 @@ export class Link {
       };
       const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
       transport?.addEventListener('statechange', () => {
+        if (this.pc !== pc) return;
         // The server may say why it closed.
         if (transport.state === 'closed' || transport.state === 'failed') resolve(this.#whyEnded());
       });
@@ -239,8 +304,7 @@ export class Link {
     const seen = await session.look();
     if (seen === 'ended') return session.why;
     if (seen === 'unknown') return Problem.noServer();
-    if (seen === 'there') return null;
-    return seen.kind.startsWith(ENDED_BY) ? seen : ended();
+    return seen === 'there' ? null : ended();
   }
 
   // Closes what there is; resolves when the server knows, or cannot be told.
@@ -248,6 +312,7 @@ export class Link {
     const session = this.#session;
     this.#session = null;
     this.#suspect = () => {};
+    this.#renewed = () => {};
     if (this.pc) {
       this.pc.onconnectionstatechange = null;
       this.pc.close();
@@ -326,6 +391,8 @@ function ended() {
   return new Problem('The server ended the connection', { kind: 'ended' });
 }
 
+// How a connection ends that another has taken the place of.
+const RENEWED = new Problem('There is a newer connection', { kind: 'renewed' });
 const CONNECT_LIMIT_MS = 15_000;
 const PROBE_EVERY_MS = 1000;
 // A short silence passes by itself.

@@ -3,15 +3,17 @@
 import { eventsUrl } from './events.js';
 import { useIceServers } from './iceservers.js';
 import { Problem } from './problem.js';
-import { authorization } from './token.js';
+import { authorization, trust } from './token.js';
 
 // Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
 export async function open(endpoint, pc, offer) {
-  const response = await request(endpoint, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/sdp' },
-    body: offer.sdp,
-  });
+  const options = { method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: offer.sdp };
+  let response = await request(endpoint, options);
+  if (response.status === 401 && response.redirected) {
+    // Our server sends us to another (307), and the browser takes no token along.
+    trust(response.url);
+    response = await request(response.url, options);
+  }
   if (response.status !== 201) throw await Problem.fromResponse(response);
   const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
   session.events = eventsUrl(response);
@@ -128,9 +130,9 @@ export async function request(url, options = {}, limitMs = 10_000) {
   }
 }
 
-// The server's list of streams. Throws a Problem.
-export async function streams() {
-  const response = await request('/api/streams', { cache: 'no-store' }, 5000);
+// The list of streams of the server that has the URL. Throws a Problem.
+export async function streams(server = location.href) {
+  const response = await request(new URL('/api/streams', server), { cache: 'no-store' }, 5000);
   if (!response.ok) throw await Problem.fromResponse(response);
   const list = (await response.json())?.streams;
   return Array.isArray(list) ? list : [];

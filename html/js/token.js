@@ -1,10 +1,13 @@
-// The token of this page: taken out of its address or from a person, kept for this tab, and sent to our own server only.
+// The token of this page: taken out of its address or from a person, kept for this tab, and sent to our own server only, and to
+// those that it sends us to.
 
 import { $ } from './ui.js';
 
 // What the page does, and with which stream; the front page has no stream.
 let role = 'list';
 let stream = '';
+// Origins of servers that may see it.
+const trusted = new Set([location.origin]);
 // For browsers that keep nothing.
 const kept = new Map();
 
@@ -20,9 +23,14 @@ export function token() {
   return read(`${role} ${stream}`) || read('last');
 }
 
-// The header for a request to `url`, if it is to our own server.
+// Our own server sends us to `url`: the token is for that one, too.
+export function trust(url) {
+  trusted.add(new URL(url, location.href).origin);
+}
+
+// The header for a request to `url`, if it is to a server that may see the token.
 export function authorization(url) {
-  const own = new URL(url, location.href).origin === location.origin;
+  const own = trusted.has(new URL(url, location.href).origin);
   return own && token() ? { Authorization: `Bearer ${token()}` } : {};
 }
 

@@ -4,7 +4,7 @@ import { follow } from './events.js';
 import { pasteBox } from './pastebox.js';
 import { streams } from './session.js';
 import { Meter } from './stats.js';
-import { tokenForm, useToken } from './token.js';
+import { tokenForm, trust, useToken } from './token.js';
 import {
   $, bitrate, buttons, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
   streamName, tryingAgain,
@@ -56,6 +56,7 @@ function stop() {
 
 // The tracks of a new connection. What was last seen stays until there is something newer.
 function attach(tracks) {
+  if (link.state === 'connected') keepStill();
   video.srcObject = tracks;
   play();
 }
@@ -70,7 +71,10 @@ async function play() {
 }
 
 function changed() {
-  if (link.state === 'connected' && !media) listen((media = freshMedia()));
+  if (link.state === 'connected' && media?.pc !== link.pc) {
+    media?.unfollow();
+    listen((media = freshMedia(media)));
+  }
   if (link.state === 'lost' || link.state === 'failed') keepStill();
   if (link.state !== 'connected' && link.state !== 'unsteady') {
     media?.unfollow();
@@ -83,6 +87,7 @@ function changed() {
 async function listen(current) {
   const unfollow = await follow(link.events, (name, data) => {
     if (media !== current) return;
+    if (name === 'reconnect') return reconnect(current, data);
     current.told = name !== 'silent';
     if (name === 'viewercount') current.viewers = data.viewercount;
     if (name === 'active' || name === 'inactive') current.live = name === 'active';
@@ -94,8 +99,17 @@ async function listen(current) {
   else unfollow();
 }
 
-function freshMedia() {
-  return { meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
+// The server is about to stop, and says when to connect anew, perhaps to another. It says so again to a page that comes into view again.
+function reconnect(current, { url, retry = 1000 }) {
+  if (current.leavingFor === (url ?? '')) return;
+  current.leavingFor = url ?? '';
+  if (url) trust(url);
+  link.renew(url, retry);
+}
+
+// Of a connection that takes the place of another; the picture goes on.
+function freshMedia(before = null) {
+  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, leavingFor: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
 }
 
 async function tick() {
@@ -128,7 +142,7 @@ async function askWhy(current, now) {
   if (hasLeft(current) || now - current.asked < 2000) return;
   current.asked = now;
   try {
-    const found = (await streams()).find((one) => one.name === name);
+    const found = (await streams(link.server)).find((one) => one.name === name);
     current.live = found?.live === true;
     current.stream = found ?? null;
     if (current.live) link.check();

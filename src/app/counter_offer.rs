@@ -87,9 +87,11 @@ impl App {
 }
 
 impl Inner {
-    /// Tells the shards of a session whose client will now send checks.
-    fn expect(&self, id: SessionId, session: Arc<Session>) -> Result<(), Refusal> {
-        lock(&self.registry).answered(id, session.clone());
+    /// Tells the shards of a session whose client will now send checks; unless it was taken over or ended while its answer was made.
+    pub(super) fn expect(&self, id: SessionId, session: Arc<Session>) -> Result<(), Refusal> {
+        if !lock(&self.registry).answered(id, session.clone()) {
+            return Err(Refusal::gone(lock(&self.registry).why_ended(id)));
+        }
         if self.broadcast(&Command::Expect(session.clone())) {
             return Ok(());
         }

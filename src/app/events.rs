@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::http::service::EventFeed;
 use crate::room::StreamName;
-use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
+use crate::room::audience::{Audience, EventSet, EventStreamId, Farewell, Reconnect};
 
 /// The event streams of all sessions. What is dropped here ends the requests that follow it.
 pub(super) struct EventStreams {
@@ -16,13 +16,15 @@ pub(super) struct EventStreams {
     sessions: HashMap<SessionId, Vec<EventStreamId>>,
     /// Of the streams that have event streams.
     audiences: HashMap<StreamName, Followed>,
-    reconnect: watch::Sender<Option<Reconnect>>,
+    farewell: Option<Farewell>,
 }
 
 struct EventStream {
     session: SessionId,
     stream: StreamName,
     wanted: EventSet,
+    /// Each is told its own time.
+    reconnect: watch::Sender<Option<Reconnect>>,
     /// Ends the request that follows it.
     follower: Option<DropGuard>,
 }
@@ -42,7 +44,7 @@ impl EventStreams {
             open: HashMap::new(),
             sessions: HashMap::new(),
             audiences: HashMap::new(),
-            reconnect: watch::Sender::new(None),
+            farewell: None,
         }
     }
 
@@ -68,6 +70,7 @@ impl EventStreams {
         followed.open += 1;
         let event_stream = EventStream {
             session,
+            reconnect: watch::Sender::new(self.farewell.as_ref().map(|farewell| of_stream(farewell, &stream))),
             stream,
             wanted,
             follower: None,
@@ -85,7 +88,7 @@ impl EventStreams {
         Some(EventFeed {
             wanted: event_stream.wanted,
             audience: followed.audience.subscribe(),
-            reconnect: self.reconnect.subscribe(),
+            reconnect: event_stream.reconnect.subscribe(),
             ended,
         })
     }
@@ -115,6 +118,14 @@ impl EventStreams {
         }
     }
 
+    fn say_farewell(&mut self, farewell: Farewell) {
+        self.open.values().for_each(|event_stream| {
+            let reconnect = of_stream(&farewell, &event_stream.stream);
+            event_stream.reconnect.send_replace(Some(reconnect));
+        });
+        self.farewell = Some(farewell);
+    }
+
     fn tell(&self, stream: &StreamName, audience: Audience) {
         if let Some(followed) = self.audiences.get(stream) {
             followed.audience.send_if_modified(|known| {
@@ -126,10 +137,14 @@ impl EventStreams {
     }
 }
 
+fn of_stream(farewell: &Farewell, stream: &StreamName) -> Reconnect {
+    farewell.reconnect(stream, u32::from_be_bytes(random()))
+}
+
 impl App {
     /// Asks every viewer that listens, now and from now on, to connect anew.
-    pub fn ask_to_reconnect(&self, reconnect: Reconnect) {
-        lock(&self.inner.events).reconnect.send_replace(Some(reconnect));
+    pub fn ask_to_reconnect(&self, farewell: Farewell) {
+        lock(&self.inner.events).say_farewell(farewell);
     }
 
     pub(super) fn open_event_stream(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
@@ -204,6 +219,24 @@ mod tests {
             streams.end_session(session(number));
         }
         assert!(streams.open.is_empty() && streams.sessions.is_empty() && streams.audiences.is_empty());
+    }
+
+    #[test]
+    fn a_farewell_reaches_who_listens_already_and_who_listens_later() {
+        let mut streams = EventStreams::new();
+        let early = open(&mut streams, 1).unwrap();
+        let mut feed = streams.follow(early).unwrap();
+        assert_eq!(*feed.reconnect.borrow_and_update(), None);
+        streams.say_farewell(Farewell {
+            to: Some("https://b.example.org".parse().unwrap()),
+        });
+        assert!(feed.reconnect.has_changed().unwrap());
+        let late = open(&mut streams, 2).unwrap();
+        for id in [early, late] {
+            let told = streams.follow(id).unwrap().reconnect.borrow().clone().unwrap();
+            assert_eq!(told.url.as_deref(), Some("https://b.example.org/whep/live"));
+            assert!(told.after.is_some());
+        }
     }
 
     #[test]

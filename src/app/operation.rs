@@ -10,7 +10,7 @@ use super::{App, Inner, lock};
 use crate::clock;
 use crate::http::operation::{Condition, DrainState, Operation};
 use crate::http::service::Refusal;
-use crate::room::audience::Reconnect;
+use crate::room::audience::Farewell;
 use crate::room::drain::{Drain, DrainOrder};
 use crate::room::ended::{End, Note};
 use crate::room::registry::{SessionFilter, SessionState, Verdict, Via};
@@ -62,9 +62,10 @@ impl Operation for App {
     fn drain(&self, order: DrainOrder) -> DrainState {
         let now = clock::now();
         let configured = &self.inner.config.drain;
-        let begun = {
+        let (begun, is_news) = {
             let mut drain = lock(&self.inner.drain);
             let begun = drain.is_none();
+            let before = drain.as_ref().and_then(Drain::to).cloned();
             match drain.as_mut() {
                 Some(drain) => drain.reorder(order, now),
                 None => {
@@ -75,12 +76,16 @@ impl Operation for App {
                     *drain = Some(Drain::new(order, now));
                 }
             }
-            begun
+            (begun, begun || drain.as_ref().and_then(Drain::to) != before.as_ref())
         };
         let state = self.drain_state().expect("it has just begun, and nothing ends it");
         self.inner.tell_about_the_drain(&state);
         if begun {
-            self.announce_reconnect();
+            let sessions = state.sessions;
+            info!("{sessions} sessions are in; they stay until they leave by themselves or the time is over");
+        }
+        if is_news {
+            self.ask_to_reconnect(Farewell { to: state.to.clone() });
         }
         state
     }
@@ -110,15 +115,6 @@ impl Operation for App {
 }
 
 impl App {
-    /// Everybody who is in shall come again, where they are then let in: called once, when a drain begins.
-    fn announce_reconnect(&self) {
-        let sessions = lock(&self.inner.registry).len();
-        info!("{sessions} sessions are in; they stay until they leave by themselves or the time is over");
-        let drain = lock(&self.inner.drain).clone();
-        let to = drain.as_ref().and_then(Drain::to).map(|to| to.to_string().into());
-        self.ask_to_reconnect(Reconnect { url: to, after: None });
-    }
-
     /// Notes how a session came about; nothing else depends on it.
     pub(super) fn introduce(&self, session: SessionId, via: Via, client: SocketAddr) {
         lock(&self.inner.registry).introduce(session, via, client);

@@ -41,6 +41,9 @@ pub enum PeerError {
     /// The connection was lost.
     #[error("the connection was lost")]
     Lost,
+    /// The server ended it, and says why.
+    #[error("the server ended the session: {0}")]
+    Ended(String),
 }
 
 /// A peer that is being set up, or connected.
@@ -260,6 +263,11 @@ impl Interceptor for KeyframeRequests {
     fn unbind_local_stream(&mut self, _: &StreamInfo) {}
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
+
+/// What to say of a session whose connection is lost.
+pub(super) async fn how_lost(granted: &Granted) -> PeerError {
+    granted.why_ended().await.map_or(PeerError::Lost, PeerError::Ended)
 }
 
 /// How the library names a codec, under the payload types that browsers use.

@@ -14,7 +14,7 @@ use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::patience::teller;
-use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
+use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
 use super::trust::TrustArgs;
@@ -164,6 +164,11 @@ impl Publisher {
         }
     }
 
+    /// What to say when the connection is lost: the server may have ended it, and tell why.
+    pub async fn how_lost(&self) -> PeerError {
+        how_lost(&self.granted).await
+    }
+
     /// Stops sending and ends the session.
     pub async fn close(self) {
         self.stop.cancel();
@@ -311,7 +316,7 @@ pub async fn run(args: PublishArgs) -> u8 {
     };
     let counts = publisher.counts.clone();
     let code = tokio::select! {
-        finished = publisher.finished() => if finished { 0 } else { fail(&PeerError::Lost, 1) },
+        finished = publisher.finished() => if finished { 0 } else { fail(&publisher.how_lost().await, 1) },
         () = limit => 0,
         _ = tokio::signal::ctrl_c() => 0,
         () = progress(&args, &counts) => 0,

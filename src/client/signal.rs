@@ -90,16 +90,20 @@ pub async fn post_offer_trusting(
     };
     let client = trust.apply(Client::builder().timeout(TIMEOUT));
     let client = client.build().map_err(unreachable)?;
-    let request = client
-        .post(endpoint)
-        .header(CONTENT_TYPE, SDP)
-        .header(ACCEPT, SDP)
-        .body(offer);
-    let request = match token {
-        Some(token) => request.bearer_auth(token),
-        None => request,
+    let post = |to: Url| {
+        let request = client.post(to).header(CONTENT_TYPE, SDP).header(ACCEPT, SDP);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.body(offer.clone()).send()
     };
-    let response = request.send().await.map_err(unreachable)?;
+    let mut response = post(endpoint.clone()).await.map_err(unreachable)?;
+    let elsewhere = response.url().clone();
+    if response.status() == StatusCode::UNAUTHORIZED && elsewhere.origin() != endpoint.origin() {
+        // The server has sent us to another (307), and the library takes no token along.
+        response = post(elsewhere).await.map_err(unreachable)?;
+    }
     let status = response.status();
     let location = response
         .headers()
@@ -114,10 +118,15 @@ pub async fn post_offer_trusting(
     let session = location.and_then(|location| response.url().join(&location).ok());
     let body = response.text().await.map_err(unreachable)?;
     if status != StatusCode::CREATED {
+        let way = if status == StatusCode::UNAUTHORIZED {
+            " The option for it is --token."
+        } else {
+            ""
+        };
         return Err(SignalError::Refused {
             url: url.to_owned(),
             status,
-            why: reason(status, &body),
+            why: reason(status, &body) + way,
             retry_after,
         });
     }
@@ -130,6 +139,22 @@ pub async fn post_offer_trusting(
 }
 
 impl Granted {
+    /// Why the server has ended the session, in its words; `None` when it has not, or does not say.
+    pub async fn why_ended(&self) -> Option<String> {
+        let request = self.client.get(self.session.clone()?);
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = request.send().await.ok()?;
+        let status = response.status();
+        let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let body = response.text().await.ok()?;
+        let problem: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let is_told = is_gone && problem["type"].as_str()?.contains(ENDED_BY);
+        is_told.then(|| reason(status, &body))
+    }
+
     /// Ends the session. A server that is gone needs no goodbye, so errors are passed over.
     pub async fn delete(self) {
         if let Some(session) = self.session {
@@ -174,9 +199,13 @@ pub(crate) fn parse(url: &str) -> Result<Url, SignalError> {
 pub(crate) fn reason(status: StatusCode, body: &str) -> String {
     if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
         let words = ["title", "detail", "hint"].map(|name| problem[name].as_str().unwrap_or_default());
-        let words: Vec<&str> = words.into_iter().filter(|text| !text.is_empty()).collect();
+        let words: Vec<String> = words
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .map(sentence)
+            .collect();
         if !words.is_empty() {
-            return words.join(". ");
+            return words.join(" ");
         }
     }
     let text: String = body.lines().next().unwrap_or_default().chars().take(200).collect();
@@ -185,6 +214,15 @@ pub(crate) fn reason(status: StatusCode, body: &str) -> String {
         (true, StatusCode::OK) => "this is no WHIP or WHEP endpoint (201 was expected)".to_owned(),
         (true, _) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
     }
+}
+
+/// With a capital at its beginning and a full stop at its end.
+fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut characters = text.chars();
+    let first = characters.next().map(char::to_uppercase).into_iter().flatten();
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    first.chain(characters).chain(stop.chars()).collect()
 }
 
 /// The deepest cause: "connection refused" rather than "error sending request".
@@ -200,6 +238,8 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
 }
 
 const SDP: &str = "application/sdp";
+/// In the type of the problem of a session that the server has ended, rather than forgotten.
+const ENDED_BY: &str = ":ended-by-";
 /// Longer than any server thinks, shorter than a person waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -212,10 +252,41 @@ mod tests {
         let problem = r#"{"title":"The stream has a broadcaster","detail":"somebody is live","hint":"wait"}"#;
         assert_eq!(
             reason(StatusCode::CONFLICT, problem),
-            "The stream has a broadcaster. somebody is live. wait"
+            "The stream has a broadcaster. Somebody is live. Wait."
         );
         assert_eq!(reason(StatusCode::NOT_FOUND, ""), "Not Found");
         assert_eq!(reason(StatusCode::BAD_GATEWAY, "upstream\nis down"), "upstream");
+    }
+
+    /// Serves on a free port; returns where.
+    async fn served(router: axum::Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn the_token_goes_along_to_where_the_server_sends_us() {
+        use axum::http::HeaderMap;
+        use axum::response::Redirect;
+        use axum::routing::post;
+
+        let guarded = async |headers: HeaderMap, offer: String| match headers.get("authorization") {
+            Some(right) if right == "Bearer ours" => (StatusCode::CREATED, offer),
+            _ => (StatusCode::UNAUTHORIZED, String::new()),
+        };
+        let second = served(axum::Router::new().route("/whip/live", post(guarded))).await;
+        let to = format!("{second}/whip/live");
+        let leaving = async move || Redirect::temporary(&to);
+        let first = served(axum::Router::new().route("/whip/live", post(leaving))).await;
+        let url = format!("{first}/whip/live");
+        let granted = post_offer(&url, "v=0".to_owned(), Some("ours")).await.unwrap();
+        assert_eq!(granted.answer, "v=0");
+        for token in [None, Some("other")] {
+            let refused = post_offer(&url, "v=0".to_owned(), token).await.unwrap_err().to_string();
+            assert!(refused.contains("401") && refused.contains("--token"), "{refused}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::patience::teller;
-use super::peer::{Peer, PeerConfig, PeerError, in_library, parameters};
+use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
 use super::publish::fail;
 use super::signal::Granted;
 use super::trust::TrustArgs;
@@ -226,6 +226,11 @@ impl Viewer {
         lock(&self.counters[kind as usize]).report()
     }
 
+    /// What to say when the connection is lost: the server may have ended it, and tell why.
+    pub async fn how_lost(&self) -> PeerError {
+        how_lost(&self.granted).await
+    }
+
     /// Ends the session and returns what arrived of audio and video.
     pub async fn close(self) -> [TrackReport; 2] {
         self.granted.delete().await;
@@ -261,7 +266,7 @@ fn lock(counter: &Mutex<TrackCounter>) -> std::sync::MutexGuard<'_, TrackCounter
     counter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the command; returns its exit code: 1 when no media came.
+/// Runs the command; returns its exit code: 1 when no media came, or the connection was lost.
 pub async fn run(args: WatchArgs) -> u8 {
     let trust = match args.trust.trust() {
         Ok(trust) => trust,
@@ -286,12 +291,13 @@ pub async fn run(args: WatchArgs) -> u8 {
         }
     };
     let counters = viewer.counters.clone();
-    tokio::select! {
-        () = viewer.peer.lost() => drop(fail(&PeerError::Lost, 1)),
-        () = limit => {}
-        _ = tokio::signal::ctrl_c() => {}
-        () = progress(&args, &counters) => {}
-    }
+    let is_lost = tokio::select! {
+        () = viewer.peer.lost() => true,
+        () = limit => false,
+        _ = tokio::signal::ctrl_c() => false,
+        () = progress(&args, &counters) => false,
+    };
+    let code = if is_lost { fail(&viewer.how_lost().await, 1) } else { 0 };
     let [audio, video] = viewer.close().await;
     if args.json {
         println!(
@@ -305,7 +311,7 @@ pub async fn run(args: WatchArgs) -> u8 {
     if video.packets + audio.packets == 0 {
         fail(&"no media came; is somebody live?", 1)
     } else {
-        0
+        code
     }
 }
 

@@ -11,6 +11,7 @@ use crate::auth::{AuthMode, TokenRule};
 
 /// Options of who may publish, watch and administer.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Who may do what")]
 pub struct AuthArgs {
     /// Who decides about publishing, watching and administration [default: what the other options of this kind ask for; else `off`
     /// while HTTP listens on loopback only, and `tokens` as soon as it listens elsewhere]

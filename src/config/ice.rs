@@ -11,6 +11,7 @@ use crate::turn::{IceServers, IceServersError, IceUrl, Secret, TurnCredentials, 
 
 /// Options of the STUN and TURN servers that clients are told of.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "STUN and TURN")]
 pub struct IceArgs {
     /// A STUN or TURN server for clients (repeatable), such as turn:turn.example.org:3478?transport=udp. Only clients behind
     /// firewalls that let no UDP through need one

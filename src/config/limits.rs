@@ -10,6 +10,7 @@ use crate::room::drain::{Destination, DrainOrder};
 
 /// Options that bound sessions, and of how the server ends.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits and leaving")]
 pub struct LimitArgs {
     /// Most viewers of one stream at once [default: no limit but --max-viewers]
     #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS_PER_STREAM", value_parser = count(10_000_000))]

@@ -103,36 +103,36 @@ pub struct ServeArgs {
     pub http: SocketAddr,
 
     /// Address for media, one UDP port for everybody. The default is all addresses, IPv4 and IPv6
-    #[arg(long, value_name = "IP:PORT", env = "ONECAST_UDP", default_value = "[::]:8080", value_parser = address)]
+    #[arg(help_heading = "Media", long, value_name = "IP:PORT", env = "ONECAST_UDP", default_value = "[::]:8080", value_parser = address)]
     pub udp: SocketAddr,
 
     /// Announce this address for media too, before this machine's own (repeatable; for a server behind NAT 1:1)
-    #[arg(long, value_name = "IP", env = "ONECAST_PUBLIC_IP", value_delimiter = ',', value_parser = public_ip)]
+    #[arg(help_heading = "Media", long, value_name = "IP", env = "ONECAST_PUBLIC_IP", value_delimiter = ',', value_parser = public_ip)]
     pub public_ip: Vec<IpAddr>,
 
     /// Announce only the addresses of --public-ip
-    #[arg(long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires_if("true", "public_ip"))]
+    #[arg(help_heading = "Media", long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires_if("true", "public_ip"))]
     pub announce_only_public: bool,
 
     /// Threads that carry media, 1 to 256 [default: one for each core]
-    #[arg(long, value_name = "N", env = "ONECAST_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(help_heading = "Media", long, value_name = "N", env = "ONECAST_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
 
     /// Keep each media thread on a core of its own, as far as there are
-    #[arg(long, env = "ONECAST_PIN", value_parser = BoolishValueParser::new())]
+    #[arg(help_heading = "Media", long, env = "ONECAST_PIN", value_parser = BoolishValueParser::new())]
     pub pin: bool,
 
     /// Use plain sends and receives even where the system has faster ones
-    #[arg(long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
+    #[arg(help_heading = "Media", long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
     pub portable_io: bool,
 
     /// Most bytes of video since the newest keyframe that a new viewer is sent, for each stream; such as 8M or 512K. 0 turns the
     /// cache off: viewers then wait for a keyframe
-    #[arg(long, value_name = "BYTES", env = "ONECAST_START_CACHE_BYTES", default_value = "8M", value_parser = bytes)]
+    #[arg(help_heading = "Media", long, value_name = "BYTES", env = "ONECAST_START_CACHE_BYTES", default_value = "8M", value_parser = bytes)]
     pub start_cache_bytes: usize,
 
     /// Most pictures of 1280x720 that a new viewer has to decode to be level with the others; more of smaller ones, fewer of larger ones
-    #[arg(long, value_name = "N", env = "ONECAST_START_CACHE_FRAMES", default_value_t = 300, value_parser = count(100_000))]
+    #[arg(help_heading = "Media", long, value_name = "N", env = "ONECAST_START_CACHE_FRAMES", default_value_t = 300, value_parser = count(100_000))]
     pub start_cache_frames: u32,
 
     /// How pictures of the past are stamped, to compare
@@ -146,32 +146,32 @@ pub struct ServeArgs {
     pub start_stamps: Stamping,
 
     /// Share of the video's bytes that keyframes may have when viewers who lost something ask for them, percent
-    #[arg(long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(help_heading = "Media", long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub keyframe_share: u8,
 
     /// Ask broadcasters for a keyframe this often while somebody watches; 500ms to 10m, 0 is never [default: 0, or 3s without the start cache]
-    #[arg(long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", value_parser = pli_interval)]
+    #[arg(help_heading = "Media", long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", value_parser = pli_interval)]
     pub pli_interval: Option<Duration>,
 
     /// Most streams at once
-    #[arg(long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
+    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
     pub max_streams: u32,
 
     /// Most viewers at once, over all streams
-    #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
+    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
     pub max_viewers: u32,
 
     /// Most viewers let in a second, and most in one beat; the others are asked to come back in a few seconds
-    #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_SECOND", default_value_t = 1_000, value_parser = count(1_000_000))]
+    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_JOINS_PER_SECOND", default_value_t = 1_000, value_parser = count(1_000_000))]
     pub joins_per_second: u32,
 
     /// Most viewers at once that have an answer and have not finished their handshake
-    #[arg(long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
+    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
     pub half_open_max: u32,
 
     /// Most of those from one address, or one /64 network of IPv6. Loopback is exempt: a reverse proxy there stands for all its
     /// clients; for a proxy on another machine raise this to --half-open-max
-    #[arg(long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
+    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub half_open_per_address: u32,
 
     /// Serve the pages from this directory instead of those built in, to edit them
@@ -461,6 +461,24 @@ mod tests {
             let variable = option.get_env().and_then(|variable| variable.to_str()).unwrap();
             assert!(text.contains(&format!("`--{name}")), "--{name}");
             assert!(text.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+
+    #[test]
+    fn help_is_grouped_by_what_options_are_about() {
+        for (option, group) in [
+            ("auth", Some("Who may do what")),
+            ("tls_cert", Some("HTTPS")),
+            ("drain_to", Some("Limits and leaving")),
+            ("max_viewers", Some("Limits and leaving")),
+            ("turn_ttl", Some("STUN and TURN")),
+            ("pli_interval", Some("Media")),
+            ("http", None),
+            ("demo", None),
+        ] {
+            let cli = Cli::command();
+            let argument = cli.get_arguments().find(|argument| argument.get_id() == option);
+            assert_eq!(argument.unwrap().get_help_heading(), group, "{option}");
         }
     }
 

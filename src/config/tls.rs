@@ -13,6 +13,7 @@ use crate::tls::{AcmeConfig, Source};
 
 /// Options of HTTPS.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTPS")]
 pub struct TlsArgs {
     /// Let a phone in: listen on all addresses with HTTPS of a certificate made here, and show the link as a QR code
     #[arg(long, env = "ONECAST_LAN", value_parser = BoolishValueParser::new())]

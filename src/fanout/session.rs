@@ -112,6 +112,11 @@ impl Session {
         self.ice.store(number, Ordering::Release);
     }
 
+    /// Whether it was taken back.
+    pub fn is_withdrawn(&self) -> bool {
+        self.owner.load(Ordering::Acquire) == Session::WITHDRAWN
+    }
+
     /// Takes the session back if no shard has adopted it; true if so.
     pub fn withdraw(&self) -> bool {
         let owner = &self.owner;

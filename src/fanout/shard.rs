@@ -156,6 +156,8 @@ impl Shard {
     /// Takes a command.
     pub fn handle_command(&mut self, command: Command) {
         match command {
+            // Ended while the shards were told of it: this one has heard of the end first.
+            Command::Expect(session) if session.is_withdrawn() => {}
             Command::Expect(session) => {
                 self.sessions
                     .insert(session.local.ufrag.clone(), Expected::new(session));

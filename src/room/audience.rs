@@ -5,7 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use super::SessionId;
+use super::drain::Destination;
+use super::{SessionId, StreamName};
 use crate::peer::session_id::SessionIdError;
 
 /// A stream as its followers see it.
@@ -24,6 +25,13 @@ pub struct Reconnect {
     pub url: Option<Box<str>>,
     /// When; `None` for at once.
     pub after: Option<Duration>,
+}
+
+/// What a server that is about to stop tells each of those who watch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Farewell {
+    /// The server that takes its place; `None` for itself, when it is back.
+    pub to: Option<Destination>,
 }
 
 /// What can be told, by the names of the WHEP events.
@@ -69,6 +77,21 @@ pub struct Announcer {
     told_reconnect: Option<Reconnect>,
     told_live: Option<bool>,
     counted: Option<(usize, Instant)>,
+}
+
+impl Farewell {
+    /// Earliest and latest time at which a viewer is to connect anew.
+    pub const SPREAD: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+
+    /// What a viewer of the stream is told. `chance` is any number: not all shall come at once.
+    pub fn reconnect(&self, stream: &StreamName, chance: u32) -> Reconnect {
+        let [earliest, latest] = Farewell::SPREAD;
+        let after = earliest + (latest - earliest).mul_f64(f64::from(chance) / f64::from(u32::MAX));
+        Reconnect {
+            url: self.to.as_ref().map(|to| to.of(&format!("/whep/{stream}")).into()),
+            after: Some(Duration::from_millis(after.as_millis() as u64)),
+        }
+    }
 }
 
 impl EventName {
@@ -310,6 +333,18 @@ mod tests {
         assert_eq!(announcer.poll_timeout(), None);
         announcer.handle_audience(Audience::default());
         assert_eq!(told(&mut announcer, now), [Announcement::Inactive]);
+    }
+
+    #[test]
+    fn a_viewer_is_sent_to_its_stream_on_the_other_server_and_not_all_at_once() {
+        let farewell = Farewell {
+            to: Some("https://b.example.org/cast/".parse().unwrap()),
+        };
+        let stream: StreamName = "show-1".parse().unwrap();
+        let told = [0, u32::MAX / 2, u32::MAX].map(|chance| farewell.reconnect(&stream, chance));
+        assert_eq!(told[0].url.as_deref(), Some("https://b.example.org/cast/whep/show-1"));
+        assert_eq!(told.map(|told| told.after.unwrap().as_millis()), [1_000, 5_499, 10_000]);
+        assert_eq!(Farewell::default().reconnect(&stream, 7).url, None);
     }
 
     #[test]

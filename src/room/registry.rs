@@ -244,6 +244,13 @@ impl Registry {
         let Terms { patience, right } = terms.into();
         self.admission.room(now, caller).map_err(Refused::Busy)?;
         let takes_over = purpose == Purpose::Publish && self.is_of_same_right(name, &right);
+        // Who takes the last one's place is not the first of another stream, even if there may be fewer by now.
+        let is_new = !self.streams.contains_key(name);
+        if is_new && self.streams.len() >= self.limits.streams {
+            return Err(Refused::TooManyStreams {
+                max: self.limits.streams,
+            });
+        }
         let displaced = match purpose {
             Purpose::Publish => self.make_room(now, name, takes_over)?,
             Purpose::Watch if self.viewers >= self.limits.viewers => {
@@ -253,7 +260,7 @@ impl Registry {
             }
             Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
         };
-        let stream = self.stream(now, name, random)?;
+        let stream = self.stream(now, name, random);
         stream.sessions += 1;
         stream.viewers += usize::from(purpose == Purpose::Watch);
         let number = match purpose {
@@ -325,13 +332,8 @@ impl Registry {
         }
     }
 
-    fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> Result<&mut Stream, Refused> {
+    fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> &mut Stream {
         if !self.streams.contains_key(name) {
-            if self.streams.len() >= self.limits.streams {
-                return Err(Refused::TooManyStreams {
-                    max: self.limits.streams,
-                });
-            }
             let slot = self.free_slots.pop().unwrap_or(self.streams.len() as u32);
             self.created += 1;
             let key = StreamKey {
@@ -352,7 +354,7 @@ impl Registry {
             };
             self.streams.insert(name.clone(), stream);
         }
-        Ok(self.streams.get_mut(name).expect("inserted above if it was not there"))
+        self.streams.get_mut(name).expect("inserted above if it was not there")
     }
 
     /// Whether somebody publishes the stream, or is about to.
@@ -360,11 +362,11 @@ impl Registry {
         self.streams.get(name).is_some_and(|stream| stream.publisher.is_some())
     }
 
-    /// The admitted client's offer was answered.
-    pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
-        if let Some(entry) = self.sessions.get_mut(&id) {
-            entry.session = Some(session);
-        }
+    /// The admitted client's offer was answered. False when the session has ended meanwhile: then nobody may hear of it any more.
+    #[must_use]
+    pub fn answered(&mut self, id: SessionId, session: Arc<Session>) -> bool {
+        let entry = self.sessions.get_mut(&id);
+        entry.map(|entry| entry.session = Some(session)).is_some()
     }
 
     /// An answered session, and its newest ICE session if it was restarted.
@@ -381,16 +383,17 @@ impl Registry {
     /// The client's handshake is complete. `None` if the session has ended meanwhile.
     pub fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
         let entry = self.sessions.get_mut(&id)?;
-        if entry.connected.replace(now).is_none() {
-            self.admission.settled(entry.caller);
-        }
         let stream = self.streams.get_mut(&entry.stream)?;
-        match entry.caller.purpose {
-            Purpose::Publish => {
-                stream.since = Some(unix);
-                stream.alone_since = None;
+        if entry.connected.is_none() {
+            entry.connected = Some(now);
+            self.admission.settled(entry.caller);
+            match entry.caller.purpose {
+                Purpose::Publish => {
+                    stream.since = Some(unix);
+                    stream.alone_since = None;
+                }
+                Purpose::Watch => stream.watching += 1,
             }
-            Purpose::Watch => stream.watching += 1,
         }
         Some(Connected {
             stream: entry.stream.clone(),
@@ -538,3 +541,5 @@ pub use offered::Offered;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;

@@ -8,10 +8,10 @@ use super::chrome::{Chrome, Page};
 use super::server::Server;
 
 /// A test card on the stream `live`. Ends with the test.
-struct Publisher(Child);
+pub(crate) struct Publisher(Child);
 
 impl Publisher {
-    fn start(server: &Server) -> Publisher {
+    pub(crate) fn start(server: &Server) -> Publisher {
         let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["publish", "--to", &server.url("/whip/live"), "--source", "test"])
             .stdin(Stdio::null())

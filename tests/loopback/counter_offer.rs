@@ -91,8 +91,10 @@ async fn a_player_that_answers_our_offer_gets_packets_and_events() {
     publisher.close().await;
     heard(&mut events, "event: inactive\ndata: {}").await;
 
-    rig.app.ask_to_reconnect(onecast::room::audience::Reconnect::default());
-    heard(&mut events, "event: reconnect\ndata: {}").await;
+    rig.app.ask_to_reconnect(onecast::room::audience::Farewell {
+        to: Some("https://b.example.org".parse().unwrap()),
+    });
+    heard(&mut events, "event: reconnect\ndata: {").await;
     assert_eq!(Client::new().delete(session).send().await.unwrap().status(), 200);
     let ended = tokio::time::timeout(Duration::from_secs(5), async {
         while events.chunk().await.unwrap().is_some() {}

@@ -53,6 +53,12 @@ async fn a_kicked_viewer_gets_nothing_more_and_the_others_everything() {
     assert_eq!((end.handle, end.why.name()), (session.handle, "operator"));
     assert!(end.connected.is_some());
     assert!(rig.app.kick(session.handle, None).is_err());
+    let told = kicked.how_lost().await.to_string();
+    assert!(
+        told.starts_with("the server ended the session: ") && told.contains("off topic"),
+        "{told}"
+    );
+    assert_eq!(other.how_lost().await.to_string(), "the connection was lost");
 
     let [_, video] = other.close().await;
     assert_eq!(video.lost, 0);

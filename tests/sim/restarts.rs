@@ -246,3 +246,41 @@ fn one_who_restarts_in_the_middle_of_the_handshake_gets_its_keys() {
         world.assert_gone_over(viewer, 1);
     }
 }
+
+#[test]
+fn a_session_that_ended_while_the_shards_were_told_of_it_is_expected_by_none() {
+    let mut world = World::new(1, 2, Link::CLEAN);
+    let viewer = world.watch(true);
+    let session = world.clients[viewer].session.clone();
+    session.withdraw();
+    world.command(&Command::Close(session.clone()));
+    world.command(&Command::Expect(session));
+    world.run(ms(100));
+    assert_eq!(world.sessions(), 0);
+}
+
+#[test]
+fn restarts_that_not_all_shards_heard_of_do_not_pile_up() {
+    let mut world = World::new(1, 2, Link::CLEAN);
+    world.publish(Codec::Vp8, true, FOR_EVER);
+    let viewer = world.watch(true);
+    world.connect();
+    let session = world.clients[viewer].session.clone();
+    for attempt in 0..50 {
+        let ice = IceSession {
+            number: 1,
+            local: IceCredentials {
+                ufrag: format!("void{attempt}").into(),
+                pwd: format!("void{attempt:02}0123456789012345").into(),
+            },
+            remote_ufrag: "again".into(),
+        };
+        let session = session.clone();
+        world.command(&Command::Restart(Arc::new(Restart { session, ice })));
+    }
+    world.run(ms(100));
+    assert_eq!(world.restarts(), 2, "the last one, on each shard");
+    world.command(&Command::Close(session));
+    world.run(ms(200));
+    assert_eq!(world.restarts(), 0);
+}

@@ -42,6 +42,11 @@ impl Shard {
         if let Some(peer) = expected.peer.and_then(|index| self.peers.get_mut(index)) {
             peer.transport.restart(restart.ice.clone());
         }
+        // One that not all shards could be told of is no more: the next has its number.
+        let same = |known: &Restart| known.ice.number == restart.ice.number;
+        for void in expected.restarts.extract_if(.., |known| same(known)) {
+            self.restarted.remove(&void.ice.local.ufrag);
+        }
         self.restarted.insert(restart.ice.local.ufrag.clone(), key.clone());
         expected.restarts.push(restart.clone());
         self.forget_old_restarts(&restart.session);

@@ -45,7 +45,7 @@ impl Rig {
             video: None,
         };
         let session = Session::new(id(), credentials("ours", PWD), remote, role, admitted.tracks, now);
-        registry.answered(id(), Arc::new(session));
+        assert!(registry.answered(id(), Arc::new(session)));
         Rig {
             registry,
             now,
