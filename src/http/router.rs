@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -82,6 +82,8 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page's address may hold a token (`?token=`), which is no business of where its links lead.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     cors::allow_every_origin(headers);
     debug!(%method, route, status = response.status().as_u16(), "request");
     response
