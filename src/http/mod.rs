@@ -12,6 +12,7 @@ mod body;
 mod connection;
 mod cors;
 mod counter_offer;
+mod crowding;
 mod envelope;
 mod etag;
 mod events;

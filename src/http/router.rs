@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::crowding::Crowding;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) limits: HttpLimits,
     /// Requests that follow an event stream at this moment, taken from what there may be.
     pub(super) followers: Arc<Semaphore>,
+    /// Which of them an address has: with HTTP/2 a few connections are enough for all.
+    pub(super) crowding: Arc<Crowding>,
 }
 
 /// The routes of the server.
@@ -51,6 +54,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         strict_etags,
         limits,
         followers: Arc::new(Semaphore::new(limits.followers())),
+        crowding: Crowding::new(limits.connections_per_address),
     };
     Router::new()
         .merge(paste::routes())
