@@ -22,6 +22,7 @@ mod health;
 mod ice_servers;
 mod links;
 mod openapi;
+mod page;
 mod pages;
 mod paste;
 mod patch;
