@@ -8,7 +8,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use super::jwt::Jwt;
 use super::throttle::Throttle;
 use super::webhook::Webhook;
-use super::{Action, Asking, Credential, Denied, Right, Rooms, Secret, TokenDigest, TokenHash, Tokens};
+use super::{Action, Asking, Credential, Denied, Page, Right, Rooms, Secret, TokenDigest, TokenHash, Tokens};
 use crate::clock;
 use crate::room::StreamName;
 
@@ -26,7 +26,7 @@ pub struct Authority {
 pub(super) enum Decider {
     /// Everybody may publish and watch.
     Off {
-        /// The operator has said so; otherwise who comes through a proxy may not publish.
+        /// The operator has said so; otherwise who comes through a proxy may not publish, and pages of others may do nothing.
         said: bool,
     },
     /// By a list of tokens.
@@ -48,7 +48,7 @@ impl Authority {
         Authority::new(Decider::Off { said: true })
     }
 
-    /// The same while nobody has said anything: but who comes through a proxy may not publish.
+    /// The same while nobody has said anything: but who comes through a proxy may not publish, and pages of others may do nothing.
     pub fn unasked() -> Authority {
         Authority::new(Decider::Off { said: false })
     }
@@ -85,7 +85,12 @@ impl Authority {
             return Ok(self.right(&asking, Some(Credential("demo".into()))));
         }
         let decided = self.decide(&asking).await;
-        self.slow_down(&asking, decided)
+        let right = self.slow_down(&asking, decided)?;
+        // A browser sends a page's requests from where it runs; a token is what the page must have been given.
+        if asking.action == Action::Administer && right.token.is_none() && asking.page != Page::Own {
+            return Err(Denied::Foreign);
+        }
+        Ok(right)
     }
 
     /// The streams of which the asker may know, whatever `asking` names.
@@ -94,7 +99,8 @@ impl Authority {
     /// When a token is needed for that.
     pub async fn visible(&self, asking: Asking<'_>) -> Result<Rooms, Denied> {
         let decided = match &self.decider {
-            Decider::Off { .. } | Decider::Tokens { open: true, .. } => Ok(Rooms::all()),
+            Decider::Off { said } => without_tokens(&asking, *said).map(|()| Rooms::all()),
+            Decider::Tokens { open: true, .. } => Ok(Rooms::all()),
             Decider::Tokens { tokens, .. } => match asking.token {
                 None => Err(Denied::Missing),
                 Some(token) => tokens
@@ -143,7 +149,10 @@ impl Authority {
                 powers.suffice(asking.action, asking.stream)?;
                 Ok(self.right(asking, Some(powers.credential)))
             }
-            Decider::Webhook(_) if asking.token.is_some() && self.is_spent(asking) => {
+            // At this machine's own address a proxy stands for everybody: one who guesses there shall not lock all others out.
+            Decider::Webhook(_)
+                if asking.token.is_some() && !asking.client.ip().is_loopback() && self.is_spent(asking) =>
+            {
                 Err(Denied::Wrong("this token was not asked about".to_owned()))
             }
             Decider::Webhook(webhook) => Ok(self.right(asking, webhook.ask(asking).await?)),
@@ -195,6 +204,10 @@ fn without_tokens(asking: &Asking<'_>, said: bool) -> Result<(), Denied> {
             "without tokens only this machine itself may administer".to_owned(),
         )),
         Action::Publish if asking.forwarded && !said => Err(Denied::Proxied),
+        // What comes through a proxy is called by the proxy's name.
+        Action::Publish | Action::Watch if asking.page == Page::Foreign && !asking.forwarded && !said => {
+            Err(Denied::Foreign)
+        }
         _ => Ok(()),
     }
 }

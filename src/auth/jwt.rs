@@ -200,11 +200,8 @@ fn header(token: &str) -> Result<Header, Denied> {
 fn powers(claims: Claims, token: &str) -> Powers {
     let subject = claims.sub.filter(|sub| !sub.is_empty() && sub.len() <= SUBJECT_MAX);
     let credential = match subject {
-        // Two issuers may call different people the same.
-        Some(sub) => match claims.iss {
-            Some(iss) => format!("jwt:{sub}@{iss}"),
-            None => format!("jwt:{sub}"),
-        },
+        // Two issuers may call different people the same; JSON, because a subject may hold any character.
+        Some(sub) => format!("jwt:{}", serde_json::json!([sub, claims.iss])),
         None => {
             let hash = sha256(token);
             format!(

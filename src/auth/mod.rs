@@ -61,6 +61,19 @@ pub struct Asking<'a> {
     pub client: SocketAddr,
     /// A proxy says that it asks for somebody else.
     pub forwarded: bool,
+    /// Whose page asks, if one does.
+    pub page: Page,
+}
+
+/// Whose page a request came from: a browser on this machine shows those of others, too, and sends what they ask for from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// The server's own, or none: a program asks.
+    Own,
+    /// Another server's on this machine.
+    Local,
+    /// Somebody else's.
+    Foreign,
 }
 
 /// It may not be done.
@@ -84,6 +97,9 @@ pub enum Denied {
     /// Nobody has set up who may publish, and the request came from outside.
     #[error("nobody has said who may publish here, and the request came through a proxy")]
     Proxied,
+    /// Nobody has to show a token, and a page of somebody else asks.
+    #[error("a page of another origin asks, or the server is called by a name")]
+    Foreign,
     /// Who decides cannot be asked.
     #[error("{0}")]
     Unavailable(String),

@@ -86,20 +86,17 @@ fn kept(directory: &Path) -> Result<Made, String> {
     let told = |error: io::Error| format!("{}: {error}", file.display());
     create(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let made = Made::generate();
-    match write_new(&file, &made.write()) {
-        Ok(()) => Ok(made),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let text = read(&file).map_err(told)?;
-            let unreadable = || {
-                format!(
-                    "{} cannot be understood: remove it, and new ones are made",
-                    file.display()
-                )
-            };
-            Made::read(&text).ok_or_else(unreadable)
-        }
-        Err(error) => Err(told(error)),
-    }
+    let Some(other) = write_new(&file, &made.write()).map_err(told)? else {
+        return Ok(made);
+    };
+    let text = read(&file, &other).map_err(told)?;
+    let unreadable = || {
+        format!(
+            "{} cannot be understood: remove it, and new ones are made",
+            file.display()
+        )
+    };
+    Made::read(&text).ok_or_else(unreadable)
 }
 
 fn create(directory: &Path) -> io::Result<()> {
@@ -110,28 +107,60 @@ fn create(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-/// Fails when the file exists: of two servers that start together, one makes the tokens and the other takes them.
-fn write_new(file: &Path, text: &str) -> io::Result<()> {
+/// What a file of our own making is like: those that are kept must be of the same owner.
+type Ours = fs::Metadata;
+
+/// `None` when it is written. When there is one already it stays: of two servers that start together, one makes the tokens and the other
+/// takes them, and neither ever sees half a file.
+fn write_new(file: &Path, text: &str) -> io::Result<Option<Ours>> {
+    let mut unfinished = file.to_owned();
+    // Two servers in containers with one directory may both have the process number 1.
+    unfinished.set_file_name(format!(".{FILE}.{}", &Secret::generate().tell()[..8]));
+    let written = write(&unfinished, text).and_then(|ours| match fs::hard_link(&unfinished, file) {
+        Ok(()) => Ok(None),
+        Err(_) if file.exists() => Ok(Some(ours)),
+        // Some file systems have no links.
+        Err(_) => fs::rename(&unfinished, file).map(|()| None),
+    });
+    let _ = fs::remove_file(&unfinished);
+    written
+}
+
+fn write(file: &Path, text: &str) -> io::Result<Ours> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut opened = options.open(file)?;
-    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
-    if written.is_err() {
-        // Half a file would be in the way of the next start.
-        let _ = fs::remove_file(file);
-    }
-    written
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    opened.metadata()
 }
 
-fn read(file: &Path) -> io::Result<String> {
+fn read(file: &Path, ours: &Ours) -> io::Result<String> {
     let mut text = String::new();
     let opened = fs::File::open(file)?;
+    if !is_of_same_owner(&opened.metadata()?, ours) {
+        // Somebody who may write into the directory would otherwise choose the tokens.
+        return Err(io::Error::other(
+            "it belongs to somebody else: give a directory of your own with --state-dir",
+        ));
+    }
     #[cfg(unix)]
     only_for_owner(&opened)?;
     opened.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(unix)]
+fn is_of_same_owner(file: &fs::Metadata, ours: &Ours) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    file.uid() == ours.uid()
+}
+
+#[cfg(not(unix))]
+fn is_of_same_owner(_: &fs::Metadata, _: &Ours) -> bool {
+    true
 }
 
 /// A backup may have brought it back readable for everybody.
@@ -181,6 +210,37 @@ mod tests {
         fs::set_permissions(state.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(made(Some(&state)).0, first);
         assert_eq!(mode(&state.join(FILE)), 0o600);
+    }
+
+    #[test]
+    fn servers_that_start_together_have_the_same_tokens() {
+        let place = tempfile::tempdir().unwrap();
+        let state = place.path().join("onecast");
+        let start = std::sync::Barrier::new(8);
+        let servers = || {
+            start.wait();
+            made(Some(&state))
+        };
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(servers)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|(made, warning)| *made == all[0].0 && warning.is_none()));
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing unfinished is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn tokens_that_somebody_else_chose_are_not_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let (first, _) = made(Some(place.path()));
+        let file = place.path().join(FILE);
+        // Only root may give files away; others are stopped by the file's mode.
+        if std::os::unix::fs::chown(&file, Some(65_534), None).is_err() {
+            return;
+        }
+        let (other, warning) = made(Some(place.path()));
+        assert!(other != first && warning.unwrap().contains("somebody else"));
     }
 
     #[test]

@@ -1,20 +1,18 @@
-//! What whoever runs the server sees and does: sessions, those that have ended, streams' ends, and the emptying of the server.
-
-use std::net::IpAddr;
+//! What whoever runs the server sees and does: sessions, those that have ended, streams' ends, and the emptying of the server. One layer
+//! guards all of it.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, ORIGIN};
+use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -24,8 +22,7 @@ use super::operation::DrainState;
 use super::problem::Problem;
 use super::service::Refusal;
 use super::stream_path::StreamPath;
-use super::{Shared, body, rfc3339};
-use crate::auth::Action;
+use super::{Shared, api, body, rfc3339};
 use crate::room::drain::{Destination, DrainOrder};
 use crate::room::ended::{End, Note, NoteError, RecentlyEnded};
 use crate::room::registry::{SessionFilter, SessionState, Via};
@@ -49,43 +46,22 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
                 .options(methods("GET, HEAD, POST, OPTIONS")),
         )
         .route("/api/streams/{stream}", delete(end_stream))
+        .route("/api/shards", get(api::shards).options(methods("GET, HEAD, OPTIONS")))
         .route_layer(middleware::from_fn_with_state(shared.clone(), administrators_only))
 }
 
-/// Lets only those through who may administer. Without tokens that is this very machine; but a browser on it shows pages of others, too,
-/// and those may not: neither by asking across origins nor under a name of theirs that leads here (DNS rebinding).
+/// Lets only those through who may administer.
 async fn administrators_only(
     State(shared): State<Shared>,
     asker: Asker,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    // A preflight has no token to show.
     if request.method() != Method::OPTIONS {
-        let grant = asker.by_header().may(&shared, Action::Administer, None).await?;
-        if grant.credential.is_none() && !is_own_page(&request) {
-            let detail = "a page of another origin asks, or the server is called by a name";
-            return Err(
-                Problem::new(StatusCode::FORBIDDEN, "foreign-page", "This is not allowed", detail)
-                    .hint("Without tokens, ask from this machine's terminal, at 127.0.0.1 or localhost."),
-            );
-        }
+        asker.may_administer(&shared).await?;
     }
     Ok(next.run(request).await)
-}
-
-fn is_own_page(request: &Request) -> bool {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let authority = request.uri().authority().map(Authority::as_str);
-    let Some(host) = authority.or(text(HOST)).and_then(|host| host.parse::<Authority>().ok()) else {
-        return false;
-    };
-    let name = host.host().trim_start_matches('[').trim_end_matches(']');
-    let is_local = name == "localhost" || name.parse::<IpAddr>().is_ok();
-    let origin = request
-        .headers()
-        .contains_key(ORIGIN)
-        .then(|| text(ORIGIN).and_then(|origin| origin.split_once("://")));
-    is_local && origin.is_none_or(|origin| origin.is_some_and(|(_, origin)| origin == host.as_str()))
 }
 
 /// Sends WHIP and WHEP clients elsewhere while the server empties itself (RFC 9725 section 4.5: 307).
@@ -121,8 +97,6 @@ struct SessionsQuery {
     #[serde(default)]
     after: u64,
     limit: Option<usize>,
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -165,8 +139,6 @@ async fn session(State(shared): State<Shared>, Handle(handle): Handle) -> Result
 #[serde(deny_unknown_fields)]
 struct EndedQuery {
     limit: Option<usize>,
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
 }
 
 async fn ended(State(shared): State<Shared>, Asked(query): Asked<EndedQuery>) -> Response {
@@ -187,8 +159,6 @@ async fn ended(State(shared): State<Shared>, Asked(query): Asked<EndedQuery>) ->
 struct EndQuery {
     reason: Option<String>,
     viewers: Option<String>,
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -243,8 +213,6 @@ impl From<NoteError> for Problem {
 struct DrainWish {
     to: Option<String>,
     timeout_s: Option<u32>,
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
 }
 
 async fn drain_state(State(shared): State<Shared>) -> Response {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -48,5 +49,25 @@ impl<S: Sync> FromRequestParts<S> for Stop {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Stop, Infallible> {
         let stop = parts.extensions.get::<Stop>();
         Ok(stop.expect("the accept loop puts it into every request").clone())
+    }
+}
+
+/// Its clones are held by what is still being done for a connection, whether its client reads or not. Put into every request, too.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AtWork(Arc<()>);
+
+impl AtWork {
+    /// Whether anybody is; the connection itself has two.
+    pub(super) fn is_anybody(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for AtWork {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<AtWork, Infallible> {
+        let at_work = parts.extensions.get::<AtWork>();
+        Ok(at_work.expect("the accept loop puts it into every request").clone())
     }
 }

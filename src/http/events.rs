@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connection::Stop;
+use super::connection::{AtWork, Connection, Stop};
 use super::cors::{ACCEPT_POST, Methods, options};
 use super::problem::Problem;
 use super::service::EventFeed;
@@ -65,8 +65,11 @@ async fn open(
 async fn follow(
     State(shared): State<Shared>,
     Stop(stop): Stop,
+    Connection { client, .. }: Connection,
+    at_work: AtWork,
     EventStreamPath(events): EventStreamPath,
 ) -> Result<Response, Problem> {
+    let taken = shared.crowding.take(client.ip()).ok_or_else(crowded)?;
     let place = shared.followers.clone().try_acquire_owned().map_err(|_| crowded())?;
     let feed = shared.service.follow_events(events)?;
     // One message, and the newest state after it: whoever reads slowly has nothing waiting here.
@@ -79,7 +82,7 @@ async fn follow(
             () = stop.cancelled() => {}
             () = left.closed() => {}
         }
-        drop(place);
+        drop((place, taken, at_work));
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let mut response = Sse::new(ReceiverStream::new(to_client))

@@ -1,16 +1,16 @@
 //! Asks the authority before a request is done: takes the token out of it, and makes a problem of a refusal.
 
 use axum::extract::{FromRequestParts, Query};
-use axum::http::header::{AUTHORIZATION, FORWARDED, VIA, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
 use serde::Deserialize;
 
-use super::Shared;
 use super::connection::Connection;
 use super::problem::Problem;
 use super::service::SessionGuard;
-use crate::auth::{Action, Asking, Denied, Right, Rooms, Secret};
+use super::{Shared, page};
+use crate::auth::{Action, Asking, Denied, Page, Right, Rooms, Secret};
 use crate::room::{Purpose, StreamName};
 
 /// Who asks: what of a request counts for that.
@@ -19,6 +19,7 @@ pub(super) struct Asker {
     token: Option<Token>,
     connection: Connection,
     forwarded: bool,
+    page: Page,
 }
 
 /// A token and how it came.
@@ -46,6 +47,12 @@ impl Asker {
         }
     }
 
+    /// Whether who asks may administer. The token comes in the header: a link shall not be enough.
+    pub(super) async fn may_administer(mut self, shared: &Shared) -> Result<(), Problem> {
+        self.token = self.token.filter(|token| matches!(token, Token::Header(_)));
+        self.may(shared, Action::Administer, None).await.map(drop)
+    }
+
     /// Whether who asks may do something with a session that is guarded so.
     pub(super) async fn may_return(&self, shared: &Shared, guard: &SessionGuard) -> Result<(), Problem> {
         let Some(digest) = guard.token else { return Ok(()) };
@@ -70,12 +77,6 @@ impl Asker {
         Ok(shared.authority.visible(self.asking(Action::Watch, None)).await?)
     }
 
-    /// The same without a token that came in a link: one that is passed on or kept in a history shall not be enough to administer.
-    pub(super) fn by_header(mut self) -> Asker {
-        self.token = self.token.filter(|token| matches!(token, Token::Header(_)));
-        self
-    }
-
     fn asking<'a>(&'a self, action: Action, stream: Option<&'a StreamName>) -> Asking<'a> {
         Asking {
             action,
@@ -83,6 +84,7 @@ impl Asker {
             token: self.text(),
             client: self.connection.client,
             forwarded: self.forwarded,
+            page: self.page,
         }
     }
 
@@ -102,28 +104,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
         Ok(Asker {
             token: in_header.or_else(|| in_query(&parts.uri).map(Token::Query)),
             connection,
-            forwarded: is_forwarded(&parts.headers),
+            forwarded: is_forwarded(parts),
+            page: page::whose(&parts.uri, &parts.headers),
         })
     }
 }
 
-/// Somebody who may administer. Their token comes in a header.
-#[derive(Debug)]
-pub(super) struct Administrator;
-
-impl FromRequestParts<Shared> for Administrator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Administrator, Problem> {
-        let asker = Asker::from_request_parts(parts, shared).await?.by_header();
-        asker.may(shared, Action::Administer, None).await?;
-        Ok(Administrator)
-    }
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1). Of two headers a proxy in front may have looked at the other one.
 fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     let is_bearer = scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty();
@@ -141,13 +131,28 @@ fn in_query(uri: &Uri) -> Option<Secret> {
 }
 
 /// Whether a proxy says that it asks for somebody else.
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    let known = [FORWARDED, VIA].iter().any(|name| headers.contains_key(name));
-    known
-        || headers
-            .keys()
-            .any(|name| name.as_str().starts_with("x-forwarded-") || name == "x-real-ip")
+fn is_forwarded(parts: &Parts) -> bool {
+    // nginx speaks it unless told otherwise, and adds no header then; no browser and no encoder does.
+    let is_old = parts.version == Version::HTTP_10;
+    let says_so = |name: &HeaderName| name.as_str().starts_with("x-forwarded") || PROXIED.contains(&name.as_str());
+    is_old || parts.headers.keys().any(says_so)
 }
+
+/// Headers of proxies and tunnels, beside `X-Forwarded-*`: RFC 7239, RFC 9110 section 7.6.3, RFC 8586, and what the larger ones add.
+const PROXIED: [&str; 12] = [
+    "forwarded",
+    "via",
+    "cdn-loop",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+];
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Problem {
@@ -176,6 +181,9 @@ impl From<Denied> for Problem {
             Denied::Forbidden(_) => challenged(forbidden(), "Bearer realm=\"onecast\", error=\"insufficient_scope\""),
             Denied::Proxied => Problem::new(StatusCode::FORBIDDEN, "proxied", "Publishing is not set up for others", detail).hint(
                 "Start the server with --auth tokens, or with --auth off if everybody who reaches the proxy may publish.",
+            ),
+            Denied::Foreign => Problem::new(StatusCode::FORBIDDEN, "foreign-page", "This is not allowed", detail).hint(
+                "Without tokens, ask from this machine at 127.0.0.1 or localhost. For pages of others start the server with --auth tokens, or with --auth off if every page may publish and watch.",
             ),
             Denied::TooMany { retry_after } => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -210,6 +218,9 @@ mod tests {
         for value in ["Bearer", "Bearer ", "Basic YTpi", "abc"] {
             assert_eq!(header(value), None, "{value}");
         }
+        let mut twice = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer a"))]);
+        twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        assert!(bearer(&twice).is_none());
         let query = |uri: &'static str| in_query(&Uri::from_static(uri)).map(|secret| secret.tell().to_owned());
         assert_eq!(query("/whep/live?a=b&token=x%2By"), Some("x+y".to_owned()));
         for uri in [
@@ -224,11 +235,17 @@ mod tests {
 
     #[test]
     fn every_proxy_is_recognised() {
-        let with = |name: &'static str| HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]);
-        for name in ["forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"] {
-            let headers: HeaderMap = with(name);
-            assert!(is_forwarded(&headers), "{name}");
+        let with = |name: &str, version: Version| {
+            let request = axum::http::Request::builder().version(version).header(name, "x");
+            is_forwarded(&request.body(()).unwrap().into_parts().0)
+        };
+        for name in ["x-forwarded-for", "X-Forwarded-Proto", "x-forwarded"]
+            .into_iter()
+            .chain(PROXIED)
+        {
+            assert!(with(name, Version::HTTP_11), "{name}");
         }
-        assert!(!is_forwarded(&with("user-agent")));
+        assert!(!with("user-agent", Version::HTTP_11) && !with("user-agent", Version::HTTP_2));
+        assert!(with("user-agent", Version::HTTP_10));
     }
 }

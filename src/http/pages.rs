@@ -1,13 +1,13 @@
 //! The pages in `html/`: built into the binary, or read from a directory while somebody edits them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -33,6 +33,8 @@ struct Asset {
     bytes: &'static [u8],
     media_type: HeaderValue,
     etag: HeaderValue,
+    /// What browsers are to keep the page from; `None` for what is no page.
+    policy: Option<HeaderValue>,
 }
 
 impl Pages {
@@ -112,6 +114,7 @@ impl Asset {
             bytes,
             media_type: with_charset(guessed.essence_str()),
             etag: HeaderValue::try_from(etag).expect("base64 is visible ASCII"),
+            policy: (guessed.essence_str() == "text/html").then(|| policy(file.path())),
         }
     }
 
@@ -131,9 +134,26 @@ impl Asset {
         if known.any(|tag| tag == "*" || self.etag == tag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
-        (headers, [(CONTENT_TYPE, self.media_type.clone())], self.bytes).into_response()
+        let mut response = (headers, [(CONTENT_TYPE, self.media_type.clone())], self.bytes).into_response();
+        if let Some(policy) = &self.policy {
+            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy.clone());
+        }
+        response
     }
 }
+
+/// Nothing runs but the files beside the page. It may ask servers elsewhere: a drain sends it there. Others may show the viewer in a page
+/// of theirs, but not those pages on which a click opens a camera or sends a token.
+fn policy(page: &Path) -> HeaderValue {
+    if page == Path::new("viewer.html") {
+        HeaderValue::from_static(OF_FILES)
+    } else {
+        HeaderValue::try_from(format!("{OF_FILES}; frame-ancestors 'none'")).expect("it is visible ASCII")
+    }
+}
+
+const OF_FILES: &str =
+    "default-src 'self'; connect-src 'self' http: https:; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 /// `None` when there is no such file.
 async fn from_directory(directory: ServeDir, request: Request) -> Option<Response> {
@@ -212,6 +232,7 @@ mod tests {
             bytes: b"page",
             media_type: with_charset("text/html"),
             etag: HeaderValue::from_static("\"abc\""),
+            policy: None,
         };
         let asked = |tags: &'static str| {
             let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(tags))]);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::crowding::Crowding;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) limits: HttpLimits,
     /// Requests that follow an event stream at this moment, taken from what there may be.
     pub(super) followers: Arc<Semaphore>,
+    /// Which of them an address has: with HTTP/2 a few connections are enough for all.
+    pub(super) crowding: Arc<Crowding>,
 }
 
 /// The routes of the server.
@@ -51,6 +54,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         strict_etags,
         limits,
         followers: Arc::new(Semaphore::new(limits.followers())),
+        crowding: Crowding::new(limits.connections_per_address),
     };
     Router::new()
         .merge(paste::routes())
@@ -82,6 +86,8 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // A page's address may hold a token (`?token=`), which is no business of where its links lead.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     cors::allow_every_origin(headers);
     debug!(%method, route, status = response.status().as_u16(), "request");
     response

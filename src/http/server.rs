@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Stop};
+use super::connection::{AtWork, Connection, Stop};
+use super::crowding::Crowding;
 use super::pages::Pages;
 use super::redirect;
 use super::router::router;
@@ -36,6 +37,9 @@ use crate::turn::IceServers;
 pub struct HttpLimits {
     /// Connections at once; more wait in the system's backlog.
     pub connections: usize,
+    /// Of these, how many one address, or one /64 of IPv6, may have; more are closed. As many requests of an address may follow event
+    /// streams. This machine's own addresses have no such bound.
+    pub connections_per_address: usize,
     /// How long a client may take for a TLS handshake.
     pub handshake_timeout: Duration,
     /// How long a client may take for a request's head, and a connection lie idle.
@@ -51,6 +55,8 @@ impl Default for HttpLimits {
         let patience = Duration::from_secs(10);
         HttpLimits {
             connections: 10_000,
+            // A large office or a mobile carrier's gateway; ten of them are needed to take everything.
+            connections_per_address: 1_000,
             handshake_timeout: patience,
             header_timeout: patience,
             body_timeout: patience,
@@ -95,12 +101,13 @@ impl Serving {
     }
 }
 
-/// The HTTP server. Its clones share one bound of connections.
+/// The HTTP server. Its clones share the bounds of connections.
 #[derive(Clone)]
 pub struct Server {
     router: Router,
     limits: HttpLimits,
     places: Arc<Semaphore>,
+    crowding: Arc<Crowding>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -111,6 +118,7 @@ impl Server {
             router: router(serving, limits),
             limits,
             places: Arc::new(Semaphore::new(limits.connections)),
+            crowding: Crowding::new(limits.connections_per_address),
             tls: None,
         }
     }
@@ -140,10 +148,15 @@ impl Server {
             let Some(((stream, client), place)) = stop.run_until_cancelled(next).await else {
                 break;
             };
+            let Some(taken) = self.crowding.take(client.ip()) else {
+                // An answer would cost what the bound is to save, a TLS handshake first of all.
+                debug!(%client, "a connection is closed: its address has as many as it may");
+                continue;
+            };
             let serving = self.clone().welcome(stream, client, stop.clone());
             connections.spawn(async move {
                 serving.await;
-                drop(place);
+                drop((place, taken));
             });
         }
         drop(listener);
@@ -207,17 +220,25 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
-    let noting = asked.clone();
+    let at_work = AtWork::default();
+    let (noting, working) = (asked.clone(), at_work.clone());
     let stopped = Stop(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         noting.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ends);
         request.extensions_mut().insert(stopped.clone());
-        router.clone().oneshot(request.map(Body::new))
+        request.extensions_mut().insert(working.clone());
+        let (response, working) = (router.clone().oneshot(request.map(Body::new)), working.clone());
+        async move {
+            let response = response.await;
+            drop(working);
+            response
+        }
     });
     let builder = builder(limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = false;
+    let mut unread = 0;
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -228,8 +249,16 @@ where
             }
             // hyper's own timeout begins only when it knows the version, and HTTP/2 has none.
             () = tokio::time::sleep(limits.header_timeout) => {
-                if !asked.swap(false, Ordering::Relaxed) {
+                if asked.swap(false, Ordering::Relaxed) {
+                    unread = 0;
+                } else {
                     connection.as_mut().graceful_shutdown();
+                    // With nobody at work here, what is left to do is the client's: to read.
+                    unread = if at_work.is_anybody() { 0 } else { unread + 1 };
+                }
+                if unread > UNREAD_MAX {
+                    debug!(client = %ends.client, "a connection is closed: its client does not read the answers");
+                    return;
                 }
             }
             () = stop.cancelled(), if !stopping => {
@@ -263,5 +292,81 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Largest head of a request: a token and cookies of other servers on the same host fit in, as with other web servers.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// For how many times [`HttpLimits::header_timeout`] a client may leave an answer unread: a minute is long for a few hundred kilobytes.
+const UNREAD_MAX: u32 = 5;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A server of redirects whose addresses may have two connections each, and the places that are left.
+    async fn start(stop: &CancellationToken, limits: HttpLimits) -> (SocketAddr, Arc<Semaphore>) {
+        let server = Server {
+            router: redirect::router(Some(443)),
+            limits,
+            places: Arc::new(Semaphore::new(limits.connections)),
+            crowding: Crowding::of_everybody(2),
+            tls: None,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, places) = (listener.local_addr().unwrap(), server.places.clone());
+        tokio::spawn(server.run(listener, stop.clone()));
+        (address, places)
+    }
+
+    /// Whether a request on this connection is answered.
+    async fn answers(connection: &mut TcpStream) -> bool {
+        let sent = connection
+            .write_all(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let mut head = Vec::new();
+        while sent.is_ok() && !head.ends_with(b"\r\n\r\n") {
+            match connection.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        head.starts_with(b"HTTP/1.1 308")
+    }
+
+    #[tokio::test]
+    async fn an_address_that_has_enough_connections_is_given_no_more_until_one_ends() {
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        let (server, _) = start(&stop, HttpLimits::default()).await;
+        let open = async || TcpStream::connect(server).await.unwrap();
+        let (mut first, mut second) = (open().await, open().await);
+        assert!(answers(&mut first).await && answers(&mut second).await);
+        assert!(!answers(&mut open().await).await);
+        assert!(answers(&mut first).await, "those that are there stay");
+        drop(second);
+        // The server learns of it when it next looks at the connection.
+        while !answers(&mut open().await).await {
+            tokio::task::yield_now().await;
+        }
+    }
+    #[tokio::test]
+    async fn who_never_reads_the_answers_does_not_keep_the_place() {
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        let limits = HttpLimits {
+            header_timeout: Duration::from_millis(50),
+            ..HttpLimits::default()
+        };
+        let (server, places) = start(&stop, limits).await;
+        let mut connection = TcpStream::connect(server).await.unwrap();
+        let path = "x".repeat(8_000);
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        // As many as the server takes: it stops reading when it cannot write, and when it gives up it says so by a reset.
+        let asking = async { while connection.write_all(request.as_bytes()).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap();
+        let all = limits.connections - 1;
+        while places.available_permits() < all {
+            tokio::task::yield_now().await;
+        }
+    }
+}

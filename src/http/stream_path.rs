@@ -15,8 +15,8 @@ use crate::room::{SessionId, StreamName};
 #[derive(Debug)]
 pub(super) struct StreamPath(pub(super) StreamName);
 
-/// The `{session}` of a route, for somebody who may do something with it: if the session was opened with a token in a header, the same
-/// token is wanted again, or another one for its stream.
+/// The `{session}` of a route, below the `{stream}` that it belongs to, for somebody who may do something with it: if the session was
+/// opened with a token in a header, the same token is wanted again, or another one for its stream.
 #[derive(Debug)]
 pub(super) struct SessionPath(pub(super) SessionId);
 
@@ -45,6 +45,10 @@ impl FromRequestParts<Shared> for SessionPath {
         let Some(guard) = shared.service.guard(session)? else {
             return Err(Refusal::UnknownSession.into());
         };
+        // A proxy in front may let by what is below one stream's path and nothing else.
+        if parameter(parts, shared, "stream").await? != guard.stream.as_str() {
+            return Err(Refusal::UnknownSession.into());
+        }
         let asker = Asker::from_request_parts(parts, shared).await?;
         asker.may_return(shared, &guard).await?;
         Ok(SessionPath(session))

@@ -304,7 +304,7 @@ impl Pace {
 
 /// What an address is counted under: a household has a /64 of IPv6 addresses at least. `None` for this machine's own, where
 /// a reverse proxy or a test stands for all clients there are.
-fn network(address: IpAddr) -> Option<IpAddr> {
+pub fn network(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         own if own.is_loopback() => None,
         IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),

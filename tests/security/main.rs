@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use scene::{Scene, statuses};
 
-const HEAD: &str = "POST /whip/evil HTTP/1.1\r\nHost: h\r\nContent-Type: application/sdp\r\n";
-const SMUGGLED: &str = "GET /api/streams HTTP/1.1\r\nHost: h\r\n\r\n";
+const HEAD: &str = "POST /whip/evil HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n";
+const SMUGGLED: &str = "GET /api/streams HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
 fn requests_that_can_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_done() {
@@ -72,7 +72,7 @@ fn tricks_in_paths_lead_nowhere() {
     for name in names {
         for path in [format!("/whip/{name}"), format!("/whep/{name}"), format!("/sdp/{name}")] {
             let request = format!(
-                "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0"
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0"
             );
             let reply = scene.exchange(request.as_bytes());
             let status = statuses(&reply);
@@ -87,7 +87,8 @@ fn tricks_in_paths_lead_nowhere() {
         "/.ci/run",
         "//etc/passwd",
     ] {
-        let reply = scene.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes());
+        let reply =
+            scene.exchange(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
         assert_eq!(statuses(&reply), [404], "{path} got {reply}");
     }
     scene.check_undisturbed();
@@ -97,7 +98,7 @@ fn tricks_in_paths_lead_nowhere() {
 #[expect(clippy::disallowed_methods, reason = "slowness is what the server is shown")]
 fn slow_clients_are_given_up_and_others_are_served_meanwhile() {
     let mut scene = Scene::start();
-    let head = "POST /whip/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\nX-Slow: ";
+    let head = "POST /whip/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nX-Slow: ";
     let mut drips: Vec<TcpStream> = (0..300).map(|_| scene.connect()).collect();
     let mut rest = head.bytes().chain(std::iter::repeat(b'a'));
     // A byte every 200 ms keeps no connection: the time is for the whole head.
@@ -105,7 +106,7 @@ fn slow_clients_are_given_up_and_others_are_served_meanwhile() {
         let byte = rest.next().unwrap();
         drips.retain_mut(|stream| stream.write_all(&[byte]).is_ok());
         std::thread::sleep(Duration::from_millis(200));
-        let reply = scene.exchange(b"GET /api/streams HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let reply = scene.exchange(b"GET /api/streams HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert_eq!(statuses(&reply), [200]);
     }
     for mut stream in drips {
@@ -136,6 +137,6 @@ fn ten_thousand_half_open_posts_are_told_that_they_took_too_long() {
     }
     assert_eq!(timed_out, connections);
     scene.check_undisturbed();
-    let reply = scene.exchange(b"GET /api/streams HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let reply = scene.exchange(b"GET /api/streams HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert_eq!(statuses(&reply), [200]);
 }

@@ -160,7 +160,7 @@ async fn who_comes_back_to_a_session_that_the_server_ended_is_told_why() {
 }
 
 /// Every route of administration: method and path.
-const ROUTES: [(&str, &str); 7] = [
+pub(crate) const ROUTES: [(&str, &str); 8] = [
     ("GET", "/api/sessions"),
     ("GET", "/api/sessions/1"),
     ("DELETE", "/api/sessions/1"),
@@ -168,6 +168,7 @@ const ROUTES: [(&str, &str); 7] = [
     ("GET", "/api/ended"),
     ("GET", "/api/drain"),
     ("POST", "/api/drain"),
+    ("GET", "/api/shards"),
 ];
 
 #[tokio::test]

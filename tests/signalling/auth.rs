@@ -8,6 +8,7 @@ use clap::Parser as _;
 use onecast::auth::{AuthMode, Authority, Rooms, Secret, TokenRule, Tokens};
 use onecast::config::{AuthArgs, Cli, Command};
 
+use super::admin::ROUTES;
 use super::rig::{FRAGMENT, OFFER, Rig, SDP};
 use super::wire::Reply;
 
@@ -198,10 +199,12 @@ async fn a_session_opened_with_a_token_wants_it_again() {
                 "{method}"
             );
         }
-        // The stream in the path is not what decides.
+        // Under another stream's name there is no such session, whoever asks.
         let elsewhere = session.replace("/live/", "/other/");
-        let headers = [FRAGMENT, ("Authorization", &*bearer(&guarded.other))];
-        assert_eq!(rig.request(method, &elsewhere, &headers, "").await.status, 403);
+        for token in [&guarded.other, &guarded.studio] {
+            let headers = [FRAGMENT, ("Authorization", &*bearer(token))];
+            assert_eq!(rig.request(method, &elsewhere, &headers, "").await.status, 404);
+        }
     }
     let headers = [FRAGMENT, ("Authorization", &*bearer(&guarded.studio))];
     assert_eq!(rig.request("GET", &session, &headers, "").await.status, 204);
@@ -281,17 +284,36 @@ async fn copy_and_paste_obeys_the_same_rights() {
 async fn administration_wants_an_administrators_token_in_a_header() {
     let guarded = Guarded::start(true).await;
     let rig = &guarded.rig;
-    let shards = async |token: &str| {
-        rig.request("GET", "/api/shards", &[("Authorization", &*bearer(token))], "")
-            .await
-    };
-    assert_eq!(rig.get("/api/shards").await.status, 401);
-    assert_eq!(shards(&guarded.studio).await.status, 403);
-    assert_eq!(shards(&guarded.admin).await.status, 200);
-    assert_eq!(
-        rig.get(&format!("/api/shards?token={}", guarded.admin)).await.status,
-        401
-    );
+    for (method, path) in ROUTES {
+        let ask = async |path: &str, headers: &[(&str, &str)]| rig.request(method, path, headers, "").await.status;
+        let with = async |token: &str| ask(path, &[("Authorization", &bearer(token))]).await;
+        assert_eq!(ask(path, &[]).await, 401, "{method} {path}");
+        assert_eq!(with(&guarded.studio).await, 403, "{method} {path}");
+        let link = format!("{path}?token={}", guarded.admin);
+        assert_eq!(ask(&link, &[]).await, 401, "{method} {link}");
+        // The query does not help a header that is not good enough, either.
+        let weak = [("Authorization", &*bearer(&guarded.viewer))];
+        assert_eq!(ask(&link, &weak).await, 403, "{method} {link}");
+        assert!(with(&guarded.admin).await < 300, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_administrator_may_come_by_a_name_and_from_a_page_of_another_origin() {
+    let guarded = Guarded::start(true).await;
+    let named = |headers: &str| format!("GET /api/sessions HTTP/1.1\r\nHost: live.example\r\n{headers}\r\n");
+    let token = format!("Authorization: {}\r\n", bearer(&guarded.admin));
+    let proxied = format!("{token}X-Forwarded-For: 192.0.2.1\r\n");
+    let own = format!("{token}Origin: https://live.example\r\n");
+    let elsewhere = format!("{token}Origin: https://panel.example\r\n");
+    for headers in [&token, &proxied, &own, &elsewhere] {
+        assert_eq!(guarded.rig.raw(named(headers)).await.status, 200, "{headers}");
+    }
+    guarded
+        .rig
+        .raw(named("Origin: https://panel.example\r\n"))
+        .await
+        .problem(401);
 }
 
 #[tokio::test]
@@ -354,6 +376,8 @@ async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
         ("X-Forwarded-Proto", "https"),
         ("X-Real-IP", "192.0.2.1"),
         ("Via", "1.1 proxy"),
+        ("CF-Connecting-IP", "192.0.2.1"),
+        ("cdn-loop", "cloudflare"),
     ] {
         let words = rig
             .request("POST", "/whip/live", &[SDP, header], OFFER)
@@ -382,6 +406,85 @@ async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
         rig.request("POST", "/whip/live", &[SDP, header], OFFER).await.status,
         201
     );
+}
+
+#[tokio::test]
+async fn while_nobody_has_decided_who_may_publish_nginx_as_it_comes_may_not() {
+    let rig = Rig::guarded(Authority::unasked()).await;
+    // `proxy_pass http://127.0.0.1:8080;` and nothing else.
+    let offer = |endpoint: &str| {
+        format!(
+            "POST {endpoint} HTTP/1.0\r\nHost: 127.0.0.1:8080\r\nConnection: close\r\nContent-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{OFFER}",
+            OFFER.len()
+        )
+    };
+    rig.raw(offer("/whip/live")).await.problem(403);
+    assert_eq!(rig.raw(offer("/whep/live")).await.status, 201);
+}
+
+#[tokio::test]
+async fn while_nobody_has_decided_pages_of_others_neither_publish_nor_watch_nor_look() {
+    let rig = Rig::guarded(Authority::unasked()).await;
+    let ask = async |method: &str, path: &str, host: &str, origin: Option<&str>| {
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Type: application/sdp\r\n");
+        let body = if method == "POST" { OFFER } else { "" };
+        rig.raw(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+            .await
+    };
+    let requests = [
+        ("POST", "/whip/live", 201),
+        ("POST", "/whep/live", 201),
+        ("POST", "/sdp/live", 200),
+        ("POST", "/", 200),
+        ("GET", "/api/streams", 200),
+        ("GET", "/api/streams/live", 200),
+    ];
+    let offers = rig.fake.offers();
+    for (method, path, _) in requests {
+        for (host, origin) in [
+            ("127.0.0.1:8080", Some("https://evil.example")),
+            ("localhost:8080", Some("null")),
+            ("127.0.0.1:8080", Some("http://127.0.0.1.evil.example")),
+            // DNS rebinding: the browser takes the page for one of ours.
+            ("evil.example:8080", Some("http://evil.example:8080")),
+            ("evil.example:8080", None),
+        ] {
+            let reply = ask(method, path, host, origin).await;
+            assert_eq!(reply.status, 403, "{method} {path} {host} {origin:?}");
+            let words = reply.text();
+            assert!(
+                words.contains("page of another origin") && words.contains("--auth"),
+                "{words}"
+            );
+            assert_eq!(
+                reply.header("access-control-allow-origin"),
+                Some("*"),
+                "the page may read why"
+            );
+        }
+    }
+    assert_eq!(rig.fake.offers(), offers);
+    for (method, path, status) in requests {
+        for (host, origin) in [
+            ("127.0.0.1:8080", None),
+            ("localhost:8080", Some("http://localhost:8080")),
+            ("[::1]:8080", Some("http://[::1]:8080")),
+            // What somebody develops on this machine.
+            ("127.0.0.1:8080", Some("http://localhost:3000")),
+        ] {
+            assert_eq!(
+                ask(method, path, host, origin).await.status,
+                status,
+                "{method} {path} {host} {origin:?}"
+            );
+        }
+    }
+    // The operator's own word counts.
+    let rig = Rig::guarded(Authority::off()).await;
+    let headers = [SDP, ("Origin", "https://elsewhere.example")];
+    assert_eq!(rig.request("POST", "/whip/live", &headers, OFFER).await.status, 201);
 }
 
 #[tokio::test]

@@ -118,3 +118,37 @@ async fn every_file_in_html_is_built_in_and_asked_for_again_only_when_it_changed
         assert_eq!((put.status, put.header("allow")), (405, Some("GET, HEAD")));
     }
 }
+
+#[tokio::test]
+async fn pages_run_nothing_of_others_and_only_the_viewer_is_shown_in_pages_of_others() {
+    let rig = Rig::start().await;
+    for (path, framed) in [("/", false), ("/broadcast.html", false), ("/viewer.html", true)] {
+        let page = rig.get(path).await;
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(
+            policy.starts_with("default-src 'self';") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(!policy.contains("frame-ancestors 'none'"), framed, "{path} {policy}");
+        // What the policy forbids does not run: the pages have none of it.
+        let text = page.text();
+        assert!(!text.contains("style=") && !text.contains("javascript:"), "{path}");
+        for script in text.split("<script").skip(1) {
+            assert!(script.contains("src=\"/"), "{path} has a script within it");
+        }
+        assert!(!text.contains("<style"), "{path}");
+    }
+    assert_eq!(rig.get("/js/viewer.js").await.header("content-security-policy"), None);
+}
+
+#[tokio::test]
+async fn no_address_is_told_to_where_a_link_leads() {
+    let rig = Rig::start().await;
+    for path in ["/viewer.html?token=t", "/js/viewer.js", "/api/streams", "/nothing"] {
+        assert_eq!(
+            rig.get(path).await.header("referrer-policy"),
+            Some("no-referrer"),
+            "{path}"
+        );
+    }
+}

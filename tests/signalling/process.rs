@@ -110,7 +110,7 @@ async fn either_signal_stops_it_in_time_with_exit_code_0() {
     for signal in ["TERM", "INT"] {
         let server = Running::start(&[]);
         let mut idle = Wire::connect(server.http).await;
-        idle.send("GET /api/streams HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        idle.send("GET /api/streams HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert_eq!(idle.reply().await.unwrap().status, 200);
         server.signal(signal);
         assert!(idle.is_closed().await);
@@ -124,7 +124,7 @@ async fn either_signal_stops_it_in_time_with_exit_code_0() {
 async fn a_second_signal_ends_it_at_once() {
     let server = Running::start(&[]);
     let mut busy = Wire::connect(server.http).await;
-    busy.send("POST /sdp HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+    busy.send("POST /sdp HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
         .await;
     assert_eq!(busy.reply().await.unwrap().status, 100);
     server.signal("INT");

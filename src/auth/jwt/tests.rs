@@ -76,7 +76,7 @@ async fn each_kind_of_key_verifies_its_own_tokens() {
         let jwt = reader(VerifyingKey::public(pair.public_key_pem().as_bytes()));
         let token = encode(&Header::new(*algorithm), &claims(), &signing(*algorithm, pair)).unwrap();
         let powers = jwt.powers(&token).await.unwrap();
-        assert_eq!(&*powers.credential.0, "jwt:studio");
+        assert_eq!(&*powers.credential.0, "jwt:[\"studio\",null]");
         assert!(powers.suffice(Action::Publish, Some(&live)).is_ok());
         assert!(powers.suffice(Action::Watch, Some(&live)).is_err());
         for (other, stranger) in kinds.iter().filter(|(other, _)| other != algorithm) {
@@ -138,6 +138,53 @@ async fn a_changed_token_and_one_of_another_key_are_refused() {
 }
 
 #[tokio::test]
+async fn a_key_to_which_a_token_leads_is_never_looked_at() {
+    let other = EncodingKey::from_secret(b"another secret of at least 32 bytes");
+    let led = Header {
+        jku: Some("http://127.0.0.1:1/keys".to_owned()),
+        x5u: Some("http://127.0.0.1:1/chain".to_owned()),
+        kid: Some("../../dev/null".to_owned()),
+        ..Header::new(Algorithm::HS256)
+    };
+    let token = encode(&led, &claims(), &other).unwrap();
+    assert_eq!(refused(&shared(), &token).await, "the token's signature is wrong");
+}
+
+#[tokio::test]
+async fn claims_of_other_types_open_nothing() {
+    for (claim, value) in [
+        ("exp", json!(1e300)),
+        ("exp", json!(-1.5)),
+        ("exp", json!(u64::MAX.to_string())),
+        ("exp", json!([now() + 60])),
+        ("nbf", json!("2999")),
+        ("publish", json!("true")),
+        ("publish", json!(1)),
+        ("admin", json!({ "admin": true })),
+        ("room", json!({ "room": "live" })),
+        ("room", json!([["live"]])),
+        ("sub", json!(7)),
+    ] {
+        refused(&shared(), &signed(&with(claim, value))).await;
+    }
+    assert!(
+        shared()
+            .powers(&signed(&with("exp", now() as f64 + 60.5)))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_taken_for_another_by_the_name_of_an_issuer_within_a_subject() {
+    let mut one = with("sub", "studio");
+    one["iss"] = "corp".into();
+    let other = with("sub", "studio@\"corp\"");
+    let credential = async |claims: &Value| shared().powers(&signed(claims)).await.unwrap().credential;
+    assert_ne!(credential(&one).await, credential(&other).await);
+}
+
+#[tokio::test]
 async fn a_token_counts_from_its_beginning_to_its_end_and_has_one() {
     let leeway = Jwt::LEEWAY_S;
     assert_eq!(
@@ -173,7 +220,7 @@ async fn issuer_and_audience_are_those_that_were_asked_for() {
         signed(&claims)
     };
     let powers = jwt.powers(&both("https://issuer", "onecast")).await.unwrap();
-    assert_eq!(&*powers.credential.0, "jwt:studio@\"https://issuer\"");
+    assert_eq!(&*powers.credential.0, "jwt:[\"studio\",\"https://issuer\"]");
     assert_eq!(
         refused(&jwt, &both("https://other", "onecast")).await,
         "the token is of another issuer"

@@ -56,7 +56,7 @@ async fn claims_open_the_door_of_their_rooms_only() {
     // The grants are separate.
     assert_eq!(offer(&rig, "/whep/live", &token).await.status, 403);
     challenge(&rig.request("POST", "/whep/live", &[SDP], OFFER).await, None);
-    assert_eq!(&*rig.fake.last_right().credential.unwrap().0, "jwt:studio");
+    assert_eq!(&*rig.fake.last_right().credential.unwrap().0, "jwt:[\"studio\",null]");
 }
 
 #[tokio::test]

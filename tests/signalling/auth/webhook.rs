@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
-use onecast::auth::AuthMode;
+use onecast::auth::{Action, Asking, AuthMode, Page};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -223,4 +223,50 @@ async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
     let count = |wanted: u16| statuses.iter().filter(|&&status| status == wanted).count();
     assert!(count(201) >= 64 && count(201) + count(503) == 80, "{statuses:?}");
     assert_eq!(judge.said.lock().unwrap().open_most, 64);
+}
+
+#[tokio::test]
+async fn who_guesses_through_a_proxy_on_this_machine_locks_nobody_else_out() {
+    let judge = Judge::start().await;
+    let words = ["--auth-webhook", &judge.url()];
+    let rig = rig(&words).await;
+    judge.says(401, "");
+    for _ in 0..30 {
+        assert!(matches!(offer(&rig, "/whip/live").await.status, 401 | 429));
+    }
+    judge.says(200, "");
+    assert_eq!(offer(&rig, "/whip/live").await.status, 201);
+
+    // An address of somebody's own is not asked about any more, until it is forgiven.
+    let authority = authority(&words, AuthMode::Webhook);
+    let ask = async |client: &str| {
+        let asking = Asking {
+            action: Action::Publish,
+            stream: None,
+            token: Some("guess"),
+            client: client.parse().unwrap(),
+            forwarded: false,
+            page: Page::Own,
+        };
+        authority.ask(asking).await
+    };
+    judge.says(401, "");
+    for _ in 0..30 {
+        assert!(ask("192.0.2.1:9").await.is_err());
+    }
+    assert!(judge.said.lock().unwrap().questions.len() < 30 + 1 + 15);
+    judge.says(200, "");
+    assert!(ask("192.0.2.1:9").await.is_err() && ask("192.0.2.2:9").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_without_a_token_administers_nothing_whatever_the_webhook_says() {
+    let judge = Judge::start().await;
+    judge.says(200, "");
+    let rig = rig(&["--auth-webhook", &judge.url()]).await;
+    let origin = ("Origin", "https://evil.example");
+    rig.request("POST", "/api/drain", &[origin], "").await.problem(403);
+    assert!(rig.fake.desk.orders.lock().unwrap().is_empty());
+    let token = ("Authorization", "Bearer x");
+    assert_eq!(rig.request("GET", "/api/drain", &[origin, token], "").await.status, 200);
 }
