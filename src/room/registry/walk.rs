@@ -60,6 +60,7 @@ impl Chance {
 /// The registry, and what its caller knows of it.
 struct Walk {
     registry: Registry,
+    seed: u64,
     chance: Chance,
     now: Instant,
     /// Sessions that were let in and of whose end nobody was told.
@@ -76,6 +77,7 @@ impl Walk {
     fn new(seed: u64) -> Walk {
         Walk {
             registry: Registry::new(WIDE, Vec::new().into()),
+            seed,
             chance: Chance(seed),
             now: crate::clock::now(),
             inside: BTreeSet::new(),
@@ -298,9 +300,9 @@ impl Walk {
     }
 
     fn check(&self) {
-        let registry = &self.registry;
+        let (registry, seed) = (&self.registry, self.seed);
         let known: BTreeSet<_> = registry.sessions.keys().copied().collect();
-        assert_eq!(known, self.inside);
+        assert_eq!(known, self.inside, "seed {seed}");
         let by_handle: BTreeSet<_> = registry.handles.values().copied().collect();
         assert_eq!((by_handle, registry.handles.len()), (known, registry.len()));
         let of = |wanted: &dyn Fn(&Entry) -> bool| registry.sessions.values().filter(|entry| wanted(entry)).count();
@@ -372,7 +374,6 @@ fn credentials(number: u64) -> IceCredentials {
 fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
     let mut done = BTreeMap::<&str, u64>::new();
     for seed in 0..12 {
-        eprintln!("seed {seed}");
         let mut walk = Walk::new(seed);
         for _ in 0..4_000 {
             walk.step();
