@@ -180,7 +180,11 @@ where
     systemd::tell_ready();
     let drained = || {
         systemd::tell_draining();
-        demo.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some(demo) = &demo {
+            demo.abort();
+            // Its connection has tasks of its own, which send on.
+            let _ = media.operation().end_stream(&StreamName::demo(), false, None);
+        }
     };
     let read_again = || {
         systemd::tell_reloading();

@@ -66,6 +66,14 @@ async fn an_empty_server_leaves_at_once_and_one_that_is_never_empty_in_time() {
 }
 
 #[tokio::test]
+async fn the_test_card_does_not_keep_a_server_that_drains() {
+    let mut server = Running::start(&["--demo", "--drain-timeout", "10m"]);
+    server.line_with("broadcaster connected");
+    server.signal("TERM");
+    assert_eq!(server.ended().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_waiting() {
     for second in ["TERM", "INT"] {
         let server = Running::start(&["--drain-timeout", "10m"]);
