@@ -93,15 +93,15 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     let _ = write!(
         text,
         "
-  Copy and paste    save the page's offer as offer.txt, then: curl{curl} --data-binary @offer.txt {here}/sdp
+  Copy and paste    save the page's offer as offer.txt, then: {curl} --data-binary @offer.txt {here}/sdp
   OBS, FFmpeg       WHIP server {here}/whip/live{bearer}
   Players           WHEP address {here}/whep/live{query}
 ",
-        curl = header_for(facts.entry),
+        curl = curl(facts, |made| &made.publish),
         bearer = bearer_for(facts.entry),
         query = facts.entry.in_watch_link().replace('#', "?"),
     );
-    tell_entry(&mut text, facts.entry, &here);
+    tell_entry(&mut text, facts, &here);
     text.push('\n');
     tell_media(&mut text, facts);
     tell_reach(&mut text, facts);
@@ -120,10 +120,17 @@ fn here(facts: &Facts<'_>) -> String {
     }
 }
 
-/// For the command that hands in an offer.
-fn header_for(entry: Entry<'_>) -> String {
-    let header = |made: &Made| format!(" -H 'Authorization: Bearer {}'", made.publish.tell());
-    entry.made.map(header).unwrap_or_default()
+/// The beginning of a command that this server takes: who it is to trust, and what it shows.
+fn curl(facts: &Facts<'_>, secret: impl Fn(&Made) -> &Secret) -> String {
+    let certificate = facts.https.and_then(|https| https.made);
+    let trust = match certificate.map(|made| &made.file) {
+        Some(Some(file)) => format!(" --cacert '{}'", file.display()),
+        Some(None) => " --insecure".to_owned(),
+        None => String::new(),
+    };
+    let header = |made: &Made| format!(" -H 'Authorization: Bearer {}'", secret(made).tell());
+    let header = facts.entry.made.map(header).unwrap_or_default();
+    format!("curl{trust}{header}")
 }
 
 fn bearer_for(entry: Entry<'_>) -> String {
@@ -131,13 +138,11 @@ fn bearer_for(entry: Entry<'_>) -> String {
     entry.made.map(bearer).unwrap_or_default()
 }
 
-fn tell_entry(text: &mut String, entry: Entry<'_>, here: &str) {
-    if let Some(made) = entry.made {
-        let _ = writeln!(
-            text,
-            "  Administration    curl -H 'Authorization: Bearer {}' {here}/api/shards\n",
-            made.admin.tell()
-        );
+fn tell_entry(text: &mut String, facts: &Facts<'_>, here: &str) {
+    let entry = facts.entry;
+    if entry.made.is_some() {
+        let curl = curl(facts, |made| &made.admin);
+        let _ = writeln!(text, "  Administration    {curl} {here}/api/sessions\n");
     }
     let words = match (entry.mode, entry.made.is_some()) {
         (AuthMode::Off, _) => return,
@@ -401,6 +406,7 @@ mod tests {
             domain: None,
         };
         let text = told_with_https("0.0.0.0:8080", https, None, None);
+        assert!(text.contains("curl --cacert '/state/tls/self-signed.pem' --data-binary"));
         for expected in [
             "https://localhost:8080/broadcast.html",
             "https://192.0.2.7:8080/",
