@@ -6,12 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::fanout::StartConfig;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::load::client_peer::{OfferParams, write_offer};
-use onecast::net::udp::MediaSocketConfig;
 use onecast::peer::{Fingerprint, IceCredentials};
-use onecast::room::drain::DrainOrder;
 use onecast::room::registry::SessionLimits;
 use onecast::room::{AdmissionLimits, Limits};
 use tokio::net::TcpListener;
@@ -62,19 +59,8 @@ impl Ground {
     /// What is served may be another than what is open to everybody.
     pub(super) async fn serving(strict: bool, limits: Limits, change: impl FnOnce(Serving) -> Serving) -> Ground {
         let app = App::start(AppConfig {
-            drain: DrainOrder::default(),
-            sockets: MediaSocketConfig {
-                address: ([127, 0, 0, 1], 0).into(),
-                shards: 2,
-                ..MediaSocketConfig::default()
-            },
-            public_ips: vec![],
-            public_only: false,
-            pli_interval: None,
-            keyframe_share: 10,
-            start: StartConfig::default(),
             limits,
-            pin: false,
+            ..AppConfig::on_loopback(2)
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
