@@ -1,0 +1,163 @@
+//! What the shards tell, and what they cannot tell: the registry hears of it, and the log tells the story.
+
+use super::*;
+
+impl App {
+    /// Follows what the shards tell, and what they cannot tell: clients that never came.
+    pub(super) async fn follow(self, mut events: mpsc::Receiver<Event>) {
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        let mut told = AdmissionReading::default();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.inner.handle(event),
+                    None => return,
+                },
+                _ = sweep.tick() => {
+                    self.inner.sweep();
+                    told = self.inner.tell_about_the_door(told);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn handle(&self, event: Event) {
+        match event {
+            Event::Connected {
+                session,
+                address,
+                cipher,
+            } => self.connected(session, address, cipher),
+            Event::Media { session, kind, codec } => {
+                if let Some(stream) = lock(&self.registry).media(session, kind, codec) {
+                    info!(%stream, "broadcaster sends {kind} in {codec}");
+                }
+            }
+            Event::Keyframes {
+                session,
+                unanswered,
+                interval,
+            } => self.keyframes(session, unanswered, interval),
+            Event::Restarted { session, address } => self.restarted(session, address),
+            Event::Picture { session, after } => {
+                if let Some((stream, number)) = lock(&self.registry).viewer(session) {
+                    info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
+                }
+            }
+            Event::Closed { session, cause } => {
+                let ended = lock(&self.registry).remove(clock::now(), session);
+                if let Some(ended) = ended {
+                    self.end(ended, EndReason::Peer(cause));
+                } else if cause != CloseCause::Commanded {
+                    debug!(%session, %cause, "peer ended after its session");
+                }
+            }
+        }
+    }
+
+    pub(super) fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
+        lock(&self.registry).secured(id, address, cipher);
+        let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
+        let Some(connected) = connected else { return };
+        self.tell_followers(&connected.stream);
+        let (stream, viewers) = (&connected.stream, connected.viewers);
+        match connected.purpose {
+            Purpose::Publish => info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching"),
+            Purpose::Watch => {
+                info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
+            }
+        }
+    }
+
+    /// No news for the log of every day: a client may restart once a second.
+    pub(super) fn restarted(&self, id: SessionId, address: SocketAddr) {
+        let registry = lock(&self.registry);
+        let who = registry.purpose(id).zip(registry.viewer(id));
+        drop(registry);
+        match who {
+            Some((Purpose::Publish, (stream, _))) => {
+                debug!(%stream, "broadcaster goes on from {address} (ICE restart)")
+            }
+            Some((Purpose::Watch, (stream, number))) => {
+                debug!(%stream, "viewer {number} goes on from {address} (ICE restart)");
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn keyframes(&self, session: SessionId, unanswered: bool, interval: Option<Duration>) {
+        let Some(stream) = lock(&self.registry).stream_of(session) else {
+            return;
+        };
+        if !unanswered {
+            return info!(%stream, "broadcaster answers keyframe requests");
+        }
+        let own = match interval {
+            Some(interval) => format!("its own come every {:.1} s", interval.as_secs_f64()),
+            None => "it has sent one so far".to_owned(),
+        };
+        warn!(
+            %stream,
+            "broadcaster does not answer keyframe requests; {own}. Viewers who lose something are helped from the cache;              a keyframe interval of 2 to 10 s in the encoder keeps that short"
+        );
+    }
+
+    /// Frees what a session, already out of the registry, holds at the shards.
+    pub(super) fn end(&self, ended: Ended, why: EndReason) {
+        // First of all: whoever notices the end may ask why at once.
+        lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
+        self.end_event_streams(ended.id);
+        self.tell_followers(&ended.stream);
+        if let Some(session) = ended.session {
+            session.withdraw();
+            if !self.broadcast(&Command::Close(session)) {
+                warn!("a media thread is overloaded: a peer will end by itself when its consent expires");
+            }
+        }
+        let (stream, viewers) = (&ended.stream, ended.viewers);
+        let who = match ended.purpose {
+            Purpose::Publish => "broadcaster".to_owned(),
+            Purpose::Watch => format!("viewer {}", ended.number),
+        };
+        match ended.connected {
+            Some(time) => info!(%stream, "{who} left after {} s: {why}; {viewers} watching", time.as_secs()),
+            None => info!(%stream, "{who} was expected but did not connect: {why}"),
+        }
+    }
+
+    /// Says in sum how many were refused since `told`: a crowd shall not fill the log, too.
+    pub(super) fn tell_about_the_door(&self, told: AdmissionReading) -> AdmissionReading {
+        let door = lock(&self.registry).admission();
+        let rate = door.refused_rate - told.refused_rate;
+        let half_open = door.refused_half_open - told.refused_half_open;
+        let address = door.refused_address - told.refused_address;
+        let address_rate = door.refused_address_rate - told.refused_address_rate;
+        if rate + half_open + address + address_rate > 0 {
+            warn!(
+                "{} clients were refused in the last second: {rate} by --joins-per-second, {half_open} by --half-open-max, \
+                 {address} by --half-open-per-address, {address_rate} by --joins-per-address; {} are connecting",
+                rate + half_open + address + address_rate,
+                door.half_open
+            );
+        }
+        door
+    }
+
+    pub(super) fn sweep(&self) {
+        let now = clock::now();
+        self.sweep_bounds(now);
+        let overdue = lock(&self.registry).overdue(now);
+        for id in overdue {
+            let ended = lock(&self.registry).remove(now, id);
+            if let Some(ended) = ended {
+                let why = match ended.session {
+                    Some(_) => EndReason::NeverCame,
+                    None => EndReason::NoAnswer,
+                };
+                self.end(ended, why);
+            }
+        }
+    }
+}

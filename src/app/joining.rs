@@ -1,0 +1,103 @@
+//! From an offer to a session: the door, the place, the answer, and the word to the shards.
+
+use super::*;
+
+impl App {
+    /// Whether a client may go on, before anything is done that costs.
+    pub(super) fn knock(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        if self.inner.closing.load(Ordering::Acquire) {
+            return Err(Refusal::ShuttingDown);
+        }
+        if lock(&self.inner.drain).is_some() {
+            return Err(Refusal::Draining);
+        }
+        let address = client.ip();
+        let knocked = lock(&self.inner.registry).knock(clock::now(), Caller { purpose, address });
+        knocked.map_err(Refusal::Busy)
+    }
+
+    pub(super) fn join(
+        &self,
+        request: &Request<'_>,
+        offer: &Offer,
+        purpose: Purpose,
+        patience: Duration,
+    ) -> Result<Accepted, Refusal> {
+        let inner = &self.inner;
+        let now = clock::now();
+        let address = request.client.ip();
+        let id = SessionId::from_random(random());
+        let right = request.right.clone();
+        if purpose == Purpose::Publish && lock(&inner.registry).is_of_same_right(request.stream, &right) {
+            self.try_answer(request, offer)?;
+        }
+        let terms = Terms { patience, right };
+        let admitted = lock(&inner.registry)
+            .admit(now, request.stream, Caller { purpose, address }, id, terms, || {
+                u32::from_be_bytes(random())
+            })
+            .map_err(refusal)?;
+        if let Some(displaced) = admitted.displaced {
+            let why = if admitted.takes_over {
+                EndReason::TakenOver
+            } else {
+                EndReason::MadeRoom
+            };
+            inner.end(displaced, why);
+        }
+        let local = credentials();
+        let tracks = admitted.tracks;
+        let role = match purpose {
+            Purpose::Publish => Role::Publisher,
+            Purpose::Watch => Role::Viewer(TrackSsrcs {
+                video: tracks.video.ssrc(),
+                video_rtx: tracks.video.rtx_ssrc(),
+                audio: tracks.audio.ssrc(),
+            }),
+        };
+        let params = AnswerParams {
+            ice: &local,
+            fingerprint: inner.certificate.fingerprint(),
+            candidates: &self.candidates(request.local, request.client),
+            session_id: u64::from_be_bytes(random()) >> 2,
+            stream: request.stream.as_str(),
+        };
+        let Answer { sdp, negotiated } = offer.answer(role, &params).map_err(|error| {
+            lock(&inner.registry).remove(now, id);
+            sdp_refusal(&error)
+        })?;
+        if purpose == Purpose::Watch {
+            let live = lock(&inner.registry).codecs(request.stream);
+            codecs::check(&negotiated, live).inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
+        }
+        let role = match purpose {
+            Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
+            Purpose::Watch => SessionRole::Viewer {
+                audio: negotiated.audio.as_ref().map(ViewerLine::new),
+                video: negotiated.video.as_ref().map(ViewerLine::new),
+            },
+        };
+        let tag = entity_tag(&local).into();
+        let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
+        inner.expect(id, session)?;
+        debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
+        Ok(Accepted {
+            session: id,
+            tag,
+            answer: sdp,
+        })
+    }
+
+    /// Whether a publisher's offer can be answered: nobody makes room for one that cannot.
+    pub(super) fn try_answer(&self, request: &Request<'_>, offer: &Offer) -> Result<(), Refusal> {
+        let params = AnswerParams {
+            ice: &credentials(),
+            fingerprint: self.inner.certificate.fingerprint(),
+            candidates: &[],
+            session_id: 0,
+            stream: request.stream.as_str(),
+        };
+        let answer = offer.answer(Role::Publisher, &params);
+        answer.map(drop).map_err(|error| sdp_refusal(&error))
+    }
+}
