@@ -178,14 +178,7 @@ where
     });
 
     systemd::tell_ready();
-    let drained = || {
-        systemd::tell_draining();
-        if let Some(demo) = &demo {
-            demo.abort();
-            // Its connection has tasks of its own, which send on.
-            let _ = media.operation().end_stream(&StreamName::demo(), false, None);
-        }
-    };
+    let own = demo.as_ref().map(|_| StreamName::demo());
     let read_again = || {
         systemd::tell_reloading();
         reload(&mut sources, media.as_ref(), &authority);
@@ -195,7 +188,13 @@ where
         systemd::tell_reloaded();
     };
     signals
-        .time_to_leave(media.operation(), Watchdog::from_env(), drained, read_again)
+        .time_to_leave(
+            media.operation(),
+            own.as_ref(),
+            Watchdog::from_env(),
+            systemd::tell_draining,
+            read_again,
+        )
         .await;
     info!("stopping");
     systemd::tell_stopping();

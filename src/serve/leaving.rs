@@ -11,6 +11,8 @@ use tracing::info;
 use super::systemd::Watchdog;
 use crate::http::operation::{DrainState, Operation};
 use crate::room::drain::DrainOrder;
+use crate::room::registry::SessionFilter;
+use crate::room::{Purpose, StreamName};
 
 /// What signals have asked for.
 #[derive(Debug)]
@@ -45,10 +47,11 @@ impl Signals {
 
     /// Returns when it is time to leave. A handler can do little but set a flag, on every system; so flags are looked at.
     ///
-    /// `drained` is called once, when the server begins to empty itself; `read_again` whenever the options are to be.
+    /// Who publishes the stream `own` is this program itself: it keeps nobody waiting. `drained` is called once, when the server begins to empty itself; `read_again` whenever the options are to be.
     pub(super) async fn time_to_leave(
         &self,
         server: &dyn Operation,
+        own: Option<&StreamName>,
         mut watchdog: Watchdog,
         drained: impl FnOnce(),
         mut read_again: impl FnMut(),
@@ -72,7 +75,7 @@ impl Signals {
                 if let Some(drained) = drained.take() {
                     drained();
                 }
-                if is_over(&state) {
+                if is_over(server, &state, own) {
                     self.stop.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -83,14 +86,25 @@ impl Signals {
     }
 }
 
-fn is_over(state: &DrainState) -> bool {
+fn is_over(server: &dyn Operation, state: &DrainState, own: Option<&StreamName>) -> bool {
     let time_is_over = state.left.is_some_and(|left| left.is_zero());
     match state.sessions {
         0 => info!("drained: everybody has left"),
+        1 if own.is_some_and(|own| is_published(server, own)) => info!("drained: everybody has left"),
         sessions if time_is_over => info!("the time to drain is over: {sessions} sessions are ended"),
         _ => return false,
     }
     true
+}
+
+fn is_published(server: &dyn Operation, stream: &StreamName) -> bool {
+    let filter = SessionFilter {
+        stream: Some(stream.clone()),
+        purpose: Some(Purpose::Publish),
+        after: 0,
+        limit: 1,
+    };
+    !server.sessions(&filter).is_empty()
 }
 
 /// Nobody notices, and it costs nothing.

@@ -121,6 +121,11 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
     let second = Server::start_with(&options).await;
     let token = secret.tell();
     let bearer = format!("headers: {{ Authorization: 'Bearer {token}' }}");
+    let viewer = chrome
+        .open(&first.url(&format!("/viewer.html?stream=demo#token={token}")))
+        .await;
+    viewer.click("#watch").await;
+    viewer.wait_for_state("watching").await;
     let page = chrome
         .open(&first.url(&format!("/broadcast.html?stream=live&source=canvas#token={token}")))
         .await;
@@ -133,7 +138,7 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
     page.wait_for_state("live").await;
     let sessions = format!(
         "fetch('{}', {{ {bearer} }}).then((answer) => answer.json()).then(({{ sessions }}) => sessions.length)",
-        second.url("/api/sessions")
+        second.url("/api/sessions?role=publisher")
     );
     assert_eq!(page.awaited(&sessions).await, json!(1));
     // The end of its session is told there, too.
@@ -141,6 +146,7 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
     page.wait_for_state("idle").await;
     page.wait_until(&format!("{sessions}.then((sessions) => sessions === 0)"))
         .await;
+    viewer.close().await;
     tokio::time::timeout(Duration::from_secs(5), page.close())
         .await
         .unwrap();
