@@ -22,7 +22,7 @@ pub struct AuthArgs {
     #[arg(long, env = "ONECAST_PRIVATE", value_parser = BoolishValueParser::new())]
     pub private: bool,
 
-    /// TOML file of [[token]] tables, which `onecast token new` prints
+    /// TOML file of `[[token]]` tables, which `onecast token new` prints
     #[arg(long, value_name = "FILE", env = "ONECAST_TOKENS_FILE")]
     pub tokens_file: Option<PathBuf>,
 

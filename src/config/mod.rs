@@ -289,11 +289,12 @@ impl ServeArgs {
             .or_else(at_home)
     }
 
-    /// Whether nobody but this machine reaches HTTP, which listens on `http`.
+    /// Whether nobody but this machine reaches HTTP, which listens on `http`. Who has a certificate for a domain is there for others,
+    /// whatever forwards them.
     pub fn is_local(&self, http: SocketAddr) -> bool {
         let listeners = [Some(http), self.tls.http_redirect];
         let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
-        listeners.into_iter().flatten().all(is_loopback)
+        self.tls.acme.is_empty() && listeners.into_iter().flatten().all(is_loopback)
     }
 
     /// Threads that carry media.

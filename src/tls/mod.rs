@@ -1,6 +1,6 @@
 //! HTTPS: where the certificate comes from, how it is kept fresh, and how a connection is opened.
 //!
-//! Three sources: the server makes a certificate itself ([`self_signed`]), reads one from files ([`files`]) or gets one from an
+//! Three sources: the server makes a certificate itself (`self_signed`), reads one from files (`files`) or gets one from an
 //! ACME directory ([`acme`]). Each has a task that renews what is shown; connections that are open are not touched by that.
 
 pub mod acme;
