@@ -300,11 +300,12 @@ fn reload(sources: &mut Sources, media: &impl MediaServer, authority: &Authority
         Err(error) => return warn!("the configuration stays as it was: {error}"),
     };
     media.reload(&args);
-    if let Err(error) = authority.reload(&args.auth) {
+    let tokens = authority.reload(&args.auth);
+    if let Err(error) = &tokens {
         warn!("the tokens and keys stay as they were: {error}");
     }
-    let (taken, later): (Vec<String>, Vec<String>) =
-        changed.into_iter().partition(|name| RELOADED.contains(&name.as_str()));
+    let is_taken = |name: &String| RELOADED.contains(&name.as_str()) && (tokens.is_ok() || name != "[[token]]");
+    let (taken, later): (Vec<String>, Vec<String>) = changed.into_iter().partition(is_taken);
     if taken.is_empty() && later.is_empty() {
         info!("the configuration was read again; nothing has changed");
     }

@@ -35,6 +35,8 @@ pub(super) enum Decider {
         tokens: Tokens,
         /// Watching needs none.
         open: bool,
+        /// The server has made them itself, because the configuration has none.
+        made: bool,
     },
     /// By what signed tokens say.
     Jwt(Jwt),
@@ -55,7 +57,8 @@ impl Authority {
 
     /// Tokens decide who may publish and administer, and unless `open`, who may watch.
     pub fn tokens(tokens: Tokens, open: bool) -> Authority {
-        Authority::new(Decider::Tokens { tokens, open })
+        let made = false;
+        Authority::new(Decider::Tokens { tokens, open, made })
     }
 
     pub(super) fn new(decider: Decider) -> Authority {

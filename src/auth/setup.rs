@@ -115,7 +115,11 @@ pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<Opened
                 rules = made.rules();
                 (opened.made, opened.warning) = (Some(made), warning);
             }
-            opened.authority = Authority::tokens(Tokens::new(&rules)?, !args.private);
+            opened.authority = Authority::new(Decider::Tokens {
+                tokens: Tokens::new(&rules)?,
+                open: !args.private,
+                made: opened.made.is_some(),
+            });
             opened.private = args.private;
         }
         AuthMode::Jwt => {
@@ -138,13 +142,13 @@ impl Authority {
     /// When they cannot be used, or only a restart can bring what is asked for; the old ones then stay.
     pub fn reload(&self, args: &AuthArgs) -> Result<(), SetupError> {
         match self.decider() {
-            Decider::Tokens { tokens, open } => {
+            Decider::Tokens { tokens, open, made } => {
                 if *open == args.private {
                     return Err(SetupError::Restart("tokens --private"));
                 }
                 let rules = rules(args)?;
-                // Those that the server has made itself do not change.
-                if !rules.is_empty() {
+                // Those that the server has made itself stay. Of a list, the last one may be taken back, too: then nobody comes in.
+                if !(rules.is_empty() && *made) {
                     tokens.replace(&rules)?;
                 }
                 Ok(())
@@ -153,6 +157,8 @@ impl Authority {
                 KeySource::Fixed(keys) if !jwt.replace(keys.all().to_vec()) => Err(SetupError::Restart("jwt")),
                 _ => Ok(()),
             },
+            // Somebody would believe in a protection that is not there.
+            Decider::Off { .. } if args.mode(true) != AuthMode::Off => Err(SetupError::Restart("off")),
             Decider::Off { .. } | Decider::Webhook(_) => Ok(()),
         }
     }

@@ -100,6 +100,28 @@ async fn tokens_of_the_file_decide_and_are_replaced_by_a_signal() {
     server.signal("HUP");
     assert!(server.line_with("changed: ").contains("[[token]]"));
     assert_eq!((post(before).await, post(after).await), (401, 400));
+    // The last one can be taken back, too.
+    fs::write(&file, "").unwrap();
+    server.signal("HUP");
+    assert!(server.line_with("changed: ").contains("[[token]]"));
+    assert_eq!((post(before).await, post(after).await), (401, 401));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_without_tokens_does_not_pretend_to_have_taken_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecast.toml");
+    fs::write(&file, "").unwrap();
+    let mut server = Running::start(&["--config", file.to_str().unwrap()]);
+    fs::write(&file, table("a-secret-of-many-characters-0123456789")).unwrap();
+    server.signal("HUP");
+    assert!(
+        server
+            .line_with("stay as they were")
+            .contains("--auth off needs a restart")
+    );
+    assert!(server.line_with("with the next start only").contains("[[token]]"));
 }
 
 #[cfg(unix)]
