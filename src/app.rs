@@ -291,7 +291,9 @@ impl MediaServer for App {
     fn reload(&self, args: &ServeArgs) {
         let limits = args.room_limits();
         lock(&self.inner.registry).set_limits(limits);
-        self.inner.broadcast(&Command::PeersMax(limits.peers()));
+        if !self.inner.broadcast(&Command::PeersMax(limits.peers())) {
+            warn!("a media thread is overloaded and keeps its bound of peers; read the configuration again");
+        }
     }
 
     async fn shutdown(&self, limit: Duration) -> bool {

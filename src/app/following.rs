@@ -23,7 +23,7 @@ impl App {
 }
 
 impl Inner {
-    pub(super) fn handle(&self, event: Event) {
+    fn handle(&self, event: Event) {
         match event {
             Event::Connected {
                 session,
@@ -57,7 +57,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
+    fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
         lock(&self.registry).secured(id, address, cipher);
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
@@ -72,7 +72,7 @@ impl Inner {
     }
 
     /// No news for the log of every day: a client may restart once a second.
-    pub(super) fn restarted(&self, id: SessionId, address: SocketAddr) {
+    fn restarted(&self, id: SessionId, address: SocketAddr) {
         let registry = lock(&self.registry);
         let who = registry.purpose(id).zip(registry.viewer(id));
         drop(registry);
@@ -87,7 +87,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn keyframes(&self, session: SessionId, unanswered: bool, interval: Option<Duration>) {
+    fn keyframes(&self, session: SessionId, unanswered: bool, interval: Option<Duration>) {
         let Some(stream) = lock(&self.registry).stream_of(session) else {
             return;
         };
@@ -100,7 +100,8 @@ impl Inner {
         };
         warn!(
             %stream,
-            "broadcaster does not answer keyframe requests; {own}. Viewers who lose something are helped from the cache;              a keyframe interval of 2 to 10 s in the encoder keeps that short"
+            "broadcaster does not answer keyframe requests; {own}. Viewers who lose something are helped from the cache; \
+             a keyframe interval of 2 to 10 s in the encoder keeps that short"
         );
     }
 
@@ -128,7 +129,7 @@ impl Inner {
     }
 
     /// Says in sum how many were refused since `told`: a crowd shall not fill the log, too.
-    pub(super) fn tell_about_the_door(&self, told: AdmissionReading) -> AdmissionReading {
+    fn tell_about_the_door(&self, told: AdmissionReading) -> AdmissionReading {
         let door = lock(&self.registry).admission();
         let rate = door.refused_rate - told.refused_rate;
         let half_open = door.refused_half_open - told.refused_half_open;
@@ -145,7 +146,7 @@ impl Inner {
         door
     }
 
-    pub(super) fn sweep(&self) {
+    fn sweep(&self) {
         let now = clock::now();
         self.sweep_bounds(now);
         let overdue = lock(&self.registry).overdue(now);

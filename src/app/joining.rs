@@ -89,7 +89,7 @@ impl App {
     }
 
     /// Whether a publisher's offer can be answered: nobody makes room for one that cannot.
-    pub(super) fn try_answer(&self, request: &Request<'_>, offer: &Offer) -> Result<(), Refusal> {
+    fn try_answer(&self, request: &Request<'_>, offer: &Offer) -> Result<(), Refusal> {
         let params = AnswerParams {
             ice: &credentials(),
             fingerprint: self.inner.certificate.fingerprint(),

@@ -1,8 +1,10 @@
 //! Slows down who tries tokens: an address may fail a few times at once, and then once in a while.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use crate::room::admission;
 
 /// Failed attempts by address. An IPv6 address counts as its /64, which is what one customer has.
 #[derive(Debug, Default)]
@@ -53,11 +55,9 @@ impl Throttle {
         Duration::from_secs(Throttle::FORGIVEN_EVERY.as_secs() * (Throttle::FAILURES_MAX as u64 - 1));
 }
 
+/// This machine's own addresses are as any: who guesses through a proxy here is slowed down, too.
 fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
-    }
+    admission::network(address).unwrap_or(address)
 }
 
 #[cfg(test)]

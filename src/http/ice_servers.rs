@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use super::Shared;
 use super::guard::Asker;
 use super::service::Protocol;
-use crate::auth::Action;
+use super::whip::action;
 use crate::clock;
 use crate::room::StreamName;
 use crate::turn::{IceServer, IceServers, IceUrl, Login};
@@ -28,11 +28,7 @@ pub(super) async fn links_for(
     if shared.ice_servers.is_empty() || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return Vec::new();
     }
-    let action = match protocol {
-        Protocol::Whip => Action::Publish,
-        Protocol::Whep => Action::Watch,
-    };
-    match asker.may(shared, action, Some(stream)).await {
+    match asker.may(shared, action(protocol), Some(stream)).await {
         Ok(_) => links(&shared.ice_servers).collect(),
         Err(_) => Vec::new(),
     }

@@ -172,7 +172,8 @@ pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     .hint(format!("Send the header Content-Type: {expected}"))
 }
 
-fn action(protocol: Protocol) -> Action {
+/// What somebody must be allowed to do who uses an endpoint.
+pub(super) fn action(protocol: Protocol) -> Action {
     match protocol {
         Protocol::Whip => Action::Publish,
         Protocol::Whep => Action::Watch,
