@@ -1,6 +1,7 @@
 //! The only meeting point: answers offers, runs the registry's decisions against the shards, and tells the story in the log.
 
 mod codecs;
+mod conference;
 mod counter_offer;
 mod events;
 mod following;
@@ -20,6 +21,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
+use crate::http::conference::Conference;
 use crate::http::operation::Operation;
 use crate::http::service::{
     Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
@@ -332,7 +334,7 @@ impl Service for App {
         };
         let right = match purpose {
             Purpose::Publish => rights.publish,
-            Purpose::Watch => rights.watch,
+            Purpose::Watch | Purpose::Confer => rights.watch,
         };
         let right = right.ok_or(Refusal::NotAllowed(purpose))?;
         let request = Request { right, ..request };
@@ -340,7 +342,7 @@ impl Service for App {
         self.introduce(accepted.session, Via::Paste, request.client);
         let role = match purpose {
             Purpose::Publish => PasteRole::Broadcaster,
-            Purpose::Watch => PasteRole::Viewer,
+            Purpose::Watch | Purpose::Confer => PasteRole::Viewer,
         };
         Ok((accepted, role))
     }
@@ -389,6 +391,10 @@ impl Service for App {
     }
 
     fn operation(&self) -> &dyn Operation {
+        self
+    }
+
+    fn conference(&self) -> &dyn Conference {
         self
     }
 

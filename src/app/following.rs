@@ -30,7 +30,9 @@ impl Inner {
                 address,
                 cipher,
             } => self.connected(session, address, cipher),
-            Event::Media { session, kind, codec } => {
+            Event::Media {
+                session, kind, codec, ..
+            } => {
                 if let Some(stream) = lock(&self.registry).media(session, kind, codec) {
                     info!(%stream, "broadcaster sends {kind} in {codec}");
                 }
@@ -41,6 +43,8 @@ impl Inner {
                 interval,
             } => self.keyframes(session, unanswered, interval),
             Event::Restarted { session, address } => self.restarted(session, address),
+            // PLACEHOLDER: rooms
+            Event::Speaking { .. } => {}
             Event::Picture { session, after } => {
                 if let Some((stream, number)) = lock(&self.registry).viewer(session) {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
@@ -68,6 +72,7 @@ impl Inner {
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
+            Purpose::Confer => info!(%stream, "member {} connected from {address} ({cipher})", connected.number),
         }
     }
 
@@ -82,6 +87,9 @@ impl Inner {
             }
             Some((Purpose::Watch, (stream, number))) => {
                 debug!(%stream, "viewer {number} goes on from {address} (ICE restart)");
+            }
+            Some((Purpose::Confer, (stream, number))) => {
+                debug!(%stream, "member {number} goes on from {address} (ICE restart)");
             }
             None => {}
         }
@@ -121,6 +129,7 @@ impl Inner {
         let who = match ended.purpose {
             Purpose::Publish => "broadcaster".to_owned(),
             Purpose::Watch => format!("viewer {}", ended.number),
+            Purpose::Confer => format!("member {}", ended.number),
         };
         match ended.connected {
             Some(time) => info!(%stream, "{who} left after {} s: {why}; {viewers} watching", time.as_secs()),

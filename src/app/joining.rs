@@ -49,7 +49,7 @@ impl App {
         let tracks = admitted.tracks;
         let role = match purpose {
             Purpose::Publish => Role::Publisher,
-            Purpose::Watch => Role::Viewer(TrackSsrcs {
+            Purpose::Watch | Purpose::Confer => Role::Viewer(TrackSsrcs {
                 video: tracks.video.ssrc(),
                 video_rtx: tracks.video.rtx_ssrc(),
                 audio: tracks.audio.ssrc(),
@@ -72,7 +72,7 @@ impl App {
         }
         let role = match purpose {
             Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
-            Purpose::Watch => SessionRole::Viewer {
+            Purpose::Watch | Purpose::Confer => SessionRole::Viewer {
                 audio: negotiated.audio.as_ref().map(ViewerLine::new),
                 video: negotiated.video.as_ref().map(ViewerLine::new),
             },

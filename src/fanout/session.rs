@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::formats::ViewerLine;
+use super::membership::{Lift, Membership};
 use crate::media::StreamTracks;
+use crate::media::lane::StreamKey;
 use crate::metrics::Counter;
 use crate::peer::SessionId;
 use crate::peer::sdp::Negotiated;
@@ -56,6 +58,8 @@ pub enum SessionRole {
         /// The video line.
         video: Option<ViewerLine>,
     },
+    /// Takes part in a room: may send to us and be sent to.
+    Member(Arc<Membership>),
 }
 
 impl Session {
@@ -135,6 +139,10 @@ pub enum Command {
     Restart(Arc<Restart>),
     /// Forget the session; its owner closes the peer with DTLS close_notify.
     Close(Arc<Session>),
+    /// What a member of a room sends and is sent, from now on; an older one than is known counts for nothing.
+    Membership(Arc<Session>, Arc<Membership>),
+    /// A publisher's tracks are taken into a room, and what becomes of them there.
+    Lift(Arc<Lift>),
     /// Most peers at once, from now on; who is there stays.
     PeersMax(usize),
     /// Close every peer.
@@ -175,6 +183,8 @@ pub enum Event {
     Media {
         /// Which session.
         session: SessionId,
+        /// Which of its streams.
+        stream: StreamKey,
         /// Audio or video.
         kind: Kind,
         /// The encoding.
@@ -188,6 +198,15 @@ pub enum Event {
         unanswered: bool,
         /// Time between its own keyframes, if known.
         interval: Option<Duration>,
+    },
+    /// Somebody has begun to speak, or is silent again, by the audio level of the packets (RFC 6464).
+    Speaking {
+        /// Which session.
+        session: SessionId,
+        /// Which of its streams.
+        stream: StreamKey,
+        /// Has begun.
+        speaking: bool,
     },
     /// A viewer has been sent a whole keyframe.
     Picture {

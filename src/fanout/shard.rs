@@ -164,6 +164,8 @@ impl Shard {
             }
             Command::Restart(restart) => self.expect_restart(restart),
             Command::Close(session) => self.close_session(&session),
+            // PLACEHOLDER: rooms
+            Command::Membership(..) | Command::Lift(_) => {}
             Command::PeersMax(most) => self.config.peers_max = most,
             Command::Shutdown => {
                 for index in self.peers.indices() {

@@ -258,6 +258,7 @@ fn describe(session: &SessionState) -> Value {
             Via::Whip => "whip",
             Via::Whep => "whep",
             Via::Paste => "paste",
+            Via::Conference => "conference",
         }),
         "number": number(session.purpose, session.number),
         "state": if session.connected.is_some() { "connected" } else { "connecting" },
@@ -266,7 +267,7 @@ fn describe(session: &SessionState) -> Value {
         "client": session.client.map(|client| client.to_string()),
         "media": session.media.map(|media| media.to_string()),
         "cipher": session.cipher.map(|cipher| cipher.to_string()),
-        "received_bytes": (session.purpose == Purpose::Publish).then_some(session.received_bytes),
+        "received_bytes": (session.purpose != Purpose::Watch).then_some(session.received_bytes),
     })
 }
 
@@ -279,7 +280,7 @@ fn describe_end(end: &End) -> Value {
         "client": end.client.map(|client| client.to_string()),
         "at": rfc3339::utc(end.at_unix),
         "connected_s": end.connected.map(|time| time.as_secs()),
-        "received_bytes": (end.purpose == Purpose::Publish).then_some(end.received_bytes),
+        "received_bytes": (end.purpose != Purpose::Watch).then_some(end.received_bytes),
         "why": end.why.name(),
         "detail": end.why.to_string(),
     })
@@ -289,11 +290,12 @@ fn role(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Publish => "publisher",
         Purpose::Watch => "viewer",
+        Purpose::Confer => "member",
     }
 }
 
 fn number(purpose: Purpose, number: u64) -> Option<u64> {
-    (purpose == Purpose::Watch).then_some(number)
+    (purpose != Purpose::Publish).then_some(number)
 }
 
 /// A query whose parameters are all known.

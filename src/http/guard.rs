@@ -67,7 +67,7 @@ impl Asker {
         }
         let action = match guard.purpose {
             Purpose::Publish => Action::Publish,
-            Purpose::Watch => Action::Watch,
+            Purpose::Watch | Purpose::Confer => Action::Watch,
         };
         self.may(shared, action, Some(&guard.stream)).await.map(drop)
     }

@@ -3,6 +3,7 @@
 //! Requests are parsed here, into values that cannot be wrong; what is done about them is the [`Service`]'s; and here again its
 //! refusals become statuses and words.
 
+pub mod conference;
 pub mod operation;
 pub mod service;
 
@@ -35,6 +36,7 @@ mod stream_path;
 mod whip;
 
 pub use body::MAX_BODY_BYTES;
+pub use conference::Conference;
 #[doc(hidden)]
 pub use envelope::fuzz_envelope;
 #[doc(hidden)]

@@ -186,6 +186,8 @@ impl From<Refusal> for Problem {
             Refusal::UnknownHandle => Problem::not_found("unknown-session", "there is no session of this number").hint(
                 "GET /api/sessions has the numbers of those there are, and GET /api/ended why the last ones ended.",
             ),
+            // PLACEHOLDER: rooms
+            Refusal::Room(_) => unavailable("room", "rooms are not there yet"),
             Refusal::Busy(busy) => busy.into(),
             Refusal::NotAllowed(purpose) => not_allowed(purpose),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
@@ -297,7 +299,7 @@ impl From<Busy> for Problem {
         let max = busy.max;
         let who = match busy.purpose {
             Purpose::Publish => "broadcasters",
-            Purpose::Watch => "viewers",
+            Purpose::Watch | Purpose::Confer => "viewers",
         };
         let (kind, detail, option) = match busy.cause {
             Cause::Rate => (
@@ -364,7 +366,7 @@ fn ended(why: &EndReason) -> Problem {
 fn not_allowed(purpose: Purpose) -> Problem {
     let what = match purpose {
         Purpose::Publish => "publish",
-        Purpose::Watch => "watch",
+        Purpose::Watch | Purpose::Confer => "watch",
     };
     let detail = format!("this offer is to {what}, and that is not allowed");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "This is not allowed", detail)

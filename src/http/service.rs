@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::conference::{Conference, RoomRefusal};
 use super::operation::Operation;
 use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
@@ -92,6 +93,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// What whoever runs the server may see and do.
     fn operation(&self) -> &dyn Operation;
+
+    /// Conference rooms.
+    fn conference(&self) -> &dyn Conference;
 
     /// Who is joining, and how many could not.
     fn admission(&self) -> AdmissionReading;
@@ -279,6 +283,8 @@ pub enum Refusal {
     },
     /// No such event stream, or it has ended.
     UnknownEventStream,
+    /// What only rooms refuse.
+    Room(RoomRefusal),
 }
 
 impl Refusal {

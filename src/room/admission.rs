@@ -234,7 +234,7 @@ impl Admission {
 
     fn door(&mut self, purpose: Purpose) -> &mut Door {
         match purpose {
-            Purpose::Watch => &mut self.viewers,
+            Purpose::Watch | Purpose::Confer => &mut self.viewers,
             Purpose::Publish => &mut self.publishers,
         }
     }

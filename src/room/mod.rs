@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod audience;
+pub mod conference;
 pub mod drain;
 pub mod ended;
 pub mod ice_session;

@@ -51,6 +51,8 @@ pub enum Purpose {
     Publish,
     /// To be sent it.
     Watch,
+    /// To take part in the conference room of that name.
+    Confer,
 }
 
 /// Why a client may not join.
@@ -165,6 +167,8 @@ struct Stream {
     watching: usize,
     /// Viewers, connecting ones included.
     viewers: usize,
+    /// Of the conference room, connecting ones included.
+    members: usize,
     sessions: usize,
     numbered: u64,
     /// Since when nobody publishes; `None` while somebody does.
@@ -253,28 +257,30 @@ impl Registry {
         }
         let displaced = match purpose {
             Purpose::Publish => self.make_room(now, name, takes_over)?,
-            Purpose::Watch if self.viewers >= self.limits.viewers => {
+            Purpose::Watch | Purpose::Confer if self.viewers >= self.limits.viewers => {
                 return Err(Refused::Full {
                     max: self.limits.viewers,
                 });
             }
             Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
+            Purpose::Confer => None,
         };
         let stream = self.stream(now, name, random);
         stream.sessions += 1;
         stream.viewers += usize::from(purpose == Purpose::Watch);
+        stream.members += usize::from(purpose == Purpose::Confer);
         let number = match purpose {
             Purpose::Publish => {
                 stream.publisher = Some(id);
                 0
             }
-            Purpose::Watch => {
+            Purpose::Watch | Purpose::Confer => {
                 stream.numbered += 1;
                 stream.numbered
             }
         };
         let tracks = stream.tracks.clone();
-        self.viewers += usize::from(purpose == Purpose::Watch);
+        self.viewers += usize::from(purpose != Purpose::Publish);
         let details = self.enter(id);
         let entry = Entry {
             stream: name.clone(),
@@ -348,6 +354,7 @@ impl Registry {
                 codecs: [None; 2],
                 watching: 0,
                 viewers: 0,
+                members: 0,
                 sessions: 0,
                 numbered: 0,
                 alone_since: Some(now),
@@ -393,6 +400,7 @@ impl Registry {
                     stream.alone_since = None;
                 }
                 Purpose::Watch => stream.watching += 1,
+                Purpose::Confer => {}
             }
         }
         Some(Connected {
@@ -450,6 +458,10 @@ impl Registry {
                 self.viewers -= 1;
                 stream.viewers -= 1;
                 stream.watching -= usize::from(entry.connected.is_some());
+            }
+            Purpose::Confer => {
+                self.viewers -= 1;
+                stream.members -= 1;
             }
         }
         let viewers = stream.watching;

@@ -192,6 +192,10 @@ impl Service for Detoured {
         self.app.operation()
     }
 
+    fn conference(&self) -> &dyn onecast::http::Conference {
+        self.app.conference()
+    }
+
     fn shards(&self) -> Vec<ShardReading> {
         self.app.shards()
     }

@@ -419,6 +419,10 @@ impl Service for Fake {
         self
     }
 
+    fn conference(&self) -> &dyn onecast::http::Conference {
+        unimplemented!("PLACEHOLDER: rooms")
+    }
+
     fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
         if self.state().taken_over.contains(&session) {
             return Err(Refusal::Ended(EndReason::TakenOver));

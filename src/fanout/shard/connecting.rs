@@ -147,6 +147,8 @@ impl Shard {
                 let viewer = Viewer::new(index, address, session.created, now, ciphers, lines);
                 self.add_viewer(now, index, &session, viewer);
             }
+            // PLACEHOLDER: rooms
+            SessionRole::Member(_) => {}
         }
     }
 

@@ -18,6 +18,7 @@ impl Shard {
             Received::Started(kind, codec) => {
                 self.events.push_back(Event::Media {
                     session: peer.session.id,
+                    stream: peer.session.tracks.key,
                     kind,
                     codec,
                 });

@@ -4,6 +4,7 @@
 //! right or is an [`SdpError`]; an optional feature that cannot be read is taken as not offered.
 
 mod answer;
+pub mod call;
 mod error;
 mod extension;
 mod fragment;
@@ -18,6 +19,7 @@ mod transport;
 use std::net::SocketAddr;
 
 pub use answer::Answer;
+pub use call::{Call, CallError, CallParams, ReceivedLine, SentLine, TrackId, WantedTrack};
 pub use error::SdpError;
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
 pub use offer::Offer;

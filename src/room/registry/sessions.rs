@@ -17,6 +17,8 @@ pub enum Via {
     Whep,
     /// Copy and paste.
     Paste,
+    /// Of a conference room.
+    Conference,
 }
 
 /// What is known of a session.
@@ -127,7 +129,7 @@ impl Registry {
         };
         let viewers = self.handles.values().copied().filter(|id| {
             let entry = self.sessions.get(id);
-            everybody && entry.is_some_and(|entry| entry.stream == *name && entry.caller.purpose == Purpose::Watch)
+            everybody && entry.is_some_and(|entry| entry.stream == *name && entry.caller.purpose != Purpose::Publish)
         });
         viewers.chain(stream.publisher).collect()
     }
