@@ -10,6 +10,7 @@ pub mod pulse;
 pub mod registry;
 pub mod right;
 pub mod stream_name;
+pub mod tracks;
 
 pub use crate::peer::SessionId;
 pub use admission::{AdmissionLimits, Caller};
@@ -17,3 +18,4 @@ pub use ended::EndReason;
 pub use registry::{Limits, Purpose, Registry, SessionLimits};
 pub use right::{Credential, Right, Terms, TokenDigest};
 pub use stream_name::StreamName;
+pub use tracks::TrackMaker;

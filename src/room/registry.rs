@@ -12,10 +12,9 @@ use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Calle
 use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
 use super::right::{Right, Terms, TokenDigest};
-use super::{SessionId, StreamName};
+use super::{SessionId, StreamName, TrackMaker};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
-use crate::media::lane::StreamKey;
 use crate::media::{Inbox, StreamTracks};
 use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
@@ -145,12 +144,10 @@ pub struct StreamState {
 pub struct Registry {
     limits: Limits,
     admission: Admission,
-    inboxes: Arc<[Arc<Inbox>]>,
+    tracks: TrackMaker,
     streams: BTreeMap<StreamName, Stream>,
     sessions: HashMap<SessionId, Entry>,
     viewers: usize,
-    free_slots: Vec<u32>,
-    created: u32,
     /// Every session by its public number.
     handles: BTreeMap<u64, SessionId>,
     /// The last of those numbers.
@@ -205,12 +202,10 @@ impl Registry {
         Registry {
             limits,
             admission: Admission::new(limits.admission),
-            inboxes,
+            tracks: TrackMaker::new(inboxes),
             streams: BTreeMap::new(),
             sessions: HashMap::new(),
             viewers: 0,
-            free_slots: Vec::new(),
-            created: 0,
             handles: BTreeMap::new(),
             handed: 0,
             ended: RecentlyEnded::default(),
@@ -340,15 +335,8 @@ impl Registry {
 
     fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> &mut Stream {
         if !self.streams.contains_key(name) {
-            let slot = self.free_slots.pop().unwrap_or(self.streams.len() as u32);
-            self.created += 1;
-            let key = StreamKey {
-                slot,
-                serial: self.created,
-            };
-            let tracks = StreamTracks::new(key, name.as_str(), distinct(random), self.inboxes.clone(), now);
             let stream = Stream {
-                tracks: Arc::new(tracks),
+                tracks: self.tracks.open(now, name.as_str(), random),
                 publisher: None,
                 since: None,
                 codecs: [None; 2],
@@ -466,7 +454,7 @@ impl Registry {
         }
         let viewers = stream.watching;
         if stream.sessions == 0 {
-            self.free_slots.push(stream.tracks.key.slot);
+            self.tracks.close(stream.tracks.key);
             self.streams.remove(&entry.stream);
         }
         Some(Ended {
@@ -492,6 +480,16 @@ impl Registry {
             .collect();
         overdue.sort_unstable();
         overdue
+    }
+
+    /// Tracks of a stream of a member of a room; [`close_tracks`](Self::close_tracks) takes them back.
+    pub fn open_tracks(&mut self, now: Instant, name: &str, random: impl FnMut() -> u32) -> Arc<StreamTracks> {
+        self.tracks.open(now, name, random)
+    }
+
+    /// The place of those tracks may be given to others.
+    pub fn close_tracks(&mut self, tracks: &StreamTracks) {
+        self.tracks.close(tracks.key);
     }
 
     /// What happened at the door.
@@ -531,20 +529,6 @@ pub struct Connected {
     pub number: u64,
     /// How many watch now.
     pub viewers: usize,
-}
-
-/// Three numbers that differ from each other and from each other's neighbour (`Publisher` uses `video ^ 1` for itself).
-fn distinct(mut random: impl FnMut() -> u32) -> [u32; 3] {
-    let mut ssrcs = [0; 3];
-    for place in 0..ssrcs.len() {
-        let taken = |candidate: u32| candidate < 2 || ssrcs[..place].iter().any(|&known| known >> 1 == candidate >> 1);
-        let mut candidate = random();
-        while taken(candidate) {
-            candidate = candidate.wrapping_add(2);
-        }
-        ssrcs[place] = candidate;
-    }
-    ssrcs
 }
 
 mod offered;

@@ -236,13 +236,6 @@ fn clients_that_do_not_connect_are_overdue() {
 }
 
 #[test]
-fn ssrcs_differ_even_from_a_poor_source_of_chance() {
-    let [video, rtx, audio] = distinct(|| 7);
-    assert!(video != rtx && rtx != audio && video != audio);
-    assert!(![rtx, audio].contains(&(video ^ 1)));
-}
-
-#[test]
 fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     let now = crate::clock::now();
     let mut registry = registry(NARROW);

@@ -311,8 +311,8 @@ impl Walk {
             of(&|entry| entry.connected.is_none()) as u64
         );
         assert_eq!(registry.viewers, of(&|entry| entry.caller.purpose == Purpose::Watch));
-        let mut slots: BTreeSet<u32> = registry.free_slots.iter().copied().collect();
-        assert_eq!(slots.len(), registry.free_slots.len());
+        let mut slots: BTreeSet<u32> = registry.tracks.free_slots().collect();
+        assert_eq!(slots.len(), registry.tracks.free_slots().count());
         for (name, stream) in &registry.streams {
             assert!(slots.insert(stream.tracks.key.slot), "a slot has one stream");
             let here = |entry: &Entry| entry.stream == *name;
@@ -339,10 +339,9 @@ impl Walk {
 
     fn session(&self, id: SessionId) -> Session {
         let known = self.registry.stream_of(id).map(|name| &self.registry.streams[&name]);
-        let tracks = known.map(|stream| stream.tracks.clone()).unwrap_or_else(|| {
-            let key = StreamKey { slot: 0, serial: 0 };
-            Arc::new(StreamTracks::new(key, "gone", [2, 4, 6], Vec::new().into(), self.now))
-        });
+        let tracks = known
+            .map(|stream| stream.tracks.clone())
+            .unwrap_or_else(|| TrackMaker::new(Vec::new().into()).open(self.now, "gone", || 7));
         let remote = RemoteTransport {
             ice: IceCredentials {
                 ufrag: "theirs".into(),

@@ -1,0 +1,113 @@
+//! Where streams get their tracks: a place in the tables of every shard, and SSRCs that no other stream of this process ever had.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::media::lane::StreamKey;
+use crate::media::{Inbox, StreamTracks};
+
+/// Makes the tracks of streams.
+#[derive(Debug)]
+pub struct TrackMaker {
+    inboxes: Arc<[Arc<Inbox>]>,
+    /// The one that has been free for longest is taken first: by then every shard has heard of the end of its last stream.
+    free_slots: VecDeque<u32>,
+    slots: u32,
+    /// Streams made so far.
+    made: u32,
+    /// What SSRCs begin with, chosen by chance; `None` before the first stream.
+    mask: Option<u32>,
+}
+
+impl TrackMaker {
+    /// For streams whose packets go into `inboxes`.
+    pub fn new(inboxes: Arc<[Arc<Inbox>]>) -> TrackMaker {
+        TrackMaker {
+            inboxes,
+            free_slots: VecDeque::new(),
+            slots: 0,
+            made: 0,
+            mask: None,
+        }
+    }
+
+    /// The tracks of another stream.
+    pub fn open(&mut self, now: Instant, name: &str, mut random: impl FnMut() -> u32) -> Arc<StreamTracks> {
+        let slot = self.free_slots.pop_front().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        let mask = *self.mask.get_or_insert_with(&mut random);
+        let ssrcs = loop {
+            self.made = self.made.wrapping_add(1);
+            if let Some(ssrcs) = ssrcs(self.made, mask) {
+                break ssrcs;
+            }
+        };
+        let key = StreamKey {
+            slot,
+            serial: self.made,
+        };
+        Arc::new(StreamTracks::new(key, name, ssrcs, self.inboxes.clone(), now))
+    }
+
+    /// Places that are free.
+    #[cfg(test)]
+    pub(super) fn free_slots(&self) -> impl Iterator<Item = u32> {
+        self.free_slots.iter().copied()
+    }
+
+    /// Nobody is told of the stream any more: its place is free for another.
+    pub fn close(&mut self, key: StreamKey) {
+        self.free_slots.push_back(key.slot);
+    }
+}
+
+/// Video, RTX of the video, audio; `None` for the one stream that would have 0, which some receivers take for no SSRC at all. The
+/// number after video's is for what we tell its publisher.
+///
+/// A member of a room is sent many streams under one key, one after the other in the same place, too: an SSRC that came again would
+/// seal an index twice. Multiplication by an odd number hits every number once before it repeats.
+fn ssrcs(stream: u32, mask: u32) -> Option<[u32; 3]> {
+    const SCATTER: u32 = 0x9E37_79B1;
+    let base = (stream.wrapping_mul(SCATTER) ^ mask) << 2;
+    (base > 0).then_some([base, base | 2, base | 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_streams_share_an_ssrc() {
+        for mask in [0, 1, 0xffff_ffff, 0x1234_5678] {
+            let mut seen = BTreeSet::new();
+            for (stream, [video, rtx, audio]) in (1..100_000).filter_map(|stream| Some((stream, ssrcs(stream, mask)?)))
+            {
+                let all = [video, video ^ 1, rtx, audio];
+                assert!(
+                    all.into_iter().all(|ssrc| ssrc > 1 && seen.insert(ssrc)),
+                    "{mask} {stream}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_place_that_was_free_for_longest_is_taken_first() {
+        let mut maker = TrackMaker::new(Arc::new([]));
+        let now = crate::clock::now();
+        let open = |maker: &mut TrackMaker| maker.open(now, "x", || 7).key;
+        let keys: Vec<StreamKey> = (0..3).map(|_| open(&mut maker)).collect();
+        assert_eq!(keys.iter().map(|key| key.slot).collect::<Vec<_>>(), [0, 1, 2]);
+        maker.close(keys[1]);
+        maker.close(keys[0]);
+        assert_eq!(
+            [open(&mut maker).slot, open(&mut maker).slot, open(&mut maker).slot],
+            [1, 0, 3]
+        );
+    }
+}
