@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::config::ServeArgs;
 use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
-use crate::http::conference::Conference;
+use crate::http::conference::{Conference, RoomRefusal};
 use crate::http::operation::Operation;
 use crate::http::service::{
     Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
@@ -37,6 +37,7 @@ use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
 use crate::peer::{Certificate, IceCredentials, Profile};
 use crate::room::admission::AdmissionReading;
 use crate::room::audience::{EventSet, EventStreamId};
+use crate::room::conference::RoomLimits;
 use crate::room::drain::{Drain, DrainOrder};
 use crate::room::ice_session::entity_tag;
 use crate::room::pulse::Pulse;
@@ -44,6 +45,7 @@ use crate::room::registry::{Ended, Refused, Via};
 use crate::room::{AdmissionLimits, Caller, EndReason, Limits, Purpose, Registry, SessionId, SessionLimits, Terms};
 use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
+use conference::Conferences;
 use events::EventStreams;
 
 /// What the server is started with.
@@ -89,6 +91,7 @@ impl AppConfig {
                 viewers: 100,
                 admission: AdmissionLimits::default(),
                 sessions: SessionLimits::default(),
+                rooms: RoomLimits::default(),
             },
             drain: DrainOrder::default(),
             pin: false,
@@ -108,6 +111,8 @@ struct Inner {
     media: SocketAddr,
     hosts: Vec<IpAddr>,
     registry: Mutex<Registry>,
+    /// Locked before both of the others.
+    conferences: Mutex<Conferences>,
     /// Locked before the registry where both are.
     events: Mutex<EventStreams>,
     mailboxes: Arc<[Arc<Mailbox>]>,
@@ -150,6 +155,7 @@ impl App {
         let counters: Vec<Arc<ShardCounters>> = sockets.iter().map(|_| Arc::default()).collect();
         let inner = Inner {
             registry: Mutex::new(Registry::new(config.limits, inboxes.clone())),
+            conferences: Mutex::default(),
             events: Mutex::new(EventStreams::new()),
             hosts: host_addresses(),
             config,
@@ -466,6 +472,7 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::TooManyStreams { max } => Refusal::TooManyStreams { max },
         Refused::Full { max } => Refusal::Full { max },
         Refused::StreamFull { max } => Refusal::StreamFull { max },
+        Refused::RoomFull { max } => Refusal::Room(RoomRefusal::Full { max }),
         Refused::Busy(busy) => Refusal::Busy(busy),
     }
 }

@@ -31,10 +31,16 @@ impl Inner {
                 cipher,
             } => self.connected(session, address, cipher),
             Event::Media {
-                session, kind, codec, ..
+                session,
+                stream,
+                kind,
+                codec,
             } => {
-                if let Some(stream) = lock(&self.registry).media(session, kind, codec) {
-                    info!(%stream, "broadcaster sends {kind} in {codec}");
+                if let Some(name) = lock(&self.registry).media(session, kind, codec) {
+                    info!(stream = %name, "broadcaster sends {kind} in {codec}");
+                    self.take_broadcast_along(&name);
+                } else {
+                    self.member_media(session, stream, kind, codec);
                 }
             }
             Event::Keyframes {
@@ -43,8 +49,11 @@ impl Inner {
                 interval,
             } => self.keyframes(session, unanswered, interval),
             Event::Restarted { session, address } => self.restarted(session, address),
-            // PLACEHOLDER: rooms
-            Event::Speaking { .. } => {}
+            Event::Speaking {
+                session,
+                stream,
+                speaking,
+            } => self.speaking(session, stream, speaking),
             Event::Picture { session, after } => {
                 if let Some((stream, number)) = lock(&self.registry).viewer(session) {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
@@ -66,6 +75,11 @@ impl Inner {
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
         self.tell_followers(&connected.stream);
+        match connected.purpose {
+            Purpose::Publish => self.take_broadcast_along(&connected.stream),
+            Purpose::Confer => self.member_connected(id),
+            Purpose::Watch => {}
+        }
         let (stream, viewers) = (&connected.stream, connected.viewers);
         match connected.purpose {
             Purpose::Publish => info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching"),
@@ -118,6 +132,7 @@ impl Inner {
         // First of all: whoever notices the end may ask why at once.
         lock(&self.registry).note(clock::unix_time(), &ended, why.clone());
         self.end_event_streams(ended.id);
+        self.leave_room(&ended);
         self.tell_followers(&ended.stream);
         if let Some(session) = ended.session {
             session.withdraw();
@@ -158,6 +173,7 @@ impl Inner {
     fn sweep(&self) {
         let now = clock::now();
         self.sweep_bounds(now);
+        self.sweep_rooms(now);
         let overdue = lock(&self.registry).overdue(now);
         for id in overdue {
             let ended = lock(&self.registry).remove(now, id);

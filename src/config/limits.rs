@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::values::{count, duration};
 use crate::room::SessionLimits;
+use crate::room::conference::RoomLimits;
 use crate::room::drain::{Destination, DrainOrder};
 
 /// Options that bound sessions, and of how the server ends.
@@ -25,6 +26,10 @@ pub struct LimitArgs {
     /// there stands for all its clients; for a proxy on another machine raise this to --joins-per-second
     #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub joins_per_address: u32,
+
+    /// Most members of one conference room, who all may send
+    #[arg(long, value_name = "N", env = "ONECAST_ROOM_MAX_PEERS", default_value_t = RoomLimits::DEFAULT.members as u32, value_parser = count(1_000))]
+    pub room_max_peers: u32,
 
     /// End every session when it has been connected for this long, such as 240m; 0 is never
     #[arg(long, value_name = "TIME", env = "ONECAST_MAX_SESSION_TIME", default_value = "0", value_parser = duration)]
@@ -56,6 +61,13 @@ impl LimitArgs {
             session_time: unless_zero(self.max_session_time),
             publisher_idle: unless_zero(self.publisher_idle_timeout),
             viewer_idle: unless_zero(self.viewer_idle_timeout),
+        }
+    }
+
+    /// Bounds of conference rooms.
+    pub fn rooms(&self) -> RoomLimits {
+        RoomLimits {
+            members: self.room_max_peers as usize,
         }
     }
 

@@ -258,6 +258,7 @@ impl ServeArgs {
             viewers: self.max_viewers as usize,
             admission: self.admission(),
             sessions: self.limits.sessions(),
+            rooms: self.limits.rooms(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What signalling of conference rooms needs from the rest of the server, as values.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -8,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::service::{PasteRights, Refusal, Request};
 use crate::room::conference::Roster;
+pub use crate::room::conference::{Change, OfferedTrack, ServerOffer, Words};
 use crate::room::{SessionId, StreamName};
-use crate::rtp::Kind;
 
 /// The rooms behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Conference: Send + Sync {
@@ -67,17 +66,6 @@ pub trait Conference: Send + Sync {
     fn roster(&self, room: &StreamName) -> Option<Arc<Roster>>;
 }
 
-/// What a member says beside its offer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Words {
-    /// What it calls itself: at most 64 characters, none of them a control character.
-    pub name: Option<Box<str>>,
-    /// What it calls its lines, by `mid`: at most 32 characters each.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
-    /// How many videos it wants at most.
-    pub last_n: Option<usize>,
-}
-
 /// An offer of somebody who is in the room.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberOffer<'a> {
@@ -98,45 +86,6 @@ pub struct Joined {
     pub id: u64,
     /// The answer's SDP.
     pub answer: String,
-}
-
-/// An offer of ours to a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerOffer {
-    /// Which offer to this member it is, counted from 1. One that is sent again keeps its number.
-    pub number: u64,
-    /// The SDP.
-    pub sdp: Arc<str>,
-    /// What is on its lines.
-    pub tracks: Vec<OfferedTrack>,
-}
-
-/// A track in an offer of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OfferedTrack {
-    /// The line.
-    pub mid: Box<str>,
-    /// Who sends it: its public number.
-    pub member: u64,
-    /// The stream's id, as in `a=msid`.
-    pub stream: Box<str>,
-    /// Audio or video.
-    pub kind: Kind,
-    /// What its sender calls it.
-    pub label: Option<Box<str>>,
-}
-
-/// Something that a member changes about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
-    /// What it calls itself.
-    pub name: Option<Box<str>>,
-    /// There is nothing to hear of its first stream, or there is again.
-    pub audio_muted: Option<bool>,
-    /// There is nothing to see of its first stream, or there is again.
-    pub video_muted: Option<bool>,
-    /// How many videos it wants at most.
-    pub last_n: Option<usize>,
 }
 
 /// What a member that is connected by a WebSocket follows: newest states, and nothing that piles up.

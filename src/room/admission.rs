@@ -164,7 +164,7 @@ impl Admission {
     /// When it has not.
     pub fn room(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         let of_address = network(caller.address).and_then(|address| self.addresses.get(&address));
-        if of_address.is_some_and(|half_open| half_open[caller.purpose as usize] >= self.half_open_per_address) {
+        if of_address.is_some_and(|half_open| half_open[queue(caller.purpose)] >= self.half_open_per_address) {
             let max = self.half_open_per_address;
             return Err(self.refuse(now, caller, Cause::Address, max));
         }
@@ -180,7 +180,7 @@ impl Admission {
     pub fn opened(&mut self, caller: Caller) {
         self.door(caller.purpose).half_open += 1;
         if let Some(address) = network(caller.address) {
-            self.addresses.entry(address).or_default()[caller.purpose as usize] += 1;
+            self.addresses.entry(address).or_default()[queue(caller.purpose)] += 1;
         }
         self.count_half_open();
     }
@@ -191,7 +191,7 @@ impl Admission {
         if let Some(address) = network(caller.address)
             && let Some(half_open) = self.addresses.get_mut(&address)
         {
-            half_open[caller.purpose as usize] -= 1;
+            half_open[queue(caller.purpose)] -= 1;
             if *half_open == [0; 2] {
                 self.addresses.remove(&address);
             }
@@ -242,6 +242,14 @@ impl Admission {
     fn count_half_open(&self) {
         let half_open = self.viewers.half_open + self.publishers.half_open;
         self.counters.half_open.set(half_open.into());
+    }
+}
+
+/// Members of rooms stand in the viewers' queue: a call of a hundred begins at once, too.
+const fn queue(purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Publish => 0,
+        Purpose::Watch | Purpose::Confer => 1,
     }
 }
 

@@ -23,6 +23,10 @@ pub enum EndReason {
     NeverCame,
     /// The client asked for an offer and did not answer it.
     NoAnswer,
+    /// A member of a room did not answer an offer of ours, which was repeated.
+    Unanswered,
+    /// The WebSocket of a member of a room broke, and it did not come back.
+    Unfollowed,
     /// A media thread had no time for it.
     Overloaded,
     /// A publisher that did not connect made room for another.
@@ -99,6 +103,8 @@ impl EndReason {
             | EndReason::Peer(_)
             | EndReason::NeverCame
             | EndReason::NoAnswer
+            | EndReason::Unanswered
+            | EndReason::Unfollowed
             | EndReason::Overloaded
             | EndReason::MadeRoom => false,
             EndReason::Operator(_)
@@ -116,6 +122,8 @@ impl EndReason {
             EndReason::Peer(_) => "connection",
             EndReason::NeverCame => "never-connected",
             EndReason::NoAnswer => "no-answer",
+            EndReason::Unanswered => "unanswered",
+            EndReason::Unfollowed => "socket-gone",
             EndReason::Overloaded => "overloaded",
             EndReason::MadeRoom => "made-room",
             EndReason::Operator(_) => "operator",
@@ -136,6 +144,8 @@ impl fmt::Display for EndReason {
                 f.write_str("no ICE check and DTLS handshake arrived in time; is the UDP port reachable?")
             }
             EndReason::NoAnswer => f.write_str("it did not answer the offer that it had asked for"),
+            EndReason::Unanswered => f.write_str("it did not answer an offer within 30 s, though it was repeated"),
+            EndReason::Unfollowed => f.write_str("its WebSocket broke, and it did not come back within 10 s"),
             EndReason::Overloaded => f.write_str("a media thread is overloaded"),
             EndReason::MadeRoom => f.write_str("it never connected and somebody else goes live"),
             EndReason::Operator(None) => f.write_str("the operator of the server ended it"),

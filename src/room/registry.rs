@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
+use super::conference::RoomLimits;
 use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
 use super::right::{Right, Terms, TokenDigest};
@@ -34,6 +35,8 @@ pub struct Limits {
     pub admission: AdmissionLimits,
     /// Of those who are in.
     pub sessions: SessionLimits,
+    /// Of conference rooms.
+    pub rooms: RoomLimits,
 }
 
 impl Limits {
@@ -78,6 +81,12 @@ pub enum Refused {
     /// No room for another viewer of this stream.
     #[error("there are {max} viewers of this stream already")]
     StreamFull {
+        /// The limit.
+        max: usize,
+    },
+    /// No room for another member of this conference room.
+    #[error("there are {max} in the room already")]
+    RoomFull {
         /// The limit.
         max: usize,
     },
@@ -160,7 +169,10 @@ struct Stream {
     tracks: Arc<StreamTracks>,
     publisher: Option<SessionId>,
     since: Option<Duration>,
+    /// What its viewers are sent.
     codecs: [Option<Codec>; 2],
+    /// What its publisher sends, which is something else while viewers see somebody else of a conference room.
+    published: [Option<Codec>; 2],
     watching: usize,
     /// Viewers, connecting ones included.
     viewers: usize,
@@ -258,7 +270,7 @@ impl Registry {
                 });
             }
             Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
-            Purpose::Confer => None,
+            Purpose::Confer => self.room_in_room(name).map(|()| None)?,
         };
         let stream = self.stream(now, name, random);
         stream.sessions += 1;
@@ -333,6 +345,14 @@ impl Registry {
         }
     }
 
+    fn room_in_room(&self, name: &StreamName) -> Result<(), Refused> {
+        let max = self.limits.rooms.members;
+        match self.streams.get(name) {
+            Some(stream) if stream.members >= max => Err(Refused::RoomFull { max }),
+            _ => Ok(()),
+        }
+    }
+
     fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> &mut Stream {
         if !self.streams.contains_key(name) {
             let stream = Stream {
@@ -340,6 +360,7 @@ impl Registry {
                 publisher: None,
                 since: None,
                 codecs: [None; 2],
+                published: [None; 2],
                 watching: 0,
                 viewers: 0,
                 members: 0,
@@ -407,6 +428,7 @@ impl Registry {
             .get_mut(&entry.stream)
             .filter(|stream| stream.publisher == Some(id))?;
         stream.codecs[kind as usize] = Some(codec);
+        stream.published[kind as usize] = Some(codec);
         Some(entry.stream.clone())
     }
 
@@ -440,6 +462,7 @@ impl Registry {
                 stream.publisher = None;
                 stream.since = None;
                 stream.codecs = [None; 2];
+                stream.published = [None; 2];
                 stream.alone_since.get_or_insert(now);
             }
             Purpose::Watch => {
@@ -532,8 +555,10 @@ pub struct Connected {
 }
 
 mod offered;
+mod rooms;
 
 pub use offered::Offered;
+pub use rooms::Publisher;
 
 #[cfg(test)]
 mod tests;

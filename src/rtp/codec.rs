@@ -11,6 +11,11 @@ pub enum Kind {
     Video,
 }
 
+impl Kind {
+    /// Both, in the order in which they number tables: `ALL[kind as usize] == kind`.
+    pub const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
+}
+
 /// An encoding carried end to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {

@@ -65,7 +65,7 @@ pub struct ReceivedLine {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {}
 
 /// What a client's description cannot be used for.

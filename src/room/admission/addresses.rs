@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::BURST;
+use super::{BURST, queue};
 use crate::room::Purpose;
 
 /// The buckets. Each holds one second's worth, so that an address is full again, and forgotten, a second after its last offer.
@@ -42,14 +42,14 @@ impl Addresses {
 
     /// Whether the address has a token left.
     pub(super) fn has_token(&self, now: Instant, address: IpAddr, purpose: Purpose) -> bool {
-        let spent = self.spent.get(&(address, purpose as usize));
+        let spent = self.spent.get(&(address, queue(purpose)));
         spent.is_none_or(|&spent| spent.saturating_duration_since(now) + self.period() <= BURST)
     }
 
     /// Takes a token of the address.
     pub(super) fn take(&mut self, now: Instant, address: IpAddr, purpose: Purpose) {
         self.sweep(now);
-        let key = (address, purpose as usize);
+        let key = (address, queue(purpose));
         if self.spent.len() >= Addresses::ADDRESSES_MAX && !self.spent.contains_key(&key) {
             return;
         }

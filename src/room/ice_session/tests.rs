@@ -25,6 +25,7 @@ impl Rig {
             viewers: 1,
             admission: AdmissionLimits::default(),
             sessions: SessionLimits::default(),
+            rooms: crate::room::conference::RoomLimits::DEFAULT,
         };
         let mut registry = Registry::new(limits, Vec::new().into());
         let caller = Caller {

@@ -72,7 +72,25 @@ impl Registry {
             let entry = stream.publisher.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
             verdicts.extend(entry.and_then(|(id, entry)| of_publisher(now, &limits, id, entry)));
         }
+        if self.streams.values().any(|stream| stream.members > 0) {
+            verdicts.extend(self.of_members(now, &limits));
+        }
         verdicts
+    }
+
+    /// Members of rooms: they may be silent for as long as they like.
+    fn of_members(&mut self, now: Instant, limits: &SessionLimits) -> Vec<Verdict> {
+        let limits = SessionLimits {
+            publisher_idle: None,
+            ..*limits
+        };
+        let sessions = &mut self.sessions;
+        let mut verdict = |id: &SessionId| {
+            let entry = sessions.get_mut(id)?;
+            let confers = entry.caller.purpose == Purpose::Confer;
+            confers.then(|| of_publisher(now, &limits, *id, entry)).flatten()
+        };
+        self.handles.values().filter_map(&mut verdict).collect()
     }
 
     fn of_viewers(&self, now: Instant, limits: &SessionLimits) -> Vec<Verdict> {

@@ -41,6 +41,7 @@ const LIMITS: Limits = Limits {
         joins_per_address: 1_000,
     },
     sessions: UNBOUNDED,
+    rooms: crate::room::conference::RoomLimits::DEFAULT,
 };
 /// With a narrow door.
 const NARROW: Limits = Limits {
@@ -53,6 +54,7 @@ const NARROW: Limits = Limits {
         joins_per_address: 1_000,
     },
     sessions: UNBOUNDED,
+    rooms: crate::room::conference::RoomLimits::DEFAULT,
 };
 const VIEWER: Caller = caller(Purpose::Watch);
 const PUBLISHER: Caller = caller(Purpose::Publish);

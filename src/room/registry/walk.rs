@@ -30,6 +30,7 @@ const WIDE: Limits = Limits {
         publisher_idle: Some(Duration::from_secs(15)),
         viewer_idle: Some(Duration::from_secs(25)),
     },
+    rooms: crate::room::conference::RoomLimits::DEFAULT,
 };
 /// After a reload: fewer of everything than there may be, and nothing bounds those who are in.
 const NARROW: Limits = Limits {

@@ -38,6 +38,7 @@ pub(super) struct Session {
 pub(super) fn limits() -> Limits {
     Limits {
         sessions: SessionLimits::default(),
+        rooms: Default::default(),
         streams: 3,
         viewers: 40,
         admission: AdmissionLimits::default(),

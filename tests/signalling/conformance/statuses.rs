@@ -131,6 +131,7 @@ pub(super) async fn an_unknown_method_is_405_with_those_there_are(ground: &Groun
 pub(super) async fn a_full_server_is_503_with_a_time_to_come_back(ground: &Ground) {
     let limits = Limits {
         sessions: SessionLimits::default(),
+        rooms: Default::default(),
         streams: 1,
         viewers: 1,
         admission: AdmissionLimits::default(),

@@ -10,6 +10,7 @@ fn registry(sessions: SessionLimits) -> Registry {
         viewers: 100,
         admission: crate::room::AdmissionLimits::default(),
         sessions,
+        rooms: crate::room::conference::RoomLimits::DEFAULT,
     };
     Registry::new(limits, Vec::new().into())
 }
@@ -180,4 +181,24 @@ fn a_stream_has_its_own_bound_of_viewers() {
     registry.remove(now, id(1));
     admit(&mut registry, now, Purpose::Watch, "a", 6).unwrap();
     assert!(admit(&mut registry, now, Purpose::Watch, "a", 7).is_err());
+}
+
+#[test]
+fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
+    let limits = SessionLimits {
+        session_time: Some(Duration::from_secs(100)),
+        publisher_idle: Some(Duration::from_secs(10)),
+        ..SessionLimits::default()
+    };
+    let mut registry = registry(limits);
+    let start = crate::clock::now();
+    connect(&mut registry, start, Purpose::Confer, "room", 1);
+    assert_eq!(registry.verdicts(start + Duration::from_secs(99)), []);
+    let why = EndReason::SessionTime {
+        max: Duration::from_secs(100),
+    };
+    assert_eq!(
+        registry.verdicts(start + Duration::from_secs(101)),
+        [Verdict::End(id(1), why)]
+    );
 }

@@ -1,0 +1,173 @@
+//! One member of a room: what it sends, and what it is sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::signalling::{Allowance, OwnOffers};
+use super::streams::{Stream, Streams};
+use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, TrackState, Words};
+use crate::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
+use crate::media::StreamTracks;
+use crate::peer::SessionId;
+use crate::peer::sdp::{Call, CallParams, TrackId, WantedTrack};
+use crate::rtp::Kind;
+
+/// Somebody in a room: a member in the proper sense, or the publisher of its broadcast.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: SessionId,
+    /// Its public number.
+    pub(super) handle: u64,
+    pub(super) name: Option<Box<str>>,
+    pub(super) since_unix: Duration,
+    /// Its handshake is finished: others are told of it.
+    pub(super) connected: bool,
+    /// Its other half at the shards, once they were told of it.
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) streams: Streams,
+    /// The place of one who is sent something; the publisher of a broadcast has none.
+    pub(super) seat: Option<Box<Seat>>,
+    /// What the shards were told last of a broadcast's publisher: the number, and whether it was on air.
+    pub(super) lifted: Option<(u64, bool)>,
+}
+
+/// The side of a member that is sent something.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) call: Call,
+    pub(super) params: CallParams,
+    pub(super) offers: OwnOffers,
+    pub(super) allowance: Allowance,
+    pub(super) labels: BTreeMap<Box<str>, Box<str>>,
+    pub(super) last_n: usize,
+    /// What the shards know.
+    pub(super) membership: Arc<Membership>,
+    /// Which follower is the present one, counted from 1; 0 when there never was one.
+    pub(super) follower: u64,
+    /// Since when nobody follows, if somebody did.
+    pub(super) gone_since: Option<Instant>,
+}
+
+/// A track of somebody, for everybody else.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) member: u64,
+    pub(super) wanted: WantedTrack,
+}
+
+impl Member {
+    /// The tracks that others can be sent.
+    pub(super) fn shown(&self) -> impl Iterator<Item = Shown> {
+        let streams = self.streams.iter().filter(|_| self.connected);
+        streams.flat_map(|stream| {
+            Kind::ALL.into_iter().filter_map(|kind| {
+                let codecs = stream.codecs(kind);
+                let tracks = &stream.tracks;
+                let wanted = WantedTrack {
+                    id: stream.track(kind),
+                    ssrc: tracks.track(kind).ssrc(),
+                    rtx_ssrc: tracks.track(kind).rtx_ssrc(),
+                    stream: tracks.name.clone(),
+                    codecs,
+                };
+                let member = self.handle;
+                (!wanted.codecs.is_empty()).then_some(Shown { member, wanted })
+            })
+        })
+    }
+
+    /// The stream of it that the room's viewers see when it speaks.
+    pub(super) fn for_viewers(&self) -> Option<&Stream> {
+        let sent = || self.streams.iter().filter(|stream| self.connected && stream.is_sent());
+        let with_video = sent().find(|stream| !stream.codecs(Kind::Video).is_empty());
+        with_video.or_else(|| sent().next())
+    }
+
+    pub(super) fn is_broadcast(&self) -> bool {
+        self.seat.is_none()
+    }
+
+    pub(super) fn speaks(&self) -> bool {
+        self.streams.iter().any(|stream| stream.speaking)
+    }
+
+    /// Itself as everybody may know it.
+    pub(super) fn state(&self) -> MemberState {
+        let track = |stream: &Stream, kind: Kind| TrackState {
+            stream: stream.tracks.name.clone(),
+            kind,
+            label: stream.label(kind).map(Box::from),
+            muted: stream.muted[kind as usize],
+            codec: stream.playing(kind),
+        };
+        let tracks = self.streams.iter().flat_map(|stream| {
+            let sent = Kind::ALL.into_iter().filter(|&kind| !stream.codecs(kind).is_empty());
+            sent.map(move |kind| track(stream, kind))
+        });
+        MemberState {
+            id: self.handle,
+            name: self.name.clone(),
+            broadcast: self.is_broadcast(),
+            since_unix: self.since_unix,
+            speaking: self.speaks(),
+            tracks: tracks.collect(),
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn new(now: Instant, call: Call, params: CallParams, words: &Words) -> Seat {
+        Seat {
+            call,
+            params,
+            offers: OwnOffers::new(),
+            allowance: Allowance::new(now),
+            labels: words.labels.clone(),
+            last_n: words.last_n.unwrap_or(LAST_N_DEFAULT),
+            membership: Arc::default(),
+            follower: 0,
+            gone_since: None,
+        }
+    }
+
+    /// What it should be sent of a stream: what was agreed, and only of the kinds that have their turn. `None` for a stream of which
+    /// it never was to be sent anything.
+    pub(super) fn subscription(&self, tracks: &Arc<StreamTracks>, turns: [bool; 2]) -> Option<SubscriptionSpec> {
+        let serial = tracks.key.serial;
+        let of = |kind| {
+            let track = TrackId { stream: serial, kind };
+            let sent = self.call.sent().find(|sent| sent.track == track)?;
+            Some(&sent.line)
+        };
+        let agreed = Kind::ALL.map(of);
+        let known = |spec: &SubscriptionSpec| spec.tracks.key.serial == serial;
+        if agreed.iter().all(Option::is_none) && !self.membership.subscriptions.iter().any(known) {
+            return None;
+        }
+        let [audio, video] = Kind::ALL.map(|kind| {
+            let line = agreed[kind as usize].filter(|_| turns[kind as usize]);
+            line.map(ViewerLine::new)
+        });
+        Some(SubscriptionSpec {
+            tracks: tracks.clone(),
+            audio,
+            video,
+        })
+    }
+
+    /// What is in the offer that waits.
+    pub(super) fn offered(&self, shown: &[Shown], label: impl Fn(TrackId) -> Option<Box<str>>) -> Vec<OfferedTrack> {
+        let track = |(mid, id): (&str, TrackId)| {
+            let shown = shown.iter().find(|shown| shown.wanted.id == id)?;
+            Some(OfferedTrack {
+                mid: mid.into(),
+                member: shown.member,
+                stream: shown.wanted.stream.clone(),
+                kind: id.kind,
+                label: label(id),
+            })
+        };
+        self.call.offered().filter_map(track).collect()
+    }
+}

@@ -1,0 +1,279 @@
+//! One room: from what its members send and say follows what each of them is sent.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::member::{Member, Shown};
+use super::ranking::Ranking;
+use super::rooms::Effect;
+use super::{Roster, ServerOffer};
+use crate::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
+use crate::media::StreamTracks;
+use crate::peer::SessionId;
+use crate::peer::sdp::{TrackId, WantedTrack};
+use crate::room::StreamName;
+
+/// A room with somebody in it.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) name: StreamName,
+    /// The stream of the whole room, for viewers.
+    program: Arc<StreamTracks>,
+    /// In the order in which they came.
+    pub(super) members: Vec<Member>,
+    pub(super) ranking: Ranking,
+    air: Option<OnAir>,
+    roster: Arc<Roster>,
+}
+
+/// What viewers of the room see.
+#[derive(Debug, Clone, Copy)]
+struct OnAir {
+    member: u64,
+    /// The stream's serial number.
+    stream: u32,
+    since: Instant,
+}
+
+impl Room {
+    /// Somebody who has the floor keeps it for so long, whoever else speaks: viewers shall see more than heads turning.
+    const HOLD: Duration = Duration::from_secs(2);
+    /// Whose audio is sent to everybody, in a room of more: the last who spoke. Nobody understands more at once.
+    const AUDIBLE: usize = 25;
+
+    pub(super) fn new(name: StreamName, program: Arc<StreamTracks>) -> Room {
+        let roster = Roster {
+            room: name.clone(),
+            members: Vec::new(),
+            speaker: None,
+        };
+        Room {
+            name,
+            program,
+            members: Vec::new(),
+            ranking: Ranking::default(),
+            air: None,
+            roster: Arc::new(roster),
+        }
+    }
+
+    pub(super) fn member(&mut self, id: SessionId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.id == id)
+    }
+
+    pub(super) fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// Members in the proper sense.
+    pub(super) fn seats(&self) -> usize {
+        self.members.iter().filter(|member| !member.is_broadcast()).count()
+    }
+
+    /// Brings about what follows from how things are now.
+    pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
+        self.choose_who_is_on_air(now, effects);
+        let shown = self.shown();
+        for place in 0..self.members.len() {
+            self.tell_shards(place, effects);
+            self.wake_for_offer(place, &shown, effects);
+        }
+        self.tell_everybody(effects);
+    }
+
+    /// When somebody else gets the floor without anything happening.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let air = self.air?;
+        let next = self.next_on_air()?;
+        (next.0 != air.member).then_some(air.since + Room::HOLD)
+    }
+
+    /// The offer that a member is to be sent now, for the first time or again.
+    pub(super) fn next_offer(&mut self, now: Instant, id: SessionId) -> Option<ServerOffer> {
+        let shown = self.shown();
+        let labels = self.labels();
+        let place = self.members.iter().position(|member| member.id == id)?;
+        let wanted = wanted(&shown, self.members[place].handle);
+        let seat = self.members[place].seat.as_mut()?;
+        if seat.offers.waiting().is_some() {
+            return seat.offers.repeat(now, seat.follower > 0);
+        }
+        if !seat.call.needs_offer(&wanted) {
+            return None;
+        }
+        let sdp = seat.call.offer(&wanted, &seat.params);
+        let label = |id: TrackId| labels.iter().find(|(of, _)| *of == id).map(|(_, label)| label.clone());
+        let tracks = seat.offered(&shown, label);
+        Some(seat.offers.send(now, sdp, tracks))
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        self.members.iter().flat_map(Member::shown).collect()
+    }
+
+    fn labels(&self) -> Vec<(TrackId, Box<str>)> {
+        let streams = self.members.iter().flat_map(|member| member.streams.iter());
+        let label = |stream: &super::streams::Stream, kind| Some((stream.track(kind), stream.label(kind)?.into()));
+        streams
+            .flat_map(|stream| crate::rtp::Kind::ALL.into_iter().filter_map(|kind| label(stream, kind)))
+            .collect()
+    }
+
+    /// The first of the ranking who has something to see, with the stream that is shown of it.
+    fn next_on_air(&self) -> Option<(u64, u32)> {
+        self.ranking.iter().find_map(|handle| {
+            let member = self.members.iter().find(|member| member.handle == handle)?;
+            Some((handle, member.for_viewers()?.serial()))
+        })
+    }
+
+    fn choose_who_is_on_air(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
+        let next = self.next_on_air();
+        let holds = self.air.filter(|air| {
+            let holder = self.members.iter().find(|member| member.handle == air.member);
+            let still = holder.and_then(Member::for_viewers);
+            still.is_some_and(|stream| stream.serial() == air.stream)
+        });
+        if let (Some(air), Some((member, _))) = (holds, next)
+            && (air.member == member || now < air.since + Room::HOLD)
+        {
+            return;
+        }
+        let before = self.air.map(|air| (air.member, air.stream));
+        if before == next {
+            return;
+        }
+        self.air = next.map(|(member, stream)| OnAir {
+            member,
+            stream,
+            since: now,
+        });
+        effects.push_back(Effect::Air(self.name.clone()));
+    }
+
+    /// What the shards have to know of a member, if it is not what they know.
+    fn tell_shards(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+        if self.members[place].is_broadcast() {
+            return self.tell_lift(place, effects);
+        }
+        let sources = self.sources(place);
+        let subscriptions = self.subscriptions(place);
+        let member = &mut self.members[place];
+        let Some(seat) = &mut member.seat else { return };
+        let next = Membership {
+            number: seat.membership.number + 1,
+            sources,
+            subscriptions,
+        };
+        if is_same(&next, &seat.membership) {
+            return;
+        }
+        seat.membership = Arc::new(next);
+        if let Some(session) = &member.session {
+            effects.push_back(Effect::Membership(session.clone(), seat.membership.clone()));
+        }
+    }
+
+    fn tell_lift(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+        let air = self.air.map(|air| air.stream);
+        let program = &self.program;
+        let member = &mut self.members[place];
+        let (Some(session), Some(stream)) = (&member.session, member.streams.iter().next()) else {
+            return;
+        };
+        let on_air = air == Some(stream.serial());
+        if member.lifted.is_some_and(|(_, was)| was == on_air) {
+            return;
+        }
+        let number = member.lifted.map_or(1, |(number, _)| number + 1);
+        member.lifted = Some((number, on_air));
+        effects.push_back(Effect::Lift(Arc::new(Lift {
+            session: session.clone(),
+            number,
+            tracks: stream.tracks.clone(),
+            air: on_air.then(|| program.clone()),
+        })));
+    }
+
+    fn sources(&self, place: usize) -> Vec<SourceSpec> {
+        let air = self.air.map(|air| air.stream);
+        let streams = self.members[place].streams.iter();
+        let source = |stream: &super::streams::Stream| {
+            let on_air = air == Some(stream.serial());
+            stream.source(on_air.then(|| self.program.clone()))
+        };
+        streams.map(source).collect()
+    }
+
+    fn subscriptions(&self, place: usize) -> Vec<SubscriptionSpec> {
+        let member = &self.members[place];
+        let Some(seat) = &member.seat else { return Vec::new() };
+        let audible: BTreeSet<u64> = self.ranking.first_for(member.handle, Room::AUDIBLE).collect();
+        let visible: BTreeSet<u64> = self.ranking.first_for(member.handle, seat.last_n).collect();
+        let others = self.members.iter().filter(|other| other.handle != member.handle);
+        let streams = others.flat_map(|other| {
+            let turns = (audible.contains(&other.handle), visible.contains(&other.handle));
+            other.streams.iter().map(move |stream| (stream, turns))
+        });
+        streams
+            .filter_map(|(stream, (audible, visible))| {
+                let presents = stream.is_presentation();
+                seat.subscription(&stream.tracks, [audible || presents, visible || presents])
+            })
+            .collect()
+    }
+
+    fn wake_for_offer(&self, place: usize, shown: &[Shown], effects: &mut VecDeque<Effect>) {
+        let member = &self.members[place];
+        let Some(seat) = &member.seat else { return };
+        if seat.offers.waiting().is_none() && seat.call.needs_offer(&wanted(shown, member.handle)) {
+            effects.push_back(Effect::Wake(member.id));
+        }
+    }
+
+    fn tell_everybody(&mut self, effects: &mut VecDeque<Effect>) {
+        let connected = self.members.iter().filter(|member| member.connected);
+        let roster = Roster {
+            room: self.name.clone(),
+            members: connected.map(Member::state).collect(),
+            speaker: self.air.map(|air| air.member),
+        };
+        if roster != *self.roster {
+            self.roster = Arc::new(roster);
+            effects.push_back(Effect::Roster(self.roster.clone()));
+        }
+    }
+
+    /// What viewers see, and in which codecs it is sent.
+    pub(super) fn on_air(&self) -> Option<[Option<crate::rtp::Codec>; 2]> {
+        let air = self.air?;
+        let member = self.members.iter().find(|member| member.handle == air.member)?;
+        let stream = member.for_viewers()?;
+        Some(crate::rtp::Kind::ALL.map(|kind| stream.codecs(kind).first().copied()))
+    }
+}
+
+/// All that others send.
+fn wanted(shown: &[Shown], member: u64) -> Vec<WantedTrack> {
+    let of_others = shown.iter().filter(|shown| shown.member != member);
+    of_others.map(|shown| shown.wanted.clone()).collect()
+}
+
+fn is_same(one: &Membership, other: &Membership) -> bool {
+    let key = |tracks: &Option<Arc<StreamTracks>>| tracks.as_ref().map(|tracks| tracks.key);
+    let sources = |a: &SourceSpec, b: &SourceSpec| {
+        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video && key(&a.air) == key(&b.air)
+    };
+    let subscriptions = |a: &SubscriptionSpec, b: &SubscriptionSpec| {
+        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video
+    };
+    one.sources.len() == other.sources.len()
+        && one.subscriptions.len() == other.subscriptions.len()
+        && one.sources.iter().zip(&other.sources).all(|(a, b)| sources(a, b))
+        && one
+            .subscriptions
+            .iter()
+            .zip(&other.subscriptions)
+            .all(|(a, b)| subscriptions(a, b))
+}

@@ -1,0 +1,514 @@
+//! All rooms, and the ways into them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::member::{Member, Seat};
+use super::room::Room;
+use super::streams::{Stream, Streams};
+use super::{Change, RESUME, RoomError, Roster, ServerOffer, Words};
+use crate::fanout::{Lift, Membership, Session, SessionRole};
+use crate::media::StreamTracks;
+use crate::media::lane::StreamKey;
+use crate::peer::sdp::{Call, CallError, CallParams, ReceivedLine};
+use crate::peer::{RemoteTransport, SessionId};
+use crate::room::StreamName;
+use crate::room::ended::EndReason;
+use crate::rtp::{Codec, Kind};
+
+/// Every conference room, and who is in it.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    rooms: BTreeMap<StreamName, Room>,
+    /// Where each member is.
+    homes: HashMap<SessionId, StreamName>,
+    /// Taken out after each call; a room's members bound their number.
+    effects: VecDeque<Effect>,
+}
+
+/// Bounds of rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomLimits {
+    /// Most members of one room, connecting ones included.
+    pub members: usize,
+}
+
+impl RoomLimits {
+    /// A hundred: beyond that a broadcast is the better form.
+    pub const DEFAULT: RoomLimits = RoomLimits { members: 100 };
+}
+
+impl Default for RoomLimits {
+    fn default() -> RoomLimits {
+        RoomLimits::DEFAULT
+    }
+}
+
+/// What follows for the rest of the server.
+#[derive(Debug)]
+pub enum Effect {
+    /// The shards are to be told what a member sends and is sent.
+    Membership(Arc<Session>, Arc<Membership>),
+    /// The shards are to be told where the packets of a broadcast's publisher go.
+    Lift(Arc<Lift>),
+    /// There is an offer for a member.
+    Wake(SessionId),
+    /// Another roster.
+    Roster(Arc<Roster>),
+    /// Viewers of the room see somebody else, or something else of the same, or nothing.
+    Air(StreamName),
+    /// A member is to be ended.
+    End(SessionId, EndReason),
+    /// Tracks that no shard is told of any more.
+    Close(Arc<StreamTracks>),
+}
+
+/// Somebody who comes in.
+#[derive(Debug)]
+pub struct Joining<'a> {
+    /// Its session, which has a place already.
+    pub id: SessionId,
+    /// Its public number.
+    pub handle: u64,
+    /// Where to.
+    pub room: &'a StreamName,
+    /// The tracks of the room's own stream.
+    pub program: &'a Arc<StreamTracks>,
+    /// The SDP.
+    pub offer: &'a str,
+    /// Our side of the connection.
+    pub params: CallParams,
+    /// Whether it may send.
+    pub may_send: bool,
+    /// What it says beside.
+    pub words: &'a Words,
+    /// The time since 1970.
+    pub unix: Duration,
+}
+
+/// What comes of that.
+#[derive(Debug)]
+pub struct Joined {
+    /// The answer's SDP.
+    pub answer: String,
+    /// The client's side of the connection.
+    pub remote: RemoteTransport,
+    /// What it sends.
+    pub membership: Arc<Membership>,
+}
+
+/// The publisher of the broadcast that has the room's name.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    /// Its session.
+    pub session: Arc<Session>,
+    /// Its public number.
+    pub handle: u64,
+    /// Since when, as time since 1970.
+    pub since_unix: Duration,
+    /// What it sends at this moment: audio, video.
+    pub codecs: [Option<Codec>; 2],
+}
+
+/// Gives the tracks of another stream of this name.
+pub type OpenTracks<'a> = &'a mut dyn FnMut(&str) -> Arc<StreamTracks>;
+
+impl Rooms {
+    /// Somebody comes in, and is answered. It stays unknown to the others until it has connected.
+    ///
+    /// # Errors
+    /// When the offer cannot be used, or may not be made.
+    pub fn join(&mut self, now: Instant, joining: Joining<'_>, open: OpenTracks<'_>) -> Result<Joined, RoomError> {
+        let mut call = Call::new();
+        let answer = call
+            .handle_offer(joining.offer, &joining.params)
+            .map_err(RoomError::Call)?;
+        let remote = call.remote().cloned().ok_or(RoomError::UnknownMember)?;
+        let mut streams = Streams::default();
+        let seat = Seat::new(now, call, joining.params, joining.words);
+        take_lines(&mut streams, &seat, &[], joining.may_send, joining.handle, open)?;
+        let name = joining.room;
+        let room = self.rooms.entry(name.clone());
+        let room = room.or_insert_with(|| Room::new(name.clone(), joining.program.clone()));
+        room.members.push(Member {
+            id: joining.id,
+            handle: joining.handle,
+            name: joining.words.name.clone(),
+            since_unix: joining.unix,
+            connected: false,
+            session: None,
+            streams,
+            seat: Some(Box::new(seat)),
+            lifted: None,
+        });
+        room.ranking.join(joining.handle);
+        self.homes.insert(joining.id, name.clone());
+        self.settle(now, name);
+        let membership = self.seat(joining.id).map(|seat| seat.membership.clone())?;
+        Ok(Joined {
+            answer,
+            remote,
+            membership,
+        })
+    }
+
+    /// The shards were told of the member, and of the membership that [`join`](Self::join) gave.
+    pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
+        let Ok(member) = self.member(id) else { return };
+        let told = match &session.role {
+            SessionRole::Member(membership) => membership.number,
+            _ => 0,
+        };
+        member.session = Some(session.clone());
+        if let Some(seat) = member.seat.as_ref().filter(|seat| seat.membership.number > told) {
+            let membership = seat.membership.clone();
+            self.effects.push_back(Effect::Membership(session, membership));
+        }
+    }
+
+    /// The member's handshake is finished: the others hear of it.
+    pub fn connected(&mut self, now: Instant, id: SessionId) {
+        if let Ok(member) = self.member(id) {
+            member.connected = true;
+            self.settle_at_home(now, id);
+        }
+    }
+
+    /// A later offer of a member. `words` are about the lines in it.
+    ///
+    /// # Errors
+    /// When an offer of ours waits for its answer, offers come too fast, or it cannot be used; then nothing has changed.
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        (offer, words): (&str, &Words),
+        may_send: bool,
+        open: OpenTracks<'_>,
+    ) -> Result<String, RoomError> {
+        let member = self.member(id)?;
+        let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
+        seat.allowance.take(now)?;
+        if let Some(number) = seat.offers.waiting() {
+            return Err(RoomError::OfferPending { number });
+        }
+        let before = seat.call.clone();
+        let (answer, lines) = match renegotiate(seat, offer) {
+            Ok(answered) => answered,
+            Err(error) => {
+                seat.call = before;
+                return Err(error);
+            }
+        };
+        let labels = seat.labels.clone();
+        seat.labels.extend(words.labels.clone());
+        let handle = member.handle;
+        if let Err(error) = take_lines(&mut member.streams, seat, &lines, may_send, handle, open) {
+            (seat.call, seat.labels) = (before, labels);
+            return Err(error);
+        }
+        self.settle_at_home(now, id);
+        Ok(answer)
+    }
+
+    /// An answer to our offer, whose number the client may have said.
+    ///
+    /// # Errors
+    /// When none is waited for, it is for another offer, or it cannot be used; then a better one is waited for.
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        number: Option<u64>,
+        answer: &str,
+        open: OpenTracks<'_>,
+    ) -> Result<(), RoomError> {
+        let member = self.member(id)?;
+        let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
+        seat.offers.check_answer(number)?;
+        let before: Vec<ReceivedLine> = seat.call.received().cloned().collect();
+        seat.call.handle_answer(answer).map_err(RoomError::Call)?;
+        seat.offers.answered();
+        // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
+        let handle = member.handle;
+        take_lines(&mut member.streams, seat, &before, true, handle, open)?;
+        self.settle_at_home(now, id);
+        Ok(())
+    }
+
+    /// The offer that a member is to be sent now, for the first time or again.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn next_offer(&mut self, now: Instant, id: SessionId) -> Result<Option<ServerOffer>, RoomError> {
+        let room = self.home(id)?;
+        Ok(room.next_offer(now, id))
+    }
+
+    /// What a member says of itself.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn change(&mut self, now: Instant, id: SessionId, change: &Change) -> Result<(), RoomError> {
+        let member = self.member(id)?;
+        if change.name.is_some() {
+            member.name.clone_from(&change.name);
+        }
+        if let Some(stream) = member.streams.first() {
+            let muted = [change.audio_muted, change.video_muted];
+            for (place, muted) in stream.muted.iter_mut().zip(muted) {
+                *place = muted.unwrap_or(*place);
+            }
+        }
+        if let (Some(seat), Some(last_n)) = (&mut member.seat, change.last_n) {
+            seat.last_n = last_n;
+        }
+        self.settle_at_home(now, id);
+        Ok(())
+    }
+
+    /// The member, or the publisher of a broadcast, is no more.
+    pub fn leave(&mut self, now: Instant, id: SessionId) {
+        let Some(name) = self.homes.remove(&id) else { return };
+        let Some(room) = self.rooms.get_mut(&name) else { return };
+        let Some(place) = room.members.iter().position(|member| member.id == id) else {
+            return;
+        };
+        let member = room.members.remove(place);
+        room.ranking.leave(member.handle);
+        self.settle(now, &name);
+        // Only now: whoever was sent them has been told.
+        let gone = member.streams.iter().map(|stream| Effect::Close(stream.tracks.clone()));
+        self.effects.extend(gone);
+        if self.rooms.get(&name).is_some_and(|room| room.members.is_empty()) {
+            self.rooms.remove(&name);
+        }
+    }
+
+    /// Somebody publishes the stream that has a room's name. Nothing happens while nobody is in the room.
+    pub fn broadcast(&mut self, now: Instant, name: &StreamName, broadcast: Broadcast, open: OpenTracks<'_>) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let id = broadcast.session.id;
+        if let Some(known) = room.member(id) {
+            let codecs = Kind::ALL.into_iter().zip(broadcast.codecs);
+            let playing = codecs.filter_map(|(kind, codec)| Some((kind, codec?)));
+            playing.for_each(|(kind, codec)| {
+                known
+                    .streams
+                    .first()
+                    .into_iter()
+                    .for_each(|s| s.set_playing(kind, codec))
+            });
+        } else {
+            let stream = Stream::of_broadcast(open(&stream_name(broadcast.handle, 0)), &broadcast);
+            room.ranking.join(broadcast.handle);
+            room.members.push(Member {
+                id,
+                handle: broadcast.handle,
+                name: None,
+                since_unix: broadcast.since_unix,
+                connected: true,
+                session: Some(broadcast.session),
+                streams: Streams::of(stream),
+                seat: None,
+                lifted: None,
+            });
+            self.homes.insert(id, name.clone());
+        }
+        self.settle(now, name);
+    }
+
+    /// A stream of a member has begun, or goes on in another codec.
+    pub fn media(&mut self, now: Instant, id: SessionId, stream: StreamKey, (kind, codec): (Kind, Codec)) {
+        let Ok(member) = self.member(id) else { return };
+        if let Some(stream) = member.streams.find(stream.serial) {
+            stream.set_playing(kind, codec);
+            self.settle_at_home(now, id);
+        }
+    }
+
+    /// Somebody has begun to speak, or is silent again.
+    pub fn speaking(&mut self, now: Instant, id: SessionId, stream: StreamKey, speaking: bool) {
+        let Ok(room) = self.home(id) else { return };
+        let Some(member) = room.member(id) else { return };
+        let handle = member.handle;
+        let Some(stream) = member.streams.find(stream.serial) else {
+            return;
+        };
+        stream.speaking = speaking;
+        if speaking {
+            room.ranking.speak(handle);
+        }
+        self.settle_at_home(now, id);
+    }
+
+    /// The member has a WebSocket; gives the number by which [`unfollow`](Self::unfollow) knows it.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn follow(&mut self, now: Instant, id: SessionId) -> Result<u64, RoomError> {
+        let seat = self.seat(id)?;
+        seat.follower += 1;
+        seat.gone_since = None;
+        seat.offers.send_again_at_once(now);
+        Ok(seat.follower)
+    }
+
+    /// That WebSocket is broken. Nothing follows from it if there is another one already.
+    pub fn unfollow(&mut self, now: Instant, id: SessionId, follower: u64) {
+        if let Ok(seat) = self.seat(id)
+            && seat.follower == follower
+        {
+            seat.gone_since = Some(now);
+        }
+    }
+
+    /// Ends members who do not answer or do not come back, and gives the floor to whoever has waited for it.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let names: Vec<StreamName> = self.rooms.keys().cloned().collect();
+        for name in names {
+            let Some(room) = self.rooms.get_mut(&name) else {
+                continue;
+            };
+            let seats = room
+                .members
+                .iter()
+                .filter_map(|member| Some((member.id, member.seat.as_ref()?)));
+            let due = seats.filter_map(|(id, seat)| Some((id, seat.overdue(now)?)));
+            self.effects.extend(due.map(|(id, why)| Effect::End(id, why)));
+            if room.deadline().is_some_and(|at| at <= now) {
+                room.settle(now, &mut self.effects);
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let seats = |room: &Room| {
+            let seats = room.members.iter().filter_map(|member| member.seat.as_ref());
+            seats.filter_map(|seat| seat.deadline()).min()
+        };
+        let rooms = self.rooms.values();
+        rooms
+            .flat_map(|room| room.deadline().into_iter().chain(seats(room)))
+            .min()
+    }
+
+    /// The next thing that follows for the rest of the server.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Who is in a room.
+    pub fn roster(&self, name: &StreamName) -> Option<&Arc<Roster>> {
+        Some(self.rooms.get(name)?.roster())
+    }
+
+    /// The room of a member, and its public number.
+    pub fn whereabouts(&self, id: SessionId) -> Option<(&StreamName, u64)> {
+        let name = self.homes.get(&id)?;
+        let member = self.rooms.get(name)?.members.iter().find(|member| member.id == id)?;
+        Some((name, member.handle))
+    }
+
+    /// The codecs of what a room's viewers see, audio and video; `None` while they see nothing.
+    pub fn on_air(&self, name: &StreamName) -> Option<[Option<Codec>; 2]> {
+        self.rooms.get(name)?.on_air()
+    }
+
+    /// Members of a room in the proper sense, connecting ones included.
+    pub fn seats(&self, name: &StreamName) -> usize {
+        self.rooms.get(name).map_or(0, Room::seats)
+    }
+
+    fn settle(&mut self, now: Instant, name: &StreamName) {
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.settle(now, &mut self.effects);
+        }
+    }
+
+    fn settle_at_home(&mut self, now: Instant, id: SessionId) {
+        if let Some(name) = self.homes.get(&id).cloned() {
+            self.settle(now, &name);
+        }
+    }
+
+    fn home(&mut self, id: SessionId) -> Result<&mut Room, RoomError> {
+        let name = self.homes.get(&id).ok_or(RoomError::UnknownMember)?;
+        self.rooms.get_mut(name).ok_or(RoomError::UnknownMember)
+    }
+
+    fn member(&mut self, id: SessionId) -> Result<&mut Member, RoomError> {
+        self.home(id)?.member(id).ok_or(RoomError::UnknownMember)
+    }
+
+    fn seat(&mut self, id: SessionId) -> Result<&mut Seat, RoomError> {
+        self.member(id)?.seat.as_deref_mut().ok_or(RoomError::UnknownMember)
+    }
+}
+
+/// Answers an offer of somebody who is in. Gives what it sent on before.
+fn renegotiate(seat: &mut Seat, offer: &str) -> Result<(String, Vec<ReceivedLine>), RoomError> {
+    let lines = seat.call.received().cloned().collect();
+    let remote = seat.call.remote().cloned();
+    let answer = seat.call.handle_offer(offer, &seat.params).map_err(RoomError::Call)?;
+    match (remote, seat.call.remote()) {
+        (Some(before), Some(now)) if before.fingerprints != now.fingerprints => Err(RoomError::OtherCertificate),
+        (Some(before), Some(now)) if before.ice != now.ice => Err(RoomError::JoinAnew),
+        _ => Ok((answer, lines)),
+    }
+}
+
+/// The lines on which the client sends now become streams. Who may not send keeps what it had, if anything.
+fn take_lines(
+    streams: &mut Streams,
+    seat: &Seat,
+    before: &[ReceivedLine],
+    may_send: bool,
+    handle: u64,
+    open: OpenTracks<'_>,
+) -> Result<(), RoomError> {
+    let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
+    let is_new = |line: &&ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
+    if !may_send && received.iter().any(|line| is_new(&line)) {
+        return Err(RoomError::MayNotSend);
+    }
+    let plan = streams.plan(&received)?;
+    let label = |mid: &str| seat.labels.get(mid).cloned();
+    streams.apply(plan, &received, label, |place| open(&stream_name(handle, place)));
+    Ok(())
+}
+
+/// How others know a stream of a member: `a=msid` and CNAME towards them.
+fn stream_name(member: u64, stream: usize) -> String {
+    format!("m{member}.{stream}")
+}
+
+impl Seat {
+    /// Why it is to be ended now, if so.
+    fn overdue(&self, now: Instant) -> Option<EndReason> {
+        let silent = self.offers.deadline().is_some_and(|at| at <= now);
+        let gone = self.gone_since.is_some_and(|since| since + RESUME <= now);
+        match (silent, gone) {
+            (true, _) => Some(EndReason::Unanswered),
+            (false, true) => Some(EndReason::Unfollowed),
+            (false, false) => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let gone = self.gone_since.map(|since| since + RESUME);
+        [self.offers.deadline(), gone].into_iter().flatten().min()
+    }
+}
+
+impl RoomError {
+    /// Whether the SDP is at fault.
+    pub fn of_sdp(&self) -> Option<&CallError> {
+        match self {
+            RoomError::Call(error) => Some(error),
+            _ => None,
+        }
+    }
+}
