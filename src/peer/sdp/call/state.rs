@@ -1,7 +1,7 @@
 //! All that is agreed in a call; a description of the client makes the next one of it, or none.
 
-use super::super::media::{Direction, MediaSection};
 use super::super::Offer;
+use super::super::media::{Direction, MediaSection};
 use super::line::{self, Flow, Line};
 use super::numbers::Numbers;
 use super::plan::Plan;
