@@ -166,7 +166,9 @@ impl Line {
         let sent = match self.track.as_ref().filter(|_| flow.receives) {
             Some(track) => {
                 let formats = sent_formats(track, &common);
-                self.check_kept(&formats, self.sent.as_ref().map(|known| &known.line), what)?;
+                // Our own offer may have changed the codecs, and the answer is to that.
+                let known = self.sent.as_ref().filter(|_| what == Description::Offer);
+                self.check_kept(&formats, known.map(|known| &known.line), what)?;
                 (!formats.is_empty()).then(|| sent_line(track, section, formats, numbers))
             }
             None => None,

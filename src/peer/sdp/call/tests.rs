@@ -221,7 +221,7 @@ fn a_camera_goes_off_and_on_on_its_own_line() {
 fn a_client_may_send_on_a_line_of_ours() {
     let (mut call, mut client) = joined();
     settle(&mut call, &mut client, &[video(7)]);
-    client.lines[2].sends = true;
+    (client.lines[2].sends, client.lines[2].details) = (true, None);
     let answer = offer_of(&mut call, &mut client).unwrap();
     assert_eq!(directions(&answer)[2..], ["sendrecv"]);
     assert_eq!(sent(&call), [("s0".into(), 7)]);

@@ -182,7 +182,7 @@ impl Client {
         let line = &mut self.lines[index];
         assert_eq!(line.mid, section.mid);
         line.is_stopped |= rejects || section.port == 0;
-        if section.mid.starts_with('s') && !line.sends {
+        if section.mid.starts_with('s') {
             let numbers = section.formats.iter().map(|(number, _)| *number).collect();
             line.details = Some((numbers, section.details.clone()));
         }

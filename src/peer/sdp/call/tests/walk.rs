@@ -30,7 +30,7 @@ impl Walk {
     fn new(seed: u64) -> Walk {
         let mut noise = Noise::seeded(seed);
         let mut client = Client {
-            numbers: [[96, 102, 111], [120, 126, 109], [98, 45, 96]][noise.below(3)],
+            numbers: [[96, 102, 111], [120, 126, 109], [45, 39, 96]][noise.below(3)],
             ..Client::default()
         };
         client.add(Kind::Audio, "cam");
