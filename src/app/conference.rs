@@ -318,12 +318,11 @@ fn refused_by_room(error: RoomError) -> Refusal {
     }
 }
 
-// PLACEHOLDER: the SDP's own words
 fn of_call(error: &CallError) -> Refusal {
     Refusal::Sdp(SdpRefusal {
-        unusable: true,
+        unusable: error.is_unusable(),
         detail: error.to_string(),
-        hint: None,
+        hint: error.hint().map(str::to_owned),
         codecs: None,
     })
 }

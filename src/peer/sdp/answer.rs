@@ -11,7 +11,7 @@ use super::media::{Direction, MediaSection};
 use super::negotiate::{self, Accepted, Chosen};
 use super::offer::Offer;
 use super::{AnswerParams, Negotiated, Role, SdpError, TrackSsrcs};
-use crate::peer::DtlsRole;
+use crate::peer::{DtlsRole, Fingerprint, IceCredentials};
 use crate::rtp::Kind;
 
 /// The answer and what it agrees to.
@@ -78,7 +78,14 @@ impl Writer<'_> {
         let tagged = bundle.first().copied().or(first);
         for (index, (section, accepted)) in self.offer.lines.iter().zip(accepted).enumerate() {
             let Some(accepted) = accepted else {
-                reject(out, section)?;
+                let MediaSection {
+                    media,
+                    protocol,
+                    first_format,
+                    mid,
+                    ..
+                } = section;
+                write_rejected(out, media, protocol, first_format, mid.as_deref())?;
                 continue;
             };
             self.media(out, accepted)?;
@@ -112,14 +119,7 @@ impl Writer<'_> {
 
     fn media(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
         let section = accepted.section;
-        write!(out, "m={} 9 {}", section.media, section.protocol)?;
-        for chosen in &accepted.formats {
-            write!(out, " {}", chosen.format.payload_type)?;
-            if let Some(rtx) = chosen.format.rtx {
-                write!(out, " {rtx}")?;
-            }
-        }
-        out.write_str("\r\nc=IN IP4 0.0.0.0\r\n")?;
+        write_media(out, &section.media, &section.protocol, &accepted.formats)?;
         if let Some(mid) = &section.mid {
             write!(out, "a=mid:{mid}\r\n")?;
         }
@@ -145,13 +145,8 @@ impl Writer<'_> {
     }
 
     fn transport(&self, out: &mut String) -> fmt::Result {
-        let (ice, fingerprint) = (self.params.ice, self.params.fingerprint);
-        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd)?;
-        let setup = match self.offer.remote().role {
-            DtlsRole::Server => "passive",
-            DtlsRole::Client => "active",
-        };
-        write!(out, "a=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\n")
+        let setup = setup(self.offer.remote().role);
+        write_transport(out, self.params.ice, self.params.fingerprint, setup)
     }
 
     fn source(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
@@ -189,19 +184,49 @@ pub(super) fn write_source(
     Ok(())
 }
 
+/// The m-line itself, with its payload types.
+pub(super) fn write_media(out: &mut String, media: &str, protocol: &str, formats: &[Chosen]) -> fmt::Result {
+    write!(out, "m={media} 9 {protocol}")?;
+    for chosen in formats {
+        write!(out, " {}", chosen.format.payload_type)?;
+        if let Some(rtx) = chosen.format.rtx {
+            write!(out, " {rtx}")?;
+        }
+    }
+    out.write_str("\r\nc=IN IP4 0.0.0.0\r\n")
+}
+
 /// RFC 3264 section 6: port 0, with one format since an m-line must have one.
-fn reject(out: &mut String, section: &MediaSection) -> fmt::Result {
-    let MediaSection {
-        media,
-        protocol,
-        first_format,
-        ..
-    } = section;
+pub(super) fn write_rejected(
+    out: &mut String,
+    media: &str,
+    protocol: &str,
+    first_format: &str,
+    mid: Option<&str>,
+) -> fmt::Result {
     write!(out, "m={media} 0 {protocol} {first_format}\r\nc=IN IP4 0.0.0.0\r\n")?;
-    if let Some(mid) = &section.mid {
+    if let Some(mid) = mid {
         write!(out, "a=mid:{mid}\r\n")?;
     }
     out.write_str("a=inactive\r\n")
+}
+
+pub(super) fn write_transport(
+    out: &mut String,
+    ice: &IceCredentials,
+    fingerprint: Fingerprint,
+    setup: &str,
+) -> fmt::Result {
+    write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd)?;
+    write!(out, "a=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\n")
+}
+
+/// `a=setup` of an answer: the role that the offer left for us.
+pub(super) const fn setup(role: DtlsRole) -> &'static str {
+    match role {
+        DtlsRole::Server => "passive",
+        DtlsRole::Client => "active",
+    }
 }
 
 pub(super) fn write_extension(out: &mut String, extension: Extension, extmap: Extmap) -> fmt::Result {

@@ -2,10 +2,25 @@
 //!
 //! Lines are appended and never taken away (RFC 9429 section 5.2.2). Those on which the client sends are the client's; on the others
 //! we send, one track on each, and a line whose track has gone is used for the next one of its kind.
+//!
+//! An offer or answer makes a new state of what is agreed, or an error and nothing. An offer of ours is a state of its own until it
+//! is answered: what is sent meanwhile is what both have.
+
+mod describe;
+mod error;
+mod line;
+mod numbers;
+mod plan;
+mod state;
 
 use std::net::SocketAddr;
 
-use super::{AnswerError, MediaLine, SdpError};
+pub use error::{CallError, Description};
+
+use self::describe::Describing;
+use self::plan::Plan;
+use self::state::State;
+use super::{AnswerError, MediaLine, Offer};
 use crate::peer::{Fingerprint, IceCredentials, RemoteTransport};
 use crate::rtp::{Codec, Kind};
 
@@ -66,26 +81,22 @@ pub struct ReceivedLine {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Call {}
-
-/// What a client's description cannot be used for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The offer itself is at fault.
-    #[error(transparent)]
-    Offer(SdpError),
-    /// The answer itself is at fault.
-    #[error(transparent)]
-    Answer(AnswerError),
-    /// An answer came, and no offer of ours waits for one.
-    #[error("no offer waits for an answer")]
-    NoOffer,
+pub struct Call {
+    agreed: State,
+    /// Our offer that waits for its answer: what will be agreed if the client takes all of it.
+    offered: Option<State>,
+    /// `o=` version of our last description.
+    version: u64,
 }
 
 impl Call {
     /// Nothing is agreed yet.
     pub fn new() -> Call {
-        todo!()
+        Call {
+            agreed: State::new(),
+            offered: None,
+            version: FIRST_VERSION - 1,
+        }
     }
 }
 
@@ -100,61 +111,114 @@ impl Call {
     ///
     /// # Errors
     /// What is wrong with the offer, or that an offer of ours waits for its answer.
-    pub fn handle_offer(&mut self, _offer: &str, _params: &CallParams) -> Result<String, CallError> {
-        todo!()
+    pub fn handle_offer(&mut self, offer: &str, params: &CallParams) -> Result<String, CallError> {
+        if self.offered.is_some() {
+            return Err(CallError::OfferPending);
+        }
+        let offer = Offer::parse_call(offer, self.remote()).map_err(CallError::Offer)?;
+        self.agreed = self.agreed.offered(&offer)?;
+        Ok(self.describe(Description::Answer, params))
     }
 
     /// What ICE and DTLS need to know of the client, as it said last. `None` before the first offer.
     pub fn remote(&self) -> Option<&RemoteTransport> {
-        todo!()
+        self.agreed.remote.as_ref()
     }
 
-    /// Whether the client has to be sent an offer, so that it can be sent these and no others.
-    pub fn needs_offer(&self, _wanted: &[WantedTrack]) -> bool {
-        todo!()
+    /// Whether the client has to be sent an offer, so that it can be sent these and no others. Of an offer that waits it is taken that
+    /// the client will agree to it.
+    pub fn needs_offer(&self, wanted: &[WantedTrack]) -> bool {
+        let state = self.offered.as_ref().unwrap_or(&self.agreed);
+        state.remote.is_some() && Plan::new(state, wanted).is_news
     }
 
     /// Our offer of these tracks and no others, which now waits for its answer. For the first one there must have been an offer of the
     /// client, and none of ours may wait.
-    pub fn offer(&mut self, _wanted: &[WantedTrack], _params: &CallParams) -> String {
-        todo!()
+    ///
+    /// # Panics
+    /// When one of ours waits, or the client has never offered.
+    pub fn offer(&mut self, wanted: &[WantedTrack], params: &CallParams) -> String {
+        assert!(self.offered.is_none(), "one offer waits at a time");
+        assert!(self.agreed.remote.is_some(), "the client offers first");
+        let plan = Plan::new(&self.agreed, wanted);
+        self.offered = Some(self.agreed.planned(plan));
+        self.describe(Description::Offer, params)
     }
 
     /// Whether an offer of ours waits for its answer.
     pub fn is_offering(&self) -> bool {
-        todo!()
+        self.offered.is_some()
     }
 
     /// Takes our offer back: the client never heard of it.
     pub fn withdraw(&mut self) {
-        todo!()
+        self.offered = None;
     }
 
     /// The mids under which the offer that waits has its tracks.
     pub fn offered(&self) -> impl Iterator<Item = (&str, TrackId)> {
-        std::iter::empty()
+        let lines = self.offered.iter().flat_map(|state| &state.lines);
+        let lines = lines.filter(|line| !line.is_dead);
+        lines.filter_map(|line| Some((&*line.mid, line.track.as_ref()?.id)))
     }
 
     /// Takes the client's answer to our offer. On an error the offer still waits for a better one.
     ///
     /// # Errors
     /// What is wrong with the answer, or that none is waited for.
-    pub fn handle_answer(&mut self, _answer: &str) -> Result<(), CallError> {
-        todo!()
+    pub fn handle_answer(&mut self, answer: &str) -> Result<(), CallError> {
+        let offered = self.offered.as_ref().ok_or(CallError::NoOffer)?;
+        let answer = Offer::parse_call(answer, self.remote());
+        let answer = answer.map_err(|error| CallError::Answer(AnswerError::Sdp(error)))?;
+        self.agreed = offered.answered(&answer)?;
+        self.offered = None;
+        Ok(())
     }
 
-    /// Lines on which we may send.
+    /// Lines on which we may send. While an offer of ours waits those that it leaves as they are: a track that it takes away is not sent
+    /// any more, and a new one not before the answer.
     pub fn sent(&self) -> impl Iterator<Item = &SentLine> {
-        std::iter::empty()
+        let sent = self.agreed.lines.iter().enumerate();
+        let sent = sent.filter_map(|(index, line)| Some((index, line.sent.as_ref()?)));
+        let sent = sent.filter(|(index, sent)| self.stays(*index, sent.track));
+        sent.map(|(_, sent)| sent)
     }
 
     /// Lines on which the client sends.
     pub fn received(&self) -> impl Iterator<Item = &ReceivedLine> {
-        std::iter::empty()
+        self.agreed.lines.iter().filter_map(|line| line.received.as_ref())
     }
 
-    /// How many m-lines there are.
+    /// How many m-lines there are, with those of an offer that waits.
     pub fn lines(&self) -> usize {
-        todo!()
+        self.offered.as_ref().unwrap_or(&self.agreed).lines.len()
+    }
+
+    /// Whether an offer that waits, if there is one, has the track on this line.
+    fn stays(&self, index: usize, track: TrackId) -> bool {
+        self.offered.as_ref().is_none_or(|state| {
+            let offered = state.lines.get(index).and_then(|line| line.track.as_ref());
+            offered.is_some_and(|offered| offered.id == track)
+        })
+    }
+
+    fn describe(&mut self, what: Description, params: &CallParams) -> String {
+        self.version += 1;
+        let describing = Describing {
+            what,
+            state: self.offered.as_ref().unwrap_or(&self.agreed),
+            params,
+            version: self.version,
+        };
+        describing.write()
     }
 }
+
+/// Most lines on which one member sends: camera, screen and microphones, with some to spare.
+pub const MAX_SENDING_LINES: usize = 8;
+
+/// `o=` version of the first description, as in answers to broadcasts.
+const FIRST_VERSION: u64 = 2;
+
+#[cfg(test)]
+mod tests;

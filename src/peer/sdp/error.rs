@@ -8,11 +8,13 @@ pub enum SdpError {
     /// Nothing but white space.
     #[error("the SDP is empty")]
     Empty,
-    /// More than [`super::MAX_SDP_BYTES`].
-    #[error("the SDP is {len} bytes long, the limit is {limit}", limit = super::MAX_SDP_BYTES)]
+    /// More than [`super::MAX_SDP_BYTES`], or [`super::MAX_CALL_SDP_BYTES`].
+    #[error("the SDP is {len} bytes long, the limit is {limit}")]
     TooLong {
         /// Length of the text, bytes.
         len: usize,
+        /// The most that is read, bytes.
+        limit: usize,
     },
     /// The text does not begin with `v=0`.
     #[error("this is not SDP: it does not begin with v=0")]
@@ -43,12 +45,18 @@ pub enum SdpError {
         /// The name.
         mid: Box<str>,
     },
-    /// More than [`super::MAX_MEDIA_LINES`].
-    #[error("the SDP has more than {limit} m= lines", limit = super::MAX_MEDIA_LINES)]
-    TooManyMediaLines,
-    /// More than [`super::MAX_PAYLOAD_TYPES`].
-    #[error("the SDP lists more than {limit} payload types", limit = super::MAX_PAYLOAD_TYPES)]
-    TooManyPayloadTypes,
+    /// More than [`super::MAX_MEDIA_LINES`], or [`super::MAX_CALL_LINES`].
+    #[error("the SDP has more than {limit} m= lines")]
+    TooManyMediaLines {
+        /// The most that are read.
+        limit: usize,
+    },
+    /// More than [`super::MAX_PAYLOAD_TYPES`], or [`super::MAX_CALL_PAYLOAD_TYPES`].
+    #[error("the SDP lists more than {limit} payload types")]
+    TooManyPayloadTypes {
+        /// The most that are read.
+        limit: usize,
+    },
 
     /// No audio or video line at all, or only disabled ones.
     #[error("the offer has no audio and no video line")]
@@ -117,8 +125,8 @@ impl SdpError {
             | SdpError::BadMediaLine { .. }
             | SdpError::BadAttribute { .. }
             | SdpError::DuplicateMid { .. }
-            | SdpError::TooManyMediaLines
-            | SdpError::TooManyPayloadTypes => false,
+            | SdpError::TooManyMediaLines { .. }
+            | SdpError::TooManyPayloadTypes { .. } => false,
             SdpError::NoMedia
             | SdpError::OnlyDataChannel
             | SdpError::TooManyTracks { .. }
@@ -165,8 +173,8 @@ impl SdpError {
             SdpError::TooLong { .. }
             | SdpError::BadAttribute { .. }
             | SdpError::DuplicateMid { .. }
-            | SdpError::TooManyMediaLines
-            | SdpError::TooManyPayloadTypes => return None,
+            | SdpError::TooManyMediaLines { .. }
+            | SdpError::TooManyPayloadTypes { .. } => return None,
         })
     }
 }

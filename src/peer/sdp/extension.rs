@@ -5,7 +5,11 @@ use super::media::Direction;
 
 /// What `a=extmap` lines of one m-line offer, of the extensions we know.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct OfferedExtensions([Option<Extmap>; Extension::ALL.len()]);
+pub(super) struct OfferedExtensions {
+    known: [Option<Extmap>; Extension::ALL.len()],
+    /// Ids of 1..=14 that mean an extension which we do not know, one bit each.
+    foreign: u16,
+}
 
 /// `a=extmap:<id>[/<direction>] <uri>`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +18,9 @@ pub(super) struct Extmap {
     /// As the client sees it; `None` when not said, which means as the m-line.
     pub(super) direction: Option<Direction>,
 }
+
+/// Those of one m-line, each with its id.
+pub(super) type Extensions = Vec<(Extension, Extmap)>;
 
 /// A header extension we may negotiate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +47,27 @@ impl OfferedExtensions {
             },
             None => (id, None),
         };
-        let known = Extension::ALL.into_iter().find(|e| e.uri() == uri);
-        let (Some(extension), Ok(id @ (1..=14 | 16..))) = (known, id.parse::<u8>()) else {
+        let Ok(id @ (1..=14 | 16..)) = id.parse::<u8>() else {
             return;
         };
-        let taken = self.0[extension as usize].is_some() || self.0.iter().flatten().any(|e| e.id == id);
+        let Some(extension) = Extension::ALL.into_iter().find(|e| e.uri() == uri) else {
+            self.foreign |= 1_u16.checked_shl(id.into()).unwrap_or_default();
+            return;
+        };
+        let taken = self.known[extension as usize].is_some() || self.known.iter().flatten().any(|e| e.id == id);
         if !taken {
-            self.0[extension as usize] = Some(Extmap { id, direction });
+            self.known[extension as usize] = Some(Extmap { id, direction });
         }
+    }
+
+    /// Ids of 1..=14 that mean an extension which we do not know, one bit each.
+    pub(super) fn foreign(&self) -> u16 {
+        self.foreign
     }
 
     /// The ones that `keep` wants, each with what was offered, in a fixed order.
     pub(super) fn filter(&self, keep: impl Fn(Extension, Extmap) -> bool) -> Vec<(Extension, Extmap)> {
-        let offered = Extension::ALL.into_iter().zip(self.0);
+        let offered = Extension::ALL.into_iter().zip(self.known);
         let offered = offered.filter_map(|(extension, extmap)| Some((extension, extmap?)));
         offered
             .filter(|(extension, extmap)| keep(*extension, *extmap))
@@ -62,7 +77,7 @@ impl OfferedExtensions {
 
 impl Extension {
     /// In the order of the variants: `ALL[e as usize] == e`.
-    const ALL: [Extension; 6] = [
+    pub(super) const ALL: [Extension; 6] = [
         Extension::Mid,
         Extension::TransportCc,
         Extension::VideoOrientation,

@@ -69,7 +69,7 @@ impl Fragment {
     /// # Errors
     /// Empty, too long, not lines of SDP, or credentials that cannot be.
     pub fn parse(body: &str) -> Result<Fragment, SdpError> {
-        text::check_size(body)?;
+        text::check_size(body, super::MAX_SDP_BYTES)?;
         let mut fragment = Fragment {
             ufrag: None,
             pwd: None,

@@ -3,7 +3,7 @@
 use super::extension::OfferedExtensions;
 use super::payload::PayloadTable;
 use super::text::{Line, is_token};
-use super::{MAX_MID_BYTES, SdpError};
+use super::{MAX_MID_BYTES, MAX_STREAM_ID_BYTES, SdpError};
 use crate::rtp::Kind;
 
 /// An m-line with the attributes that matter.
@@ -24,6 +24,8 @@ pub(super) struct MediaSection {
     pub(super) allow_mixed: bool,
     pub(super) payloads: PayloadTable,
     pub(super) extensions: OfferedExtensions,
+    /// Stream id of the first `a=msid`; empty for none (`-`), and for one that is no short token.
+    pub(super) stream: Box<str>,
     /// First `a=ssrc`.
     first_ssrc: Option<u32>,
     /// First `a=ssrc-group:FID`: main and RTX.
@@ -72,6 +74,7 @@ impl MediaSection {
             allow_mixed: false,
             payloads,
             extensions: OfferedExtensions::default(),
+            stream: Box::default(),
             first_ssrc: None,
             flow: None,
             port,
@@ -92,6 +95,7 @@ impl MediaSection {
             "fmtp" => self.payloads.take_fmtp(value),
             "rtcp-fb" => self.payloads.take_feedback(value),
             "extmap" => self.extensions.take(value),
+            "msid" => self.take_msid(value),
             "ssrc" => self.take_ssrc(value),
             "ssrc-group" => self.take_ssrc_group(value),
             _ => self.direction = Direction::from_name(name).or(self.direction),
@@ -114,6 +118,14 @@ impl MediaSection {
         match self.flow {
             Some((main, rtx)) => (Some(main), Some(rtx)),
             None => (self.first_ssrc, None),
+        }
+    }
+
+    /// `<stream> <track>` (RFC 8830 section 2).
+    fn take_msid(&mut self, value: &str) {
+        let stream = value.split(' ').next().unwrap_or_default();
+        if self.stream.is_empty() && stream != "-" && is_token(stream, MAX_STREAM_ID_BYTES) {
+            self.stream = stream.into();
         }
     }
 
@@ -221,6 +233,20 @@ mod tests {
         assert_eq!(kind("video 9 TCP/DTLS/RTP/SAVPF 96"), Some(Kind::Video));
         assert_eq!(kind("application 9 UDP/DTLS/SCTP webrtc-datachannel"), None);
         assert_eq!(kind("video 9 udp mp2t"), None);
+    }
+
+    #[test]
+    fn the_stream_of_a_line_is_a_short_token_or_none() {
+        let stream = |values: &[&str]| {
+            let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
+            values.iter().for_each(|value| line.take(4, "msid", value).unwrap());
+            line.stream
+        };
+        assert_eq!(&*stream(&["camera track", "screen track"]), "camera");
+        assert_eq!(&*stream(&["alone"]), "alone");
+        assert_eq!(&*stream(&["- track"]), "");
+        assert_eq!(&*stream(&["\u{e9} track"]), "");
+        assert_eq!(&*stream(&[&"x".repeat(MAX_STREAM_ID_BYTES + 1)]), "");
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod transport;
 use std::net::SocketAddr;
 
 pub use answer::Answer;
-pub use call::{Call, CallError, CallParams, ReceivedLine, SentLine, TrackId, WantedTrack};
+pub use call::{Call, CallError, CallParams, Description, ReceivedLine, SentLine, TrackId, WantedTrack};
 pub use error::SdpError;
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
 pub use offer::Offer;
@@ -134,8 +134,21 @@ pub const MAX_MEDIA_LINES: usize = 64;
 /// Most payload types of all audio and video lines together. An RTP session has 128, browsers list under 50.
 pub const MAX_PAYLOAD_TYPES: usize = 256;
 
+/// Longest text of one member of a room, bytes: browsers list all they can in each line, 3.5 KB for video and 1 KB for audio, and in
+/// a room of 100 there are 99 of each.
+pub const MAX_CALL_SDP_BYTES: usize = 1024 * 1024;
+
+/// Most m-lines between us and one member of a room: audio and video of 99 others, its own, and places that became of no use.
+pub const MAX_CALL_LINES: usize = 256;
+
+/// Most payload types of all m-lines of one member of a room together: browsers list up to 50 in a line.
+pub const MAX_CALL_PAYLOAD_TYPES: usize = 64 * MAX_CALL_LINES;
+
 /// Longest `a=mid`. Browsers use one or two digits.
 const MAX_MID_BYTES: usize = 64;
+
+/// Longest stream id of `a=msid` (RFC 8830 section 2). Browsers use 36 bytes.
+const MAX_STREAM_ID_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests;

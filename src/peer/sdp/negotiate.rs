@@ -19,7 +19,7 @@ pub(super) struct Accepted<'a> {
 }
 
 /// A format with what only the answer needs.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub(super) format: Format,
     /// `ccm fir` (RFC 5104) was offered.
@@ -93,20 +93,20 @@ impl Accepted<'_> {
     }
 }
 
-fn publisher_extensions(section: &MediaSection, formats: &[Chosen]) -> Vec<(Extension, Extmap)> {
+pub(super) fn publisher_extensions(section: &MediaSection, formats: &[Chosen]) -> Vec<(Extension, Extmap)> {
     let feedback = formats.iter().any(|chosen| chosen.format.transport_cc);
     section.extensions.filter(|extension, extmap| {
         extmap.direction.is_none_or(Direction::sends) && (extension != Extension::TransportCc || feedback)
     })
 }
 
-fn viewer_extensions(section: &MediaSection) -> Vec<(Extension, Extmap)> {
+pub(super) fn viewer_extensions(section: &MediaSection) -> Vec<(Extension, Extmap)> {
     section
         .extensions
         .filter(|extension, extmap| extmap.direction.is_none_or(Direction::receives) && extension.is_for_viewers())
 }
 
-fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> {
+pub(super) fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> {
     let payloads = &section.payloads;
     let rtx = payloads.rtx_by_number();
     // Mode 1 is what every encoder here sends; mode 0 forbids the fragments it needs (RFC 6184 section 6.2).
@@ -138,7 +138,7 @@ fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> {
     chosen.collect()
 }
 
-fn no_common_codec(section: &MediaSection, kind: Kind) -> SdpError {
+pub(super) fn no_common_codec(section: &MediaSection, kind: Kind) -> SdpError {
     let mut names: Vec<&str> = Vec::new();
     for payload in section.payloads.iter() {
         let name = match &payload.encoding {

@@ -1,10 +1,15 @@
 //! Reads an offer: every check that does not depend on what the client is to us happens here, once.
 
+use std::collections::HashMap;
+
 use super::answer::{self, Answer};
 use super::media::{Direction, MediaSection};
 use super::text::{self, Line};
 use super::transport::{self, TransportSection};
-use super::{AnswerParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, Role, SdpError};
+use super::{
+    AnswerParams, MAX_CALL_LINES, MAX_CALL_PAYLOAD_TYPES, MAX_CALL_SDP_BYTES, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES,
+    MAX_SDP_BYTES, Role, SdpError,
+};
 use crate::peer::RemoteTransport;
 use crate::rtp::Kind;
 
@@ -27,7 +32,18 @@ impl Offer {
     /// # Errors
     /// What is wrong with the text, or with the offer whoever sends it.
     pub fn parse(text: &str) -> Result<Offer, SdpError> {
-        text::check_size(text)?;
+        Offer::read(text, Use::Broadcast)
+    }
+
+    /// Reads an offer or an answer of a member of a room: any number of audio and video lines in use, all in one bundle. `known` is
+    /// what its last one said of its transport: where no line is in use any more, it is that still.
+    pub(super) fn parse_call(text: &str, known: Option<&RemoteTransport>) -> Result<Offer, SdpError> {
+        Offer::read(text, Use::Call { known })
+    }
+
+    fn read(text: &str, for_what: Use<'_>) -> Result<Offer, SdpError> {
+        let limits = for_what.limits();
+        text::check_size(text, limits.bytes)?;
         let mut lines = text::lines(text);
         match lines.next() {
             Some(Ok(Line {
@@ -39,9 +55,9 @@ impl Offer {
         }
         let mut reading = Reading::default();
         for line in lines {
-            reading.take(line?)?;
+            reading.take(line?, limits)?;
         }
-        reading.finish()
+        reading.finish(for_what)
     }
 
     /// Whether an audio or video line can send: the client could publish.
@@ -73,6 +89,43 @@ impl Offer {
     }
 }
 
+/// What the description is for.
+#[derive(Debug, Clone, Copy)]
+enum Use<'a> {
+    /// At most one audio and one video line in use, at least one of them.
+    Broadcast,
+    /// Any number of them.
+    Call {
+        /// See [`Offer::parse_call`].
+        known: Option<&'a RemoteTransport>,
+    },
+}
+
+/// How much is read.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    bytes: usize,
+    lines: usize,
+    payload_types: usize,
+}
+
+impl Use<'_> {
+    const fn limits(self) -> Limits {
+        match self {
+            Use::Broadcast => Limits {
+                bytes: MAX_SDP_BYTES,
+                lines: MAX_MEDIA_LINES,
+                payload_types: MAX_PAYLOAD_TYPES,
+            },
+            Use::Call { .. } => Limits {
+                bytes: MAX_CALL_SDP_BYTES,
+                lines: MAX_CALL_LINES,
+                payload_types: MAX_CALL_PAYLOAD_TYPES,
+            },
+        }
+    }
+}
+
 /// The offer while its lines are read.
 #[derive(Default)]
 struct Reading<'a> {
@@ -90,22 +143,23 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn take(&mut self, line: Line<'a>) -> Result<(), SdpError> {
+    fn take(&mut self, line: Line<'a>, limits: Limits) -> Result<(), SdpError> {
         match line.letter {
-            b'm' => self.begin_media(line),
+            b'm' => self.begin_media(line, limits),
             b'a' => self.take_attribute(line),
             _ => Ok(()),
         }
     }
 
-    fn begin_media(&mut self, line: Line<'a>) -> Result<(), SdpError> {
-        if self.lines.len() == MAX_MEDIA_LINES {
-            return Err(SdpError::TooManyMediaLines);
+    fn begin_media(&mut self, line: Line<'a>, limits: Limits) -> Result<(), SdpError> {
+        if self.lines.len() == limits.lines {
+            return Err(SdpError::TooManyMediaLines { limit: limits.lines });
         }
         let section = MediaSection::new(line)?;
         self.payload_types += section.payloads.len();
-        if self.payload_types > MAX_PAYLOAD_TYPES {
-            return Err(SdpError::TooManyPayloadTypes);
+        if self.payload_types > limits.payload_types {
+            let limit = limits.payload_types;
+            return Err(SdpError::TooManyPayloadTypes { limit });
         }
         self.lines.push(section);
         self.transports.push(TransportSection::default());
@@ -135,7 +189,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Offer, SdpError> {
+    fn finish(mut self, for_what: Use<'_>) -> Result<Offer, SdpError> {
         for line in &mut self.lines {
             line.direction = line.direction.or(self.direction);
             line.rtcp_mux |= self.rtcp_mux;
@@ -143,34 +197,47 @@ impl<'a> Reading<'a> {
                 line.kind = None;
             }
         }
-        let in_use = self.lines_in_use()?;
+        let in_use = self.lines_in_use(for_what)?;
         self.check_rtcp_mux()?;
         self.check_mids()?;
         let bundle = self.bundle(&in_use)?;
         if self.ice_lite {
             return Err(SdpError::BothIceLite);
         }
-        let tagged = bundle.first().copied().unwrap_or(in_use[0]);
-        let sections = [&self.transports[tagged], &self.session].into_iter();
-        let sections: Vec<_> = sections.chain(&self.transports).collect();
+        let tagged = bundle.first().or(in_use.first()).copied();
         Ok(Offer {
-            remote: transport::resolve(&sections)?,
+            remote: self.remote(tagged, for_what)?,
             lines: self.lines,
             bundle,
             allow_mixed: self.allow_mixed,
         })
     }
 
-    /// One or two indices: of audio, video, or both.
-    fn lines_in_use(&self) -> Result<Vec<usize>, SdpError> {
+    /// No line is in use only where the transport is known.
+    fn remote(&self, tagged: Option<usize>, for_what: Use<'_>) -> Result<RemoteTransport, SdpError> {
+        match (tagged, for_what) {
+            (None, Use::Call { known: Some(known) }) => Ok(known.clone()),
+            (tagged, _) => {
+                let tagged = tagged.map(|index| &self.transports[index]);
+                let sections = tagged.into_iter().chain([&self.session]).chain(&self.transports);
+                transport::resolve(&sections.collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// Indices of audio and video lines: as many as the use allows.
+    fn lines_in_use(&self, for_what: Use<'_>) -> Result<Vec<usize>, SdpError> {
+        let in_use = || {
+            let in_use = self.lines.iter().enumerate().filter(|(_, line)| line.kind.is_some());
+            in_use.map(|(index, _)| index).collect()
+        };
         let count = |kind| self.lines.iter().filter(|line| line.kind == Some(kind)).count();
         match (count(Kind::Audio), count(Kind::Video)) {
+            (0, 0) if matches!(for_what, Use::Call { known: Some(_) }) => Ok(Vec::new()),
             (0, 0) if self.lines.iter().any(|line| &*line.media == "application") => Err(SdpError::OnlyDataChannel),
             (0, 0) => Err(SdpError::NoMedia),
-            (0..=1, 0..=1) => {
-                let in_use = self.lines.iter().enumerate().filter(|(_, line)| line.kind.is_some());
-                Ok(in_use.map(|(index, _)| index).collect())
-            }
+            (0..=1, 0..=1) => Ok(in_use()),
+            _ if matches!(for_what, Use::Call { .. }) => Ok(in_use()),
             (audio, video) => Err(SdpError::TooManyTracks { audio, video }),
         }
     }
@@ -185,7 +252,7 @@ impl<'a> Reading<'a> {
         kind.map_or(Ok(()), |kind| Err(SdpError::NoRtcpMux { kind }))
     }
 
-    /// RFC 8843 section 7: a mid names one line. At most [`MAX_MEDIA_LINES`], so all pairs are few.
+    /// RFC 8843 section 7: a mid names one line. At most [`MAX_CALL_LINES`], so all pairs are few.
     fn check_mids(&self) -> Result<(), SdpError> {
         for (index, line) in self.lines.iter().enumerate() {
             if line.mid.is_some() && self.lines[..index].iter().any(|other| other.mid == line.mid) {
@@ -199,22 +266,19 @@ impl<'a> Reading<'a> {
 
     /// The lines in use that are in one BUNDLE group, in its order. Mids that name no line in use are skipped.
     fn bundle(&self, in_use: &[usize]) -> Result<Vec<usize>, SdpError> {
-        let by_mid = |mid: &str| {
-            in_use
-                .iter()
-                .copied()
-                .find(|i| self.lines[*i].mid.as_deref() == Some(mid))
-        };
+        let named = in_use
+            .iter()
+            .filter_map(|&index| Some((self.lines[index].mid.as_deref()?, index)));
+        let by_mid: HashMap<&str, usize> = named.collect();
         let members = |group: &&str| {
-            let mut members: Vec<usize> = Vec::with_capacity(in_use.len());
-            for index in group.split_ascii_whitespace().filter_map(by_mid) {
-                if !members.contains(&index) {
-                    members.push(index);
-                }
-            }
-            members
+            let mut left = by_mid.clone();
+            let members = group.split_ascii_whitespace().filter_map(|mid| left.remove(mid));
+            members.collect::<Vec<usize>>()
         };
-        let bundle = self.bundles.iter().map(members).find(|m| m.len() == in_use.len());
+        // One that is too short to name them all is not looked at, so that the time stays linear.
+        let may_be_all = |group: &&&str| group.len() + 1 >= 2 * in_use.len();
+        let mut groups = self.bundles.iter().filter(may_be_all).map(members);
+        let bundle = groups.find(|members| members.len() == in_use.len());
         match bundle {
             None if in_use.len() > 1 => Err(SdpError::NotBundled),
             bundle => Ok(bundle.unwrap_or_default()),

@@ -66,17 +66,9 @@ impl OwnOffer<'_> {
 
     fn media(&self, out: &mut String, kind: Kind) -> fmt::Result {
         let formats = self.formats(kind);
-        write!(out, "m={kind} 9 UDP/TLS/RTP/SAVPF")?;
-        for chosen in &formats {
-            write!(out, " {}", chosen.format.payload_type)?;
-            if let Some(rtx) = chosen.format.rtx {
-                write!(out, " {rtx}")?;
-            }
-        }
-        write!(out, "\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\n", mid(kind))?;
-        let (ice, fingerprint) = (self.params.ice, self.params.fingerprint);
-        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd)?;
-        write!(out, "a=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\n")?;
+        answer::write_media(out, media(kind), PROTOCOL, &formats)?;
+        write!(out, "a=mid:{}\r\n", mid(kind))?;
+        answer::write_transport(out, self.params.ice, self.params.fingerprint, "actpass")?;
         out.write_str("a=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n")?;
         for (extension, id) in EXTENSIONS.iter().filter(|(extension, _)| is_of(*extension, kind)) {
             let extmap = Extmap {
@@ -168,7 +160,7 @@ fn are_ours(lines: &[MediaSection]) -> bool {
         })
 }
 
-fn chosen((codec, payload_type, rtx, fmtp): TableFormat) -> Chosen {
+pub(super) fn chosen((codec, payload_type, rtx, fmtp): TableFormat) -> Chosen {
     let is_video = codec.kind() == Kind::Video;
     Chosen {
         format: Format {
@@ -184,7 +176,7 @@ fn chosen((codec, payload_type, rtx, fmtp): TableFormat) -> Chosen {
     }
 }
 
-fn is_of(extension: Extension, kind: Kind) -> bool {
+pub(super) fn is_of(extension: Extension, kind: Kind) -> bool {
     kind == Kind::Video || extension == Extension::AbsCaptureTime
 }
 
@@ -195,18 +187,18 @@ const fn mid(kind: Kind) -> &'static str {
     }
 }
 
-const fn media(kind: Kind) -> &'static str {
+pub(super) const fn media(kind: Kind) -> &'static str {
     match kind {
         Kind::Audio => "audio",
         Kind::Video => "video",
     }
 }
 
-type TableFormat = (Codec, u8, Option<u8>, &'static str);
+pub(super) type TableFormat = (Codec, u8, Option<u8>, &'static str);
 
 /// Everything that is carried, under the payload types and with the parameters that browsers use themselves: the profiles of H264
 /// and VP9 are formats of their own, and a browser takes those that it can decode.
-const FORMATS: [TableFormat; 10] = [
+pub(super) const FORMATS: [TableFormat; 10] = [
     (Codec::Opus, 111, None, "minptime=10;useinbandfec=1"),
     (Codec::Vp8, 96, Some(97), ""),
     (
@@ -244,19 +236,21 @@ const FORMATS: [TableFormat; 10] = [
     ),
 ];
 /// Those that are passed on to viewers. One id means one extension in the whole bundle (RFC 8843 section 7).
-const EXTENSIONS: [(Extension, u8); 3] = [
+pub(super) const EXTENSIONS: [(Extension, u8); 3] = [
     (Extension::AbsCaptureTime, 1),
     (Extension::VideoOrientation, 2),
     (Extension::DependencyDescriptor, 3),
 ];
 const AUDIO_MID: &str = "0";
 const VIDEO_MID: &str = "1";
+/// RFC 9429 section 5.1.2: of all lines of an offer.
+pub(super) const PROTOCOL: &str = "UDP/TLS/RTP/SAVPF";
 const NO_SSRCS: TrackSsrcs = TrackSsrcs {
     video: 0,
     video_rtx: 0,
     audio: 0,
 };
-const FROM_THE_CLIENT: &str =
+pub(super) const FROM_THE_CLIENT: &str =
     "Give the offer to setRemoteDescription() and send what createAnswer() makes, unchanged and whole.";
 /// It is 3.5 KB with one candidate.
 const TYPICAL_BYTES: usize = 4096;

@@ -26,7 +26,7 @@ pub(super) struct Payload {
 }
 
 /// What `a=rtpmap` says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// Carried.
     Codec(Codec),

@@ -21,10 +21,11 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Result<Line<'_>, SdpErro
     })
 }
 
-/// Refuses texts that are too long or empty before anything reads them.
-pub(super) fn check_size(text: &str) -> Result<(), SdpError> {
-    if text.len() > super::MAX_SDP_BYTES {
-        return Err(SdpError::TooLong { len: text.len() });
+/// Refuses texts that are longer than `limit` or empty before anything reads them.
+pub(super) fn check_size(text: &str, limit: usize) -> Result<(), SdpError> {
+    let len = text.len();
+    if len > limit {
+        return Err(SdpError::TooLong { len, limit });
     }
     if text.trim_ascii().is_empty() {
         return Err(SdpError::Empty);

@@ -53,15 +53,26 @@ fn not_sdp_is_400_with_a_hint() {
 #[test]
 fn too_much_is_400() {
     let megabyte = format!("v=0\r\n{}", "a=x\r\n".repeat(200_000));
-    assert_eq!(error(&megabyte), SdpError::TooLong { len: 1_000_005 });
+    assert_eq!(
+        error(&megabyte),
+        SdpError::TooLong {
+            len: 1_000_005,
+            limit: MAX_SDP_BYTES
+        }
+    );
     let lines = format!("v=0\n{}", "m=text 9 RTP/AVP 98\n".repeat(MAX_MEDIA_LINES + 1));
-    assert_eq!(error(&lines), SdpError::TooManyMediaLines);
+    assert_eq!(error(&lines), SdpError::TooManyMediaLines { limit: MAX_MEDIA_LINES });
     let numbers: Vec<String> = (0..128).map(|n| n.to_string()).collect();
     let formats = format!(
         "v=0\n{}",
         format!("m=video 9 RTP/AVP {}\n", numbers.join(" ")).repeat(3)
     );
-    assert_eq!(error(&formats), SdpError::TooManyPayloadTypes);
+    assert_eq!(
+        error(&formats),
+        SdpError::TooManyPayloadTypes {
+            limit: MAX_PAYLOAD_TYPES
+        }
+    );
 }
 
 #[test]

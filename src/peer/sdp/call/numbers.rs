@@ -1,0 +1,143 @@
+//! What payload types and extension ids mean: one thing in the whole bundle (RFC 8843 sections 9.1 and 10.3).
+
+use super::super::extension::{Extension, Extmap};
+use super::super::media::MediaSection;
+use super::super::negotiate::{self, Chosen};
+use super::super::own_offer::{self, EXTENSIONS, FORMATS, TableFormat};
+use super::super::payload::{Encoding, Payload};
+use crate::rtp::{Codec, Kind};
+
+/// The numbers that are taken, by the client or by us.
+#[derive(Debug, Clone)]
+pub(super) struct Numbers {
+    payload_types: [Option<Meaning>; 128],
+    /// What both sides can carry: as the client's lines list it, and what we added.
+    formats: Vec<Chosen>,
+    /// By [`Extension`].
+    extensions: [Option<u8>; Extension::ALL.len()],
+    /// Ids that mean an extension we do not know, one bit each.
+    foreign: u16,
+}
+
+/// What a payload type means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Codec(Codec),
+    Rtx,
+    /// Nothing that we carry.
+    Foreign,
+}
+
+impl Meaning {
+    pub(super) fn of(payload: &Payload) -> Meaning {
+        match payload.encoding {
+            Encoding::Codec(codec) => Meaning::Codec(codec),
+            Encoding::Rtx => Meaning::Rtx,
+            Encoding::Other(_) => Meaning::Foreign,
+        }
+    }
+}
+
+impl Numbers {
+    /// Nothing is taken.
+    pub(super) fn new() -> Numbers {
+        Numbers {
+            payload_types: [None; 128],
+            formats: Vec::new(),
+            extensions: [None; Extension::ALL.len()],
+            foreign: 0,
+        }
+    }
+
+    /// Takes what one line of the client says. The error is a payload type that means something else already.
+    pub(super) fn add(&mut self, section: &MediaSection) -> Result<(), u8> {
+        let Some(kind) = section.kind else { return Ok(()) };
+        for payload in section.payloads.iter() {
+            let meaning = Meaning::of(payload);
+            let place = &mut self.payload_types[usize::from(payload.number)];
+            if *place.get_or_insert(meaning) != meaning {
+                return Err(payload.number);
+            }
+        }
+        for chosen in negotiate::common_formats(section, kind) {
+            let is_known = |known: &Chosen| known.format.payload_type == chosen.format.payload_type;
+            if !self.formats.iter().any(is_known) {
+                self.formats.push(chosen);
+            }
+        }
+        for (extension, extmap) in section.extensions.filter(|_, _| true) {
+            if self.extensions[extension as usize].is_none() && !self.is_id_taken(extmap.id) {
+                self.extensions[extension as usize] = Some(extmap.id);
+            }
+        }
+        self.foreign |= section.extensions.foreign();
+        Ok(())
+    }
+
+    /// Whether the id means this extension in the whole bundle.
+    pub(super) fn means(&self, extension: Extension, extmap: Extmap) -> bool {
+        self.extensions[extension as usize] == Some(extmap.id)
+    }
+
+    /// Formats for a line of ours, codec by codec: the client's own, or those of our table under numbers that are free. Empty if
+    /// there are none left.
+    pub(super) fn formats(&mut self, codecs: &[Codec]) -> Vec<Chosen> {
+        let mut formats = Vec::new();
+        for &codec in codecs {
+            if !self.formats.iter().any(|known| known.format.codec == codec) {
+                FORMATS
+                    .iter()
+                    .filter(|format| format.0 == codec)
+                    .for_each(|&format| self.add_ours(format));
+            }
+            formats.extend(self.formats.iter().filter(|known| known.format.codec == codec).cloned());
+        }
+        // Feedback by numbers is for what the client sends.
+        formats.iter_mut().for_each(|chosen| chosen.format.transport_cc = false);
+        formats
+    }
+
+    /// Header extensions of a line of ours: those that are passed on.
+    pub(super) fn extensions(&mut self, kind: Kind) -> Vec<(Extension, Extmap)> {
+        let of_kind = EXTENSIONS
+            .into_iter()
+            .filter(|(extension, _)| own_offer::is_of(*extension, kind));
+        let of_kind = of_kind.filter_map(|(extension, preferred)| {
+            let id = self.extensions[extension as usize].or_else(|| self.free_id(preferred))?;
+            self.extensions[extension as usize] = Some(id);
+            Some((extension, Extmap { id, direction: None }))
+        });
+        of_kind.collect()
+    }
+
+    fn add_ours(&mut self, (codec, payload_type, rtx, fmtp): TableFormat) {
+        let Some(payload_type) = self.free_payload_type(payload_type) else {
+            return;
+        };
+        self.payload_types[usize::from(payload_type)] = Some(Meaning::Codec(codec));
+        let rtx = rtx.and_then(|rtx| self.free_payload_type(rtx));
+        if let Some(rtx) = rtx {
+            self.payload_types[usize::from(rtx)] = Some(Meaning::Rtx);
+        }
+        self.formats.push(own_offer::chosen((codec, payload_type, rtx, fmtp)));
+    }
+
+    fn free_payload_type(&self, preferred: u8) -> Option<u8> {
+        let mut all = [preferred].into_iter().chain(DYNAMIC).chain(MORE);
+        all.find(|number| self.payload_types[usize::from(*number)].is_none())
+    }
+
+    fn free_id(&self, preferred: u8) -> Option<u8> {
+        [preferred].into_iter().chain(1..=14).find(|id| !self.is_id_taken(*id))
+    }
+
+    fn is_id_taken(&self, id: u8) -> bool {
+        let is_foreign = id < 16 && self.foreign & (1 << id) != 0;
+        is_foreign || self.extensions.contains(&Some(id))
+    }
+}
+
+/// RFC 3551 section 6.
+const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
+/// RFC 7587 and others take these when the dynamic ones are used up; 64 to 95 would be taken for RTCP (RFC 5761 section 4).
+const MORE: std::ops::RangeInclusive<u8> = 35..=63;
