@@ -41,6 +41,11 @@ impl ViewerLine {
         }
     }
 
+    /// All payload types.
+    pub fn formats(&self) -> impl Iterator<Item = ViewerFormat> {
+        self.formats.iter().copied()
+    }
+
     /// The payload type for a codec: of several (H264 profiles) the one whose profile the publisher announced, else the first.
     pub fn format(&self, codec: Codec, profile: u8) -> Option<ViewerFormat> {
         let mut of_codec = self.formats.iter().filter(|format| format.codec == codec);

@@ -286,7 +286,26 @@ impl Forwarder {
 
     /// The number before the first, under which parameter sets went out.
     pub fn is_parameter_sets(&self, index: u64) -> bool {
-        index + 1 == self.first
+        index.wrapping_add(1) == self.first
+    }
+
+    /// Another line was negotiated. Where packets would look different by it, nothing from before is sent again and it has to start
+    /// anew, with numbers that were never used.
+    pub fn change_line(&mut self, line: ViewerLine) {
+        let same_format = self
+            .format
+            .is_none_or(|format| line.formats().any(|known| known == format));
+        if !same_format || line.extensions != self.line.extensions {
+            self.close();
+        }
+        self.line = line;
+    }
+
+    /// Nothing is sent until the next start, and nothing from before it ever again.
+    pub fn close(&mut self) {
+        self.state = State::Waiting;
+        self.first = u64::MAX;
+        self.skipping = false;
     }
 
     /// The publisher left: what comes next starts with a keyframe again.

@@ -3,16 +3,21 @@
 //! A [`Shard`] is the state machine of one media thread: its peers, the windows of the streams they watch, and the
 //! datagrams on their way out.
 
+mod air;
 pub mod catch_up;
+mod demux;
 pub mod egress;
 pub mod formats;
 pub mod forwarder;
+pub mod member;
 pub mod membership;
 pub mod publisher;
 pub mod session;
 pub mod shard;
 mod slab;
+pub mod source;
 pub mod stream;
+mod subscriptions;
 mod timers;
 pub mod viewer;
 

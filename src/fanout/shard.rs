@@ -3,6 +3,7 @@
 //! Datagrams, lane items, commands and the time go in; datagrams, events and strays come out. A shell turns it in numbered, bounded
 //! steps (`net/shard_loop.rs`); the tests turn it in simulated time.
 
+mod conferring;
 mod connecting;
 mod ending;
 mod flushing;
@@ -18,9 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::egress::{Outlet, SendQueue};
-use super::publisher::{Publisher, PublisherConfig, Received};
+use super::member::Member;
+use super::membership::{Lift, Membership};
+use super::publisher::Publisher;
 use super::session::{CloseCause, Command, Event, Restart, Session, SessionRole, Stray};
 use super::slab::Slab;
+use super::source::{KeyframeNews, PublisherConfig, Received};
 use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Server, ShardStream, StartConfig, Started};
 use super::timers::{Entry, Timers};
 use super::viewer::Viewer;
@@ -73,7 +77,10 @@ pub struct Shard {
     flushing: VecDeque<u32>,
     /// Since when there are some.
     flushing_since: Option<Instant>,
+    /// Peers that send: publishers, and members of rooms.
     publishers: Vec<u32>,
+    /// Peers of which there is news from a room.
+    changed: Vec<u32>,
     starting: Starting,
     handshakes: Handshakes,
     timers: Timers,
@@ -93,6 +100,10 @@ struct Expected {
     peer: Option<u32>,
     /// The newest restarts, at most [`Expected::RESTARTS_MAX`].
     restarts: Vec<Arc<Restart>>,
+    /// The newest word on what it sends and is sent, if it is a member of a room.
+    membership: Option<Arc<Membership>>,
+    /// The newest word on what becomes of it in a room, if it is a publisher.
+    lift: Option<Arc<Lift>>,
 }
 
 struct Peer {
@@ -106,6 +117,7 @@ enum State {
     Connecting,
     Publishing(Box<Publisher>),
     Viewing { slot: u32, position: u32 },
+    Member(Box<Member>),
 }
 
 impl ShardConfig {
@@ -140,6 +152,7 @@ impl Shard {
             flushing: VecDeque::new(),
             flushing_since: None,
             publishers: Vec::new(),
+            changed: Vec::new(),
             starting: Starting::default(),
             handshakes: Handshakes::default(),
             timers: Timers::default(),
@@ -164,8 +177,8 @@ impl Shard {
             }
             Command::Restart(restart) => self.expect_restart(restart),
             Command::Close(session) => self.close_session(&session),
-            // PLACEHOLDER: rooms
-            Command::Membership(..) | Command::Lift(_) => {}
+            Command::Membership(session, membership) => self.expect_membership(&session, membership),
+            Command::Lift(lift) => self.expect_lift(lift),
             Command::PeersMax(most) => self.config.peers_max = most,
             Command::Shutdown => {
                 for index in self.peers.indices() {
@@ -188,6 +201,7 @@ impl Shard {
 
     /// Takes what waits on the lanes; complete frames go out at once, to thousands of viewers a slice a turn.
     pub fn handle_lanes(&mut self, now: Instant, outlet: &mut dyn Outlet) {
+        self.bring_changes_about(now);
         for _ in 0..Shard::LANE_ITEMS_PER_TURN {
             if self.is_behind() {
                 break;
@@ -270,6 +284,16 @@ impl Shard {
 
     fn stream(&mut self, slot: u32) -> Option<&mut ShardStream> {
         self.streams.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// Where a peer's viewer is in the stream at a slot.
+    fn position(&self, peer: u32, slot: u32) -> Option<usize> {
+        let position = match &self.peers.get(peer)?.state {
+            State::Viewing { slot: at, position } => (*at == slot).then_some(*position),
+            State::Member(member) => member.subscriptions.position(slot),
+            State::Connecting | State::Publishing(_) => None,
+        };
+        position.map(|position| position as usize)
     }
 
     fn queue_control(&mut self, mut out: Vec<Transmit>) {

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use super::catch_up::{LiveClock, Stamping};
 use super::egress::{Outlet, SendQueue};
+use super::formats::ViewerLine;
 use super::forwarder::{Route, Skip};
-use super::viewer::{Outgoing, Viewer};
+use super::viewer::{Outgoing, Switched, Viewer};
 use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Insert, Start, WindowBounds};
 use crate::media::{KeyframeNeed, LaneItem, Packet, SenderClock, StreamTracks, Window};
+use crate::peer::Sealer;
 use crate::rtp::{Kind, rtcp};
 use fan::TrackFan;
 pub use out::{FirstPicture, Flow, Out};
@@ -33,6 +35,8 @@ pub struct ShardStream {
     viewers: Vec<Viewer>,
     /// Viewers that have been sent a whole keyframe.
     seeing: usize,
+    /// Viewers that are sent audio, and video.
+    bound: [usize; 2],
     audio: TrackFan,
     video: TrackFan,
     /// When what is gathered must go out, complete or not.
@@ -84,7 +88,7 @@ impl ShardStream {
     /// Packets an audio window holds: 5 s at 50 a second.
     const AUDIO_WINDOW: usize = 256;
     /// Between sender reports of a track to a viewer.
-    const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+    pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(2);
     /// How long the publisher's shard may take to answer with the past; it takes microseconds.
     const PAST_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -95,6 +99,7 @@ impl ShardStream {
             tracks,
             viewers: Vec::new(),
             seeing: 0,
+            bound: [0; 2],
             audio: TrackFan::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
             video: TrackFan::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
             flush_at: None,
@@ -112,10 +117,60 @@ impl ShardStream {
     }
 
     /// Adds a viewer and returns its position.
-    pub fn add(&mut self, viewer: Viewer, shard: usize) -> usize {
-        viewer.bind(&self.tracks, shard);
+    pub fn add(&mut self, now: Instant, viewer: Viewer, shard: usize) -> usize {
+        for kind in viewer.bound_kinds() {
+            self.bind(now, kind, shard);
+        }
         self.viewers.push(viewer);
         self.viewers.len() - 1
+    }
+
+    /// The first who is sent a track finds nothing of former days in its window, and asks what came since the newest keyframe.
+    fn bind(&mut self, now: Instant, kind: Kind, shard: usize) {
+        let tracks = self.tracks.clone();
+        tracks.track(kind).bind(shard);
+        self.bound[kind as usize] += 1;
+        if self.bound[kind as usize] > 1 {
+            return;
+        }
+        self.fan(kind).begin_anew();
+        if kind == Kind::Video {
+            self.past_due = Some(now + ShardStream::PAST_PATIENCE);
+            self.looked_up = None;
+            tracks.request_past(shard);
+        }
+    }
+
+    fn unbind(&mut self, kind: Kind, shard: usize) {
+        self.bound[kind as usize] -= 1;
+        self.tracks.track(kind).unbind(shard);
+    }
+
+    /// Switches a viewer's track on, off, or over to another line. True when its video is to be started.
+    pub fn switch(
+        &mut self,
+        now: Instant,
+        position: usize,
+        (kind, line): (Kind, Option<&ViewerLine>),
+        shard: usize,
+    ) -> bool {
+        let viewer = &mut self.viewers[position];
+        match viewer.switch(kind, line) {
+            Switched::On => self.bind(now, kind, shard),
+            Switched::Off => {
+                if kind == Kind::Video && std::mem::take(&mut viewer.has_picture) {
+                    self.seeing -= 1;
+                }
+                self.unbind(kind, shard);
+            }
+            Switched::Over => {}
+            Switched::Stays => return false,
+        }
+        let viewer = &mut self.viewers[position];
+        if kind == Kind::Audio || viewer.starting {
+            return false;
+        }
+        viewer.forwarder(kind).is_some_and(|forwarder| forwarder.is_waiting())
     }
 
     /// Removes the viewer at `position`. Returns who moved and where to, for the books: those who have the batch that is going out
@@ -130,9 +185,16 @@ impl ShardStream {
             self.viewers.swap(position, gap);
         }
         let viewer = self.viewers.swap_remove(gap);
-        viewer.unbind(&self.tracks, shard);
+        for kind in viewer.bound_kinds() {
+            self.unbind(kind, shard);
+        }
         self.seeing -= usize::from(viewer.has_picture);
         [position, gap].map(|place| Some((self.viewers.get(place)?.peer, place)))
+    }
+
+    /// Whose viewers they are.
+    pub fn peers(&self) -> impl Iterator<Item = u32> {
+        self.viewers.iter().map(|viewer| viewer.peer)
     }
 
     /// The viewer at a position.
@@ -287,8 +349,15 @@ impl ShardStream {
             .find(|&kind| self.tracks.track(kind).ssrc() == ssrc)
     }
 
-    /// Sends a viewer the sender reports that are due, and says when the next are.
-    pub fn report(&mut self, now: Instant, wall: u64, position: usize, out: &mut SendQueue) -> Instant {
+    /// Sends a viewer sender reports, sealed with `sealer` if there is one for all of its peer, and notes when the next are due.
+    pub fn report(
+        &mut self,
+        now: Instant,
+        wall: u64,
+        position: usize,
+        mut sealer: Option<&mut Sealer>,
+        out: &mut SendQueue,
+    ) {
         for kind in [Kind::Audio, Kind::Video] {
             let clock = self.clock(kind, wall, now);
             let ssrc = self.tracks.track(kind).ssrc();
@@ -301,7 +370,7 @@ impl ShardStream {
             if let Some((ntp, rtp)) = clock.filter(|_| packets > 0) {
                 let write =
                     |buffer: &mut [u8]| rtcp::write_sender_report(buffer, ssrc, ntp, rtp, packets, octets, &name);
-                viewer.seal_rtcp(out, write);
+                viewer.seal_rtcp(sealer.as_deref_mut(), out, write);
             }
         }
         let viewer = &mut self.viewers[position];
@@ -309,7 +378,6 @@ impl ShardStream {
             forwarder.forget_past(now);
         }
         viewer.report_at = now + ShardStream::REPORT_INTERVAL;
-        viewer.report_at
     }
 
     /// NTP time and RTP timestamp of `now`. The publisher's own clock when all its tracks have told it, else arrival times for all:

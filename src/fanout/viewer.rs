@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::egress::SendQueue;
 use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Route};
+use crate::media::Packet;
 use crate::media::packet::Passed;
-use crate::media::{Packet, StreamTracks};
 use crate::peer::sdp::ExtensionIds;
 use crate::peer::{Opener, Sealer};
 use crate::rtp::Kind;
@@ -34,10 +34,26 @@ pub struct Viewer {
     /// It is to start again, although it has started.
     pub again: bool,
     pub(super) sealer: Sealer,
-    pub(super) opener: Opener,
+    /// `None` for a member of a room, who has one for everything that it sends.
+    pub(super) opener: Option<Opener>,
     audio: Option<Forwarder>,
     video: Option<Forwarder>,
+    /// Of tracks that are switched off: they keep their numbering.
+    parked: [Option<Box<Forwarder>>; 2],
     allowance: Allowance,
+}
+
+/// What a change of lines did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// Nothing to do.
+    Stays,
+    /// Packets come from now on, video from a keyframe.
+    On,
+    /// Packets look different from now on; they may have to come anew.
+    Over,
+    /// No more packets.
+    Off,
 }
 
 /// Where a packet would go and under which name.
@@ -58,7 +74,7 @@ impl Viewer {
         to: SocketAddr,
         created: Instant,
         now: Instant,
-        (sealer, opener): (Sealer, Opener),
+        (sealer, opener): (Sealer, Option<Opener>),
         (audio, video): (Option<ViewerLine>, Option<ViewerLine>),
     ) -> Viewer {
         Viewer {
@@ -75,6 +91,7 @@ impl Viewer {
             opener,
             audio: audio.map(Forwarder::new),
             video: video.map(Forwarder::new),
+            parked: [None, None],
             allowance: Allowance::new(now),
         }
     }
@@ -87,17 +104,38 @@ impl Viewer {
         }
     }
 
-    /// Binds its tracks on a shard.
-    pub fn bind(&self, tracks: &StreamTracks, shard: usize) {
-        self.bound_kinds().for_each(|kind| tracks.track(kind).bind(shard));
+    /// Switches a track on, off, or over to another line.
+    pub(super) fn switch(&mut self, kind: Kind, line: Option<&ViewerLine>) -> Switched {
+        let place = match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        };
+        let parked = &mut self.parked[kind as usize];
+        match (place.as_mut(), line) {
+            (None, None) => Switched::Stays,
+            (Some(forwarder), Some(line)) if forwarder.line() == line => Switched::Stays,
+            (Some(forwarder), Some(line)) => {
+                forwarder.change_line(line.clone());
+                Switched::Over
+            }
+            (Some(forwarder), None) => {
+                forwarder.close();
+                *parked = place.take().map(Box::new);
+                Switched::Off
+            }
+            (None, Some(line)) => {
+                let forwarder = parked.take().map(|mut forwarder| {
+                    forwarder.change_line(line.clone());
+                    *forwarder
+                });
+                *place = Some(forwarder.unwrap_or_else(|| Forwarder::new(line.clone())));
+                Switched::On
+            }
+        }
     }
 
-    /// Takes that back.
-    pub fn unbind(&self, tracks: &StreamTracks, shard: usize) {
-        self.bound_kinds().for_each(|kind| tracks.track(kind).unbind(shard));
-    }
-
-    fn bound_kinds(&self) -> impl Iterator<Item = Kind> + use<> {
+    /// The kinds that it is sent.
+    pub(super) fn bound_kinds(&self) -> impl Iterator<Item = Kind> + use<> {
         let audio = self.audio.is_some().then_some(Kind::Audio);
         audio.into_iter().chain(self.video.is_some().then_some(Kind::Video))
     }
@@ -124,12 +162,18 @@ impl Viewer {
         true
     }
 
-    /// Seals RTCP. `write` fills a buffer with a compound packet and returns its length; 0 sends nothing.
-    pub(super) fn seal_rtcp(&mut self, out: &mut SendQueue, write: impl FnOnce(&mut [u8]) -> usize) {
+    /// Seals RTCP, with the viewer's own sealer unless there is one for all of the peer. `write` fills a buffer with a compound packet
+    /// and returns its length; 0 sends nothing.
+    pub(super) fn seal_rtcp(
+        &mut self,
+        sealer: Option<&mut Sealer>,
+        out: &mut SendQueue,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
         let buffer = out.reserve();
         let len = write(buffer);
         if len > 0 {
-            let len = self.sealer.seal_rtcp(buffer, len);
+            let len = sealer.unwrap_or(&mut self.sealer).seal_rtcp(buffer, len);
             out.commit(self.to, self.peer, len);
         }
     }

@@ -105,6 +105,47 @@ impl Line {
         }
     }
 
+    /// Another line, or none, takes the place of this one. Who feeds the track goes on if the new line has it, too.
+    pub(super) fn change(&mut self, line: Option<&MediaLine>, fir: bool) {
+        self.extensions = line.map(|line| line.extensions).unwrap_or_default();
+        let Some(line) = line else {
+            // It may come back under the same SSRC.
+            self.forget_source(None);
+            self.format = None;
+            return;
+        };
+        if let (Some(ssrc), Some(rtx)) = (line.ssrc, line.rtx_ssrc) {
+            self.repairs.belongs(rtx, ssrc);
+        }
+        if let Some(announced) = line.ssrc {
+            self.former.forget(announced);
+        }
+        match (self.ssrc(), line.ssrc) {
+            (Some(before), Some(announced)) if before != announced => {
+                self.former.push(before);
+                self.forget_source(Some(announced));
+            }
+            (None, announced) => self.feeding = Feeding::Nothing(announced),
+            _ => {}
+        }
+        if matches!(self.feeding, Feeding::Nothing(_)) {
+            self.format = line.formats.first().map(|format| Accepted::new(format, fir));
+        }
+    }
+
+    /// The track is another one, which stands there.
+    pub(super) fn go_on_from(&mut self, continuity: Continuity) {
+        self.continuity = continuity;
+        self.forget_source(self.ssrc());
+    }
+
+    fn forget_source(&mut self, announced: Option<u32>) {
+        self.missing.clear();
+        self.newest_keyframe = None;
+        self.newest_refresh = None;
+        self.feeding = Feeding::Nothing(announced);
+    }
+
     /// A packet on the media SSRC.
     pub(super) fn handle_media(&mut self, incoming: Incoming<'_>) -> Result<Packet, IngestDrop> {
         self.follow(incoming.now, incoming.header.ssrc)?;
@@ -420,6 +461,12 @@ impl Former {
 
     fn contains(&self, ssrc: u32) -> bool {
         self.ssrcs.contains(&Some(ssrc))
+    }
+
+    fn forget(&mut self, ssrc: u32) {
+        for known in self.ssrcs.iter_mut().filter(|known| **known == Some(ssrc)) {
+            *known = None;
+        }
     }
 }
 

@@ -8,10 +8,12 @@
 //! A video source enters its track at its first keyframe. What feeds a track may change (another SSRC, codec or publisher); the
 //! track's numbering and timeline go on without a gap.
 
+mod feedback;
 mod keyframes;
 mod line;
 mod missing;
 mod source;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod twcc;
@@ -19,7 +21,9 @@ mod twcc;
 use std::time::{Duration, Instant};
 
 pub use crate::media::{Continuity, KeyframeNeed, SenderClock};
+pub use feedback::TransportFeedback;
 pub use keyframes::KeyframeStatus;
+pub use speech::{AudioLevel, Speech};
 
 use crate::media::packet::Packet;
 use crate::peer::sdp::{MediaLine, Negotiated};
@@ -27,7 +31,6 @@ use crate::rtp::rtcp::{self, Report};
 use crate::rtp::{Codec, Kind, RtpHeader};
 use line::{Accepted, Incoming, Line};
 use source::SenderReport;
-use twcc::Twcc;
 
 /// What ingest is told about one publisher.
 #[derive(Debug, Clone)]
@@ -40,6 +43,9 @@ pub struct IngestConfig {
     pub video_fir: bool,
     /// What requested keyframes may take of the video's bytes, percent; first pictures are asked for in any case.
     pub keyframe_share: u8,
+    /// The client sends nothing but this: its transport-wide feedback is made here. Of several ingests none may, for what the others
+    /// received would be told as lost.
+    pub transport_cc: bool,
     /// Where the audio track stands.
     pub audio: Continuity,
     /// Where the video track stands.
@@ -115,11 +121,13 @@ enum KeyframeFeedback {
 /// The receiving side of one publisher.
 pub struct Ingest {
     local_ssrc: u32,
+    negotiated: Negotiated,
+    video_fir: bool,
     audio: Line,
     video: Line,
     routes: Box<[Option<Route>; 128]>,
-    /// Ids of the transport-cc extension, and what they feed; empty when it was not negotiated.
-    transport_cc: Option<(TransportCcIds, Twcc)>,
+    /// Empty when it was not negotiated, or is not made here.
+    transport_cc: Option<TransportFeedback>,
     /// Sender reports that came before their source.
     early_reports: [Option<(u32, SenderReport)>; 4],
     report_at: Option<Instant>,
@@ -135,35 +143,46 @@ struct Route {
     rtx: bool,
 }
 
-/// One id for the whole transport if the client follows RFC 8843 section 9; the first that fits if not.
-#[derive(Debug, Clone, Copy)]
-struct TransportCcIds([Option<u8>; 2]);
-
 impl Ingest {
     /// Ready for a publisher's packets.
     pub fn new(config: &IngestConfig, now: Instant) -> Ingest {
         let Negotiated { audio, video } = &config.negotiated;
-        let mut routes = Box::new([None; 128]);
-        for line in [audio, video].into_iter().flatten() {
-            add_routes(&mut routes, line, config.video_fir);
-        }
         let lines = [video, audio].map(Option::as_ref);
-        let wants_feedback = lines
-            .iter()
-            .flatten()
-            .any(|line| line.formats.iter().any(|f| f.transport_cc));
-        let ids = TransportCcIds(lines.map(|line| line.and_then(|line| line.extensions.transport_cc)));
+        let feedback = TransportFeedback::new(lines.into_iter().flatten(), config.local_ssrc);
         Ingest {
             local_ssrc: config.local_ssrc,
+            negotiated: config.negotiated.clone(),
+            video_fir: config.video_fir,
             audio: Line::new(audio.as_ref(), config.audio, false, config.keyframe_share),
             video: Line::new(video.as_ref(), config.video, config.video_fir, config.keyframe_share),
-            routes,
-            transport_cc: wants_feedback.then(|| (ids, Twcc::new(config.local_ssrc))),
+            routes: routes(&config.negotiated, config.video_fir),
+            transport_cc: feedback.filter(|_| config.transport_cc),
             early_reports: [None; 4],
             report_at: None,
             unknown_payload_types: 0,
             now,
         }
+    }
+
+    /// The line of a kind is another from now on, or none: its track goes on in numbering and timeline, the other kind is untouched.
+    pub fn set_line(&mut self, kind: Kind, line: Option<&MediaLine>) {
+        let known = match kind {
+            Kind::Audio => &mut self.negotiated.audio,
+            Kind::Video => &mut self.negotiated.video,
+        };
+        if known.as_ref() == line {
+            return;
+        }
+        *known = line.cloned();
+        self.routes = routes(&self.negotiated, self.video_fir);
+        let fir = self.video_fir && kind == Kind::Video;
+        self.line_mut(kind).change(line, fir);
+    }
+
+    /// The packets go on in other tracks, which stand there: video from a keyframe on.
+    pub fn go_on_from(&mut self, audio: Continuity, video: Continuity) {
+        self.audio.go_on_from(audio);
+        self.video.go_on_from(video);
     }
 
     /// One decrypted RTP packet (header and payload, no tag) and its header. Yields at most one packet of a track; `Ok(None)` for a
@@ -178,7 +197,9 @@ impl Ingest {
         header: &RtpHeader,
     ) -> Result<Option<(Kind, Packet)>, IngestDrop> {
         self.now = self.now.max(now);
-        self.record_arrival(now, clear, header);
+        if let Some(feedback) = &mut self.transport_cc {
+            feedback.record(now, clear, header);
+        }
         let Some(Route { kind, format, rtx }) = self.routes[usize::from(header.payload_type & 0x7f)] else {
             self.unknown_payload_types += 1;
             return Err(IngestDrop::UnknownPayloadType);
@@ -207,7 +228,13 @@ impl Ingest {
     pub fn handle_rtcp(&mut self, now: Instant, clear: &[u8]) {
         self.now = self.now.max(now);
         // The rest of a truncated compound packet is lost, what came before it stands.
-        let _ = rtcp::parse(clear, |report| match report {
+        let _ = rtcp::parse(clear, |report| self.handle_report(now, &report));
+    }
+
+    /// One report of a decrypted RTCP packet.
+    pub fn handle_report(&mut self, now: Instant, report: &Report<'_>) {
+        self.now = self.now.max(now);
+        match *report {
             Report::SenderReport { ssrc, ntp, rtp, .. } => {
                 self.handle_sender_report(ssrc, SenderReport { ntp, rtp, at: now });
             }
@@ -216,7 +243,7 @@ impl Ingest {
                 self.video.handle_bye(ssrc);
             }
             _ => {}
-        });
+        }
     }
 
     /// Asks the publisher for a keyframe at the next [`Ingest::poll_rtcp`], or when 500 ms have passed since the last request; a repair
@@ -246,21 +273,18 @@ impl Ingest {
         for line in [&mut self.video, &mut self.audio] {
             len += line.write_feedback(now, self.local_ssrc, &mut buf[len..]);
         }
-        if let Some((_, twcc)) = &mut self.transport_cc {
-            len += twcc.write(&mut buf[len..], len == EMPTY_REPORT_LEN);
+        if let Some(feedback) = &mut self.transport_cc {
+            len += feedback.write(&mut buf[len..], len == EMPTY_REPORT_LEN);
         }
         (len > EMPTY_REPORT_LEN).then_some(len)
     }
 
     /// When [`Ingest::poll_rtcp`] has something to write; a time in the past means now.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let twcc = self.transport_cc.as_ref().and_then(|(_, twcc)| {
-            if twcc.is_pending() {
-                Some(self.now)
-            } else {
-                twcc.deadline()
-            }
-        });
+        let twcc = self
+            .transport_cc
+            .as_ref()
+            .and_then(|feedback| feedback.deadline(self.now));
         let lines = [&self.audio, &self.video].map(|line| line.deadline(self.now));
         [self.report_at, twcc, lines[0], lines[1]].into_iter().flatten().min()
     }
@@ -268,8 +292,8 @@ impl Ingest {
     /// Lets time pass. [`Ingest::poll_rtcp`] does it too.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        if let Some((_, twcc)) = &mut self.transport_cc {
-            twcc.handle_timeout(now);
+        if let Some(feedback) = &mut self.transport_cc {
+            feedback.handle_timeout(now);
         }
     }
 
@@ -304,16 +328,6 @@ impl Ingest {
         match kind {
             Kind::Audio => &mut self.audio,
             Kind::Video => &mut self.video,
-        }
-    }
-
-    /// Every packet of the transport counts, also probes and those that are dropped later.
-    fn record_arrival(&mut self, now: Instant, clear: &[u8], header: &RtpHeader) {
-        let Some((ids, twcc)) = &mut self.transport_cc else {
-            return;
-        };
-        if let Some((_, value)) = header.extensions(clear).find(|(id, _)| ids.0.contains(&Some(*id))) {
-            twcc.record(now, header.ssrc, value);
         }
     }
 
@@ -357,6 +371,14 @@ impl Ingest {
         }
         len + rtcp::write_cname(&mut buf[len..], self.local_ssrc, CNAME)
     }
+}
+
+fn routes(negotiated: &Negotiated, video_fir: bool) -> Box<[Option<Route>; 128]> {
+    let mut routes = Box::new([None; 128]);
+    for line in [&negotiated.audio, &negotiated.video].into_iter().flatten() {
+        add_routes(&mut routes, line, video_fir);
+    }
+    routes
 }
 
 fn add_routes(routes: &mut [Option<Route>; 128], line: &MediaLine, fir: bool) {

@@ -249,6 +249,15 @@ impl Opener {
         Ok(len)
     }
 
+    /// What was remembered of a source makes room for another. Only for one whose packets count for nothing any more: they would not
+    /// be known as replays.
+    pub fn forget(&mut self, ssrc: u32) {
+        if let Some(rtp) = &mut self.rtp {
+            rtp.sources.retain(|(known, _)| *known != ssrc);
+        }
+        self.rtcp_sources.retain(|(known, _)| *known != ssrc);
+    }
+
     /// Checks and decrypts a compound RTCP packet in place. Returns its clear length. On an error the bytes are
     /// worthless.
     pub fn open_rtcp(&mut self, datagram: &mut [u8]) -> Result<usize, SrtpDrop> {

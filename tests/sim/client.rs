@@ -10,12 +10,14 @@ use onecast::peer::srtp::{Opener, Sealer};
 use onecast::rtp::header::RtpHeader;
 
 use crate::guard::Guard;
+use crate::member::Member;
 use crate::publisher::{Ledger, Publisher};
 use crate::viewer::Viewer;
 
 pub(crate) enum Actor {
     Publisher(Publisher),
     Viewer(Viewer),
+    Member(Member),
 }
 
 pub(crate) struct Client {
@@ -62,21 +64,28 @@ impl Client {
     pub(crate) fn viewer(&self) -> &Viewer {
         match &self.actor {
             Actor::Viewer(viewer) => viewer,
-            Actor::Publisher(_) => panic!("it publishes"),
+            _ => panic!("it does not watch a broadcast"),
         }
     }
 
     pub(crate) fn publisher(&self) -> &Publisher {
         match &self.actor {
             Actor::Publisher(publisher) => publisher,
-            Actor::Viewer(_) => panic!("it watches"),
+            _ => panic!("it does not publish a broadcast"),
+        }
+    }
+
+    pub(crate) fn member(&mut self) -> &mut Member {
+        match &mut self.actor {
+            Actor::Member(member) => member,
+            _ => panic!("it is no member"),
         }
     }
 
     pub(crate) fn publisher_mut(&mut self) -> &mut Publisher {
         match &mut self.actor {
             Actor::Publisher(publisher) => publisher,
-            Actor::Viewer(_) => panic!("it watches"),
+            _ => panic!("it does not publish a broadcast"),
         }
     }
 
@@ -88,6 +97,7 @@ impl Client {
             _ if !self.connected => None,
             Actor::Publisher(publisher) => publisher.poll_timeout(),
             Actor::Viewer(viewer) => viewer.poll_timeout(),
+            Actor::Member(member) => member.poll_timeout(),
         };
         // After the end it has nothing to check any more.
         let peer = (!self.closed).then(|| self.peer.poll_timeout());
@@ -104,6 +114,7 @@ impl Client {
             match &mut self.actor {
                 Actor::Publisher(publisher) => publisher.handle_timeout(now, ledgers, &mut clear),
                 Actor::Viewer(viewer) => viewer.handle_timeout(now, &mut clear),
+                Actor::Member(member) => member.handle_timeout(now, ledgers, &mut clear),
             }
             self.seal(clear);
         }
@@ -156,6 +167,7 @@ impl Client {
                 match &mut self.actor {
                     Actor::Publisher(publisher) => publisher.begin(now),
                     Actor::Viewer(viewer) => viewer.begin(now, keys),
+                    Actor::Member(member) => member.begin(now, keys),
                 }
             }
             Some(ClientEvent::Media) => self.handle_media(now, &mut bytes, ledgers, guard),
@@ -170,12 +182,16 @@ impl Client {
         let Some((_, opener)) = &mut self.ciphers else { return };
         let first = guard.first_video(self.address);
         // What it has already is refused here as a replay.
-        if let (Ok(len), Actor::Viewer(viewer)) = (
-            opener.open_rtp(bytes, header.len, header.ssrc, header.sequence),
-            &mut self.actor,
-        ) {
-            viewer.check_first_video(first);
-            viewer.handle_rtp(now, &bytes[..len], ledgers);
+        let Ok(len) = opener.open_rtp(bytes, header.len, header.ssrc, header.sequence) else {
+            return;
+        };
+        match &mut self.actor {
+            Actor::Viewer(viewer) => {
+                viewer.check_first_video(first);
+                viewer.handle_rtp(now, &bytes[..len], ledgers);
+            }
+            Actor::Member(member) => member.handle_rtp(now, &bytes[..len], ledgers),
+            Actor::Publisher(_) => {}
         }
     }
 
@@ -186,6 +202,7 @@ impl Client {
         match &mut self.actor {
             Actor::Publisher(publisher) => publisher.handle_rtcp(now, &bytes[..len], &mut clear),
             Actor::Viewer(viewer) => viewer.handle_rtcp(&bytes[..len], ledgers),
+            Actor::Member(member) => member.handle_rtcp(now, &bytes[..len], ledgers, &mut clear),
         }
         self.seal(clear);
     }

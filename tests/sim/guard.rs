@@ -11,7 +11,7 @@ use onecast::rtp::seq::SequenceExtender;
 
 pub(crate) struct Guard {
     seed: u64,
-    rtx_ssrc: u32,
+    pub(crate) rtx_ssrcs: HashSet<u32>,
     checked: HashSet<SocketAddr>,
     extenders: HashMap<(SocketAddr, u32), SequenceExtender>,
     sealed: HashMap<(SocketAddr, u32, u64), u64>,
@@ -29,7 +29,7 @@ impl Guard {
     pub(crate) fn new(seed: u64, rtx_ssrc: u32) -> Guard {
         Guard {
             seed,
-            rtx_ssrc,
+            rtx_ssrcs: HashSet::from([rtx_ssrc]),
             checked: HashSet::new(),
             extenders: HashMap::new(),
             sealed: HashMap::new(),
@@ -96,11 +96,11 @@ impl Guard {
             "seed {seed}: index {index} of {:x} to {to} was sealed twice",
             header.ssrc
         );
-        if header.ssrc == self.rtx_ssrc {
+        if self.rtx_ssrcs.contains(&header.ssrc) {
             assert!(before.is_none(), "seed {seed}: RTX index {index} was used twice");
         }
         self.repeated += u64::from(before.is_some());
-        if header.ssrc == self.rtx_ssrc || before.is_some() {
+        if self.rtx_ssrcs.contains(&header.ssrc) || before.is_some() {
             *self.retransmitted.entry(to).or_default() += datagram.len();
         }
         if header.payload_type != 111 {

@@ -4,6 +4,8 @@
 
 mod client;
 mod guard;
+mod member;
+mod members;
 mod publisher;
 mod restarts;
 mod scenarios;

@@ -66,6 +66,8 @@ pub(crate) struct Publisher {
     pub(crate) repairs_from: Option<Instant>,
     /// When it was asked for keyframes.
     pub(crate) plis: Vec<Instant>,
+    /// Its camera is off.
+    pub(crate) audio_only: bool,
 }
 
 /// How a publisher's video differs from what is usual.
@@ -156,6 +158,7 @@ impl Publisher {
             kept: Vec::new(),
             repairs_from: None,
             plis: Vec::new(),
+            audio_only: false,
         }
     }
 
@@ -207,7 +210,9 @@ impl Publisher {
             ledger.epoch.1[0].wrapping_add(ticks(48_000)),
             ledger.epoch.1[1].wrapping_add(ticks(90_000)),
         ];
-        if self.frame_at <= now {
+        if self.frame_at <= now && self.audio_only {
+            self.frame_at = now + FRAME;
+        } else if self.frame_at <= now {
             self.frame_at = now + FRAME;
             let timestamp = timestamps[1].wrapping_add(self.shift());
             let mut frame = Vec::new();

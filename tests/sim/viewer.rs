@@ -11,10 +11,12 @@ use onecast::rtp::{Codec, Kind, keyframe};
 
 use crate::client::Clear;
 use crate::publisher::{Ledger, NTP, Sent};
-use crate::world::WALL;
+use crate::world::{SSRCS, WALL};
 
 pub(crate) struct Viewer {
     seed: u64,
+    /// Of video, its retransmissions, and audio.
+    pub(crate) ssrcs: [u32; 3],
     pub(crate) video: Received,
     pub(crate) audio: Received,
     /// Does not ask for what is missing.
@@ -66,9 +68,6 @@ impl Got {
     }
 }
 
-const VIDEO: u32 = 0x1111_0001;
-const RTX: u32 = 0x1111_0002;
-const AUDIO: u32 = 0x1111_0003;
 const FIRST_NACK: Duration = Duration::from_millis(20);
 const NEXT_NACK: Duration = Duration::from_millis(60);
 const NACKS: u32 = 10;
@@ -80,6 +79,7 @@ impl Viewer {
         let now = onecast::clock::now();
         Viewer {
             seed,
+            ssrcs: SSRCS,
             video: Received::default(),
             audio: Received::default(),
             lenient: false,
@@ -120,6 +120,7 @@ impl Viewer {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Clear>) {
         let mut bytes = vec![0; 1_000];
+        let [video, ..] = self.ssrcs;
         if self.report_at <= now {
             self.report_at = now + Duration::from_secs(1);
             push(out, &bytes.clone(), |bytes| rtcp::write_receiver_report_empty(bytes, 5));
@@ -127,12 +128,12 @@ impl Viewer {
         if self.wants_keyframe() && self.pli_at <= now {
             self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
             self.video.given_up = false;
-            push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, VIDEO));
+            push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, video));
         }
         let due = self.video.due(now);
         if !due.is_empty() {
             push(out, &bytes, |bytes| {
-                rtcp::write_nack(bytes, 5, VIDEO, due.iter().map(|&index| index as u16))
+                rtcp::write_nack(bytes, 5, video, due.iter().map(|&index| index as u16))
             });
         }
         if self.greedy && self.greedy_at <= now {
@@ -140,7 +141,7 @@ impl Viewer {
             let newest = self.video.extender.highest().unwrap_or_default();
             let all = (newest.saturating_sub(200)..=newest).map(|index| index as u16);
             push(out, &std::mem::take(&mut bytes), |bytes| {
-                rtcp::write_nack(bytes, 5, VIDEO, all)
+                rtcp::write_nack(bytes, 5, video, all)
             });
         }
     }
@@ -173,9 +174,9 @@ impl Viewer {
         let payload = header.payload(clear).unwrap();
         let seed = self.seed;
         let (kind, sequence, payload, payload_type) = match header.ssrc {
-            AUDIO => (Kind::Audio, header.sequence, payload, header.payload_type),
-            VIDEO => (Kind::Video, header.sequence, payload, header.payload_type),
-            RTX => {
+            ssrc if ssrc == self.ssrcs[2] => (Kind::Audio, header.sequence, payload, header.payload_type),
+            ssrc if ssrc == self.ssrcs[0] => (Kind::Video, header.sequence, payload, header.payload_type),
+            ssrc if ssrc == self.ssrcs[1] => {
                 self.by_rtx += 1;
                 let (sequence, payload) = payload.split_first_chunk().unwrap();
                 (
@@ -226,7 +227,11 @@ impl Viewer {
 
     /// Audio and video are never told by different clocks.
     fn note_report(&mut self, ssrc: u32, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
-        let kind = if ssrc == AUDIO { Kind::Audio } else { Kind::Video };
+        let kind = if ssrc == self.ssrcs[2] {
+            Kind::Audio
+        } else {
+            Kind::Video
+        };
         let seconds = |ntp: u64| ntp as f64 / (1u64 << 32) as f64;
         let by_publisher = seconds(ntp) < WALL as f64 - 1_000.0;
         self.reports[kind as usize] = Some((seconds(ntp), by_publisher));
@@ -268,6 +273,11 @@ impl Viewer {
             let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
             assert!(difference.abs() < 0.001, "seed {seed}: {kind:?} is {difference} s off");
         }
+    }
+
+    /// The SSRC is one of those that it expects.
+    pub(crate) fn knows(&self, ssrc: u32) -> bool {
+        self.ssrcs.contains(&ssrc)
     }
 
     /// When it had its keys.

@@ -1,6 +1,9 @@
 //! A peer from its first STUN check to its keys.
 
 use super::*;
+use crate::media::StreamTracks;
+use crate::media::lane::StreamKey;
+use crate::peer::sdp::Negotiated;
 
 impl Shard {
     pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
@@ -103,10 +106,20 @@ impl Shard {
     /// Media goes where the peer's checks say now.
     pub(super) fn follow_remote(&mut self, index: u32) {
         let Some(peer) = self.peers.get(index) else { return };
-        if let (State::Viewing { slot, position }, Some(remote)) = (&peer.state, peer.transport.remote()) {
-            let (slot, position) = (*slot, *position as usize);
-            if let Some(stream) = self.stream(slot) {
-                stream.viewer(position).to = remote;
+        let Some(remote) = peer.transport.remote() else { return };
+        let streams = &mut self.streams;
+        let mut follow = |slot: u32, position: u32| {
+            if let Some(stream) = streams.get_mut(slot as usize).and_then(Option::as_mut) {
+                stream.viewer(position as usize).to = remote;
+            }
+        };
+        match &peer.state {
+            State::Connecting | State::Publishing(_) => {}
+            State::Viewing { slot, position } => follow(*slot, *position),
+            State::Member(member) => {
+                for one in member.subscriptions.all() {
+                    follow(one.key.slot, one.position);
+                }
             }
         }
     }
@@ -123,7 +136,6 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let Some(address) = peer.transport.remote() else { return };
         let session = peer.session.clone();
-        let ciphers = (Sealer::new(keys), Opener::new(keys));
         self.counters.connected.add(1);
         self.events.push_back(Event::Connected {
             session: session.id,
@@ -131,47 +143,76 @@ impl Shard {
             cipher: keys.profile(),
         });
         match &session.role {
-            SessionRole::Publisher(negotiated) => {
-                let tracks = session.tracks.clone();
-                let config = PublisherConfig {
-                    keyframe_interval: self.config.pli_interval,
-                    keyframe_share: self.config.keyframe_share,
-                    cache: self.config.start.cache,
-                };
-                let publisher = Publisher::new(tracks, negotiated, ciphers, self.config.id, config, now);
-                peer.state = State::Publishing(Box::new(publisher));
-                self.publishers.push(index);
-            }
+            SessionRole::Publisher(negotiated) => self.add_publisher(now, index, &session, (negotiated, keys)),
             SessionRole::Viewer { audio, video } => {
+                let ciphers = (Sealer::new(keys), Some(Opener::new(keys)));
                 let lines = (audio.clone(), video.clone());
                 let viewer = Viewer::new(index, address, session.created, now, ciphers, lines);
                 self.add_viewer(now, index, &session, viewer);
             }
-            // PLACEHOLDER: rooms
-            SessionRole::Member(_) => {}
+            SessionRole::Member(membership) => self.add_member(now, index, membership, keys),
         }
     }
 
-    pub(super) fn add_viewer(&mut self, now: Instant, index: u32, session: &Arc<Session>, viewer: Viewer) {
-        let slot = session.tracks.key.slot;
+    fn add_publisher(
+        &mut self,
+        now: Instant,
+        index: u32,
+        session: &Arc<Session>,
+        (negotiated, keys): (&Negotiated, &SrtpKeys),
+    ) {
+        let expected = self.sessions.get(&session.local.ufrag);
+        let lift = expected.and_then(|expected| expected.lift.clone());
+        let tracks = lift.as_ref().map_or(&session.tracks, |lift| &lift.tracks).clone();
+        let ciphers = (Sealer::new(keys), Opener::new(keys));
+        let mut publisher = Publisher::new(tracks, negotiated, ciphers, self.config.id, self.source_config(), now);
+        if let Some(lift) = lift {
+            publisher.lift(now, &lift);
+        }
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.state = State::Publishing(Box::new(publisher));
+            self.publishers.push(index);
+        }
+    }
+
+    pub(super) fn source_config(&self) -> PublisherConfig {
+        PublisherConfig {
+            keyframe_interval: self.config.pli_interval,
+            keyframe_share: self.config.keyframe_share,
+            cache: self.config.start.cache,
+        }
+    }
+
+    fn add_viewer(&mut self, now: Instant, index: u32, session: &Arc<Session>, viewer: Viewer) {
+        let position = self.watch(now, &session.tracks, viewer);
+        if let Some(peer) = self.peers.get_mut(index) {
+            let slot = position.map_or(NOWHERE, |_| session.tracks.key.slot);
+            let position = position.unwrap_or_default();
+            peer.state = State::Viewing { slot, position };
+        }
+        self.start_later(index, session.tracks.key.slot, now + Shard::START_WAIT);
+    }
+
+    /// Adds a viewer to a stream and returns its position there; `None` when the stream is of the past.
+    pub(super) fn watch(&mut self, now: Instant, tracks: &Arc<StreamTracks>, viewer: Viewer) -> Option<u32> {
+        let slot = tracks.key.slot;
         if self.streams.len() <= slot as usize {
             self.streams.resize_with(slot as usize + 1, || None);
         }
-        let config = self.config.start;
+        let there = self.stream(slot).map(|stream| stream.tracks().key);
+        if there.is_some_and(|there| there != tracks.key) {
+            let is_newer = |there: StreamKey| tracks.key.serial.wrapping_sub(there.serial).cast_signed() > 0;
+            if !there.is_some_and(is_newer) {
+                return None;
+            }
+            self.clear_slot(slot);
+        }
+        let (config, shard) = (self.config.start, self.config.id);
         let place = &mut self.streams[slot as usize];
-        let is_first = place.is_none();
-        let stream = place.get_or_insert_with(|| Box::new(ShardStream::new(session.tracks.clone(), config, now)));
-        let position = stream.add(viewer, self.config.id);
-        let has_video = stream.viewer(position).forwarder(Kind::Video).is_some();
-        if let Some(peer) = self.peers.get_mut(index) {
-            let position = position as u32;
-            peer.state = State::Viewing { slot, position };
-        }
-        if is_first {
-            session.tracks.request_past(self.config.id);
-        }
-        if has_video {
-            self.start_later(index, now + Shard::START_WAIT);
-        }
+        let stream = place.get_or_insert_with(|| Box::new(ShardStream::new(tracks.clone(), config, now)));
+        Some(stream.add(now, viewer, shard) as u32)
     }
 }
+
+/// The slot of a viewer whose stream is of the past.
+pub(super) const NOWHERE: u32 = u32::MAX;

@@ -1,5 +1,6 @@
 //! How peers end, and that nothing of them stays.
 
+use super::connecting::NOWHERE;
 use super::*;
 
 impl Shard {
@@ -39,6 +40,12 @@ impl Shard {
             State::Connecting => {}
             State::Publishing(_) => self.publishers.retain(|&publisher| publisher != index),
             State::Viewing { slot, position } => self.remove_viewer(slot, position),
+            State::Member(member) => {
+                self.publishers.retain(|&publisher| publisher != index);
+                for one in member.subscriptions.all() {
+                    self.remove_viewer(one.key.slot, one.position);
+                }
+            }
         }
         self.counters.peers.set(self.peers.len() as u64);
         self.counters.closed.add(1);
@@ -55,21 +62,47 @@ impl Shard {
         let leaves_on_its_way = viewer.starting.then_some(viewer.peer);
         let moved = stream.remove(position as usize, shard);
         if stream.viewers() == 0 {
-            let (_, told) = stream.take_cached_bytes();
-            self.streams[slot as usize] = None;
-            self.count_cached(0, told);
+            self.drop_stream(slot);
         }
         for (peer, now_at) in moved.into_iter().flatten() {
-            if let Some(Peer {
-                state: State::Viewing { position, .. },
-                ..
-            }) = self.peers.get_mut(peer)
-            {
-                *position = now_at as u32;
-            }
+            self.set_position(peer, slot, now_at as u32);
         }
         if let Some(peer) = leaves_on_its_way {
-            self.starting.remove(peer);
+            self.starting.remove(peer, slot);
         }
+    }
+
+    fn drop_stream(&mut self, slot: u32) {
+        if let Some(mut stream) = self.streams[slot as usize].take() {
+            let (_, told) = stream.take_cached_bytes();
+            self.count_cached(0, told);
+        }
+    }
+
+    fn set_position(&mut self, peer: u32, slot: u32, now_at: u32) {
+        match self.peers.get_mut(peer).map(|peer| &mut peer.state) {
+            Some(State::Viewing { slot: at, position }) if *at == slot => *position = now_at,
+            Some(State::Member(member)) => member.subscriptions.set_position(slot, now_at),
+            _ => {}
+        }
+    }
+
+    /// The stream at a slot is of the past, whoever still watches it: another one takes its place.
+    pub(super) fn clear_slot(&mut self, slot: u32) {
+        let shard = self.config.id;
+        while let Some(stream) = self.stream(slot) {
+            let last = stream.viewers() - 1;
+            let peer = stream.viewer(last).peer;
+            stream.remove(last, shard);
+            if stream.viewers() == 0 {
+                self.drop_stream(slot);
+            }
+            match self.peers.get_mut(peer).map(|peer| &mut peer.state) {
+                Some(State::Viewing { slot, .. }) => *slot = NOWHERE,
+                Some(State::Member(member)) => member.subscriptions.remove(slot),
+                _ => {}
+            }
+        }
+        self.starting.remove_slot(slot);
     }
 }

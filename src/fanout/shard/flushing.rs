@@ -118,6 +118,7 @@ impl Shard {
             budget,
             &mut Out {
                 now,
+                slot,
                 queue: &mut self.queue,
                 outlet,
                 flow: &mut flow,

@@ -6,6 +6,8 @@ use super::*;
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     waiting: VecDeque<Flight>,
+    /// Taken out of turn since the last turn.
+    hurried: usize,
 }
 
 #[derive(Debug)]
@@ -38,13 +40,13 @@ impl Shard {
     /// long as media waits for all of them.
     const HANDSHAKES_PER_TURN: usize = 4;
 
-    /// A DTLS datagram of a peer: in its turn while a viewer connects, else at once. A publisher's media follow on the heels of its
+    /// A DTLS datagram of a peer: in its turn while a viewer or a member of a room connects, else at once. A publisher's media follow on the heels of its
     /// handshake, and there is one for each stream.
     pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let Some(&index) = self.addresses.get(&from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
         };
-        let waits = self.peers.get(index).is_some_and(Peer::is_connecting_viewer);
+        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
         if !waits {
             return self.take_dtls(now, index, from, datagram);
         }
@@ -66,6 +68,7 @@ impl Shard {
         } else {
             Shard::HANDSHAKES_PER_TURN
         };
+        self.handshakes.hurried = 0;
         for _ in 0..turns {
             let Some(mut flight) = self.handshakes.waiting.pop_front() else {
                 break;
@@ -74,6 +77,21 @@ impl Shard {
             match self.addresses.get(&flight.from) {
                 Some(&index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
                 None => self.counters.dtls_dropped.add(1),
+            }
+        }
+    }
+
+    /// Media from a member of a room whose handshake waits: if it came with the media, this is its turn. At most as many as a turn has.
+    pub(super) fn hurry(&mut self, now: Instant, index: u32, from: SocketAddr) {
+        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
+        while waits && self.handshakes.hurried < Shard::HANDSHAKES_PER_TURN {
+            let mut waiting = self.handshakes.waiting.iter();
+            let Some(place) = waiting.position(|flight| flight.from == from) else {
+                break;
+            };
+            if let Some(mut flight) = self.handshakes.waiting.remove(place) {
+                self.handshakes.hurried += 1;
+                self.take_dtls(now, index, from, &mut flight.datagram);
             }
         }
     }
@@ -89,7 +107,8 @@ impl Shard {
 }
 
 impl Peer {
-    fn is_connecting_viewer(&self) -> bool {
-        matches!(self.state, State::Connecting) && matches!(self.session.role, SessionRole::Viewer { .. })
+    /// Those who watch, and members of rooms: a whole room may join at once.
+    fn waits_for_its_turn(&self) -> bool {
+        matches!(self.state, State::Connecting) && !matches!(self.session.role, SessionRole::Publisher(_))
     }
 }

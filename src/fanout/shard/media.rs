@@ -7,23 +7,41 @@ impl Shard {
         let Some(&index) = self.addresses.get(&from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.rtp_in_dropped);
         };
+        self.hurry(now, index, from);
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let State::Publishing(publisher) = &mut peer.state else {
-            return self.counters.rtp_in_dropped.add(1);
-        };
-        let received = publisher.handle_rtp(now, datagram);
-        peer.session.received.set(publisher.received_bytes());
-        match received {
-            Received::Dropped => return self.counters.rtp_in_dropped.add(1),
-            Received::Started(kind, codec) => {
-                self.events.push_back(Event::Media {
-                    session: peer.session.id,
-                    stream: peer.session.tracks.key,
-                    kind,
-                    codec,
-                });
+        let (source, received, bytes) = match &mut peer.state {
+            State::Publishing(publisher) => {
+                let received = publisher.handle_rtp(now, datagram);
+                let bytes = publisher.received_bytes();
+                (Some(publisher.source()), received, bytes)
             }
-            Received::Media => {}
+            State::Member(member) => {
+                let (place, received) = member.handle_rtp(now, datagram);
+                let bytes = member.received_bytes();
+                (place.map(|place| &mut member.sources()[place]), received, bytes)
+            }
+            State::Connecting | State::Viewing { .. } => return self.counters.rtp_in_dropped.add(1),
+        };
+        peer.session.received.set(bytes);
+        let (session, stream) = (peer.session.id, source.as_ref().map(|source| source.tracks().key));
+        if let (Some(stream), Received::Started(kind, codec)) = (stream, received) {
+            self.events.push_back(Event::Media {
+                session,
+                stream,
+                kind,
+                codec,
+            });
+        }
+        let speaking = source.and_then(|source| source.poll_speech(now));
+        if let (Some(stream), Some(speaking)) = (stream, speaking) {
+            self.events.push_back(Event::Speaking {
+                session,
+                stream,
+                speaking,
+            });
+        }
+        if received == Received::Dropped {
+            return self.counters.rtp_in_dropped.add(1);
         }
         peer.transport.handle_authenticated_media();
         self.counters.rtp_in.add(1);
@@ -45,6 +63,7 @@ impl Shard {
                 authentic
             }
             &mut State::Viewing { slot, position } => self.handle_feedback(now, slot, position as usize, datagram),
+            State::Member(_) => self.handle_member_rtcp(now, index, datagram),
         };
         if !authentic {
             return self.counters.rtcp_dropped.add(1);
@@ -60,7 +79,8 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(slot as usize).and_then(Option::as_mut) else {
             return false;
         };
-        let Ok(len) = stream.viewer(position).opener.open_rtcp(datagram) else {
+        let opener = stream.viewer(position).opener.as_mut();
+        let Some(len) = opener.and_then(|opener| opener.open_rtcp(datagram).ok()) else {
             return false;
         };
         let mut flow = Flow::default();
@@ -81,9 +101,9 @@ impl Shard {
         let peer = stream.viewer(position).peer;
         if keyframes > 0 {
             self.counters.keyframe_requests.add(keyframes);
-            self.keyframe_wanted(now, peer);
+            self.keyframe_wanted(now, peer, slot);
         } else {
-            self.hear_of(now, peer);
+            self.hear_of(now, peer, slot);
         }
         self.counters.retransmitted.add(flow.retransmitted);
         self.counters.not_retransmitted.add(flow.not_retransmitted);
@@ -100,13 +120,20 @@ impl Shard {
     pub(super) fn finish(&mut self, now: Instant, flow: &Flow) {
         self.count(flow);
         for picture in std::mem::take(&mut self.first_pictures) {
-            if let Some(peer) = self.peers.get(picture.peer) {
-                self.events.push_back(Event::Picture {
-                    session: peer.session.id,
-                    after: picture.after,
-                });
+            if let Some(peer) = self.peers.get_mut(picture.peer) {
+                // Of a member the first of all tells that it sees anything.
+                let is_news = match &mut peer.state {
+                    State::Member(member) => !std::mem::replace(&mut member.has_picture, true),
+                    _ => true,
+                };
+                if is_news {
+                    self.events.push_back(Event::Picture {
+                        session: peer.session.id,
+                        after: picture.after,
+                    });
+                }
             }
-            self.report(now, picture.peer);
+            self.report(now, picture.peer, picture.slot);
         }
     }
 
@@ -121,7 +148,8 @@ impl Shard {
         self.counters.starts_skipped_ahead.add(flow.skipped_ahead);
     }
 
-    /// Sends the queue. A viewer whose run failed loses the rest of its frame, and nobody else anything.
+    /// Sends the queue. A viewer whose run failed loses the rest of its frame (a member of a room that of all frames on
+    /// their way to it), and nobody else anything.
     pub(super) fn send(&mut self, outlet: &mut dyn Outlet) {
         if !self.queue.is_empty() {
             outlet.send(&mut self.queue, &mut |owner| self.failed.push(owner));
@@ -129,15 +157,20 @@ impl Shard {
         let mut failed = std::mem::take(&mut self.failed);
         for index in failed.drain(..) {
             self.counters.runs_failed.add(1);
-            if let Some(Peer {
-                state: State::Viewing { slot, position },
-                ..
-            }) = self.peers.get(index)
-            {
-                let (slot, position) = (*slot, *position as usize);
-                if let Some(stream) = self.stream(slot) {
-                    stream.skip_rest_of_frame(position);
+            let streams = &mut self.streams;
+            let mut skip = |slot: u32, position: u32| {
+                if let Some(stream) = streams.get_mut(slot as usize).and_then(Option::as_mut) {
+                    stream.skip_rest_of_frame(position as usize);
                 }
+            };
+            match self.peers.get(index).map(|peer| &peer.state) {
+                Some(State::Viewing { slot, position }) => skip(*slot, *position),
+                Some(State::Member(member)) => {
+                    for one in member.subscriptions.all() {
+                        skip(one.key.slot, one.position);
+                    }
+                }
+                _ => {}
             }
         }
         self.failed = failed;
@@ -147,43 +180,58 @@ impl Shard {
     pub(super) fn serve_wishes(&mut self, now: Instant) {
         for position in 0..self.publishers.len() {
             let index = self.publishers[position];
-            if let Some(Peer {
-                state: State::Publishing(publisher),
-                transport,
-                ..
-            }) = self.peers.get_mut(index)
-            {
-                publisher.serve_wishes();
-                if let Some(to) = transport.remote() {
-                    publisher.poll_rtcp(now, to, index, &mut self.queue);
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let to = peer.transport.remote();
+            match &mut peer.state {
+                State::Publishing(publisher) => {
+                    publisher.source().serve_wishes();
+                    if let Some(to) = to {
+                        publisher.poll_rtcp(now, to, index, &mut self.queue);
+                    }
                 }
-                self.note_keyframes(index);
-                self.schedule(index);
+                State::Member(member) => {
+                    member.sources().iter_mut().for_each(|source| source.serve_wishes());
+                    if let Some(to) = to {
+                        member.poll_rtcp(now, to, index, &mut self.queue);
+                    }
+                }
+                State::Connecting | State::Viewing { .. } => continue,
             }
+            self.note_keyframes(index);
+            self.schedule(index);
         }
     }
 
     /// Counts what became of keyframe requests, and tells when a publisher turns out not to answer them.
     pub(super) fn note_keyframes(&mut self, index: u32) {
-        let Some(Peer {
-            state: State::Publishing(publisher),
-            session,
-            ..
-        }) = self.peers.get_mut(index)
-        else {
-            return;
-        };
-        let news = publisher.take_keyframe_news();
-        self.counters.keyframe_requests_coalesced.add(news.coalesced);
-        self.counters.keyframe_requests_deferred.add(news.deferred);
-        self.counters.keyframe_requests_sent.add(news.sent);
-        self.counters.keyframe_requests_answered.add(news.answered);
-        if let Some(unanswered) = news.unanswered {
-            self.events.push_back(Event::Keyframes {
-                session: session.id,
-                unanswered,
-                interval: news.interval,
-            });
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        match &mut peer.state {
+            State::Publishing(publisher) => {
+                let news = publisher.take_keyframe_news();
+                if let Some(unanswered) = news.unanswered {
+                    self.events.push_back(Event::Keyframes {
+                        session: peer.session.id,
+                        unanswered,
+                        interval: news.interval,
+                    });
+                }
+                count_keyframes(&self.counters, &news);
+            }
+            State::Member(member) => {
+                for source in member.sources() {
+                    count_keyframes(&self.counters, &source.take_keyframe_news());
+                }
+            }
+            State::Connecting | State::Viewing { .. } => {}
         }
     }
+}
+
+fn count_keyframes(counters: &ShardCounters, news: &KeyframeNews) {
+    counters.keyframe_requests_coalesced.add(news.coalesced);
+    counters.keyframe_requests_deferred.add(news.deferred);
+    counters.keyframe_requests_sent.add(news.sent);
+    counters.keyframe_requests_answered.add(news.answered);
 }

@@ -14,6 +14,8 @@ impl Expected {
             session,
             peer: None,
             restarts: Vec::new(),
+            membership: None,
+            lift: None,
         }
     }
 }

@@ -49,14 +49,21 @@ impl Starting {
     }
 
     /// The viewer left.
-    pub(super) fn remove(&mut self, peer: u32) {
-        self.entries.retain(|entry| entry.peer != peer);
+    pub(super) fn remove(&mut self, peer: u32, slot: u32) {
+        self.entries.retain(|entry| entry.peer != peer || entry.slot != slot);
+        self.next = self.entries.iter().filter_map(|entry| entry.at).min();
+    }
+
+    /// The stream is no more.
+    pub(super) fn remove_slot(&mut self, slot: u32) {
+        self.entries.retain(|entry| entry.slot != slot);
         self.next = self.entries.iter().filter_map(|entry| entry.at).min();
     }
 
     /// A viewer that starts is due at once.
-    fn wake(&mut self, peer: u32, now: Instant) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.peer == peer) {
+    fn wake(&mut self, peer: u32, slot: u32, now: Instant) {
+        let of_viewer = |entry: &&mut Entry| entry.peer == peer && entry.slot == slot;
+        for entry in self.entries.iter_mut().filter(of_viewer) {
             entry.at = Some(now);
             self.next = Some(now);
         }
@@ -74,18 +81,13 @@ impl Shard {
     /// Longest wait for a packet that is missing since the newest keyframe.
     const START_PATIENCE: Duration = Duration::from_millis(300);
 
-    /// The viewer is to start then.
-    pub(super) fn start_later(&mut self, index: u32, at: Instant) {
-        let Some(&Peer {
-            state: State::Viewing { slot, position },
-            ..
-        }) = self.peers.get(index)
-        else {
+    /// The viewer is to start then, if it watches video.
+    pub(super) fn start_later(&mut self, index: u32, slot: u32, at: Instant) {
+        let Some(viewer) = self.viewer(index, slot) else { return };
+        if viewer.forwarder(Kind::Video).is_none() {
             return;
-        };
-        if let Some(stream) = self.stream(slot) {
-            stream.viewer(position as usize).starting = true;
         }
+        viewer.starting = true;
         self.starting.push(Entry {
             peer: index,
             generation: self.peers.generation(index),
@@ -96,34 +98,30 @@ impl Shard {
     }
 
     /// The viewer is alive: its receiver is ready for what waits.
-    pub(super) fn hear_of(&mut self, now: Instant, index: u32) {
-        if let Some(viewer) = self.viewer(index)
+    pub(super) fn hear_of(&mut self, now: Instant, index: u32, slot: u32) {
+        if let Some(viewer) = self.viewer(index, slot)
             && viewer.starting
             && viewer.started_at.is_none()
         {
-            self.starting.wake(index, now);
+            self.starting.wake(index, slot, now);
         }
     }
 
     /// The viewer asks for a keyframe.
-    pub(super) fn keyframe_wanted(&mut self, now: Instant, index: u32) {
-        let Some(&Peer {
-            state: State::Viewing { slot, position },
-            ..
-        }) = self.peers.get(index)
-        else {
+    pub(super) fn keyframe_wanted(&mut self, now: Instant, index: u32, slot: u32) {
+        let Some(position) = self.position(index, slot) else {
             return;
         };
         let Some(stream) = self.stream(slot) else { return };
         let tracks = stream.tracks().clone();
-        match stream.keyframe_wanted(now, position as usize) {
+        match stream.keyframe_wanted(now, position) {
             Server::Cache => {
-                let viewer = stream.viewer(position as usize);
+                let viewer = stream.viewer(position);
                 viewer.again = viewer.started_at.is_some();
-                if std::mem::replace(&mut viewer.starting, true) {
-                    self.starting.wake(index, now);
+                if viewer.starting {
+                    self.starting.wake(index, slot, now);
                 } else {
-                    self.start_later(index, now);
+                    self.start_later(index, slot, now);
                 }
             }
             Server::Publisher { need } => tracks.request_keyframe(need),
@@ -137,7 +135,7 @@ impl Shard {
         if let Some(stream) = self.stream(slot) {
             stream.take_startable(&mut found);
         }
-        found.into_iter().for_each(|index| self.start_later(index, now));
+        found.into_iter().for_each(|index| self.start_later(index, slot, now));
     }
 
     /// Sends viewers that start what is due, each its slice and all of them together a bounded number of packets.
@@ -180,17 +178,11 @@ impl Shard {
         if self.peers.generation(entry.peer) != entry.generation {
             return None;
         }
-        let Some(&Peer {
-            state: State::Viewing { slot, position },
-            ..
-        }) = self.peers.get(entry.peer)
-        else {
-            return None;
-        };
-        let position = position as usize;
-        let stream = self.streams.get_mut(slot as usize)?.as_mut()?;
+        let position = self.position(entry.peer, entry.slot)?;
+        let stream = self.streams.get_mut(entry.slot as usize)?.as_mut()?;
         let mut out = Out {
             now,
+            slot: entry.slot,
             queue: &mut self.queue,
             outlet,
             flow,
@@ -230,14 +222,8 @@ impl Shard {
         None
     }
 
-    fn viewer(&mut self, index: u32) -> Option<&mut Viewer> {
-        let Some(&Peer {
-            state: State::Viewing { slot, position },
-            ..
-        }) = self.peers.get(index)
-        else {
-            return None;
-        };
-        Some(self.stream(slot)?.viewer(position as usize))
+    fn viewer(&mut self, index: u32, slot: u32) -> Option<&mut Viewer> {
+        let position = self.position(index, slot)?;
+        Some(self.stream(slot)?.viewer(position))
     }
 }

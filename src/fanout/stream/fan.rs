@@ -6,6 +6,7 @@ use crate::media::window::{Past, Slot};
 pub(super) struct TrackFan {
     kind: Kind,
     pub(super) window: Window,
+    bounds: WindowBounds,
     /// What the next batches are made of.
     gathered: VecDeque<Arc<Packet>>,
     /// The batch on its way out.
@@ -27,11 +28,21 @@ impl TrackFan {
         TrackFan {
             kind,
             window: Window::new(bounds),
+            bounds,
             gathered: VecDeque::with_capacity(ShardStream::BATCH_MAX),
             batch,
             clock: None,
             arrival: None,
         }
+    }
+
+    /// Nobody was sent anything for a while, and what came is not known: everything from before is forgotten. A batch on its way out
+    /// has nobody left to go to.
+    pub(super) fn begin_anew(&mut self) {
+        self.window = Window::new(self.bounds);
+        self.gathered.clear();
+        self.clock = None;
+        self.arrival = None;
     }
 
     /// Takes a packet off the lane into the window and what is gathered. False when it came twice or too late.
@@ -201,6 +212,7 @@ impl TrackFan {
             let after = out.now.saturating_duration_since(viewer.created);
             out.first.push(FirstPicture {
                 peer: viewer.peer,
+                slot: out.slot,
                 after,
             });
         }

@@ -6,6 +6,8 @@ use super::*;
 pub struct Out<'a> {
     /// Now.
     pub now: Instant,
+    /// The stream's place in the shard.
+    pub slot: u32,
     /// Sealed datagrams gather here.
     pub queue: &'a mut SendQueue,
     /// Empties the queue when it is full.
@@ -23,6 +25,8 @@ pub struct Out<'a> {
 pub struct FirstPicture {
     /// The viewer's peer.
     pub peer: u32,
+    /// The stream's place in the shard.
+    pub slot: u32,
     /// Since its offer was answered.
     pub after: Duration,
 }

@@ -148,6 +148,9 @@ impl ShardStream {
         let unanswered = self.tracks.video.keyframes().are_unanswered();
         let need = self.need(position);
         let viewer = &mut self.viewers[position];
+        if viewer.forwarder(Kind::Video).is_none() {
+            return Server::Nobody;
+        }
         let Some(started_at) = viewer.started_at else {
             return if viewer.starting {
                 Server::Cache
@@ -223,7 +226,7 @@ impl ShardStream {
         }
     }
 
-    /// A viewer lost packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
+    /// A viewer lost video packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
     pub fn note_loss(&mut self, now: Instant, position: usize, lost: Lost) {
         let stream = self.video.window.gop().bytes_per_second();
         let forwarder = self.viewers[position].forwarder(Kind::Video);

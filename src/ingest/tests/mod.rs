@@ -64,6 +64,7 @@ fn config() -> IngestConfig {
         local_ssrc: LOCAL,
         video_fir: false,
         keyframe_share: 10,
+        transport_cc: true,
         audio: Continuity::starting(0),
         video: Continuity::starting(1 << 32),
     }

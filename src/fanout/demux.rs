@@ -1,0 +1,248 @@
+//! Which of a member's lines a packet belongs to (RFC 8843 section 9.2): by what the packet says, by what its SSRC was before, by what
+//! was announced, and if nothing else tells by its payload type.
+
+use crate::media::lane::StreamKey;
+use crate::peer::sdp::MediaLine;
+use crate::peer::srtp;
+use crate::rtp::header::RtpHeader;
+
+/// The lines of one transport, and the SSRCs that were seen on them.
+#[derive(Debug, Default)]
+pub(super) struct Demux {
+    lines: Vec<Line>,
+    mid_ids: Vec<u8>,
+    /// SSRC and line, at most [`Demux::KNOWN_MAX`].
+    known: Vec<(u32, usize)>,
+}
+
+#[derive(Debug)]
+struct Line {
+    source: usize,
+    stream: StreamKey,
+    mid: Box<str>,
+    announced: [Option<u32>; 2],
+    /// A bit for each payload type.
+    payload_types: u128,
+}
+
+impl Demux {
+    /// As many as the transport's keys tell apart.
+    const KNOWN_MAX: usize = srtp::SOURCES_MAX;
+
+    /// The lines are these from now on, each with its stream and that stream's place. Returns SSRCs of lines that are gone.
+    pub(super) fn set_lines<'a>(
+        &mut self,
+        lines: impl Iterator<Item = (usize, StreamKey, &'a MediaLine)> + Clone,
+    ) -> Vec<u32> {
+        let mid_ids = lines.clone().filter_map(|(.., line)| line.extensions.mid);
+        self.mid_ids = mid_ids.collect();
+        self.mid_ids.sort_unstable();
+        self.mid_ids.dedup();
+        let lines: Vec<Line> = lines.map(Line::new).collect();
+        let before = std::mem::replace(&mut self.lines, lines);
+        let mut gone = Vec::new();
+        self.known.retain_mut(|(ssrc, line)| {
+            let of = &before[*line];
+            let stays = |now: &Line| now.stream == of.stream && now.mid == of.mid;
+            match self.lines.iter().position(stays) {
+                Some(place) => *line = place,
+                None => gone.push(*ssrc),
+            }
+            !gone.contains(ssrc)
+        });
+        gone
+    }
+
+    /// The place of the source that a packet in clear belongs to.
+    pub(super) fn source(&mut self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
+        let line = self.line(clear, header)?;
+        Some(self.lines[line].source)
+    }
+
+    /// The source whose packets carry this SSRC.
+    pub(super) fn source_of(&self, ssrc: u32) -> Option<usize> {
+        let known = self.known.iter().find(|(known, _)| *known == ssrc);
+        let line = known.map(|(_, line)| *line).or_else(|| self.announced(ssrc))?;
+        Some(self.lines[line].source)
+    }
+
+    fn line(&mut self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
+        let known = self.known.iter().position(|(known, _)| *known == header.ssrc);
+        if let Some(line) = self.named(clear, header) {
+            self.learn(known, header.ssrc, line);
+            return Some(line);
+        }
+        if let Some(place) = known {
+            return Some(self.known[place].1);
+        }
+        let line = self
+            .announced(header.ssrc)
+            .or_else(|| self.only_line_with(header.payload_type))?;
+        self.learn(None, header.ssrc, line);
+        Some(line)
+    }
+
+    /// The line that the packet itself names.
+    fn named(&self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
+        let (_, mid) = header.extensions(clear).find(|(id, _)| self.mid_ids.contains(id))?;
+        self.lines.iter().position(|line| line.mid.as_bytes() == mid)
+    }
+
+    fn announced(&self, ssrc: u32) -> Option<usize> {
+        self.lines.iter().position(|line| line.announced.contains(&Some(ssrc)))
+    }
+
+    fn only_line_with(&self, payload_type: u8) -> Option<usize> {
+        let bit = 1u128 << (payload_type & 0x7f);
+        let mut lines = self
+            .lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.payload_types & bit != 0);
+        let (place, _) = lines.next()?;
+        lines.next().is_none().then_some(place)
+    }
+
+    fn learn(&mut self, known: Option<usize>, ssrc: u32, line: usize) {
+        match known {
+            Some(place) => self.known[place].1 = line,
+            None if self.known.len() < Demux::KNOWN_MAX => self.known.push((ssrc, line)),
+            None => {}
+        }
+    }
+}
+
+impl Line {
+    fn new((source, stream, line): (usize, StreamKey, &MediaLine)) -> Line {
+        let own = line.formats.iter().map(|format| format.payload_type);
+        let rtx = line.formats.iter().filter_map(|format| format.rtx);
+        Line {
+            source,
+            stream,
+            mid: line.mid.clone(),
+            announced: [line.ssrc, line.rtx_ssrc],
+            payload_types: own.chain(rtx).fold(0, |all, one| all | 1u128 << (one & 0x7f)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::sdp::{ExtensionIds, Format};
+    use crate::rtp::header::HeaderOut;
+    use crate::rtp::{Codec, Kind};
+
+    const MID: u8 = 4;
+
+    fn line(mid: &str, payload_type: u8, ssrc: Option<u32>) -> MediaLine {
+        MediaLine {
+            kind: Kind::Video,
+            mid: mid.into(),
+            formats: vec![Format {
+                codec: Codec::Vp8,
+                payload_type,
+                rtx: Some(payload_type + 1),
+                fmtp: "".into(),
+                nack: true,
+                pli: true,
+                transport_cc: false,
+            }],
+            extensions: ExtensionIds {
+                mid: Some(MID),
+                ..ExtensionIds::default()
+            },
+            ssrc,
+            rtx_ssrc: ssrc.map(|ssrc| ssrc + 1),
+        }
+    }
+
+    fn key(slot: u32) -> StreamKey {
+        StreamKey { slot, serial: 1 }
+    }
+
+    fn demux(lines: &[(usize, MediaLine)]) -> Demux {
+        let mut demux = Demux::default();
+        set(&mut demux, lines);
+        demux
+    }
+
+    fn set(demux: &mut Demux, lines: &[(usize, MediaLine)]) -> Vec<u32> {
+        demux.set_lines(lines.iter().map(|(source, line)| (*source, key(*source as u32), line)))
+    }
+
+    fn packet(ssrc: u32, payload_type: u8, mid: Option<&str>) -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        let header = HeaderOut {
+            marker: false,
+            padding: false,
+            payload_type,
+            sequence: 1,
+            timestamp: 1,
+            ssrc,
+        };
+        let mid = mid.map(|mid| (MID, mid.as_bytes()));
+        header.write(&mut bytes, mid.as_slice());
+        bytes
+    }
+
+    fn source(demux: &mut Demux, packet: &[u8]) -> Option<usize> {
+        demux.source(packet, &RtpHeader::parse(packet).unwrap())
+    }
+
+    #[test]
+    fn a_packet_that_names_its_line_teaches_its_ssrc() {
+        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
+        assert_eq!(
+            source(&mut demux, &packet(7, 96, None)),
+            None,
+            "two lines have the payload type"
+        );
+        assert_eq!(source(&mut demux, &packet(7, 96, Some("1"))), Some(1));
+        assert_eq!(source(&mut demux, &packet(7, 96, None)), Some(1));
+        assert_eq!(
+            source(&mut demux, &packet(7, 96, Some("0"))),
+            Some(0),
+            "it says otherwise now"
+        );
+        assert_eq!(demux.source_of(7), Some(0));
+        assert_eq!(
+            source(&mut demux, &packet(8, 96, Some("9"))),
+            None,
+            "nobody has that line"
+        );
+    }
+
+    #[test]
+    fn what_was_announced_comes_before_the_payload_type() {
+        let mut demux = demux(&[(0, line("0", 96, Some(50))), (1, line("1", 98, None))]);
+        assert_eq!(source(&mut demux, &packet(50, 98, None)), Some(0));
+        assert_eq!(
+            source(&mut demux, &packet(51, 97, None)),
+            Some(0),
+            "its retransmissions"
+        );
+        assert_eq!(source(&mut demux, &packet(60, 99, None)), Some(1));
+    }
+
+    #[test]
+    fn lines_that_stay_keep_their_ssrcs_and_others_forget_them() {
+        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
+        source(&mut demux, &packet(7, 96, Some("0")));
+        source(&mut demux, &packet(8, 96, Some("1")));
+        let moved = line("1", 96, None);
+        let gone = demux.set_lines([(0, key(1), &moved)].into_iter());
+        assert_eq!(gone, [7]);
+        assert_eq!(source(&mut demux, &packet(8, 96, None)), Some(0));
+        assert_eq!(demux.source_of(7), None);
+    }
+
+    #[test]
+    fn it_learns_no_more_than_its_bound() {
+        let mut demux = demux(&[(0, line("0", 96, None))]);
+        for ssrc in 0..100 {
+            assert_eq!(source(&mut demux, &packet(ssrc, 96, None)), Some(0));
+        }
+        assert_eq!(demux.known.len(), Demux::KNOWN_MAX);
+    }
+}
