@@ -174,7 +174,7 @@ impl Fields {
         let room = |value: &Value| value.as_str()?.parse().ok();
         Ok(OfferMessage {
             sdp: self.sdp()?,
-            room: self.optional("room", ROOM, room)?.unwrap_or_default(),
+            room: self.optional("room", ROOM, room)?.unwrap_or_else(main_room),
             peer: self.optional("peer_id", PEER, peer)?,
             words: self.words()?,
         })
@@ -215,6 +215,11 @@ impl Fields {
         let read = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|n| *n <= LAST_N_MAX);
         self.optional("last_n", &format!("a whole number from 0 to {LAST_N_MAX}"), read)
     }
+}
+
+/// Where those meet who name no room.
+fn main_room() -> StreamName {
+    "main".parse().expect("this is a name")
 }
 
 fn peer(value: &Value) -> Option<SessionId> {
