@@ -32,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("operator", operator),
     ("paste", paste),
     ("redirect", redirect),
+    ("room_messages", room_messages),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp_answer", sdp_answer),
@@ -44,6 +45,11 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// A configuration file: TOML whose keys are options.
 pub fn config_file(data: &[u8]) {
     crate::config::fuzz_file(data);
+}
+
+/// What a member of a conference room says, in JSON.
+pub fn room_messages(data: &[u8]) {
+    crate::http::fuzz_messages(data);
 }
 
 /// URL of a STUN or TURN server.

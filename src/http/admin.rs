@@ -6,7 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
@@ -68,25 +68,25 @@ async fn administrators_only(
 pub(super) async fn redirect(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let is_offer = request.method() == Method::POST && matches!(path, Some("/whip/{stream}" | "/whep/{stream}"));
-    let to = is_offer
-        .then(|| shared.service.operation().drain_state())
-        .flatten()
-        .and_then(|state| state.to);
-    let Some(to) = to else {
+    let elsewhere = is_offer.then(|| elsewhere(&shared, request.uri())).flatten();
+    let Some(elsewhere) = elsewhere else {
         return next.run(request).await;
-    };
-    let here = request.uri().path_and_query().map_or("", |path| path.as_str());
-    let Ok(location) = HeaderValue::try_from(to.of(here)) else {
-        return Problem::from(Refusal::Draining).into_response();
     };
     let (parts, body) = request.into_parts();
     // Taken off the connection, so that the client can read why before it is closed.
     let _ = body::text(&parts.headers, body, shared.limits.body_timeout).await;
-    (
-        StatusCode::TEMPORARY_REDIRECT,
-        [(LOCATION, location), (CACHE_CONTROL, NO_STORE)],
-    )
-        .into_response()
+    elsewhere
+}
+
+/// Where a new client is sent that asked for this; `None` while it may stay.
+pub(super) fn elsewhere(shared: &Shared, asked: &Uri) -> Option<Response> {
+    let to = shared.service.operation().drain_state()?.to?;
+    let here = asked.path_and_query().map_or("", |path| path.as_str());
+    let Ok(location) = HeaderValue::try_from(to.of(here)) else {
+        return Some(Problem::from(Refusal::Draining).into_response());
+    };
+    let headers = [(LOCATION, location), (CACHE_CONTROL, NO_STORE)];
+    Some((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -300,7 +300,7 @@ fn number(purpose: Purpose, number: u64) -> Option<u64> {
 
 /// A query whose parameters are all known.
 #[derive(Debug)]
-struct Asked<T>(T);
+pub(super) struct Asked<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;

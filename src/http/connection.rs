@@ -7,6 +7,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Put into every request by the server's accept loop.
 #[derive(Debug, Clone, Copy)]
@@ -69,5 +71,31 @@ impl<S: Sync> FromRequestParts<S> for AtWork {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<AtWork, Infallible> {
         let at_work = parts.extensions.get::<AtWork>();
         Ok(at_work.expect("the accept loop puts it into every request").clone())
+    }
+}
+
+/// What goes on with a connection after HTTP has ended on it: a WebSocket. Its place is taken until then. Put into every request, too.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Upgrades(TaskTracker);
+
+impl Upgrades {
+    /// Held by what goes on.
+    pub(super) fn begin(&self) -> TaskTrackerToken {
+        self.0.token()
+    }
+
+    /// Waits until nothing does any more.
+    pub(super) async fn ended(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Upgrades {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Upgrades, Infallible> {
+        let upgrades = parts.extensions.get::<Upgrades>();
+        Ok(upgrades.expect("the accept loop puts it into every request").clone())
     }
 }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::{AtWork, Connection, Stop};
 use super::cors::{ACCEPT_POST, Methods, options};
+use super::place::Place;
 use super::problem::Problem;
 use super::service::EventFeed;
 use super::stream_path::{EventStreamPath, SessionPath, StreamPath};
@@ -69,8 +70,7 @@ async fn follow(
     at_work: AtWork,
     EventStreamPath(events): EventStreamPath,
 ) -> Result<Response, Problem> {
-    let taken = shared.crowding.take(client.ip()).ok_or_else(crowded)?;
-    let place = shared.followers.clone().try_acquire_owned().map_err(|_| crowded())?;
+    let place = Place::take(&shared, client)?;
     let feed = shared.service.follow_events(events)?;
     // One message, and the newest state after it: whoever reads slowly has nothing waiting here.
     let (messages, to_client) = mpsc::channel(1);
@@ -82,7 +82,7 @@ async fn follow(
             () = stop.cancelled() => {}
             () = left.closed() => {}
         }
-        drop((place, taken, at_work));
+        drop((place, at_work));
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let mut response = Sse::new(ReceiverStream::new(to_client))
@@ -194,23 +194,9 @@ pub fn fuzz_event_names(bytes: &[u8]) {
     }
 }
 
-fn crowded() -> Problem {
-    let detail = "as many event streams are followed at this moment as the server lets";
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "too-many-followers",
-        "The server is busy",
-        detail,
-    )
-    .hint("The media goes on without it. Ask again later, or look at /api/streams from time to time.")
-    .retry_after(RETRY_LATER_S)
-}
-
 const JSON: &str = "application/json";
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 /// Proxies that gather what they pass on would keep events back; nginx asks the response whether it may.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Proxies take half a minute or more of silence for the end.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// Event streams become free by viewers leaving.
-const RETRY_LATER_S: u16 = 30;

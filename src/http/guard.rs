@@ -29,9 +29,17 @@ enum Token {
     Header(Secret),
     /// As `?token=`, for players that cannot send headers.
     Query(Secret),
+    /// In the first frame of a WebSocket, for pages: they cannot send headers with it.
+    Frame(Secret),
 }
 
 impl Asker {
+    /// The same with the token of a first frame, if there is one there.
+    pub(super) fn with_token(self, token: Option<Secret>) -> Asker {
+        let token = token.map(Token::Frame).or(self.token);
+        Asker { token, ..self }
+    }
+
     /// The right to `action`, or the problem to answer with.
     pub(super) async fn may(
         &self,
@@ -42,7 +50,7 @@ impl Asker {
         let right = shared.authority.ask(self.asking(action, stream)).await?;
         match self.token {
             // A player that cannot send a header now cannot send one later: the session's URL is its right.
-            Some(Token::Query(_)) => Ok(Right { token: None, ..right }),
+            Some(Token::Query(_) | Token::Frame(_)) => Ok(Right { token: None, ..right }),
             _ => Ok(right),
         }
     }
@@ -91,7 +99,7 @@ impl Asker {
     fn text(&self) -> Option<&str> {
         self.token
             .as_ref()
-            .map(|(Token::Header(secret) | Token::Query(secret))| secret.tell())
+            .map(|(Token::Header(secret) | Token::Query(secret) | Token::Frame(secret))| secret.tell())
     }
 }
 

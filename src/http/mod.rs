@@ -22,16 +22,26 @@ mod guard;
 mod health;
 mod ice_servers;
 mod links;
+mod members;
+mod messages;
+mod news;
 mod openapi;
+mod pace;
 mod page;
 mod pages;
 mod paste;
 mod patch;
+mod place;
 mod problem;
 mod redirect;
 mod rfc3339;
+mod room_json;
+mod room_problem;
+mod rooms;
 mod router;
+mod seat;
 mod server;
+mod socket;
 mod stream_path;
 mod whip;
 
@@ -42,6 +52,8 @@ pub use envelope::fuzz_envelope;
 #[doc(hidden)]
 pub use etag::fuzz_if_match;
 pub use events::fuzz_event_names;
+#[doc(hidden)]
+pub use messages::fuzz_messages;
 pub use operation::Operation;
 pub use pages::Pages;
 #[doc(hidden)]

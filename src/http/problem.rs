@@ -16,13 +16,13 @@ use crate::room::{EndReason, Purpose, StreamName};
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     /// Last part of the `type` URN: stable, for programs.
-    kind: &'static str,
+    pub(super) kind: &'static str,
     /// The same in words: stable, for people.
-    title: &'static str,
-    detail: String,
-    hint: Option<String>,
+    pub(super) title: &'static str,
+    pub(super) detail: String,
+    pub(super) hint: Option<String>,
     /// More members, for programs.
     lists: Vec<(&'static str, Vec<String>)>,
     headers: HeaderMap,
@@ -119,7 +119,7 @@ impl Problem {
 
     /// The response in the form that suits who asks at `path`.
     pub(super) fn into_response_at(self, path: &str) -> Response {
-        let for_programs = ["/whip", "/whep", "/api"].iter().any(|prefix| path.starts_with(prefix));
+        let for_programs = FOR_PROGRAMS.iter().any(|prefix| path.starts_with(prefix));
         if for_programs {
             self.into_response()
         } else {
@@ -186,8 +186,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownHandle => Problem::not_found("unknown-session", "there is no session of this number").hint(
                 "GET /api/sessions has the numbers of those there are, and GET /api/ended why the last ones ended.",
             ),
-            // PLACEHOLDER: rooms
-            Refusal::Room(_) => unavailable("room", "rooms are not there yet"),
+            Refusal::Room(refusal) => refusal.into(),
             Refusal::Busy(busy) => busy.into(),
             Refusal::NotAllowed(purpose) => not_allowed(purpose),
             Refusal::ShuttingDown => unavailable("shutting-down", "the server is about to stop"),
@@ -384,6 +383,17 @@ fn random_up_to(max: u16) -> u16 {
     u16::from_be_bytes(bytes) % (max + 1)
 }
 
+/// What the paths of programs begin with.
+const FOR_PROGRAMS: [&str; 8] = [
+    "/whip",
+    "/whep",
+    "/api",
+    "/offer",
+    "/answer",
+    "/renegotiate/",
+    "/peer/",
+    "/ws",
+];
 /// A broadcaster that reconnects takes about this long.
 const RETRY_SOON_S: u16 = 2;
 /// Places become free by people leaving.

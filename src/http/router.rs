@@ -15,7 +15,7 @@ use super::crowding::Crowding;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
-use super::{admin, api, cors, events, framing, health, openapi, paste, whip};
+use super::{admin, api, cors, events, framing, health, openapi, paste, rooms, socket, whip};
 use crate::auth::Authority;
 use crate::turn::IceServers;
 
@@ -61,6 +61,8 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(whip::routes(Protocol::Whip))
         .merge(whip::routes(Protocol::Whep))
         .merge(events::routes())
+        .merge(rooms::routes())
+        .merge(socket::routes())
         .merge(api::routes())
         .merge(admin::routes(&shared))
         .merge(health::routes())

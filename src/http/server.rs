@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::connection::{AtWork, Connection, Stop};
+use super::connection::{AtWork, Connection, Stop, Upgrades};
 use super::crowding::Crowding;
 use super::pages::Pages;
 use super::redirect;
@@ -46,6 +46,8 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// How long a client may take for a request's body.
     pub body_timeout: Duration,
+    /// How often a WebSocket's client is asked whether it is there; one that was not heard for three times as long is taken to be gone.
+    pub socket_ping: Duration,
 }
 
 impl Default for HttpLimits {
@@ -60,6 +62,8 @@ impl Default for HttpLimits {
             handshake_timeout: patience,
             header_timeout: patience,
             body_timeout: patience,
+            // Proxies take half a minute or more of silence for the end.
+            socket_ping: Duration::from_secs(15),
         }
     }
 }
@@ -214,9 +218,24 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end: of HTTP, or of the WebSocket that it has become.
 async fn serve<S>(stream: S, ends: Connection, router: Router, limits: HttpLimits, stop: CancellationToken)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let upgrades = Upgrades::default();
+    serve_http(stream, ends, router, limits, stop, upgrades.clone()).await;
+    upgrades.ended().await;
+}
+
+async fn serve_http<S>(
+    stream: S,
+    ends: Connection,
+    router: Router,
+    limits: HttpLimits,
+    stop: CancellationToken,
+    upgrades: Upgrades,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
@@ -228,6 +247,7 @@ where
         request.extensions_mut().insert(ends);
         request.extensions_mut().insert(stopped.clone());
         request.extensions_mut().insert(working.clone());
+        request.extensions_mut().insert(upgrades.clone());
         let (response, working) = (router.clone().oneshot(request.map(Body::new)), working.clone());
         async move {
             let response = response.await;
@@ -236,7 +256,7 @@ where
         }
     });
     let builder = builder(limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut stopping = false;
     let mut unread = 0;
     loop {

@@ -1,6 +1,7 @@
 //! Who may do what, at the door.
 
 mod jwt;
+mod rooms;
 mod secrets;
 mod webhook;
 

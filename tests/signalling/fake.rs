@@ -6,17 +6,19 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::service::{
-    Accepted, CodecLists, CodecsOf, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request,
-    SdpRefusal, Service, SessionGuard, ShardReading, StreamStatus,
+    Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
+    SessionGuard, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
-use onecast::room::admission::{Admission, AdmissionReading, Busy, Cause};
+use onecast::room::admission::{Admission, AdmissionReading};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::hall::Hall;
 use super::operator::Desk;
+use super::refused::{refusal_by_line, refusal_by_name, refusal_by_text};
 
 /// Streams named after a refusal get it, and so does what has a line `a=x-refuse:` with its name; offers must begin with `v=0`, and those
 /// with `unusable` in them are. A fragment with `a=x-restart` restarts the ICE session.
@@ -26,6 +28,7 @@ pub(crate) struct Fake {
     state: Mutex<State>,
     door: Mutex<Door>,
     pub(crate) desk: Desk,
+    pub(crate) hall: Hall,
 }
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ impl Default for Fake {
             state: Mutex::default(),
             door: Mutex::new(door),
             desk: Desk::default(),
+            hall: Hall::default(),
         }
     }
 }
@@ -162,6 +166,24 @@ impl Fake {
         state.feeds.values().map(|feed| feed.audience.receiver_count()).sum()
     }
 
+    /// A session that is neither WHIP's nor WHEP's.
+    pub(crate) fn open_member(&self, request: &Request<'_>, right: &Right) -> SessionId {
+        let mut state = self.state();
+        state.created += 1;
+        let session = SessionId::from_random([state.created; 16]);
+        let guard = SessionGuard {
+            stream: request.stream.clone(),
+            purpose: Purpose::Confer,
+            token: right.token,
+        };
+        state.guards.insert(session, guard);
+        session
+    }
+
+    pub(crate) fn close_member(&self, session: SessionId) {
+        self.state().guards.remove(&session);
+    }
+
     fn take(&self, request: Request<'_>, protocol: Protocol) -> Result<Accepted, Refusal> {
         self.knock(&request, protocol)?;
         let mut state = self.state();
@@ -199,81 +221,6 @@ fn caller(protocol: Protocol, client: SocketAddr) -> Caller {
         },
         address: client.ip(),
     }
-}
-
-fn refusal_by_name(name: &str) -> Result<(), Refusal> {
-    Err(match name {
-        "taken" => Refusal::Taken {
-            since_unix: Some(Duration::from_secs(1_709_210_096)),
-        },
-        "crowded" => Refusal::TooManyStreams { max: 1_000 },
-        "full" => Refusal::Full { max: 100_000 },
-        "closing" => Refusal::ShuttingDown,
-        "unknown" => Refusal::UnknownStream,
-        "silent" => Refusal::NoPublisher,
-        "neighbours" => Refusal::Busy(Busy {
-            purpose: Purpose::Watch,
-            cause: Cause::Address,
-            max: 64,
-            earliest_s: 1,
-            latest_s: 5,
-        }),
-        "h264" => Refusal::Sdp(SdpRefusal {
-            unusable: true,
-            detail: "the stream has H264 video; this browser or player offers VP8, VP9".to_owned(),
-            hint: None,
-            codecs: Some(CodecLists {
-                of: CodecsOf::Stream,
-                needed: vec!["H264".to_owned()],
-                offer: vec!["VP8".to_owned(), "VP9".to_owned()],
-            }),
-        }),
-        "busy" => Refusal::Busy(Busy {
-            purpose: Purpose::Watch,
-            cause: Cause::Address,
-            max: 3,
-            earliest_s: 1,
-            latest_s: 5,
-        }),
-        "stale" => Refusal::Stale,
-        "no-tag" => Refusal::Unconditional,
-        "half-restart" => Refusal::HalfRestart,
-        "restart-too-soon" => Refusal::RestartTooSoon,
-        "overloaded" => Refusal::Overloaded,
-        _ => return Ok(()),
-    })
-}
-
-/// What the line `a=x-refuse:` asks for.
-fn refusal_by_line(text: &str) -> Result<(), Refusal> {
-    let named = text.lines().find_map(|line| line.strip_prefix("a=x-refuse:"));
-    named.map_or(Ok(()), refusal_by_name)
-}
-
-fn refusal_by_text(offer: &str) -> Result<(), Refusal> {
-    let hint = Some("Send the text of RTCSessionDescription.sdp.".to_owned());
-    if !offer.starts_with("v=0") {
-        return Err(Refusal::Sdp(SdpRefusal {
-            unusable: false,
-            detail: "this is not SDP".to_owned(),
-            hint,
-            codecs: None,
-        }));
-    }
-    if offer.contains("unusable") {
-        let detail = "no common video codec: the offer has X; this server carries VP8".to_owned();
-        return Err(Refusal::Sdp(SdpRefusal {
-            unusable: true,
-            detail,
-            hint,
-            codecs: Some(CodecLists {
-                of: CodecsOf::Server,
-                needed: vec!["VP8".to_owned()],
-                offer: vec!["X".to_owned()],
-            }),
-        }));
-    }
-    refusal_by_line(offer)
 }
 
 impl Service for Fake {
@@ -420,7 +367,7 @@ impl Service for Fake {
     }
 
     fn conference(&self) -> &dyn onecast::http::Conference {
-        unimplemented!("PLACEHOLDER: rooms")
+        self
     }
 
     fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {

@@ -31,6 +31,11 @@ impl Wire {
         }
     }
 
+    /// The connection, and what came on it that nobody has taken.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.received)
+    }
+
     /// Sends bytes; a server that has closed already is no error here.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;

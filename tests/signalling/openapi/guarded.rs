@@ -7,13 +7,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use onecast::auth::AuthMode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::super::auth::{authority, bearer};
 use super::super::rig::{OFFER, Rig, SDP};
 use super::super::wire::Reply;
-use super::Document;
+use super::{Document, JSON};
 
 /// More wrong tokens than an address may try at once.
 const TRIES: usize = 20;
@@ -41,6 +41,8 @@ struct Guarded {
     rig: Rig,
     method: String,
     asked: String,
+    /// In rooms it is the body that says what is asked for.
+    body: String,
 }
 
 impl Guarded {
@@ -57,19 +59,45 @@ impl Guarded {
             }
             None => asked,
         };
-        Guarded { rig, method, asked }
+        let mut guarded = Guarded {
+            rig,
+            method,
+            asked,
+            body: String::new(),
+        };
+        if path == "/offer" {
+            guarded.body = json!({ "sdp": OFFER, "room": "live" }).to_string();
+        }
+        if path == "/answer" || path.contains("{peer}") {
+            guarded.join().await;
+        }
+        guarded
+    }
+
+    /// Joins a room, and asks as its peer from then on.
+    async fn join(&mut self) {
+        let headers = [JSON, ("Authorization", &*bearer("good"))];
+        let offer = json!({ "sdp": OFFER, "room": "live" }).to_string();
+        let answer = self.rig.request("POST", "/offer", &headers, &offer).await.json();
+        self.asked = self
+            .asked
+            .replace("{peer}", answer["peer_id"].as_str().expect("a peer"));
+        self.body = json!({ "sdp": OFFER, "peer_id": answer["peer_id"] }).to_string();
     }
 
     async fn with(&self, token: Option<&str>) -> Reply {
         let authorization = token.map(bearer);
         let header = authorization.as_deref().map(|value| ("Authorization", value));
-        let headers: Vec<_> = header.into_iter().collect();
-        self.rig.request(&self.method, &self.asked, &headers, "").await
+        let typed = (!self.body.is_empty()).then_some(JSON);
+        let headers: Vec<_> = header.into_iter().chain(typed).collect();
+        self.rig.request(&self.method, &self.asked, &headers, &self.body).await
     }
 
     async fn with_query(&self, token: &str) -> Reply {
         let asked = format!("{}?token={token}", self.asked);
-        self.rig.request(&self.method, &asked, &[], "").await
+        let typed = (!self.body.is_empty()).then_some(JSON);
+        let headers: Vec<_> = typed.into_iter().collect();
+        self.rig.request(&self.method, &asked, &headers, &self.body).await
     }
 }
 

@@ -1,0 +1,72 @@
+//! Joining a room and being known there: the same for HTTP and for WebSockets.
+
+use super::Shared;
+use super::conference::{Joined, MemberOffer};
+use super::connection::Connection;
+use super::guard::Asker;
+use super::messages::OfferMessage;
+use super::problem::Problem;
+use super::room_problem::{of_member, unknown_peer};
+use super::service::{PasteRights, Refusal, Request, SessionGuard};
+use crate::auth::Action;
+use crate::room::{Purpose, SessionId};
+
+/// Somebody who has joined, and whether they may send.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) joined: Joined,
+    pub(super) may_send: bool,
+}
+
+/// Joins the room of the message. That takes the right to watch it, and sending there the right to publish.
+pub(super) async fn join(
+    shared: &Shared,
+    asker: &Asker,
+    Connection { client, local }: Connection,
+    message: &OfferMessage,
+) -> Result<Entered, Problem> {
+    let room = &message.room;
+    let (publish, watch) = tokio::join!(
+        asker.may(shared, Action::Publish, Some(room)),
+        asker.may(shared, Action::Watch, Some(room)),
+    );
+    let watch = watch?;
+    let request = Request {
+        stream: room,
+        offer: &message.sdp,
+        client,
+        local,
+        right: &watch,
+    };
+    let rights = PasteRights {
+        publish: publish.as_ref().ok(),
+        watch: Some(&watch),
+    };
+    let joined = shared.service.conference().join(request, rights, &message.words);
+    let joined = joined.map_err(|refusal| match (&refusal, &publish) {
+        (Refusal::NotAllowed(Purpose::Publish), Err(problem)) => problem.clone(),
+        _ => Problem::of_offer("conference offer", room, client, refusal),
+    })?;
+    let may_send = publish.is_ok();
+    Ok(Entered { joined, may_send })
+}
+
+/// What is known of a member, for somebody who may speak for it: as with the URLs of sessions, its id is the right, together with the
+/// token if one came in a header.
+pub(super) async fn recognise(shared: &Shared, asker: &Asker, peer: SessionId) -> Result<SessionGuard, Problem> {
+    let guard = shared.service.guard(peer).map_err(of_member)?;
+    let guard = guard.filter(|guard| guard.purpose == Purpose::Confer);
+    let guard = guard.ok_or_else(unknown_peer)?;
+    asker.may_return(shared, &guard).await?;
+    Ok(guard)
+}
+
+/// Whether who asks may send in the room of this member. The id alone does not say: who may only watch has one, too.
+pub(super) async fn may_send(shared: &Shared, asker: &Asker, guard: &SessionGuard) -> bool {
+    asker.may(shared, Action::Publish, Some(&guard.stream)).await.is_ok()
+}
+
+/// A later offer of a member: the answer's SDP.
+pub(super) fn renew(shared: &Shared, peer: SessionId, offer: MemberOffer<'_>) -> Result<String, Problem> {
+    shared.service.conference().offer(peer, offer).map_err(of_member)
+}

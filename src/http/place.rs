@@ -1,0 +1,44 @@
+//! A place among those whose requests last: event streams, long polls and WebSockets.
+
+use std::net::SocketAddr;
+
+use axum::http::StatusCode;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::crowding::Taken;
+use super::problem::Problem;
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _taken: Taken,
+}
+
+impl Place {
+    /// A place for a client; the problem when all of them, or those of its address, are taken.
+    pub(super) fn take(shared: &Shared, client: SocketAddr) -> Result<Place, Problem> {
+        let taken = shared.crowding.take(client.ip()).ok_or_else(crowded)?;
+        let permit = shared.followers.clone().try_acquire_owned().map_err(|_| crowded())?;
+        Ok(Place {
+            _permit: permit,
+            _taken: taken,
+        })
+    }
+}
+
+fn crowded() -> Problem {
+    let detail = "as many event streams, long polls and WebSockets last at this moment as the server lets";
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too-many-followers",
+        "The server is busy",
+        detail,
+    )
+    .hint("The media goes on without it. Ask again later; without ?wait= a member of a room may ask at any time.")
+    .retry_after(RETRY_LATER_S)
+}
+
+/// They become free by their clients leaving.
+const RETRY_LATER_S: u16 = 30;

@@ -1,0 +1,136 @@
+//! Whom a WebSocket speaks for, and what the frames of its client lead to.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::Shared;
+use super::conference::{MemberOffer, RoomFeed};
+use super::connection::Connection;
+use super::guard::Asker;
+use super::members::{self, Entered};
+use super::messages::{self, Frame, Hello, HelloWish, OfferMessage};
+use super::problem::Problem;
+use super::room_json::{self, Answer};
+use super::room_problem::{of_member, unknown_peer};
+use super::service::Refusal;
+use crate::room::conference::Roster;
+use crate::room::{SessionId, StreamName};
+
+/// Whom a socket speaks for.
+pub(super) struct Member {
+    pub(super) peer: SessionId,
+    room: StreamName,
+    pub(super) feed: RoomFeed,
+    /// What its client knows of the room.
+    pub(super) told: Arc<Roster>,
+    may_send: bool,
+}
+
+/// What came of a frame.
+pub(super) enum Done {
+    Quietly,
+    Told(Value),
+    Left,
+}
+
+/// The server as the client of one socket meets it.
+pub(super) struct Host {
+    pub(super) shared: Shared,
+    pub(super) asker: Asker,
+    pub(super) connection: Connection,
+}
+
+impl Host {
+    /// What a first frame leads to: a member, and what to tell its client.
+    pub(super) async fn hello(&self, text: &str) -> Result<(Member, Value), Problem> {
+        let Hello { wish, token } = messages::hello(text)?;
+        let asker = self.asker.clone().with_token(token);
+        match wish {
+            HelloWish::Join(message) => self.join(&asker, message).await,
+            HelloWish::Resume(peer) => self.resume(&asker, peer).await,
+        }
+    }
+
+    async fn join(&self, asker: &Asker, message: OfferMessage) -> Result<(Member, Value), Problem> {
+        if self.shared.service.operation().drain_state().is_some() {
+            return Err(Refusal::Draining.into());
+        }
+        let Entered { joined, may_send } = members::join(&self.shared, asker, self.connection, &message).await?;
+        let member = self.member(joined.peer, message.room, may_send)?;
+        let greeting = self.answer(&member, &joined.answer);
+        Ok((member, greeting))
+    }
+
+    async fn resume(&self, asker: &Asker, peer: SessionId) -> Result<(Member, Value), Problem> {
+        let guard = members::recognise(&self.shared, asker, peer).await?;
+        let may_send = members::may_send(&self.shared, asker, &guard).await;
+        let member = self.member(peer, guard.stream, may_send)?;
+        let greeting = room_json::resumed(member.feed.id, &member.room);
+        Ok((member, greeting))
+    }
+
+    fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<Member, Problem> {
+        let mut feed = self.shared.service.conference().follow(peer).map_err(of_member)?;
+        let told = feed.roster.borrow_and_update().clone();
+        Ok(Member {
+            peer,
+            room,
+            feed,
+            told,
+            may_send,
+        })
+    }
+
+    /// Does what a member asks for.
+    pub(super) fn perform(&self, member: &Member, frame: Frame) -> Result<Done, Problem> {
+        let conference = self.shared.service.conference();
+        let done = match frame {
+            Frame::Offer { sdp, words } => {
+                let offer = MemberOffer {
+                    sdp: &sdp,
+                    words: &words,
+                    may_send: member.may_send,
+                };
+                let answer = members::renew(&self.shared, member.peer, offer)?;
+                return Ok(Done::Told(self.answer(member, &answer)));
+            }
+            Frame::Answer(answer) => conference.answer(member.peer, answer.offer, &answer.sdp),
+            Frame::Change(change) => conference.change(member.peer, &change),
+            Frame::Leave => {
+                conference.leave(member.peer).map_err(of_member)?;
+                return Ok(Done::Left);
+            }
+        };
+        done.map(|()| Done::Quietly).map_err(of_member)
+    }
+
+    fn answer(&self, member: &Member, sdp: &str) -> Value {
+        let answer = Answer {
+            sdp,
+            peer: member.peer,
+            id: Some(member.feed.id),
+            room: &member.room,
+        };
+        room_json::answer(answer, &self.shared.ice_servers)
+    }
+
+    /// Why a member's socket ends: somebody else follows in its place, or the member is no more.
+    pub(super) fn why_ended(&self, peer: SessionId) -> Problem {
+        match self.shared.service.guard(peer) {
+            Ok(Some(_)) => replaced(),
+            Ok(None) => unknown_peer(),
+            Err(refusal) => of_member(refusal),
+        }
+    }
+}
+
+fn replaced() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "resumed-elsewhere",
+        "Another connection speaks for this peer",
+        "another WebSocket has resumed this peer",
+    )
+}
