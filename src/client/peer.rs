@@ -181,14 +181,14 @@ impl Peer {
         Ok(())
     }
 
-    /// The answer to an offer of the server, after `agree` had a look at it.
+    /// The answer to an offer of the server, after `agree` had a look at it; the library takes no other description than its own.
     pub(super) async fn answer(&self, offer: String, agree: fn(&str, &str) -> String) -> Result<String, PeerError> {
         let described = RTCSessionDescription::offer(offer.clone())?;
         self.connection.set_remote_description(described).await?;
-        let answer = agree(&offer, &self.connection.create_answer(None).await?.sdp);
-        let described = RTCSessionDescription::answer(answer.clone())?;
-        self.connection.set_local_description(described).await?;
-        Ok(answer)
+        let answer = self.connection.create_answer(None).await?;
+        let agreed = agree(&offer, &answer.sdp);
+        self.connection.set_local_description(answer).await?;
+        Ok(agreed)
     }
 
     /// Returns when media can flow.

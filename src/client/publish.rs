@@ -201,7 +201,7 @@ pub(super) fn start(attached: Vec<Attached>) -> Sending {
     sending
 }
 
-fn media_stream_track(codec: Codec) -> MediaStreamTrack {
+pub(super) fn media_stream_track(codec: Codec) -> MediaStreamTrack {
     let kind = codec.kind();
     let coding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {

@@ -15,6 +15,8 @@ mod lines;
 mod member;
 mod output;
 mod received;
+#[cfg(test)]
+mod renegotiation;
 mod socket;
 mod talk;
 mod words;
