@@ -158,10 +158,18 @@ impl Peer {
     /// # Errors
     /// When the server refuses, or no connection comes about.
     pub async fn connect(&mut self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
-        let offer = self.offer().await?;
-        let granted = self.post(url, &offer, token).await?;
-        self.take_answer(offer, granted.answer.clone()).await?;
+        let granted = self.negotiate(url, token).await?;
         self.connected().await?;
+        Ok(granted)
+    }
+
+    async fn negotiate(&self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
+        let offer = self.connection.create_offer(None).await?;
+        self.connection.set_local_description(offer.clone()).await?;
+        let granted = self.post(url, &offer.sdp, token).await?;
+        self.connection
+            .set_remote_description(RTCSessionDescription::answer(granted.answer.clone())?)
+            .await?;
         Ok(granted)
     }
 

@@ -83,6 +83,11 @@ impl Course {
         now
     }
 
+    /// Whether an offer of the server's is waited for: ours was refused for it.
+    pub(super) fn yields(&self) -> bool {
+        self.yields
+    }
+
     /// The server has answered our offer. False when there is none: it was taken back, and is offered again.
     pub(super) fn on_answer(&mut self) -> bool {
         std::mem::take(&mut self.offered)
@@ -159,7 +164,7 @@ mod tests {
             course.on_refused(&refused("offer", 409, "offer-pending")),
             OnRefusal::GoOn
         );
-        assert!(!course.offers_now(), "the server's comes first");
+        assert!(course.yields() && !course.offers_now(), "the server's comes first");
         assert_eq!(course.on_offer(1), OnOffer::Answer);
         course.on_answered(1, "one".to_owned());
         assert!(course.offers_now());

@@ -12,6 +12,7 @@ use webrtc::media_stream::track_remote::TrackRemote;
 use super::course::Course;
 use super::door::Door;
 use super::received::{self, Received, ReceivedTrack};
+use super::socket::Socket;
 use super::talk::{self, Entered, Talk};
 use super::words::{OfferSaid, shown};
 use crate::client::peer::{Peer, PeerConfig, PeerError, in_library};
@@ -155,14 +156,8 @@ impl Member {
     /// When the server refuses, or no connection comes about.
     pub async fn join(config: MemberConfig) -> Result<Member, PeerError> {
         let door = Door::new(&config.to, config.token.as_deref(), &config.trust)?;
-        let received = Arc::<Mutex<Received>>::default();
-        let on_event = config.on_event;
-        let peer_config = PeerConfig {
-            member: true,
-            trust: config.trust,
-            ..PeerConfig::towards(&config.to, received::CODECS.to_vec())
-        };
-        let mut peer = peer(peer_config, received.clone(), on_event.clone()).await?;
+        let (received, on_event) = (Arc::<Mutex<Received>>::default(), config.on_event);
+        let mut peer = peer(&config.to, config.trust, received.clone(), on_event.clone()).await?;
         let attached = publish::attach(&peer, config.sources).await?;
         if attached.is_empty() {
             listen(&peer).await?;
@@ -177,41 +172,37 @@ impl Member {
         };
         let on_busy = config.patient.then_some(&*on_event);
         let Entered { joined, socket } = talk::enter(&door, config.signalling, said, on_busy).await?;
-        peer.take_answer(offer, joined.sdp).await?;
-        if let Err(error) = peer.connected().await {
+        if let Err(error) = connect(&mut peer, offer, joined.sdp).await {
             door.leave(&joined.peer_id).await;
             return Err(error);
         }
-        let (peer, course, wanted) = (
-            Arc::new(peer),
-            Arc::<Mutex<Course>>::default(),
-            Arc::<Notify>::default(),
-        );
-        on_event(MemberEvent::Connected {
-            peer: shown(&joined.peer_id),
-            id: joined.id,
+        let talk = Talk::new(door, peer, joined.peer_id, received, on_event);
+        Ok(Member::of(
+            joined.id,
+            talk,
+            publish::start(attached),
+            config.signalling,
+            socket,
+        ))
+    }
+
+    /// Media flows: the conversation begins.
+    fn of(id: u64, talk: Talk, sending: Sending, signalling: Signalling, socket: Option<Socket>) -> Member {
+        (talk.on_event)(MemberEvent::Connected {
+            peer: shown(&talk.peer_id),
+            id,
         });
-        let talk = Talk {
-            door: door.clone(),
-            peer: peer.clone(),
-            peer_id: joined.peer_id.clone(),
-            course: course.clone(),
-            received: received.clone(),
-            wanted: wanted.clone(),
-            on_event,
-            offer: None,
-        };
-        Ok(Member {
-            id: joined.id,
-            peer_id: joined.peer_id,
-            door,
-            peer,
-            received,
-            course,
-            wanted,
-            sending: publish::start(attached),
-            talk: tokio::spawn(talk.follow(config.signalling, socket)),
-        })
+        Member {
+            id,
+            peer_id: talk.peer_id.clone(),
+            door: talk.door.clone(),
+            peer: talk.peer.clone(),
+            received: talk.received.clone(),
+            course: talk.course.clone(),
+            wanted: talk.wanted.clone(),
+            sending,
+            talk: tokio::spawn(talk.follow(signalling, socket)),
+        }
     }
 
     /// Its number.
@@ -265,11 +256,21 @@ impl Member {
 }
 
 /// The peer of a member, which counts what comes.
-async fn peer(config: PeerConfig, received: Arc<Mutex<Received>>, on_event: OnEvent) -> Result<Peer, PeerError> {
+async fn peer(to: &str, trust: Trust, received: Arc<Mutex<Received>>, on_event: OnEvent) -> Result<Peer, PeerError> {
+    let config = PeerConfig {
+        member: true,
+        trust,
+        ..PeerConfig::towards(to, received::CODECS.to_vec())
+    };
     Peer::new(config, move |track| {
         tokio::spawn(receive(track, received.clone(), on_event.clone()));
     })
     .await
+}
+
+async fn connect(peer: &mut Peer, offer: String, answer: String) -> Result<(), PeerError> {
+    peer.take_answer(offer, answer).await?;
+    peer.connected().await
 }
 
 async fn receive(track: Arc<dyn TrackRemote>, received: Arc<Mutex<Received>>, on_event: OnEvent) {

@@ -191,6 +191,9 @@ async fn flows(script: &mut Script, near: &Near, what: &[u64]) {
     panic!("{what:?} do not flow: {:?}", near.packets());
 }
 
+/// The lines of an offer, the directions of its answer, and the tracks that are heard then.
+type Step = (&'static [Option<usize>], &'static [&'static str], &'static [u64]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_offers_add_and_use_again_are_answered_and_heard() {
     let (mut script, mut near) = (Script::new().await, Near::new().await);
@@ -201,7 +204,7 @@ async fn lines_that_offers_add_and_use_again_are_answered_and_heard() {
     near.peer.connected().await.unwrap();
     flows(&mut script, &near, &[0]).await;
 
-    let steps: [(&[Option<usize>], &[&str], &[u64]); 7] = [
+    let steps: [Step; 7] = [
         (&[Some(0), Some(1)], &["a=recvonly", "a=recvonly"], &[0, 1]),
         (&[None, Some(1)], &["a=inactive", "a=recvonly"], &[1]),
         // The line comes back with another track, ends a second time, and comes back with the first one.

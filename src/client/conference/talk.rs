@@ -29,7 +29,7 @@ pub(super) struct Talk {
     pub(super) wanted: Arc<Notify>,
     pub(super) on_event: OnEvent,
     /// The offer of ours that is with the server.
-    pub(super) offer: Option<String>,
+    offer: Option<String>,
 }
 
 /// Somebody who was let in.
@@ -67,36 +67,48 @@ pub(super) async fn enter(
 }
 
 async fn enter_by_socket(door: &Door, offer: OfferSaid<'_>) -> Result<Entered, DoorError> {
-    let mut socket = Socket::open(door).await?;
     let said = Said::Offer(OfferSaid {
         token: door.token(),
         ..offer
     });
+    let understand = |heard| match heard {
+        Heard::Answer(joined) => Some(joined),
+        _ => None,
+    };
+    let (socket, joined) = begin(door, &said, understand).await?;
+    Ok(Entered {
+        joined,
+        socket: Some(socket),
+    })
+}
+
+/// Opens a socket, says the first thing, and waits for what the server says to that.
+async fn begin<T>(door: &Door, said: &Said<'_>, understand: fn(Heard) -> Option<T>) -> Result<(Socket, T), DoorError> {
+    let mut socket = Socket::open(door).await?;
     let answered = async {
-        socket.say(&said).await?;
+        socket.say(said).await?;
         loop {
             match socket.hear().await? {
-                Heard::Answer(joined) => return Ok(Ok(joined)),
                 Heard::Error(refused) => return Ok(Err(refused)),
                 Heard::Closed { problem, detail } => return Ok(Err(closed(problem, detail))),
-                _ => {}
+                heard => match understand(heard) {
+                    Some(understood) => return Ok(Ok(understood)),
+                    None => continue,
+                },
             }
         }
     };
-    let answered: Result<Result<Joined, Refused>, Broken> =
+    let answered: Result<Result<T, Refused>, Broken> =
         tokio::time::timeout(TIMEOUT, answered).await.unwrap_or(Err(Broken));
     match answered {
-        Ok(Ok(joined)) => Ok(Entered {
-            joined,
-            socket: Some(socket),
-        }),
+        Ok(Ok(understood)) => Ok((socket, understood)),
         Ok(Err(refused)) => {
             let error = in_words(door, &refused);
             Err(DoorError::Refused(Box::new(refused), error))
         }
         Err(Broken) => Err(DoorError::Unreachable(SignalError::Unreachable {
             url: door.base().to_string(),
-            why: "the WebSocket was closed before an answer came".to_owned(),
+            why: "the WebSocket broke before an answer came".to_owned(),
         })),
     }
 }
@@ -124,6 +136,26 @@ fn in_words(door: &Door, refused: &Refused) -> SignalError {
 }
 
 impl Talk {
+    /// Of a member that has just come in.
+    pub(super) fn new(
+        door: Door,
+        peer: Peer,
+        peer_id: String,
+        received: Arc<Mutex<Received>>,
+        on_event: OnEvent,
+    ) -> Talk {
+        Talk {
+            door,
+            peer: Arc::new(peer),
+            peer_id,
+            course: Arc::default(),
+            received,
+            wanted: Arc::default(),
+            on_event,
+            offer: None,
+        }
+    }
+
     /// Until the member is in the room no more; returns why.
     pub(super) async fn follow(mut self, signalling: Signalling, socket: Option<Socket>) -> PeerError {
         let loss = self.peer.loss();
@@ -150,6 +182,9 @@ impl Talk {
             if offers_now {
                 self.offer_by_request().await?;
             }
+            // An offer that was fetched and lost on the way is repeated to who asks later, not to who waits already.
+            let yields = lock(&self.course).yields();
+            let (wait, pause) = if yields { (None, YIELD) } else { (wait, pause) };
             let wanted = self.wanted.clone();
             let polled = tokio::select! {
                 polled = self.door.next_offer(&self.peer_id, wait) => polled,
@@ -306,8 +341,10 @@ impl Talk {
     async fn resume(&mut self) -> Result<Socket, PeerError> {
         let until = clock::now() + RESUME;
         loop {
-            let error = match self.try_resume().await {
-                Ok(socket) => return Ok(socket),
+            let said = Said::Resume { peer_id: &self.peer_id };
+            let is_it = |heard| matches!(heard, Heard::Resumed {}).then_some(());
+            let error = match begin(&self.door, &said, is_it).await {
+                Ok((socket, ())) => return Ok(socket),
                 Err(DoorError::Refused(refused, _)) if matches!(refused.status, 404 | 410) => {
                     return Err(PeerError::Forgotten);
                 }
@@ -317,35 +354,6 @@ impl Talk {
                 return Err(error.into());
             }
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn try_resume(&mut self) -> Result<Socket, DoorError> {
-        let mut socket = Socket::open(&self.door).await?;
-        let said = Said::Resume { peer_id: &self.peer_id };
-        let resumed = async {
-            socket.say(&said).await?;
-            loop {
-                match socket.hear().await? {
-                    Heard::Resumed {} => return Ok(Ok(())),
-                    Heard::Error(refused) => return Ok(Err(refused)),
-                    Heard::Closed { problem, detail } => return Ok(Err(closed(problem, detail))),
-                    _ => {}
-                }
-            }
-        };
-        let resumed: Result<Result<(), Refused>, Broken> =
-            tokio::time::timeout(TIMEOUT, resumed).await.unwrap_or(Err(Broken));
-        match resumed {
-            Ok(Ok(())) => Ok(socket),
-            Ok(Err(refused)) => {
-                let error = in_words(&self.door, &refused);
-                Err(DoorError::Refused(Box::new(refused), error))
-            }
-            Err(Broken) => Err(DoorError::Unreachable(SignalError::Unreachable {
-                url: self.door.base().to_string(),
-                why: "the WebSocket broke, and another one, too".to_owned(),
-            })),
         }
     }
 
@@ -404,6 +412,8 @@ async fn how_lost(door: &Door, peer_id: &str) -> PeerError {
     }
 }
 
+/// Between polls for an offer that the server says is there.
+const YIELD: Duration = Duration::from_millis(500);
 /// Below the server's bound, and below what proxies wait.
 const LONG_POLL: Duration = Duration::from_secs(25);
 /// Polls in a row that fail before the server is taken for gone.
