@@ -1,5 +1,6 @@
-//! Command-line clients on the full webrtc peer: publish and watch.
+//! Command-line clients on the full webrtc peer: publish, watch and peer.
 
+pub mod conference;
 pub mod patience;
 pub mod peer;
 pub mod publish;
@@ -10,5 +11,6 @@ pub mod trust;
 mod vp9;
 pub mod watch;
 
+pub use conference::PeerArgs;
 pub use publish::PublishArgs;
 pub use watch::WatchArgs;

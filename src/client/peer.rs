@@ -9,9 +9,12 @@ use rtc::interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedP
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MIME_TYPE_VP9,
 };
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+};
 use sansio::Protocol;
 use tokio::sync::watch;
 use webrtc::media_stream::track_remote::TrackRemote;
@@ -22,6 +25,7 @@ use webrtc::peer_connection::{
 };
 
 use super::patience::{self, Patience};
+use super::publish::LEVEL_URI;
 use super::signal::{self, Granted, SignalError};
 use super::trust::Trust;
 use crate::rtp::{Codec, Kind};
@@ -41,6 +45,9 @@ pub enum PeerError {
     /// The connection was lost.
     #[error("the connection was lost")]
     Lost,
+    /// The server has forgotten a member that was away.
+    #[error("the server knows this member no more")]
+    Forgotten,
     /// The server ended it, and says why.
     #[error("the server ended the session: {0}")]
     Ended(String),
@@ -67,6 +74,8 @@ pub struct PeerConfig {
     pub on_busy: Option<fn(&SignalError, Duration)>,
     /// Whose certificates are believed.
     pub trust: Trust,
+    /// For a conference: the server offers, too, and hears how loud the sound is.
+    pub member: bool,
 }
 
 impl PeerConfig {
@@ -78,6 +87,7 @@ impl PeerConfig {
             srtp_profiles: Vec::new(),
             on_busy: None,
             trust: Trust::System,
+            member: false,
         }
     }
 }
@@ -95,12 +105,22 @@ impl Peer {
         for &codec in &config.codecs {
             engine.register_codec(parameters(codec), in_library(codec.kind()))?;
         }
+        if config.member {
+            let level = RTCRtpHeaderExtensionCapability {
+                uri: LEVEL_URI.to_owned(),
+            };
+            engine.register_header_extension(level, RtpCodecKind::Audio, None)?;
+        }
         let registry = register_default_interceptors(Registry::new(), &mut engine)?;
         let registry = registry.with(Slot::from(LAST_SLOT), KeyframeRequests::default());
         let mut settings = SettingEngineBuilder::new()
             // The server answers every check itself: there is nothing better to wait for.
             .with_host_acceptance_min_wait(Some(Duration::ZERO))
             .with_prflx_acceptance_min_wait(Some(Duration::ZERO));
+        if config.member {
+            // As in the first answer, whoever offers later: roles of DTLS do not change (RFC 8842 section 5.5).
+            settings = settings.with_answering_dtls_role(RTCDtlsRole::Client);
+        }
         if config.local.is_loopback() {
             settings = settings.with_include_loopback_candidate(true);
         }
@@ -139,12 +159,8 @@ impl Peer {
     /// When the server refuses, or no connection comes about.
     pub async fn connect(&mut self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
         let granted = self.negotiate(url, token).await?;
-        let connected = tokio::time::timeout(CONNECT_LIMIT, self.state.wait_for(is_settled)).await;
-        match connected.map(|state| state.map(|state| *state)) {
-            Ok(Ok(RTCPeerConnectionState::Connected)) => Ok(granted),
-            Ok(_) => Err(PeerError::Lost),
-            Err(_) => Err(PeerError::NotConnected),
-        }
+        self.connected().await?;
+        Ok(granted)
     }
 
     async fn negotiate(&self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
@@ -155,6 +171,42 @@ impl Peer {
             .set_remote_description(RTCSessionDescription::answer(granted.answer.clone())?)
             .await?;
         Ok(granted)
+    }
+
+    /// What the peer would like now. It counts with [`take_answer`](Self::take_answer) only: what is refused was never said.
+    pub(super) async fn offer(&self) -> Result<String, PeerError> {
+        Ok(self.connection.create_offer(None).await?.sdp)
+    }
+
+    /// The offer of [`offer`](Self::offer) was taken.
+    pub(super) async fn take_answer(&self, offer: String, answer: String) -> Result<(), PeerError> {
+        self.connection
+            .set_local_description(RTCSessionDescription::offer(offer)?)
+            .await?;
+        self.connection
+            .set_remote_description(RTCSessionDescription::answer(answer)?)
+            .await?;
+        Ok(())
+    }
+
+    /// The answer to an offer of the server, after `agree` had a look at it; the library takes no other description than its own.
+    pub(super) async fn answer(&self, offer: String, agree: fn(&str, &str) -> String) -> Result<String, PeerError> {
+        let described = RTCSessionDescription::offer(offer.clone())?;
+        self.connection.set_remote_description(described).await?;
+        let answer = self.connection.create_answer(None).await?;
+        let agreed = agree(&offer, &answer.sdp);
+        self.connection.set_local_description(answer).await?;
+        Ok(agreed)
+    }
+
+    /// Returns when media can flow.
+    pub(super) async fn connected(&mut self) -> Result<(), PeerError> {
+        let connected = tokio::time::timeout(CONNECT_LIMIT, self.state.wait_for(is_settled)).await;
+        match connected.map(|state| state.map(|state| *state)) {
+            Ok(Ok(RTCPeerConnectionState::Connected)) => Ok(()),
+            Ok(_) => Err(PeerError::Lost),
+            Err(_) => Err(PeerError::NotConnected),
+        }
     }
 
     /// Posts the offer until it is taken or refused for good. It stays good: nothing has begun that could expire.
@@ -178,17 +230,32 @@ impl Peer {
 
     /// Returns when the connection is lost or closed.
     pub async fn lost(&mut self) {
-        let ended = |state: &RTCPeerConnectionState| {
-            matches!(
-                state,
-                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed | RTCPeerConnectionState::Disconnected
-            )
-        };
-        let _ = self.state.wait_for(ended).await;
+        self.loss().await;
+    }
+
+    /// The same for somebody who does not have the peer to himself.
+    pub(super) fn loss(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.state.clone();
+        async move {
+            let ended = |state: &RTCPeerConnectionState| {
+                matches!(
+                    state,
+                    RTCPeerConnectionState::Failed
+                        | RTCPeerConnectionState::Closed
+                        | RTCPeerConnectionState::Disconnected
+                )
+            };
+            let _ = state.wait_for(ended).await;
+        }
     }
 
     /// Closes the connection.
     pub async fn close(self) {
+        self.hang_up().await;
+    }
+
+    /// The same for somebody who does not have the peer to himself.
+    pub(super) async fn hang_up(&self) {
         let _ = self.connection.close().await;
     }
 }

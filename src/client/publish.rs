@@ -7,7 +7,7 @@ use std::time::Duration;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp::packetizer::{Packetizer, new_packetizer};
 use rtc::rtp::sequence::new_random_sequencer;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters};
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpParameters};
 use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
@@ -63,14 +63,28 @@ pub struct PublishArgs {
 pub struct Publisher {
     peer: Peer,
     granted: Granted,
-    counts: Arc<Counts>,
+    sending: Sending,
+}
+
+/// Sources that are being sent.
+pub(super) struct Sending {
+    pub(super) counts: Arc<Counts>,
     ended: CancellationToken,
     stop: CancellationToken,
+}
+
+/// A source with the track that carries it.
+pub(super) struct Attached {
+    source: Box<dyn Source>,
+    track: Arc<TrackLocalStaticRTP>,
+    sender: Arc<dyn RtpSender>,
 }
 
 /// What a publisher has sent.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// RTP packets of both tracks.
+    pub packets: AtomicU64,
     /// Frames of video.
     pub frames: AtomicU64,
     /// Bytes of both tracks, without RTP headers.
@@ -105,61 +119,24 @@ impl Publisher {
         token: Option<&str>,
     ) -> Result<Publisher, PeerError> {
         let mut peer = Peer::new(config, |_| {}).await?;
-        let mut senders = Vec::new();
-        for source in sources {
-            let track = Arc::new(TrackLocalStaticRTP::new(media_stream_track(source.codec())));
-            let sender = peer.connection().add_track(track.clone()).await?;
-            senders.push((source, track, sender));
-        }
+        let attached = attach(&peer, sources).await?;
         let granted = peer.connect(url, token).await?;
-        let (stop, ended, counts) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            Arc::<Counts>::default(),
-        );
-        let mut tasks = Vec::new();
-        for (source, track, sender) in senders {
-            let keyframe_wanted = Arc::new(AtomicBool::new(false));
-            tokio::spawn(hear_requests(
-                track.clone(),
-                keyframe_wanted.clone(),
-                counts.clone(),
-                stop.clone(),
-            ));
-            tasks.push(tokio::spawn(send(
-                source,
-                track,
-                sender,
-                keyframe_wanted,
-                counts.clone(),
-                stop.clone(),
-            )));
-        }
-        let all_ended = ended.clone();
-        tokio::spawn(async move {
-            for task in tasks {
-                let _ = task.await;
-            }
-            all_ended.cancel();
-        });
         Ok(Publisher {
             peer,
             granted,
-            counts,
-            ended,
-            stop,
+            sending: start(attached),
         })
     }
 
     /// What was sent so far.
     pub fn counts(&self) -> &Counts {
-        &self.counts
+        &self.sending.counts
     }
 
     /// Returns at the end of all sources, true, or when the connection is lost, false.
     pub async fn finished(&mut self) -> bool {
         tokio::select! {
-            () = self.ended.cancelled() => true,
+            () = self.sending.ended.cancelled() => true,
             () = self.peer.lost() => false,
         }
     }
@@ -171,13 +148,60 @@ impl Publisher {
 
     /// Stops sending and ends the session.
     pub async fn close(self) {
-        self.stop.cancel();
+        self.sending.stop();
         self.granted.delete().await;
         self.peer.close().await;
     }
 }
 
-fn media_stream_track(codec: Codec) -> MediaStreamTrack {
+impl Sending {
+    /// Sends no more.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// Gives each source a track of the peer's. Nothing is sent yet.
+pub(super) async fn attach(peer: &Peer, sources: Vec<Box<dyn Source>>) -> Result<Vec<Attached>, PeerError> {
+    let mut attached = Vec::new();
+    for source in sources {
+        let track = Arc::new(TrackLocalStaticRTP::new(media_stream_track(source.codec())));
+        let sender = peer.connection().add_track(track.clone()).await?;
+        attached.push(Attached { source, track, sender });
+    }
+    Ok(attached)
+}
+
+/// Begins to send on a peer that is connected.
+pub(super) fn start(attached: Vec<Attached>) -> Sending {
+    let sending = Sending {
+        counts: Arc::default(),
+        ended: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    };
+    let mut tasks = Vec::new();
+    for Attached { source, track, sender } in attached {
+        let keyframe_wanted = Arc::new(AtomicBool::new(false));
+        let (counts, stop) = (sending.counts.clone(), sending.stop.clone());
+        tokio::spawn(hear_requests(
+            track.clone(),
+            keyframe_wanted.clone(),
+            counts.clone(),
+            stop.clone(),
+        ));
+        tasks.push(tokio::spawn(send(source, track, sender, keyframe_wanted, counts, stop)));
+    }
+    let all_ended = sending.ended.clone();
+    tokio::spawn(async move {
+        for task in tasks {
+            let _ = task.await;
+        }
+        all_ended.cancel();
+    });
+    sending
+}
+
+pub(super) fn media_stream_track(codec: Codec) -> MediaStreamTrack {
     let kind = codec.kind();
     let coding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {
@@ -233,6 +257,13 @@ fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
     ))
 }
 
+/// The number under which both sides have agreed on audio levels (RFC 6464), if they have.
+fn level_id(parameters: &RTCRtpParameters) -> Option<u8> {
+    let mut extensions = parameters.header_extensions.iter();
+    let extension = extensions.find(|extension| extension.uri == LEVEL_URI)?;
+    u8::try_from(extension.id).ok()
+}
+
 /// Sends a source's frames, each at its time.
 async fn send(
     mut source: Box<dyn Source>,
@@ -248,6 +279,7 @@ async fn send(
     let Some(payload_type) = parameters.rtp_parameters.codecs.first().map(|codec| codec.payload_type) else {
         return;
     };
+    let level_id = level_id(&parameters.rtp_parameters).filter(|_| source.codec().kind() == Kind::Audio);
     let Some(ssrc) = webrtc::media_stream::Track::ssrcs(&*track).await.first().copied() else {
         return;
     };
@@ -272,6 +304,10 @@ async fn send(
         let packets = packetizer.packetize(clock::now(), &data, ticks).unwrap_or_default();
         for mut packet in packets {
             packet.header.payload_type = payload_type;
+            if let Some(id) = level_id {
+                let _ = packet.header.set_extension(id, bytes::Bytes::from_static(&[LEVEL]));
+            }
+            counts.packets.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = track.write_rtp(packet).await {
                 tracing::debug!(%error, "a packet was not sent");
             }
@@ -314,7 +350,7 @@ pub async fn run(args: PublishArgs) -> u8 {
             None => std::future::pending().await,
         }
     };
-    let counts = publisher.counts.clone();
+    let counts = publisher.sending.counts.clone();
     let code = tokio::select! {
         finished = publisher.finished() => if finished { 0 } else { fail(&publisher.how_lost().await, 1) },
         () = limit => 0,
@@ -381,5 +417,9 @@ pub(super) fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
     code
 }
 
+/// RFC 6464.
+pub(super) const LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// What is said of every packet of sound: a voice (the highest bit) at -20 dBov, about as loud as the tone is.
+const LEVEL: u8 = 0x80 | 20;
 /// RTP packets of at most this many bytes pass every path, sealed and tunnelled.
 const PACKET_BYTES: usize = 1_200;

@@ -66,6 +66,8 @@ pub struct TrackReport {
     pub first_packet_ms: Option<u64>,
     /// From the start of watching to the first complete frame, ms.
     pub first_frame_ms: Option<u64>,
+    /// Whether the first packet began a keyframe; for sound there is none.
+    pub began_with_keyframe: Option<bool>,
 }
 
 /// Counts one track. Pure.
@@ -108,6 +110,9 @@ impl TrackCounter {
         self.settled = self.settled.max(first - 1);
         if index <= self.settled || !self.received.insert(index) {
             return;
+        }
+        if self.report.packets == 0 && codec.kind() == Kind::Video {
+            self.report.began_with_keyframe = Some(keyframe::starts_keyframe(codec, payload));
         }
         let elapsed = now.saturating_duration_since(self.started).as_millis() as u64;
         self.report.first_packet_ms.get_or_insert(elapsed);
@@ -262,7 +267,7 @@ async fn count(track: Arc<dyn TrackRemote>, codecs: Vec<Codec>, counters: Counte
     }
 }
 
-fn lock(counter: &Mutex<TrackCounter>) -> std::sync::MutexGuard<'_, TrackCounter> {
+pub(super) fn lock<T>(counter: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     counter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

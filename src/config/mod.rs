@@ -30,7 +30,7 @@ pub use values::duration;
 use values::{address, bytes, count, directory, pli_interval, public_ip};
 
 use crate::auth::TokenArgs;
-use crate::client::{PublishArgs, WatchArgs};
+use crate::client::{PeerArgs, PublishArgs, WatchArgs};
 use crate::fanout::{Stamping, StartConfig};
 use crate::load::bench::BenchArgs;
 use crate::load::run::LoadArgs;
@@ -60,6 +60,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Watch a stream and print what arrives
     Watch(WatchArgs),
+    /// Join a conference room: send a test card and a tone, receive everybody else
+    Peer(PeerArgs),
     /// Measure what this machine can do: the server's cost beside the least that sealing and sending cost
     Bench(BenchArgs),
     /// Load a WHIP and WHEP server with many viewers and tell how they fared
@@ -335,6 +337,7 @@ Examples:
   onecast token new studio           makes a token for the configuration
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
+  onecast peer --help                the command-line member of a conference room
   onecast bench                      what this machine can do, 1 minute
   onecast load --help                the load generator";
 

@@ -37,6 +37,7 @@ async fn answer(offer: String) -> (Peer, String) {
         srtp_profiles: vec![],
         on_busy: None,
         trust: Default::default(),
+        member: false,
     };
     let peer = Peer::new(config, |_| {}).await.unwrap();
     let connection = peer.connection();

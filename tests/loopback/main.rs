@@ -1,6 +1,7 @@
 //! Broadcasts over real UDP between full peers of the `webrtc` crate and the whole server.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod conference;
 mod counter_offer;
 mod door;
 mod hostile;

@@ -1,0 +1,206 @@
+//! `onecast peer`: one or more members of a conference room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::member::{Member, MemberConfig, MemberReport, Signalling};
+use super::output::Output;
+use crate::client::peer::PeerError;
+use crate::client::publish::fail;
+use crate::client::source::{self, Source};
+use crate::client::trust::{Trust, TrustArgs};
+use crate::rtp::Kind;
+
+/// Options of `onecast peer`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PeerArgs {
+    /// The server
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ONECAST_PEER_TO",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub to: String,
+
+    /// The room to join
+    #[arg(long, value_name = "NAME", env = "ONECAST_ROOM", default_value = "main")]
+    pub room: String,
+
+    /// What the others see this member called; several are numbered
+    #[arg(long, value_name = "NAME", env = "ONECAST_NAME")]
+    pub name: Option<String>,
+
+    /// Join this many times, each with a picture and a tone of its own; 1 to 100
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub count: u32,
+
+    /// Follow the room over a WebSocket, which also tells who comes and goes
+    #[arg(long, conflicts_with = "poll")]
+    pub ws: bool,
+
+    /// Ask for offers this often, such as 500ms [default: one long request after another]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+    pub poll: Option<Duration>,
+
+    /// Receive the video of this many others at most, who spoke last [default: the server's]
+    #[arg(long, value_name = "N")]
+    pub last_n: Option<u32>,
+
+    /// Send no picture
+    #[arg(long)]
+    pub no_video: bool,
+
+    /// Send no sound
+    #[arg(long)]
+    pub no_audio: bool,
+
+    /// Leave after this time, such as 30s or 2m [default: never]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    pub limit: Option<Duration>,
+
+    /// Bearer token for the room
+    #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
+    /// Print what happens and the summary as JSON lines
+    #[arg(long)]
+    pub json: bool,
+
+    /// How the server's HTTPS is checked.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+impl PeerArgs {
+    fn signalling(&self) -> Signalling {
+        match self.poll {
+            _ if self.ws => Signalling::Socket,
+            Some(pause) => Signalling::Poll(pause.max(POLL_MIN)),
+            None => Signalling::LongPoll,
+        }
+    }
+
+    /// Test card and tone, as far as they are wanted.
+    fn sources(&self) -> Vec<Box<dyn Source>> {
+        let all = source::open(&["test".to_owned()], true).expect("the test card needs no file");
+        let is_wanted = |kind| match kind {
+            Kind::Video => !self.no_video,
+            Kind::Audio => !self.no_audio,
+        };
+        all.into_iter()
+            .filter(|source| is_wanted(source.codec().kind()))
+            .collect()
+    }
+
+    /// Member `number`, counted from 1.
+    fn config(&self, number: u32, trust: &Trust, output: &Output) -> MemberConfig {
+        let output = output.clone();
+        let name = self.name.as_ref().map(|name| match self.count {
+            1 => name.clone(),
+            _ => format!("{name} {number}"),
+        });
+        MemberConfig {
+            to: self.to.clone(),
+            room: self.room.clone(),
+            name,
+            last_n: self.last_n,
+            signalling: self.signalling(),
+            sources: self.sources(),
+            token: self.token.clone(),
+            trust: trust.clone(),
+            patient: true,
+            on_event: Arc::new(move |event| output.event(&event)),
+        }
+    }
+}
+
+/// Runs the command; returns its exit code: 1 when a peer could not join, or did not stay until it was told to leave.
+pub async fn run(args: PeerArgs) -> u8 {
+    let trust = match args.trust.trust() {
+        Ok(trust) => trust,
+        Err(error) => return fail(&error, 2),
+    };
+    let (args, leave) = (Arc::new(args), CancellationToken::new());
+    let mut peers = JoinSet::new();
+    for number in 1..=args.count {
+        peers.spawn(one(args.clone(), number, trust.clone(), leave.clone()));
+    }
+    let limit = async {
+        match args.limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = peers.join_all();
+    tokio::pin!(ended);
+    let codes = tokio::select! {
+        codes = &mut ended => codes,
+        () = limit => {
+            leave.cancel();
+            ended.await
+        }
+        _ = tokio::signal::ctrl_c() => {
+            leave.cancel();
+            ended.await
+        }
+    };
+    codes.into_iter().max().unwrap_or(0)
+}
+
+/// One peer, from joining to leaving; it joins anew if the server has forgotten it while its socket was broken.
+async fn one(args: Arc<PeerArgs>, number: u32, trust: Trust, leave: CancellationToken) -> u8 {
+    let output = Output::new(args.json, (args.count > 1).then_some(number), &args.room);
+    loop {
+        let joined = leave
+            .run_until_cancelled(Member::join(args.config(number, &trust, &output)))
+            .await;
+        let mut member = match joined {
+            None => return 0,
+            Some(Ok(member)) => member,
+            Some(Err(error)) => {
+                output.trouble(&error);
+                return 1;
+            }
+        };
+        let ended = stay(&mut member, &leave, &output).await;
+        let report = member.leave().await;
+        output.end(&report);
+        match ended {
+            None => return 0,
+            Some(PeerError::Forgotten) => {
+                output.note("joining-anew", "the server knows this member no more; joining anew")
+            }
+            Some(error) => {
+                output.trouble(&error);
+                return 1;
+            }
+        }
+    }
+}
+
+/// Until it is time to leave, or the member is out.
+async fn stay(member: &mut Member, leave: &CancellationToken, output: &Output) -> Option<PeerError> {
+    let mut before: Option<MemberReport> = None;
+    let mut beat = tokio::time::interval(PROGRESS);
+    beat.tick().await;
+    loop {
+        tokio::select! {
+            () = leave.cancelled() => return None,
+            error = member.ended() => return Some(error),
+            _ = beat.tick() => {
+                let now = member.report();
+                output.progress(&now, before.as_ref());
+                before = Some(now);
+            }
+        }
+    }
+}
+
+/// Between lines of progress: often enough to see life, seldom enough to read the other lines.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// No server is asked more often than this.
+const POLL_MIN: Duration = Duration::from_millis(20);

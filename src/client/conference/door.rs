@@ -1,0 +1,190 @@
+//! The HTTP half of a conference, as a client. A peer id is a secret: it stands in requests, and in no error.
+
+use std::time::Duration;
+
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::words::{AnswerSaid, Joined, Offer, OfferSaid, Refused};
+use crate::client::signal::{self, SignalError, innermost, reason};
+use crate::client::trust::Trust;
+
+/// A server with rooms.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    client: Client,
+    base: Url,
+    token: Option<String>,
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum DoorError {
+    /// The server said no.
+    Refused(Box<Refused>, SignalError),
+    /// There is no server.
+    Unreachable(SignalError),
+}
+
+impl From<DoorError> for SignalError {
+    fn from(error: DoorError) -> SignalError {
+        match error {
+            DoorError::Refused(_, error) | DoorError::Unreachable(error) => error,
+        }
+    }
+}
+
+impl Door {
+    /// At the address of a server, such as `http://127.0.0.1:8080`.
+    pub(super) fn new(to: &str, token: Option<&str>, trust: &Trust) -> Result<Door, SignalError> {
+        let base = signal::parse(to)?;
+        let client = trust.apply(Client::builder().connect_timeout(TIMEOUT)).build();
+        let client = client.map_err(|error| SignalError::Unreachable {
+            url: to.to_owned(),
+            why: innermost(&error),
+        })?;
+        Ok(Door {
+            client,
+            base,
+            token: token.map(str::to_owned),
+        })
+    }
+
+    /// Where requests go, for people.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The token that requests carry.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Joins, or offers anew.
+    pub(super) async fn offer(&self, offer: &OfferSaid<'_>) -> Result<Joined, DoorError> {
+        let response = self.send("offer", self.post("offer", offer)).await?;
+        understood("offer", self.url("offer"), response).await
+    }
+
+    /// The offer that waits, or comes within `wait`.
+    pub(super) async fn next_offer(&self, peer_id: &str, wait: Option<Duration>) -> Result<Option<Offer>, DoorError> {
+        let mut url = self.url(&format!("renegotiate/{peer_id}"));
+        if let Some(wait) = wait {
+            url.query_pairs_mut().append_pair("wait", &wait.as_secs().to_string());
+        }
+        let request = self
+            .request(Method::GET, url)
+            .timeout(TIMEOUT + wait.unwrap_or_default());
+        let response = self.send("renegotiate", request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        understood("renegotiate", self.url("renegotiate"), response)
+            .await
+            .map(Some)
+    }
+
+    /// Answers an offer of the server's.
+    pub(super) async fn answer(&self, answer: &AnswerSaid<'_>) -> Result<(), DoorError> {
+        self.send("answer", self.post("answer", answer)).await.map(drop)
+    }
+
+    /// Leaves. A server that is gone needs no goodbye, so errors are passed over.
+    pub(super) async fn leave(&self, peer_id: &str) {
+        let url = self.url(&format!("peer/{peer_id}"));
+        let _ = self
+            .send("peer", self.request(Method::DELETE, url).timeout(TIMEOUT))
+            .await;
+    }
+
+    /// Opens a WebSocket: the response to the request for it.
+    pub(super) async fn upgrade(&self, key: &str) -> Result<Response, DoorError> {
+        let request = self.request(Method::GET, self.url("ws"));
+        let request = request
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", key);
+        let sent = tokio::time::timeout(TIMEOUT, self.send("ws", request));
+        sent.await.unwrap_or_else(|_| {
+            Err(DoorError::Unreachable(SignalError::Unreachable {
+                url: self.url("ws").into(),
+                why: format!("no answer within {} s", TIMEOUT.as_secs()),
+            }))
+        })
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> RequestBuilder {
+        self.request(Method::POST, self.url(path)).timeout(TIMEOUT).json(body)
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// `path` behind whatever path the server itself has.
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    async fn send(&self, what: &str, request: RequestBuilder) -> Result<Response, DoorError> {
+        let url = self.url(what);
+        let response = request.send().await.map_err(|error| unreachable(&url, &error))?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let body = response.text().await.map_err(|error| unreachable(&url, &error))?;
+        Err(refused(what, url, status, retry_after, &body))
+    }
+}
+
+fn unreachable(url: &Url, error: &reqwest::Error) -> DoorError {
+    DoorError::Unreachable(SignalError::Unreachable {
+        url: url.to_string(),
+        why: innermost(error),
+    })
+}
+
+fn refused(what: &str, url: Url, status: StatusCode, retry_after: Option<u64>, body: &str) -> DoorError {
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    let kind = problem["type"].as_str().unwrap_or_default();
+    let way = if status == StatusCode::UNAUTHORIZED {
+        " The option for it is --token."
+    } else {
+        ""
+    };
+    let refused = Refused {
+        request: what.to_owned(),
+        status: status.as_u16(),
+        problem: kind.rsplit(':').next().unwrap_or_default().to_owned(),
+        retry_after,
+        ..Refused::default()
+    };
+    let error = SignalError::Refused {
+        url: url.into(),
+        status,
+        why: reason(status, body) + way,
+        retry_after: retry_after.map(Duration::from_secs),
+    };
+    DoorError::Refused(Box::new(refused), error)
+}
+
+async fn understood<T: serde::de::DeserializeOwned>(what: &str, url: Url, response: Response) -> Result<T, DoorError> {
+    let status = response.status();
+    let body = response.text().await.map_err(|error| unreachable(&url, &error))?;
+    serde_json::from_str(&body).map_err(|_| refused(what, url, status, None, "this is no server with conference rooms"))
+}
+
+/// Longer than any server thinks, shorter than a person waits.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);

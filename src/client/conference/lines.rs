@@ -1,0 +1,86 @@
+//! What the library's answers lack. Pure.
+
+/// An answer that says `inactive` wherever the offer does (RFC 9429 section 5.3.1).
+///
+/// The library answers `recvonly` to a line that is inactive from the beginning, or for the second time: it takes the first `inactive` for
+/// the end of the line, and does not look again when the line comes back and ends once more.
+pub(super) fn agree(offer: &str, answer: &str) -> String {
+    let offered = sections(offer);
+    let idle = |mid: Option<&str>| {
+        let line = mid.and_then(|mid| offered.iter().find(|section| mid_of(section) == Some(mid)));
+        line.is_some_and(|section| section.contains(&INACTIVE))
+    };
+    let mut agreed = String::with_capacity(answer.len());
+    for section in sections(answer) {
+        let is_idle = idle(mid_of(&section));
+        for line in section {
+            let is_direction = DIRECTIONS.contains(&line);
+            agreed.push_str(if is_idle && is_direction { INACTIVE } else { line });
+            agreed.push_str("\r\n");
+        }
+    }
+    agreed
+}
+
+/// The session's lines, then those of each m-line.
+fn sections(sdp: &str) -> Vec<Vec<&str>> {
+    let mut sections = vec![Vec::new()];
+    for line in sdp.lines() {
+        if line.starts_with("m=") {
+            sections.push(Vec::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            section.push(line);
+        }
+    }
+    sections
+}
+
+fn mid_of<'a>(section: &[&'a str]) -> Option<&'a str> {
+    section.iter().find_map(|line| line.strip_prefix("a=mid:"))
+}
+
+const INACTIVE: &str = "a=inactive";
+const DIRECTIONS: [&str; 3] = ["a=sendrecv", "a=sendonly", "a=recvonly"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sdp(lines: &[(&str, &str)]) -> String {
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|(mid, direction)| format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:{mid}\r\na={direction}\r\n"))
+            .collect();
+        format!("v=0\r\n{}", lines.concat())
+    }
+
+    #[test]
+    fn inactive_lines_are_answered_inactive_and_others_as_they_were() {
+        let offer = sdp(&[
+            ("0", "recvonly"),
+            ("s0", "inactive"),
+            ("s1", "sendonly"),
+            ("s2", "inactive"),
+        ]);
+        let answer = sdp(&[
+            ("0", "sendonly"),
+            ("s0", "recvonly"),
+            ("s1", "recvonly"),
+            ("s2", "inactive"),
+        ]);
+        let agreed = sdp(&[
+            ("0", "sendonly"),
+            ("s0", "inactive"),
+            ("s1", "recvonly"),
+            ("s2", "inactive"),
+        ]);
+        assert_eq!(agree(&offer, &answer), agreed);
+    }
+
+    #[test]
+    fn nothing_else_is_touched() {
+        let answer = "v=0\r\na=group:BUNDLE 0\r\nm=audio 9 X 111\r\na=mid:0\r\na=sendonly\r\n";
+        assert_eq!(agree("v=0\r\n", answer), answer);
+    }
+}

@@ -1,0 +1,290 @@
+//! Conference rooms over real UDP: members of the `webrtc` crate in a room of the whole server.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use onecast::client::conference::{Member, MemberConfig, MemberEvent, MemberReport, ReceivedTrack, Signalling};
+use onecast::client::source::{Sample, Source};
+use onecast::client::test_card::TestCard;
+use onecast::client::trust::Trust;
+use onecast::rtp::{Codec, Kind};
+
+use crate::rig::{Detours, Rig};
+use crate::{test_card, until};
+
+/// A test card that begins with a keyframe and never gives another one.
+struct OneKeyframe {
+    card: TestCard,
+    begun: bool,
+}
+
+impl Source for OneKeyframe {
+    fn codec(&self) -> Codec {
+        Codec::Vp8
+    }
+
+    fn describe(&self) -> String {
+        "a picture with one keyframe".to_owned()
+    }
+
+    fn next_sample(&mut self) -> Option<Sample> {
+        let keyframe = !std::mem::replace(&mut self.begun, true);
+        Some(Sample {
+            data: self.card.next_frame(keyframe).into(),
+            duration: Duration::from_secs(1) / TestCard::FRAME_RATE,
+        })
+    }
+}
+
+/// A picture with one keyframe, and the tone.
+fn sources() -> Vec<Box<dyn Source>> {
+    let mut sources = test_card();
+    sources.retain(|source| source.codec().kind() == Kind::Audio);
+    sources.push(Box::new(OneKeyframe {
+        card: TestCard::new(),
+        begun: false,
+    }));
+    sources
+}
+
+type Heard = Arc<Mutex<Vec<MemberEvent>>>;
+
+fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard) {
+    let heard = Heard::default();
+    let into = heard.clone();
+    let config = MemberConfig {
+        to: format!("http://{}", rig.http),
+        room: "main".to_owned(),
+        name: None,
+        last_n: Some(12),
+        signalling,
+        sources: sources(),
+        token: None,
+        trust: Trust::System,
+        patient: true,
+        on_event: Arc::new(move |event| into.lock().unwrap().push(event)),
+    };
+    (config, heard)
+}
+
+/// Joins `count` members within two seconds, each at its own moment.
+async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> Signalling) -> Vec<Member> {
+    let mut joins = Vec::new();
+    for number in 0..count {
+        let (config, _) = config(rig, signalling(number));
+        // Spread by a fixed multiplicative sequence: no two runs differ, and no order is favoured.
+        let moment = Duration::from_millis(number * 1_237 % 2_000);
+        joins.push(tokio::spawn(async move {
+            tokio::time::sleep(moment).await;
+            Member::join(config).await.unwrap()
+        }));
+    }
+    let mut members = Vec::new();
+    for join in joins {
+        members.push(join.await.unwrap());
+    }
+    members
+}
+
+/// Tracks of a kind that are there now and have had this many frames.
+fn flowing<'a>(report: &'a MemberReport, kind: &'a str, frames: u64) -> impl Iterator<Item = &'a ReceivedTrack> {
+    let tracks = report.tracks.iter();
+    tracks.filter(move |track| track.kind == kind && !track.gone && track.report.frames >= frames)
+}
+
+/// Waits until each of these gets a picture and a sound of each other.
+async fn all_flow(members: &[Member]) {
+    let others = members.len() - 1;
+    let complete = |member: &Member| {
+        let report = member.report();
+        flowing(&report, "video", 30).count() == others && flowing(&report, "audio", 50).count() == others
+    };
+    // Twelve members are much work for a machine that does other things, too: 30 s.
+    for _ in 0..300 {
+        if members.iter().all(complete) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    if let Some(member) = members.iter().find(|member| !complete(member)) {
+        panic!("not everything reaches member {}: {:#?}", member.id(), member.report());
+    }
+}
+
+/// Everybody began with the one keyframe there is, and nobody had to ask for another.
+fn nothing_was_missed(reports: &[MemberReport]) {
+    for report in reports {
+        assert_eq!(
+            report.keyframe_requests, 0,
+            "member {} was asked for a keyframe",
+            report.id
+        );
+        for track in report.tracks.iter().filter(|track| track.kind == "video") {
+            let about = format!("member {} from {}: {:?}", report.id, track.member, track.report);
+            assert_eq!(track.report.began_with_keyframe, Some(true), "{about}");
+            assert_eq!((track.report.keyframes, track.report.lost), (1, 0), "{about}");
+        }
+    }
+}
+
+async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
+    let mut reports = Vec::new();
+    for member in members {
+        reports.push(member.leave().await);
+    }
+    reports
+}
+
+/// Twelve who join while the others do, so that offers cross.
+async fn twelve(signalling: impl Fn(u64) -> Signalling) {
+    let rig = Rig::start(Detours {
+        shards: 2,
+        ..Detours::default()
+    })
+    .await;
+    let members = join_all(&rig, 12, signalling).await;
+    all_flow(&members).await;
+    let reports = leave_all(members).await;
+    let videos = reports
+        .iter()
+        .flat_map(|report| &report.tracks)
+        .filter(|track| track.kind == "video");
+    assert_eq!(videos.count(), 132);
+    nothing_was_missed(&reports);
+    assert_eq!(rig.counter("keyframe_requests_sent"), 0);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_who_join_at_once_get_every_track_from_its_first_keyframe() {
+    twelve(|number| match number % 2 {
+        0 => Signalling::Socket,
+        _ => Signalling::LongPoll,
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_who_only_poll_get_every_track_from_its_first_keyframe() {
+    twelve(|_| Signalling::Poll(Duration::from_millis(500))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_those_who_left_are_used_by_those_who_come() {
+    let rig = Rig::start(Detours::default()).await;
+    let mut members = join_all(&rig, 3, |number| match number {
+        0 => Signalling::Socket,
+        _ => Signalling::LongPoll,
+    })
+    .await;
+    all_flow(&members).await;
+    for _ in 0..3 {
+        let gone = members.pop().unwrap();
+        let id = gone.id();
+        gone.leave().await;
+        let are_gone = |member: &Member| {
+            let report = member.report();
+            report
+                .tracks
+                .iter()
+                .filter(|track| track.member == id)
+                .all(|track| track.gone)
+        };
+        until("the others hear of it", || members.iter().all(are_gone)).await;
+        members.push(Member::join(config(&rig, Signalling::LongPoll).0).await.unwrap());
+        all_flow(&members).await;
+    }
+    let reports = leave_all(members).await;
+    for report in &reports[..2] {
+        let mids: BTreeSet<&str> = report.tracks.iter().map(|track| track.mid.as_str()).collect();
+        assert_eq!(mids.len(), 4, "two lines for each of the two others: {mids:?}");
+        assert_eq!(report.tracks.len(), 10, "one who stayed, and four who came");
+    }
+    nothing_was_missed(&reports);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_of_members_are_taken_while_the_servers_cross_them() {
+    let rig = Rig::start(Detours::default()).await;
+    let mut members = Vec::new();
+    let mut heards = Vec::new();
+    for signalling in [Signalling::Socket, Signalling::LongPoll] {
+        let (config, heard) = config(&rig, signalling);
+        members.push(Member::join(config).await.unwrap());
+        heards.push(heard);
+    }
+    // Each newcomer makes the server offer to the others, which offer at that very moment.
+    for _ in 0..3 {
+        let newcomer = tokio::spawn(Member::join(config(&rig, Signalling::LongPoll).0));
+        for member in &members[..2] {
+            member.offer_again();
+        }
+        members.push(newcomer.await.unwrap().unwrap());
+    }
+    all_flow(&members).await;
+    for (number, heard) in heards.iter().enumerate() {
+        until(&format!("an offer of member {number} is answered"), || {
+            heard.lock().unwrap().contains(&MemberEvent::Accepted)
+        })
+        .await;
+    }
+    nothing_was_missed(&leave_all(members).await);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_sound_is_heard_to_speak() {
+    let rig = Rig::start(Detours::default()).await;
+    let members = join_all(&rig, 2, |_| Signalling::LongPoll).await;
+    all_flow(&members).await;
+    let url = format!("http://{}/api/rooms/main", rig.http);
+    let roster: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let speaking = roster["members"].as_array().unwrap();
+    assert!(speaking.iter().all(|member| member["speaking"] == true), "{roster}");
+    assert!(roster["speaker"].is_u64(), "{roster}");
+    leave_all(members).await;
+    rig.stop().await;
+}
+
+#[test]
+fn peers_of_the_command_line_meet_in_a_room_and_tell_what_they_got() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let rig = runtime.block_on(Rig::start(Detours::default()));
+    for way in [&["--ws"][..], &["--poll", "500ms"], &[]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_onecast"))
+            .args(["peer", "--count", "3", "--for", "6s", "--json"])
+            .args(["--to", &format!("http://{}", rig.http)])
+            .args(way)
+            .output()
+            .unwrap();
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{way:?}: {words}");
+        let lines: Vec<serde_json::Value> = words.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ends: Vec<_> = lines.iter().filter(|line| line["event"] == "end").collect();
+        assert_eq!(ends.len(), 3, "{words}");
+        for end in ends {
+            let tracks = end["tracks"].as_array().unwrap();
+            assert_eq!(tracks.len(), 4, "{way:?}: {end}");
+            assert!(
+                tracks.iter().all(|track| track["packets"].as_u64() > Some(50)),
+                "{way:?}: {end}"
+            );
+        }
+        let whole = words.split("peer-").skip(1).filter(|rest| !rest[4..].starts_with(".."));
+        assert_eq!(whole.count(), 0, "a peer id is a secret: {words}");
+    }
+    runtime.block_on(rig.stop());
+}
+
+#[test]
+fn a_peer_without_a_server_says_so() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_onecast"))
+        .args(["peer", "--to", "http://127.0.0.1:1", "--for", "5s"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("cannot reach http://127.0.0.1:1/offer"), "{words}");
+}
