@@ -26,7 +26,7 @@ let wakeLock = null;
 // Whether a connection has been lost since "Join" was pressed.
 let wasLost = false;
 // For tests and for people with a console.
-window.onecast = { room, local, get pc() { return room.pc; }, view: () => views() };
+window.onecast = { room, local, get pc() { return room.pc; }, get wasLost() { return wasLost; }, view: () => views() };
 
 $('room').value = parameter('room').trim() || 'main';
 $('name').value = parameter('name') || kept('name');
@@ -232,7 +232,7 @@ function show() {
   $('lobby').hidden = inside;
   $('main').classList.toggle('columns', !inside);
   $('room-name').textContent = roomName();
-  $('room-link').href = absolute(addressOf(roomName()));
+  $('room-link').href = absolute(`/conference.html?room=${encodeURIComponent(roomName())}`);
   $('room-link').textContent = $('room-link').href;
   $('alone').hidden = !alone;
   showButtons(inside);
