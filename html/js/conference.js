@@ -100,6 +100,8 @@ async function join() {
   if (!isOpen && !(await open(chosen()))) return;
   room.join(roomName(), $('name').value.trim());
   room.mute(isSilent());
+  // The form is gone; who uses a keyboard goes on with the buttons.
+  [$('mute'), $('leave')].find((button) => !button.hidden)?.focus();
 }
 
 function leave() {

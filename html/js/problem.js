@@ -120,7 +120,8 @@ function inRooms(kind, status) {
     'room-full': 'The room is full',
     'unknown-peer': 'The server does not know us any more',
     'ended-by-operator': 'The operator ended this conference for you',
-    'offer-unanswered': 'The server waited too long for this page',
+    'resumed-elsewhere': 'Another page speaks for you now',
+    'shutting-down': 'The server is about to stop',
   }[name];
   return known ?? (status ? byStatus(status).title : 'The server ended the connection');
 }

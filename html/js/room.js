@@ -118,7 +118,7 @@ export class Room {
     const wire = await Wire.open('/ws');
     if (this.#run !== run) return wire.close();
     this.#wire = wire;
-    wire.send({ type: 'offer', sdp: offer.sdp, ...run, labels: this.lines.labels(offer.sdp), ...(token() ? { token: token() } : {}) });
+    wire.send({ type: 'offer', sdp: offer.sdp, ...run, labels: this.lines.labels(offer.sdp), ...credential() });
     const answer = await wire.next();
     if (this.#run !== run) return;
     if (answer.type !== 'answer') throw Problem.fromFrame(answer);
@@ -193,7 +193,7 @@ export class Room {
   async #resumeOnce(run, pc) {
     const wire = await Wire.open('/ws', 3000);
     try {
-      wire.send({ type: 'resume', peer_id: this.#peer });
+      wire.send({ type: 'resume', peer_id: this.#peer, ...credential() });
       const reply = await wire.next(3000);
       if (reply.type !== 'resumed' || this.#run !== run || this.pc !== pc) {
         wire.close();
@@ -298,13 +298,17 @@ function lostMedia() {
   return new Problem('The connection broke', { hint: 'This page joins again by itself.', kind: 'broken' });
 }
 
+function credential() {
+  return token() ? { token: token() } : {};
+}
+
 function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 const RECEIVES = ['recvonly', 'sendrecv'];
 // The server has ended it for this member, rather than lost it.
-const FINAL = /(^|:)(ended-by-|taken|replaced|kicked|removed)/;
+const FINAL = /(^|:)(ended-by-|resumed-elsewhere)/;
 const RESUME_MS = 10_000;
 // Long enough for a change of the network; then the way is looked for anew.
 const SILENT_MS = 5000;

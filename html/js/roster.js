@@ -88,8 +88,8 @@ export class Roster {
 }
 
 // What somebody is called.
-export function nameOf({ id, name }) {
-  return name?.trim() || `Guest ${id}`;
+export function nameOf({ id, name, broadcast }) {
+  return name?.trim() || (broadcast ? 'Broadcast' : `Guest ${id}`);
 }
 
 // Up to two letters of a name.

@@ -51,7 +51,10 @@ async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
     page.wait_for_state("alone").await;
     assert_eq!(page.value("double.received()").await, json!(2));
     // The room's offer is on its way while the page makes its own, once to switch off and once to have a line more.
-    for (round, (button, received)) in [("#camera-toggle", 1), ("#share", 3), ("#camera-toggle", 4)].iter().enumerate() {
+    for (round, (button, received)) in [("#camera-toggle", 1), ("#share", 3), ("#camera-toggle", 4)]
+        .iter()
+        .enumerate()
+    {
         let add = format!("double.add({}, 'Nr {round}', '#5a0000')", 30 + round);
         page.awaited(&format!(
             "(double.delayMs = 800, {add}.then(() => document.querySelector('{button}').click()))"
@@ -112,7 +115,8 @@ async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
         page.wait_until("double.received() === 2").await;
     }
     assert_eq!(
-        page.value("onecast.local.tracks.camera === track && track.readyState").await,
+        page.value("onecast.local.tracks.camera === track && track.readyState")
+            .await,
         json!("live")
     );
     assert_eq!(page.value("double.name").await, json!("Olga"));
@@ -149,17 +153,24 @@ async fn refusals_are_said_in_words() {
     page.click("#join").await;
     page.wait_for_words("This token is for watching").await;
     page.wait_for_words("Or choose “Nothing, just watch”.").await;
-    page.run("double.refuse = { status: 401, problem: 'token-needed' };", vec![]).await;
+    page.run("double.refuse = { status: 401, problem: 'token-needed' };", vec![])
+        .await;
     page.click("#join").await;
     page.wait_for_words("The server wants a token").await;
     page.run("double.refuse = null;", vec![]).await;
-    page.paste("#token", "https://onecast.test/conference.html#token=secret").await;
+    page.paste("#token", "https://onecast.test/conference.html#token=secret")
+        .await;
     page.click("#token-form button").await;
     page.wait_for_state("alone").await;
-    assert_eq!(page.value("double.sent.filter(({ token }) => token).at(-1).token").await, json!("secret"));
+    assert_eq!(
+        page.value("double.sent.filter(({ token }) => token).at(-1).token")
+            .await,
+        json!("secret")
+    );
 
     // A refusal within the room takes back what was refused, and nothing else.
-    page.run("double.refuse = { status: 422, title: 'Too many streams' };", vec![]).await;
+    page.run("double.refuse = { status: 422, title: 'Too many streams' };", vec![])
+        .await;
     page.click("#share").await;
     page.wait_for_words("Too many streams").await;
     page.wait_for_words("Share screen").await;
@@ -188,8 +199,10 @@ async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
     page.wait_until("seen()['20'].muted === 'true' && seen()['20'].speaker === 'true'")
         .await;
     page.wait_for_words("Muted").await;
-    page.value("double.pc.getSenders().forEach((sender) => sender.replaceTrack(null))").await;
-    page.wait_until("seen()['20'].quality === 'none' && !seen()['20'].on").await;
+    page.value("double.pc.getSenders().forEach((sender) => sender.replaceTrack(null))")
+        .await;
+    page.wait_until("seen()['20'].quality === 'none' && !seen()['20'].on")
+        .await;
     page.wait_for_words("No signal").await;
     page.wait_for_words("AB").await;
     page.click("#mute").await;
@@ -213,7 +226,8 @@ async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer()
     let page = joined(&chrome, &server, "camera").await;
     page.wait_for_state("alone").await;
     page.click("#show-devices").await;
-    page.wait_until("document.querySelectorAll('#microphone option').length > 1").await;
+    page.wait_until("document.querySelectorAll('#microphone option').length > 1")
+        .await;
     page.run(
         "window.track = onecast.local.tracks.microphone; window.offers = double.sent.length;",
         vec![],
@@ -241,10 +255,13 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     page.click("#join").await;
     page.wait_for_state("alone").await;
     page.click("#share").await;
-    page.wait_until("seen()['own/screen']?.on === true && seen().own.on").await;
-    let labels = "Object.values(double.sent.findLast(({ type }) => type === 'offer').labels)";
-    page.wait_until(&format!("{labels}.every((label) => label === 'screen') && {labels}.length > 0"))
+    page.wait_until("seen()['own/screen']?.on === true && seen().own.on")
         .await;
+    let labels = "Object.values(double.sent.findLast(({ type }) => type === 'offer').labels)";
+    page.wait_until(&format!(
+        "{labels}.every((label) => label === 'screen') && {labels}.length > 0"
+    ))
+    .await;
     page.wait_until("double.received() >= 3").await;
     // What the browser's own button does.
     page.run(
@@ -252,13 +269,45 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
         vec![],
     )
     .await;
-    page.wait_until("double.received() === 2 && !seen()['own/screen']").await;
+    page.wait_until("double.received() === 2 && !seen()['own/screen']")
+        .await;
     page.wait_for_words("Share screen").await;
     // The same lines are used the second time.
     let lines = page.value("mLines()").await;
     page.click("#share").await;
-    page.wait_until("seen()['own/screen']?.on === true && double.received() >= 3").await;
+    page.wait_until("seen()['own/screen']?.on === true && double.received() >= 3")
+        .await;
     assert_eq!(page.value("mLines()").await, lines);
+    page.close().await;
+}
+
+#[tokio::test]
+async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "nothing").await;
+    page.run(
+        "const play = HTMLMediaElement.prototype.play; \
+         HTMLMediaElement.prototype.play = function () { \
+           return this.muted || window.tapped ? play.call(this) : Promise.reject(new DOMException('no', 'NotAllowedError')); \
+         }; \
+         document.querySelector('#sound').addEventListener('pointerdown', () => (window.tapped = true));",
+        vec![],
+    )
+    .await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    page.wait_for_words("Tap for sound").await;
+    sees(&page, &["Anna 100"]).await;
+    assert_eq!(
+        page.value("document.querySelector('[data-key=\"20\"] video').muted")
+            .await,
+        json!(true)
+    );
+    page.click("#sound").await;
+    page.wait_until(
+        "document.querySelector('#sound').hidden && !document.querySelector('[data-key=\"20\"] video').muted",
+    )
+    .await;
     page.close().await;
 }
 
@@ -270,7 +319,10 @@ async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
     page.awaited("double.add(20, 'Anna', '#5a0000')").await;
     sees(&page, &["Anna 100"]).await;
     assert_eq!(page.value("double.received()").await, json!(0));
-    assert_eq!(page.value("Object.values(onecast.local.tracks).some(Boolean)").await, json!(false));
+    assert_eq!(
+        page.value("Object.values(onecast.local.tracks).some(Boolean)").await,
+        json!(false)
+    );
     page.click("#leave").await;
     page.wait_for_state("idle").await;
     page.wait_until("double.sent.at(-1).type === 'leave'").await;
@@ -281,7 +333,11 @@ async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
 async fn the_conference_fits_a_desktop_and_a_phone() {
     let Some(chrome) = Chrome::launch().await else { return };
     let server = Fake::start().await;
-    for (name, size, dark) in [("desktop", (1280, 900), false), ("dark", (1280, 900), true), ("phone", (390, 844), false)] {
+    for (name, size, dark) in [
+        ("desktop", (1280, 900), false),
+        ("dark", (1280, 900), true),
+        ("phone", (390, 844), false),
+    ] {
         let page = chrome.open_as(&server.url(PAGE), Look { size, dark }).await;
         prepare(&page).await;
         keep(&page, &format!("conference-lobby-{name}")).await;
@@ -292,13 +348,16 @@ async fn the_conference_fits_a_desktop_and_a_phone() {
         page.awaited("double.add(20, 'Anna Bell', '#5a0000')").await;
         page.awaited("double.add(21, 'A name as long as somebody with too many names may have it', '#005a00')")
             .await;
-        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 3").await;
+        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 3")
+            .await;
         page.value("double.mute(20, true), double.tell({ type: 'speaking', id: 21, speaking: true })")
             .await;
-        page.wait_until("seen()['21'].quality && seen()['20'].muted === 'true'").await;
+        page.wait_until("seen()['21'].quality && seen()['20'].muted === 'true'")
+            .await;
         keep(&page, &format!("conference-three-{name}")).await;
         page.awaited("double.add(20, 'Anna Bell', '#5a5a00', 'screen')").await;
-        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 4").await;
+        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 4")
+            .await;
         page.click("#show-devices").await;
         keep(&page, &format!("conference-screen-{name}")).await;
         page.close().await;
@@ -315,7 +374,8 @@ async fn turns_are_taken_by_one_rule() {
     assert_eq!(
         told,
         json!([
-            "answer", "repeat", "ignore", "yield", "answer", "ignore", "take", "withdraw", "broken", true, "take", false
+            "answer", "repeat", "ignore", "yield", "answer", "ignore", "take", "withdraw", "broken", true, "take",
+            false
         ])
     );
     page.close().await;
@@ -342,7 +402,9 @@ const TURNS: &str = "async () => { \
 
 async fn with_room(chrome: &Chrome, server: &Fake, source: &str) -> Page {
     let page = chrome
-        .open(&server.url(&format!("/conference.html?name=Olga&quality=180&source={source}&share=canvas")))
+        .open(&server.url(&format!(
+            "/conference.html?name=Olga&quality=180&source={source}&share=canvas"
+        )))
         .await;
     prepare(&page).await;
     page
@@ -356,14 +418,18 @@ async fn prepare(page: &Page) {
 async fn joined(chrome: &Chrome, server: &Fake, source: &str) -> Page {
     let page = with_room(chrome, server, source).await;
     page.click("#join").await;
-    page.wait_until("double.joins === 1 && onecast.room.state === 'connected'").await;
+    page.wait_until("double.joins === 1 && onecast.room.state === 'connected'")
+        .await;
     page
 }
 
 /// Waits until exactly these are shown beside ourselves, each with a picture of its own colour.
 async fn sees(page: &Page, others: &[&str]) {
-    page.wait_until(&format!("JSON.stringify(others()) === JSON.stringify({})", json!(others)))
-        .await;
+    page.wait_until(&format!(
+        "JSON.stringify(others()) === JSON.stringify({})",
+        json!(others)
+    ))
+    .await;
 }
 
 /// Nothing may be wider than the window, and whatever can be used must have a name for those who do not see it.
