@@ -81,6 +81,7 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
 
   Broadcast         {here}/broadcast.html{publish}
   Watch             {here}/viewer.html{watch}
+  Conference        {here}/conference.html{publish}
   What is live      {here}/
 ",
         version = env!("CARGO_PKG_VERSION"),

@@ -13,6 +13,7 @@ mod browser {
     pub(crate) mod server;
 
     mod broadcast;
+    mod conference;
     mod crowd;
     mod drain;
     mod events;
@@ -20,6 +21,7 @@ mod browser {
     mod kicked;
     mod looks;
     mod restart;
+    mod rooms;
     mod start;
     mod tokens;
     mod turn;

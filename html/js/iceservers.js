@@ -1,6 +1,6 @@
 // STUN and TURN servers: which the server tells of, and what became of the attempt to use them.
 //
-// They stand in Link lines of the 201, so they cost no request of their own. A connection takes new servers only before it
+// They stand in Link lines of the 201 (in rooms: in the frame with the answer), so they cost no request of their own. A connection takes new servers only before it
 // gathers; gathering begins with setLocalDescription; so that comes after the POST. Without candidates in the offer nothing is
 // lost: the server answers checks and sends none itself.
 
@@ -10,10 +10,9 @@ import { parameter } from './ui.js';
 // What was seen of the TURN servers, by connection.
 const seenBy = new WeakMap();
 
-// Gives a connection without a local description the servers of a Link header.
-export function useIceServers(pc, header) {
-  const iceServers = parseLinks(header);
-  const seen = { told: iceServers.some(({ urls }) => isTurn(urls)), relayed: false, failures: new Map() };
+// Gives a connection without a local description these servers: see parseLinks().
+export function useIceServers(pc, iceServers) {
+  const seen = { told: iceServers.some(({ urls }) => [urls].flat().some(isTurn)), relayed: false, failures: new Map() };
   seenBy.set(pc, seen);
   if (!iceServers.length) return;
   pc.addEventListener('icecandidate', ({ candidate }) => (seen.relayed ||= candidate?.type === 'relay'));

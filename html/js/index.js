@@ -15,7 +15,7 @@ lines();
 $('new').addEventListener('submit', (event) => {
   event.preventDefault();
   const to = event.submitter?.value ?? 'broadcast';
-  location.href = `/${to}.html?stream=${encodeURIComponent($('name').value)}`;
+  location.href = `/${to}.html?${to === 'conference' ? 'room' : 'stream'}=${encodeURIComponent($('name').value)}`;
 });
 poll();
 

@@ -349,7 +349,7 @@ export function refusedMs(retryAfterMs) {
 }
 
 // Resolves when media can flow.
-function connected(pc) {
+export function connected(pc) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(unreachable(pc)), CONNECT_LIMIT_MS);
     const look = () => {

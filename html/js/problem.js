@@ -32,6 +32,24 @@ export class Problem extends Error {
     });
   }
 
+  // What an `error` or `closed` frame of a conference room tells of.
+  static fromFrame(frame) {
+    const status = Number.isInteger(frame?.status) ? frame.status : 0;
+    const seconds = frame?.retry_after;
+    return new Problem(text(frame?.title) || inRooms(text(frame?.problem), status), {
+      detail: sentence(text(frame?.detail)),
+      hint: status === 401 ? byStatus(401).hint : text(frame?.hint),
+      status,
+      retryAfterMs: typeof seconds === 'number' ? seconds * 1000 : null,
+      kind: text(frame?.problem),
+    });
+  }
+
+  // Whether it is of one of these kinds, by the last part of the name.
+  is(...names) {
+    return names.includes(this.kind.split(':').at(-1));
+  }
+
   // Any error as a problem.
   static from(error) {
     if (error instanceof Problem) return error;
@@ -93,6 +111,19 @@ export function insecurePage() {
     hint: 'Open the page by https or on the server’s own machine as localhost, or choose the test picture.',
     kind: 'insecure',
   });
+}
+
+// Where the server gives no title.
+function inRooms(kind, status) {
+  const name = kind.split(':').at(-1);
+  const known = {
+    'room-full': 'The room is full',
+    'unknown-peer': 'The server does not know us any more',
+    'ended-by-operator': 'The operator ended this conference for you',
+    'resumed-elsewhere': 'Another page speaks for you now',
+    'shutting-down': 'The server is about to stop',
+  }[name];
+  return known ?? (status ? byStatus(status).title : 'The server ended the connection');
 }
 
 function byStatus(status) {

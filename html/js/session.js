@@ -1,7 +1,7 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
 import { eventsUrl } from './events.js';
-import { useIceServers } from './iceservers.js';
+import { parseLinks, useIceServers } from './iceservers.js';
 import { Problem } from './problem.js';
 import { authorization, trust } from './token.js';
 
@@ -19,7 +19,7 @@ export async function open(endpoint, pc, offer) {
   session.events = eventsUrl(response);
   try {
     const sdp = await response.text();
-    useIceServers(pc, response.headers.get('Link'));
+    useIceServers(pc, parseLinks(response.headers.get('Link')));
     await pc.setLocalDescription(offer);
     await pc.setRemoteDescription({ type: 'answer', sdp });
   } catch (error) {

@@ -3,18 +3,37 @@
 import { insecurePage, mediaProblem } from './problem.js';
 import { testPicture } from './testpicture.js';
 
-// `height` in lines; 16:9.
-export async function openSource(kind, { height, cameraId, withMicrophone, stream }) {
-  if (kind === 'canvas') return testPicture(height, stream);
-  return kind === 'screen' ? openScreen(height) : openCamera(height, cameraId, withMicrophone);
+// `height` in lines; 16:9. `ground` is the colour behind a test picture.
+export async function openSource(kind, { height, cameraId, microphoneId, withMicrophone, stream, ground }) {
+  if (kind === 'canvas') return testPicture(height, stream, ground);
+  return kind === 'screen' ? openScreen(height) : openCamera(height, cameraId, withMicrophone, microphoneId);
+}
+
+// The microphone alone. Throws a Problem.
+export async function openMicrophone(microphoneId) {
+  if (!navigator.mediaDevices?.getUserMedia) throw insecurePage();
+  try {
+    return opened(await navigator.mediaDevices.getUserMedia({ audio: chosen(microphoneId) }));
+  } catch (error) {
+    throw mediaProblem(error, 'microphone');
+  }
 }
 
 // The cameras, by name as soon as the browser tells (after the first permission).
 export async function cameras() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
-  return devices
-    .filter((device) => device.kind === 'videoinput' && device.deviceId)
-    .map(({ deviceId, label }, index) => ({ id: deviceId, label: label || `Camera ${index + 1}` }));
+  return devices('videoinput', 'Camera');
+}
+
+// The microphones, in the same way.
+export async function microphones() {
+  return devices('audioinput', 'Microphone');
+}
+
+async function devices(kind, what) {
+  const all = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  return all
+    .filter((device) => device.kind === kind && device.deviceId)
+    .map(({ deviceId, label }, index) => ({ id: deviceId, label: label || `${what} ${index + 1}` }));
 }
 
 // Whether this browser, on this page, has such a source; if not, why, in words.
@@ -25,7 +44,7 @@ export function missing(kind) {
   return '';
 }
 
-async function openCamera(height, cameraId, withMicrophone) {
+async function openCamera(height, cameraId, withMicrophone, microphoneId) {
   if (!navigator.mediaDevices?.getUserMedia) throw insecurePage();
   const video = {
     width: { ideal: (height * 16) / 9 },
@@ -37,7 +56,7 @@ async function openCamera(height, cameraId, withMicrophone) {
   if (withMicrophone) {
     try {
       // One question for both.
-      return opened(await navigator.mediaDevices.getUserMedia({ video, audio: true }));
+      return opened(await navigator.mediaDevices.getUserMedia({ video, audio: chosen(microphoneId) }));
     } catch (error) {
       // Which of the two it was, the camera alone will tell. A picture without sound is better than nothing.
       problem = mediaProblem(error, 'microphone');
@@ -58,6 +77,10 @@ async function openScreen(height) {
   } catch (error) {
     throw mediaProblem(error, 'screen');
   }
+}
+
+function chosen(deviceId) {
+  return deviceId ? { deviceId: { exact: deviceId } } : true;
 }
 
 function opened(stream) {

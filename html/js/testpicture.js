@@ -1,8 +1,8 @@
 // A picture and a sound for machines without a camera: a running clock, something that moves, and a beep each second,
 // at the moment the bar at the bottom is full. Delay and synchrony can be read from it.
 
-// 16:9 with `height` lines, 30 pictures a second.
-export function testPicture(height, name) {
+// 16:9 with `height` lines, 30 pictures a second, on a ground of any dark colour.
+export function testPicture(height, name, ground = '#10161d') {
   const canvas = document.createElement('canvas');
   canvas.height = height;
   canvas.width = Math.round((height * 16) / 9 / 2) * 2;
@@ -12,7 +12,7 @@ export function testPicture(height, name) {
   let second = Math.floor(startedMs / 1000);
   const draw = () => {
     const nowMs = Date.now();
-    paint(context, nowMs, nowMs - startedMs, name);
+    paint(context, nowMs, nowMs - startedMs, name, ground);
     if (Math.floor(nowMs / 1000) === second) return;
     second = Math.floor(nowMs / 1000);
     sound.beep();
@@ -31,11 +31,11 @@ export function testPicture(height, name) {
   return { stream, problem: null, stop };
 }
 
-function paint(context, nowMs, runningMs, name) {
+function paint(context, nowMs, runningMs, name, ground) {
   const { width, height } = context.canvas;
   const unit = height / 100;
   const phase = (nowMs % 1000) / 1000;
-  context.fillStyle = '#10161d';
+  context.fillStyle = ground;
   context.fillRect(0, 0, width, height);
   grid(context, width, height, unit);
   orbit(context, width * 0.8, height * 0.44, unit, nowMs);

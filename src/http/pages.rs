@@ -142,7 +142,8 @@ impl Asset {
     }
 }
 
-/// Nothing runs but the files beside the page. It may ask servers elsewhere: a drain sends it there. Others may show the viewer in a page
+/// Nothing runs but the files beside the page. It may ask servers elsewhere: a drain sends it there. Not every browser takes `'self'` for
+/// the WebSocket of a conference. Others may show the viewer in a page
 /// of theirs, but not those pages on which a click opens a camera or sends a token.
 fn policy(page: &Path) -> HeaderValue {
     if page == Path::new("viewer.html") {
@@ -152,8 +153,7 @@ fn policy(page: &Path) -> HeaderValue {
     }
 }
 
-const OF_FILES: &str =
-    "default-src 'self'; connect-src 'self' http: https:; base-uri 'none'; form-action 'self'; object-src 'none'";
+const OF_FILES: &str = "default-src 'self'; connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 /// `None` when there is no such file.
 async fn from_directory(directory: ServeDir, request: Request) -> Option<Response> {

@@ -122,7 +122,13 @@ async fn every_file_in_html_is_built_in_and_asked_for_again_only_when_it_changed
 #[tokio::test]
 async fn pages_run_nothing_of_others_and_only_the_viewer_is_shown_in_pages_of_others() {
     let rig = Rig::start().await;
-    for (path, framed) in [("/", false), ("/broadcast.html", false), ("/viewer.html", true)] {
+    let pages = [
+        ("/", false),
+        ("/broadcast.html", false),
+        ("/viewer.html", true),
+        ("/conference.html", false),
+    ];
+    for (path, framed) in pages {
         let page = rig.get(path).await;
         let policy = page.header("content-security-policy").unwrap();
         assert!(

@@ -1,0 +1,49 @@
+// The choice of camera and microphone, in the lobby and during the call: another device takes the place of the one before, and the others in
+// the room see no gap.
+
+import { Problem } from './problem.js';
+import { cameras, microphones } from './source.js';
+import { $ } from './ui.js';
+
+export class Devices {
+  #local;
+  #changed;
+  #failed;
+
+  // `changed()` is called after another device was taken, `failed(problem)` when it could not be.
+  constructor(local, changed, failed) {
+    this.#local = local;
+    this.#changed = changed;
+    this.#failed = failed;
+    $('camera').addEventListener('change', () => this.#take(local.tracks.camera, () => local.cameraOn('camera')));
+    $('microphone').addEventListener('change', () => this.#take(local.tracks.microphone, () => local.microphoneOn()));
+    navigator.mediaDevices?.addEventListener?.('devicechange', () => this.list());
+  }
+
+  // Fills the two lists with what there is now.
+  async list() {
+    const { camera, microphone } = this.#local.tracks;
+    fill($('camera'), await cameras().catch(() => []), camera, 'No camera is known yet');
+    fill($('microphone'), await microphones().catch(() => []), microphone, 'No microphone is known yet');
+  }
+
+  // What is off stays off: the device is for when it is switched on.
+  async #take(track, action) {
+    if (!track) return;
+    try {
+      await action();
+      await this.list();
+    } catch (error) {
+      this.#failed(Problem.from(error));
+    }
+    this.#changed();
+  }
+}
+
+function fill(select, list, track, nothing) {
+  const before = select.value;
+  const current = track?.getSettings?.().deviceId ?? before;
+  const options = list.map(({ id, label }) => new Option(label, id, false, id === current));
+  select.replaceChildren(...(options.length ? options : [new Option(nothing, '')]));
+  select.disabled = options.length === 0;
+}

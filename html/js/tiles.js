@@ -1,0 +1,186 @@
+// The grid: one tile for each that is to be seen, kept as long as it is there, so that a picture never blinks when others come and go.
+
+import { initials } from './roster.js';
+
+export class Tiles {
+  #list;
+  #tiles = new Map();
+  // Whether the browser lets us make a sound; while not, everything is muted so that pictures play at least.
+  #silent = false;
+  onsilenced = () => {};
+
+  constructor(list) {
+    this.#list = list;
+  }
+
+  // Shows these, in this order: { key, member, name, words, own, screen, mirrored, video, audio, muted, speaking, speaker, quality }, where
+  // video and audio are tracks or null. Tracks are taken away from all before any is given to another: a track may change hands.
+  show(views) {
+    const wanted = new Map(views.map((view) => [view.key, view]));
+    for (const [key, tile] of this.#tiles) {
+      if (!wanted.has(key)) this.#remove(key, tile);
+      else tile.letGo(wanted.get(key));
+    }
+    views.forEach((view, index) => {
+      const tile = this.#tiles.get(view.key) ?? this.#add(view.key);
+      tile.show(view, this.#silent);
+      if (this.#list.children[index] !== tile.element) this.#list.insertBefore(tile.element, this.#list.children[index] ?? null);
+    });
+    this.#list.dataset.count = String(views.length);
+    this.#list.dataset.screens = String(views.filter(({ screen }) => screen).length);
+  }
+
+  // Sees to it that a picture which has stopped is not taken for one that goes on.
+  tick() {
+    for (const tile of this.#tiles.values()) tile.tick();
+  }
+
+  // After a tap.
+  sound() {
+    this.#silent = false;
+    for (const tile of this.#tiles.values()) tile.play(false);
+  }
+
+  #add(key) {
+    const tile = new Tile(key, () => {
+      this.#silent = true;
+      for (const other of this.#tiles.values()) other.play(true);
+      this.onsilenced();
+    });
+    this.#tiles.set(key, tile);
+    return tile;
+  }
+
+  #remove(key, tile) {
+    tile.end();
+    tile.element.remove();
+    this.#tiles.delete(key);
+  }
+}
+
+class Tile {
+  #tracks = [];
+  #frameAt = null;
+  #view = null;
+  #refused;
+
+  constructor(key, refused) {
+    this.#refused = refused;
+    this.element = document.createElement('li');
+    this.element.className = 'tile';
+    this.element.dataset.key = key;
+    this.video = document.createElement('video');
+    Object.assign(this.video, { autoplay: true, playsInline: true, muted: true });
+    this.initials = part('span', 'initials');
+    this.initials.setAttribute('aria-hidden', 'true');
+    this.who = part('span', 'who');
+    this.mark = part('span', 'mark');
+    this.quality = part('span', 'quality');
+    const plate = part('div', 'plate');
+    plate.append(this.who, this.mark, this.quality);
+    this.element.append(this.video, this.initials, plate);
+    this.#followFrames();
+  }
+
+  // Takes away what is not to be shown here any more.
+  letGo({ video, audio }) {
+    if (this.#tracks.every((track) => track === video || track === audio)) return;
+    this.#tracks = [];
+    this.video.srcObject = null;
+    this.#frameAt = null;
+  }
+
+  show(view, silent) {
+    this.#view = view;
+    const tracks = [view.video, view.audio].filter(Boolean);
+    if (tracks.length !== this.#tracks.length || tracks.some((track) => !this.#tracks.includes(track))) {
+      if (!tracks.includes(this.#tracks.find(({ kind }) => kind === 'video'))) this.#frameAt = null;
+      this.#tracks = tracks;
+      this.video.srcObject = tracks.length ? new MediaStream(tracks) : null;
+      this.play(silent);
+    }
+    this.video.classList.toggle('mirrored', view.mirrored);
+    write(this.initials, initials(view.name));
+    write(this.who, view.own ? `${view.name} (you)` : view.name);
+    write(this.mark, view.muted ? 'Muted' : '');
+    write(this.quality, view.quality ? QUALITIES[view.quality] : '');
+    const { dataset } = this.element;
+    const marks = { member: view.member, own: view.own, screen: view.screen, muted: view.muted, speaking: view.speaking, speaker: view.speaker };
+    for (const [name, value] of Object.entries({ ...marks, quality: view.quality ?? '' })) dataset[name] = String(value);
+    label(this.element, this.#words());
+    label(this.video, view.screen ? `Screen of ${view.name}` : `Picture of ${view.name}`);
+    this.#showPicture();
+  }
+
+  // Nobody hears themselves.
+  async play(silent) {
+    const { video } = this;
+    video.muted = silent || this.#view?.own === true;
+    if (!video.srcObject) return;
+    try {
+      await video.play();
+    } catch (error) {
+      if (error.name === 'NotAllowedError' && !video.muted) this.#refused();
+    }
+  }
+
+  tick() {
+    this.#showPicture();
+  }
+
+  end() {
+    this.#view = null;
+    this.video.srcObject = null;
+  }
+
+  // The picture shows when its first frame is there, and goes when frames do not come any more. A screen may stand still.
+  #showPicture() {
+    if (!this.#view) return;
+    const { video, screen } = this.#view;
+    const comes = this.#frameAt !== null && (screen || document.hidden || performance.now() - this.#frameAt < STILL_MS);
+    this.element.dataset.video = video && comes ? 'on' : 'off';
+  }
+
+  #followFrames() {
+    const { video } = this;
+    const came = () => {
+      if (!video.srcObject) return;
+      const isFirst = this.#frameAt === null;
+      this.#frameAt = performance.now();
+      if (isFirst || this.element.dataset.video === 'off') this.#showPicture();
+    };
+    if (!video.requestVideoFrameCallback) {
+      video.addEventListener('timeupdate', () => video.videoWidth && came());
+      return;
+    }
+    const next = () => {
+      came();
+      video.requestVideoFrameCallback(next);
+    };
+    video.requestVideoFrameCallback(next);
+  }
+
+  #words() {
+    const { name, own, screen, muted, speaking, quality } = this.#view;
+    const who = screen ? `Screen of ${name}` : name;
+    return [who, own && 'you', muted && 'muted', speaking && 'speaking', quality && `connection ${quality}`].filter(Boolean).join(', ');
+  }
+}
+
+function part(tag, className) {
+  const element = document.createElement(tag);
+  element.className = className;
+  return element;
+}
+
+function write(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+  element.hidden = words === '';
+}
+
+function label(element, words) {
+  if (element.getAttribute('aria-label') !== words) element.setAttribute('aria-label', words);
+}
+
+const QUALITIES = { good: 'Good', poor: 'Poor', none: 'No signal' };
+const STILL_MS = 4000;

@@ -1,0 +1,89 @@
+// A WebSocket that carries frames of JSON.
+
+import { Problem } from './problem.js';
+
+export class Wire {
+  #socket;
+  // Frames that nobody was there for.
+  #waiting = [];
+  #take = null;
+  // Called once when it has broken; not after close().
+  onbreak = () => {};
+
+  // Resolves when it is open. Throws a Problem.
+  static open(path, limitMs = 5000) {
+    return new Promise((resolve, reject) => {
+      const url = new URL(path, location.href);
+      url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+      const socket = new WebSocket(url);
+      const fail = () => {
+        clearTimeout(timer);
+        socket.onopen = socket.onclose = null;
+        socket.close();
+        reject(Problem.noServer());
+      };
+      const timer = setTimeout(fail, limitMs);
+      socket.onclose = fail;
+      socket.onopen = () => {
+        clearTimeout(timer);
+        resolve(new Wire(socket));
+      };
+    });
+  }
+
+  constructor(socket) {
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#handle(data);
+    socket.onclose = () => {
+      this.#take?.(null);
+      this.onbreak();
+    };
+  }
+
+  get isOpen() {
+    return this.#socket.readyState === WebSocket.OPEN;
+  }
+
+  // What is sent on a broken one is lost.
+  send(frame) {
+    if (this.isOpen) this.#socket.send(JSON.stringify(frame));
+  }
+
+  // The next frame. Throws a Problem when none comes.
+  next(limitMs = 10_000) {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#take(null), limitMs);
+      this.each((frame) => {
+        clearTimeout(timer);
+        this.#take = null;
+        if (frame) resolve(frame);
+        else reject(Problem.noServer());
+      });
+      if (!this.isOpen && this.#take) this.#take(null);
+    });
+  }
+
+  // Calls `take` for each frame from now on, and for those that came before.
+  each(take) {
+    this.#take = take;
+    while (this.#waiting.length && this.#take) this.#take(this.#waiting.shift());
+  }
+
+  close() {
+    this.#take = null;
+    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+  }
+
+  #handle(data) {
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch {
+      return;
+    }
+    if (typeof frame?.type !== 'string') return;
+    if (this.#take) this.#take(frame);
+    else this.#waiting.push(frame);
+  }
+}

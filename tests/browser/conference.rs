@@ -1,0 +1,448 @@
+//! The conference page, in a room made up by the test: what it shows, says and does when offers cross and connections break.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::chrome::{Chrome, Look, Page};
+use super::fake::Fake;
+
+#[tokio::test]
+async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "canvas").await;
+    page.wait_for_state("alone").await;
+    page.wait_for_words("You are alone in the room.").await;
+    page.wait_for_words("/conference.html?room=main").await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    page.awaited("double.add(21, 'Ben', '#005a00')").await;
+    page.wait_for_state("together").await;
+    sees(&page, &["Anna 100", "Ben 010"]).await;
+    page.wait_until("goesOn()").await;
+    let lines = page.value("mLines()").await;
+
+    // The one who comes gets the lines of the one who left: the same track objects show somebody else.
+    page.awaited("double.remove(20)").await;
+    sees(&page, &["Ben 010"]).await;
+    page.awaited("double.add(22, 'Cleo', '#00005a')").await;
+    sees(&page, &["Ben 010", "Cleo 001"]).await;
+    page.wait_until("goesOn()").await;
+    assert_eq!(page.value("mLines()").await, lines);
+
+    page.awaited("double.add(21, 'Ben', '#5a005a', 'screen')").await;
+    sees(&page, &["Ben 010", "Ben screen 101", "Cleo 001"]).await;
+    page.awaited("double.remove(21, 'screen')").await;
+    sees(&page, &["Ben 010", "Cleo 001"]).await;
+    page.awaited("double.remove(21)").await;
+    page.awaited("double.remove(22)").await;
+    page.wait_for_state("alone").await;
+    page.wait_until("document.querySelector('#news').textContent === 'Cleo left'")
+        .await;
+    assert_eq!(page.value("double.joins").await, json!(1));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "canvas").await;
+    page.wait_for_state("alone").await;
+    assert_eq!(page.value("double.received()").await, json!(2));
+    // The room's offer is on its way while the page makes its own, once to switch off and once to have a line more.
+    for (round, (button, received)) in [("#camera-toggle", 1), ("#share", 3), ("#camera-toggle", 4)]
+        .iter()
+        .enumerate()
+    {
+        let add = format!("double.add({}, 'Nr {round}', '#5a0000')", 30 + round);
+        page.awaited(&format!(
+            "(double.delayMs = 800, {add}.then(() => document.querySelector('{button}').click()))"
+        ))
+        .await;
+        page.wait_until(&format!("double.refused === {}", round + 1)).await;
+        page.value("double.delayMs = 0").await;
+        page.wait_until(&format!("double.received() === {received}")).await;
+        page.wait_until("double.pc.signalingState === 'stable' && onecast.pc.signalingState === 'stable'")
+            .await;
+    }
+    sees(&page, &["Nr 0 100", "Nr 1 100", "Nr 2 100"]).await;
+    page.wait_until("goesOn()").await;
+    assert_eq!(page.value("double.joins").await, json!(1));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_broken_socket_is_replaced_while_media_goes_on() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "canvas").await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    sees(&page, &["Anna 100"]).await;
+    page.run("window.before = onecast.pc; double.up = false; double.cut();", vec![])
+        .await;
+    page.wait_for_state("unsteady").await;
+    page.wait_for_words("The connection is unsteady").await;
+    // What is changed and offered meanwhile is made good afterwards.
+    page.click("#mute").await;
+    page.click("#camera-toggle").await;
+    page.awaited("double.add(21, 'Ben', '#005a00')").await;
+    page.value("double.up = true").await;
+    page.wait_for_state("together").await;
+    sees(&page, &["Anna 100", "Ben 010"]).await;
+    page.wait_until("double.received() === 1").await;
+    page.wait_until("double.sent.at(-1).type !== 'resume' && double.sent.some(({ audio_muted }) => audio_muted)")
+        .await;
+    assert_eq!(page.value("[double.joins, double.resumes]").await, json!([1, 1]));
+    assert_eq!(page.value("onecast.pc === before").await, json!(true));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "camera").await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    sees(&page, &["Anna 100"]).await;
+    page.run("window.track = onecast.local.tracks.camera;", vec![]).await;
+    for (joins, breaks) in [(2, "double.forget()"), (3, "double.silence()")] {
+        page.value(breaks).await;
+        page.wait_until(&format!("double.joins === {joins}")).await;
+        page.wait_for_state("together").await;
+        page.wait_for_words("You are back in the room").await;
+        sees(&page, &["Anna 100"]).await;
+        page.wait_until("double.received() === 2").await;
+    }
+    assert_eq!(
+        page.value("onecast.local.tracks.camera === track && track.readyState")
+            .await,
+        json!("live")
+    );
+    assert_eq!(page.value("double.name").await, json!("Olga"));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn refusals_are_said_in_words() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = with_room(&chrome, &server, "canvas").await;
+    page.run(
+        "double.refuse = { status: 503, problem: 'room-full', detail: 'there are 100 in it' };",
+        vec![],
+    )
+    .await;
+    page.click("#join").await;
+    page.wait_for_state("lost").await;
+    for words in ["The room is full", "There are 100 in it.", "Trying again in"] {
+        page.wait_for_words(words).await;
+    }
+    page.value("double.refuse = null").await;
+    page.wait_for_state("alone").await;
+    page.value("double.tell({ type: 'closed', problem: 'ended-by-operator', detail: 'be quiet' })")
+        .await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("The operator ended this conference for you").await;
+    page.wait_for_words("Be quiet.").await;
+    page.run(
+        "double.refuse = { status: 403, problem: 'may-not-publish', title: 'This token is for watching' };",
+        vec![],
+    )
+    .await;
+    page.click("#join").await;
+    page.wait_for_words("This token is for watching").await;
+    page.wait_for_words("Or choose “Nothing, just watch”.").await;
+    page.run("double.refuse = { status: 401, problem: 'token-needed' };", vec![])
+        .await;
+    page.click("#join").await;
+    page.wait_for_words("The server wants a token").await;
+    page.run("double.refuse = null;", vec![]).await;
+    page.paste("#token", "https://onecast.test/conference.html#token=secret")
+        .await;
+    page.click("#token-form button").await;
+    page.wait_for_state("alone").await;
+    assert_eq!(
+        page.value("double.sent.filter(({ token }) => token).at(-1).token")
+            .await,
+        json!("secret")
+    );
+
+    // A refusal within the room takes back what was refused, and nothing else.
+    page.run("double.refuse = { status: 422, title: 'Too many streams' };", vec![])
+        .await;
+    page.click("#share").await;
+    page.wait_for_words("Too many streams").await;
+    page.wait_for_words("Share screen").await;
+    assert_eq!(page.value("double.received()").await, json!(2));
+    page.wait_for_state("alone").await;
+    page.value("double.up = false, double.forget()").await;
+    page.wait_for_state("lost").await;
+    page.wait_for_words("The server does not answer").await;
+    page.click("#leave").await;
+    page.wait_for_state("idle").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "sound").await;
+    page.awaited("double.add(20, 'Anna Bell', '#5a0000')").await;
+    sees(&page, &["Anna Bell 100"]).await;
+    page.wait_until("seen()['20'].quality === 'good' && seen().own.quality === 'good'")
+        .await;
+    page.value("double.tell({ type: 'speaking', id: 20, speaking: true }), double.tell({ type: 'speaker', id: 20 })")
+        .await;
+    page.value("double.mute(20, true)").await;
+    page.wait_until("seen()['20'].muted === 'true' && seen()['20'].speaker === 'true'")
+        .await;
+    page.wait_for_words("Muted").await;
+    page.value("double.pc.getSenders().forEach((sender) => sender.replaceTrack(null))")
+        .await;
+    page.wait_until("seen()['20'].quality === 'none' && !seen()['20'].on")
+        .await;
+    page.wait_for_words("No signal").await;
+    page.wait_for_words("AB").await;
+    page.click("#mute").await;
+    page.wait_until("double.sent.at(-1).audio_muted === true && !onecast.local.tracks.microphone.enabled")
+        .await;
+    page.wait_for_words("Unmute").await;
+    // The camera is added to a call that began without.
+    page.click("#camera-toggle").await;
+    page.wait_until("double.received() === 2 && seen().own.on").await;
+    page.run("window.track = onecast.local.tracks.camera;", vec![]).await;
+    page.click("#camera-toggle").await;
+    page.wait_until("track.readyState === 'ended' && double.received() === 1 && !seen().own.on")
+        .await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "camera").await;
+    page.wait_for_state("alone").await;
+    page.click("#show-devices").await;
+    page.wait_until("document.querySelectorAll('#microphone option').length > 1")
+        .await;
+    page.run(
+        "window.track = onecast.local.tracks.microphone; window.offers = double.sent.length;",
+        vec![],
+    )
+    .await;
+    let other = "[...document.querySelectorAll('#microphone option')].find(({ selected }) => !selected).value";
+    let other = page.value(other).await;
+    page.select("#microphone", other.as_str().unwrap()).await;
+    page.wait_until("onecast.local.tracks.microphone !== track && track.readyState === 'ended'")
+        .await;
+    page.wait_until("onecast.pc.getSenders().some(({ track }) => track === onecast.local.tracks.microphone)")
+        .await;
+    assert_eq!(page.value("double.sent.length - offers").await, json!(0));
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome
+        .open(&server.url("/conference.html?name=Olga&quality=180&source=camera"))
+        .await;
+    prepare(&page).await;
+    page.click("#join").await;
+    page.wait_for_state("alone").await;
+    page.click("#share").await;
+    page.wait_until("seen()['own/screen']?.on === true && seen().own.on")
+        .await;
+    let labels = "Object.values(double.sent.findLast(({ type }) => type === 'offer').labels)";
+    page.wait_until(&format!(
+        "{labels}.every((label) => label === 'screen') && {labels}.length > 0"
+    ))
+    .await;
+    page.wait_until("double.received() >= 3").await;
+    // What the browser's own button does.
+    page.run(
+        "const screen = onecast.local.tracks.screen; screen.stop(); screen.dispatchEvent(new Event('ended'));",
+        vec![],
+    )
+    .await;
+    page.wait_until("double.received() === 2 && !seen()['own/screen']")
+        .await;
+    page.wait_for_words("Share screen").await;
+    // The same lines are used the second time.
+    let lines = page.value("mLines()").await;
+    page.click("#share").await;
+    page.wait_until("seen()['own/screen']?.on === true && double.received() >= 3")
+        .await;
+    assert_eq!(page.value("mLines()").await, lines);
+    page.close().await;
+}
+
+#[tokio::test]
+async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "nothing").await;
+    page.run(
+        "const play = HTMLMediaElement.prototype.play; \
+         HTMLMediaElement.prototype.play = function () { \
+           return this.muted || window.tapped ? play.call(this) : Promise.reject(new DOMException('no', 'NotAllowedError')); \
+         }; \
+         document.querySelector('#sound').addEventListener('pointerdown', () => (window.tapped = true));",
+        vec![],
+    )
+    .await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    page.wait_for_words("Tap for sound").await;
+    sees(&page, &["Anna 100"]).await;
+    assert_eq!(
+        page.value("document.querySelector('[data-key=\"20\"] video').muted")
+            .await,
+        json!(true)
+    );
+    page.click("#sound").await;
+    page.wait_until(
+        "document.querySelector('#sound').hidden && !document.querySelector('[data-key=\"20\"] video').muted",
+    )
+    .await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = joined(&chrome, &server, "nothing").await;
+    page.awaited("double.add(20, 'Anna', '#5a0000')").await;
+    sees(&page, &["Anna 100"]).await;
+    assert_eq!(page.value("double.received()").await, json!(0));
+    assert_eq!(
+        page.value("Object.values(onecast.local.tracks).some(Boolean)").await,
+        json!(false)
+    );
+    page.click("#leave").await;
+    page.wait_for_state("idle").await;
+    page.wait_until("double.sent.at(-1).type === 'leave'").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn the_conference_fits_a_desktop_and_a_phone() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    for (name, size, dark) in [
+        ("desktop", (1280, 900), false),
+        ("dark", (1280, 900), true),
+        ("phone", (390, 844), false),
+    ] {
+        let page = chrome.open_as(&server.url(PAGE), Look { size, dark }).await;
+        prepare(&page).await;
+        keep(&page, &format!("conference-lobby-{name}")).await;
+        page.click("#join").await;
+        page.wait_for_state("alone").await;
+        page.wait_until("seen().own.on").await;
+        keep(&page, &format!("conference-alone-{name}")).await;
+        page.awaited("double.add(20, 'Anna Bell', '#5a0000')").await;
+        page.awaited("double.add(21, 'A name as long as somebody with too many names may have it', '#005a00')")
+            .await;
+        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 3")
+            .await;
+        page.value("double.mute(20, true), double.tell({ type: 'speaking', id: 21, speaking: true })")
+            .await;
+        page.wait_until("seen()['21'].quality && seen()['20'].muted === 'true'")
+            .await;
+        keep(&page, &format!("conference-three-{name}")).await;
+        page.awaited("double.add(20, 'Anna Bell', '#5a5a00', 'screen')").await;
+        page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 4")
+            .await;
+        page.click("#show-devices").await;
+        keep(&page, &format!("conference-screen-{name}")).await;
+        page.close().await;
+    }
+}
+
+/// The rule of who negotiates when, without a connection.
+#[tokio::test]
+async fn turns_are_taken_by_one_rule() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/conference.html")).await;
+    let told = page.awaited(&format!("({TURNS})()")).await;
+    assert_eq!(
+        told,
+        json!([
+            "answer", "repeat", "ignore", "yield", "answer", "ignore", "take", "withdraw", "broken", true, "take",
+            false
+        ])
+    );
+    page.close().await;
+}
+
+const TURNS: &str = "async () => { \
+    const { Turns } = await import('/js/turns.js'); \
+    const turns = new Turns(); \
+    const told = [turns.theirOffer(2)]; \
+    turns.answered(2); \
+    told.push(turns.theirOffer(2), turns.theirOffer(1)); \
+    turns.offered(); \
+    told.push(turns.theirOffer(3)); \
+    turns.withdrawn(); \
+    told.push(turns.theirOffer(3)); \
+    turns.answered(3); \
+    turns.offered(); \
+    told.push(turns.theirReply(false), turns.theirReply(true)); \
+    turns.offered(); \
+    told.push(turns.theirReply(false), turns.theirReply(true)); \
+    turns.offered(); \
+    told.push(turns.resumed(), turns.theirReply(true), turns.resumed()); \
+    return told; }";
+
+async fn with_room(chrome: &Chrome, server: &Fake, source: &str) -> Page {
+    let page = chrome
+        .open(&server.url(&format!(
+            "/conference.html?name=Olga&quality=180&source={source}&share=canvas"
+        )))
+        .await;
+    prepare(&page).await;
+    page
+}
+
+async fn prepare(page: &Page) {
+    page.run(include_str!("room.js"), vec![]).await;
+    page.run(include_str!("tiles.js"), vec![]).await;
+}
+
+async fn joined(chrome: &Chrome, server: &Fake, source: &str) -> Page {
+    let page = with_room(chrome, server, source).await;
+    page.click("#join").await;
+    page.wait_until("double.joins === 1 && onecast.room.state === 'connected'")
+        .await;
+    page
+}
+
+/// Waits until exactly these are shown beside ourselves, each with a picture of its own colour.
+async fn sees(page: &Page, others: &[&str]) {
+    page.wait_until(&format!(
+        "JSON.stringify(others()) === JSON.stringify({})",
+        json!(others)
+    ))
+    .await;
+}
+
+/// Nothing may be wider than the window, and whatever can be used must have a name for those who do not see it.
+async fn keep(page: &Page, name: &str) {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    std::fs::create_dir_all(&directory).unwrap();
+    page.screenshot(&directory.join(format!("{name}.png"))).await;
+    let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    assert_eq!(page.value(overflow).await, json!(0), "{name} is wider than its window");
+    let nameless = "[...document.querySelectorAll('button, a, input, select, textarea, video, li')] \
+        .filter((one) => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length)) \
+        .map((one) => one.outerHTML)";
+    assert_eq!(page.value(nameless).await, json!([]), "{name}");
+}
+
+const PAGE: &str = "/conference.html?name=Olga&quality=180&source=canvas";
