@@ -226,7 +226,7 @@ impl Conference for Fake {
         Ok(Some(ServerOffer {
             number: member.offers,
             sdp: answer("offer").into(),
-            tracks: vec![track],
+            tracks: [track].into(),
         }))
     }
 

@@ -14,6 +14,11 @@ mod self_signed;
 #[path = "../signalling/fake.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod fake;
+#[path = "../signalling/hall.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod hall;
 #[path = "../signalling/operator.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod operator;
+#[path = "../signalling/refused.rs"]
+mod refused;
