@@ -36,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp_answer", sdp_answer),
+    ("sdp_call", sdp_call),
     ("sdp_fragment", sdp_fragment),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
@@ -238,6 +239,14 @@ pub fn sdp_answer(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
     }
+}
+
+/// Offers and answers of one member of a room, with a line `---` between two texts.
+pub fn sdp_call(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    crate::peer::sdp::call::fuzz(text);
 }
 
 /// The body of a trickle PATCH.

@@ -8,6 +8,7 @@
 
 mod describe;
 mod error;
+mod fuzz;
 mod line;
 mod numbers;
 mod plan;
@@ -16,6 +17,7 @@ mod state;
 use std::net::SocketAddr;
 
 pub use error::{CallError, Description};
+pub(crate) use fuzz::fuzz;
 
 use self::describe::Describing;
 use self::plan::Plan;

@@ -200,7 +200,7 @@ impl<'a> Reading<'a> {
         let in_use = self.lines_in_use(for_what)?;
         self.check_rtcp_mux()?;
         self.check_mids()?;
-        let bundle = self.bundle(&in_use)?;
+        let bundle = self.bundle(&in_use, for_what)?;
         if self.ice_lite {
             return Err(SdpError::BothIceLite);
         }
@@ -265,7 +265,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The lines in use that are in one BUNDLE group, in its order. Mids that name no line in use are skipped.
-    fn bundle(&self, in_use: &[usize]) -> Result<Vec<usize>, SdpError> {
+    fn bundle(&self, in_use: &[usize], for_what: Use<'_>) -> Result<Vec<usize>, SdpError> {
         let named = in_use
             .iter()
             .filter_map(|&index| Some((self.lines[index].mid.as_deref()?, index)));
@@ -277,10 +277,15 @@ impl<'a> Reading<'a> {
         };
         // One that is too short to name them all is not looked at, so that the time stays linear.
         let may_be_all = |group: &&&str| group.len() + 1 >= 2 * in_use.len();
+        // The first line of a call is not the last.
+        let alone = match for_what {
+            Use::Broadcast => 1,
+            Use::Call { .. } => 0,
+        };
         let mut groups = self.bundles.iter().filter(may_be_all).map(members);
         let bundle = groups.find(|members| members.len() == in_use.len());
         match bundle {
-            None if in_use.len() > 1 => Err(SdpError::NotBundled),
+            None if in_use.len() > alone => Err(SdpError::NotBundled),
             bundle => Ok(bundle.unwrap_or_default()),
         }
     }

@@ -92,6 +92,12 @@ impl Line {
         }
     }
 
+    /// Whether the client has made something else of this dead line, or the same again.
+    pub(super) fn is_replaced_by(&self, section: &MediaSection) -> bool {
+        let mid = section.mid.as_deref().unwrap_or_default();
+        section.kind.is_some() || section.media != self.media || mid != &*self.mid
+    }
+
     /// Whether nothing flows as agreed, and a track may be put here that the client has not seen here before.
     ///
     /// A line whose track has just gone is not free until the client has agreed that it is inactive: browsers tell the page of a new
@@ -118,8 +124,8 @@ impl Line {
                     .all(|old| old.format.payload_type != new.format.payload_type)
             });
             formats.splice(..0, known);
-            extensions.retain(|(new, _)| self.extensions.iter().all(|(old, _)| old != new));
-            extensions.splice(..0, std::mem::take(&mut self.extensions));
+            let passed_on = std::mem::replace(&mut extensions, std::mem::take(&mut self.extensions));
+            add_extensions(&mut extensions, passed_on);
         }
         (self.formats, self.extensions) = (formats, extensions);
         self.first_format = first_format(&self.formats);
@@ -163,48 +169,50 @@ impl Line {
         if received.is_some() {
             self.check_kept(&common, self.received.as_ref().map(|known| &known.line), what)?;
         }
-        let sent = match self.track.as_ref().filter(|_| flow.receives) {
-            Some(track) => {
-                let formats = sent_formats(track, &common);
-                // Our own offer may have changed the codecs, and the answer is to that.
-                let known = self.sent.as_ref().filter(|_| what == Description::Offer);
-                self.check_kept(&formats, known.map(|known| &known.line), what)?;
-                (!formats.is_empty()).then(|| sent_line(track, section, formats, numbers))
-            }
-            None => None,
-        };
+        let sent = self.agree_sent(section, &common, flow, numbers, what)?;
         self.settle(section, common, received, sent);
         Ok(())
+    }
+
+    fn agree_sent(
+        &self,
+        section: &MediaSection,
+        common: &[Chosen],
+        flow: Flow,
+        numbers: &Numbers,
+        what: Description,
+    ) -> Result<Option<Part<SentLine>>, CallError> {
+        let Some(track) = self.track.as_ref().filter(|_| flow.receives) else {
+            return Ok(None);
+        };
+        let formats = sent_formats(track, common);
+        // Our own offer may have changed the codecs, and the answer is to that.
+        let known = self.sent.as_ref().filter(|_| what == Description::Offer);
+        self.check_kept(&formats, known.map(|known| &known.line), what)?;
+        Ok((!formats.is_empty()).then(|| sent_line(track, section, formats, numbers)))
     }
 
     fn settle(
         &mut self,
         section: &MediaSection,
         common: Vec<Chosen>,
-        received: Option<(ReceivedLine, Vec<Chosen>, Extensions)>,
-        sent: Option<(SentLine, Vec<Chosen>, Extensions)>,
+        received: Option<Part<ReceivedLine>>,
+        sent: Option<Part<SentLine>>,
     ) {
+        let flows = received.is_some() || sent.is_some();
         self.protocol = section.protocol.clone();
         self.has_received |= received.is_some();
-        let (received, mut formats, mut extensions) = match received {
-            Some((line, formats, extensions)) => (Some(line), formats, extensions),
-            None => (None, Vec::new(), Vec::new()),
-        };
-        self.received = received;
-        self.sent = sent.map(|(line, its_formats, its_extensions)| {
-            if formats.is_empty() {
-                formats = its_formats;
-            }
-            let new = its_extensions
-                .into_iter()
-                .filter(|(e, _)| extensions.iter().all(|(known, _)| known != e));
-            let new: Vec<_> = new.collect();
-            extensions.extend(new);
-            line
-        });
-        let flows = !formats.is_empty();
-        self.formats = if flows { formats } else { common };
-        self.extensions = extensions;
+        (self.received, self.sent) = (None, None);
+        self.formats = common;
+        self.extensions.clear();
+        if let Some((line, formats, extensions)) = sent {
+            (self.sent, self.formats, self.extensions) = (Some(line), formats, extensions);
+        }
+        if let Some((line, formats, extensions)) = received {
+            let passed_on = std::mem::replace(&mut self.extensions, extensions);
+            (self.received, self.formats) = (Some(line), formats);
+            add_extensions(&mut self.extensions, passed_on);
+        }
         if self.formats.is_empty() {
             self.kill();
         } else if !flows && self.is_ours {
@@ -258,6 +266,9 @@ impl Line {
     }
 }
 
+/// One direction of a line, with what it adds to our description.
+type Part<T> = (T, Vec<Chosen>, Extensions);
+
 impl Flow {
     pub(super) fn of(direction: Direction) -> Flow {
         Flow {
@@ -267,11 +278,7 @@ impl Flow {
     }
 }
 
-fn received(
-    section: &MediaSection,
-    mut formats: Vec<Chosen>,
-    numbers: &Numbers,
-) -> (ReceivedLine, Vec<Chosen>, Extensions) {
+fn received(section: &MediaSection, mut formats: Vec<Chosen>, numbers: &Numbers) -> Part<ReceivedLine> {
     let mut extensions = negotiate::publisher_extensions(section, &formats);
     extensions.retain(|(extension, extmap)| numbers.means(*extension, *extmap));
     // Feedback is made from the numbers that the extension carries.
@@ -296,12 +303,7 @@ fn sent_formats(track: &WantedTrack, common: &[Chosen]) -> Vec<Chosen> {
     formats
 }
 
-fn sent_line(
-    track: &WantedTrack,
-    section: &MediaSection,
-    formats: Vec<Chosen>,
-    numbers: &Numbers,
-) -> (SentLine, Vec<Chosen>, Extensions) {
+fn sent_line(track: &WantedTrack, section: &MediaSection, formats: Vec<Chosen>, numbers: &Numbers) -> Part<SentLine> {
     let mut extensions = negotiate::viewer_extensions(section);
     extensions.retain(|(extension, extmap)| numbers.means(*extension, *extmap));
     let line = SentLine {
@@ -325,6 +327,11 @@ fn media_line(
         ssrc,
         rtx_ssrc,
     }
+}
+
+fn add_extensions(extensions: &mut Extensions, mut more: Extensions) {
+    more.retain(|(new, _)| extensions.iter().all(|(known, _)| known != new));
+    extensions.append(&mut more);
 }
 
 fn first_format(formats: &[Chosen]) -> Box<str> {

@@ -50,7 +50,9 @@ impl State {
             match next.lines.get(index) {
                 None => next.lines.push(Line::of_client(section)),
                 // A stopped place is the client's to use again (RFC 9429 section 5.2.2).
-                Some(line) if line.is_dead && section.kind.is_some() => next.lines[index] = Line::of_client(section),
+                Some(line) if line.is_dead && line.is_replaced_by(section) => {
+                    next.lines[index] = Line::of_client(section)
+                }
                 Some(_) => {}
             }
             next.take_offered(index, section)?;
@@ -73,9 +75,7 @@ impl State {
         line.agree(section, flow, &self.numbers, Description::Offer)?;
         // Only a line that does nothing but receive lists all that the client can receive.
         if flow.receives && !flow.sends && !line.is_ours {
-            let codecs = line.formats.iter().map(|chosen| chosen.format.codec);
-            let new: Vec<Codec> = codecs.filter(|codec| !self.receivable.contains(codec)).collect();
-            for codec in new {
+            for codec in line.formats.iter().map(|chosen| chosen.format.codec) {
                 if !self.receivable.contains(&codec) {
                     self.receivable.push(codec);
                 }

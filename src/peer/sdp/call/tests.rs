@@ -252,6 +252,21 @@ fn a_stopped_place_comes_back_as_the_client_likes() {
 }
 
 #[test]
+fn a_stopped_place_may_become_a_data_channel() {
+    let (mut call, mut client) = joined();
+    client.lines[1].is_stopped = true;
+    offer_of(&mut call, &mut client).unwrap();
+    let channel = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:9\r\n";
+    let offer = client.offer();
+    let offer = offer[..offer.find("m=video").unwrap()].to_owned() + channel;
+    let answer = call.handle_offer(&offer, &params()).unwrap();
+    assert!(
+        answer.contains("m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:9\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn all_of_a_clients_lines_may_be_stopped_while_the_call_goes_on() {
     let (mut call, mut client) = joined();
     client.lines.iter_mut().for_each(|line| line.is_stopped = true);
