@@ -1,7 +1,7 @@
 //! Joining a room and being known there: the same for HTTP and for WebSockets.
 
 use super::Shared;
-use super::conference::{Joined, MemberOffer};
+use super::conference::Joined;
 use super::connection::Connection;
 use super::guard::Asker;
 use super::messages::OfferMessage;
@@ -64,9 +64,4 @@ pub(super) async fn recognise(shared: &Shared, asker: &Asker, peer: SessionId) -
 /// Whether who asks may send in the room of this member. The id alone does not say: who may only watch has one, too.
 pub(super) async fn may_send(shared: &Shared, asker: &Asker, guard: &SessionGuard) -> bool {
     asker.may(shared, Action::Publish, Some(&guard.stream)).await.is_ok()
-}
-
-/// A later offer of a member: the answer's SDP.
-pub(super) fn renew(shared: &Shared, peer: SessionId, offer: MemberOffer<'_>) -> Result<String, Problem> {
-    shared.service.conference().offer(peer, offer).map_err(of_member)
 }

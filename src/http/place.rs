@@ -16,11 +16,15 @@ pub(super) struct Place {
     _taken: Taken,
 }
 
+/// No place is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crowded;
+
 impl Place {
-    /// A place for a client; the problem when all of them, or those of its address, are taken.
-    pub(super) fn take(shared: &Shared, client: SocketAddr) -> Result<Place, Problem> {
-        let taken = shared.crowding.take(client.ip()).ok_or_else(crowded)?;
-        let permit = shared.followers.clone().try_acquire_owned().map_err(|_| crowded())?;
+    /// A place for a client, unless all of them, or those of its address, are taken.
+    pub(super) fn take(shared: &Shared, client: SocketAddr) -> Result<Place, Crowded> {
+        let taken = shared.crowding.take(client.ip()).ok_or(Crowded)?;
+        let permit = shared.followers.clone().try_acquire_owned().map_err(|_| Crowded)?;
         Ok(Place {
             _permit: permit,
             _taken: taken,
@@ -28,16 +32,18 @@ impl Place {
     }
 }
 
-fn crowded() -> Problem {
-    let detail = "as many event streams, long polls and WebSockets last at this moment as the server lets";
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "too-many-followers",
-        "The server is busy",
-        detail,
-    )
-    .hint("The media goes on without it. Ask again later; without ?wait= a member of a room may ask at any time.")
-    .retry_after(RETRY_LATER_S)
+impl From<Crowded> for Problem {
+    fn from(_: Crowded) -> Problem {
+        let detail = "as many event streams, long polls and WebSockets last at this moment as the server lets";
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-followers",
+            "The server is busy",
+            detail,
+        )
+        .hint("The media goes on without it. Ask again later; without ?wait= a member of a room may ask at any time.")
+        .retry_after(RETRY_LATER_S)
+    }
 }
 
 /// They become free by their clients leaving.

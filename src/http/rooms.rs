@@ -92,7 +92,8 @@ async fn offer_again(
         words: &message.words,
         may_send: members::may_send(shared, asker, &guard).await,
     };
-    let sdp = members::renew(shared, peer, offer)?;
+    let renewed = shared.service.conference().offer(peer, offer);
+    let sdp = renewed.map_err(of_member)?;
     let answer = Answer {
         sdp: &sdp,
         peer,

@@ -58,7 +58,7 @@ impl Host {
             return Err(Refusal::Draining.into());
         }
         let Entered { joined, may_send } = members::join(&self.shared, asker, self.connection, &message).await?;
-        let member = self.member(joined.peer, message.room, may_send)?;
+        let member = self.member(joined.peer, message.room, may_send).map_err(of_member)?;
         let greeting = self.answer(&member, &joined.answer);
         Ok((member, greeting))
     }
@@ -66,13 +66,13 @@ impl Host {
     async fn resume(&self, asker: &Asker, peer: SessionId) -> Result<(Member, Value), Problem> {
         let guard = members::recognise(&self.shared, asker, peer).await?;
         let may_send = members::may_send(&self.shared, asker, &guard).await;
-        let member = self.member(peer, guard.stream, may_send)?;
+        let member = self.member(peer, guard.stream, may_send).map_err(of_member)?;
         let greeting = room_json::resumed(member.feed.id, &member.room);
         Ok((member, greeting))
     }
 
-    fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<Member, Problem> {
-        let mut feed = self.shared.service.conference().follow(peer).map_err(of_member)?;
+    fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<Member, Refusal> {
+        let mut feed = self.shared.service.conference().follow(peer)?;
         let told = feed.roster.borrow_and_update().clone();
         Ok(Member {
             peer,
@@ -84,7 +84,7 @@ impl Host {
     }
 
     /// Does what a member asks for.
-    pub(super) fn perform(&self, member: &Member, frame: Frame) -> Result<Done, Problem> {
+    pub(super) fn perform(&self, member: &Member, frame: Frame) -> Result<Done, Refusal> {
         let conference = self.shared.service.conference();
         let done = match frame {
             Frame::Offer { sdp, words } => {
@@ -93,17 +93,17 @@ impl Host {
                     words: &words,
                     may_send: member.may_send,
                 };
-                let answer = members::renew(&self.shared, member.peer, offer)?;
+                let answer = conference.offer(member.peer, offer)?;
                 return Ok(Done::Told(self.answer(member, &answer)));
             }
             Frame::Answer(answer) => conference.answer(member.peer, answer.offer, &answer.sdp),
             Frame::Change(change) => conference.change(member.peer, &change),
             Frame::Leave => {
-                conference.leave(member.peer).map_err(of_member)?;
+                conference.leave(member.peer)?;
                 return Ok(Done::Left);
             }
         };
-        done.map(|()| Done::Quietly).map_err(of_member)
+        done.map(|()| Done::Quietly)
     }
 
     fn answer(&self, member: &Member, sdp: &str) -> Value {

@@ -23,6 +23,7 @@ use super::pace::Pace;
 use super::place::Place;
 use super::problem::Problem;
 use super::room_json;
+use super::room_problem::of_member;
 use super::seat::{Done, Host, Member};
 use super::service::Refusal;
 use super::{MAX_BODY_BYTES, Shared, news};
@@ -214,8 +215,10 @@ impl Talk {
         let Some(text) = self.take(frame).await? else {
             return Ok(());
         };
-        let done = messages::frame(&text).map_err(Problem::from);
-        let done = done.and_then(|frame| self.host.perform(member, frame));
+        let done = match messages::frame(&text) {
+            Ok(frame) => self.host.perform(member, frame).map_err(of_member),
+            Err(error) => Err(error.into()),
+        };
         match done {
             Ok(Done::Quietly) => {}
             Ok(Done::Told(answer)) => self.tell(&answer).await?,

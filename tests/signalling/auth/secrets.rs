@@ -117,6 +117,8 @@ impl Program {
             "/sdp/live",
             "/api/streams",
             "/viewer.html",
+            "/ws",
+            "/api/rooms/live",
             "/nothing-here",
         ] {
             let method = if path.starts_with("/wh") || path.starts_with("/sdp") {
