@@ -14,7 +14,7 @@ mod broadcast;
 fn frames(c: &mut Criterion) {
     let mut group = c.benchmark_group("frame of 6 packets");
     for viewers in [10, 100, 1_000] {
-        let mut broadcast = Broadcast::new(viewers);
+        let mut broadcast = Broadcast::of(viewers, false);
         broadcast.frame(true);
         broadcast.pass(Duration::from_millis(100));
         (0..400).for_each(|_| broadcast.frame(false));
@@ -32,7 +32,7 @@ fn joins(c: &mut Criterion) {
     group.sample_size(20).measurement_time(Duration::from_secs(2));
     group.bench_function("offer to keys, both ends", |b| {
         b.iter_custom(|count| {
-            let mut broadcast = Broadcast::new(1);
+            let mut broadcast = Broadcast::of(1, false);
             let start = onecast::clock::now();
             for number in 0..count {
                 // Numbers come again when there are very many: the later client takes the address over.

@@ -48,8 +48,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations and datagrams of `FRAMES` frames.
-fn measured(viewers: u16) -> (u64, u64) {
-    let mut broadcast = Broadcast::new(viewers);
+fn measured(viewers: u16, members: bool) -> (u64, u64) {
+    let mut broadcast = Broadcast::of(viewers, members);
     for number in 0..3 {
         broadcast.frame(number == 0);
         broadcast.pass(Duration::from_millis(30));
@@ -66,8 +66,17 @@ const FRAMES: u64 = 50;
 
 #[test]
 fn a_forwarded_packet_is_allocated_once_however_many_watch() {
-    let (for_ten, to_ten) = measured(10);
-    let (for_hundred, to_hundred) = measured(100);
+    assert_the_same_for_ten_and_for_a_hundred(false);
+}
+
+#[test]
+fn members_of_a_room_cost_no_allocation_either() {
+    assert_the_same_for_ten_and_for_a_hundred(true);
+}
+
+fn assert_the_same_for_ten_and_for_a_hundred(members: bool) {
+    let (for_ten, to_ten) = measured(10, members);
+    let (for_hundred, to_hundred) = measured(100, members);
     assert_eq!((to_ten, to_hundred), (FRAMES * 6 * 10, FRAMES * 6 * 100));
     assert_eq!(
         for_ten, for_hundred,

@@ -1,5 +1,6 @@
 //! A connected member of a room: the streams that it sends, and the books of those that it is sent.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::subscriptions::Subscriptions;
 use crate::ingest::TransportFeedback;
 use crate::media::lane::StreamKey;
 use crate::peer::sdp::{MediaLine, Negotiated};
+use crate::peer::srtp::{self, SrtpDrop};
 use crate::peer::{Opener, Sealer, SrtpKeys};
 use crate::rtp::header::RtpHeader;
 use crate::rtp::rtcp::{self, Report};
@@ -24,6 +26,8 @@ pub struct Member {
     opener: Opener,
     sources: Vec<Source>,
     demux: Demux,
+    /// SSRCs of lines that went, at most [`Member::GONE_MAX`].
+    gone: VecDeque<u32>,
     feedback: Option<TransportFeedback>,
     /// What it is sent.
     pub(super) subscriptions: Subscriptions,
@@ -42,6 +46,8 @@ pub struct Member {
 impl Member {
     /// Streams that one member may send.
     pub const SOURCES_MAX: usize = 8;
+    /// As many as the keys tell apart at most.
+    const GONE_MAX: usize = srtp::SOURCES_MAX;
 
     /// A member that has just connected.
     pub fn new(keys: &SrtpKeys, now: Instant) -> Member {
@@ -51,6 +57,7 @@ impl Member {
             opener: Opener::new(keys),
             sources: Vec::new(),
             demux: Demux::default(),
+            gone: VecDeque::new(),
             feedback: None,
             subscriptions: Subscriptions::default(),
             number: None,
@@ -107,9 +114,7 @@ impl Member {
             let lines = [&spec.audio, &spec.video].into_iter().flatten();
             lines.filter_map(move |line| Some((place(key)?, key, line)))
         });
-        for ssrc in self.demux.set_lines(lines.clone()) {
-            self.opener.forget(ssrc);
-        }
+        let gone = self.demux.set_lines(lines.clone());
         let lines = lines.map(|(.., line)| line);
         match (&mut self.feedback, specs.first()) {
             (Some(feedback), _) => feedback.set_lines(lines),
@@ -117,6 +122,36 @@ impl Member {
                 self.feedback = TransportFeedback::new(lines, first.tracks.video.ssrc() ^ 1);
             }
             (None, None) => {}
+        }
+        gone.into_iter().for_each(|ssrc| self.note_gone(ssrc));
+    }
+
+    fn note_gone(&mut self, ssrc: u32) {
+        self.gone.retain(|known| *known != ssrc);
+        if self.gone.len() == Member::GONE_MAX {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(ssrc);
+    }
+
+    /// A source more than the keys tell apart: the one whose line went first makes room for it. Not sooner: a camera that is switched
+    /// on again goes on with its SSRC and where its numbers were. False when there is none.
+    fn forget_gone(&mut self) -> bool {
+        while let Some(ssrc) = self.gone.pop_front() {
+            if self.demux.source_of(ssrc).is_none() {
+                self.opener.forget(ssrc);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn open_rtp(&mut self, datagram: &mut [u8], header: &RtpHeader) -> Option<usize> {
+        loop {
+            let opened = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence);
+            if opened != Err(SrtpDrop::TooManySources) || !self.forget_gone() {
+                return opened.ok();
+            }
         }
     }
 
@@ -126,7 +161,7 @@ impl Member {
         let Ok(header) = RtpHeader::parse(datagram) else {
             return (None, Received::Dropped);
         };
-        let Ok(len) = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) else {
+        let Some(len) = self.open_rtp(datagram, &header) else {
             return (None, Received::Dropped);
         };
         self.received_bytes += len as u64;
@@ -143,7 +178,12 @@ impl Member {
     /// Opens one SRTCP datagram in place; `None` if it is not authentic.
     pub(super) fn open_rtcp(&mut self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
         self.now = now;
-        self.opener.open_rtcp(datagram).ok()
+        loop {
+            let opened = self.opener.open_rtcp(datagram);
+            if opened != Err(SrtpDrop::TooManySources) || !self.forget_gone() {
+                return opened.ok();
+            }
+        }
     }
 
     /// Takes what its RTCP says of the streams that it sends.

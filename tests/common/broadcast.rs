@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{Command, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, ViewerLine};
+use onecast::fanout::{
+    Command, Membership, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, SubscriptionSpec, ViewerLine,
+};
 use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast::media::lane::StreamKey;
 use onecast::media::{Inbox, StreamTracks, Wake};
 use onecast::metrics::ShardCounters;
-use onecast::peer::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast::peer::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast::peer::srtp::{Sealer, SrtpKeys};
 use onecast::peer::{Certificate, IceCredentials, SessionId};
 use onecast::rtp::header::HeaderOut;
@@ -50,13 +52,15 @@ pub(crate) struct Broadcast {
     tracks: Arc<StreamTracks>,
     now: Instant,
     publisher: SocketAddr,
+    members: bool,
     sealer: Option<Sealer>,
     packets: u64,
     frames: u32,
 }
 
 impl Broadcast {
-    pub(crate) fn new(viewers: u16) -> Broadcast {
+    /// Watched by viewers, or by as many members of a room.
+    pub(crate) fn of(viewers: u16, members: bool) -> Broadcast {
         let now = onecast::clock::now();
         let certificate = Certificate::generate().unwrap();
         let inbox = Inbox::new(Box::new(Asleep));
@@ -79,6 +83,7 @@ impl Broadcast {
             tracks: Arc::new(tracks),
             now,
             publisher: address(0),
+            members,
             sealer: None,
             packets: 0,
             frames: 0,
@@ -157,10 +162,8 @@ impl Broadcast {
         let role = if publishes {
             SessionRole::Publisher(Box::new(negotiated))
         } else {
-            SessionRole::Viewer {
-                audio: negotiated.audio.as_ref().map(ViewerLine::new),
-                video: negotiated.video.as_ref().map(ViewerLine::new),
-            }
+            let line = |line: &Option<MediaLine>| line.as_ref().map(ViewerLine::new);
+            self.watcher(line(&negotiated.audio), line(&negotiated.video))
         };
         let mut id = [0; 16];
         id[..2].copy_from_slice(&number.to_be_bytes());
@@ -175,6 +178,22 @@ impl Broadcast {
         );
         self.shard.handle_command(Command::Expect(Arc::new(session)));
         answer.sdp
+    }
+
+    fn watcher(&self, audio: Option<ViewerLine>, video: Option<ViewerLine>) -> SessionRole {
+        if !self.members {
+            return SessionRole::Viewer { audio, video };
+        }
+        let subscription = SubscriptionSpec {
+            tracks: self.tracks.clone(),
+            audio,
+            video,
+        };
+        SessionRole::Member(Arc::new(Membership {
+            number: 1,
+            sources: Vec::new(),
+            subscriptions: vec![subscription],
+        }))
     }
 
     /// A frame of six packets arrives and goes out.

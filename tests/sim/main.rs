@@ -8,6 +8,7 @@ mod member;
 mod members;
 mod publisher;
 mod restarts;
+mod room;
 mod scenarios;
 mod starts;
 mod viewer;

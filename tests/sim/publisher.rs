@@ -68,6 +68,8 @@ pub(crate) struct Publisher {
     pub(crate) plis: Vec<Instant>,
     /// Its camera is off.
     pub(crate) audio_only: bool,
+    /// What its audio packets say of their loudness.
+    pub(crate) level: Option<u8>,
 }
 
 /// How a publisher's video differs from what is usual.
@@ -109,6 +111,8 @@ impl Shape {
     };
 }
 
+/// Id of the audio level.
+pub(crate) const LEVEL_ID: u8 = 5;
 pub(crate) const NTP: u64 = 1_000 << 32;
 /// Packets that leave in a millisecond.
 const OUTBOX_SLICE: usize = 100;
@@ -159,6 +163,7 @@ impl Publisher {
             repairs_from: None,
             plis: Vec::new(),
             audio_only: false,
+            level: None,
         }
     }
 
@@ -327,7 +332,12 @@ impl Publisher {
         };
         self.transport = self.transport.wrapping_add(u16::from(video));
         let transport = self.transport.to_be_bytes();
-        let extensions: &[(u8, &[u8])] = if video { &[(3, &transport)] } else { &[] };
+        let level = self.level.map(|level| [level]);
+        let extensions: &[(u8, &[u8])] = match &level {
+            _ if video => &[(3, &transport)],
+            Some(level) => &[(LEVEL_ID, level)],
+            None => &[],
+        };
         let header_len = header.write(&mut bytes, extensions);
         bytes.truncate(header_len);
         bytes.extend(&payload);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fanout::membership::SubscriptionSpec;
+use crate::fanout::subscriptions::Subscriptions;
 
 impl Shard {
     /// The newest word on a member is kept until it is connected, and for whoever adopts it.
@@ -182,54 +183,73 @@ impl Shard {
         let Some(State::Member(member)) = self.peers.get(index).map(|peer| &peer.state) else {
             return;
         };
-        let subscriptions = &member.subscriptions;
         let is_new = now < member.connected_at + Shard::HEARD_EARLY;
-        let (streams, queue) = (&mut self.streams, &mut self.queue);
-        let mut flow = Flow::default();
-        let mut keyframes = Vec::new();
-        let _ = rtcp::parse(clear, |report| {
-            let about = match &report {
-                Report::Nack { about, .. } | Report::Pli { about } | Report::Fir { about, .. } => *about,
-                Report::ReceiverReport { about, .. } => *about,
-                _ => return,
-            };
-            let Some(slot) = subscriptions.slot_of(about) else {
-                return;
-            };
-            let Some(position) = subscriptions.position(slot) else {
-                return;
-            };
-            let Some(stream) = streams.get_mut(slot as usize).and_then(Option::as_mut) else {
-                return;
-            };
-            let (position, is_video) = (position as usize, stream.kind_of(about) == Some(Kind::Video));
-            match report {
-                Report::Nack { sequences, .. } => {
-                    if is_video {
-                        let lost = Lost::Packets(sequences.clone().count() as u32);
-                        stream.note_loss(now, position, lost);
-                    }
-                    stream.retransmit(now, position, about, sequences, queue, &mut flow);
-                }
-                Report::ReceiverReport { fraction_lost, .. } if is_video && fraction_lost > 0 => {
-                    stream.note_loss(now, position, Lost::Share(fraction_lost));
-                }
-                Report::Pli { .. } | Report::Fir { .. } if is_video => keyframes.push(slot),
-                _ => {}
-            }
-        });
-        let starting = is_new.then(|| subscriptions.all().iter().map(|one| one.key.slot).collect::<Vec<_>>());
+        let mut heard = Heard {
+            now,
+            streams: &mut self.streams,
+            subscriptions: &member.subscriptions,
+            queue: &mut self.queue,
+            flow: Flow::default(),
+            keyframes: Vec::new(),
+        };
+        let _ = rtcp::parse(clear, |report| heard.take(report));
+        let Heard { flow, keyframes, .. } = heard;
+        let all = member.subscriptions.all().iter().filter(|_| is_new);
+        let starting: Vec<u32> = all.map(|one| one.key.slot).collect();
         self.counters.keyframe_requests.add(keyframes.len() as u64);
+        self.counters.retransmitted.add(flow.retransmitted);
+        self.counters.not_retransmitted.add(flow.not_retransmitted);
         for slot in keyframes {
             self.keyframe_wanted(now, index, slot);
         }
-        for slot in starting.into_iter().flatten() {
+        for slot in starting {
             self.hear_of(now, index, slot);
         }
-        self.counters.retransmitted.add(flow.retransmitted);
-        self.counters.not_retransmitted.add(flow.not_retransmitted);
     }
 
     /// How long a member that is heard of is one that has just become ready.
     const HEARD_EARLY: Duration = Duration::from_millis(100);
+}
+
+/// What a member says of the streams that it is sent, on its way to each of them.
+struct Heard<'a> {
+    now: Instant,
+    streams: &'a mut [Option<Box<ShardStream>>],
+    subscriptions: &'a Subscriptions,
+    queue: &'a mut SendQueue,
+    flow: Flow,
+    /// Slots of streams of which it wants a keyframe.
+    keyframes: Vec<u32>,
+}
+
+impl Heard<'_> {
+    fn take(&mut self, report: Report<'_>) {
+        let about = match &report {
+            Report::Nack { about, .. } | Report::Pli { about } => *about,
+            Report::Fir { about, .. } | Report::ReceiverReport { about, .. } => *about,
+            _ => return,
+        };
+        let Some(slot) = self.subscriptions.slot_of(about) else {
+            return;
+        };
+        let place = self.streams.get_mut(slot as usize).and_then(Option::as_mut);
+        let Some((stream, position)) = place.zip(self.subscriptions.position(slot)) else {
+            return;
+        };
+        let (now, position) = (self.now, position as usize);
+        let is_video = stream.kind_of(about) == Some(Kind::Video);
+        match report {
+            Report::Nack { sequences, .. } => {
+                if is_video {
+                    stream.note_loss(now, position, Lost::Packets(sequences.count() as u32));
+                }
+                stream.retransmit(now, position, about, sequences, self.queue, &mut self.flow);
+            }
+            Report::ReceiverReport { fraction_lost, .. } if is_video && fraction_lost > 0 => {
+                stream.note_loss(now, position, Lost::Share(fraction_lost));
+            }
+            Report::Pli { .. } | Report::Fir { .. } if is_video => self.keyframes.push(slot),
+            _ => {}
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Packets from publishers, packets to viewers, and what viewers say about them.
 
 use super::*;
+use crate::fanout::source::Source;
+use crate::peer::SessionId;
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
@@ -23,22 +25,8 @@ impl Shard {
             State::Connecting | State::Viewing { .. } => return self.counters.rtp_in_dropped.add(1),
         };
         peer.session.received.set(bytes);
-        let (session, stream) = (peer.session.id, source.as_ref().map(|source| source.tracks().key));
-        if let (Some(stream), Received::Started(kind, codec)) = (stream, received) {
-            self.events.push_back(Event::Media {
-                session,
-                stream,
-                kind,
-                codec,
-            });
-        }
-        let speaking = source.and_then(|source| source.poll_speech(now));
-        if let (Some(stream), Some(speaking)) = (stream, speaking) {
-            self.events.push_back(Event::Speaking {
-                session,
-                stream,
-                speaking,
-            });
+        if let Some(source) = source {
+            tell_of_source(&mut self.events, peer.session.id, source, received, now);
         }
         if received == Received::Dropped {
             return self.counters.rtp_in_dropped.add(1);
@@ -226,6 +214,37 @@ impl Shard {
             }
             State::Connecting | State::Viewing { .. } => {}
         }
+    }
+}
+
+/// A first packet, and who speaks.
+fn tell_of_source(
+    events: &mut VecDeque<Event>,
+    session: SessionId,
+    source: &mut Source,
+    received: Received,
+    now: Instant,
+) {
+    let stream = source.tracks().key;
+    if let Received::Started(kind, codec) = received {
+        events.push_back(Event::Media {
+            session,
+            stream,
+            kind,
+            codec,
+        });
+    }
+    tell_of_speech(events, session, source, now);
+}
+
+/// Somebody has begun to speak, or is silent again.
+pub(super) fn tell_of_speech(events: &mut VecDeque<Event>, session: SessionId, source: &mut Source, now: Instant) {
+    if let Some(speaking) = source.poll_speech(now) {
+        events.push_back(Event::Speaking {
+            session,
+            stream: source.tracks().key,
+            speaking,
+        });
     }
 }
 

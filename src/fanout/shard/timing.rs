@@ -1,5 +1,6 @@
 //! What is due, and when.
 
+use super::media::tell_of_speech;
 use super::*;
 
 impl Shard {
@@ -53,13 +54,7 @@ impl Shard {
             State::Connecting | State::Viewing { .. } => return,
         };
         for source in sources {
-            if let Some(speaking) = source.poll_speech(now) {
-                self.events.push_back(Event::Speaking {
-                    session,
-                    stream: source.tracks().key,
-                    speaking,
-                });
-            }
+            tell_of_speech(&mut self.events, session, source, now);
         }
     }
 

@@ -212,3 +212,28 @@ fn a_goodbye_ends_the_source_and_another_follows() {
     let first = world.rtp(8, VP8, 1, KEY).unwrap().unwrap();
     assert_eq!(first.index, last.index + 3);
 }
+
+#[test]
+fn a_line_that_goes_and_comes_back_goes_on_in_its_track_and_leaves_the_other_alone() {
+    let mut world = World::new();
+    let lines = config().negotiated;
+    world.video(10, KEY);
+    let last = world.video(11, DELTA);
+    let sound = world.rtp(9, OPUS, 1, &[0x78]).unwrap().unwrap();
+    world.ingest.set_line(Kind::Video, None);
+    let refused = world.rtp(VIDEO, VP8, 12, DELTA);
+    assert_eq!(refused.unwrap_err(), IngestDrop::UnknownPayloadType);
+    world.pass(1_000);
+    world.ingest.set_line(Kind::Video, lines.video.as_ref());
+    // The same source, in the middle of its numbers: it begins with a keyframe only.
+    let refused = world.rtp(VIDEO, VP8, 20, DELTA);
+    assert_eq!(refused.unwrap_err(), IngestDrop::BeforeKeyframe);
+    let first = world.video(21, KEY);
+    assert_eq!(first.index, last.index + 1);
+    assert!(first.timestamp.wrapping_sub(last.timestamp) >= 90_000);
+    let more = world.rtp(9, OPUS, 2, &[0x78]).unwrap().unwrap();
+    assert_eq!(
+        (more.index, more.timestamp),
+        (sound.index + 1, sound.timestamp.wrapping_add(3_000))
+    );
+}
