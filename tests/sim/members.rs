@@ -9,7 +9,7 @@ use onecast::rtp::Codec;
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};
 use crate::viewer::Viewer;
-use crate::world::Link;
+use crate::world::{Link, Random};
 
 fn everybody_has_everybody(seed: u64, shards: usize, link: Link) {
     let mut room = Room::new(seed, shards, link);
@@ -383,4 +383,54 @@ fn who_speaks_is_told_by_the_levels_of_the_packets() {
     });
     let expected = [(a, true), (a, false), (b, true), (b, false), (a, true), (a, false)];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_numbers_are_sealed_once_and_all_have_all_in_the_end() {
+    for seed in 1..=12 {
+        let link = if seed % 3 == 0 { Link::LOSSY } else { Link::CLEAN };
+        let mut room = Room::new(seed, 1 + seed as usize % 3, link);
+        let watching = room.world.watch(true);
+        let mut random = Random::new(seed);
+        let mut there: Vec<usize> = (0..3).map(|slot| room.join(10 + slot)).collect();
+        let mut slots: Vec<u32> = vec![10, 11, 12];
+        room.tell();
+        room.world.connect();
+        for _ in 0..25 {
+            let place = random.below(there.len() as u64) as usize;
+            let (at, of) = (there[place], there[random.below(there.len() as u64) as usize]);
+            match random.below(6) {
+                0 => room.members[at].paused.push(of),
+                1 => room.members[at].paused.clear(),
+                2 => room.camera(at, false),
+                3 => room.camera(at, true),
+                4 => there.iter().for_each(|&one| room.members[one].air = one == at),
+                _ => {
+                    room.leave(at);
+                    there[place] = room.join(slots[place]);
+                    slots.swap(0, place);
+                    there.swap(0, place);
+                }
+            }
+            room.tell();
+            room.world.run(ms(random.below(250)));
+        }
+        for &at in &there {
+            room.members[at].paused.clear();
+            room.camera(at, true);
+        }
+        room.tell();
+        room.world.connect();
+        room.world.run(ms(3_000));
+        room.end();
+        assert!(!room.world.received(watching).packets.is_empty(), "seed {seed}");
+        for &at in &there {
+            for &of in there.iter().filter(|of| **of != at) {
+                let last = room.world.ledgers[room.members[of].ledger].video.len() - 1;
+                let ledger = room.members[of].ledger;
+                let (_, newest) = room.viewer(at, of).video.span(ledger).unwrap();
+                assert!(last - newest <= 40, "seed {seed}: {at} has {newest} of {last} of {of}");
+            }
+        }
+    }
 }
