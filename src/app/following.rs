@@ -55,7 +55,11 @@ impl Inner {
                 speaking,
             } => self.speaking(session, stream, speaking),
             Event::Picture { session, after } => {
-                if let Some((stream, number)) = lock(&self.registry).viewer(session) {
+                let registry = lock(&self.registry);
+                let who = registry.viewer(session).zip(registry.purpose(session));
+                drop(registry);
+                // A member of a room has many pictures.
+                if let Some(((stream, number), Purpose::Watch)) = who {
                     info!(%stream, "viewer {number} has its picture after {} ms", after.as_millis());
                 }
             }
@@ -86,7 +90,7 @@ impl Inner {
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
-            Purpose::Confer => info!(%stream, "member {} connected from {address} ({cipher})", connected.number),
+            Purpose::Confer => info!(room = %stream, "member {} connected from {address} ({cipher})", connected.number),
         }
     }
 

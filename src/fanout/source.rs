@@ -173,7 +173,14 @@ impl Source {
             return;
         }
         self.air = Some(Box::new(Air::new(program.clone(), window(self.cache), now)));
-        if self.has_video {
+        let past = self.window.past();
+        if !program.video.is_bound() {
+            // Nobody sees that the pictures of the last seconds come at once.
+            past.packets()
+                .iter()
+                .for_each(|packet| self.show(packet.arrived, Kind::Video, packet));
+        } else if !past.packets().is_empty() {
+            // One that has sent no keyframe yet begins with one.
             self.ingest.request_keyframe(KeyframeNeed::Urgent);
         }
     }

@@ -92,6 +92,13 @@ pub struct Past {
     parameter_sets: Option<Arc<Packet>>,
 }
 
+impl Past {
+    /// Its packets, the keyframe's first.
+    pub fn packets(&self) -> &[Arc<Packet>] {
+        &self.packets
+    }
+}
+
 impl CacheBounds {
     /// Nothing of the past.
     pub const OFF: CacheBounds = CacheBounds { bytes: 0, pixels: 0 };
