@@ -76,7 +76,8 @@ export class Room {
   incoming() {
     return (this.pc?.getTransceivers() ?? [])
       .filter(({ mid, currentDirection }) => this.roster.tracks.has(mid) && RECEIVES.includes(currentDirection))
-      .map((transceiver) => [transceiver, this.roster.tracks.get(transceiver.mid)]);
+      .map((transceiver) => [transceiver, this.roster.tracks.get(transceiver.mid)])
+      .filter(([, line]) => this.roster.isSent(line));
   }
 
   // Where the others and their streams are to be shown.

@@ -45,6 +45,12 @@ export class Roster {
     return [...this.members.values()].filter(({ id }) => id !== this.own);
   }
 
+  // Whether something comes on a line at this moment. A line stays with its member's stream while the camera is off.
+  isSent({ id, stream, kind }) {
+    const member = this.members.get(id);
+    return !member?.tracks || member.tracks.some((track) => track.stream === stream && track.kind === kind);
+  }
+
   // What is to be shown of others: { key, member, stream, label, tracks: { audio, video } }, where a track is a line's entry. Each has one
   // place at least, with the camera or without; every other stream, such as a screen, has a place of its own.
   places(lines) {

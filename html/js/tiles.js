@@ -62,6 +62,7 @@ class Tile {
   #tracks = [];
   #frameAt = null;
   #view = null;
+  #request = null;
   #refused;
 
   constructor(key, refused) {
@@ -79,7 +80,7 @@ class Tile {
     const plate = part('div', 'plate');
     plate.append(this.who, this.mark, this.quality);
     this.element.append(this.video, this.initials, plate);
-    this.#followFrames();
+    if (!this.video.requestVideoFrameCallback) this.video.addEventListener('timeupdate', () => this.video.videoWidth && this.#frameCame());
   }
 
   // Takes away what is not to be shown here any more.
@@ -97,6 +98,7 @@ class Tile {
       if (!tracks.includes(this.#tracks.find(({ kind }) => kind === 'video'))) this.#frameAt = null;
       this.#tracks = tracks;
       this.video.srcObject = tracks.length ? new MediaStream(tracks) : null;
+      this.#followFrames();
       this.play(silent);
     }
     this.video.classList.toggle('mirrored', view.mirrored);
@@ -141,23 +143,23 @@ class Tile {
     this.element.dataset.video = video && comes ? 'on' : 'off';
   }
 
+  // Anew for each source: what waits for a frame of one that was taken away may wait for ever.
   #followFrames() {
     const { video } = this;
-    const came = () => {
-      if (!video.srcObject) return;
-      const isFirst = this.#frameAt === null;
-      this.#frameAt = performance.now();
-      if (isFirst || this.element.dataset.video === 'off') this.#showPicture();
-    };
-    if (!video.requestVideoFrameCallback) {
-      video.addEventListener('timeupdate', () => video.videoWidth && came());
-      return;
-    }
+    if (!video.requestVideoFrameCallback) return;
     const next = () => {
-      came();
-      video.requestVideoFrameCallback(next);
+      this.#frameCame();
+      this.#request = video.requestVideoFrameCallback(next);
     };
-    video.requestVideoFrameCallback(next);
+    if (this.#request !== null) video.cancelVideoFrameCallback(this.#request);
+    this.#request = video.requestVideoFrameCallback(next);
+  }
+
+  #frameCame() {
+    if (!this.video.srcObject) return;
+    const isFirst = this.#frameAt === null;
+    this.#frameAt = performance.now();
+    if (isFirst || this.element.dataset.video === 'off') this.#showPicture();
   }
 
   #words() {

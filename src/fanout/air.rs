@@ -90,6 +90,14 @@ impl Air {
         self.is_seen() && self.program.video.is_bound()
     }
 
+    /// There is no picture any more, until the source sends another.
+    pub(super) fn end_picture(&mut self) {
+        self.window.end_source();
+        if self.is_seen() && self.ways[Kind::Video as usize].is_some() {
+            self.program.video.write_ended();
+        }
+    }
+
     /// The source's own numbers begin anew.
     pub(super) fn begin_anew(&mut self) {
         self.ways = [None, None];

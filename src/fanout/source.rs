@@ -145,9 +145,13 @@ impl Source {
             }
         }
         if video.is_none() {
-            self.playing[Kind::Video as usize] = None;
-            // The picture is over: nobody starts with it any more.
+            // The picture is over: nobody starts with it any more, here or where it is sent to.
             self.window.end_source();
+            if self.may_write() && self.playing[Kind::Video as usize].is_some() {
+                self.tracks.video.write_ended();
+                self.air.iter_mut().for_each(|air| air.end_picture());
+            }
+            self.playing[Kind::Video as usize] = None;
         }
     }
 

@@ -10,6 +10,7 @@
       video.requestVideoFrameCallback(next);
     };
     video.requestVideoFrameCallback(next);
+    video.addEventListener('loadedmetadata', () => video.requestVideoFrameCallback(next));
     return count;
   }
 

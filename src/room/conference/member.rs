@@ -62,7 +62,7 @@ impl Member {
         let streams = self.streams.iter().filter(|_| self.connected);
         streams.flat_map(|stream| {
             Kind::ALL.into_iter().filter_map(|kind| {
-                let codecs = stream.codecs(kind);
+                let codecs = vec![stream.codec(kind)?];
                 let tracks = &stream.tracks;
                 let wanted = WantedTrack {
                     id: stream.track(kind),
@@ -72,7 +72,7 @@ impl Member {
                     codecs,
                 };
                 let member = self.handle;
-                (!wanted.codecs.is_empty()).then_some(Shown { member, wanted })
+                Some(Shown { member, wanted })
             })
         })
     }
@@ -80,7 +80,7 @@ impl Member {
     /// The stream of it that the room's viewers see when it speaks.
     pub(super) fn for_viewers(&self) -> Option<&Stream> {
         let sent = || self.streams.iter().filter(|stream| self.connected && stream.is_sent());
-        let with_video = sent().find(|stream| !stream.codecs(Kind::Video).is_empty());
+        let with_video = sent().find(|stream| stream.sends(Kind::Video));
         with_video.or_else(|| sent().next())
     }
 
@@ -99,10 +99,10 @@ impl Member {
             kind,
             label: stream.label(kind).map(Box::from),
             muted: stream.muted[kind as usize],
-            codec: stream.playing(kind),
+            codec: stream.codec(kind),
         };
         let tracks = self.streams.iter().flat_map(|stream| {
-            let sent = Kind::ALL.into_iter().filter(|&kind| !stream.codecs(kind).is_empty());
+            let sent = Kind::ALL.into_iter().filter(|&kind| stream.sends(kind));
             sent.map(move |kind| track(stream, kind))
         });
         MemberState {

@@ -250,7 +250,7 @@ impl Room {
         let air = self.air?;
         let member = self.members.iter().find(|member| member.handle == air.member)?;
         let stream = member.for_viewers()?;
-        Some(crate::rtp::Kind::ALL.map(|kind| stream.codecs(kind).first().copied()))
+        Some(crate::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))))
     }
 }
 

@@ -204,12 +204,17 @@ impl Rooms {
         let labels = seat.labels.clone();
         seat.labels.extend(words.labels.clone());
         let handle = member.handle;
-        if let Err(error) = take_lines(&mut member.streams, seat, &lines, may_send, handle, open) {
-            (seat.call, seat.labels) = (before, labels);
-            return Err(error);
+        match take_lines(&mut member.streams, seat, &lines, may_send, handle, open) {
+            Ok(ended) => {
+                self.settle_at_home(now, id);
+                self.close(ended);
+                Ok(answer)
+            }
+            Err(error) => {
+                (seat.call, seat.labels) = (before, labels);
+                Err(error)
+            }
         }
-        self.settle_at_home(now, id);
-        Ok(answer)
     }
 
     /// An answer to our offer, whose number the client may have said.
@@ -232,8 +237,9 @@ impl Rooms {
         seat.offers.answered();
         // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
         let handle = member.handle;
-        take_lines(&mut member.streams, seat, &before, true, handle, open)?;
+        let ended = take_lines(&mut member.streams, seat, &before, true, handle, open)?;
         self.settle_at_home(now, id);
+        self.close(ended);
         Ok(())
     }
 
@@ -278,9 +284,7 @@ impl Rooms {
         let member = room.members.remove(place);
         room.ranking.leave(member.handle);
         self.settle(now, &name);
-        // Only now: whoever was sent them has been told.
-        let gone = member.streams.iter().map(|stream| Effect::Close(stream.tracks.clone()));
-        self.effects.extend(gone);
+        self.close(member.streams.into_all());
         if self.rooms.get(&name).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(&name);
         }
@@ -422,6 +426,12 @@ impl Rooms {
         self.rooms.get(name).map_or(0, Room::seats)
     }
 
+    /// Streams that have ended: only after whoever was sent them has been told.
+    fn close(&mut self, ended: Vec<Stream>) {
+        self.effects
+            .extend(ended.into_iter().map(|stream| Effect::Close(stream.tracks)));
+    }
+
     fn settle(&mut self, now: Instant, name: &StreamName) {
         if let Some(room) = self.rooms.get_mut(name) {
             room.settle(now, &mut self.effects);
@@ -460,7 +470,7 @@ fn renegotiate(seat: &mut Seat, offer: &str) -> Result<(String, Vec<ReceivedLine
     }
 }
 
-/// The lines on which the client sends now become streams. Who may not send keeps what it had, if anything.
+/// The lines on which the client sends now become streams. Who may not send keeps what it had, if anything. Gives those that have ended.
 fn take_lines(
     streams: &mut Streams,
     seat: &Seat,
@@ -468,7 +478,7 @@ fn take_lines(
     may_send: bool,
     handle: u64,
     open: OpenTracks<'_>,
-) -> Result<(), RoomError> {
+) -> Result<Vec<Stream>, RoomError> {
     let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
     let is_new = |line: &&ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
     if !may_send && received.iter().any(|line| is_new(&line)) {
@@ -476,8 +486,7 @@ fn take_lines(
     }
     let plan = streams.plan(&received)?;
     let label = |mid: &str| seat.labels.get(mid).cloned();
-    streams.apply(plan, &received, label, |place| open(&stream_name(handle, place)));
-    Ok(())
+    Ok(streams.apply(plan, &received, label, |number| open(&stream_name(handle, number))))
 }
 
 /// How others know a stream of a member: `a=msid` and CNAME towards them.

@@ -10,7 +10,11 @@ use crate::rtp::{Codec, Kind};
 
 /// The streams of one member, the first of which is what it shows of itself.
 #[derive(Debug, Default)]
-pub(super) struct Streams(Vec<Stream>);
+pub(super) struct Streams {
+    now: Vec<Stream>,
+    /// How many there have been.
+    opened: usize,
+}
 
 /// Lines of a member with the same stream id in `a=msid`: what is to be played together.
 #[derive(Debug)]
@@ -28,7 +32,10 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct Line {
     mid: Box<str>,
+    /// What was agreed when the client last sent on it.
     agreed: Option<MediaLine>,
+    /// The client sends on it.
+    sends: bool,
     label: Option<Box<str>>,
     playing: Option<Codec>,
 }
@@ -43,13 +50,13 @@ pub(super) struct Plan {
 }
 
 impl Streams {
-    /// Streams of a member, ended ones included: camera, screen, and some to spare.
+    /// Streams of a member: camera, screen, and some to spare.
     pub(super) const MAX: usize = 8;
 
     /// Finds the stream of each line: the one that had the line before, else one of the same name without a line of the kind.
     pub(super) fn plan(&self, received: &[ReceivedLine]) -> Result<Plan, RoomError> {
         // What each stream's lines will be; the names of streams that are to be made follow those there are.
-        let mut taken: Vec<(&str, [Option<&str>; 2])> = self.0.iter().map(Stream::mids).collect();
+        let mut taken: Vec<(&str, [Option<&str>; 2])> = self.now.iter().map(Stream::mids).collect();
         let places = received.iter().map(|line| {
             let (mid, kind) = (&*line.line.mid, line.line.kind as usize);
             let had = taken.iter().position(|(_, mids)| mids[kind] == Some(mid));
@@ -68,53 +75,64 @@ impl Streams {
         if taken.len() > Streams::MAX {
             return Err(RoomError::TooManyStreams { max: Streams::MAX });
         }
-        let new = taken[self.0.len()..].iter().map(|(msid, _)| (*msid).into()).collect();
+        let new = taken[self.now.len()..].iter().map(|(msid, _)| (*msid).into()).collect();
         Ok(Plan { places, new })
     }
 
-    /// The client sends on these lines from now on, and on no others.
+    /// The client sends on these lines from now on, and on no others. Gives the streams that have ended.
+    ///
+    /// A line that is switched off stays with its stream while there is another: the others keep theirs, and see at once when it is on
+    /// again. Chromium needs that, too: it shows nothing of a track that comes back to its line under its SSRC. So a stream that has ended
+    /// never comes back, but as another one.
     pub(super) fn apply(
         &mut self,
         plan: Plan,
         received: &[ReceivedLine],
         label: impl Fn(&str) -> Option<Box<str>>,
         mut open: impl FnMut(usize) -> Arc<StreamTracks>,
-    ) {
+    ) -> Vec<Stream> {
         for msid in plan.new {
-            let tracks = open(self.0.len());
-            self.0.push(Stream::new(tracks, msid));
+            let tracks = open(self.opened);
+            self.opened += 1;
+            self.now.push(Stream::new(tracks, msid));
         }
-        for line in self.0.iter_mut().flat_map(|stream| stream.lines.iter_mut().flatten()) {
-            line.agreed = None;
+        for line in self.now.iter_mut().flat_map(|stream| stream.lines.iter_mut().flatten()) {
+            line.sends = false;
         }
         for (place, received) in plan.places.into_iter().zip(received) {
             let line = &received.line;
-            let entry = self.0[place].lines[line.kind as usize].get_or_insert_with(|| Line::new(&line.mid));
+            let entry = self.now[place].lines[line.kind as usize].get_or_insert_with(|| Line::new(&line.mid));
             entry.agreed = Some(line.clone());
+            entry.sends = true;
             entry.label = label(&line.mid).or_else(|| entry.label.take());
         }
-        for line in self.0.iter_mut().flat_map(|stream| stream.lines.iter_mut().flatten()) {
-            // Its next picture may be in another codec.
-            line.playing = line.playing.filter(|_| line.agreed.is_some());
-        }
+        self.now.extract_if(.., |stream| !stream.is_sent()).collect()
     }
 
     /// Just this one.
     pub(super) fn of(stream: Stream) -> Streams {
-        Streams(vec![stream])
+        Streams {
+            now: vec![stream],
+            opened: 1,
+        }
+    }
+
+    /// Every one, when their member is gone.
+    pub(super) fn into_all(self) -> Vec<Stream> {
+        self.now
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
-        self.0.iter()
+        self.now.iter()
     }
 
     /// The stream that shards know under this serial number.
     pub(super) fn find(&mut self, serial: u32) -> Option<&mut Stream> {
-        self.0.iter_mut().find(|stream| stream.serial() == serial)
+        self.now.iter_mut().find(|stream| stream.serial() == serial)
     }
 
     pub(super) fn first(&mut self) -> Option<&mut Stream> {
-        self.0.first_mut()
+        self.now.first_mut()
     }
 }
 
@@ -136,6 +154,7 @@ impl Stream {
             for agreed in [&negotiated.audio, &negotiated.video].into_iter().flatten() {
                 stream.lines[agreed.kind as usize] = Some(Line {
                     agreed: Some(agreed.clone()),
+                    sends: true,
                     playing: broadcast.codecs[agreed.kind as usize],
                     ..Line::new(&agreed.mid)
                 });
@@ -160,26 +179,25 @@ impl Stream {
         }
     }
 
-    /// What is sent of a kind may be sent in these; empty when nothing is.
-    pub(super) fn codecs(&self, kind: Kind) -> Vec<Codec> {
-        let Some(line) = self.line(kind) else { return Vec::new() };
-        let Some(agreed) = &line.agreed else { return Vec::new() };
-        let likely = line.playing.or(agreed.formats.first().map(|format| format.codec));
-        likely.into_iter().collect()
+    /// What a track is sent in, as far as can be told; `None` when it never was sent. It may be switched off at this moment.
+    pub(super) fn codec(&self, kind: Kind) -> Option<Codec> {
+        let line = self.line(kind)?;
+        let likely = || Some(line.agreed.as_ref()?.formats.first()?.codec);
+        line.playing.or_else(likely)
+    }
+
+    /// Whether a track is sent at this moment.
+    pub(super) fn sends(&self, kind: Kind) -> bool {
+        self.line(kind).is_some_and(|line| line.sends)
     }
 
     /// Whether anything of it is sent.
     pub(super) fn is_sent(&self) -> bool {
-        self.lines.iter().flatten().any(|line| line.agreed.is_some())
+        Kind::ALL.into_iter().any(|kind| self.sends(kind))
     }
 
     pub(super) fn label(&self, kind: Kind) -> Option<&str> {
         self.line(kind)?.label.as_deref()
-    }
-
-    /// What a track is sent in, as far as that is known.
-    pub(super) fn playing(&self, kind: Kind) -> Option<Codec> {
-        self.line(kind)?.playing
     }
 
     pub(super) fn set_playing(&mut self, kind: Kind, codec: Codec) {
@@ -194,7 +212,7 @@ impl Stream {
     }
 
     pub(super) fn source(&self, air: Option<Arc<StreamTracks>>) -> SourceSpec {
-        let agreed = |kind| self.line(kind)?.agreed.clone();
+        let agreed = |kind| self.line(kind).filter(|line| line.sends)?.agreed.clone();
         SourceSpec {
             tracks: self.tracks.clone(),
             audio: agreed(Kind::Audio),
@@ -213,6 +231,7 @@ impl Line {
         Line {
             mid: mid.into(),
             agreed: None,
+            sends: false,
             label: None,
             playing: None,
         }
