@@ -161,7 +161,7 @@ impl Talk {
                 frame = self.socket.recv() => frame,
                 () = self.stop.cancelled() => return Err(End::stopping()),
             };
-            if let Some(text) = self.take(frame).await? {
+            if let Some(text) = self.take(frame, MAX_BODY_BYTES).await? {
                 return Ok(text);
             }
         }
@@ -212,7 +212,7 @@ impl Talk {
     }
 
     async fn frame(&mut self, member: &Member, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
-        let Some(text) = self.take(frame).await? else {
+        let Some(text) = self.take(frame, MEMBER_BYTES_MAX).await? else {
             return Ok(());
         };
         let done = match messages::frame(&text) {
@@ -234,7 +234,11 @@ impl Talk {
     }
 
     /// The text of a frame, if that is what it is.
-    async fn take(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
+    async fn take(
+        &mut self,
+        frame: Option<Result<Message, axum::Error>>,
+        bytes_max: usize,
+    ) -> Result<Option<Utf8Bytes>, End> {
         let message = match frame {
             None => return Err(End::Gone),
             Some(Err(_)) => return Err(End::closing(close_code::PROTOCOL, "this cannot be read")),
@@ -244,8 +248,9 @@ impl Talk {
         let paced = self.pace.handle_frame(self.heard);
         paced.map_err(|much| End::closing(close_code::POLICY, much.to_string()))?;
         match message {
-            Message::Text(text) if text.len() > MAX_BODY_BYTES => {
-                Err(End::closing(close_code::SIZE, "larger than 256 KiB"))
+            Message::Text(text) if text.len() > bytes_max => {
+                let limit = format!("larger than {} KiB", bytes_max / 1024);
+                Err(End::closing(close_code::SIZE, limit))
             }
             Message::Text(text) => Ok(Some(text)),
             Message::Binary(_) => {
@@ -336,5 +341,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SILENT_PINGS_MAX: u32 = 3;
 /// How long the end may take to be told.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
-/// Most that is read of one message. Twice what is taken: who sends a little too much can be told so.
-const READ_BYTES_MAX: usize = 2 * MAX_BODY_BYTES;
+/// Largest message of a member. In a room of a hundred, an offer of a browser lists every codec on each of 200 lines.
+const MEMBER_BYTES_MAX: usize = 1024 * 1024;
+/// Most that is read of one message. More than is taken: who sends a little too much can be told so.
+const READ_BYTES_MAX: usize = MEMBER_BYTES_MAX + MAX_BODY_BYTES;
