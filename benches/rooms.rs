@@ -291,7 +291,7 @@ fn large(members: usize, rates: &[u32], time: Duration) -> Result<usize> {
 
 fn print_head() {
     println!(
-        "{:<14}{:>9}{:>10}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  dropped by the server",
+        "{:<14}{:>9}{:>10}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  not received by server, load; dropped by the server",
         "", "in/s", "out/s", "ns/out", "core %", "signal", "a call", "lost", "no end", "late ms",
     );
 }
@@ -299,7 +299,7 @@ fn print_head() {
 fn print_phase(name: &str, phase: &Phase) {
     let (media, others) = phase.share();
     println!(
-        "{name:<14}{:>9.0}{:>10.0}{:>9.0}{media:>8.1}{others:>8.1}{:>8.1}{:>8}{:>8}{:>9.1}  {}",
+        "{name:<14}{:>9.0}{:>10.0}{:>9.0}{media:>8.1}{others:>8.1}{:>8.1}{:>8}{:>8}{:>9.1}  {:?} {}",
         phase.rate(phase.count("rtp_in")),
         phase.rate(phase.arrived),
         phase.cost(),
@@ -307,6 +307,7 @@ fn print_phase(name: &str, phase: &Phase) {
         phase.lost,
         phase.incomplete,
         phase.late.as_secs_f64() * 1e3,
+        phase.overflowed,
         phase.dropped().join(", "),
     );
 }

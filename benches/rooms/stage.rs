@@ -39,6 +39,8 @@ pub(crate) struct Phase {
     pub(crate) incomplete: usize,
     /// The longest that the load sent something after it was due.
     pub(crate) late: Duration,
+    /// Datagrams that found no room at the server's sockets, and at those of clients that look: the machine was too slow.
+    pub(crate) overflowed: [u64; 2],
 }
 
 impl Phase {
@@ -75,6 +77,7 @@ struct Reading {
     arrived: u64,
     counters: BTreeMap<String, u64>,
     lost: u64,
+    overflowed: [u64; 2],
 }
 
 impl Party {
@@ -126,6 +129,20 @@ impl Party {
             };
         }
         Ok(arrived)
+    }
+
+    fn overflowed(&self) -> io::Result<[u64; 2]> {
+        let drops = kernel_drops()?;
+        let at = |port: u16| drops.get(&port).copied().unwrap_or(0);
+        let server = self
+            .clients
+            .first()
+            .and_then(|client| client.session.answered.candidates.first());
+        let mut overflowed = [server.map_or(0, |server| at(server.port())), 0];
+        for client in self.clients.iter().filter(|client| client.ledger.is_some()) {
+            overflowed[1] += at(client.port()?);
+        }
+        Ok(overflowed)
     }
 
     fn lost(&self) -> u64 {
@@ -190,6 +207,7 @@ pub(crate) fn run(
         lost: parties[active].lost() - before.lost,
         incomplete: parties[active].incomplete(),
         late,
+        overflowed: [0, 1].map(|side| after.overflowed[side] - before.overflowed[side]),
     })
 }
 
@@ -210,6 +228,7 @@ fn read(server: &OwnServer, party: &Party) -> Result<Reading> {
         at: clock::now(),
         counters,
         lost: party.lost(),
+        overflowed: party.overflowed()?,
     })
 }
 
