@@ -10,7 +10,7 @@ use onecast::load::session::{Incoming, Protected, Session};
 use onecast::load::stamp::Stamp;
 use onecast::load::viewers::drop_rtp_in_kernel;
 use onecast::load::workload::{AUDIO_BYTES, AUDIO_RATE, Video};
-use onecast::peer::srtp::{Opener, Sealer};
+use onecast::peer::srtp::{Opener, Sealer, SrtpKeys};
 use onecast::rtp::Kind;
 use onecast::rtp::header::{HeaderOut, RtpHeader};
 
@@ -25,7 +25,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(session: Session, verified: bool) -> io::Result<Client> {
         session.report()?;
-        let ledger = verified.then(|| Ledger::new(Opener::new(&session.keys)));
+        let ledger = verified.then(|| Ledger::new(session.keys.clone()));
         if !verified {
             drop_rtp_in_kernel(&session.socket)?;
         }
@@ -228,18 +228,26 @@ fn stamp_of(sender: u32, kind: Kind, number: u64) -> u64 {
 
 /// What a client that opens every packet has.
 pub(crate) struct Ledger {
-    opener: Opener,
-    /// By SSRC: the number that is next, and the newest stamp that is complete.
-    tracks: HashMap<u32, (u16, u64)>,
+    keys: SrtpKeys,
+    /// By SSRC. Each has an opener of its own: one takes no more SSRCs than publishers have.
+    tracks: HashMap<u32, Track>,
     pub(crate) opened: u64,
     /// Numbers left out, and packets that could not be opened.
     pub(crate) lost: u64,
 }
 
+/// One track that a client opens.
+struct Track {
+    opener: Opener,
+    next: Option<u16>,
+    /// The stamp of the newest frame that is complete.
+    newest: u64,
+}
+
 impl Ledger {
-    fn new(opener: Opener) -> Ledger {
+    fn new(keys: SrtpKeys) -> Ledger {
         Ledger {
-            opener,
+            keys,
             tracks: HashMap::new(),
             opened: 0,
             lost: 0,
@@ -249,31 +257,38 @@ impl Ledger {
     /// Of these stamps it has so many as the newest of a track.
     pub(crate) fn has(&self, newest: &[u64]) -> usize {
         let tracks = self.tracks.values();
-        tracks.filter(|(_, stamp)| newest.contains(stamp)).count()
+        tracks.filter(|track| newest.contains(&track.newest)).count()
     }
 
     fn handle(&mut self, incoming: Incoming<'_>) {
-        let datagram = incoming.datagram;
-        let opened = RtpHeader::parse(datagram).ok().and_then(|header| {
-            let len = self
-                .opener
-                .open_rtp(datagram, header.len, header.ssrc, header.sequence)
-                .ok()?;
-            let stamp = header.payload(&datagram[..len]).ok().and_then(Stamp::read)?;
-            Some((header.ssrc, header.sequence, stamp.frame, header.marker))
-        });
-        let Some((ssrc, sequence, stamp, marker)) = opened else {
-            self.lost += 1;
-            return;
-        };
-        let (next, newest) = self.tracks.entry(ssrc).or_insert((sequence, 0));
-        self.lost += u64::from(sequence.wrapping_sub(*next));
-        *next = sequence.wrapping_add(1);
-        self.opened += 1;
-        // A frame is there when its last packet is; audio has no marker.
-        if marker || stamp & (1 << 39) == (Kind::Audio as u64) << 39 {
-            *newest = stamp;
+        match self.open(incoming.datagram) {
+            Some(gap) => {
+                self.opened += 1;
+                self.lost += gap;
+            }
+            None => self.lost += 1,
         }
+    }
+
+    /// How many packets are missing in front of it.
+    fn open(&mut self, datagram: &mut [u8]) -> Option<u64> {
+        let header = RtpHeader::parse(datagram).ok()?;
+        let track = self.tracks.entry(header.ssrc).or_insert_with(|| Track {
+            opener: Opener::new(&self.keys),
+            next: None,
+            newest: 0,
+        });
+        let opener = &mut track.opener;
+        let len = opener.open_rtp(datagram, header.len, header.ssrc, header.sequence);
+        let payload = header.payload(&datagram[..len.ok()?]).ok()?;
+        let Stamp { frame: stamp, .. } = Stamp::read(payload)?;
+        let gap = header.sequence.wrapping_sub(track.next.unwrap_or(header.sequence));
+        track.next = Some(header.sequence.wrapping_add(1));
+        // A frame is there when its last packet is; audio has no marker.
+        if header.marker || stamp & (1 << 39) == (Kind::Audio as u64) << 39 {
+            track.newest = stamp;
+        }
+        Some(u64::from(gap))
     }
 }
 
