@@ -291,7 +291,7 @@ fn large(members: usize, rates: &[u32], time: Duration) -> Result<usize> {
 
 fn print_head() {
     println!(
-        "{:<14}{:>9}{:>10}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  not received by server, load; dropped by the server",
+        "{:<14}{:>9}{:>10}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}  no room at server, load, kernel; dropped by the server",
         "", "in/s", "out/s", "ns/out", "core %", "signal", "a call", "lost", "no end", "late ms",
     );
 }

@@ -39,8 +39,8 @@ pub(crate) struct Phase {
     pub(crate) incomplete: usize,
     /// The longest that the load sent something after it was due.
     pub(crate) late: Duration,
-    /// Datagrams that found no room at the server's sockets, and at those of clients that look: the machine was too slow.
-    pub(crate) overflowed: [u64; 2],
+    /// Datagrams that found no room at the server's socket, at those of clients that look, and on their way through the kernel.
+    pub(crate) overflowed: [u64; 3],
 }
 
 impl Phase {
@@ -77,7 +77,7 @@ struct Reading {
     arrived: u64,
     counters: BTreeMap<String, u64>,
     lost: u64,
-    overflowed: [u64; 2],
+    overflowed: [u64; 3],
 }
 
 impl Party {
@@ -131,14 +131,14 @@ impl Party {
         Ok(arrived)
     }
 
-    fn overflowed(&self) -> io::Result<[u64; 2]> {
+    fn overflowed(&self) -> io::Result<[u64; 3]> {
         let drops = kernel_drops()?;
         let at = |port: u16| drops.get(&port).copied().unwrap_or(0);
         let server = self
             .clients
             .first()
             .and_then(|client| client.session.answered.candidates.first());
-        let mut overflowed = [server.map_or(0, |server| at(server.port())), 0];
+        let mut overflowed = [server.map_or(0, |server| at(server.port())), 0, backlog_drops()];
         for client in self.clients.iter().filter(|client| client.ledger.is_some()) {
             overflowed[1] += at(client.port()?);
         }
@@ -207,7 +207,7 @@ pub(crate) fn run(
         lost: parties[active].lost() - before.lost,
         incomplete: parties[active].incomplete(),
         late,
-        overflowed: [0, 1].map(|side| after.overflowed[side] - before.overflowed[side]),
+        overflowed: [0, 1, 2].map(|side| after.overflowed[side] - before.overflowed[side]),
     })
 }
 
@@ -263,6 +263,13 @@ fn turn_until(
             wait(left.min(Duration::from_millis(2)));
         }
     }
+}
+
+/// Packets that the kernel dropped because a core had too many waiting.
+fn backlog_drops() -> u64 {
+    let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+    let dropped = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
+    table.lines().filter_map(dropped).sum()
 }
 
 /// Before the measured part of a phase: starts of viewers, and their way to the live edge.
