@@ -56,9 +56,17 @@ impl Session {
         certificate: &Certificate,
     ) -> io::Result<Session> {
         let (ufrag, answered) = post(signalling, path, number, publishes, certificate)?;
+        Session::establish(&ufrag, answered, certificate)
+    }
+
+    /// Checks and shakes hands, for an offer that was answered.
+    ///
+    /// # Errors
+    /// `InvalidData` when the answer lacks something, `TimedOut` without a handshake in 5 s.
+    pub fn establish(ufrag: &str, answered: Answered, certificate: &Certificate) -> io::Result<Session> {
         let server = *answered.candidates.first().ok_or(io::ErrorKind::InvalidData)?;
         let socket = open_socket(server, RECEIVE_BUFFER)?;
-        let mut peer = ClientPeer::new(&ufrag, &answered, true, certificate.clone(), clock::now());
+        let mut peer = ClientPeer::new(ufrag, &answered, true, certificate.clone(), clock::now());
         let keys = shake_hands(&socket, &mut peer)?;
         socket.set_nonblocking(true)?;
         Ok(Session {

@@ -46,17 +46,54 @@ impl Signalling {
         self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host), "200")
     }
 
+    /// Posts JSON, as members of rooms do. `None` is an answer without a body (204).
+    ///
+    /// # Errors
+    /// `InvalidData` when the server refuses, or its answer is of unknown length, else those of the system.
+    pub fn post_json(&mut self, path: &str, json: &str) -> io::Result<Option<String>> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            json.len()
+        );
+        self.ask(&(head + json))
+    }
+
+    /// Gets a document that may not be there (204).
+    ///
+    /// # Errors
+    /// As [`post_json`](Self::post_json).
+    pub fn fetch_if_any(&mut self, path: &str) -> io::Result<Option<String>> {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host))
+    }
+
+    fn ask(&mut self, request: &str) -> io::Result<Option<String>> {
+        let (status, body) = self.round_trip(request)?;
+        match status.split(' ').nth(1) {
+            Some("200") => Ok(Some(body)),
+            Some("204") => Ok(None),
+            _ => Err(invalid(&format!("{status}: {body}"))),
+        }
+    }
+
     fn exchange(&mut self, request: &str, expected: &str) -> io::Result<String> {
-        self.stream.get_mut().write_all(request.as_bytes())?;
-        let (status, len) = self.read_head()?;
-        let mut body = vec![0; len.ok_or_else(|| invalid("an answer of unknown length"))?];
-        self.stream.read_exact(&mut body)?;
-        let body = String::from_utf8(body).map_err(|_| invalid("an answer that is not text"))?;
+        let (status, body) = self.round_trip(request)?;
         if status.split(' ').nth(1) == Some(expected) {
             Ok(body)
         } else {
             Err(invalid(&format!("{status}: {body}")))
         }
+    }
+
+    fn round_trip(&mut self, request: &str) -> io::Result<(String, String)> {
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let (status, len) = self.read_head()?;
+        // RFC 9110 section 15.3.5: 204 ends with its head.
+        let len = len.or_else(|| (status.split(' ').nth(1) == Some("204")).then_some(0));
+        let mut body = vec![0; len.ok_or_else(|| invalid("an answer of unknown length"))?];
+        self.stream.read_exact(&mut body)?;
+        let body = String::from_utf8(body).map_err(|_| invalid("an answer that is not text"))?;
+        Ok((status, body))
     }
 
     fn read_head(&mut self) -> io::Result<(String, Option<usize>)> {

@@ -210,8 +210,11 @@ impl Reception {
 
 /// RTP is dropped before it takes memory: payloads whose first byte is 128 to 191 and whose second is not an RTCP type (RFC 7983,
 /// RFC 5761).
+///
+/// # Errors
+/// Those of the system.
 #[cfg(target_os = "linux")]
-pub(super) fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()> {
+pub fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()> {
     use socket2::SockFilter;
     // Classic BPF: load a byte at an absolute offset, jump if greater or equal, return bytes to keep.
     const LOAD_BYTE: u16 = 0x30;
@@ -231,13 +234,20 @@ pub(super) fn drop_rtp_in_kernel(socket: &std::net::UdpSocket) -> io::Result<()>
     ])
 }
 
+/// There is no such filter here.
+///
+/// # Errors
+/// Always.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn drop_rtp_in_kernel(_: &std::net::UdpSocket) -> io::Result<()> {
+pub fn drop_rtp_in_kernel(_: &std::net::UdpSocket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Datagrams that each IPv4 UDP socket dropped, by local port.
-fn kernel_drops() -> io::Result<HashMap<u16, u64>> {
+///
+/// # Errors
+/// When the kernel's table of sockets cannot be read.
+pub fn kernel_drops() -> io::Result<HashMap<u16, u64>> {
     let table = std::fs::read_to_string("/proc/net/udp")?;
     let row = |line: &str| {
         let mut fields = line.split_ascii_whitespace();

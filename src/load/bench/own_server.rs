@@ -1,13 +1,15 @@
 //! This program's own server as a process of its own, and what it takes of the machine. Linux only: it reads /proc.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::load::process::Usage;
+use crate::load::process::{Usage, thread_times};
 use crate::load::signalling::Signalling;
 
 /// A running server. Ends when dropped.
@@ -74,6 +76,38 @@ impl OwnServer {
     pub fn usage(&self) -> io::Result<Usage> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the server has ended, or there is no /proc");
         Usage::of(self.child.id()).ok_or_else(missing)
+    }
+
+    /// CPU time of its threads so far: of the media threads together, and of all others.
+    pub fn thread_times(&self) -> (Duration, Duration) {
+        let mut times = (Duration::ZERO, Duration::ZERO);
+        for (name, ran) in thread_times(self.child.id()) {
+            let sum = if name.starts_with("shard-") {
+                &mut times.0
+            } else {
+                &mut times.1
+            };
+            *sum += ran;
+        }
+        times
+    }
+
+    /// What its media threads counted so far, all together, by name.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn counters(&self) -> io::Result<BTreeMap<String, u64>> {
+        let body = Signalling::connect(self.http)?.fetch("/api/shards")?;
+        let answer: Value = serde_json::from_str(&body)?;
+        let mut counters = BTreeMap::new();
+        for shard in answer["shards"].as_array().into_iter().flatten() {
+            for values in [shard, &shard["socket"]] {
+                for (name, value) in values.as_object().into_iter().flatten() {
+                    *counters.entry(name.clone()).or_default() += value.as_u64().unwrap_or(0);
+                }
+            }
+        }
+        Ok(counters)
     }
 
     /// What its sockets have sent so far, by its own count.

@@ -1,6 +1,6 @@
 //! One member of a room: what it sends, and what it is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, TrackState, Words};
 use crate::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
 use crate::media::StreamTracks;
 use crate::peer::SessionId;
-use crate::peer::sdp::{Call, CallParams, TrackId, WantedTrack};
+use crate::peer::sdp::{Call, CallParams, MediaLine, TrackId, WantedTrack};
 use crate::rtp::Kind;
 
 /// Somebody in a room: a member in the proper sense, or the publisher of its broadcast.
@@ -50,7 +50,7 @@ pub(super) struct Seat {
 }
 
 /// A track of somebody, for everybody else.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) member: u64,
     pub(super) wanted: WantedTrack,
@@ -116,6 +116,34 @@ impl Member {
     }
 }
 
+/// What a member has agreed to be sent.
+pub(super) struct Agreed<'a> {
+    lines: BTreeMap<TrackId, &'a MediaLine>,
+    /// Streams of which it is sent something, or was.
+    known: BTreeSet<u32>,
+}
+
+impl Agreed<'_> {
+    /// What it should be sent of a stream: what was agreed, and only of the kinds that have their turn. `None` for a stream of which
+    /// it never was to be sent anything.
+    pub(super) fn subscription(&self, tracks: &Arc<StreamTracks>, turns: [bool; 2]) -> Option<SubscriptionSpec> {
+        let stream = tracks.key.serial;
+        let agreed = Kind::ALL.map(|kind| self.lines.get(&TrackId { stream, kind }));
+        if agreed.iter().all(Option::is_none) && !self.known.contains(&stream) {
+            return None;
+        }
+        let [audio, video] = Kind::ALL.map(|kind| {
+            let line = agreed[kind as usize].filter(|_| turns[kind as usize]);
+            line.map(|line| ViewerLine::new(line))
+        });
+        Some(SubscriptionSpec {
+            tracks: tracks.clone(),
+            audio,
+            video,
+        })
+    }
+}
+
 impl Seat {
     pub(super) fn new(now: Instant, call: Call, params: CallParams, words: &Words) -> Seat {
         Seat {
@@ -131,29 +159,13 @@ impl Seat {
         }
     }
 
-    /// What it should be sent of a stream: what was agreed, and only of the kinds that have their turn. `None` for a stream of which
-    /// it never was to be sent anything.
-    pub(super) fn subscription(&self, tracks: &Arc<StreamTracks>, turns: [bool; 2]) -> Option<SubscriptionSpec> {
-        let serial = tracks.key.serial;
-        let of = |kind| {
-            let track = TrackId { stream: serial, kind };
-            let sent = self.call.sent().find(|sent| sent.track == track)?;
-            Some(&sent.line)
-        };
-        let agreed = Kind::ALL.map(of);
-        let known = |spec: &SubscriptionSpec| spec.tracks.key.serial == serial;
-        if agreed.iter().all(Option::is_none) && !self.membership.subscriptions.iter().any(known) {
-            return None;
+    /// Everything that it may be sent now, to be looked up.
+    pub(super) fn agreed(&self) -> Agreed<'_> {
+        let known = self.membership.subscriptions.iter();
+        Agreed {
+            lines: self.call.sent().map(|sent| (sent.track, &sent.line)).collect(),
+            known: known.map(|spec| spec.tracks.key.serial).collect(),
         }
-        let [audio, video] = Kind::ALL.map(|kind| {
-            let line = agreed[kind as usize].filter(|_| turns[kind as usize]);
-            line.map(ViewerLine::new)
-        });
-        Some(SubscriptionSpec {
-            tracks: tracks.clone(),
-            audio,
-            video,
-        })
     }
 
     /// What is in the offer that waits.

@@ -25,6 +25,8 @@ pub(super) struct Room {
     pub(super) ranking: Ranking,
     air: Option<OnAir>,
     roster: Arc<Roster>,
+    /// The tracks for which everybody was looked up last.
+    shown: Vec<Shown>,
 }
 
 /// What viewers of the room see.
@@ -55,6 +57,7 @@ impl Room {
             ranking: Ranking::default(),
             air: None,
             roster: Arc::new(roster),
+            shown: Vec::new(),
         }
     }
 
@@ -71,15 +74,30 @@ impl Room {
         self.members.iter().filter(|member| !member.is_broadcast()).count()
     }
 
-    /// Brings about what follows from how things are now.
-    pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
+    /// Brings about what follows from how things are now; `about` is whose doing it is.
+    pub(super) fn settle(&mut self, now: Instant, about: Option<SessionId>, effects: &mut VecDeque<Effect>) {
         self.choose_who_is_on_air(now, effects);
         let shown = self.shown();
+        let is_news = shown != self.shown;
         for place in 0..self.members.len() {
             self.tell_shards(place, effects);
-            self.wake_for_offer(place, &shown, effects);
+            // Who speaks is no reason for offers: with a hundred members, looking is most of the work.
+            if is_news || about == Some(self.members[place].id) {
+                self.wake_for_offer(place, &shown, effects);
+            }
         }
+        self.shown = shown;
         self.tell_everybody(effects);
+    }
+
+    /// Brings about what follows when one member has answered, and nothing else is different.
+    pub(super) fn settle_answer(&mut self, id: SessionId, effects: &mut VecDeque<Effect>) {
+        let Some(place) = self.members.iter().position(|member| member.id == id) else {
+            return;
+        };
+        self.tell_shards(place, effects);
+        let shown = self.shown();
+        self.wake_for_offer(place, &shown, effects);
     }
 
     /// When somebody else gets the floor without anything happening.
@@ -216,10 +234,11 @@ impl Room {
             let turns = (audible.contains(&other.handle), visible.contains(&other.handle));
             other.streams.iter().map(move |stream| (stream, turns))
         });
+        let agreed = seat.agreed();
         streams
             .filter_map(|(stream, (audible, visible))| {
                 let presents = stream.is_presentation();
-                seat.subscription(&stream.tracks, [audible || presents, visible || presents])
+                agreed.subscription(&stream.tracks, [audible || presents, visible || presents])
             })
             .collect()
     }

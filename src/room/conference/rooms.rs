@@ -144,7 +144,7 @@ impl Rooms {
         });
         room.ranking.join(joining.handle);
         self.homes.insert(joining.id, name.clone());
-        self.settle(now, name);
+        self.settle(now, name, Some(joining.id));
         let membership = self.seat(joining.id).map(|seat| seat.membership.clone())?;
         Ok(Joined {
             answer,
@@ -238,7 +238,14 @@ impl Rooms {
         // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
         let handle = member.handle;
         let ended = take_lines(&mut member.streams, seat, &before, true, handle, open)?;
-        self.settle_at_home(now, id);
+        if seat.call.received().eq(&before) {
+            let Some(room) = self.homes.get(&id).and_then(|name| self.rooms.get_mut(name)) else {
+                return Ok(());
+            };
+            room.settle_answer(id, &mut self.effects);
+        } else {
+            self.settle_at_home(now, id);
+        }
         self.close(ended);
         Ok(())
     }
@@ -283,7 +290,7 @@ impl Rooms {
         };
         let member = room.members.remove(place);
         room.ranking.leave(member.handle);
-        self.settle(now, &name);
+        self.settle(now, &name, None);
         self.close(member.streams.into_all());
         if self.rooms.get(&name).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(&name);
@@ -320,7 +327,7 @@ impl Rooms {
             });
             self.homes.insert(id, name.clone());
         }
-        self.settle(now, name);
+        self.settle(now, name, None);
     }
 
     /// A stream of a member has begun, or goes on in another codec.
@@ -382,7 +389,7 @@ impl Rooms {
             let due = seats.filter_map(|(id, seat)| Some((id, seat.overdue(now)?)));
             self.effects.extend(due.map(|(id, why)| Effect::End(id, why)));
             if room.deadline().is_some_and(|at| at <= now) {
-                room.settle(now, &mut self.effects);
+                room.settle(now, None, &mut self.effects);
             }
         }
     }
@@ -432,15 +439,15 @@ impl Rooms {
             .extend(ended.into_iter().map(|stream| Effect::Close(stream.tracks)));
     }
 
-    fn settle(&mut self, now: Instant, name: &StreamName) {
+    fn settle(&mut self, now: Instant, name: &StreamName, about: Option<SessionId>) {
         if let Some(room) = self.rooms.get_mut(name) {
-            room.settle(now, &mut self.effects);
+            room.settle(now, about, &mut self.effects);
         }
     }
 
     fn settle_at_home(&mut self, now: Instant, id: SessionId) {
         if let Some(name) = self.homes.get(&id).cloned() {
-            self.settle(now, &name);
+            self.settle(now, &name, Some(id));
         }
     }
 
