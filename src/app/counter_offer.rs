@@ -95,9 +95,7 @@ impl Inner {
         if self.broadcast(&Command::Expect(session.clone())) {
             return Ok(());
         }
-        if let Some(ended) = lock(&self.registry).remove(clock::now(), id) {
-            self.end(ended, EndReason::Overloaded);
-        }
+        self.end_session(id, EndReason::Overloaded);
         Err(Refusal::Full {
             max: self.config.limits.viewers,
         })

@@ -36,7 +36,8 @@ impl Inner {
                 kind,
                 codec,
             } => {
-                if let Some(name) = lock(&self.registry).media(session, kind, codec) {
+                let published = lock(&self.registry).media(session, kind, codec);
+                if let Some(name) = published {
                     info!(stream = %name, "broadcaster sends {kind} in {codec}");
                     self.take_broadcast_along(&name);
                 } else {

