@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::patching::patch_refusal;
 use super::*;
 use crate::http::conference::{Change, Joined, MemberOffer, Presence, RoomFeed, RoomRefusal, ServerOffer, Words};
 use crate::http::operation::Operation as _;
 use crate::media::lane::StreamKey;
 use crate::peer::sdp::{CallError, CallParams};
 use crate::room::StreamName;
-use crate::room::conference::{Broadcast, Effect, Joining, RoomError, Rooms, Roster};
+use crate::room::conference::{Broadcast, Effect, IceRestart, Joining, RoomError, Rooms, Roster};
+use crate::room::ice_session::PatchRefused;
 use crate::rtp::{Codec, Kind};
 
 /// The rooms, and those who wait for news of them. Locked before the event streams and the registry where more than one is.
@@ -71,8 +73,20 @@ impl Conference for App {
     fn offer(&self, peer: SessionId, offer: MemberOffer<'_>) -> Result<String, Refusal> {
         let inner = &self.inner;
         let mut open = |name: &str| inner.open_tracks(name);
-        let sdp = (offer.sdp, offer.words);
-        let answered = inner.in_rooms(|rooms| rooms.offer(clock::now(), peer, sdp, offer.may_send, &mut open));
+        let said = (offer.sdp, offer.words);
+        let answered = inner.in_rooms(|rooms| {
+            let now = clock::now();
+            match rooms.offer(now, peer, said, offer.may_send, &mut open) {
+                Err(RoomError::RestartsIce) => {
+                    let restart = IceRestart {
+                        ice: credentials(),
+                        tell: &mut |theirs, ours| inner.restart_ice(now, peer, theirs, ours),
+                    };
+                    rooms.restart(now, peer, said, offer.may_send, &mut open, restart)
+                }
+                answered => answered,
+            }
+        });
         answered.map_err(|error| self.room_refusal(peer, error))
     }
 
@@ -314,7 +328,10 @@ fn refused_by_room(error: RoomError) -> Refusal {
         RoomError::TooManyStreams { max } => of_room(RoomRefusal::TooManyStreams { max }),
         RoomError::MayNotSend => Refusal::NotAllowed(Purpose::Publish),
         RoomError::OtherCertificate => of_room(RoomRefusal::OtherCertificate),
-        RoomError::JoinAnew => of_room(RoomRefusal::JoinAnew),
+        RoomError::JoinAnew | RoomError::RestartsIce => of_room(RoomRefusal::JoinAnew),
+        // What came before the newest ICE session cannot be gone back to.
+        RoomError::Restart(PatchRefused::Stale) => of_room(RoomRefusal::JoinAnew),
+        RoomError::Restart(refused) => patch_refusal(refused),
     }
 }
 

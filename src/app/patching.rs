@@ -1,16 +1,19 @@
 //! PATCH of a session: candidates, which are of no use to us, and ICE restarts, which the shards are told.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::debug;
 
-use super::{App, credentials, lock, sdp_refusal};
+use super::{App, Inner, credentials, lock, sdp_refusal};
 use crate::clock;
 use crate::fanout::{Command, Restart};
 use crate::http::operation::Operation as _;
 use crate::http::service::{Patch, Patched, Refusal, Service as _};
+use crate::peer::IceCredentials;
 use crate::peer::sdp::{Fragment, FragmentParams};
-use crate::room::ice_session::{self, PatchRefused, entity_tag};
+use crate::room::SessionId;
+use crate::room::ice_session::{self, Condition, PatchRefused, entity_tag};
 
 impl App {
     /// Does what `PATCH` of a session asks for.
@@ -47,7 +50,36 @@ impl App {
     }
 }
 
-fn patch_refusal(refused: PatchRefused) -> Refusal {
+impl Inner {
+    /// An ICE restart that an offer asks for, with both sides' new credentials.
+    pub(super) fn restart_ice(
+        &self,
+        now: Instant,
+        session: SessionId,
+        theirs: &IceCredentials,
+        ours: &IceCredentials,
+    ) -> Result<(), PatchRefused> {
+        let fragment = Fragment {
+            ufrag: Some(theirs.ufrag.clone()),
+            pwd: Some(theirs.pwd.clone()),
+            candidates: 0,
+            line: None,
+        };
+        let asked = ice_session::Patch {
+            session,
+            condition: &Condition::Any,
+            fragment: &fragment,
+        };
+        let tell = |restart: &Arc<Restart>| self.broadcast(&Command::Restart(restart.clone()));
+        match lock(&self.registry).patch(now, asked, || ours.clone(), tell)? {
+            ice_session::Patched::Restarted(_) => Ok(()),
+            // It has been done already, with other credentials of ours.
+            ice_session::Patched::Trickled => Err(PatchRefused::Stale),
+        }
+    }
+}
+
+pub(super) fn patch_refusal(refused: PatchRefused) -> Refusal {
     match refused {
         PatchRefused::UnknownSession => Refusal::UnknownSession,
         PatchRefused::Stale => Refusal::Stale,

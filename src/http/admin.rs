@@ -104,6 +104,7 @@ struct SessionsQuery {
 enum Role {
     Publisher,
     Viewer,
+    Member,
 }
 
 async fn sessions(State(shared): State<Shared>, Asked(query): Asked<SessionsQuery>) -> Result<Response, Problem> {
@@ -114,6 +115,7 @@ async fn sessions(State(shared): State<Shared>, Asked(query): Asked<SessionsQuer
         purpose: query.role.map(|role| match role {
             Role::Publisher => Purpose::Publish,
             Role::Viewer => Purpose::Watch,
+            Role::Member => Purpose::Confer,
         }),
         after: query.after,
         limit: limit + 1,

@@ -347,9 +347,11 @@ impl From<Busy> for Problem {
     }
 }
 
-/// A session that the server has ended: pages take what begins with `ended-by-` for final.
+/// A session that the server has ended: pages take what begins with `ended-by-` for final, and come again otherwise.
 fn ended(why: &EndReason) -> Problem {
     let (kind, title) = match why {
+        EndReason::Unanswered => ("offer-unanswered", "The server has given this peer up"),
+        EndReason::Unfollowed => ("socket-gone", "The server has given this peer up"),
         EndReason::Operator(_) => ("ended-by-operator", "The operator ended this session"),
         EndReason::TakenOver => ("ended-by-takeover", "The stream was taken over"),
         _ => ("ended-by-limit", "A limit of the server ended this session"),
@@ -480,6 +482,8 @@ mod tests {
             (Refusal::StreamFull { max: 1 }, 503),
             (Refusal::Draining, 503),
             (Refusal::Ended(EndReason::Operator(None)), 404),
+            (Refusal::Ended(EndReason::Unanswered), 404),
+            (Refusal::Ended(EndReason::Unfollowed), 404),
             (Refusal::UnknownHandle, 404),
             (Refusal::NotAllowed(Purpose::Publish), 403),
             (Refusal::Ended(EndReason::TakenOver), 404),

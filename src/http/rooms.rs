@@ -154,7 +154,10 @@ async fn awaited(shared: &Shared, peer: SessionId, stop: &CancellationToken) -> 
             return Ok(Some(offer));
         }
         tokio::select! {
-            woken = wakes.changed() => woken.map_err(|_| unknown_peer())?,
+            woken = wakes.changed() => if woken.is_err() {
+                // The peer is no more: the rooms know why.
+                return conference.next_offer(peer).map_err(of_member);
+            },
             // Nothing wakes when it is time to send an offer again.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = stop.cancelled() => return Ok(None),

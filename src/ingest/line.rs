@@ -211,6 +211,12 @@ impl Line {
         }
     }
 
+    /// The SSRC of which something has come. A sender that has not begun begins with a keyframe by itself, or else is asked for one
+    /// at its first packet: asking before that would only make it send two.
+    fn heard_ssrc(&self) -> Option<u32> {
+        self.ssrc().filter(|_| !matches!(self.feeding, Feeding::Nothing(_)))
+    }
+
     /// Keeps a sender report if it is about the source. Returns whether it was.
     pub(super) fn handle_sender_report(&mut self, ssrc: u32, report: SenderReport) -> bool {
         match &mut self.feeding {
@@ -248,7 +254,7 @@ impl Line {
 
     /// Writes the NACKs and keyframe requests that are due. Returns their length.
     pub(super) fn write_feedback(&mut self, now: Instant, local_ssrc: u32, out: &mut [u8]) -> usize {
-        let (Some(ssrc), Some(format)) = (self.ssrc(), self.format) else {
+        let (Some(ssrc), Some(format)) = (self.heard_ssrc(), self.format) else {
             return 0;
         };
         let keyframe_len = self
@@ -272,7 +278,7 @@ impl Line {
 
     /// When [`Line::write_feedback`] has something to write; `asap` if at once.
     pub(super) fn deadline(&self, asap: Instant) -> Option<Instant> {
-        let format = self.format.filter(|_| self.ssrc().is_some())?;
+        let format = self.format.filter(|_| self.heard_ssrc().is_some())?;
         let keyframe = match format.keyframe_feedback {
             KeyframeFeedback::None => None,
             _ => self.keyframes.deadline(asap),

@@ -115,6 +115,11 @@ impl EndReason {
         }
     }
 
+    /// Whether a client that comes back is told. Members of rooms are, too, whom the server has given up: their pages are alive.
+    pub fn is_told(&self) -> bool {
+        self.is_of_the_server() || matches!(self, EndReason::Unanswered | EndReason::Unfollowed)
+    }
+
     /// One word for programs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -195,7 +200,7 @@ impl RecentlyEnded {
 
     /// Remembers an end, and forgets the oldest.
     pub fn note(&mut self, id: SessionId, end: End) {
-        if end.why.is_of_the_server() && self.told.insert(id, end.why.clone()).is_none() {
+        if end.why.is_told() && self.told.insert(id, end.why.clone()).is_none() {
             self.order.push_back(id);
         }
         while self.order.len() > RecentlyEnded::TOLD_MAX {

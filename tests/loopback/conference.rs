@@ -48,9 +48,9 @@ fn sources() -> Vec<Box<dyn Source>> {
     sources
 }
 
-type Heard = Arc<Mutex<Vec<MemberEvent>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<MemberEvent>>>;
 
-fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard) {
+pub(crate) fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard) {
     let heard = Heard::default();
     let into = heard.clone();
     let config = MemberConfig {
@@ -69,7 +69,7 @@ fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard) {
 }
 
 /// Joins `count` members within two seconds, each at its own moment.
-async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> Signalling) -> Vec<Member> {
+pub(crate) async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> Signalling) -> Vec<Member> {
     let mut joins = Vec::new();
     for number in 0..count {
         let (config, _) = config(rig, signalling(number));
@@ -88,13 +88,17 @@ async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> Signalling)
 }
 
 /// Tracks of a kind that are there now and have had this many frames.
-fn flowing<'a>(report: &'a MemberReport, kind: &'a str, frames: u64) -> impl Iterator<Item = &'a ReceivedTrack> {
+pub(crate) fn flowing<'a>(
+    report: &'a MemberReport,
+    kind: &'a str,
+    frames: u64,
+) -> impl Iterator<Item = &'a ReceivedTrack> {
     let tracks = report.tracks.iter();
     tracks.filter(move |track| track.kind == kind && !track.gone && track.report.frames >= frames)
 }
 
 /// Waits until each of these gets a picture and a sound of each other.
-async fn all_flow(members: &[Member]) {
+pub(crate) async fn all_flow(members: &[Member]) {
     let others = members.len() - 1;
     let complete = |member: &Member| {
         let report = member.report();
@@ -113,7 +117,7 @@ async fn all_flow(members: &[Member]) {
 }
 
 /// Everybody began with the one keyframe there is, and nobody had to ask for another.
-fn nothing_was_missed(reports: &[MemberReport]) {
+pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
     for report in reports {
         assert_eq!(
             report.keyframe_requests, 0,
@@ -128,7 +132,7 @@ fn nothing_was_missed(reports: &[MemberReport]) {
     }
 }
 
-async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
+pub(crate) async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
     let mut reports = Vec::new();
     for member in members {
         reports.push(member.leave().await);

@@ -5,10 +5,14 @@ mod conference;
 mod counter_offer;
 mod door;
 mod hostile;
+mod hostile_rooms;
+mod lift;
 mod operation;
 mod relay;
 mod restart;
 mod rig;
+mod rooms;
+mod stranger;
 mod takeover;
 
 use std::collections::{BTreeMap, HashSet};

@@ -32,6 +32,36 @@ pub(crate) struct Detours {
     pub(crate) portable: bool,
     /// Bounds of sessions.
     pub(crate) sessions: onecast::room::SessionLimits,
+    /// Most members of a room; 0 for the usual bound.
+    pub(crate) room_members: usize,
+    /// Joins that are taken a second; 0 for the usual bound.
+    pub(crate) joins_per_second: u32,
+    /// How long a WebSocket may say nothing at first; `None` for the usual time.
+    pub(crate) header_timeout: Option<Duration>,
+}
+
+impl Detours {
+    fn limits(&self, usual: Limits) -> Limits {
+        let mut limits = Limits {
+            sessions: self.sessions,
+            ..usual
+        };
+        if self.room_members > 0 {
+            limits.rooms.members = self.room_members;
+        }
+        if self.joins_per_second > 0 {
+            limits.admission.joins_per_second = self.joins_per_second;
+        }
+        limits
+    }
+
+    fn http_limits(&self) -> HttpLimits {
+        let usual = HttpLimits::default();
+        HttpLimits {
+            header_timeout: self.header_timeout.unwrap_or(usual.header_timeout),
+            ..usual
+        }
+    }
 }
 
 /// A running server.
@@ -55,10 +85,7 @@ impl Rig {
                 portable: detours.portable,
                 ..config.sockets
             },
-            limits: Limits {
-                sessions: detours.sessions,
-                ..config.limits
-            },
+            limits: detours.limits(config.limits),
             ..config
         })
         .unwrap();
@@ -80,7 +107,7 @@ impl Rig {
             authority: Arc::new(authority),
             ..Serving::open(Arc::new(service), Pages::built_in())
         };
-        let server = Server::new(serving, HttpLimits::default());
+        let server = Server::new(serving, detours.http_limits());
         tokio::spawn(server.run(listener, stop.clone()));
         Rig {
             app,
@@ -96,6 +123,11 @@ impl Rig {
 
     pub(crate) fn whep(&self, stream: &str) -> String {
         format!("http://{}/whep/{stream}", self.http)
+    }
+
+    /// An address of the server.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.http)
     }
 
     /// Sum of a counter over all shards.

@@ -11,6 +11,10 @@ pub(super) struct Course {
     answered: Option<(u64, String)>,
     /// Whether there is something to offer.
     wants: bool,
+    /// Whether ICE is to begin anew; it stays so until the server has answered an offer that does it.
+    restarts: bool,
+    /// Whether the last offer that was made does it.
+    restarting: bool,
     /// Whether an offer of ours is with the server.
     offered: bool,
     /// Whether an offer of the server's comes first: it has refused ours for that.
@@ -74,6 +78,18 @@ impl Course {
         self.wants = true;
     }
 
+    /// ICE is to begin anew, as after a change of the network.
+    pub(super) fn want_restart(&mut self) {
+        self.wants = true;
+        self.restarts = true;
+    }
+
+    /// Whether the offer that is made now restarts ICE.
+    pub(super) fn makes_offer(&mut self) -> bool {
+        self.restarting = self.restarts;
+        self.restarting
+    }
+
     /// Whether to offer now. True once until the offer is taken or refused.
     pub(super) fn offers_now(&mut self) -> bool {
         let now = self.wants && !self.offered && !self.yields;
@@ -90,6 +106,9 @@ impl Course {
 
     /// The server has answered our offer. False when there is none: it was taken back, and is offered again.
     pub(super) fn on_answer(&mut self) -> bool {
+        if self.offered && self.restarting {
+            self.restarts = false;
+        }
         std::mem::take(&mut self.offered)
     }
 
@@ -198,6 +217,22 @@ mod tests {
         assert!(course.offers_now());
         course.on_resumed();
         assert!(course.offers_now());
+    }
+
+    #[test]
+    fn ice_begins_anew_with_the_offer_that_is_answered() {
+        let mut course = Course::default();
+        course.want();
+        assert!(course.offers_now() && !course.makes_offer());
+        course.want_restart();
+        assert!(course.on_answer(), "of one that was on its way");
+        assert!(course.offers_now() && course.makes_offer());
+        course.on_refused(&refused("offer", 409, "offer-pending"));
+        assert_eq!(course.on_offer(1), OnOffer::Answer);
+        assert!(course.offers_now() && course.makes_offer(), "again, as it was refused");
+        assert!(course.on_answer());
+        course.want();
+        assert!(course.offers_now() && !course.makes_offer());
     }
 
     #[test]

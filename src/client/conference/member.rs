@@ -215,6 +215,12 @@ impl Member {
         self.wanted.notify_one();
     }
 
+    /// Begins ICE anew with the next offer, from whatever addresses there are then. Media goes on meanwhile.
+    pub fn restart_ice(&self) {
+        lock(&self.course).want_restart();
+        self.wanted.notify_one();
+    }
+
     /// What it did and got so far.
     pub fn report(&self) -> MemberReport {
         self.told(lock(&self.received).report())

@@ -238,8 +238,16 @@ impl Talk {
         }
     }
 
+    async fn make_offer(&self) -> Result<String, PeerError> {
+        let restarts = lock(&self.course).makes_offer();
+        if restarts {
+            self.peer.connection().restart_ice().await?;
+        }
+        self.peer.offer().await
+    }
+
     async fn offer_by_request(&mut self) -> Result<(), PeerError> {
-        let sdp = self.peer.offer().await?;
+        let sdp = self.make_offer().await?;
         let offer = OfferSaid {
             sdp: &sdp,
             peer_id: Some(&self.peer_id),
@@ -273,7 +281,7 @@ impl Talk {
     async fn talk_over(&mut self, socket: &mut Socket) -> Result<Result<(), Broken>, PeerError> {
         let offers_now = lock(&self.course).offers_now();
         if offers_now {
-            let sdp = self.peer.offer().await?;
+            let sdp = self.make_offer().await?;
             let said = Said::Offer(OfferSaid {
                 sdp: &sdp,
                 ..OfferSaid::default()
@@ -345,8 +353,11 @@ impl Talk {
             let is_it = |heard| matches!(heard, Heard::Resumed {}).then_some(());
             let error = match begin(&self.door, &said, is_it).await {
                 Ok((socket, ())) => return Ok(socket),
-                Err(DoorError::Refused(refused, _)) if matches!(refused.status, 404 | 410) => {
-                    return Err(PeerError::Forgotten);
+                Err(DoorError::Refused(refused, error)) if matches!(refused.status, 404 | 410) => {
+                    return Err(match refused.problem.as_str() {
+                        "unknown-peer" => PeerError::Forgotten,
+                        _ => PeerError::Ended(error.to_string()),
+                    });
                 }
                 Err(error) => SignalError::from(error),
             };

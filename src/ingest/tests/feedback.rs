@@ -22,6 +22,26 @@ fn keyframe_requests_are_coalesced() {
 }
 
 #[test]
+fn who_has_not_begun_is_asked_for_nothing() {
+    let mut announced = config();
+    announced.negotiated.video.as_mut().unwrap().ssrc = Some(VIDEO);
+    let mut world = World::with(&announced);
+    world.ingest.request_keyframe(KeyframeNeed::Urgent);
+    let asked = |said: &Said| matches!(said, Said::Pli(_));
+    assert!(!world.run(5_000).iter().any(|(_, said)| asked(said)));
+    world.video(10, KEY);
+    assert!(!world.said().iter().any(asked), "it has begun with a keyframe");
+    let mut world = World::with(&announced);
+    world.ingest.request_keyframe(KeyframeNeed::Urgent);
+    assert!(!world.said().iter().any(asked));
+    world.rtp(VIDEO, VP8, 10, DELTA).unwrap_err();
+    assert!(
+        world.said().contains(&Said::Pli(VIDEO)),
+        "it has begun with something else"
+    );
+}
+
+#[test]
 fn a_request_that_nobody_answers_is_repeated() {
     let mut world = World::new();
     world.video(10, KEY);

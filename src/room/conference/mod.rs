@@ -9,6 +9,7 @@
 
 mod member;
 mod ranking;
+mod restarting;
 mod room;
 mod rooms;
 mod roster;
@@ -19,10 +20,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use restarting::IceRestart;
 pub use rooms::{Broadcast, Effect, Joined, Joining, OpenTracks, RoomLimits, Rooms};
 pub use roster::{MemberState, Roster, TrackState};
 
 use crate::peer::sdp::CallError;
+use crate::room::ice_session::PatchRefused;
 use crate::rtp::Kind;
 
 /// How long a member whose WebSocket has broken may take to come back.
@@ -119,7 +122,16 @@ pub enum RoomError {
     /// The certificate is not that of the first offer.
     #[error("the certificate is another one")]
     OtherCertificate,
-    /// The ICE session is another one.
+    /// The ICE session is another one, and there is no way to it.
     #[error("the ICE session is another one")]
     JoinAnew,
+    /// The offer restarts ICE, and that was not asked for.
+    #[error("the offer restarts ICE")]
+    RestartsIce,
+    /// The ICE restart that the offer asks for is refused.
+    #[error(transparent)]
+    Restart(PatchRefused),
 }
+
+#[cfg(test)]
+mod tests;

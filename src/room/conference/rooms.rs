@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::{Member, Seat};
+use super::restarting::IceRestart;
 use super::room::Room;
-use super::streams::{Stream, Streams};
+use super::streams::{Plan, Stream, Streams};
 use super::{Change, RESUME, RoomError, Roster, ServerOffer, Words};
 use crate::fanout::{Lift, Membership, Session, SessionRole};
 use crate::media::StreamTracks;
@@ -178,43 +179,52 @@ impl Rooms {
     /// A later offer of a member. `words` are about the lines in it.
     ///
     /// # Errors
-    /// When an offer of ours waits for its answer, offers come too fast, or it cannot be used; then nothing has changed.
+    /// When an offer of ours waits for its answer, offers come too fast, it restarts ICE, which [`restart`](Self::restart) does, or it
+    /// cannot be used; then nothing has changed.
     pub fn offer(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        said: (&str, &Words),
+        may_send: bool,
+        open: OpenTracks<'_>,
+    ) -> Result<String, RoomError> {
+        self.seat(id)?.allowance.take(now)?;
+        self.take_offer(now, id, said, may_send, open, None)
+    }
+
+    /// An offer, which restarts ICE if there is a `restart` for that.
+    pub(super) fn take_offer(
         &mut self,
         now: Instant,
         id: SessionId,
         (offer, words): (&str, &Words),
         may_send: bool,
         open: OpenTracks<'_>,
+        restart: Option<IceRestart<'_>>,
     ) -> Result<String, RoomError> {
         let member = self.member(id)?;
         let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
-        seat.allowance.take(now)?;
         if let Some(number) = seat.offers.waiting() {
             return Err(RoomError::OfferPending { number });
         }
         let before = seat.call.clone();
-        let (answer, lines) = match renegotiate(seat, offer) {
-            Ok(answered) => answered,
+        let lines: Vec<ReceivedLine> = seat.call.received().cloned().collect();
+        let answered = seat.renegotiate(offer, restart, |seat| {
+            plan_lines(&member.streams, seat, &lines, may_send).map(drop)
+        });
+        let answer = match answered {
+            Ok(answer) => answer,
             Err(error) => {
                 seat.call = before;
                 return Err(error);
             }
         };
-        let labels = seat.labels.clone();
         seat.labels.extend(words.labels.clone());
-        let handle = member.handle;
-        match take_lines(&mut member.streams, seat, &lines, may_send, handle, open) {
-            Ok(ended) => {
-                self.settle_at_home(now, id);
-                self.close(ended);
-                Ok(answer)
-            }
-            Err(error) => {
-                (seat.call, seat.labels) = (before, labels);
-                Err(error)
-            }
-        }
+        let ended = take_lines(&mut member.streams, seat, &lines, may_send, member.handle, open)?;
+        self.settle_at_home(now, id);
+        self.close(ended);
+        Ok(answer)
     }
 
     /// An answer to our offer, whose number the client may have said.
@@ -233,7 +243,7 @@ impl Rooms {
         let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
         seat.offers.check_answer(number)?;
         let before: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-        seat.call.handle_answer(answer).map_err(RoomError::Call)?;
+        seat.take_answer(answer)?;
         seat.offers.answered();
         // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
         let handle = member.handle;
@@ -465,18 +475,6 @@ impl Rooms {
     }
 }
 
-/// Answers an offer of somebody who is in. Gives what it sent on before.
-fn renegotiate(seat: &mut Seat, offer: &str) -> Result<(String, Vec<ReceivedLine>), RoomError> {
-    let lines = seat.call.received().cloned().collect();
-    let remote = seat.call.remote().cloned();
-    let answer = seat.call.handle_offer(offer, &seat.params).map_err(RoomError::Call)?;
-    match (remote, seat.call.remote()) {
-        (Some(before), Some(now)) if before.fingerprints != now.fingerprints => Err(RoomError::OtherCertificate),
-        (Some(before), Some(now)) if before.ice != now.ice => Err(RoomError::JoinAnew),
-        _ => Ok((answer, lines)),
-    }
-}
-
 /// The lines on which the client sends now become streams. Who may not send keeps what it had, if anything. Gives those that have ended.
 fn take_lines(
     streams: &mut Streams,
@@ -486,14 +484,24 @@ fn take_lines(
     handle: u64,
     open: OpenTracks<'_>,
 ) -> Result<Vec<Stream>, RoomError> {
+    let (plan, received) = plan_lines(streams, seat, before, may_send)?;
+    let label = |mid: &str| seat.labels.get(mid).cloned();
+    Ok(streams.apply(plan, &received, label, |number| open(&stream_name(handle, number))))
+}
+
+/// What [`take_lines`] is going to do, if it may.
+fn plan_lines(
+    streams: &Streams,
+    seat: &Seat,
+    before: &[ReceivedLine],
+    may_send: bool,
+) -> Result<(Plan, Vec<ReceivedLine>), RoomError> {
     let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
     let is_new = |line: &&ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
     if !may_send && received.iter().any(|line| is_new(&line)) {
         return Err(RoomError::MayNotSend);
     }
-    let plan = streams.plan(&received)?;
-    let label = |mid: &str| seat.labels.get(mid).cloned();
-    Ok(streams.apply(plan, &received, label, |number| open(&stream_name(handle, number))))
+    Ok((streams.plan(&received)?, received))
 }
 
 /// How others know a stream of a member: `a=msid` and CNAME towards them.
