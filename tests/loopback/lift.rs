@@ -290,8 +290,13 @@ async fn a_room_goes_on_when_its_broadcaster_comes_and_leaves() {
     is_live(&rig, false, None).await;
     let [audio, video] = viewer.close().await;
     assert_eq!((audio.lost, video.lost), (0, 0), "{audio:?} {video:?}");
-    // The broadcaster says nothing, so that viewers have seen who speaks all the time.
-    assert_eq!(seen.check(), [Picture::Member]);
+    // The broadcaster says nothing: at most a glimpse of it is seen as it goes live, until the room takes it in.
+    let pictures = seen.check();
+    assert!(pictures.len() <= 3, "{pictures:?}");
+    assert_eq!(
+        (pictures.first(), pictures.last()),
+        (Some(&Picture::Member), Some(&Picture::Member))
+    );
     peer.close().await;
     rig.stop().await;
 }
