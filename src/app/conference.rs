@@ -254,6 +254,11 @@ impl Inner {
         let now = clock::now();
         self.in_rooms(|rooms| rooms.leave(now, ended.id));
         let mut conferences = lock(&self.conferences);
+        // A publisher took its stream's state along, and viewers may see a member all the same.
+        let codecs = conferences.rooms.on_air(&ended.stream);
+        if codecs.is_some() {
+            lock(&self.registry).set_air(now, &ended.stream, codecs, clock::unix_time());
+        }
         conferences.wakes.remove(&ended.id);
         if let Some(follower) = conferences.followers.remove(&ended.id) {
             follower.cancel();

@@ -91,7 +91,10 @@ impl Inner {
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
-            Purpose::Confer => info!(room = %stream, "member {} connected from {address} ({cipher})", connected.number),
+            Purpose::Confer => {
+                let member = lock(&self.registry).handle(id).unwrap_or_default();
+                info!(room = %stream, "member {member} connected from {address} ({cipher})");
+            }
         }
     }
 
@@ -99,6 +102,7 @@ impl Inner {
     fn restarted(&self, id: SessionId, address: SocketAddr) {
         let registry = lock(&self.registry);
         let who = registry.purpose(id).zip(registry.viewer(id));
+        let member = registry.handle(id).unwrap_or_default();
         drop(registry);
         match who {
             Some((Purpose::Publish, (stream, _))) => {
@@ -107,8 +111,8 @@ impl Inner {
             Some((Purpose::Watch, (stream, number))) => {
                 debug!(%stream, "viewer {number} goes on from {address} (ICE restart)");
             }
-            Some((Purpose::Confer, (stream, number))) => {
-                debug!(%stream, "member {number} goes on from {address} (ICE restart)");
+            Some((Purpose::Confer, (room, _))) => {
+                debug!(%room, "member {member} goes on from {address} (ICE restart)");
             }
             None => {}
         }
@@ -149,7 +153,7 @@ impl Inner {
         let who = match ended.purpose {
             Purpose::Publish => "broadcaster".to_owned(),
             Purpose::Watch => format!("viewer {}", ended.number),
-            Purpose::Confer => format!("member {}", ended.number),
+            Purpose::Confer => format!("member {}", ended.handle),
         };
         match ended.connected {
             Some(time) => info!(%stream, "{who} left after {} s: {why}; {viewers} watching", time.as_secs()),

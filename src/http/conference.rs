@@ -156,6 +156,6 @@ pub enum RoomRefusal {
     },
     /// The client's certificate is not that of its first offer (422).
     OtherCertificate,
-    /// A client's second offer has no common ground with the first (422): it should join anew.
+    /// A description has the ICE credentials of another connection, or of one that is over (422): the client should join anew.
     JoinAnew,
 }

@@ -68,8 +68,11 @@ impl From<RoomRefusal> for Problem {
                 "the certificate's fingerprint is not that of the peer's first offer",
             )
             .hint("Offer with the same RTCPeerConnection, or join again with a new one."),
-            RoomRefusal::JoinAnew => unusable("join-anew", "this offer has no common ground with the peer's first one")
-                .hint("Join again: POST /offer without peer_id."),
+            RoomRefusal::JoinAnew => unusable(
+                "join-anew",
+                "the ICE credentials are not those of the peer's connection",
+            )
+            .hint("Join again: POST /offer without peer_id."),
         }
     }
 }
@@ -96,12 +99,7 @@ fn conflict(kind: &'static str, title: &'static str, detail: impl Into<String>) 
 }
 
 fn unusable(kind: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        kind,
-        "The offer cannot be used",
-        detail,
-    )
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, "The SDP cannot be used", detail)
 }
 
 /// Offers are counted by the second.

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::conference::{all_flow, join_all, leave_all, nothing_was_missed};
+use crate::conference::{all_flow, config, join_all, leave_all, nothing_was_missed};
 use crate::rig::{Detours, Rig};
 use crate::stranger::{Stranger, Ws, ask, credentials, offer, post, sections};
 use crate::until;
@@ -44,7 +44,7 @@ impl Room {
     }
 
     /// Whatever was said to the server, media goes on between the two, with nothing lost and nothing asked for.
-    async fn is_undisturbed(self) {
+    async fn stays_undisturbed(self) {
         let before = self.counts();
         assert_eq!(before.len(), 4, "a picture and a sound each: {before:?}");
         until("media goes on", || {
@@ -117,7 +117,7 @@ async fn wrong_answers_are_refused_and_the_right_one_is_taken() {
     post(rig, "answer", &numbered(7)).await.refused(409, "stale-answer");
     post(rig, "answer", &numbered(1)).await.done(204);
     post(rig, "answer", &numbered(1)).await.refused(409, "no-offer-pending");
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn wrong_offers_of_a_member_change_nothing() {
     assert!(again["sdp"].as_str().unwrap().contains("a=recvonly"), "{again}");
     one.fetch(rig).await;
     one.offers(rig, &good).await.refused(409, "offer-pending");
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn unknown_peers_and_json_of_a_wrong_shape_are_told_so() {
     ] {
         ask(rig, method, path, Some(body)).await.refused(status, problem);
     }
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,7 +264,7 @@ async fn floods_of_offers_and_of_joins_are_turned_away() {
         "{statuses:?}"
     );
     assert_eq!(room.roster().await.len(), 2, "nobody is told of who has not connected");
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,7 +290,7 @@ async fn a_full_room_lets_nobody_in() {
     third.leave(rig).await;
     socket.say(&json!({ "type": "offer", "sdp": sdp })).await;
     socket.expect("answer").await;
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,7 +331,7 @@ async fn sockets_that_send_garbage_or_nothing_are_closed_with_the_reason() {
     }
     assert!(garbage.closed().await.contains("frames"), "it is told why");
     assert!(silent.closed().await.contains("no first frame"), "it is told why");
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,7 +371,24 @@ async fn a_broken_socket_may_come_back_for_ten_seconds() {
         (404, true),
         "{told:?}"
     );
-    room.is_undisturbed().await;
+    room.stays_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_vanishes_is_gone_for_the_others() {
+    let mut room = Room::start(Detours::default()).await;
+    let third = Member::join(config(&room.rig, Signalling::LongPoll).0).await.unwrap();
+    let id = third.id();
+    room.members.push(third);
+    all_flow(&room.members).await;
+    room.members.pop().unwrap().vanish().await;
+    until("the others hear of it", || {
+        let mut tracks = room.members.iter().flat_map(|member| member.report().tracks);
+        tracks.all(|track| track.gone == (track.member == id))
+    })
+    .await;
+    assert_eq!(room.roster().await.len(), 2);
+    room.stays_undisturbed().await;
 }
 
 /// What a body says of the reason.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::signalling::{Allowance, OwnOffers};
 use super::streams::{Stream, Streams};
-use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, TrackState, Words};
+use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, RESUME, TrackState, Words};
 use crate::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
 use crate::media::StreamTracks;
 use crate::peer::SessionId;
 use crate::peer::sdp::{Call, CallParams, MediaLine, TrackId, WantedTrack};
+use crate::room::ended::EndReason;
 use crate::rtp::Kind;
 
 /// Somebody in a room: a member in the proper sense, or the publisher of its broadcast.
@@ -181,5 +182,22 @@ impl Seat {
             })
         };
         self.call.offered().filter_map(track).collect()
+    }
+
+    /// Why it is to be ended now, if so.
+    pub(super) fn overdue(&self, now: Instant) -> Option<EndReason> {
+        let silent = self.offers.deadline().is_some_and(|at| at <= now);
+        let gone = self.gone_since.is_some_and(|since| since + RESUME <= now);
+        match (silent, gone) {
+            (true, _) => Some(EndReason::Unanswered),
+            (false, true) => Some(EndReason::Unfollowed),
+            (false, false) => None,
+        }
+    }
+
+    /// When that is to be asked.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let gone = self.gone_since.map(|since| since + RESUME);
+        [self.offers.deadline(), gone].into_iter().flatten().min()
     }
 }

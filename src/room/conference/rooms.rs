@@ -8,7 +8,7 @@ use super::member::{Member, Seat};
 use super::restarting::IceRestart;
 use super::room::Room;
 use super::streams::{Plan, Stream, Streams};
-use super::{Change, RESUME, RoomError, Roster, ServerOffer, Words};
+use super::{Change, RoomError, Roster, ServerOffer, Words};
 use crate::fanout::{Lift, Membership, Session, SessionRole};
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
@@ -507,24 +507,6 @@ fn plan_lines(
 /// How others know a stream of a member: `a=msid` and CNAME towards them.
 fn stream_name(member: u64, stream: usize) -> String {
     format!("m{member}.{stream}")
-}
-
-impl Seat {
-    /// Why it is to be ended now, if so.
-    fn overdue(&self, now: Instant) -> Option<EndReason> {
-        let silent = self.offers.deadline().is_some_and(|at| at <= now);
-        let gone = self.gone_since.is_some_and(|since| since + RESUME <= now);
-        match (silent, gone) {
-            (true, _) => Some(EndReason::Unanswered),
-            (false, true) => Some(EndReason::Unfollowed),
-            (false, false) => None,
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let gone = self.gone_since.map(|since| since + RESUME);
-        [self.offers.deadline(), gone].into_iter().flatten().min()
-    }
 }
 
 impl RoomError {
