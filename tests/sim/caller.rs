@@ -206,7 +206,11 @@ impl Caller {
         let track = &mut self.tracks[place];
         if !track.first_checked && track.kind == Kind::Video {
             let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc).unwrap());
-            assert!(begins(keys, first), "seed {seed}: {:x} begins amid something", track.ssrc);
+            assert!(
+                begins(keys, first),
+                "seed {seed}: {:x} begins amid something",
+                track.ssrc
+            );
         }
         track.first_checked = true;
         let (mut sequence, mut payload) = (header.sequence, header.payload(clear).unwrap());
@@ -249,7 +253,8 @@ impl Caller {
     }
 
     /// What it has of each track is one source's, in its order, and whatever does not follow what is before it begins a keyframe.
-    pub(crate) fn check(&self) {
+    /// Where a network loses packets, those at which it goes on may be among the lost.
+    pub(crate) fn check(&self, loses: bool) {
         let seed = self.seed;
         for track in &self.tracks {
             let pairs = track.got.iter().zip(track.got.iter().skip(1));
@@ -257,7 +262,8 @@ impl Caller {
                 assert_eq!(before.source, got.source, "seed {seed}: a track has one source");
                 // What was switched off and on starts with the last keyframe, which it may have had before.
                 let goes_on = u64::from(got.position.wrapping_sub(before.position)) == index - before_index;
-                let may_begin = got.keyframe || track.kind == Kind::Audio;
+                let is_lost = loses && index - before_index > 1;
+                let may_begin = got.keyframe || track.kind == Kind::Audio || is_lost;
                 assert!(
                     goes_on || may_begin,
                     "seed {seed}: {:x} goes on amid something: {before_index} {before:?}, {index} {got:?}",
@@ -373,7 +379,8 @@ impl Track {
         if let Some(before) = before.filter(|_| self.kind == Kind::Video)
             && self.got.range(index + 1..).next().is_none()
         {
-            self.missing.extend((before + 1..index).map(|index| (index, (now + NACK, 0))));
+            self.missing
+                .extend((before + 1..index).map(|index| (index, (now + NACK, 0))));
         }
     }
 

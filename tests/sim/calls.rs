@@ -139,7 +139,11 @@ impl Calls {
 
     pub(crate) fn offer(&mut self) -> String {
         self.before = Some(self.lines.len());
-        for sender in self.senders.iter_mut().filter(|sender| sender.on && sender.line.is_none()) {
+        for sender in self
+            .senders
+            .iter_mut()
+            .filter(|sender| sender.on && sender.line.is_none())
+        {
             sender.line = Some(self.lines.len());
             self.lines.push(Line {
                 mid: self.next_mid.to_string(),
@@ -238,7 +242,10 @@ impl Calls {
             let (numbers, details) = line.listed.clone().unwrap_or_else(|| listed(line.kind));
             let (kind, mid, numbers) = (line.kind, &line.mid, numbers.join(" "));
             sdp += &format!("m={kind} 9 UDP/TLS/RTP/SAVPF {numbers}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n");
-            sdp += &format!("a={direction}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd);
+            sdp += &format!(
+                "a={direction}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\n",
+                ice.ufrag, ice.pwd
+            );
             sdp += &format!("a=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n");
             if let Some(sender) = self.sender_at(place).filter(|sender| sender.on) {
                 sdp += &format!("a=msid:{} {}-{kind}\r\n", sender.stream, sender.stream);
@@ -253,7 +260,10 @@ impl Calls {
 
 fn listed(kind: Kind) -> (Vec<String>, Vec<String>) {
     let lines: &[&str] = match kind {
-        Kind::Audio => &["a=rtpmap:111 opus/48000/2", "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level"],
+        Kind::Audio => &[
+            "a=rtpmap:111 opus/48000/2",
+            "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        ],
         Kind::Video => &[
             "a=rtpmap:96 VP8/90000",
             "a=rtcp-fb:96 nack",

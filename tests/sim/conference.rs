@@ -125,9 +125,14 @@ impl Conference {
             ufrag: format!("client{number}xxxx").into(),
             pwd: format!("client{number}01234567890123456789012").into(),
         };
-        let calls = Calls::new(ice, client_certificate().fingerprint().to_string(), number.is_multiple_of(2));
+        let calls = Calls::new(
+            ice,
+            client_certificate().fingerprint().to_string(),
+            number.is_multiple_of(2),
+        );
         let random = Random::new(self.world.seed * 1_000 + number as u64);
-        self.people.push(Person::new(way, calls, self.world.now + after, random));
+        self.people
+            .push(Person::new(way, calls, self.world.now + after, random));
         number
     }
 
@@ -240,7 +245,12 @@ impl Conference {
     fn look_after_members(&mut self) {
         let now = self.world.now;
         let due = |member: &Member| member.look_at <= now || member.polled.is_some_and(|(_, until)| until <= now);
-        let clients: Vec<usize> = self.members.iter().filter(|(_, one)| due(one)).map(|(at, _)| *at).collect();
+        let clients: Vec<usize> = self
+            .members
+            .iter()
+            .filter(|(_, one)| due(one))
+            .map(|(at, _)| *at)
+            .collect();
         for client in clients {
             let member = self.members.get_mut(&client).unwrap();
             member.look_at = now + ms(500);
@@ -475,7 +485,9 @@ impl Conference {
         let answered = Answered::parse(&joined.answer).unwrap();
         let peer = ClientPeer::new(&calls.ice.ufrag, &answered, active, client_certificate(), now);
         let caller = Caller::new(self.world.seed, handle);
-        let client = self.world.add_silent(peer, session.clone(), Actor::Caller(Box::new(caller)));
+        let client = self
+            .world
+            .add_silent(peer, session.clone(), Actor::Caller(Box::new(caller)));
         let follower = (self.people[person].way == Way::Socket).then(|| self.rooms.follow(now, id).unwrap());
         let member = Member {
             id,
@@ -503,7 +515,11 @@ impl Conference {
     /// Nothing is held of anybody.
     pub(crate) fn assert_empty(&self) {
         let seed = self.world.seed;
-        assert!(self.members.is_empty() && self.open.is_empty(), "seed {seed}: {:?}", self.open);
+        assert!(
+            self.members.is_empty() && self.open.is_empty(),
+            "seed {seed}: {:?}",
+            self.open
+        );
         assert!(self.rooms.roster(&self.name).is_none() && self.rooms.poll_timeout().is_none());
         assert_eq!(
             (self.world.peers(), self.world.sessions(), self.world.starting()),
@@ -528,6 +544,9 @@ fn open_tracks(
 ) -> Arc<StreamTracks> {
     let tracks = maker.open(now, name, || random.next() as u32);
     rtx_ssrcs.insert(tracks.video.rtx_ssrc());
-    assert!(open.insert(tracks.key.slot, tracks.clone()).is_none(), "a slot of two streams");
+    assert!(
+        open.insert(tracks.key.slot, tracks.clone()).is_none(),
+        "a slot of two streams"
+    );
     tracks
 }

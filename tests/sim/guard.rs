@@ -99,7 +99,11 @@ impl Guard {
         let ssrc = RtpHeader::parse(datagram).unwrap().ssrc;
         let until = allowed.until.get(&(to, ssrc));
         let is_allowed = until.is_some_and(|until| until.is_none_or(|until| now <= until));
-        assert!(is_allowed, "seed {}: {ssrc:x} goes to {to}, which has {until:?}", self.seed);
+        assert!(
+            is_allowed,
+            "seed {}: {ssrc:x} goes to {to}, which has {until:?}",
+            self.seed
+        );
         allowed.first.entry((to, ssrc)).or_insert_with(|| datagram.to_vec());
     }
 

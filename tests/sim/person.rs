@@ -194,7 +194,9 @@ impl Person {
 
     /// What was not replied to is asked again, or what it has to say first instead.
     fn ask_again(&mut self, now: Instant, out: &mut Vec<(u64, Request)>) {
-        if self.stage == Stage::Leaving && !matches!(&self.asked, Some(asked) if matches!(asked.request, Request::Leave)) {
+        if self.stage == Stage::Leaving
+            && !matches!(&self.asked, Some(asked) if matches!(asked.request, Request::Leave))
+        {
             return self.ask(now, Request::Leave, out);
         }
         if self.follow_at.is_none()
@@ -214,14 +216,20 @@ impl Person {
             && let Some(offer) = self.held.take()
         {
             let slow = self.random.below(8) == 0;
-            let time = if slow { 500 + self.random.below(3_000) } else { self.random.below(150) };
+            let time = if slow {
+                500 + self.random.below(3_000)
+            } else {
+                self.random.below(150)
+            };
             self.thinking = Some((now + ms(time), offer));
         }
         let done = self.thinking.take_if(|(at, _)| *at <= now && !self.is_mute);
         if let Some((_, offer)) = done {
             let all = sections(&offer.sdp);
             let answer = self.calls.answer(&all);
-            all.iter().filter(|section| section.sends()).for_each(|section| caller.expect(now, section));
+            all.iter()
+                .filter(|section| section.sends())
+                .for_each(|section| caller.expect(now, section));
             self.send_answer(now, offer.number, answer, out);
         }
     }
@@ -240,7 +248,11 @@ impl Person {
             return;
         }
         self.tickets += 1;
-        let within = if self.way == Way::Waits { WAIT_WITHIN } else { REPLY_WITHIN };
+        let within = if self.way == Way::Waits {
+            WAIT_WITHIN
+        } else {
+            REPLY_WITHIN
+        };
         self.polled = Some((self.tickets, now + within));
         out.push((self.tickets, Request::Poll));
     }
@@ -286,16 +298,26 @@ impl Person {
                 return;
             }
             self.polled = None;
-            let pause = if self.way == Way::Polls { 300 + self.random.below(400) } else { 1 };
+            let pause = if self.way == Way::Polls {
+                300 + self.random.below(400)
+            } else {
+                1
+            };
             self.poll_at = now + ms(pause);
         }
-        let Some(offer) = offer.filter(|_| self.stage == Stage::In) else { return };
+        let Some(offer) = offer.filter(|_| self.stage == Stage::In) else {
+            return;
+        };
         let answered = self.last_answer.as_ref().map_or(0, |(number, _)| *number);
         assert!(offer.number >= answered, "an older offer than one that was answered");
         if offer.number == answered {
             // The answer is lost, or on its way.
             self.echo = self.last_answer.clone().map(|(number, answer)| (now, number, answer));
-        } else if self.thinking.as_ref().is_none_or(|(_, known)| known.number != offer.number) {
+        } else if self
+            .thinking
+            .as_ref()
+            .is_none_or(|(_, known)| known.number != offer.number)
+        {
             self.held = Some(offer);
         }
     }
