@@ -223,4 +223,4 @@ pub const MAX_SENDING_LINES: usize = 8;
 const FIRST_VERSION: u64 = 2;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

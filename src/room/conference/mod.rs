@@ -123,3 +123,6 @@ pub enum RoomError {
     #[error("the ICE session is another one")]
     JoinAnew,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Rooms in simulated time, with clients of which the tests decide every word.
+
+mod ends;
+mod offers;
+mod sight;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::fanout::{Lift, Membership, Session, SessionRole};
+use crate::media::StreamTracks;
+use crate::media::lane::StreamKey;
+use crate::peer::sdp::call::tests::client::Client;
+use crate::peer::sdp::{AnswerParams, CallParams, Offer, Role};
+use crate::peer::{Fingerprint, IceCredentials, SessionId};
+use crate::room::{EndReason, StreamName, TrackMaker};
+use crate::rtp::Codec;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// One room, and those who are in it.
+struct Bench {
+    rooms: Rooms,
+    maker: TrackMaker,
+    program: Arc<StreamTracks>,
+    now: Instant,
+    clients: BTreeMap<u64, Client>,
+    /// What the shards know.
+    told: BTreeMap<u64, Arc<Membership>>,
+    lifts: Vec<Arc<Lift>>,
+    roster: Option<Arc<Roster>>,
+    ends: Vec<(u64, EndReason)>,
+    /// What followed, in its order.
+    log: Vec<String>,
+}
+
+fn id(member: u64) -> SessionId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&member.to_be_bytes());
+    SessionId::from_random(bytes)
+}
+
+fn params() -> CallParams {
+    let candidates: [SocketAddr; 1] = ["192.0.2.7:8080".parse().unwrap()];
+    CallParams {
+        ice: IceCredentials {
+            ufrag: "ours".into(),
+            pwd: "ourpasswordisalittlelong".into(),
+        },
+        fingerprint: Fingerprint([0xAB; 32]),
+        candidates: candidates.to_vec(),
+        session_id: 42,
+    }
+}
+
+/// Somebody with a microphone and a camera.
+fn person() -> Client {
+    let mut client = Client::default();
+    client.add(Kind::Audio, "cam");
+    client.add(Kind::Video, "cam");
+    client
+}
+
+fn labels(all: &[(&str, &str)]) -> Words {
+    Words {
+        labels: all
+            .iter()
+            .map(|(mid, label)| ((*mid).into(), (*label).into()))
+            .collect(),
+        ..Words::default()
+    }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let now = crate::clock::now();
+        let mut maker = TrackMaker::new(Arc::new([]));
+        let program = maker.open(now, "main", || 7);
+        Bench {
+            rooms: Rooms::default(),
+            maker,
+            program,
+            now,
+            clients: BTreeMap::new(),
+            told: BTreeMap::new(),
+            lifts: Vec::new(),
+            roster: None,
+            ends: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn name() -> StreamName {
+        "main".parse().unwrap()
+    }
+
+    /// A room of these, each of whom has a microphone and a camera and is sent everything.
+    fn with(members: std::ops::RangeInclusive<u64>) -> Bench {
+        let mut bench = Bench::new();
+        members.for_each(|member| bench.come(member));
+        bench.settle();
+        bench.log.clear();
+        bench
+    }
+
+    fn come(&mut self, member: u64) {
+        self.join(member, person(), &Words::default(), true).unwrap();
+        self.connect(member);
+    }
+
+    fn join(&mut self, member: u64, mut client: Client, words: &Words, may_send: bool) -> Result<(), RoomError> {
+        let name = Bench::name();
+        let joining = Joining {
+            id: id(member),
+            handle: member,
+            room: &name,
+            program: &self.program,
+            offer: &client.offer(),
+            params: params(),
+            may_send,
+            words,
+            unix: Duration::from_secs(member),
+        };
+        let (now, maker) = (self.now, &mut self.maker);
+        let joined = self.rooms.join(now, joining, &mut |name| maker.open(now, name, || 7))?;
+        client.take_answer(&joined.answer);
+        self.told.insert(member, joined.membership.clone());
+        let role = SessionRole::Member(joined.membership);
+        let session = Session::new(id(member), params().ice, joined.remote, role, self.program.clone(), now);
+        self.rooms.answered(id(member), Arc::new(session));
+        self.clients.insert(member, client);
+        self.absorb();
+        Ok(())
+    }
+
+    fn connect(&mut self, member: u64) {
+        self.rooms.connected(self.now, id(member));
+        self.absorb();
+    }
+
+    fn leave(&mut self, member: u64) {
+        self.rooms.leave(self.now, id(member));
+        self.absorb();
+        self.clients.remove(&member);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.rooms.handle_timeout(self.now);
+        self.absorb();
+    }
+
+    /// A client offers as it is now.
+    fn offer(&mut self, member: u64, words: &Words) -> Result<(), RoomError> {
+        self.offer_with(member, words, true)
+    }
+
+    fn offer_with(&mut self, member: u64, words: &Words, may_send: bool) -> Result<(), RoomError> {
+        let (now, maker) = (self.now, &mut self.maker);
+        let client = self.clients.get_mut(&member).unwrap();
+        let offer = client.offer();
+        let mut open = |name: &str| maker.open(now, name, || 7);
+        let answer = self
+            .rooms
+            .offer(now, id(member), (&offer, words), may_send, &mut open)?;
+        client.take_answer(&answer);
+        self.absorb();
+        Ok(())
+    }
+
+    fn next_offer(&mut self, member: u64) -> Option<ServerOffer> {
+        let offer = self.rooms.next_offer(self.now, id(member)).unwrap();
+        self.absorb();
+        offer
+    }
+
+    fn answer(&mut self, member: u64, offer: &ServerOffer) -> Result<(), RoomError> {
+        let answer = self.clients.get_mut(&member).unwrap().answer(&offer.sdp);
+        self.answer_with(member, Some(offer.number), &answer)
+    }
+
+    fn answer_with(&mut self, member: u64, number: Option<u64>, answer: &str) -> Result<(), RoomError> {
+        let (now, maker) = (self.now, &mut self.maker);
+        let mut open = |name: &str| maker.open(now, name, || 7);
+        self.rooms.answer(now, id(member), number, answer, &mut open)?;
+        self.absorb();
+        Ok(())
+    }
+
+    /// Everybody answers until there is nothing to answer. Returns how many offers that took.
+    fn settle(&mut self) -> usize {
+        let members: Vec<u64> = self.clients.keys().copied().collect();
+        let mut offers = 0;
+        for member in members {
+            while let Some(offer) = self.next_offer(member) {
+                self.answer(member, &offer).unwrap();
+                offers += 1;
+                assert!(offers < 1_000, "offers without end");
+            }
+        }
+        offers
+    }
+
+    fn speaks(&mut self, member: u64, speaks: bool) {
+        let key = self.source(member, 0);
+        self.rooms.speaking(self.now, id(member), key, speaks);
+        self.absorb();
+    }
+
+    fn change(&mut self, member: u64, change: Change) {
+        self.rooms.change(self.now, id(member), &change).unwrap();
+        self.absorb();
+    }
+
+    /// A stream that a member sends.
+    fn source(&self, member: u64, place: usize) -> StreamKey {
+        self.told[&member].sources[place].tracks.key
+    }
+
+    /// What a member is sent, for instance `m2.0 av` or, of one that is switched off, `m2.0`.
+    fn sees(&self, member: u64) -> Vec<String> {
+        let subscriptions = self.told[&member].subscriptions.iter();
+        let text = |spec: &crate::fanout::SubscriptionSpec| {
+            let audio = if spec.audio.is_some() { "a" } else { "" };
+            let video = if spec.video.is_some() { "v" } else { "" };
+            format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()
+        };
+        subscriptions.map(text).collect()
+    }
+
+    /// What a member sends, in the same words.
+    fn sends(&self, member: u64) -> Vec<String> {
+        let sources = self.told[&member].sources.iter();
+        let text = |spec: &crate::fanout::SourceSpec| {
+            let audio = if spec.audio.is_some() { "a" } else { "" };
+            let video = if spec.video.is_some() { "v" } else { "" };
+            format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()
+        };
+        sources.map(text).collect()
+    }
+
+    /// Whose stream viewers of the room see.
+    fn on_air(&self) -> Vec<u64> {
+        let on_air = |membership: &Membership| membership.sources.iter().any(|source| source.air.is_some());
+        let all = self.told.iter().filter(|(_, membership)| on_air(membership));
+        all.map(|(member, _)| *member).collect()
+    }
+
+    fn absorb(&mut self) {
+        while let Some(effect) = self.rooms.poll_effect() {
+            let number = |of: SessionId| (1..=200).find(|member| id(*member) == of).unwrap();
+            self.log.push(match effect {
+                Effect::Membership(session, membership) => {
+                    let member = number(session.id);
+                    let before = self.told.insert(member, membership.clone()).unwrap();
+                    assert!(membership.number > before.number, "each has a number of its own");
+                    format!("told {member}")
+                }
+                Effect::Lift(lift) => {
+                    self.lifts.push(lift);
+                    "lift".to_owned()
+                }
+                Effect::Wake(of) => format!("wake {}", number(of)),
+                Effect::Roster(roster) => {
+                    self.roster = Some(roster);
+                    "roster".to_owned()
+                }
+                Effect::Air(_) => "air".to_owned(),
+                Effect::End(of, why) => {
+                    self.ends.push((number(of), why));
+                    "end".to_owned()
+                }
+                Effect::Close(tracks) => {
+                    self.maker.close(tracks.key);
+                    format!("close {}", tracks.name)
+                }
+            });
+        }
+    }
+}
