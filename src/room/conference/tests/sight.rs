@@ -56,6 +56,17 @@ fn nine_are_seen_and_25_heard_unless_somebody_says_otherwise() {
 }
 
 #[test]
+fn a_change_is_told_to_those_whom_it_concerns_and_looked_at_by_no_one_else() {
+    let mut bench = Bench::with(1..=60);
+    bench.speaks(1, true);
+    bench.speaks(1, false);
+    bench.log.clear();
+    bench.speaks(1, true);
+    bench.speaks(1, true);
+    assert_eq!(bench.log, ["roster"], "it was first before");
+}
+
+#[test]
 fn a_screen_is_seen_by_everybody_whoever_speaks() {
     let mut bench = Bench::with(1..=3);
     let mut client = person();
