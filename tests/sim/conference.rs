@@ -11,7 +11,7 @@ use onecast::load::client_peer::{Answered, ClientPeer};
 use onecast::media::StreamTracks;
 use onecast::peer::sdp::CallParams;
 use onecast::peer::{IceCredentials, SessionId};
-use onecast::room::conference::{Effect, Joining, RoomError, Rooms, ServerOffer, Words};
+use onecast::room::conference::{Change, Effect, Joining, RoomError, Rooms, ServerOffer, Words};
 use onecast::room::{EndReason, StreamName, TrackMaker};
 
 use crate::caller::Caller;
@@ -31,6 +31,7 @@ pub(crate) struct Conference {
     program: Arc<StreamTracks>,
     /// Tracks that are not closed, by slot.
     open: BTreeMap<u32, Arc<StreamTracks>>,
+    closed: Vec<Arc<StreamTracks>>,
     members: BTreeMap<usize, Member>,
     by_id: HashMap<SessionId, usize>,
     mail: BinaryHeap<Reverse<Mail>>,
@@ -102,6 +103,7 @@ impl Conference {
             maker,
             program,
             open: BTreeMap::new(),
+            closed: Vec::new(),
             members: BTreeMap::new(),
             by_id: HashMap::new(),
             mail: BinaryHeap::new(),
@@ -230,12 +232,17 @@ impl Conference {
                 Effect::Air(_) => {}
                 Effect::End(id, why) => {
                     self.ended.push(why);
+                    let person = self.by_id.get(&id).map(|client| self.members[client].person);
                     self.end(id);
+                    if let Some(person) = person.filter(|person| self.people[*person].way == Way::Socket) {
+                        self.reply(person, 0, Reply::Closed);
+                    }
                 }
                 Effect::Close(tracks) => {
                     let known = self.open.remove(&tracks.key.slot).unwrap();
                     assert_eq!(known.key, tracks.key, "closed once");
                     self.maker.close(tracks.key);
+                    self.closed.push(tracks);
                 }
             }
         }
@@ -400,7 +407,7 @@ impl Conference {
                 Reply::Left
             }
             (Request::Offer(_), None) => Reply::Answered(Err(RoomError::UnknownMember)),
-            (_, None) => Reply::Taken(Err(RoomError::UnknownMember)),
+            (_, None) => Reply::Closed,
             (Request::Offer(offer), Some((_, id))) => {
                 let (maker, open, guard, random) =
                     (&mut self.maker, &mut self.open, &mut self.world.guard, &mut self.random);
@@ -505,6 +512,18 @@ impl Conference {
         Reply::Joined(id, client, joined.answer)
     }
 
+    /// How many videos a member wants from now on.
+    pub(crate) fn set_last_n(&mut self, person: usize, last_n: usize) {
+        let Some(id) = self.people[person].id else { return };
+        let change = Change {
+            last_n: Some(last_n),
+            ..Change::default()
+        };
+        // Who is gone wants nothing.
+        let _ = self.rooms.change(self.world.now, id, &change);
+        self.bring_about();
+    }
+
     /// How far a source is.
     pub(crate) fn sent(&mut self, person: usize, sender: usize) -> Option<(u32, u32)> {
         let client = self.people[person].client?;
@@ -521,6 +540,11 @@ impl Conference {
             self.open
         );
         assert!(self.rooms.roster(&self.name).is_none() && self.rooms.poll_timeout().is_none());
+        let is_bound = |tracks: &Arc<StreamTracks>| tracks.video.is_bound() || tracks.audio.is_bound();
+        assert!(
+            !self.closed.iter().any(is_bound),
+            "seed {seed}: a shard holds on to a stream"
+        );
         assert_eq!(
             (self.world.peers(), self.world.sessions(), self.world.starting()),
             (0, 0, 0),

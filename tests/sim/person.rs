@@ -41,6 +41,8 @@ pub(crate) enum Reply {
     Offer(Option<ServerOffer>),
     Followed,
     Left,
+    /// It is in no more.
+    Closed,
 }
 
 /// What its user does.
@@ -267,8 +269,10 @@ impl Person {
 
     /// A reply to what it asked with this ticket; 0 for what nobody asked.
     pub(crate) fn take(&mut self, now: Instant, ticket: u64, reply: Reply) {
-        if let Reply::Offer(offer) = reply {
-            return self.take_offer(now, ticket, offer);
+        match reply {
+            Reply::Offer(offer) => return self.take_offer(now, ticket, offer),
+            Reply::Closed => return self.stage = Stage::Gone,
+            _ => {}
         }
         if self.asked.as_ref().is_none_or(|asked| asked.ticket != ticket) {
             return;
@@ -287,7 +291,6 @@ impl Person {
             }
             Reply::Taken(Ok(()) | Err(RoomError::NothingToAnswer | RoomError::StaleAnswer { .. })) => {}
             Reply::Left | Reply::Answered(Err(RoomError::UnknownMember)) => self.stage = Stage::Gone,
-            Reply::Taken(Err(RoomError::UnknownMember)) => self.stage = Stage::Gone,
             other => panic!("nobody expects {other:?}"),
         }
     }

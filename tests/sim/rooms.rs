@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use onecast::room::EndReason;
+
 use crate::calls::Calls;
 use crate::conference::Conference;
 use crate::person::{Act, Stage, Way};
@@ -99,8 +101,13 @@ fn conference(seed: u64) -> (usize, usize) {
     let (way, after) = (way(&mut random), random.below(1_000));
     let again = conference.invite(way, ms(after));
     plan(&mut conference, &mut random, again, after);
-    conference.run(ms(4_000));
+    for _ in 0..3 {
+        conference.run(ms(1_000 + random.below(500)));
+        let picky = random.below(conference.people.len() as u64) as usize;
+        conference.set_last_n(picky, random.below(3) as usize);
+    }
     settle(&mut conference);
+    assert_eq!(conference.ended, [], "seed {seed}");
     finish(&mut conference);
     (conference.offers, conference.refused)
 }
@@ -114,6 +121,7 @@ fn settle(conference: &mut Conference) {
         conference.run_until(ms(20_000), calm),
         "seed {seed}: somebody is still busy"
     );
+    (0..conference.people.len()).for_each(|person| conference.set_last_n(person, 9));
     let marks = marks(conference);
     let flows = conference.run_until(ms(15_000), |conference| all_flows(conference, &marks));
     let lines = |person: &crate::person::Person| person.calls.of_server();
@@ -122,7 +130,6 @@ fn settle(conference: &mut Conference) {
         "seed {seed}: not everything flows: {marks:?}, {:?}",
         conference.people.iter().map(lines).collect::<Vec<_>>()
     );
-    assert_eq!(conference.ended, [], "seed {seed}");
     let bound = 2 * conference.tracks_max;
     let most = conference.people.iter().map(lines).max().unwrap();
     assert!(
@@ -149,6 +156,24 @@ fn finish(conference: &mut Conference) {
     assert!(gone, "seed {seed}: somebody is still there");
     conference.run(Duration::from_secs(1));
     conference.assert_empty();
+}
+
+#[test]
+fn who_never_answers_is_ended_and_the_others_go_on() {
+    for (seed, way) in [(1, Way::Polls), (2, Way::Waits), (3, Way::Socket)] {
+        let mut conference = Conference::new(seed, 2, Link::LOSSY);
+        let mute = conference.invite(way, ms(0));
+        conference.people[mute].is_mute = true;
+        conference.invite(Way::Polls, ms(300));
+        conference.invite(Way::Socket, ms(600));
+        conference.run(ms(25_000));
+        assert_eq!(conference.ended, [], "seed {seed}");
+        let ended = |conference: &mut Conference| conference.people[mute].stage == Stage::Gone;
+        assert!(conference.run_until(ms(15_000), ended), "seed {seed}");
+        assert_eq!(conference.ended, [EndReason::Unanswered], "seed {seed}");
+        settle(&mut conference);
+        finish(&mut conference);
+    }
 }
 
 #[test]
