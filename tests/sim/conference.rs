@@ -312,7 +312,9 @@ impl Conference {
         let before = person.connection;
         let mut caller = person.client.map(|client| self.world.clients[client].caller());
         if let Some(caller) = &mut caller {
-            while let Some((_, act)) = person.plan.pop_front_if(|(at, _)| *at <= now) {
+            while person.plan.front().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, act)) = person.plan.pop_front()
+            {
                 person.act(now, act, caller);
             }
         }

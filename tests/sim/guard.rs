@@ -1,6 +1,6 @@
 //! What must hold for every datagram that leaves a shard.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub(crate) struct Guard {
 /// What may be sent to whom: SSRCs of which the client has agreed to be sent them, until when if it is over.
 #[derive(Default)]
 pub(crate) struct Allowed {
-    pub(crate) until: HashMap<(SocketAddr, u32), Option<Instant>>,
+    pub(crate) until: BTreeMap<(SocketAddr, u32), Option<Instant>>,
     /// The first datagram of each.
     first: HashMap<(SocketAddr, u32), Vec<u8>>,
 }

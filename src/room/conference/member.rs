@@ -43,8 +43,8 @@ pub(super) struct Seat {
     pub(super) last_n: usize,
     /// What the shards know.
     pub(super) membership: Arc<Membership>,
-    /// From what its subscriptions were decided.
-    decided: Option<(u64, Vec<(u32, [bool; 2])>)>,
+    /// From which revision of the call, and which turns, its subscriptions were decided.
+    decided: Option<(u64, Turns)>,
     /// Whether it needs an offer: by which revision of the call, and which version of what is shown.
     considered: Option<(u64, u64, bool)>,
     /// Which follower is the present one, counted from 1; 0 when there never was one.
@@ -52,6 +52,9 @@ pub(super) struct Seat {
     /// Since when nobody follows, if somebody did.
     pub(super) gone_since: Option<Instant>,
 }
+
+/// Streams by their serial numbers, and the kinds of each that have their turn.
+type Turns = Vec<(u32, [bool; 2])>;
 
 /// A track of somebody, for everybody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
