@@ -68,7 +68,9 @@ impl Demux {
 
     fn line(&mut self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
         let known = self.known.iter().position(|(known, _)| *known == header.ssrc);
-        if let Some(line) = self.named(clear, header) {
+        if let Some(mid) = self.mid(clear, header) {
+            // One of a line that is not agreed, or not yet, is nobody else's.
+            let line = self.lines.iter().position(|line| line.mid.as_bytes() == mid)?;
             self.learn(known, header.ssrc, line);
             return Some(line);
         }
@@ -82,10 +84,10 @@ impl Demux {
         Some(line)
     }
 
-    /// The line that the packet itself names.
-    fn named(&self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
+    /// The `mid` of the line that the packet itself names.
+    fn mid<'a>(&self, clear: &'a [u8], header: &RtpHeader) -> Option<&'a [u8]> {
         let (_, mid) = header.extensions(clear).find(|(id, _)| self.mid_ids.contains(id))?;
-        self.lines.iter().position(|line| line.mid.as_bytes() == mid)
+        Some(mid)
     }
 
     fn announced(&self, ssrc: u32) -> Option<usize> {
@@ -223,6 +225,15 @@ mod tests {
             "its retransmissions"
         );
         assert_eq!(source(&mut demux, &packet(60, 99, None)), Some(1));
+    }
+
+    #[test]
+    fn a_packet_of_a_line_that_is_not_agreed_yet_is_not_taken_for_the_only_one_there_is() {
+        let mut demux = demux(&[(0, line("0", 96, None))]);
+        assert_eq!(source(&mut demux, &packet(8, 96, Some("1"))), None);
+        set(&mut demux, &[(0, line("0", 96, None)), (1, line("1", 96, None))]);
+        assert_eq!(source(&mut demux, &packet(8, 96, Some("1"))), Some(1));
+        assert_eq!(source(&mut demux, &packet(8, 96, None)), Some(1));
     }
 
     #[test]

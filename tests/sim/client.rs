@@ -9,6 +9,7 @@ use onecast::load::client_peer::{ClientEvent, ClientPeer};
 use onecast::peer::srtp::{Opener, Sealer};
 use onecast::rtp::header::RtpHeader;
 
+use crate::caller::Caller;
 use crate::guard::Guard;
 use crate::member::Member;
 use crate::publisher::{Ledger, Publisher};
@@ -18,6 +19,7 @@ pub(crate) enum Actor {
     Publisher(Publisher),
     Viewer(Viewer),
     Member(Member),
+    Caller(Box<Caller>),
 }
 
 pub(crate) struct Client {
@@ -82,6 +84,13 @@ impl Client {
         }
     }
 
+    pub(crate) fn caller(&mut self) -> &mut Caller {
+        match &mut self.actor {
+            Actor::Caller(caller) => caller,
+            _ => panic!("it takes part in no conference"),
+        }
+    }
+
     pub(crate) fn publisher_mut(&mut self) -> &mut Publisher {
         match &mut self.actor {
             Actor::Publisher(publisher) => publisher,
@@ -98,6 +107,7 @@ impl Client {
             Actor::Publisher(publisher) => publisher.poll_timeout(),
             Actor::Viewer(viewer) => viewer.poll_timeout(),
             Actor::Member(member) => member.poll_timeout(),
+            Actor::Caller(caller) => caller.poll_timeout(),
         };
         // After the end it has nothing to check any more.
         let peer = (!self.closed).then(|| self.peer.poll_timeout());
@@ -115,6 +125,7 @@ impl Client {
                 Actor::Publisher(publisher) => publisher.handle_timeout(now, ledgers, &mut clear),
                 Actor::Viewer(viewer) => viewer.handle_timeout(now, &mut clear),
                 Actor::Member(member) => member.handle_timeout(now, ledgers, &mut clear),
+                Actor::Caller(caller) => caller.handle_timeout(now, &mut clear),
             }
             self.seal(clear);
         }
@@ -168,6 +179,7 @@ impl Client {
                     Actor::Publisher(publisher) => publisher.begin(now),
                     Actor::Viewer(viewer) => viewer.begin(now, keys),
                     Actor::Member(member) => member.begin(now, keys),
+                    Actor::Caller(caller) => caller.begin(now, keys),
                 }
             }
             Some(ClientEvent::Media) => self.handle_media(now, &mut bytes, ledgers, guard),
@@ -191,6 +203,10 @@ impl Client {
                 viewer.handle_rtp(now, &bytes[..len], ledgers);
             }
             Actor::Member(member) => member.handle_rtp(now, &bytes[..len], ledgers),
+            Actor::Caller(caller) => {
+                let address = self.address;
+                caller.handle_rtp(now, &bytes[..len], |ssrc| guard.first_of(address, ssrc));
+            }
             Actor::Publisher(_) => {}
         }
     }
@@ -203,6 +219,7 @@ impl Client {
             Actor::Publisher(publisher) => publisher.handle_rtcp(now, &bytes[..len], &mut clear),
             Actor::Viewer(viewer) => viewer.handle_rtcp(&bytes[..len], ledgers),
             Actor::Member(member) => member.handle_rtcp(now, &bytes[..len], ledgers, &mut clear),
+            Actor::Caller(caller) => caller.handle_rtcp(&bytes[..len], &mut clear),
         }
         self.seal(clear);
     }

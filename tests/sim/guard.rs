@@ -1,6 +1,6 @@
 //! What must hold for every datagram that leaves a shard.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -23,6 +23,16 @@ pub(crate) struct Guard {
     pub(crate) repeated: u64,
     pub(crate) runs_failed: usize,
     pub(crate) datagrams: u64,
+    /// What conferences allow; `None` where there are none.
+    pub(crate) allowed: Option<Allowed>,
+}
+
+/// What may be sent to whom: SSRCs of which the client has agreed to be sent them, until when if it is over.
+#[derive(Default)]
+pub(crate) struct Allowed {
+    pub(crate) until: BTreeMap<(SocketAddr, u32), Option<Instant>>,
+    /// The first datagram of each.
+    first: HashMap<(SocketAddr, u32), Vec<u8>>,
 }
 
 impl Guard {
@@ -39,6 +49,7 @@ impl Guard {
             repeated: 0,
             runs_failed: 0,
             datagrams: 0,
+            allowed: None,
         }
     }
 
@@ -56,7 +67,7 @@ impl Guard {
         }
     }
 
-    pub(crate) fn check(&mut self, _now: Instant, to: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn check(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) {
         let seed = self.seed;
         self.datagrams += 1;
         assert!(
@@ -74,9 +85,31 @@ impl Guard {
         );
         match datagram[0] {
             128..=191 if (192..=223).contains(&datagram[1]) => self.check_control(to, datagram),
-            128..=191 => self.check_media(to, datagram),
+            128..=191 => {
+                self.check_allowed(now, to, datagram);
+                self.check_media(to, datagram);
+            }
             _ => {}
         }
+    }
+
+    /// Nothing is sent of a track before the client has agreed to it, or after it was taken away.
+    fn check_allowed(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) {
+        let Some(allowed) = &mut self.allowed else { return };
+        let ssrc = RtpHeader::parse(datagram).unwrap().ssrc;
+        let until = allowed.until.get(&(to, ssrc));
+        let is_allowed = until.is_some_and(|until| until.is_none_or(|until| now <= until));
+        assert!(
+            is_allowed,
+            "seed {}: {ssrc:x} goes to {to}, which has {until:?}",
+            self.seed
+        );
+        allowed.first.entry((to, ssrc)).or_insert_with(|| datagram.to_vec());
+    }
+
+    /// The first datagram of an SSRC that a conference sent.
+    pub(crate) fn first_of(&self, to: SocketAddr, ssrc: u32) -> Option<Vec<u8>> {
+        self.allowed.as_ref()?.first.get(&(to, ssrc)).cloned()
     }
 
     /// A packet index of an SSRC stands for the same bytes whenever it is sent; one of a retransmission is sent once.

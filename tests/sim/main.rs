@@ -2,13 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod caller;
+mod calls;
 mod client;
+mod conference;
 mod guard;
 mod member;
 mod members;
+mod person;
 mod publisher;
 mod restarts;
 mod room;
+mod rooms;
 mod scenarios;
 mod starts;
 mod viewer;

@@ -217,12 +217,12 @@ const SLICE_TIME: Duration = Duration::from_micros(50);
 pub(crate) const WALL: u64 = 5_000;
 pub(crate) const SSRCS: [u32; 3] = [0x1111_0001, 0x1111_0002, 0x1111_0003];
 
-fn certificate() -> Certificate {
+pub(crate) fn certificate() -> Certificate {
     static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
     CERTIFICATE.get_or_init(|| Certificate::generate().unwrap()).clone()
 }
 
-fn client_certificate() -> Certificate {
+pub(crate) fn client_certificate() -> Certificate {
     static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
     CERTIFICATE.get_or_init(|| Certificate::generate().unwrap()).clone()
 }
@@ -354,9 +354,22 @@ impl World {
         self.command(&Command::Expect(session.clone()));
         let answered = Answered::parse(&answer.sdp).unwrap();
         let peer = ClientPeer::new(&own.ufrag, &answered, joining.active, client_certificate(), self.now);
+        self.add(number, peer, session, actor)
+    }
+
+    fn add(&mut self, number: u16, peer: ClientPeer, session: Arc<Session>, actor: Actor) -> usize {
         let address = SocketAddr::from(([198, 51, 100, (number % 200) as u8 + 1], 20_000 + number));
         self.clients.push(Client::new(peer, address, session, actor));
         self.clients.len() - 1
+    }
+
+    /// A client whose session others have agreed on. It does nothing before it has the answer.
+    pub(crate) fn add_silent(&mut self, peer: ClientPeer, session: Arc<Session>, actor: Actor) -> usize {
+        self.joined += 1;
+        self.command(&Command::Expect(session.clone()));
+        let place = self.add(self.joined, peer, session, actor);
+        self.clients[place].vanished = true;
+        place
     }
 
     /// Tells every shard.

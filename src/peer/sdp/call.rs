@@ -89,6 +89,8 @@ pub struct Call {
     offered: Option<State>,
     /// `o=` version of our last description.
     version: u64,
+    /// Grows with each change of what is agreed or offered.
+    revision: u64,
 }
 
 impl Call {
@@ -98,6 +100,7 @@ impl Call {
             agreed: State::new(),
             offered: None,
             version: FIRST_VERSION - 1,
+            revision: 0,
         }
     }
 }
@@ -119,6 +122,7 @@ impl Call {
         }
         let offer = Offer::parse_call(offer, self.remote()).map_err(CallError::Offer)?;
         self.agreed = self.agreed.offered(&offer)?;
+        self.revision += 1;
         Ok(self.describe(Description::Answer, params))
     }
 
@@ -144,6 +148,7 @@ impl Call {
         assert!(self.agreed.remote.is_some(), "the client offers first");
         let plan = Plan::new(&self.agreed, wanted);
         self.offered = Some(self.agreed.planned(plan));
+        self.revision += 1;
         self.describe(Description::Offer, params)
     }
 
@@ -155,6 +160,7 @@ impl Call {
     /// Takes our offer back: the client never heard of it.
     pub fn withdraw(&mut self) {
         self.offered = None;
+        self.revision += 1;
     }
 
     /// The mids under which the offer that waits has its tracks.
@@ -174,7 +180,13 @@ impl Call {
         let answer = answer.map_err(|error| CallError::Answer(AnswerError::Sdp(error)))?;
         self.agreed = offered.answered(&answer)?;
         self.offered = None;
+        self.revision += 1;
         Ok(())
+    }
+
+    /// As long as it is the same, so is all that this says.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Lines on which we may send. While an offer of ours waits those that it leaves as they are: a track that it takes away is not sent
@@ -223,4 +235,4 @@ pub const MAX_SENDING_LINES: usize = 8;
 const FIRST_VERSION: u64 = 2;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

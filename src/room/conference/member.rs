@@ -44,11 +44,18 @@ pub(super) struct Seat {
     pub(super) last_n: usize,
     /// What the shards know.
     pub(super) membership: Arc<Membership>,
+    /// From which revision of the call, and which turns, its subscriptions were decided.
+    decided: Option<(u64, Turns)>,
+    /// Whether it needs an offer: by which revision of the call, and which version of what is shown.
+    considered: Option<(u64, u64, bool)>,
     /// Which follower is the present one, counted from 1; 0 when there never was one.
     pub(super) follower: u64,
     /// Since when nobody follows, if somebody did.
     pub(super) gone_since: Option<Instant>,
 }
+
+/// Streams by their serial numbers, and the kinds of each that have their turn.
+type Turns = Vec<(u32, [bool; 2])>;
 
 /// A track of somebody, for everybody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,34 +124,6 @@ impl Member {
     }
 }
 
-/// What a member has agreed to be sent.
-pub(super) struct Agreed<'a> {
-    lines: BTreeMap<TrackId, &'a MediaLine>,
-    /// Streams of which it is sent something, or was.
-    known: BTreeSet<u32>,
-}
-
-impl Agreed<'_> {
-    /// What it should be sent of a stream: what was agreed, and only of the kinds that have their turn. `None` for a stream of which
-    /// it never was to be sent anything.
-    pub(super) fn subscription(&self, tracks: &Arc<StreamTracks>, turns: [bool; 2]) -> Option<SubscriptionSpec> {
-        let stream = tracks.key.serial;
-        let agreed = Kind::ALL.map(|kind| self.lines.get(&TrackId { stream, kind }));
-        if agreed.iter().all(Option::is_none) && !self.known.contains(&stream) {
-            return None;
-        }
-        let [audio, video] = Kind::ALL.map(|kind| {
-            let line = agreed[kind as usize].filter(|_| turns[kind as usize]);
-            line.map(|line| ViewerLine::new(line))
-        });
-        Some(SubscriptionSpec {
-            tracks: tracks.clone(),
-            audio,
-            video,
-        })
-    }
-}
-
 impl Seat {
     pub(super) fn new(now: Instant, call: Call, params: CallParams, words: &Words) -> Seat {
         Seat {
@@ -155,18 +134,57 @@ impl Seat {
             labels: words.labels.clone(),
             last_n: words.last_n.unwrap_or(LAST_N_DEFAULT),
             membership: Arc::default(),
+            decided: None,
+            considered: None,
             follower: 0,
             gone_since: None,
         }
     }
 
-    /// Everything that it may be sent now, to be looked up.
-    pub(super) fn agreed(&self) -> Agreed<'_> {
-        let known = self.membership.subscriptions.iter();
-        Agreed {
-            lines: self.call.sent().map(|sent| (sent.track, &sent.line)).collect(),
-            known: known.map(|spec| spec.tracks.key.serial).collect(),
+    /// What it should be sent of all streams, each with the kinds that have their turn; `None` if that is decided already: rooms change
+    /// often, and most changes concern few.
+    pub(super) fn decide(&mut self, streams: &[(&Arc<StreamTracks>, [bool; 2])]) -> Option<Vec<SubscriptionSpec>> {
+        let turns = streams.iter().map(|(tracks, turns)| (tracks.key.serial, *turns));
+        let basis = (self.call.revision(), turns.collect());
+        if self.decided.as_ref() == Some(&basis) {
+            return None;
         }
+        self.decided = Some(basis);
+        Some(self.subscriptions(streams))
+    }
+
+    /// What was agreed, as far as it has its turn. Streams of which it never was to be sent anything are left out.
+    fn subscriptions(&self, streams: &[(&Arc<StreamTracks>, [bool; 2])]) -> Vec<SubscriptionSpec> {
+        let agreed: BTreeMap<TrackId, &MediaLine> = self.call.sent().map(|sent| (sent.track, &sent.line)).collect();
+        let known = self.membership.subscriptions.iter();
+        let known: BTreeSet<u32> = known.map(|spec| spec.tracks.key.serial).collect();
+        let specs = streams.iter().filter_map(|(tracks, turns)| {
+            let stream = tracks.key.serial;
+            let agreed = Kind::ALL.map(|kind| agreed.get(&TrackId { stream, kind }).copied());
+            if agreed.iter().all(Option::is_none) && !known.contains(&stream) {
+                return None;
+            }
+            let of = |kind: Kind| agreed[kind as usize].filter(|_| turns[kind as usize]);
+            Some(SubscriptionSpec {
+                tracks: (*tracks).clone(),
+                audio: of(Kind::Audio).map(ViewerLine::new),
+                video: of(Kind::Video).map(ViewerLine::new),
+            })
+        });
+        specs.collect()
+    }
+
+    /// Whether it has to be sent an offer, so that it is sent what others send. `version` tells what is shown now from what was before.
+    pub(super) fn needs_offer(&mut self, member: u64, shown: &[Shown], version: u64) -> bool {
+        let revision = self.call.revision();
+        if let Some((of_call, of_shown, needs)) = self.considered
+            && (of_call, of_shown) == (revision, version)
+        {
+            return needs;
+        }
+        let needs = self.call.needs_offer(&wanted(shown, member));
+        self.considered = Some((revision, version, needs));
+        needs
     }
 
     /// What is in the offer that waits.
@@ -200,4 +218,10 @@ impl Seat {
         let gone = self.gone_since.map(|since| since + RESUME);
         [self.offers.deadline(), gone].into_iter().flatten().min()
     }
+}
+
+/// All that others send.
+pub(super) fn wanted(shown: &[Shown], member: u64) -> Vec<WantedTrack> {
+    let of_others = shown.iter().filter(|shown| shown.member != member);
+    of_others.map(|shown| shown.wanted.clone()).collect()
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::member::{Member, Shown};
+use super::member::{Member, Shown, wanted};
 use super::ranking::Ranking;
 use super::rooms::Effect;
 use super::{Roster, ServerOffer};
 use crate::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
 use crate::media::StreamTracks;
 use crate::peer::SessionId;
-use crate::peer::sdp::{TrackId, WantedTrack};
+use crate::peer::sdp::TrackId;
 use crate::room::StreamName;
 
 /// A room with somebody in it.
@@ -23,10 +23,10 @@ pub(super) struct Room {
     /// In the order in which they came.
     pub(super) members: Vec<Member>,
     pub(super) ranking: Ranking,
+    /// What of its members others can be sent, and how often that has changed.
+    shown: (Vec<Shown>, u64),
     air: Option<OnAir>,
     roster: Arc<Roster>,
-    /// The tracks for which everybody was looked up last.
-    shown: Vec<Shown>,
 }
 
 /// What viewers of the room see.
@@ -55,9 +55,9 @@ impl Room {
             program,
             members: Vec::new(),
             ranking: Ranking::default(),
+            shown: (Vec::new(), 0),
             air: None,
             roster: Arc::new(roster),
-            shown: Vec::new(),
         }
     }
 
@@ -74,30 +74,23 @@ impl Room {
         self.members.iter().filter(|member| !member.is_broadcast()).count()
     }
 
-    /// Brings about what follows from how things are now; `about` is whose doing it is.
-    pub(super) fn settle(&mut self, now: Instant, about: Option<SessionId>, effects: &mut VecDeque<Effect>) {
+    /// Brings about what follows from how things are now.
+    pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
         self.choose_who_is_on_air(now, effects);
-        let shown = self.shown();
-        let is_news = shown != self.shown;
+        self.show();
         for place in 0..self.members.len() {
             self.tell_shards(place, effects);
-            // Who speaks is no reason for offers: with a hundred members, looking is most of the work.
-            if is_news || about == Some(self.members[place].id) {
-                self.wake_for_offer(place, &shown, effects);
-            }
+            self.wake_for_offer(place, effects);
         }
-        self.shown = shown;
         self.tell_everybody(effects);
     }
 
     /// Brings about what follows when one member has answered, and nothing else is different.
     pub(super) fn settle_answer(&mut self, id: SessionId, effects: &mut VecDeque<Effect>) {
-        let Some(place) = self.members.iter().position(|member| member.id == id) else {
-            return;
-        };
-        self.tell_shards(place, effects);
-        let shown = self.shown();
-        self.wake_for_offer(place, &shown, effects);
+        if let Some(place) = self.members.iter().position(|member| member.id == id) {
+            self.tell_shards(place, effects);
+            self.wake_for_offer(place, effects);
+        }
     }
 
     /// When somebody else gets the floor without anything happening.
@@ -109,25 +102,29 @@ impl Room {
 
     /// The offer that a member is to be sent now, for the first time or again.
     pub(super) fn next_offer(&mut self, now: Instant, id: SessionId) -> Option<ServerOffer> {
-        let shown = self.shown();
-        let labels = self.labels();
         let place = self.members.iter().position(|member| member.id == id)?;
-        let wanted = wanted(&shown, self.members[place].handle);
-        let seat = self.members[place].seat.as_mut()?;
+        let (shown, version) = (&self.shown.0, self.shown.1);
+        let member = &mut self.members[place];
+        let seat = member.seat.as_mut()?;
         if seat.offers.waiting().is_some() {
             return seat.offers.repeat(now, seat.follower > 0);
         }
-        if !seat.call.needs_offer(&wanted) {
+        if !seat.needs_offer(member.handle, shown, version) {
             return None;
         }
-        let sdp = seat.call.offer(&wanted, &seat.params);
+        let sdp = seat.call.offer(&wanted(shown, member.handle), &seat.params);
+        let labels = self.labels();
         let label = |id: TrackId| labels.iter().find(|(of, _)| *of == id).map(|(_, label)| label.clone());
-        let tracks = seat.offered(&shown, label);
+        let seat = self.members[place].seat.as_mut()?;
+        let tracks = seat.offered(&self.shown.0, label);
         Some(seat.offers.send(now, sdp, tracks))
     }
 
-    fn shown(&self) -> Vec<Shown> {
-        self.members.iter().flat_map(Member::shown).collect()
+    fn show(&mut self) {
+        let shown: Vec<Shown> = self.members.iter().flat_map(Member::shown).collect();
+        if shown != self.shown.0 {
+            self.shown = (shown, self.shown.1 + 1);
+        }
     }
 
     fn labels(&self) -> Vec<(TrackId, Box<str>)> {
@@ -176,13 +173,20 @@ impl Room {
             return self.tell_lift(place, effects);
         }
         let sources = self.sources(place);
-        let subscriptions = self.subscriptions(place);
+        // Taken out, because what it is sent is decided by what all others send.
+        let Some(mut seat) = self.members[place].seat.take() else {
+            return;
+        };
+        let decided = seat.decide(&self.turns(place, seat.last_n));
         let member = &mut self.members[place];
-        let Some(seat) = &mut member.seat else { return };
+        let seat = member.seat.insert(seat);
+        if decided.is_none() && are_same_sources(&sources, &seat.membership.sources) {
+            return;
+        }
         let next = Membership {
             number: seat.membership.number + 1,
             sources,
-            subscriptions,
+            subscriptions: decided.unwrap_or_else(|| seat.membership.subscriptions.clone()),
         };
         if is_same(&next, &seat.membership) {
             return;
@@ -224,29 +228,27 @@ impl Room {
         streams.map(source).collect()
     }
 
-    fn subscriptions(&self, place: usize) -> Vec<SubscriptionSpec> {
-        let member = &self.members[place];
-        let Some(seat) = &member.seat else { return Vec::new() };
-        let audible: BTreeSet<u64> = self.ranking.first_for(member.handle, Room::AUDIBLE).collect();
-        let visible: BTreeSet<u64> = self.ranking.first_for(member.handle, seat.last_n).collect();
-        let others = self.members.iter().filter(|other| other.handle != member.handle);
+    /// The streams of all others, each with the kinds that have their turn to be sent to this member.
+    fn turns(&self, place: usize, last_n: usize) -> Vec<(&Arc<StreamTracks>, [bool; 2])> {
+        let handle = self.members[place].handle;
+        let audible: BTreeSet<u64> = self.ranking.first_for(handle, Room::AUDIBLE).collect();
+        let visible: BTreeSet<u64> = self.ranking.first_for(handle, last_n).collect();
+        let others = self.members.iter().filter(|other| other.handle != handle);
         let streams = others.flat_map(|other| {
-            let turns = (audible.contains(&other.handle), visible.contains(&other.handle));
+            let turns = [audible.contains(&other.handle), visible.contains(&other.handle)];
             other.streams.iter().map(move |stream| (stream, turns))
         });
-        let agreed = seat.agreed();
-        streams
-            .filter_map(|(stream, (audible, visible))| {
-                let presents = stream.is_presentation();
-                agreed.subscription(&stream.tracks, [audible || presents, visible || presents])
-            })
-            .collect()
+        let presented = streams.map(|(stream, turns)| {
+            let presents = stream.is_presentation();
+            (&stream.tracks, turns.map(|has_turn| has_turn || presents))
+        });
+        presented.collect()
     }
 
-    fn wake_for_offer(&self, place: usize, shown: &[Shown], effects: &mut VecDeque<Effect>) {
-        let member = &self.members[place];
-        let Some(seat) = &member.seat else { return };
-        if seat.offers.waiting().is_none() && seat.call.needs_offer(&wanted(shown, member.handle)) {
+    fn wake_for_offer(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+        let member = &mut self.members[place];
+        let Some(seat) = &mut member.seat else { return };
+        if seat.offers.waiting().is_none() && seat.needs_offer(member.handle, &self.shown.0, self.shown.1) {
             effects.push_back(Effect::Wake(member.id));
         }
     }
@@ -273,23 +275,20 @@ impl Room {
     }
 }
 
-/// All that others send.
-fn wanted(shown: &[Shown], member: u64) -> Vec<WantedTrack> {
-    let of_others = shown.iter().filter(|shown| shown.member != member);
-    of_others.map(|shown| shown.wanted.clone()).collect()
+fn are_same_sources(one: &[SourceSpec], other: &[SourceSpec]) -> bool {
+    let key = |tracks: &Option<Arc<StreamTracks>>| tracks.as_ref().map(|tracks| tracks.key);
+    let are_same = |(a, b): (&SourceSpec, &SourceSpec)| {
+        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video && key(&a.air) == key(&b.air)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(are_same)
 }
 
 fn is_same(one: &Membership, other: &Membership) -> bool {
-    let key = |tracks: &Option<Arc<StreamTracks>>| tracks.as_ref().map(|tracks| tracks.key);
-    let sources = |a: &SourceSpec, b: &SourceSpec| {
-        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video && key(&a.air) == key(&b.air)
-    };
     let subscriptions = |a: &SubscriptionSpec, b: &SubscriptionSpec| {
         a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video
     };
-    one.sources.len() == other.sources.len()
+    are_same_sources(&one.sources, &other.sources)
         && one.subscriptions.len() == other.subscriptions.len()
-        && one.sources.iter().zip(&other.sources).all(|(a, b)| sources(a, b))
         && one
             .subscriptions
             .iter()

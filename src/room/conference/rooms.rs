@@ -145,7 +145,7 @@ impl Rooms {
         });
         room.ranking.join(joining.handle);
         self.homes.insert(joining.id, name.clone());
-        self.settle(now, name, Some(joining.id));
+        self.settle(now, name);
         let membership = self.seat(joining.id).map(|seat| seat.membership.clone())?;
         Ok(Joined {
             answer,
@@ -300,7 +300,7 @@ impl Rooms {
         };
         let member = room.members.remove(place);
         room.ranking.leave(member.handle);
-        self.settle(now, &name, None);
+        self.settle(now, &name);
         self.close(member.streams.into_all());
         if self.rooms.get(&name).is_some_and(|room| room.members.is_empty()) {
             self.rooms.remove(&name);
@@ -337,7 +337,7 @@ impl Rooms {
             });
             self.homes.insert(id, name.clone());
         }
-        self.settle(now, name, None);
+        self.settle(now, name);
     }
 
     /// A stream of a member has begun, or goes on in another codec.
@@ -399,7 +399,7 @@ impl Rooms {
             let due = seats.filter_map(|(id, seat)| Some((id, seat.overdue(now)?)));
             self.effects.extend(due.map(|(id, why)| Effect::End(id, why)));
             if room.deadline().is_some_and(|at| at <= now) {
-                room.settle(now, None, &mut self.effects);
+                room.settle(now, &mut self.effects);
             }
         }
     }
@@ -449,15 +449,15 @@ impl Rooms {
             .extend(ended.into_iter().map(|stream| Effect::Close(stream.tracks)));
     }
 
-    fn settle(&mut self, now: Instant, name: &StreamName, about: Option<SessionId>) {
+    fn settle(&mut self, now: Instant, name: &StreamName) {
         if let Some(room) = self.rooms.get_mut(name) {
-            room.settle(now, about, &mut self.effects);
+            room.settle(now, &mut self.effects);
         }
     }
 
     fn settle_at_home(&mut self, now: Instant, id: SessionId) {
         if let Some(name) = self.homes.get(&id).cloned() {
-            self.settle(now, &name, Some(id));
+            self.settle(now, &name);
         }
     }
 

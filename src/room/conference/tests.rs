@@ -1,311 +1,287 @@
-//! Members as their server sees them: every word is said by the test, and the time is its own.
+//! Rooms in simulated time, with clients of which the tests decide every word.
 
+mod ends;
+mod offers;
+mod restarts;
+mod sight;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::signalling::OwnOffers;
 use super::*;
-use crate::fanout::{Session, SessionRole};
+use crate::fanout::{Lift, Membership, Session, SessionRole};
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
-use crate::peer::sdp::CallParams;
+use crate::peer::sdp::call::tests::client::Client;
+use crate::peer::sdp::{AnswerParams, CallParams, Offer, Role};
 use crate::peer::{Fingerprint, IceCredentials, SessionId};
-use crate::room::StreamName;
-use crate::room::ended::EndReason;
+use crate::room::{EndReason, StreamName, TrackMaker};
+use crate::rtp::Codec;
 
-/// A room, and what the shards were told of restarts.
-struct Scene {
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// One room, and those who are in it.
+struct Bench {
     rooms: Rooms,
+    maker: TrackMaker,
+    program: Arc<StreamTracks>,
     now: Instant,
-    serial: u32,
-    told: Vec<[IceCredentials; 2]>,
+    clients: BTreeMap<u64, Client>,
+    /// What the shards know.
+    told: BTreeMap<u64, Arc<Membership>>,
+    lifts: Vec<Arc<Lift>>,
+    roster: Option<Arc<Roster>>,
+    ends: Vec<(u64, EndReason)>,
+    /// What followed, in its order.
+    log: Vec<String>,
 }
 
-fn id(number: u8) -> SessionId {
-    SessionId::from_random([number; 16])
+fn id(member: u64) -> SessionId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&member.to_be_bytes());
+    SessionId::from_random(bytes)
 }
 
-fn room() -> StreamName {
-    "main".parse().unwrap()
-}
-
-fn ice(name: &str) -> IceCredentials {
-    IceCredentials {
-        ufrag: name.into(),
-        pwd: format!("theLongPasswordOf{name}AsItIs").into(),
+fn params() -> CallParams {
+    let candidates: [SocketAddr; 1] = ["192.0.2.7:8080".parse().unwrap()];
+    CallParams {
+        ice: IceCredentials {
+            ufrag: "ours".into(),
+            pwd: "ourpasswordisalittlelong".into(),
+        },
+        fingerprint: Fingerprint([0xAB; 32]),
+        candidates: candidates.to_vec(),
+        session_id: 42,
     }
 }
 
-fn tracks(serial: u32, now: Instant) -> Arc<StreamTracks> {
-    let key = StreamKey { slot: serial, serial };
-    let ssrcs = [serial * 10 + 1, serial * 10 + 2, serial * 10 + 3];
-    let name = format!("m{serial}.0");
-    Arc::new(StreamTracks::new(key, &name, ssrcs, Arc::from(Vec::new()), now))
+/// Somebody with a microphone and a camera.
+fn person() -> Client {
+    let mut client = Client::default();
+    client.add(Kind::Audio, "cam");
+    client.add(Kind::Video, "cam");
+    client
 }
 
-/// Microphone and camera.
-fn offer(ice: &IceCredentials) -> String {
-    let fingerprint = ["AB"; 32].join(":");
-    let transport = format!(
-        "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\na=rtcp-mux\r\n",
-        ice.ufrag, ice.pwd
-    );
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
-         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=sendonly\r\na=msid:cam a\r\n{transport}a=rtpmap:111 opus/48000/2\r\n\
-         m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=sendonly\r\na=msid:cam v\r\n{transport}a=rtpmap:96 VP8/90000\r\n"
-    )
+fn labels(all: &[(&str, &str)]) -> Words {
+    Words {
+        labels: all
+            .iter()
+            .map(|(mid, label)| ((*mid).into(), (*label).into()))
+            .collect(),
+        ..Words::default()
+    }
 }
 
-/// What a client answers that takes all: its own words in place of ours.
-fn answer(offer: &str, ice: &IceCredentials) -> String {
-    let fingerprint = ["AB"; 32].join(":");
-    let line = |line: &str| match line.split_once(':').map_or(line, |(name, _)| name) {
-        "a=ice-lite" | "a=candidate" | "a=end-of-candidates" | "a=ssrc" | "a=ssrc-group" | "a=msid" => String::new(),
-        "a=ice-ufrag" => format!("a=ice-ufrag:{}\r\n", ice.ufrag),
-        "a=ice-pwd" => format!("a=ice-pwd:{}\r\n", ice.pwd),
-        "a=fingerprint" => format!("a=fingerprint:sha-256 {fingerprint}\r\n"),
-        "a=setup" => "a=setup:active\r\n".to_owned(),
-        "a=sendonly" => "a=recvonly\r\n".to_owned(),
-        "a=recvonly" => "a=sendonly\r\n".to_owned(),
-        _ => format!("{line}\r\n"),
-    };
-    offer.lines().map(line).collect()
-}
-
-fn ufrag(sdp: &str) -> &str {
-    let mut lines = sdp.lines();
-    lines.find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap()
-}
-
-impl Scene {
-    /// Members 1 and 2, who have connected.
-    fn of_two() -> Scene {
-        let mut scene = Scene {
+impl Bench {
+    fn new() -> Bench {
+        let now = crate::clock::now();
+        let mut maker = TrackMaker::new(Arc::new([]));
+        let program = maker.open(now, "main", || 7);
+        Bench {
             rooms: Rooms::default(),
-            now: crate::clock::now(),
-            serial: 1,
-            told: Vec::new(),
-        };
-        for number in [1, 2] {
-            scene.join(number);
-            scene.rooms.connected(scene.now, id(number));
+            maker,
+            program,
+            now,
+            clients: BTreeMap::new(),
+            told: BTreeMap::new(),
+            lifts: Vec::new(),
+            roster: None,
+            ends: Vec::new(),
+            log: Vec::new(),
         }
-        scene.effects();
-        scene
     }
 
-    fn join(&mut self, number: u8) {
-        let (now, serial) = (self.now, &mut self.serial);
-        let mut open = |_: &str| {
-            *serial += 1;
-            tracks(*serial, now)
-        };
-        let program = tracks(1, now);
-        let local = ice(&format!("ours{number}"));
+    fn name() -> StreamName {
+        "main".parse().unwrap()
+    }
+
+    /// A room of these, each of whom has a microphone and a camera and is sent everything.
+    fn with(members: std::ops::RangeInclusive<u64>) -> Bench {
+        let mut bench = Bench::new();
+        members.for_each(|member| bench.come(member));
+        bench.settle();
+        bench.log.clear();
+        bench
+    }
+
+    fn come(&mut self, member: u64) {
+        self.join(member, person(), &Words::default(), true).unwrap();
+        self.connect(member);
+    }
+
+    fn join(&mut self, member: u64, mut client: Client, words: &Words, may_send: bool) -> Result<(), RoomError> {
+        let name = Bench::name();
         let joining = Joining {
-            id: id(number),
-            handle: u64::from(number),
-            room: &room(),
-            program: &program,
-            offer: &offer(&ice(&format!("theirs{number}"))),
-            params: CallParams {
-                ice: local.clone(),
-                fingerprint: Fingerprint([1; 32]),
-                candidates: vec!["127.0.0.1:8080".parse().unwrap()],
-                session_id: 42,
-            },
-            may_send: true,
-            words: &Words::default(),
-            unix: Duration::ZERO,
+            id: id(member),
+            handle: member,
+            room: &name,
+            program: &self.program,
+            offer: &client.offer(),
+            params: params(),
+            may_send,
+            words,
+            unix: Duration::from_secs(member),
         };
-        let joined = self.rooms.join(now, joining, &mut open).unwrap();
+        let (now, maker) = (self.now, &mut self.maker);
+        let joined = self.rooms.join(now, joining, &mut |name| maker.open(now, name, || 7))?;
+        client.take_answer(&joined.answer);
+        self.told.insert(member, joined.membership.clone());
         let role = SessionRole::Member(joined.membership);
-        let session = Session::new(id(number), local, joined.remote, role, program.clone(), now);
-        self.rooms.answered(id(number), Arc::new(session));
+        let session = Session::new(id(member), params().ice, joined.remote, role, self.program.clone(), now);
+        self.rooms.answered(id(member), Arc::new(session));
+        self.clients.insert(member, client);
+        self.absorb();
+        Ok(())
     }
 
-    /// A member offers with these credentials, and is let restart ICE unless the shards refuse.
-    fn offers(&mut self, number: u8, theirs: &IceCredentials, shards_take_it: bool) -> Result<String, RoomError> {
-        let (now, words) = (self.now, Words::default());
-        let (rooms, told) = (&mut self.rooms, &mut self.told);
-        let sdp = offer(theirs);
-        let mut open = |_: &str| panic!("it sends what it sent");
-        match rooms.offer(now, id(number), (&sdp, &words), true, &mut open) {
-            Err(RoomError::RestartsIce) => {}
-            answered => return answered,
-        }
-        let mut tell = |theirs: &IceCredentials, ours: &IceCredentials| match shards_take_it {
-            true => {
-                told.push([theirs.clone(), ours.clone()]);
-                Ok(())
-            }
-            false => Err(PatchRefused::TooSoon),
-        };
-        let restart = IceRestart {
-            ice: ice("fresh"),
-            tell: &mut tell,
-        };
-        rooms.restart(now, id(number), (&sdp, &words), true, &mut open, restart)
+    fn connect(&mut self, member: u64) {
+        self.rooms.connected(self.now, id(member));
+        self.absorb();
     }
 
-    fn answers(&mut self, number: u8, said: Option<u64>, sdp: &str) -> Result<(), RoomError> {
-        let mut open = |_: &str| panic!("an answer brings no stream");
-        self.rooms.answer(self.now, id(number), said, sdp, &mut open)
+    fn leave(&mut self, member: u64) {
+        self.rooms.leave(self.now, id(member));
+        self.absorb();
+        self.clients.remove(&member);
     }
 
-    fn next_offer(&mut self, number: u8) -> Option<ServerOffer> {
-        self.rooms.next_offer(self.now, id(number)).unwrap()
-    }
-
-    fn pass(&mut self, time: Duration) {
+    fn wait(&mut self, time: Duration) {
         self.now += time;
         self.rooms.handle_timeout(self.now);
+        self.absorb();
     }
 
-    fn effects(&mut self) -> Vec<Effect> {
-        std::iter::from_fn(|| self.rooms.poll_effect()).collect()
+    /// A client offers as it is now.
+    fn offer(&mut self, member: u64, words: &Words) -> Result<(), RoomError> {
+        self.offer_with(member, words, true)
     }
 
-    /// Who is to be ended, and why.
-    fn ends(&mut self) -> Vec<(SessionId, EndReason)> {
-        let ends = self.effects().into_iter().filter_map(|effect| match effect {
-            Effect::End(id, why) => Some((id, why)),
-            _ => None,
-        });
-        ends.collect()
+    fn offer_with(&mut self, member: u64, words: &Words, may_send: bool) -> Result<(), RoomError> {
+        let (now, maker) = (self.now, &mut self.maker);
+        let client = self.clients.get_mut(&member).unwrap();
+        let offer = client.offer();
+        let mut open = |name: &str| maker.open(now, name, || 7);
+        let answer = self
+            .rooms
+            .offer(now, id(member), (&offer, words), may_send, &mut open)?;
+        client.take_answer(&answer);
+        self.absorb();
+        Ok(())
     }
-}
 
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-#[test]
-fn who_does_not_answer_is_told_again_and_then_dropped_with_the_reason() {
-    let mut scene = Scene::of_two();
-    let first = scene.next_offer(1).unwrap();
-    let until = scene.now + OwnOffers::PATIENCE;
-    for _ in 0..14 {
-        scene.pass(secs(2));
-        assert_eq!(scene.next_offer(1), Some(first.clone()), "the same text and number");
-        assert_eq!(scene.ends(), []);
+    fn next_offer(&mut self, member: u64) -> Option<ServerOffer> {
+        let offer = self.rooms.next_offer(self.now, id(member)).unwrap();
+        self.absorb();
+        offer
     }
-    assert_eq!(scene.rooms.poll_timeout(), Some(until));
-    scene.pass(secs(2));
-    assert_eq!(scene.ends(), [(id(1), EndReason::Unanswered)]);
-    scene.rooms.leave(scene.now, id(1));
-    assert_eq!(scene.rooms.poll_timeout(), None, "nobody else is waited for");
-    assert_eq!(scene.rooms.seats(&room()), 1);
-}
 
-#[test]
-fn an_offer_that_nobody_has_fetched_is_waited_for_by_nobody() {
-    let mut scene = Scene::of_two();
-    scene.pass(secs(3_600));
-    assert_eq!(scene.ends(), []);
-    assert_eq!(scene.next_offer(1).unwrap().number, 1);
-}
+    fn answer(&mut self, member: u64, offer: &ServerOffer) -> Result<(), RoomError> {
+        let answer = self.clients.get_mut(&member).unwrap().answer(&offer.sdp);
+        self.answer_with(member, Some(offer.number), &answer)
+    }
 
-#[test]
-fn a_bad_answer_gives_no_more_time_and_a_good_one_ends_the_wait() {
-    let mut scene = Scene::of_two();
-    let [bad, good] = [1, 2].map(|number| scene.next_offer(number).unwrap());
-    scene.pass(secs(29));
-    scene.answers(1, None, "v=0\r\n").unwrap_err();
-    scene
-        .answers(2, Some(good.number), &answer(&good.sdp, &ice("theirs2")))
-        .unwrap();
-    assert!(bad.number == good.number && bad.sdp != good.sdp, "each has its own");
-    scene.pass(secs(1));
-    assert_eq!(scene.ends(), [(id(1), EndReason::Unanswered)]);
-}
+    fn answer_with(&mut self, member: u64, number: Option<u64>, answer: &str) -> Result<(), RoomError> {
+        let (now, maker) = (self.now, &mut self.maker);
+        let mut open = |name: &str| maker.open(now, name, || 7);
+        self.rooms.answer(now, id(member), number, answer, &mut open)?;
+        self.absorb();
+        Ok(())
+    }
 
-#[test]
-fn a_socket_that_does_not_come_back_is_the_end_and_one_that_does_is_none() {
-    let mut scene = Scene::of_two();
-    let first = scene.rooms.follow(scene.now, id(1)).unwrap();
-    let of_other = scene.rooms.follow(scene.now, id(2)).unwrap();
-    scene.rooms.unfollow(scene.now, id(1), first);
-    scene.rooms.unfollow(scene.now, id(2), of_other);
-    scene.pass(secs(9));
-    let second = scene.rooms.follow(scene.now, id(1)).unwrap();
-    // The end of the first socket is heard of late.
-    scene.rooms.unfollow(scene.now, id(1), first);
-    assert_eq!(scene.ends(), []);
-    scene.pass(secs(1));
-    assert_eq!(scene.ends(), [(id(2), EndReason::Unfollowed)]);
-    scene.rooms.leave(scene.now, id(2));
-    scene.pass(secs(60));
-    assert_eq!(scene.ends(), []);
-    scene.rooms.unfollow(scene.now, id(1), second);
-    scene.pass(secs(10));
-    assert_eq!(scene.ends(), [(id(1), EndReason::Unfollowed)]);
-}
+    /// Everybody answers until there is nothing to answer. Returns how many offers that took.
+    fn settle(&mut self) -> usize {
+        let members: Vec<u64> = self.clients.keys().copied().collect();
+        let mut offers = 0;
+        for member in members {
+            while let Some(offer) = self.next_offer(member) {
+                self.answer(member, &offer).unwrap();
+                offers += 1;
+                assert!(offers < 1_000, "offers without end");
+            }
+        }
+        offers
+    }
 
-#[test]
-fn an_offer_is_repeated_at_once_to_who_comes_back() {
-    let mut scene = Scene::of_two();
-    let follower = scene.rooms.follow(scene.now, id(1)).unwrap();
-    let first = scene.next_offer(1);
-    assert!(first.is_some());
-    scene.rooms.unfollow(scene.now, id(1), follower);
-    scene.pass(secs(1));
-    assert_eq!(scene.next_offer(1), None);
-    scene.rooms.follow(scene.now, id(1)).unwrap();
-    assert_eq!(scene.next_offer(1), first);
-}
+    fn speaks(&mut self, member: u64, speaks: bool) {
+        let key = self.source(member, 0);
+        self.rooms.speaking(self.now, id(member), key, speaks);
+        self.absorb();
+    }
 
-#[test]
-fn an_offer_restarts_ice_and_all_that_we_say_later_has_the_new_credentials() {
-    let mut scene = Scene::of_two();
-    let (theirs, fresh) = (ice("changed"), ice("fresh"));
-    let answered = scene.offers(1, &theirs, true).unwrap();
-    assert_eq!(scene.told, [[theirs.clone(), fresh]]);
-    assert!(answered.contains("a=ice-ufrag:fresh\r\na=ice-pwd:theLongPasswordOffreshAsItIs\r\n"));
-    assert!(!answered.contains("ours1") && answered.contains("a=recvonly"));
-    let again = scene.offers(1, &theirs, false).unwrap();
-    assert_eq!(ufrag(&again), "fresh", "the same credentials are no restart");
-    let offered = scene.next_offer(1).unwrap();
-    assert_eq!(ufrag(&offered.sdp), "fresh");
-    scene.answers(1, None, &answer(&offered.sdp, &theirs)).unwrap();
-    assert_eq!(
-        ufrag(&scene.next_offer(2).unwrap().sdp),
-        "ours2",
-        "others are as they were"
-    );
-}
+    fn change(&mut self, member: u64, change: Change) {
+        self.rooms.change(self.now, id(member), &change).unwrap();
+        self.absorb();
+    }
 
-#[test]
-fn a_restart_that_is_refused_has_changed_nothing() {
-    let mut scene = Scene::of_two();
-    let refused = scene.offers(1, &ice("changed"), false);
-    assert_eq!(refused, Err(RoomError::Restart(PatchRefused::TooSoon)));
-    let answered = scene.offers(1, &ice("theirs1"), false).unwrap();
-    assert_eq!(ufrag(&answered), "ours1");
-    let offered = scene.next_offer(1).unwrap();
-    assert_eq!(ufrag(&offered.sdp), "ours1");
-    assert_eq!(
-        scene.offers(1, &ice("changed"), true),
-        Err(RoomError::OfferPending { number: offered.number })
-    );
-    assert!(scene.told.is_empty());
-}
+    /// A stream that a member sends.
+    fn source(&self, member: u64, place: usize) -> StreamKey {
+        self.told[&member].sources[place].tracks.key
+    }
 
-#[test]
-fn an_answer_is_of_the_connection_that_there_is() {
-    let mut scene = Scene::of_two();
-    let offered = scene.next_offer(1).unwrap();
-    let of_another = answer(&offered.sdp, &ice("theirs2"));
-    assert_eq!(
-        scene.answers(1, Some(offered.number), &of_another),
-        Err(RoomError::JoinAnew)
-    );
-    let stolen = answer(&offered.sdp, &ice("theirs1")).replace("sha-256 AB:", "sha-256 CD:");
-    assert_eq!(
-        scene.answers(1, Some(offered.number), &stolen),
-        Err(RoomError::OtherCertificate)
-    );
-    let good = answer(&offered.sdp, &ice("theirs1"));
-    scene.answers(1, Some(offered.number), &good).unwrap();
+    /// What a member is sent, for instance `m2.0 av` or, of one that is switched off, `m2.0`.
+    fn sees(&self, member: u64) -> Vec<String> {
+        let subscriptions = self.told[&member].subscriptions.iter();
+        let text = |spec: &crate::fanout::SubscriptionSpec| {
+            let audio = if spec.audio.is_some() { "a" } else { "" };
+            let video = if spec.video.is_some() { "v" } else { "" };
+            format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()
+        };
+        subscriptions.map(text).collect()
+    }
+
+    /// What a member sends, in the same words.
+    fn sends(&self, member: u64) -> Vec<String> {
+        let sources = self.told[&member].sources.iter();
+        let text = |spec: &crate::fanout::SourceSpec| {
+            let audio = if spec.audio.is_some() { "a" } else { "" };
+            let video = if spec.video.is_some() { "v" } else { "" };
+            format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()
+        };
+        sources.map(text).collect()
+    }
+
+    /// Whose stream viewers of the room see.
+    fn on_air(&self) -> Vec<u64> {
+        let on_air = |membership: &Membership| membership.sources.iter().any(|source| source.air.is_some());
+        let all = self.told.iter().filter(|(_, membership)| on_air(membership));
+        all.map(|(member, _)| *member).collect()
+    }
+
+    fn absorb(&mut self) {
+        while let Some(effect) = self.rooms.poll_effect() {
+            let number = |of: SessionId| (1..=200).find(|member| id(*member) == of).unwrap();
+            self.log.push(match effect {
+                Effect::Membership(session, membership) => {
+                    let member = number(session.id);
+                    let before = self.told.insert(member, membership.clone()).unwrap();
+                    assert!(membership.number > before.number, "each has a number of its own");
+                    format!("told {member}")
+                }
+                Effect::Lift(lift) => {
+                    self.lifts.push(lift);
+                    "lift".to_owned()
+                }
+                Effect::Wake(of) => format!("wake {}", number(of)),
+                Effect::Roster(roster) => {
+                    self.roster = Some(roster);
+                    "roster".to_owned()
+                }
+                Effect::Air(_) => "air".to_owned(),
+                Effect::End(of, why) => {
+                    self.ends.push((number(of), why));
+                    "end".to_owned()
+                }
+                Effect::Close(tracks) => {
+                    self.maker.close(tracks.key);
+                    format!("close {}", tracks.name)
+                }
+            });
+        }
+    }
 }

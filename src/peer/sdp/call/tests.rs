@@ -1,6 +1,6 @@
 //! One rule each, with a client of which the tests decide every word.
 
-mod client;
+pub(crate) mod client;
 mod errors;
 mod offers;
 mod real;

@@ -4,21 +4,21 @@ use crate::rtp::{Codec, Kind};
 
 /// What the tests read in a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Section {
-    pub(super) kind: String,
-    pub(super) port: u16,
-    pub(super) mid: String,
-    pub(super) direction: String,
-    pub(super) stream: String,
+pub(crate) struct Section {
+    pub(crate) kind: String,
+    pub(crate) port: u16,
+    pub(crate) mid: String,
+    pub(crate) direction: String,
+    pub(crate) stream: String,
     /// Number and encoding.
-    pub(super) formats: Vec<(u8, String)>,
+    pub(crate) formats: Vec<(u8, String)>,
     /// Lines of formats, feedback and extensions, as they stand.
-    pub(super) details: Vec<String>,
+    pub(crate) details: Vec<String>,
     /// Id and URI.
-    pub(super) extensions: Vec<(u8, String)>,
+    pub(crate) extensions: Vec<(u8, String)>,
 }
 
-pub(super) fn sections(sdp: &str) -> Vec<Section> {
+pub(crate) fn sections(sdp: &str) -> Vec<Section> {
     let mut parts = sdp.split("\r\nm=");
     parts.next();
     parts.map(read).collect()
@@ -61,27 +61,27 @@ fn numbered(part: &str, name: &str) -> Vec<(u8, String)> {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
-    pub(super) lines: Vec<Line>,
-    pub(super) setup: &'static str,
+pub(crate) struct Client {
+    pub(crate) lines: Vec<Line>,
+    pub(crate) setup: &'static str,
     /// Streams whose video it rejects with port 0.
-    pub(super) rejects: Vec<u32>,
+    pub(crate) rejects: Vec<u32>,
     /// Payload types of VP8, H264 and Opus.
-    pub(super) numbers: [u8; 3],
-    pub(super) next_mid: u32,
+    pub(crate) numbers: [u8; 3],
+    pub(crate) next_mid: u32,
 }
 
 /// One m-line as the client sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
-    pub(super) mid: String,
-    pub(super) kind: Kind,
-    pub(super) stream: String,
-    pub(super) sends: bool,
-    pub(super) takes: bool,
-    pub(super) is_stopped: bool,
+pub(crate) struct Line {
+    pub(crate) mid: String,
+    pub(crate) kind: Kind,
+    pub(crate) stream: String,
+    pub(crate) sends: bool,
+    pub(crate) takes: bool,
+    pub(crate) is_stopped: bool,
     /// What it lists; `None` for all that it can.
-    pub(super) details: Option<(Vec<u8>, Vec<String>)>,
+    pub(crate) details: Option<(Vec<u8>, Vec<String>)>,
 }
 
 impl Default for Client {
@@ -97,7 +97,7 @@ impl Default for Client {
 }
 
 impl Line {
-    pub(super) fn sending(mid: &str, kind: Kind, stream: &str) -> Line {
+    pub(crate) fn sending(mid: &str, kind: Kind, stream: &str) -> Line {
         Line {
             mid: mid.to_owned(),
             kind,
@@ -111,24 +111,24 @@ impl Line {
 }
 
 impl Client {
-    pub(super) fn add(&mut self, kind: Kind, stream: &str) {
+    pub(crate) fn add(&mut self, kind: Kind, stream: &str) {
         let mid = self.next_mid.to_string();
         self.next_mid += 1;
         self.lines.push(Line::sending(&mid, kind, stream));
     }
 
-    pub(super) fn add_place(&mut self, kind: Kind) {
+    pub(crate) fn add_place(&mut self, kind: Kind) {
         self.add(kind, "");
         let line = self.lines.last_mut().unwrap();
         (line.sends, line.takes) = (false, true);
     }
 
-    pub(super) fn offer(&self) -> String {
+    pub(crate) fn offer(&self) -> String {
         let lines = self.lines.iter();
         self.describe(lines.map(|line| (line, (line.sends, line.takes))).collect(), self.setup)
     }
 
-    pub(super) fn take_answer(&mut self, answer: &str) {
+    pub(crate) fn take_answer(&mut self, answer: &str) {
         let all = sections(answer);
         assert_eq!(all.len(), self.lines.len(), "{answer}");
         for (line, section) in self.lines.iter_mut().zip(all) {
@@ -148,7 +148,7 @@ impl Client {
     }
 
     /// Takes our offer, with lines it did not know, and answers.
-    pub(super) fn answer(&mut self, offer: &str) -> String {
+    pub(crate) fn answer(&mut self, offer: &str) -> String {
         let all = sections(offer);
         for (index, section) in all.iter().enumerate() {
             self.take_line(index, section);

@@ -1,0 +1,92 @@
+//! Who leaves, and what is left then.
+
+use super::*;
+
+#[test]
+fn tracks_are_free_only_after_everybody_was_told() {
+    let mut bench = Bench::with(1..=3);
+    bench.leave(1);
+    let close = bench.log.iter().position(|line| line == "close m1.0").unwrap();
+    let told = bench.log.iter().rposition(|line| line.starts_with("told")).unwrap();
+    assert!(told < close, "{:?}", bench.log);
+    assert_eq!(
+        (bench.sees(2), bench.sees(3)),
+        (vec!["m3.0 av".to_owned()], vec!["m2.0 av".to_owned()])
+    );
+    assert_eq!(bench.log.iter().filter(|line| line.starts_with("wake")).count(), 2);
+}
+
+#[test]
+fn a_stream_stays_among_the_subscriptions_while_it_exists() {
+    let mut bench = Bench::with(1..=2);
+    let client = bench.clients.get_mut(&1).unwrap();
+    client
+        .lines
+        .iter_mut()
+        .for_each(|line| line.sends &= line.mid.starts_with('s'));
+    bench.offer(1, &Words::default()).unwrap();
+    bench.settle();
+    assert_eq!(
+        (bench.sends(1), bench.sees(2)),
+        (vec!["m1.0".to_owned()], vec!["m1.0".to_owned()])
+    );
+    bench.come(3);
+    bench.settle();
+    assert_eq!(bench.sees(3), ["m2.0 av"], "it never was to be sent the other");
+}
+
+#[test]
+fn nothing_is_left_when_all_have_left() {
+    let mut bench = Bench::with(1..=4);
+    (1..=4).for_each(|member| bench.leave(member));
+    assert!(bench.rooms.roster(&Bench::name()).is_none());
+    assert_eq!(
+        (bench.rooms.poll_timeout(), bench.rooms.whereabouts(id(1))),
+        (None, None)
+    );
+    assert_eq!(bench.maker.free_slots().count(), 4);
+    assert_eq!(bench.rooms.next_offer(bench.now, id(1)), Err(RoomError::UnknownMember));
+    bench.leave(1);
+}
+
+#[test]
+fn who_leaves_before_its_shards_were_told_leaves_nothing() {
+    let mut bench = Bench::with(1..=1);
+    bench.join(2, person(), &Words::default(), true).unwrap();
+    bench.leave(2);
+    assert_eq!(bench.log, ["wake 2", "close m2.0"], "nobody else had heard of it");
+}
+
+#[test]
+fn a_member_whose_socket_breaks_has_ten_seconds_to_come_back() {
+    let mut bench = Bench::with(1..=2);
+    let first = bench.rooms.follow(bench.now, id(1)).unwrap();
+    bench.rooms.unfollow(bench.now, id(1), first);
+    bench.wait(ms(9_999));
+    assert_eq!(bench.ends, []);
+    let second = bench.rooms.follow(bench.now, id(1)).unwrap();
+    assert_eq!(bench.rooms.poll_timeout(), None);
+    bench.rooms.unfollow(bench.now, id(1), first);
+    bench.wait(ms(60_000));
+    assert_eq!(bench.ends, [], "another one follows in its place");
+    bench.rooms.unfollow(bench.now, id(1), second);
+    assert_eq!(bench.rooms.poll_timeout(), Some(bench.now + RESUME));
+    bench.wait(RESUME);
+    assert_eq!(bench.ends, [(1, EndReason::Unfollowed)]);
+}
+
+#[test]
+fn what_a_member_does_that_is_unknown_disturbs_nobody() {
+    let mut bench = Bench::with(1..=2);
+    let key = bench.source(1, 0);
+    let strange = StreamKey { serial: 999, ..key };
+    bench.rooms.connected(bench.now, id(7));
+    bench.rooms.speaking(bench.now, id(7), key, true);
+    bench.rooms.speaking(bench.now, id(1), strange, true);
+    bench.rooms.media(bench.now, id(1), strange, (Kind::Video, Codec::H264));
+    bench.rooms.unfollow(bench.now, id(7), 1);
+    let change = bench.rooms.change(bench.now, id(7), &Change::default());
+    assert_eq!(change, Err(RoomError::UnknownMember));
+    bench.wait(ms(100));
+    assert_eq!(bench.log, [""; 0]);
+}
