@@ -17,22 +17,26 @@ fn tracks_are_free_only_after_everybody_was_told() {
 }
 
 #[test]
-fn a_stream_stays_among_the_subscriptions_while_it_exists() {
+fn a_stream_that_ends_as_a_whole_comes_back_as_another() {
     let mut bench = Bench::with(1..=2);
-    let client = bench.clients.get_mut(&1).unwrap();
-    client
-        .lines
-        .iter_mut()
-        .for_each(|line| line.sends &= line.mid.starts_with('s'));
-    bench.offer(1, &Words::default()).unwrap();
-    bench.settle();
-    assert_eq!(
-        (bench.sends(1), bench.sees(2)),
-        (vec!["m1.0".to_owned()], vec!["m1.0".to_owned()])
-    );
-    bench.come(3);
-    bench.settle();
-    assert_eq!(bench.sees(3), ["m2.0 av"], "it never was to be sent the other");
+    let switch = |bench: &mut Bench, on: bool| {
+        let client = bench.clients.get_mut(&1).unwrap();
+        let own = client.lines.iter_mut().filter(|line| !line.mid.starts_with('s'));
+        own.for_each(|line| line.sends = on);
+        bench.offer(1, &Words::default()).unwrap();
+        bench.settle();
+    };
+    let lines = bench.clients[&2].lines.len();
+    for time in 1..5 {
+        switch(&mut bench, false);
+        assert_eq!((bench.sends(1), bench.sees(2)), (vec![], vec![]));
+        let closed = format!("close m1.{}", time - 1);
+        assert!(bench.log.contains(&closed), "{:?}", bench.log);
+        switch(&mut bench, true);
+        assert_eq!(bench.sees(2), [format!("m1.{time} av")]);
+        bench.wait(ms(2_000));
+    }
+    assert_eq!(bench.clients[&2].lines.len(), lines, "on the lines of the one before");
 }
 
 #[test]

@@ -158,12 +158,12 @@ fn a_flood_of_offers_is_refused_and_the_room_undisturbed() {
 }
 
 #[test]
-fn another_certificate_or_ice_session_is_refused_and_changes_nothing() {
+fn another_certificate_is_refused_and_another_ice_session_is_for_a_restart() {
     let mut bench = Bench::with(1..=2);
     let offer = bench.clients[&1].offer();
     for (from, to, error) in [
         ("BB:BB", "CC:BB", RoomError::OtherCertificate),
-        ("a=ice-ufrag:them", "a=ice-ufrag:other", RoomError::JoinAnew),
+        ("a=ice-ufrag:them", "a=ice-ufrag:other", RoomError::RestartsIce),
     ] {
         let other = offer.replacen(from, to, 100);
         let mut open = |_: &str| panic!("no new stream");
