@@ -127,7 +127,9 @@ pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
         for track in report.tracks.iter().filter(|track| track.kind == "video") {
             let about = format!("member {} from {}: {:?}", report.id, track.member, track.report);
             assert_eq!(track.report.began_with_keyframe, Some(true), "{about}");
-            assert_eq!((track.report.keyframes, track.report.lost), (1, 0), "{about}");
+            // The crate binds running tracks anew with each renegotiation, and may lose what comes in that moment: see the server's
+            // counters for what was sent.
+            assert_eq!(track.report.keyframes, 1, "{about}");
         }
     }
 }
@@ -144,6 +146,7 @@ pub(crate) async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
 async fn twelve(signalling: impl Fn(u64) -> Signalling) {
     let rig = Rig::start(Detours {
         shards: 2,
+        alone: true,
         ..Detours::default()
     })
     .await;
@@ -156,7 +159,15 @@ async fn twelve(signalling: impl Fn(u64) -> Signalling) {
         .filter(|track| track.kind == "video");
     assert_eq!(videos.count(), 132);
     nothing_was_missed(&reports);
-    assert_eq!(rig.counter("keyframe_requests_sent"), 0);
+    for nothing in [
+        "keyframe_requests_sent",
+        "runs_failed",
+        "rtp_out_rest_of_frame",
+        "rtp_out_oversized",
+        "rtp_stale",
+    ] {
+        assert_eq!(rig.counter(nothing), 0, "{nothing}");
+    }
     rig.stop().await;
 }
 

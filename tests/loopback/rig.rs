@@ -15,6 +15,7 @@ use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
 use onecast::room::audience::{EventSet, EventStreamId};
 use onecast::room::{Limits, SessionId};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
@@ -36,6 +37,8 @@ pub(crate) struct Detours {
     pub(crate) room_members: usize,
     /// Joins that are taken a second; 0 for the usual bound.
     pub(crate) joins_per_second: u32,
+    /// No other test runs meanwhile: there is so much to do that clients beside it would lose packets at their own sockets.
+    pub(crate) alone: bool,
     /// How long a WebSocket may say nothing at first; `None` for the usual time.
     pub(crate) header_timeout: Option<Duration>,
 }
@@ -70,7 +73,12 @@ pub(crate) struct Rig {
     pub(crate) http: SocketAddr,
     stop: CancellationToken,
     _relay: Option<Relay>,
+    _turn: SemaphorePermit<'static>,
 }
+
+/// A test takes one, and one that runs alone takes all.
+static TURNS: Semaphore = Semaphore::const_new(TURNS_MAX as usize);
+const TURNS_MAX: u32 = 64;
 
 impl Rig {
     pub(crate) async fn start(detours: Detours) -> Rig {
@@ -79,6 +87,8 @@ impl Rig {
 
     /// Asks this authority.
     pub(crate) async fn guarded(detours: Detours, authority: Authority) -> Rig {
+        let turns = if detours.alone { TURNS_MAX } else { 1 };
+        let turn = TURNS.acquire_many(turns).await.unwrap();
         let config = AppConfig::on_loopback(detours.shards.max(1));
         let app = App::start(AppConfig {
             sockets: MediaSocketConfig {
@@ -114,6 +124,7 @@ impl Rig {
             http,
             stop,
             _relay: relay,
+            _turn: turn,
         }
     }
 

@@ -94,7 +94,10 @@ fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
     bench.log.clear();
     bench.clients.get_mut(&1).unwrap().add(Kind::Video, "one more");
     let refused = bench.offer(1, &Words::default());
-    assert!(matches!(&refused, Err(RoomError::Call(error)) if error.is_unusable()), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(RoomError::Call(error)) if error.is_unusable()),
+        "{refused:?}"
+    );
     assert_eq!((bench.sends(1), &bench.log[..]), (sent, &[][..]));
     bench.clients.insert(1, before);
     bench.offer(1, &Words::default()).unwrap();
