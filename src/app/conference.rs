@@ -63,7 +63,9 @@ impl Conference for App {
         };
         let joined = inner.enter_room(now, joining, admitted.tracks.clone());
         let (joined, session) = joined.inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
-        inner.expect(id, session)?;
+        inner
+            .expect(id, session)
+            .inspect_err(|_| inner.forget_member(id, request.stream))?;
         self.introduce(id, Via::Conference, request.client);
         inner.take_broadcast_along(request.stream);
         debug!(room = %request.stream, client = %request.client, "offer of member {handle} answered");
@@ -116,10 +118,9 @@ impl Conference for App {
     }
 
     fn follow(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
-        let number = self.inner.in_rooms(|rooms| rooms.follow(clock::now(), peer));
-        let number = number.map_err(|error| self.room_refusal(peer, error))?;
         let gone = || Refusal::gone(self.why_ended(peer));
         let mut conferences = lock(&self.inner.conferences);
+        let number = conferences.rooms.follow(clock::now(), peer).map_err(|_| gone())?;
         let (room, id) = conferences.rooms.whereabouts(peer).ok_or_else(gone)?;
         let room = room.clone();
         let ended = CancellationToken::new();
@@ -251,32 +252,36 @@ impl Inner {
         if ended.purpose == Purpose::Watch {
             return;
         }
+        self.forget_member(ended.id, &ended.stream);
+    }
+
+    /// Nothing stays of a member, or of a broadcast in a room. Once more does no harm.
+    fn forget_member(&self, id: SessionId, room: &StreamName) {
         let now = clock::now();
-        self.in_rooms(|rooms| rooms.leave(now, ended.id));
+        self.in_rooms(|rooms| rooms.leave(now, id));
         let mut conferences = lock(&self.conferences);
         // A publisher took its stream's state along, and viewers may see a member all the same.
-        let codecs = conferences.rooms.on_air(&ended.stream);
+        let codecs = conferences.rooms.on_air(room);
         if codecs.is_some() {
-            lock(&self.registry).set_air(now, &ended.stream, codecs, clock::unix_time());
+            lock(&self.registry).set_air(now, room, codecs, clock::unix_time());
         }
-        conferences.wakes.remove(&ended.id);
-        if let Some(follower) = conferences.followers.remove(&ended.id) {
+        conferences.wakes.remove(&id);
+        if let Some(follower) = conferences.followers.remove(&id) {
             follower.cancel();
         }
-        if conferences.rooms.roster(&ended.stream).is_none() {
-            conferences.rosters.remove(&ended.stream);
+        if conferences.rooms.roster(room).is_none() {
+            conferences.rosters.remove(room);
         }
     }
 
     /// If there is a room of the stream's name, the stream's publisher is in it.
     pub(super) fn take_broadcast_along(&self, name: &StreamName) {
-        let Some(publisher) = lock(&self.registry).publisher(name) else {
-            return;
-        };
         let now = clock::now();
         let mut open = |name: &str| self.open_tracks(name);
         self.in_rooms(|rooms| {
-            if rooms.roster(name).is_some() {
+            // Asked under the lock of the rooms: who leaves meanwhile leaves the room afterwards.
+            let publisher = lock(&self.registry).publisher(name);
+            if let Some(publisher) = publisher.filter(|_| rooms.roster(name).is_some()) {
                 let broadcast = Broadcast {
                     session: publisher.session,
                     handle: publisher.handle,

@@ -140,6 +140,14 @@ impl Air {
     fn begin(&mut self, now: Instant, kind: Kind, packet: &Packet, sight: &Sight) {
         let program = &self.program;
         self.ticket.get_or_insert_with(|| program.start_writing(sight.shard));
+        // The picture of who was seen before is over where none follows; and one of another profile has another payload type.
+        let is_over = match kind {
+            Kind::Audio => self.ways[Kind::Video as usize].is_none(),
+            Kind::Video => program.video.profile() != sight.profile,
+        };
+        if is_over {
+            program.video.write_ended();
+        }
         let continuity = program.track(kind).continuity();
         let rate = packet.codec.clock_rate();
         let mapping = continuity.append(packet.index, packet.timestamp, now, rate);

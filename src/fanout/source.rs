@@ -178,13 +178,13 @@ impl Source {
         }
         self.air = Some(Box::new(Air::new(program.clone(), window(self.cache), now)));
         let past = self.window.past();
-        if !program.video.is_bound() {
+        if !program.video.is_bound() && !past.packets().is_empty() {
             // Nobody sees that the pictures of the last seconds come at once.
             past.packets()
                 .iter()
                 .for_each(|packet| self.show(packet.arrived, Kind::Video, packet));
-        } else if !past.packets().is_empty() {
-            // One that has sent no keyframe yet begins with one.
+        } else if self.playing[Kind::Video as usize].is_some() {
+            // One that has sent nothing yet begins with a keyframe.
             self.ingest.request_keyframe(KeyframeNeed::Urgent);
         }
     }

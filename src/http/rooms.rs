@@ -29,6 +29,7 @@ use super::room_problem::{of_member, unknown_peer};
 use super::stream_path::StreamPath;
 use super::whip::wrong_type;
 use super::{Shared, admin, body};
+use crate::auth::Action;
 use crate::room::SessionId;
 
 /// The routes.
@@ -184,8 +185,13 @@ async fn leave(State(shared): State<Shared>, PeerPath(peer): PeerPath) -> Result
 
 async fn room(State(shared): State<Shared>, StreamPath(room): StreamPath, asker: Asker) -> Result<Response, Problem> {
     let unknown = || Problem::not_found("unknown-room", "there is nobody in a room of this name");
-    if !asker.visible(&shared).await?.has(&room) {
-        return Err(unknown());
+    // Who may not watch a room is not told either that there is one.
+    if let Err(problem) = asker.may(&shared, Action::Watch, Some(&room)).await {
+        return Err(if problem.status == StatusCode::FORBIDDEN {
+            unknown()
+        } else {
+            problem
+        });
     }
     let roster = shared.service.conference().roster(&room).ok_or_else(unknown)?;
     Ok(fresh(Value::Object(room_json::roster(&roster))))

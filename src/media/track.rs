@@ -180,6 +180,11 @@ impl TrackLocalStaticRtp {
         &self.keyframes
     }
 
+    fn has_wishes(&self) -> bool {
+        let past = self.lanes.iter().any(|lane| lane.past_wanted.load(Ordering::Acquire));
+        past || self.keyframe_wanted.load(Ordering::Acquire) != 0
+    }
+
     /// Gives every shard that asked what was before its first viewer came. `past` is called once at most.
     pub fn answer_past(&self, past: impl FnOnce() -> Past) {
         let mut past = Some(past);
@@ -264,7 +269,14 @@ impl StreamTracks {
     /// A publisher adopted by `shard` starts to write; whoever wrote before may not any more. Returns the ticket to write with.
     pub fn start_writing(&self, shard: usize) -> u64 {
         self.publisher_shard.store(shard as u32, Ordering::Release);
-        self.writer.fetch_add(1, Ordering::AcqRel) + 1
+        let ticket = self.writer.fetch_add(1, Ordering::AcqRel) + 1;
+        // What was wished of the one before, and not done, is for this one to do.
+        if self.video.has_wishes()
+            && let Some(inbox) = self.inboxes.get(shard)
+        {
+            inbox.raise_wish();
+        }
+        ticket
     }
 
     /// Whether the holder of `ticket` is still the one who writes.

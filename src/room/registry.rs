@@ -460,10 +460,13 @@ impl Registry {
         match entry.caller.purpose {
             Purpose::Publish => {
                 stream.publisher = None;
-                stream.since = None;
-                stream.codecs = [None; 2];
-                stream.published = [None; 2];
-                stream.alone_since.get_or_insert(now);
+                // One that never connected has changed nothing: a room of that name may be on air.
+                if entry.connected.is_some() {
+                    stream.since = None;
+                    stream.codecs = [None; 2];
+                    stream.published = [None; 2];
+                    stream.alone_since.get_or_insert(now);
+                }
             }
             Purpose::Watch => {
                 self.viewers -= 1;

@@ -186,6 +186,31 @@ async fn twelve_who_only_poll_get_every_track_from_its_first_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_sends_nothing_sees_and_hears_the_others() {
+    let rig = Rig::start(Detours::default()).await;
+    let (sender, _) = config(&rig, Signalling::Socket);
+    let (watcher, _) = config(&rig, Signalling::LongPoll);
+    let sender = Member::join(sender).await.unwrap();
+    let watcher = Member::join(MemberConfig {
+        sources: Vec::new(),
+        ..watcher
+    })
+    .await
+    .unwrap();
+    for _ in 0..200 {
+        let report = watcher.report();
+        if flowing(&report, "video", 10).count() == 1 && flowing(&report, "audio", 10).count() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let reports = leave_all(vec![watcher, sender]).await;
+    assert_eq!(flowing(&reports[0], "video", 10).count(), 1, "{:#?}", reports[0]);
+    assert_eq!(reports[1].tracks.len(), 0);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_of_those_who_left_are_used_by_those_who_come() {
     let rig = Rig::start(Detours::default()).await;
     let mut members = join_all(&rig, 3, |number| match number {

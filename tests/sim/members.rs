@@ -8,6 +8,7 @@ use onecast::rtp::Codec;
 
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};
+use crate::starts::WITHOUT_CACHE;
 use crate::viewer::Viewer;
 use crate::world::{Link, Random};
 
@@ -263,6 +264,32 @@ fn whoever_is_on_air_stays_until_the_next_one_has_a_picture() {
     let received = room.world.received(viewer);
     assert!(received.packets.last_key_value().unwrap().1.publisher == room.members[b].ledger);
     assert_eq!(received.gap(), None);
+}
+
+#[test]
+fn who_speaks_is_seen_though_nothing_of_its_picture_is_cached() {
+    for watched in [true, false] {
+        let mut room = Room::with(5, 1, Link::CLEAN, WITHOUT_CACHE);
+        let early = watched.then(|| room.world.watch(true));
+        let (a, b) = (room.join(10), room.join(11));
+        room.members[a].air = true;
+        room.tell();
+        room.world.connect();
+        room.world.run(ms(1_500));
+        (room.members[a].air, room.members[b].air) = (false, true);
+        room.tell();
+        room.world.run(ms(1_500));
+        let viewer = early.unwrap_or_else(|| {
+            let late = room.world.watch(true);
+            room.world.connect();
+            late
+        });
+        room.world.run(ms(1_500));
+        room.end();
+        let received = &room.world.received(viewer).packets;
+        let newest = received.last_key_value().map(|(_, got)| got.publisher);
+        assert_eq!(newest, Some(room.members[b].ledger), "watched: {watched}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use onecast::fanout::{Command, Membership, Session, SessionRole, SourceSpec, SubscriptionSpec, ViewerLine};
+use onecast::fanout::{
+    Command, Membership, Session, SessionRole, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
+};
 use onecast::media::StreamTracks;
 use onecast::media::lane::StreamKey;
 use onecast::peer::sdp::{MediaLine, Negotiated};
@@ -41,8 +43,12 @@ pub(crate) struct Place {
 
 impl Room {
     pub(crate) fn new(seed: u64, shards: usize, link: Link) -> Room {
+        Room::with(seed, shards, link, StartConfig::default())
+    }
+
+    pub(crate) fn with(seed: u64, shards: usize, link: Link, start: StartConfig) -> Room {
         Room {
-            world: World::new(seed, shards, link),
+            world: World::with(seed, shards, link, start),
             members: Vec::new(),
             number: 1,
             serial: 100,

@@ -22,6 +22,20 @@ pub(super) fn agree(offer: &str, answer: &str) -> String {
     agreed
 }
 
+/// Candidates of an answer that the library does not see: it skips inactive lines, and in the answer to who only watches all are.
+pub(super) fn skipped_candidates(answer: &str) -> Vec<String> {
+    let sections = sections(answer);
+    let candidates = |section: &Vec<&str>| {
+        let lines = section.iter().filter_map(|line| line.strip_prefix("a=candidate:"));
+        lines.map(|line| format!("candidate:{line}")).collect::<Vec<_>>()
+    };
+    let seen = |section: &&Vec<&str>| !section.contains(&INACTIVE) && !candidates(section).is_empty();
+    if sections.iter().any(|section| seen(&section)) {
+        return Vec::new();
+    }
+    sections.iter().flat_map(candidates).collect()
+}
+
 /// The session's lines, then those of each m-line.
 fn sections(sdp: &str) -> Vec<Vec<&str>> {
     let mut sections = vec![Vec::new()];
@@ -82,5 +96,18 @@ mod tests {
     fn nothing_else_is_touched() {
         let answer = "v=0\r\na=group:BUNDLE 0\r\nm=audio 9 X 111\r\na=mid:0\r\na=sendonly\r\n";
         assert_eq!(agree("v=0\r\n", answer), answer);
+    }
+
+    #[test]
+    fn candidates_are_given_to_the_library_only_when_it_would_see_none() {
+        let answer = |first, second| {
+            format!(
+                "v=0\r\nm=audio 9 x 0\r\na={first}\r\na=candidate:1 1 udp 5 192.0.2.1 80 typ host\r\nm=video 9 x 0\r\na={second}\r\n"
+            )
+        };
+        let skipped = skipped_candidates(&answer("inactive", "inactive"));
+        assert_eq!(skipped, ["candidate:1 1 udp 5 192.0.2.1 80 typ host"]);
+        assert_eq!(skipped_candidates(&answer("recvonly", "inactive")), [""; 0]);
+        assert_eq!(skipped_candidates(&answer("inactive", "recvonly")).len(), 1);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -11,6 +12,7 @@ use webrtc::media_stream::track_remote::TrackRemote;
 
 use super::course::Course;
 use super::door::Door;
+use super::lines;
 use super::received::{self, Received, ReceivedTrack};
 use super::socket::Socket;
 use super::talk::{self, Entered, Talk};
@@ -275,7 +277,16 @@ async fn peer(to: &str, trust: Trust, received: Arc<Mutex<Received>>, on_event: 
 }
 
 async fn connect(peer: &mut Peer, offer: String, answer: String) -> Result<(), PeerError> {
+    let candidates = lines::skipped_candidates(&answer);
     peer.take_answer(offer, answer).await?;
+    for candidate in candidates {
+        let candidate = RTCIceCandidateInit {
+            candidate,
+            sdp_mline_index: Some(0),
+            ..RTCIceCandidateInit::default()
+        };
+        peer.connection().add_ice_candidate(candidate).await?;
+    }
     peer.connected().await
 }
 

@@ -40,6 +40,10 @@ pub(super) struct Seat {
     pub(super) params: CallParams,
     pub(super) offers: OwnOffers,
     pub(super) allowance: Allowance,
+    /// Of what it says of itself: everybody is told.
+    pub(super) changes: Allowance,
+    /// The shards are to be told again what they know.
+    pub(super) renewed: bool,
     pub(super) labels: BTreeMap<Box<str>, Box<str>>,
     pub(super) last_n: usize,
     /// What the shards know.
@@ -131,6 +135,8 @@ impl Seat {
             params,
             offers: OwnOffers::new(),
             allowance: Allowance::new(now),
+            changes: Allowance::new(now),
+            renewed: false,
             labels: words.labels.clone(),
             last_n: words.last_n.unwrap_or(LAST_N_DEFAULT),
             membership: Arc::default(),

@@ -26,6 +26,8 @@ pub(super) struct Room {
     /// What of its members others can be sent, and how often that has changed.
     shown: (Vec<Shown>, u64),
     air: Option<OnAir>,
+    /// What was told of that: the stream's serial number, and its codecs (audio, video). `None` when it is to be told anew.
+    told_air: Option<Told>,
     roster: Arc<Roster>,
 }
 
@@ -37,6 +39,8 @@ struct OnAir {
     stream: u32,
     since: Instant,
 }
+
+type Told = (Option<u32>, Option<[Option<crate::rtp::Codec>; 2]>);
 
 impl Room {
     /// Somebody who has the floor keeps it for so long, whoever else speaks: viewers shall see more than heads turning.
@@ -57,6 +61,7 @@ impl Room {
             ranking: Ranking::default(),
             shown: (Vec::new(), 0),
             air: None,
+            told_air: Some((None, None)),
             roster: Arc::new(roster),
         }
     }
@@ -76,12 +81,13 @@ impl Room {
 
     /// Brings about what follows from how things are now.
     pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
-        self.choose_who_is_on_air(now, effects);
+        self.choose_who_is_on_air(now);
         self.show();
         for place in 0..self.members.len() {
             self.tell_shards(place, effects);
             self.wake_for_offer(place, effects);
         }
+        self.tell_viewers(effects);
         self.tell_everybody(effects);
     }
 
@@ -143,7 +149,7 @@ impl Room {
         })
     }
 
-    fn choose_who_is_on_air(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
+    fn choose_who_is_on_air(&mut self, now: Instant) {
         let next = self.next_on_air();
         let holds = self.air.filter(|air| {
             let holder = self.members.iter().find(|member| member.handle == air.member);
@@ -164,7 +170,36 @@ impl Room {
             stream,
             since: now,
         });
-        effects.push_back(Effect::Air(self.name.clone()));
+    }
+
+    fn tell_viewers(&mut self, effects: &mut VecDeque<Effect>) {
+        let told = (self.air.map(|air| air.stream), self.on_air());
+        if self.told_air != Some(told) {
+            self.told_air = Some(told);
+            effects.push_back(Effect::Air(self.name.clone()));
+        }
+    }
+
+    /// A broadcast begins or ends under the room's name, which takes the stream of the whole room for a moment: whoever is on air is to
+    /// take it back.
+    pub(super) fn renew_air(&mut self) {
+        self.told_air = None;
+        let holder = self.air.map(|air| air.member);
+        let holder = self.members.iter_mut().find(|member| Some(member.handle) == holder);
+        if let Some(seat) = holder.and_then(|member| member.seat.as_mut()) {
+            seat.renewed = true;
+        }
+    }
+
+    /// The stream of the room's name has these tracks. They are others when the last of the room left while somebody came.
+    pub(super) fn belongs_to(&mut self, program: &Arc<StreamTracks>) {
+        if self.program.key != program.key {
+            self.program = program.clone();
+            self.told_air = None;
+            self.members.iter_mut().for_each(|member| {
+                member.lifted = member.lifted.map(|(number, on_air)| (number, !on_air));
+            });
+        }
     }
 
     /// What the shards have to know of a member, if it is not what they know.
@@ -180,7 +215,8 @@ impl Room {
         let decided = seat.decide(&self.turns(place, seat.last_n));
         let member = &mut self.members[place];
         let seat = member.seat.insert(seat);
-        if decided.is_none() && are_same_sources(&sources, &seat.membership.sources) {
+        let renewed = std::mem::take(&mut seat.renewed);
+        if !renewed && decided.is_none() && are_same_sources(&sources, &seat.membership.sources) {
             return;
         }
         let next = Membership {
@@ -188,7 +224,7 @@ impl Room {
             sources,
             subscriptions: decided.unwrap_or_else(|| seat.membership.subscriptions.clone()),
         };
-        if is_same(&next, &seat.membership) {
+        if !renewed && is_same(&next, &seat.membership) {
             return;
         }
         seat.membership = Arc::new(next);

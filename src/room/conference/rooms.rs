@@ -1,6 +1,6 @@
 //! All rooms, and the ways into them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -132,6 +132,7 @@ impl Rooms {
         let name = joining.room;
         let room = self.rooms.entry(name.clone());
         let room = room.or_insert_with(|| Room::new(name.clone(), joining.program.clone()));
+        room.belongs_to(joining.program);
         room.members.push(Member {
             id: joining.id,
             handle: joining.handle,
@@ -221,6 +222,8 @@ impl Rooms {
             }
         };
         seat.labels.extend(words.labels.clone());
+        let received: BTreeSet<&str> = seat.call.received().map(|line| &*line.line.mid).collect();
+        seat.labels.retain(|mid, _| received.contains(&**mid));
         let ended = take_lines(&mut member.streams, seat, &lines, may_send, member.handle, open)?;
         self.settle_at_home(now, id);
         self.close(ended);
@@ -275,6 +278,9 @@ impl Rooms {
     /// When there is no such member.
     pub fn change(&mut self, now: Instant, id: SessionId, change: &Change) -> Result<(), RoomError> {
         let member = self.member(id)?;
+        if let Some(seat) = &mut member.seat {
+            seat.changes.take(now)?;
+        }
         if change.name.is_some() {
             member.name.clone_from(&change.name);
         }
@@ -299,6 +305,9 @@ impl Rooms {
             return;
         };
         let member = room.members.remove(place);
+        if member.is_broadcast() {
+            room.renew_air();
+        }
         room.ranking.leave(member.handle);
         self.settle(now, &name);
         self.close(member.streams.into_all());
@@ -336,6 +345,7 @@ impl Rooms {
                 lifted: None,
             });
             self.homes.insert(id, name.clone());
+            room.renew_air();
         }
         self.settle(now, name);
     }

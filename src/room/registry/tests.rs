@@ -385,3 +385,23 @@ fn followers_are_told_who_is_connected() {
     registry.remove(now, id(1)).unwrap();
     assert_eq!(told(&registry), (false, 1));
 }
+
+#[test]
+fn a_publisher_that_never_connects_does_not_take_a_room_off_air() {
+    let now = crate::clock::now();
+    let mut registry = registry(LIMITS);
+    let member = caller(Purpose::Confer);
+    registry.admit(now, &name("a"), member, id(1), PATIENCE, || 7).unwrap();
+    registry.connected(now, Duration::ZERO, id(1));
+    let codecs = [Some(Codec::Opus), Some(Codec::Vp8)];
+    registry.set_air(now, &name("a"), Some(codecs), Duration::from_secs(9));
+    assert!(registry.audience(&name("a")).live);
+    registry
+        .admit(now, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+        .unwrap();
+    registry.remove(now, id(2)).unwrap();
+    assert!(registry.audience(&name("a")).live);
+    assert_eq!(registry.codecs(&name("a")), codecs);
+    registry.set_air(now, &name("a"), None, Duration::from_secs(10));
+    assert!(!registry.audience(&name("a")).live);
+}

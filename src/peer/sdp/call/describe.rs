@@ -30,6 +30,9 @@ impl Describing<'_> {
     fn write_to(&self, out: &mut String) -> fmt::Result {
         self.session(out)?;
         let tagged = self.state.alive().next();
+        // Clients of the Pion family skip inactive lines when they look for candidates.
+        let is_active = |index: &usize| self.direction(&self.state.lines[*index]) != INACTIVE;
+        let active = self.state.alive().find(is_active);
         for (index, line) in self.state.lines.iter().enumerate() {
             if line.is_dead {
                 let mid = Some(&*line.mid).filter(|mid| !mid.is_empty());
@@ -37,7 +40,7 @@ impl Describing<'_> {
                 continue;
             }
             self.line(out, line)?;
-            if tagged == Some(index) {
+            if tagged == Some(index) || active == Some(index) {
                 answer::candidates(out, &self.params.candidates)?;
             }
         }
@@ -69,13 +72,7 @@ impl Describing<'_> {
         answer::write_media(out, &line.media, &line.protocol, &line.formats)?;
         write!(out, "a=mid:{}\r\n", line.mid)?;
         answer::write_transport(out, &self.params.ice, self.params.fingerprint, self.setup())?;
-        let direction = match (self.sends(line), line.received.is_some()) {
-            (true, true) => "sendrecv",
-            (true, false) => "sendonly",
-            (false, true) => "recvonly",
-            (false, false) => "inactive",
-        };
-        write!(out, "a={direction}\r\na=rtcp-mux\r\n")?;
+        write!(out, "a={}\r\na=rtcp-mux\r\n", self.direction(line))?;
         if line.rtcp_rsize {
             out.write_str("a=rtcp-rsize\r\n")?;
         }
@@ -89,6 +86,15 @@ impl Describing<'_> {
             answer::write_format(out, chosen)?;
         }
         self.source(out, line)
+    }
+
+    fn direction(&self, line: &Line) -> &'static str {
+        match (self.sends(line), line.received.is_some()) {
+            (true, true) => "sendrecv",
+            (true, false) => "sendonly",
+            (false, true) => "recvonly",
+            (false, false) => INACTIVE,
+        }
     }
 
     /// RFC 8842 section 5: an offer leaves the roles open, though they stay what they are.
@@ -126,5 +132,6 @@ impl Describing<'_> {
     }
 }
 
+const INACTIVE: &str = "inactive";
 /// A line of video in one codec has 900 bytes.
 const TYPICAL_LINE_BYTES: usize = 1024;

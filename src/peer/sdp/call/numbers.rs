@@ -90,7 +90,8 @@ impl Numbers {
                     .filter(|format| format.0 == codec)
                     .for_each(|&format| self.add_ours(format));
             }
-            formats.extend(self.formats.iter().filter(|known| known.format.codec == codec).cloned());
+            let of_codec = self.formats.iter().filter(|known| known.format.codec == codec);
+            formats.extend(of_codec.take(FORMATS_PER_CODEC_MAX).cloned());
         }
         // Feedback by numbers is for what the client sends.
         formats.iter_mut().for_each(|chosen| chosen.format.transport_cc = false);
@@ -141,3 +142,7 @@ impl Numbers {
 const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 /// RFC 7587 and others take these when the dynamic ones are used up; 64 to 95 would be taken for RTCP (RFC 5761 section 4).
 const MORE: std::ops::RangeInclusive<u8> = 35..=63;
+
+/// Formats of one codec on a line of ours: browsers have up to six profiles of H264. A client that lists a hundred shall not have them
+/// all back on each of two hundred lines.
+const FORMATS_PER_CODEC_MAX: usize = 8;

@@ -125,6 +125,35 @@ fn a_codec_that_turns_out_to_be_another_is_offered() {
     assert!(bench.next_offer(2).unwrap().sdp.contains("H264/90000"));
 }
 
+#[test]
+fn who_is_on_air_is_told_again_when_a_broadcast_takes_its_place_for_a_moment() {
+    let mut bench = Bench::new();
+    bench.come(1);
+    let before = bench.told[&1].number;
+    let publisher = broadcast(&bench, 9);
+    let (now, maker) = (bench.now, &mut bench.maker);
+    let mut open = |name: &str| maker.open(now, name, || 7);
+    bench.rooms.broadcast(now, &Bench::name(), publisher, &mut open);
+    bench.absorb();
+    assert!(bench.told[&1].number > before, "though it is the same");
+    let again = bench.told[&1].number;
+    bench.speaks(1, true);
+    assert_eq!(bench.told[&1].number, again);
+    bench.leave(9);
+    assert!(bench.told[&1].number > again);
+}
+
+#[test]
+fn viewers_are_told_of_what_changes_of_who_is_on_air() {
+    let mut bench = Bench::with(1..=2);
+    let key = bench.source(1, 0);
+    bench.rooms.media(bench.now, id(1), key, (Kind::Video, Codec::H264));
+    bench.absorb();
+    assert!(bench.log.iter().any(|line| line.starts_with("air")), "{:?}", bench.log);
+    let codecs = bench.rooms.on_air(&Bench::name());
+    assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::H264)]));
+}
+
 fn broadcast(bench: &Bench, number: u64) -> Broadcast {
     let client = person();
     let offer = client.offer();
@@ -182,6 +211,7 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     );
     assert!(bench.roster.as_ref().unwrap().members[1].broadcast);
     assert_eq!(bench.rooms.seats(&name), 1, "it takes nobody's seat");
+    assert_eq!(bench.on_air(), [1], "who was on air is to take it back");
     bench.speaks_as(9, true);
     bench.wait(ms(2_000));
     let lift = bench.lifts.last().unwrap().clone();

@@ -108,3 +108,14 @@ fn mids_of_ours_are_never_ones_that_exist() {
     let offer = settle(&mut call, &mut client, &[video(7)]);
     assert!(offer.contains("a=group:BUNDLE 0 1 s0 s1\r\n"), "{offer}");
 }
+
+#[test]
+fn candidates_stand_on_a_line_that_is_active_too() {
+    let mut client = Client::default();
+    client.add_place(Kind::Audio);
+    client.add(Kind::Video, "cam");
+    let answer = offer_of(&mut Call::new(), &mut client).unwrap();
+    let lines: Vec<&str> = answer.split("m=").skip(1).collect();
+    assert!(lines[0].contains("a=inactive") && lines[1].contains("a=recvonly"));
+    assert!(lines.iter().all(|line| line.contains("a=candidate:")), "{answer}");
+}
