@@ -185,14 +185,7 @@ async fn leave(State(shared): State<Shared>, PeerPath(peer): PeerPath) -> Result
 
 async fn room(State(shared): State<Shared>, StreamPath(room): StreamPath, asker: Asker) -> Result<Response, Problem> {
     let unknown = || Problem::not_found("unknown-room", "there is nobody in a room of this name");
-    // Who may not watch a room is not told either that there is one.
-    if let Err(problem) = asker.may(&shared, Action::Watch, Some(&room)).await {
-        return Err(if problem.status == StatusCode::FORBIDDEN {
-            unknown()
-        } else {
-            problem
-        });
-    }
+    asker.may(&shared, Action::Watch, Some(&room)).await?;
     let roster = shared.service.conference().roster(&room).ok_or_else(unknown)?;
     Ok(fresh(Value::Object(room_json::roster(&roster))))
 }

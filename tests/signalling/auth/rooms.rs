@@ -159,7 +159,7 @@ async fn a_room_is_shown_to_who_may_watch_it() {
     guarded.join(Some(&guarded.studio), OFFER).await;
     let look = async |token: Option<&str>| guarded.ask("GET", "/api/rooms/live", token, &json!({})).await.status;
     assert_eq!(look(None).await, 401);
-    assert_eq!(look(Some(&guarded.other)).await, 404);
+    assert_eq!(look(Some(&guarded.other)).await, 403);
     assert_eq!(look(Some(&guarded.viewer)).await, 200);
 }
 
