@@ -272,6 +272,10 @@ fn who_speaks_is_seen_though_nothing_of_its_picture_is_cached() {
         let mut room = Room::with(5, 1, Link::CLEAN, WITHOUT_CACHE);
         let early = watched.then(|| room.world.watch(true));
         let (a, b) = (room.join(10), room.join(11));
+        for place in &room.members {
+            let publisher = room.world.clients[place.client].member().publisher.as_mut();
+            publisher.unwrap().shape.keyframes = FOR_EVER;
+        }
         room.members[a].air = true;
         room.tell();
         room.world.connect();

@@ -55,7 +55,7 @@ pub(crate) struct Publisher {
     keyframe_wanted: bool,
     transport: u16,
     rtx_next: u64,
-    shape: Shape,
+    pub(crate) shape: Shape,
     frames: u64,
     /// Packets that wait for their turn: nobody sends thousands at once.
     outbox: VecDeque<Clear>,
