@@ -335,7 +335,6 @@ fn refused_by_room(error: RoomError) -> Refusal {
         RoomError::NothingToAnswer => of_room(RoomRefusal::NothingToAnswer),
         RoomError::StaleAnswer { number } => of_room(RoomRefusal::StaleAnswer { number }),
         RoomError::TooManyOffers => of_room(RoomRefusal::TooManyOffers),
-        RoomError::TooManyStreams { max } => of_room(RoomRefusal::TooManyStreams { max }),
         RoomError::MayNotSend => Refusal::NotAllowed(Purpose::Publish),
         RoomError::OtherCertificate => of_room(RoomRefusal::OtherCertificate),
         RoomError::JoinAnew | RoomError::RestartsIce => of_room(RoomRefusal::JoinAnew),

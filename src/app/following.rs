@@ -80,20 +80,19 @@ impl Inner {
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
         self.tell_followers(&connected.stream);
-        match connected.purpose {
-            Purpose::Publish => self.take_broadcast_along(&connected.stream),
-            Purpose::Confer => self.member_connected(id),
-            Purpose::Watch => {}
-        }
         let (stream, viewers) = (&connected.stream, connected.viewers);
         match connected.purpose {
-            Purpose::Publish => info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching"),
+            Purpose::Publish => {
+                info!(%stream, "broadcaster connected from {address} ({cipher}), {viewers} watching");
+                self.take_broadcast_along(stream);
+            }
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
             }
             Purpose::Confer => {
                 let member = lock(&self.registry).handle(id).unwrap_or_default();
                 info!(room = %stream, "member {member} connected from {address} ({cipher})");
+                self.member_connected(id);
             }
         }
     }

@@ -149,11 +149,6 @@ pub enum RoomRefusal {
         /// The limit.
         max: usize,
     },
-    /// The member sends as many streams as it may (422).
-    TooManyStreams {
-        /// The limit.
-        max: usize,
-    },
     /// The client's certificate is not that of its first offer (422).
     OtherCertificate,
     /// A description has the ICE credentials of another connection, or of one that is over (422): the client should join anew.

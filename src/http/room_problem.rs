@@ -58,11 +58,6 @@ impl From<RoomRefusal> for Problem {
             )
             .hint("Try again later, or raise --room-max-peers on the server.")
             .retry_after(RETRY_JOIN_S),
-            RoomRefusal::TooManyStreams { max } => unusable(
-                "too-many-own-streams",
-                format!("a peer sends {max} streams at most, and this offer has more"),
-            )
-            .hint("Stop another stream first, or put audio and video of one source into one stream."),
             RoomRefusal::OtherCertificate => unusable(
                 "other-certificate",
                 "the certificate's fingerprint is not that of the peer's first offer",
@@ -119,7 +114,6 @@ mod tests {
             (RoomRefusal::StaleAnswer { number: 3 }, "stale-answer", 409),
             (RoomRefusal::TooManyOffers, "too-many-offers", 429),
             (RoomRefusal::Full { max: 3 }, "room-full", 503),
-            (RoomRefusal::TooManyStreams { max: 3 }, "too-many-own-streams", 422),
             (RoomRefusal::OtherCertificate, "other-certificate", 422),
             (RoomRefusal::JoinAnew, "join-anew", 422),
         ] {

@@ -43,7 +43,6 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
         }),
         "room-full" => Refusal::Room(RoomRefusal::Full { max: 100 }),
         "too-many-offers" => Refusal::Room(RoomRefusal::TooManyOffers),
-        "too-many-own-streams" => Refusal::Room(RoomRefusal::TooManyStreams { max: 4 }),
         "other-certificate" => Refusal::Room(RoomRefusal::OtherCertificate),
         "join-anew" => Refusal::Room(RoomRefusal::JoinAnew),
         "stale" => Refusal::Stale,

@@ -329,7 +329,6 @@ async fn every_refusal_of_a_room_has_its_status() {
     for (room, status, again) in [
         ("room-full", 503, true),
         ("too-many-offers", 429, true),
-        ("too-many-own-streams", 422, false),
         ("other-certificate", 422, false),
         ("join-anew", 422, false),
     ] {

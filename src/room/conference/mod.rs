@@ -110,12 +110,6 @@ pub enum RoomError {
     /// Offers come faster than they may.
     #[error("offers come too fast")]
     TooManyOffers,
-    /// The member would send more streams than it may.
-    #[error("a member sends {max} streams at most")]
-    TooManyStreams {
-        /// The limit.
-        max: usize,
-    },
     /// It may not send.
     #[error("it may not send")]
     MayNotSend,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::member::{Member, Seat};
 use super::restarting::IceRestart;
 use super::room::Room;
-use super::streams::{Plan, Stream, Streams};
+use super::streams::{Stream, Streams};
 use super::{Change, RoomError, Roster, ServerOffer, Words};
 use crate::fanout::{Lift, Membership, Session, SessionRole};
 use crate::media::StreamTracks;
@@ -128,7 +128,8 @@ impl Rooms {
         let remote = call.remote().cloned().ok_or(RoomError::UnknownMember)?;
         let mut streams = Streams::default();
         let seat = Seat::new(now, call, joining.params, joining.words);
-        take_lines(&mut streams, &seat, &[], joining.may_send, joining.handle, open)?;
+        check_right(&seat, &[], joining.may_send)?;
+        take_lines(&mut streams, &seat, joining.handle, open);
         let name = joining.room;
         let room = self.rooms.entry(name.clone());
         let room = room.or_insert_with(|| Room::new(name.clone(), joining.program.clone()));
@@ -211,9 +212,7 @@ impl Rooms {
         }
         let before = seat.call.clone();
         let lines: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-        let answered = seat.renegotiate(offer, restart, |seat| {
-            plan_lines(&member.streams, seat, &lines, may_send).map(drop)
-        });
+        let answered = seat.renegotiate(offer, restart, |seat| check_right(seat, &lines, may_send));
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
@@ -224,7 +223,7 @@ impl Rooms {
         seat.labels.extend(words.labels.clone());
         let received: BTreeSet<&str> = seat.call.received().map(|line| &*line.line.mid).collect();
         seat.labels.retain(|mid, _| received.contains(&**mid));
-        let ended = take_lines(&mut member.streams, seat, &lines, may_send, member.handle, open)?;
+        let ended = take_lines(&mut member.streams, seat, member.handle, open);
         self.settle_at_home(now, id);
         self.close(ended);
         Ok(answer)
@@ -250,7 +249,7 @@ impl Rooms {
         seat.offers.answered();
         // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
         let handle = member.handle;
-        let ended = take_lines(&mut member.streams, seat, &before, true, handle, open)?;
+        let ended = take_lines(&mut member.streams, seat, handle, open);
         if seat.call.received().eq(&before) {
             let Some(room) = self.homes.get(&id).and_then(|name| self.rooms.get_mut(name)) else {
                 return Ok(());
@@ -485,33 +484,20 @@ impl Rooms {
     }
 }
 
-/// The lines on which the client sends now become streams. Who may not send keeps what it had, if anything. Gives those that have ended.
-fn take_lines(
-    streams: &mut Streams,
-    seat: &Seat,
-    before: &[ReceivedLine],
-    may_send: bool,
-    handle: u64,
-    open: OpenTracks<'_>,
-) -> Result<Vec<Stream>, RoomError> {
-    let (plan, received) = plan_lines(streams, seat, before, may_send)?;
+/// The lines on which the client sends now become streams. Gives those that have ended.
+fn take_lines(streams: &mut Streams, seat: &Seat, handle: u64, open: OpenTracks<'_>) -> Vec<Stream> {
+    let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
     let label = |mid: &str| seat.labels.get(mid).cloned();
-    Ok(streams.apply(plan, &received, label, |number| open(&stream_name(handle, number))))
+    streams.apply(&received, label, |number| open(&stream_name(handle, number)))
 }
 
-/// What [`take_lines`] is going to do, if it may.
-fn plan_lines(
-    streams: &Streams,
-    seat: &Seat,
-    before: &[ReceivedLine],
-    may_send: bool,
-) -> Result<(Plan, Vec<ReceivedLine>), RoomError> {
-    let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-    let is_new = |line: &&ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
-    if !may_send && received.iter().any(|line| is_new(&line)) {
+/// Who may not send keeps what it had, if anything.
+fn check_right(seat: &Seat, before: &[ReceivedLine], may_send: bool) -> Result<(), RoomError> {
+    let is_new = |line: &ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
+    if !may_send && seat.call.received().any(is_new) {
         return Err(RoomError::MayNotSend);
     }
-    Ok((streams.plan(&received)?, received))
+    Ok(())
 }
 
 /// How others know a stream of a member: `a=msid` and CNAME towards them.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broadcast, RoomError};
+use super::Broadcast;
 use crate::fanout::{SessionRole, SourceSpec};
 use crate::media::StreamTracks;
 use crate::peer::sdp::{MediaLine, ReceivedLine, TrackId};
@@ -42,7 +42,7 @@ struct Line {
 
 /// Where the lines of a description go.
 #[derive(Debug)]
-pub(super) struct Plan {
+struct Plan {
     /// For each line the place of its stream, or of one that is to be made.
     places: Vec<usize>,
     /// Names of those that are to be made.
@@ -50,11 +50,9 @@ pub(super) struct Plan {
 }
 
 impl Streams {
-    /// Streams of a member: camera, screen, and some to spare.
-    pub(super) const MAX: usize = 8;
-
-    /// Finds the stream of each line: the one that had the line before, else one of the same name without a line of the kind.
-    pub(super) fn plan(&self, received: &[ReceivedLine]) -> Result<Plan, RoomError> {
+    /// Finds the stream of each line: the one that had the line before, else one of the same name without a line of the kind. The lines
+    /// on which a client may send (`peer::sdp::call::MAX_SENDING_LINES`) bound the streams.
+    fn plan(&self, received: &[ReceivedLine]) -> Plan {
         // What each stream's lines will be; the names of streams that are to be made follow those there are.
         let mut taken: Vec<(&str, [Option<&str>; 2])> = self.now.iter().map(Stream::mids).collect();
         let places = received.iter().map(|line| {
@@ -72,11 +70,8 @@ impl Streams {
             place
         });
         let places = places.collect();
-        if taken.len() > Streams::MAX {
-            return Err(RoomError::TooManyStreams { max: Streams::MAX });
-        }
         let new = taken[self.now.len()..].iter().map(|(msid, _)| (*msid).into()).collect();
-        Ok(Plan { places, new })
+        Plan { places, new }
     }
 
     /// The client sends on these lines from now on, and on no others. Gives the streams that have ended.
@@ -86,11 +81,11 @@ impl Streams {
     /// never comes back, but as another one.
     pub(super) fn apply(
         &mut self,
-        plan: Plan,
         received: &[ReceivedLine],
         label: impl Fn(&str) -> Option<Box<str>>,
         mut open: impl FnMut(usize) -> Arc<StreamTracks>,
     ) -> Vec<Stream> {
+        let plan = self.plan(received);
         for msid in plan.new {
             let tracks = open(self.opened);
             self.opened += 1;

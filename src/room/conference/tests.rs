@@ -7,7 +7,6 @@ mod sight;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +14,10 @@ use super::*;
 use crate::fanout::{Lift, Membership, Session, SessionRole};
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
+use crate::peer::SessionId;
 use crate::peer::sdp::call::tests::client::Client;
-use crate::peer::sdp::{AnswerParams, CallParams, Offer, Role};
-use crate::peer::{Fingerprint, IceCredentials, SessionId};
+use crate::peer::sdp::call::tests::params;
+use crate::peer::sdp::{AnswerParams, Offer, Role};
 use crate::room::{EndReason, StreamName, TrackMaker};
 use crate::rtp::Codec;
 
@@ -45,19 +45,6 @@ fn id(member: u64) -> SessionId {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&member.to_be_bytes());
     SessionId::from_random(bytes)
-}
-
-fn params() -> CallParams {
-    let candidates: [SocketAddr; 1] = ["192.0.2.7:8080".parse().unwrap()];
-    CallParams {
-        ice: IceCredentials {
-            ufrag: "ours".into(),
-            pwd: "ourpasswordisalittlelong".into(),
-        },
-        fingerprint: Fingerprint([0xAB; 32]),
-        candidates: candidates.to_vec(),
-        session_id: 42,
-    }
 }
 
 /// Somebody with a microphone and a camera.

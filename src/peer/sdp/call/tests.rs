@@ -12,7 +12,7 @@ use super::*;
 use crate::peer::DtlsRole;
 use client::{Client, Section, sections};
 
-fn params() -> CallParams {
+pub(crate) fn params() -> CallParams {
     let candidates: [SocketAddr; 1] = ["[::ffff:192.0.2.7]:8080".parse().unwrap()];
     CallParams {
         ice: IceCredentials {

@@ -101,6 +101,16 @@ fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
     assert_eq!((bench.sends(1), &bench.log[..]), (sent, &[][..]));
     bench.clients.insert(1, before);
     bench.offer(1, &Words::default()).unwrap();
+    // As many others in their place, in one offer.
+    let client = bench.clients.get_mut(&1).unwrap();
+    let screens = client.lines.iter_mut().filter(|line| line.stream.starts_with("screen"));
+    screens.for_each(|line| line.sends = false);
+    (1..7).for_each(|other| client.add(Kind::Video, &format!("other{other}")));
+    bench.wait(ms(5_000));
+    bench.offer(1, &Words::default()).unwrap();
+    assert_eq!(bench.sends(1).len(), 7);
+    bench.settle();
+    assert_eq!(bench.sees(2), bench.sends(1));
 }
 
 #[test]
