@@ -195,7 +195,7 @@ impl Transport {
                 Some(self.advance(now, step))
             }
             Phase::Settled(remains) => {
-                if !remains.is_closed_by(now, datagram) {
+                if !remains.is_closed_by(datagram) {
                     return None;
                 }
                 send(remains.close_notify().to_vec());
@@ -243,7 +243,10 @@ impl Transport {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         let expired = now >= self.last_check + CONSENT_TIMEOUT;
         match &mut self.phase {
-            Phase::Handshaking { deadline, .. } if now >= *deadline => Some(self.end(CloseReason::HandshakeTimeout)),
+            Phase::Handshaking { association, deadline } if now >= *deadline => {
+                let complaint = association.complaint().map(CloseReason::HandshakeFailed);
+                Some(self.end(complaint.unwrap_or(CloseReason::HandshakeTimeout)))
+            }
             Phase::Handshaking { association, .. } => {
                 if let Some(to) = self.remote {
                     association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));

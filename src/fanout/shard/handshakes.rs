@@ -1,11 +1,17 @@
 //! Handshakes of clients that connect: they wait for their turn behind the media, and each turn takes a few of their datagrams.
 
+use std::collections::HashMap;
+
 use super::*;
 
-/// DTLS datagrams of peers that connect, in the order in which they came.
+/// DTLS datagrams of peers that connect, in the order in which they came. Publishers come before those who watch: there is one for
+/// each stream, and nobody sees anything without it.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
-    waiting: VecDeque<Flight>,
+    publishers: VecDeque<Flight>,
+    others: VecDeque<Flight>,
+    /// How many datagrams of a peer wait. Peers of which none waits are not in it.
+    by_peer: HashMap<u32, usize>,
     /// Taken out of turn since the last turn.
     hurried: usize,
 }
@@ -13,25 +19,65 @@ pub(super) struct Handshakes {
 #[derive(Debug)]
 struct Flight {
     at: Instant,
+    peer: u32,
     from: SocketAddr,
     datagram: Box<[u8]>,
 }
 
 impl Handshakes {
-    /// Datagrams that may wait: 400 clients in the middle of theirs. Who finds no room repeats its flight, as after a loss.
+    /// Datagrams that may wait: 400 clients in the middle of theirs. A client whose datagram finds no room repeats its flight, as
+    /// after a loss.
     const WAITING_MAX: usize = 1_024;
+    /// Of one peer: the longest flights seen take five datagrams (werift). Without this bound, one peer that sends junk could take
+    /// all the room.
+    const WAITING_PER_PEER_MAX: usize = 8;
 
     /// When the first should have its turn: since it came.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waiting.front().map(|flight| flight.at)
+        let fronts = [self.publishers.front(), self.others.front()];
+        fronts.into_iter().flatten().map(|flight| flight.at).min()
     }
 
-    fn push(&mut self, flight: Flight) -> bool {
-        let fits = self.waiting.len() < Handshakes::WAITING_MAX;
-        if fits {
-            self.waiting.push_back(flight);
+    fn push(&mut self, flight: Flight, publishes: bool) -> bool {
+        let is_full = self.publishers.len() + self.others.len() >= Handshakes::WAITING_MAX;
+        let waiting = self.by_peer.get(&flight.peer).copied().unwrap_or(0);
+        if is_full || waiting >= Handshakes::WAITING_PER_PEER_MAX {
+            return false;
         }
-        fits
+        self.by_peer.insert(flight.peer, waiting + 1);
+        let queue = if publishes {
+            &mut self.publishers
+        } else {
+            &mut self.others
+        };
+        queue.push_back(flight);
+        true
+    }
+
+    fn pop(&mut self) -> Option<Flight> {
+        let flight = self.publishers.pop_front().or_else(|| self.others.pop_front())?;
+        self.note_taken(flight.peer);
+        Some(flight)
+    }
+
+    /// The first of those from an address.
+    fn pop_from(&mut self, from: SocketAddr) -> Option<Flight> {
+        let taken = [&mut self.publishers, &mut self.others].into_iter().find_map(|queue| {
+            let place = queue.iter().position(|flight| flight.from == from)?;
+            queue.remove(place)
+        });
+        let flight = taken?;
+        self.note_taken(flight.peer);
+        Some(flight)
+    }
+
+    fn note_taken(&mut self, peer: u32) {
+        if let Some(waiting) = self.by_peer.get_mut(&peer) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
     }
 }
 
@@ -40,22 +86,23 @@ impl Shard {
     /// long as media waits for all of them.
     const HANDSHAKES_PER_TURN: usize = 4;
 
-    /// A DTLS datagram of a peer: in its turn while a viewer or a member of a room connects, else at once. A publisher's media follow on the heels of its
-    /// handshake, and there is one for each stream.
+    /// A DTLS datagram of a peer: in its turn while the peer connects. Later it costs no more than a packet of media, and is taken at once.
     pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let Some(&index) = self.addresses.get(&from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
         };
-        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
-        if !waits {
+        let Some(peer) = self.peers.get(index) else { return };
+        if !peer.waits_for_its_turn() {
             return self.take_dtls(now, index, from, datagram);
         }
         let flight = Flight {
             at: now,
+            peer: index,
             from,
             datagram: (&*datagram).into(),
         };
-        if !self.handshakes.push(flight) {
+        let publishes = matches!(peer.session.role, SessionRole::Publisher(_));
+        if !self.handshakes.push(flight, publishes) {
             self.counters.handshakes_dropped.add(1);
         }
     }
@@ -70,9 +117,7 @@ impl Shard {
         };
         self.handshakes.hurried = 0;
         for _ in 0..turns {
-            let Some(mut flight) = self.handshakes.waiting.pop_front() else {
-                break;
-            };
+            let Some(mut flight) = self.handshakes.pop() else { break };
             // Its peer may have gone meanwhile, or moved on.
             match self.addresses.get(&flight.from) {
                 Some(&index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
@@ -81,18 +126,14 @@ impl Shard {
         }
     }
 
-    /// Media from a member of a room whose handshake waits: if it came with the media, this is its turn. At most as many as a turn has.
+    /// Media from a peer whose handshake waits: if the end of it came with the media, this is its turn. At most as many as a turn has.
     pub(super) fn hurry(&mut self, now: Instant, index: u32, from: SocketAddr) {
-        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
-        while waits && self.handshakes.hurried < Shard::HANDSHAKES_PER_TURN {
-            let mut waiting = self.handshakes.waiting.iter();
-            let Some(place) = waiting.position(|flight| flight.from == from) else {
-                break;
-            };
-            if let Some(mut flight) = self.handshakes.waiting.remove(place) {
-                self.handshakes.hurried += 1;
-                self.take_dtls(now, index, from, &mut flight.datagram);
-            }
+        while self.peers.get(index).is_some_and(Peer::waits_for_its_turn)
+            && self.handshakes.hurried < Shard::HANDSHAKES_PER_TURN
+            && let Some(mut flight) = self.handshakes.pop_from(from)
+        {
+            self.handshakes.hurried += 1;
+            self.take_dtls(now, index, from, &mut flight.datagram);
         }
     }
 
@@ -107,8 +148,59 @@ impl Shard {
 }
 
 impl Peer {
-    /// Those who watch, and members of rooms: a whole room may join at once.
     fn waits_for_its_turn(&self) -> bool {
-        matches!(self.state, State::Connecting) && !matches!(self.session.role, SessionRole::Publisher(_))
+        matches!(self.state, State::Connecting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(peer: u32) -> Flight {
+        Flight {
+            at: crate::clock::now(),
+            peer,
+            from: SocketAddr::from(([192, 0, 2, 1], 5_000 + peer as u16)),
+            datagram: [0; 100].into(),
+        }
+    }
+
+    #[test]
+    fn one_peer_does_not_take_the_room_of_others() {
+        let mut handshakes = Handshakes::default();
+        let taken = (0..5_000).filter(|_| handshakes.push(flight(1), false)).count();
+        assert_eq!(taken, Handshakes::WAITING_PER_PEER_MAX);
+        assert!(handshakes.push(flight(2), false));
+        let order: Vec<_> = std::iter::from_fn(|| handshakes.pop())
+            .map(|flight| flight.peer)
+            .collect();
+        assert_eq!(order, [[1; Handshakes::WAITING_PER_PEER_MAX].as_slice(), &[2]].concat());
+        assert!(handshakes.by_peer.is_empty() && handshakes.next().is_none());
+        assert!(handshakes.push(flight(1), false), "there is room again");
+    }
+
+    #[test]
+    fn all_peers_together_have_a_bound() {
+        let mut handshakes = Handshakes::default();
+        let taken = (0..5_000)
+            .filter(|number| handshakes.push(flight(number % 1_000), false))
+            .count();
+        assert_eq!(taken, Handshakes::WAITING_MAX);
+    }
+
+    #[test]
+    fn a_publisher_comes_before_a_crowd() {
+        let mut handshakes = Handshakes::default();
+        assert!((0..100).all(|number| handshakes.push(flight(number), false)));
+        assert!(handshakes.push(flight(200), true));
+        assert!(
+            handshakes
+                .pop_from(flight(7).from)
+                .is_some_and(|flight| flight.peer == 7)
+        );
+        assert!(handshakes.pop_from(flight(7).from).is_none());
+        assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(200));
+        assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(0));
     }
 }
