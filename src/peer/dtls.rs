@@ -5,6 +5,9 @@
 //! here. So the crate's work for one association is that of one handshake, whatever arrives: a few messages of bounded
 //! length, one key agreement and one verified signature. Everything else costs what it takes to read it once.
 //!
+//! Reading and working are two steps, so that the caller can let clients take turns: [`Association::take`] reads a
+//! datagram, and [`Association::work`] does what has become possible by it.
+//!
 //! An [`Association`] weighs ten kilobytes. When the client has shown that it has its keys, it becomes
 //! [`Remains`]: our close_notify sealed in advance, and the key to understand the client's.
 
@@ -15,6 +18,7 @@ mod reassembly;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +58,7 @@ pub(crate) struct Association {
     endpoint: Endpoint,
     stage: Stage,
     incoming: Reassembly,
+    work: Option<Work>,
     /// Of the next record that the endpoint is given in the clear.
     sequence: u16,
     /// What a client has to repeat to be given an endpoint.
@@ -61,7 +66,7 @@ pub(crate) struct Association {
     hellos: Hellos,
     keys: Option<Keys>,
     /// Records like a sealed Finished that came before there was a key to open them.
-    early: Vec<Box<[u8]>>,
+    early: VecDeque<Box<[u8]>>,
     /// How often the client may still say that it lost our last flight.
     repeats_left: u8,
     /// A fatal alert in the clear, which anybody may have sent.
@@ -83,6 +88,13 @@ enum Stage {
     /// There are keys; the other side's Finished is awaited.
     Finished,
     Connected,
+}
+
+/// What the crate can be given.
+enum Work {
+    Flight(Vec<Message>),
+    /// The record of the other side's Finished, which is authentic and right.
+    Finished(Vec<u8>),
 }
 
 /// What keys are made of, in addition to the secret, and what a Finished covers.
@@ -116,6 +128,7 @@ impl Association {
             endpoint,
             stage,
             incoming,
+            work: None,
             sequence: 0,
             cookie: None,
             hellos: Hellos {
@@ -124,7 +137,7 @@ impl Association {
                 transcript: Transcript::new(),
             },
             keys: None,
-            early: Vec::new(),
+            early: VecDeque::new(),
             repeats_left: REPEATS_MAX,
             complaint: None,
             flight: None,
@@ -146,20 +159,51 @@ impl Association {
         None
     }
 
-    /// Takes a datagram of a checked address.
+    /// Takes a datagram of a checked address, and does what has become possible.
     pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        self.take(now, datagram, send).or_else(|| self.work(now, send))
+    }
+
+    /// Reads a datagram of a checked address. What takes public-key operations is left for [`work`](Self::work).
+    pub(crate) fn take(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         // A client would otherwise be connected to before nomination.
         if self.stage == Stage::Idle {
             return None;
         }
         records(datagram).find_map(|record| match (record.epoch, record.kind) {
-            (0, record::HANDSHAKE) => self.take_clear(now, &record, send),
+            (0, record::HANDSHAKE) => self.take_clear(&record, send),
             (0, record::ALERT) => self.note_complaint(&record),
             (1, record::HANDSHAKE) => self.take_finished(now, &record, send),
             (1, record::ALERT) => self.take_alert(now, &record, send),
             // A ChangeCipherSpec says nothing that the epoch of a sealed record does not say better.
             _ => None,
         })
+    }
+
+    /// Whether [`work`](Self::work) has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Goes on with the handshake as far as the datagrams taken allow: up to a key agreement, a signature and a verification.
+    pub(crate) fn work(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        match self.work.take()? {
+            Work::Finished(record) => self.complete(now, &record, send),
+            Work::Flight(flight) => match (self.role, self.stage) {
+                (DtlsRole::Server, Stage::Hello) => self.begin(now, &flight, send),
+                (DtlsRole::Client, Stage::Hello) if flight.len() == 1 => self.follow(now, &flight, send),
+                _ => self.agree(now, &flight, send),
+            },
+        }
+    }
+
+    /// There is no time for it: as if what led to it had been lost.
+    pub(crate) fn forget_work(&mut self) {
+        if let Some(Work::Flight(flight)) = self.work.take()
+            && let Some(first) = flight.first()
+        {
+            self.incoming.expect(first.seq);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -218,6 +262,7 @@ impl Association {
     /// The flights that can come now.
     fn awaited(&self) -> &'static [&'static Flight] {
         match (self.role, self.stage) {
+            _ if self.work.is_some() => &[],
             (DtlsRole::Server, Stage::Hello) => &[CLIENT_HELLO],
             (DtlsRole::Server, Stage::Flight) => &[CLIENT_FLIGHT],
             (DtlsRole::Client, Stage::Hello) => SERVER_FLIGHTS,
@@ -229,7 +274,7 @@ impl Association {
 
     /// A handshake record in the clear. What was taken already is not looked at again: that our answer to it was lost is found out
     /// by the timer.
-    fn take_clear(&mut self, now: Instant, record: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    fn take_clear(&mut self, record: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         for fragment in fragments(record.body) {
             if self.role == DtlsRole::Server && self.stage == Stage::Hello && !self.is_of_known_hello(&fragment, send) {
                 continue;
@@ -240,12 +285,10 @@ impl Association {
             send(BAD_CERTIFICATE.to_vec());
             return Some(Step::Failed(HandshakeError::NoCertificate));
         }
-        let flight = self.incoming.take(self.awaited())?;
-        match (self.role, self.stage) {
-            (DtlsRole::Server, Stage::Hello) => self.begin(now, &flight, send),
-            (DtlsRole::Client, Stage::Hello) if flight.len() == 1 => self.follow(now, &flight, send),
-            _ => self.agree(now, &flight, send),
+        if let Some(flight) = self.incoming.take(self.awaited()) {
+            self.work = Some(Work::Flight(flight));
         }
+        None
     }
 
     /// Whether a fragment is of a ClientHello with our cookie; one without is answered with it. State begins with the first
@@ -349,10 +392,10 @@ impl Association {
                 self.keys = Some(self.derive_keys(&master));
                 self.stage = Stage::Finished;
                 let early = std::mem::take(&mut self.early);
+                let mut early = early.iter().flat_map(|bytes| records(bytes));
                 early
-                    .iter()
-                    .flat_map(|bytes| records(bytes))
                     .find_map(|record| self.take_finished(now, &record, send))
+                    .or_else(|| self.work(now, send))
             }
         }
     }
@@ -376,27 +419,46 @@ impl Association {
             return None;
         }
         let Some(keys) = &self.keys else {
-            if self.early.len() < EARLY_MAX {
-                self.early.push([record.header, record.body].concat().into());
-            }
+            self.keep_early(record);
             return None;
         };
         let said = open_finished(&keys.peer, record, keys.finished_seq)?;
         if keys.finished.is_some_and(|expected| expected != said) {
             return Some(Step::Failed(HandshakeError::BadFinished));
         }
-        let mut datagram = Vec::new();
+        let bytes = [record.header, record.body].concat();
         match (self.stage, self.role) {
-            (Stage::Finished, _) => {
-                write_record(&mut datagram, record::CHANGE_CIPHER_SPEC, self.sequence, &[1]);
-                self.sequence += 1;
-            }
+            (Stage::Finished, _) => self.work = Some(Work::Finished(bytes)),
             // The client lost our last flight; a server has no later one that it could have lost.
-            (Stage::Connected, DtlsRole::Server) if self.repeats_left > 0 => self.repeats_left -= 1,
-            _ => return None,
+            (Stage::Connected, DtlsRole::Server) if self.repeats_left > 0 => {
+                self.repeats_left -= 1;
+                // An error would be about a handshake that is over.
+                let _ = self.read(now, &bytes);
+                self.flush(now, send);
+            }
+            _ => {}
         }
-        datagram.extend(record.header);
-        datagram.extend(record.body);
+        None
+    }
+
+    /// A Finished may overtake the flight that it ends, or come with it. The newest are kept: the one that came with the flight is
+    /// among them.
+    fn keep_early(&mut self, record: &Record) {
+        if self.stage == Stage::Hello && self.role == DtlsRole::Server {
+            return;
+        }
+        if self.early.len() >= EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back([record.header, record.body].concat().into());
+    }
+
+    /// The end of the handshake.
+    fn complete(&mut self, now: Instant, finished: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        let mut datagram = Vec::new();
+        write_record(&mut datagram, record::CHANGE_CIPHER_SPEC, self.sequence, &[1]);
+        self.sequence += 1;
+        datagram.extend(finished);
         let step = match self.read(now, &datagram) {
             Ok(events) => events.iter().find_map(|event| match event {
                 EndpointEvent::HandshakeComplete => Some(self.finish(now)),
