@@ -170,14 +170,19 @@ impl Association {
         if self.stage == Stage::Idle {
             return None;
         }
-        records(datagram).find_map(|record| match (record.epoch, record.kind) {
-            (0, record::HANDSHAKE) => self.take_clear(&record, send),
+        let mut is_asked = false;
+        let step = records(datagram).find_map(|record| match (record.epoch, record.kind) {
+            (0, record::HANDSHAKE) => self.take_clear(&record, &mut is_asked, send),
             (0, record::ALERT) => self.note_complaint(&record),
             (1, record::HANDSHAKE) => self.take_finished(now, &record, send),
             (1, record::ALERT) => self.take_alert(now, &record, send),
             // A ChangeCipherSpec says nothing that the epoch of a sealed record does not say better.
             _ => None,
-        })
+        });
+        if let Some(cookie) = self.cookie.filter(|_| is_asked) {
+            send(hello::verify_request(&cookie));
+        }
+        step
     }
 
     /// Whether [`work`](Self::work) has something to do.
@@ -274,9 +279,10 @@ impl Association {
 
     /// A handshake record in the clear. What was taken already is not looked at again: that our answer to it was lost is found out
     /// by the timer.
-    fn take_clear(&mut self, record: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    fn take_clear(&mut self, record: &Record, is_asked: &mut bool, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         for fragment in fragments(record.body) {
-            if self.role == DtlsRole::Server && self.stage == Stage::Hello && !self.is_of_known_hello(&fragment, send) {
+            let is_hello = self.role == DtlsRole::Server && self.stage == Stage::Hello;
+            if is_hello && !self.is_of_known_hello(&fragment, is_asked) {
                 continue;
             }
             self.incoming.insert(&fragment, self.awaited());
@@ -291,9 +297,9 @@ impl Association {
         None
     }
 
-    /// Whether a fragment is of a ClientHello with our cookie; one without is answered with it. State begins with the first
-    /// fragment, which has the cookie.
-    fn is_of_known_hello(&mut self, fragment: &Fragment, send: &mut dyn FnMut(Vec<u8>)) -> bool {
+    /// Whether a fragment is of a ClientHello with our cookie; one without asks for it. State begins with the first fragment, which
+    /// has the cookie.
+    fn is_of_known_hello(&mut self, fragment: &Fragment, is_asked: &mut bool) -> bool {
         if fragment.offset > 0 || fragment.kind != record::CLIENT_HELLO {
             return self.incoming.has_begun(fragment.seq);
         }
@@ -306,9 +312,7 @@ impl Association {
         if self.cookie.is_none() {
             self.cookie = crypto::random().ok();
         }
-        if let Some(cookie) = self.cookie.filter(|_| span.is_empty()) {
-            send(hello::verify_request(&cookie));
-        }
+        *is_asked |= span.is_empty();
         false
     }
 
@@ -325,7 +329,12 @@ impl Association {
     fn begin(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         let hello = flight.first()?;
         let cookie = self.cookie?;
-        let span = hello::cookie_span(&hello.body).filter(|span| hello.body[span.clone()] == cookie)?;
+        let span = hello::cookie_span(&hello.body).filter(|span| hello.body[span.clone()] == cookie);
+        let Some(span) = span else {
+            // A later fragment has written over it.
+            self.incoming.expect(hello.seq);
+            return None;
+        };
         let first = Message {
             kind: record::CLIENT_HELLO,
             seq: 0,
@@ -381,7 +390,10 @@ impl Association {
                     self.hellos.transcript.add(message.kind, message.seq, &message.body);
                 }
             }
-            DtlsRole::Client => self.hellos.server_random = hello::random(&flight.first()?.body)?,
+            DtlsRole::Client => match flight.first().and_then(|hello| hello::random(&hello.body)) {
+                Some(random) => self.hellos.server_random = random,
+                None => return Some(Step::Failed(HandshakeError::Malformed)),
+            },
         }
         let (result, master) = crypto::with_master_secret(|| self.feed(now, flight));
         self.flush(now, send);
