@@ -12,9 +12,11 @@
 //! [`Remains`]: our close_notify sealed in advance, and the key to understand the client's.
 
 mod error;
+mod flights;
 mod hello;
-pub(super) mod keys;
+mod keys;
 mod reassembly;
+mod remains;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +33,12 @@ use rtc_shared::error::Error;
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
 pub use self::error::HandshakeError;
+use self::flights::{SECOND_HELLO_SEQ, Stage};
 use self::hello::Cookie;
-use self::keys::{MasterSecret, PeerKey, SEALED_FINISHED_LEN, Transcript, VerifyData, open_finished};
+use self::keys::{Hellos, Keys, SEALED_FINISHED_LEN, open_finished};
 use self::reassembly::{Flight, Message, Reassembly};
+pub(crate) use self::remains::Remains;
+use self::remains::{ALERT_FATAL, is_closing};
 use super::certificate::{FLIGHT_INTERVAL, matches};
 use super::record::{self, Fragment, Record, fragments, records, write_message, write_record};
 use super::{Certificate, DtlsRole, PeerFingerprint, Profile, SrtpKeys, crypto};
@@ -76,39 +81,11 @@ pub(crate) struct Association {
     fed: usize,
 }
 
-/// How far the messages went.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// As client: before [`Association::start`].
-    Idle,
-    /// Nothing has been chosen. As server we wait for a ClientHello, as client for the answer to ours.
-    Hello,
-    /// Our hello is out, and the other side's messages up to the ChangeCipherSpec are awaited.
-    Flight,
-    /// There are keys; the other side's Finished is awaited.
-    Finished,
-    Connected,
-}
-
 /// What the crate can be given.
 enum Work {
     Flight(Vec<Message>),
     /// The record of the other side's Finished, which is authentic and right.
     Finished(Vec<u8>),
-}
-
-/// What keys are made of, in addition to the secret, and what a Finished covers.
-struct Hellos {
-    client_random: [u8; 32],
-    server_random: [u8; 32],
-    transcript: Transcript,
-}
-
-struct Keys {
-    peer: PeerKey,
-    /// What the other side's Finished must say. As client we leave that to the crate.
-    finished: Option<VerifyData>,
-    finished_seq: u16,
 }
 
 impl Association {
@@ -131,11 +108,7 @@ impl Association {
             work: None,
             sequence: 0,
             cookie: None,
-            hellos: Hellos {
-                client_random: [0; 32],
-                server_random: [0; 32],
-                transcript: Transcript::new(),
-            },
+            hellos: Hellos::new(),
             keys: None,
             early: VecDeque::new(),
             repeats_left: REPEATS_MAX,
@@ -266,14 +239,10 @@ impl Association {
 
     /// The flights that can come now.
     fn awaited(&self) -> &'static [&'static Flight] {
-        match (self.role, self.stage) {
-            _ if self.work.is_some() => &[],
-            (DtlsRole::Server, Stage::Hello) => &[CLIENT_HELLO],
-            (DtlsRole::Server, Stage::Flight) => &[CLIENT_FLIGHT],
-            (DtlsRole::Client, Stage::Hello) => SERVER_FLIGHTS,
-            // One cookie is enough.
-            (DtlsRole::Client, Stage::Flight) => &SERVER_FLIGHTS[1..],
-            _ => &[],
+        if self.work.is_some() {
+            &[]
+        } else {
+            flights::awaited(self.role, self.stage)
         }
     }
 
@@ -353,9 +322,7 @@ impl Association {
         if result.is_ok() {
             // Its HelloVerifyRequest was sent long ago.
             while self.endpoint.poll_transmit().is_some() {}
-            self.hellos.client_random = hello::random(&hello.body)?;
-            self.hellos.transcript = Transcript::new();
-            self.hellos.transcript.add(hello.kind, hello.seq, &hello.body);
+            self.hellos.note(hello.kind, hello.seq, &hello.body);
             result = self.feed(now, flight);
         }
         self.flush(now, send);
@@ -384,16 +351,8 @@ impl Association {
 
     /// The other side's certificate, its half of the key agreement and its signature: there are keys now, or there never will be.
     fn agree(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
-        match self.role {
-            DtlsRole::Server => {
-                for message in flight {
-                    self.hellos.transcript.add(message.kind, message.seq, &message.body);
-                }
-            }
-            DtlsRole::Client => match flight.first().and_then(|hello| hello::random(&hello.body)) {
-                Some(random) => self.hellos.server_random = random,
-                None => return Some(Step::Failed(HandshakeError::Malformed)),
-            },
+        for message in flight {
+            self.hellos.note(message.kind, message.seq, &message.body);
         }
         let (result, master) = crypto::with_master_secret(|| self.feed(now, flight));
         self.flush(now, send);
@@ -401,7 +360,7 @@ impl Association {
             (Err(error), _) => Some(Step::Failed(error.into())),
             (Ok(_), None) => Some(Step::Failed(HandshakeError::Malformed)),
             (Ok(_), Some(master)) => {
-                self.keys = Some(self.derive_keys(&master));
+                self.keys = Some(self.hellos.derive(&master, self.role, self.incoming.next()));
                 self.stage = Stage::Finished;
                 let early = std::mem::take(&mut self.early);
                 let mut early = early.iter().flat_map(|bytes| records(bytes));
@@ -409,19 +368,6 @@ impl Association {
                     .find_map(|record| self.take_finished(now, &record, send))
                     .or_else(|| self.work(now, send))
             }
-        }
-    }
-
-    fn derive_keys(&self, master: &MasterSecret) -> Keys {
-        let Hellos {
-            client_random,
-            server_random,
-            transcript,
-        } = &self.hellos;
-        Keys {
-            peer: PeerKey::derive(master, client_random, server_random, self.role),
-            finished: (self.role == DtlsRole::Server).then(|| transcript.client_finished(master)),
-            finished_seq: self.incoming.next(),
         }
     }
 
@@ -549,10 +495,11 @@ impl Association {
     fn flush(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let mut is_flight = false;
         while let Some(transmit) = self.endpoint.poll_transmit() {
+            // Our own messages are short: the crate does not cut them.
             for record in records(&transmit.message).filter(|record| record.kind == record::HANDSHAKE) {
                 is_flight = true;
                 if record.epoch == 0 {
-                    fragments(record.body).for_each(|message| self.note_sent(&message));
+                    fragments(record.body).for_each(|sent| self.hellos.note(sent.kind, sent.seq, sent.bytes));
                 }
             }
             send(transmit.message.into());
@@ -561,44 +508,6 @@ impl Association {
             self.flight = Some((now + FLIGHT_INTERVAL, FLIGHT_INTERVAL));
         }
     }
-
-    /// Our own messages are short: the crate does not cut them.
-    fn note_sent(&mut self, message: &Fragment) {
-        let random = hello::random(message.bytes);
-        match (message.kind, random) {
-            (record::CLIENT_HELLO, Some(random)) => self.hellos.client_random = random,
-            (record::SERVER_HELLO, Some(random)) => self.hellos.server_random = random,
-            _ => {}
-        }
-        self.hellos.transcript.add(message.kind, message.seq, message.bytes);
-    }
-}
-
-/// A finished association after the heavy part is gone.
-pub(crate) struct Remains {
-    close_notify: Box<[u8]>,
-    peer: Option<PeerKey>,
-}
-
-impl Remains {
-    /// Our close_notify. Always the same bytes: it may be sent more than once.
-    pub(crate) fn close_notify(&self) -> &[u8] {
-        &self.close_notify
-    }
-
-    /// Whether the datagram holds the client's authentic close_notify or another fatal alert.
-    pub(crate) fn is_closed_by(&self, datagram: &[u8]) -> bool {
-        let is_alert = |record: &Record| record.kind == record::ALERT && record.epoch == 1;
-        let mut alerts = records(datagram).filter(is_alert);
-        self.peer
-            .as_ref()
-            .is_some_and(|key| alerts.any(|alert| is_closing(key, &alert)))
-    }
-}
-
-fn is_closing(key: &PeerKey, alert: &Record) -> bool {
-    key.open(alert)
-        .is_some_and(|[level, description]| level == ALERT_FATAL || description == CLOSE_NOTIFY)
 }
 
 fn server_endpoint(config: &Arc<HandshakeConfig>) -> Endpoint {
@@ -625,34 +534,6 @@ const BAD_CERTIFICATE: [u8; 15] = [
     2,
     ALERT_FATAL,
     42,
-];
-const ALERT_FATAL: u8 = 2;
-const CLOSE_NOTIFY: u8 = 0;
-/// The ClientHello with a cookie (RFC 6347 section 4.2.2).
-const SECOND_HELLO_SEQ: u16 = 1;
-const CLIENT_HELLO: &Flight = &[record::CLIENT_HELLO];
-/// Of a client with a certificate, up to its ChangeCipherSpec.
-const CLIENT_FLIGHT: &Flight = &[
-    record::CERTIFICATE,
-    record::CLIENT_KEY_EXCHANGE,
-    record::CERTIFICATE_VERIFY,
-];
-/// Of a server: a cookie, or everything up to its ServerHelloDone, with or without a wish for our certificate.
-const SERVER_FLIGHTS: &[&Flight] = &[
-    &[record::HELLO_VERIFY_REQUEST],
-    &[
-        record::SERVER_HELLO,
-        record::CERTIFICATE,
-        record::SERVER_KEY_EXCHANGE,
-        record::SERVER_HELLO_DONE,
-    ],
-    &[
-        record::SERVER_HELLO,
-        record::CERTIFICATE,
-        record::SERVER_KEY_EXCHANGE,
-        record::CERTIFICATE_REQUEST,
-        record::SERVER_HELLO_DONE,
-    ],
 ];
 /// A Finished that overtook its flight, and a few that somebody else made up. Repeated, it comes when there is a key.
 const EARLY_MAX: usize = 4;

@@ -6,11 +6,12 @@
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hmac};
 
+use super::hello;
 use crate::peer::DtlsRole;
-use crate::peer::record::{FINISHED, Record, write_message};
+use crate::peer::record::{CLIENT_HELLO, FINISHED, MESSAGE_HEADER_LEN, Record, SERVER_HELLO, write_message};
 
 /// RFC 5246 section 8.1.
-pub(in crate::peer) type MasterSecret = [u8; 48];
+pub(super) type MasterSecret = [u8; 48];
 /// What a Finished holds (RFC 5246 section 7.4.9).
 pub(super) type VerifyData = [u8; 12];
 
@@ -21,13 +22,25 @@ pub(super) struct PeerKey {
     salt: [u8; 4],
 }
 
-/// Hash of all handshake messages so far.
-#[derive(Clone)]
-pub(super) struct Transcript(digest::Context);
+/// What keys are made of, in addition to the secret, and what a Finished covers.
+pub(super) struct Hellos {
+    client_random: [u8; 32],
+    server_random: [u8; 32],
+    /// Hash of all handshake messages so far.
+    transcript: digest::Context,
+}
+
+/// What the end of a handshake is checked with.
+pub(super) struct Keys {
+    pub(super) peer: PeerKey,
+    /// What the other side's Finished must say. As client we leave that to the crate.
+    pub(super) finished: Option<VerifyData>,
+    pub(super) finished_seq: u16,
+}
 
 impl PeerKey {
     /// `role` is ours.
-    pub(super) fn derive(master: &MasterSecret, client_random: &[u8], server_random: &[u8], role: DtlsRole) -> PeerKey {
+    fn derive(master: &MasterSecret, client_random: &[u8], server_random: &[u8], role: DtlsRole) -> PeerKey {
         // | client key (16) | server key (16) | client salt (4) | server salt (4) | (RFC 5246 section 6.3)
         let mut block = [0; 40];
         expand(master, b"key expansion", &[server_random, client_random], &mut block);
@@ -91,20 +104,42 @@ pub(super) fn open_finished(key: &PeerKey, record: &Record, seq: u16) -> Option<
     (whole == plain).then_some(*said)
 }
 
-impl Transcript {
-    pub(super) fn new() -> Transcript {
-        Transcript(digest::Context::new(&digest::SHA256))
+impl Hellos {
+    pub(super) fn new() -> Hellos {
+        Hellos {
+            client_random: [0; 32],
+            server_random: [0; 32],
+            transcript: digest::Context::new(&digest::SHA256),
+        }
     }
 
-    pub(super) fn add(&mut self, kind: u8, seq: u16, body: &[u8]) {
-        let mut message = Vec::with_capacity(12 + body.len());
+    /// A message that was sent or taken, in its place.
+    ///
+    /// Neither our first ClientHello nor the answer to it belongs into the transcript (RFC 6347 section 4.2.1); as client we do
+    /// not use it, and as server we begin with the second.
+    pub(super) fn note(&mut self, kind: u8, seq: u16, body: &[u8]) {
+        match (kind, hello::random(body)) {
+            (CLIENT_HELLO, Some(random)) => self.client_random = random,
+            (SERVER_HELLO, Some(random)) => self.server_random = random,
+            _ => {}
+        }
+        let mut message = Vec::with_capacity(MESSAGE_HEADER_LEN + body.len());
         write_message(&mut message, kind, seq, body);
-        self.0.update(&message);
+        self.transcript.update(&message);
+    }
+
+    /// `role` is ours, and the other side's Finished has the sequence number `finished_seq`.
+    pub(super) fn derive(&self, master: &MasterSecret, role: DtlsRole, finished_seq: u16) -> Keys {
+        Keys {
+            peer: PeerKey::derive(master, &self.client_random, &self.server_random, role),
+            finished: (role == DtlsRole::Server).then(|| self.client_finished(master)),
+            finished_seq,
+        }
     }
 
     /// What the client's Finished must say after these messages.
-    pub(super) fn client_finished(&self, master: &MasterSecret) -> VerifyData {
-        let hash = self.0.clone().finish();
+    fn client_finished(&self, master: &MasterSecret) -> VerifyData {
+        let hash = self.transcript.clone().finish();
         let mut expected = [0; 12];
         expand(master, b"client finished", &[hash.as_ref()], &mut expected);
         expected
