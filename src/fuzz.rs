@@ -1,17 +1,20 @@
 //! Bodies of the fuzz targets, one for each parser of bytes from the network. Each takes any bytes and panics only when the
 //! server would break a promise. They live in the library so that `tests/corpus.rs` replays the corpora without a fuzzer.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
 use crate::media::{Inbox, Wake};
+use crate::net::thread_cpu_time;
+use crate::peer::dtls::{Association, Step};
 use crate::peer::sdp::{
     Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer,
     Role, TrackSsrcs,
 };
-use crate::peer::{Certificate, Fingerprint, IceCredentials, ice};
+use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
 use crate::room::drain::Destination;
 use crate::room::ended::Note;
 use crate::rtp::header::RtpHeader;
@@ -24,6 +27,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("datagram", datagram),
+    ("dtls", dtls),
     ("event_names", event_names),
     ("ice_server", ice_server),
     ("if_match", if_match),
@@ -197,6 +201,67 @@ impl Outlet for Silence {
         panic!("an unknown sender was answered");
     }
 }
+
+/// DTLS of a client that has passed a check. The first byte says in which role, and how many datagrams of a real handshake come first;
+/// then each datagram follows its length (2 bytes). Whatever it is, the work is that of one handshake.
+pub fn dtls(data: &[u8]) {
+    let [control, rest @ ..] = data else { return };
+    let roles = [DtlsRole::Client, DtlsRole::Server];
+    let attacked = usize::from(control & 1);
+    let mut sides = roles.map(|role| {
+        let certificate = dtls_certificate();
+        let fingerprint = PeerFingerprint::Sha256(certificate.fingerprint());
+        Association::new(certificate, role, vec![fingerprint])
+    });
+    let now = crate::clock::now();
+    let mut on_the_way = VecDeque::new();
+    sides[0].start(now, &mut |bytes| on_the_way.push_back((1, bytes)));
+    for _ in 0..control >> 1 {
+        let Some((to, bytes)) = on_the_way.pop_front() else {
+            break;
+        };
+        sides[to].handle(now, &bytes, &mut |bytes| on_the_way.push_back((1 - to, bytes)));
+    }
+    let side = &mut sides[attacked];
+    let (began, fed) = (thread_cpu_time(), side.fed());
+    let (mut received, mut sent) = (0, 0);
+    let mut rest = rest;
+    while let Some((len, more)) = rest.split_first_chunk() {
+        let (datagram, more) = more.split_at(usize::from(u16::from_be_bytes(*len)).min(more.len()));
+        rest = more;
+        received += datagram.len();
+        match side.handle(now, datagram, &mut |bytes| sent += bytes.len()) {
+            None | Some(Step::Connected(_)) => {}
+            Some(_) => break,
+        }
+        assert!(side.held() <= DTLS_HELD_MAX, "{} bytes are kept", side.held());
+    }
+    let fed = side.fed() - fed;
+    assert!(
+        fed <= DTLS_FED_MAX && fed <= 4 * received + 1_024,
+        "{fed} of {received} bytes"
+    );
+    assert!(sent <= received + DTLS_FLIGHTS_MAX, "{sent} bytes for {received}");
+    let took = thread_cpu_time().zip(began).map(|(now, began)| now - began);
+    assert!(
+        took.is_none_or(|took| took < DTLS_TIME_MAX),
+        "{took:?} for {received} bytes"
+    );
+}
+
+fn dtls_certificate() -> Certificate {
+    thread_local!(static CERTIFICATE: Certificate = Certificate::generate().expect("this machine has cryptography"));
+    CERTIFICATE.with(Certificate::clone)
+}
+
+/// The parts of one flight, and a few records that wait for a key.
+const DTLS_HELD_MAX: usize = 25 * 1024;
+/// A ClientHello goes to the crate three times, and the longest two flights have `DTLS_HELD_MAX`.
+const DTLS_FED_MAX: usize = 4 * DTLS_HELD_MAX;
+/// What one handshake has us send, and the repetitions of our last flight.
+const DTLS_FLIGHTS_MAX: usize = 4 * 1024;
+/// Of the processor, for all of an input: a handshake takes a millisecond, a fuzzer's build a few.
+const DTLS_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// An offer is read, answered in both roles, and the answer holds together.
 pub fn sdp_offer(data: &[u8]) {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use self::doors::Doors;
 use crate::auth::{self, Authority, SetupError};
@@ -277,7 +278,7 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
         .ok()
         .filter(|text| !text.trim().is_empty());
     let filter = EnvFilter::builder()
-        .parse(wanted.as_deref().unwrap_or(DEFAULT_LOG))
+        .parse(log_directives(wanted.as_deref()))
         .map_err(|error| StartError::Log(error.to_string()))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -291,6 +292,20 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| StartError::Log(error.to_string()))
+}
+
+/// The filter of the log: what is `wanted`, without the needless warnings of libraries. Somebody who wants to see everything at DEBUG, or
+/// who names a library, gets those as well.
+fn log_directives(wanted: Option<&str>) -> String {
+    let wanted = wanted.unwrap_or(DEFAULT_LOG);
+    let of_all = wanted
+        .split(',')
+        .filter_map(|part| part.trim().parse::<LevelFilter>().ok());
+    if of_all.max().is_some_and(|level| level > LevelFilter::INFO) {
+        wanted.to_owned()
+    } else {
+        format!("{QUIET_LIBRARIES},{wanted}")
+    }
 }
 
 /// Reads the options again and takes those that may change while the server runs; says which cannot.
@@ -356,10 +371,11 @@ const RELOADED: [&str; 12] = [
     "publisher-idle-timeout",
     "viewer-idle-timeout",
 ];
-/// What this program does, and the warnings of its libraries. Not those of the DTLS crate: it warns three times a flight of every
-/// browser's handshake about TLS 1.3 extensions that it rightly passes over. Nor those of TLS, which anybody's odd handshake would fill the
-/// log with.
-const DEFAULT_LOG: &str = "warn,onecast=info,rtc_dtls=error,rustls=error";
+/// What this program does, and the warnings of its libraries.
+const DEFAULT_LOG: &str = "warn,onecast=info";
+/// Libraries that warn of what is no trouble. The DTLS crate: three times in every browser's handshake, of TLS 1.3 extensions that it
+/// rightly passes over. TLS: of anybody's odd handshake.
+const QUIET_LIBRARIES: &str = "rtc_dtls=error,rustls=error";
 /// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
 const SIGNALLING_THREADS: usize = 2;
 /// The promise is to leave within 5 s; the rest is for what cannot be waited for.
@@ -368,6 +384,24 @@ const STOP_LIMIT: Duration = Duration::from_secs(4);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn needless_warnings_of_libraries_are_seen_only_by_those_who_ask() {
+        for wanted in [None, Some("info"), Some("onecast=debug"), Some("warn,onecast=trace")] {
+            let directives = log_directives(wanted);
+            assert!(directives.starts_with("rtc_dtls=error,"), "{directives}");
+            EnvFilter::builder().parse(directives).unwrap();
+        }
+        assert_eq!(log_directives(Some("debug")), "debug");
+        assert_eq!(log_directives(Some("onecast=info,trace")), "onecast=info,trace");
+        let filter = EnvFilter::builder()
+            .parse(log_directives(Some("info,rtc_dtls=debug")))
+            .unwrap();
+        assert!(
+            filter.to_string().contains("rtc_dtls=debug"),
+            "what is asked for comes last"
+        );
+    }
 
     fn line(kind: io::ErrorKind, address: &str) -> String {
         let address = address.parse().unwrap();

@@ -14,7 +14,7 @@ use rtc_stun::textattrs::TextAttribute;
 
 use crate::peer::demux::{Datagram, classify};
 use crate::peer::dtls::{Association, Step};
-use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, SrtpKeys};
+use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, SrtpKeys};
 
 /// What a client says in its offer.
 #[derive(Debug, Clone)]
@@ -166,11 +166,12 @@ impl ClientPeer {
         now: Instant,
     ) -> ClientPeer {
         let role = if active { DtlsRole::Client } else { DtlsRole::Server };
+        let fingerprint = answered.fingerprint.map(PeerFingerprint::Sha256);
         ClientPeer {
             own_ufrag: own_ufrag.into(),
             server: answered.ice.clone(),
             role,
-            association: Association::new(certificate, role, answered.fingerprint.into_iter().collect()),
+            association: Association::new(certificate, role, fingerprint.into_iter().collect()),
             nominated: false,
             checks: 0,
             checks_from: 1,

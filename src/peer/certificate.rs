@@ -7,8 +7,8 @@ use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
-use super::Fingerprint;
 use super::crypto::{crypto, crypto_provider};
+use super::{Fingerprint, PeerFingerprint};
 
 /// A self-signed ECDSA P-256 certificate with its key. Cloning shares it.
 #[derive(Clone)]
@@ -99,6 +99,16 @@ fn builder(certificate: &rtc_dtls::crypto::Certificate, profiles: Vec<SrtpProtec
 pub(super) fn fingerprint_of(der: &[u8]) -> Fingerprint {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
     Fingerprint(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+/// Whether a DER certificate is the one that an offer announced.
+pub(super) fn matches(announced: &PeerFingerprint, der: &[u8]) -> bool {
+    let is = |algorithm, bytes: &[u8]| aws_lc_rs::digest::digest(algorithm, der).as_ref() == bytes;
+    match announced {
+        PeerFingerprint::Sha256(fingerprint) => fingerprint_of(der) == *fingerprint,
+        PeerFingerprint::Sha384(bytes) => is(&aws_lc_rs::digest::SHA384, bytes),
+        PeerFingerprint::Sha512(bytes) => is(&aws_lc_rs::digest::SHA512, bytes),
+    }
 }
 
 /// Subject of the certificate, and the server name we ask for: nobody looks at either.

@@ -36,6 +36,17 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// Digest of the certificate that a client will show, as its offer gives it (RFC 8122 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerFingerprint {
+    /// `a=fingerprint:sha-256`: nearly all clients.
+    Sha256(Fingerprint),
+    /// `a=fingerprint:sha-384`.
+    Sha384([u8; 48]),
+    /// `a=fingerprint:sha-512`.
+    Sha512([u8; 64]),
+}
+
 /// Our side of the DTLS handshake (RFC 5763): the answer's `a=setup`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DtlsRole {
@@ -51,7 +62,7 @@ pub struct RemoteTransport {
     /// The client's ICE credentials.
     pub ice: IceCredentials,
     /// The certificate it will show in DTLS. Several may be listed; any of them is good.
-    pub fingerprints: Vec<Fingerprint>,
+    pub fingerprints: Vec<PeerFingerprint>,
     /// The role that is left for us.
     pub role: DtlsRole,
 }

@@ -1,5 +1,7 @@
 //! The cryptography of every protocol crate: chosen here, so that no default decides.
 
+mod ecdsa;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -11,15 +13,57 @@ use rtc_crypto::{
     RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher, StreamCipherAlgorithm,
 };
 
-/// AWS-LC, with a memory of the last signature that was right: the DTLS crate verifies a client's twice, before and after it can read
-/// the client's Finished, and a verification is the dearest operation of a handshake.
+/// AWS-LC, with what the DTLS crate does not do by itself.
+///
+/// - It remembers the last signature that was right: the crate verifies a client's twice, before and after it can read the client's
+///   Finished, and a verification is the dearest operation of a handshake.
+/// - It knows more curves than the crate asks for (see [`ecdsa`]).
+/// - It lets [`with_cookie`] and [`with_master_secret`] reach what the crate keeps to itself.
 struct Provider;
+
+/// Randomness, except for a cookie that has been laid out.
+struct Random;
 
 static AWS_LC: AwsLcRsProvider = AwsLcRsProvider::new();
 
 thread_local! {
     /// What was verified last on this thread, with success.
     static VERIFIED: Cell<Option<Question>> = const { Cell::new(None) };
+    /// What the next draw of its length gives.
+    static COOKIE: Cell<Option<[u8; COOKIE_LEN]>> = const { Cell::new(None) };
+    /// The last key of an HMAC that can be a master secret, while somebody wants to know.
+    static MASTER_SECRET: Cell<Watch> = const { Cell::new(Watch::Off) };
+}
+
+#[derive(Clone, Copy)]
+enum Watch {
+    Off,
+    On(Option<[u8; MASTER_SECRET_LEN]>),
+}
+
+/// Runs `f`; if it draws a DTLS cookie, it draws this one.
+pub(super) fn with_cookie<R>(cookie: [u8; COOKIE_LEN], f: impl FnOnce() -> R) -> R {
+    COOKIE.set(Some(cookie));
+    let result = f();
+    COOKIE.set(None);
+    result
+}
+
+/// Runs `f`, and gives the master secret that it computed with last (RFC 5246 section 8.1). The DTLS crate does not export it.
+pub(super) fn with_master_secret<R>(f: impl FnOnce() -> R) -> (R, Option<[u8; MASTER_SECRET_LEN]>) {
+    MASTER_SECRET.set(Watch::On(None));
+    let result = f();
+    match MASTER_SECRET.replace(Watch::Off) {
+        Watch::On(secret) => (result, secret),
+        Watch::Off => (result, None),
+    }
+}
+
+/// Unpredictable bytes.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], CryptoError> {
+    let mut bytes = [0; N];
+    AWS_LC.random().fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// To call.
@@ -42,7 +86,19 @@ impl RTCCryptoProvider for Provider {
     }
 
     fn random(&self) -> &dyn RTCRandom {
-        AWS_LC.random()
+        &Random
+    }
+}
+
+impl RTCRandom for Random {
+    fn fill(&self, output: &mut [u8]) -> Result<(), CryptoError> {
+        if output.len() == COOKIE_LEN
+            && let Some(cookie) = COOKIE.take()
+        {
+            output.copy_from_slice(&cookie);
+            return Ok(());
+        }
+        AWS_LC.random().fill(output)
     }
 }
 
@@ -60,6 +116,9 @@ impl RTCCrypto for Provider {
     }
 
     fn new_hmac(&self, algorithm: HmacAlgorithm, key: &[u8]) -> Result<Box<dyn Mac>, CryptoError> {
+        if let (Watch::On(_), Ok(secret)) = (MASTER_SECRET.get(), key.try_into()) {
+            MASTER_SECRET.set(Watch::On(Some(secret)));
+        }
         AWS_LC.crypto().new_hmac(algorithm, key)
     }
 
@@ -106,9 +165,12 @@ impl RTCCrypto for Provider {
         if VERIFIED.get() == Some(question) {
             return Ok(());
         }
-        AWS_LC
-            .crypto()
-            .verify_signature(scheme, public_key, message, signature)?;
+        match public_key.encoding {
+            PublicKeyEncoding::EcUncompressedPoint => ecdsa::verify(scheme, public_key.bytes, message, signature)?,
+            _ => AWS_LC
+                .crypto()
+                .verify_signature(scheme, public_key, message, signature)?,
+        }
         VERIFIED.set(Some(question));
         Ok(())
     }
@@ -141,9 +203,43 @@ impl Question {
     }
 }
 
+/// Of the cookies that the DTLS crate draws.
+const COOKIE_LEN: usize = 20;
+const MASTER_SECRET_LEN: usize = 48;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cookie_is_drawn_once_and_only_while_it_is_laid_out() {
+        let draw = || {
+            let mut drawn = [0; COOKIE_LEN];
+            crypto_provider().random().fill(&mut drawn).unwrap();
+            drawn
+        };
+        let (first, second) = with_cookie([7; COOKIE_LEN], || {
+            crypto_provider().random().fill(&mut [0; 28]).unwrap();
+            (draw(), draw())
+        });
+        assert_eq!(first, [7; COOKIE_LEN]);
+        assert_ne!(second, first);
+        with_cookie([7; COOKIE_LEN], || ());
+        assert_ne!(draw(), first);
+    }
+
+    #[test]
+    fn a_master_secret_is_noticed_only_while_somebody_watches() {
+        let hmac = |key: &[u8]| drop(crypto().new_hmac(HmacAlgorithm::Sha256, key).unwrap());
+        let watched = with_master_secret(|| {
+            hmac(&[1; 48]);
+            hmac(&[2; 48]);
+            hmac(&[3; 32]);
+        });
+        assert_eq!(watched.1, Some([2; 48]));
+        hmac(&[4; 48]);
+        assert_eq!(with_master_secret(|| ()).1, None);
+    }
 
     #[test]
     fn a_right_signature_says_nothing_about_another_one() {

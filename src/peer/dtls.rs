@@ -1,40 +1,47 @@
 //! The DTLS association of one client (RFC 5764): from the first flight to the SRTP keys, and its orderly end.
 //!
+//! The DTLS crate does the handshake, but does not see the network. What it is given are whole messages in the clear, in
+//! order, each of them once and only when its flight is complete; and one Finished, after it has been opened and checked
+//! here. So the crate's work for one association is that of one handshake, whatever arrives: a few messages of bounded
+//! length, one key agreement and one verified signature. Everything else costs what it takes to read it once.
+//!
+//! Reading and working are two steps, so that the caller can let clients take turns: [`Association::take`] reads a
+//! datagram, and [`Association::work`] does what has become possible by it.
+//!
 //! An [`Association`] weighs ten kilobytes. When the client has shown that it has its keys, it becomes
-//! [`Remains`]: our close_notify sealed in advance, and enough state to understand the client's.
+//! [`Remains`]: our close_notify sealed in advance, and the key to understand the client's.
 
+mod error;
+mod flights;
+mod hello;
+mod keys;
+mod reassembly;
+mod remains;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use rtc_dtls::config::HandshakeConfig;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc_dtls::state::State;
 use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
-use super::certificate::{FLIGHT_INTERVAL, fingerprint_of};
-use super::crypto::crypto_provider;
-use super::record::{self, Record, records};
-use super::{Certificate, DtlsRole, Fingerprint, Profile, SrtpKeys};
-
-/// Why a handshake cannot end well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HandshakeError {
-    /// Neither AEAD_AES_128_GCM nor AES128_CM_SHA1_80 was offered.
-    #[error("no common SRTP protection profile")]
-    NoSrtpProfile,
-    /// The keys could not be taken out of the finished handshake.
-    #[error("DTLS gave no keying material")]
-    NoKeyingMaterial,
-    /// We could not begin as the client.
-    #[error("the DTLS handshake cannot be started")]
-    Start,
-}
+pub use self::error::HandshakeError;
+use self::flights::{SECOND_HELLO_SEQ, Stage};
+use self::hello::Cookie;
+use self::keys::{Hellos, Keys, SEALED_FINISHED_LEN, open_finished};
+use self::reassembly::{Flight, Message, Reassembly};
+pub(crate) use self::remains::Remains;
+use self::remains::{ALERT_FATAL, is_closing};
+use super::certificate::{FLIGHT_INTERVAL, matches};
+use super::record::{self, Fragment, Record, fragments, records, write_message, write_record};
+use super::{Certificate, DtlsRole, PeerFingerprint, Profile, SrtpKeys, crypto};
 
 /// A step that the caller must know of.
 #[derive(Debug)]
@@ -42,6 +49,7 @@ pub(crate) enum Step {
     Connected(SrtpKeys),
     /// The certificate shown is none of those the offer lists.
     FingerprintMismatch,
+    /// For good. If there is an alert that says so, it is already among the datagrams to send.
     Failed(HandshakeError),
     /// An authenticated close_notify or fatal alert. The answer is already among the datagrams to send.
     PeerClosed,
@@ -51,50 +59,72 @@ pub(crate) enum Step {
 pub(crate) struct Association {
     certificate: Certificate,
     role: DtlsRole,
-    fingerprints: Box<[Fingerprint]>,
+    fingerprints: Box<[PeerFingerprint]>,
     endpoint: Endpoint,
-    /// What to feed to the second endpoint should the first find no GCM: the records before our first answer.
-    unanswered: Vec<BytesMut>,
-    progress: Progress,
-    /// What the client may still feed to the handshake.
-    bytes_left: usize,
+    stage: Stage,
+    incoming: Reassembly,
+    work: Option<Work>,
+    /// Of the next record that the endpoint is given in the clear.
+    sequence: u16,
+    /// What a client has to repeat to be given an endpoint.
+    cookie: Option<Cookie>,
+    hellos: Hellos,
+    keys: Option<Keys>,
+    /// Records like a sealed Finished that came before there was a key to open them.
+    early: VecDeque<Box<[u8]>>,
+    /// How often the client may still say that it lost our last flight.
+    repeats_left: u8,
+    /// A fatal alert in the clear, which anybody may have sent.
+    complaint: Option<u8>,
     /// When to send our flight again, and how long to wait the time after.
     flight: Option<(Instant, Duration)>,
+    fed: usize,
 }
 
-/// How far the messages went, to know those that can only be repetitions.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Started,
-    /// As server: ServerHello went out. As client: the second ClientHello did.
-    Greeted,
-    /// As client: ChangeCipherSpec went out.
-    Finishing,
-    Connected,
+/// What the crate can be given.
+enum Work {
+    Flight(Vec<Message>),
+    /// The record of the other side's Finished, which is authentic and right.
+    Finished(Vec<u8>),
 }
 
 impl Association {
     /// As server it waits for the client; as client it waits for [`start`](Self::start).
-    pub(crate) fn new(certificate: Certificate, role: DtlsRole, fingerprints: Vec<Fingerprint>) -> Self {
+    pub(crate) fn new(certificate: Certificate, role: DtlsRole, fingerprints: Vec<PeerFingerprint>) -> Self {
         let endpoint = server_endpoint(certificate.server_gcm());
+        let (stage, first) = match role {
+            DtlsRole::Server => (Stage::Hello, SECOND_HELLO_SEQ),
+            DtlsRole::Client => (Stage::Idle, 0),
+        };
+        let mut incoming = Reassembly::default();
+        incoming.expect(first);
         Self {
             certificate,
             role,
             fingerprints: fingerprints.into(),
             endpoint,
-            unanswered: Vec::new(),
-            progress: Progress::Started,
-            bytes_left: FED_BYTES_MAX,
+            stage,
+            incoming,
+            work: None,
+            sequence: 0,
+            cookie: None,
+            hellos: Hellos::new(),
+            keys: None,
+            early: VecDeque::new(),
+            repeats_left: REPEATS_MAX,
+            complaint: None,
             flight: None,
+            fed: 0,
         }
     }
 
     /// Sends the first flight of a client, once.
     pub(crate) fn start(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
-        let client = self.certificate.client().clone();
-        if self.flight.is_some() || self.progress != Progress::Started {
+        if self.stage != Stage::Idle {
             return None;
         }
+        self.stage = Stage::Hello;
+        let client = self.certificate.client().clone();
         if self.endpoint.connect(now, PEER, client, None).is_err() {
             return Some(Step::Failed(HandshakeError::Start));
         }
@@ -102,32 +132,56 @@ impl Association {
         None
     }
 
-    /// Takes a datagram of a checked address.
+    /// Takes a datagram of a checked address, and does what has become possible.
     pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
-        let fed: BytesMut = records(datagram)
-            .filter(|record| record.is_acceptable() && !self.is_repetition(record))
-            .flat_map(|record| record.bytes)
-            .copied()
-            .collect();
+        self.take(now, datagram, send).or_else(|| self.work(now, send))
+    }
+
+    /// Reads a datagram of a checked address. What takes public-key operations is left for [`work`](Self::work).
+    pub(crate) fn take(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         // A client would otherwise be connected to before nomination.
-        let is_early = self.role == DtlsRole::Client && self.flight.is_none() && self.progress == Progress::Started;
-        if fed.is_empty() || fed.len() > self.bytes_left || is_early {
+        if self.stage == Stage::Idle {
             return None;
         }
-        self.bytes_left -= fed.len();
-        if self.role == DtlsRole::Server && self.progress == Progress::Started && self.unanswered.len() < UNANSWERED_MAX
-        {
-            self.unanswered.push(fed.clone());
-        }
-        let step = match self.endpoint.read(now, PEER, None, fed) {
-            Err(Error::ErrServerNoMatchingSrtpProfile) => self.fall_back(now),
-            result => self.step(now, result),
-        };
-        self.flush(now, send);
-        if let (Some(Step::FingerprintMismatch), DtlsRole::Server) = (&step, self.role) {
-            send(BAD_CERTIFICATE.to_vec());
+        let mut is_asked = false;
+        let step = records(datagram).find_map(|record| match (record.epoch, record.kind) {
+            (0, record::HANDSHAKE) => self.take_clear(&record, &mut is_asked, send),
+            (0, record::ALERT) => self.note_complaint(&record),
+            (1, record::HANDSHAKE) => self.take_finished(now, &record, send),
+            (1, record::ALERT) => self.take_alert(now, &record, send),
+            // A ChangeCipherSpec says nothing that the epoch of a sealed record does not say better.
+            _ => None,
+        });
+        if let Some(cookie) = self.cookie.filter(|_| is_asked) {
+            send(hello::verify_request(&cookie));
         }
         step
+    }
+
+    /// Whether [`work`](Self::work) has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Goes on with the handshake as far as the datagrams taken allow: up to a key agreement, a signature and a verification.
+    pub(crate) fn work(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        match self.work.take()? {
+            Work::Finished(record) => self.complete(now, &record, send),
+            Work::Flight(flight) => match (self.role, self.stage) {
+                (DtlsRole::Server, Stage::Hello) => self.begin(now, &flight, send),
+                (DtlsRole::Client, Stage::Hello) if flight.len() == 1 => self.follow(now, &flight, send),
+                _ => self.agree(now, &flight, send),
+            },
+        }
+    }
+
+    /// There is no time for it: as if what led to it had been lost.
+    pub(crate) fn forget_work(&mut self) {
+        if let Some(Work::Flight(flight)) = self.work.take()
+            && let Some(first) = flight.first()
+        {
+            self.incoming.expect(first.seq);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -152,7 +206,7 @@ impl Association {
 
     /// Our close_notify, when the client can understand it.
     pub(crate) fn close(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
-        if self.progress == Progress::Connected {
+        if self.stage == Stage::Connected {
             self.endpoint.stop(now, PEER);
             self.flush(now, send);
         }
@@ -160,58 +214,254 @@ impl Association {
 
     /// What remains of a finished association.
     pub(crate) fn settle(mut self, now: Instant) -> Remains {
-        let connection = self.endpoint.stop(now, PEER);
+        self.endpoint.stop(now, PEER);
         let close_notify = self.endpoint.poll_transmit().map(|transmit| transmit.message.to_vec());
-        let state = connection.and_then(|connection| lean_state(connection.connection_state()).ok());
         Remains {
-            certificate: self.certificate,
             close_notify: close_notify.unwrap_or_default().into(),
-            state: state.unwrap_or_default().into(),
-            revivals_left: REVIVALS_MAX,
+            peer: self.keys.map(|keys| keys.peer),
         }
     }
 
-    /// A repeated flight of the other side would stop the timer of ours, and both would wait: what is already
-    /// answered must not get in. That our answer was lost is found out by the timer.
-    fn is_repetition(&self, record: &Record) -> bool {
-        let Some(kind) = record.handshake_kind() else {
-            return false;
-        };
-        match (self.role, self.progress) {
-            (DtlsRole::Server, Progress::Greeted) => kind == record::CLIENT_HELLO,
-            (DtlsRole::Client, Progress::Greeted) => kind == record::HELLO_VERIFY_REQUEST,
-            (DtlsRole::Client, Progress::Finishing) => true,
-            _ => false,
+    /// Why the client gave up, if it said so. It may be somebody else who did.
+    pub(crate) fn complaint(&self) -> Option<HandshakeError> {
+        self.complaint.map(HandshakeError::Refused)
+    }
+
+    /// Bytes given to the DTLS crate so far.
+    pub(crate) fn fed(&self) -> usize {
+        self.fed
+    }
+
+    /// Bytes kept for messages that are not complete.
+    pub(crate) fn held(&self) -> usize {
+        self.incoming.held() + self.early.iter().map(|record| record.len()).sum::<usize>()
+    }
+
+    /// The flights that can come now.
+    fn awaited(&self) -> &'static [&'static Flight] {
+        if self.work.is_some() {
+            &[]
+        } else {
+            flights::awaited(self.role, self.stage)
         }
     }
 
-    /// The client knows no GCM. The endpoint goes, and with it the alert it has already written.
-    fn fall_back(&mut self, now: Instant) -> Option<Step> {
-        self.endpoint = server_endpoint(self.certificate.server_sha1());
-        for fed in std::mem::take(&mut self.unanswered) {
-            match self.endpoint.read(now, PEER, None, fed) {
-                Err(Error::ErrServerNoMatchingSrtpProfile) => return Some(Step::Failed(HandshakeError::NoSrtpProfile)),
-                result => {
-                    if let Some(step) = self.step(now, result) {
-                        return Some(step);
-                    }
-                }
+    /// A handshake record in the clear. What was taken already is not looked at again: that our answer to it was lost is found out
+    /// by the timer.
+    fn take_clear(&mut self, record: &Record, is_asked: &mut bool, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        for fragment in fragments(record.body) {
+            let is_hello = self.role == DtlsRole::Server && self.stage == Stage::Hello;
+            if is_hello && !self.is_of_known_hello(&fragment, is_asked) {
+                continue;
             }
+            self.incoming.insert(&fragment, self.awaited());
+        }
+        if self.shows_no_certificate() {
+            send(BAD_CERTIFICATE.to_vec());
+            return Some(Step::Failed(HandshakeError::NoCertificate));
+        }
+        if let Some(flight) = self.incoming.take(self.awaited()) {
+            self.work = Some(Work::Flight(flight));
         }
         None
     }
 
-    /// An error is a datagram that was of no use; only what is authenticated ends an association.
-    fn step(&mut self, now: Instant, result: Result<Vec<EndpointEvent>, Error>) -> Option<Step> {
+    /// Whether a fragment is of a ClientHello with our cookie; one without asks for it. State begins with the first fragment, which
+    /// has the cookie.
+    fn is_of_known_hello(&mut self, fragment: &Fragment, is_asked: &mut bool) -> bool {
+        if fragment.offset > 0 || fragment.kind != record::CLIENT_HELLO {
+            return self.incoming.has_begun(fragment.seq);
+        }
+        let Some(span) = hello::cookie_span(fragment.bytes) else {
+            return false;
+        };
+        if fragment.seq >= SECOND_HELLO_SEQ {
+            return self.cookie.is_some_and(|cookie| fragment.bytes[span] == cookie);
+        }
+        if self.cookie.is_none() {
+            self.cookie = crypto::random().ok();
+        }
+        *is_asked |= span.is_empty();
+        false
+    }
+
+    /// A client that has no certificate for us sends an empty list, and no CertificateVerify.
+    fn shows_no_certificate(&self) -> bool {
+        let is_empty = |message: &Message| message.kind == record::CERTIFICATE && message.body == [0, 0, 0];
+        self.role == DtlsRole::Server && self.stage == Stage::Flight && self.incoming.first().is_some_and(is_empty)
+    }
+
+    /// The client's hello: it has the cookie, so it comes from where our answer goes.
+    ///
+    /// The server of a handshake is bound to the client's order of SRTP profiles. So the endpoint knows GCM only, and is
+    /// replaced by one that knows SHA1_80 only if that is not offered.
+    fn begin(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        let hello = flight.first()?;
+        let cookie = self.cookie?;
+        let span = hello::cookie_span(&hello.body).filter(|span| hello.body[span.clone()] == cookie);
+        let Some(span) = span else {
+            // A later fragment has written over it.
+            self.incoming.expect(hello.seq);
+            return None;
+        };
+        let first = Message {
+            kind: record::CLIENT_HELLO,
+            seq: 0,
+            body: hello::without_cookie(&hello.body, span),
+        };
+        let certificate = self.certificate.clone();
+        let mut result = Ok(Vec::new());
+        for config in [certificate.server_gcm(), certificate.server_sha1()] {
+            self.endpoint = server_endpoint(config);
+            self.sequence = 0;
+            result = crypto::with_cookie(cookie, || self.feed(now, std::slice::from_ref(&first)));
+            if !matches!(result, Err(Error::ErrServerNoMatchingSrtpProfile)) {
+                break;
+            }
+        }
+        if result.is_ok() {
+            // Its HelloVerifyRequest was sent long ago.
+            while self.endpoint.poll_transmit().is_some() {}
+            self.hellos.note(hello.kind, hello.seq, &hello.body);
+            result = self.feed(now, flight);
+        }
+        self.flush(now, send);
         match result {
-            Err(Error::ErrAlertFatalOrClose) => Some(Step::PeerClosed),
-            Err(_) => None,
-            Ok(events) => events.into_iter().find_map(|event| match event {
+            Err(error) => Some(Step::Failed(error.into())),
+            Ok(_) if self.flight.is_none() => Some(Step::Failed(HandshakeError::Malformed)),
+            Ok(_) => {
+                self.stage = Stage::Flight;
+                None
+            }
+        }
+    }
+
+    /// The server's cookie.
+    fn follow(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        let request = flight.first()?;
+        if !hello::is_verify_request(&request.body) {
+            self.incoming.expect(request.seq);
+            return None;
+        }
+        let result = self.feed(now, flight);
+        self.flush(now, send);
+        self.stage = Stage::Flight;
+        result.err().map(|error| Step::Failed(error.into()))
+    }
+
+    /// The other side's certificate, its half of the key agreement and its signature: there are keys now, or there never will be.
+    fn agree(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        for message in flight {
+            self.hellos.note(message.kind, message.seq, &message.body);
+        }
+        let (result, master) = crypto::with_master_secret(|| self.feed(now, flight));
+        self.flush(now, send);
+        match (result, master) {
+            (Err(error), _) => Some(Step::Failed(error.into())),
+            (Ok(_), None) => Some(Step::Failed(HandshakeError::Malformed)),
+            (Ok(_), Some(master)) => {
+                self.keys = Some(self.hellos.derive(&master, self.role, self.incoming.next()));
+                self.stage = Stage::Finished;
+                let early = std::mem::take(&mut self.early);
+                let mut early = early.iter().flat_map(|bytes| records(bytes));
+                early
+                    .find_map(|record| self.take_finished(now, &record, send))
+                    .or_else(|| self.work(now, send))
+            }
+        }
+    }
+
+    /// A record that may be the other side's Finished: an authentic one of the right content, or nothing.
+    fn take_finished(&mut self, now: Instant, record: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        if record.body.len() != SEALED_FINISHED_LEN {
+            return None;
+        }
+        let Some(keys) = &self.keys else {
+            self.keep_early(record);
+            return None;
+        };
+        let said = open_finished(&keys.peer, record, keys.finished_seq)?;
+        if keys.finished.is_some_and(|expected| expected != said) {
+            return Some(Step::Failed(HandshakeError::BadFinished));
+        }
+        let bytes = [record.header, record.body].concat();
+        match (self.stage, self.role) {
+            (Stage::Finished, _) => self.work = Some(Work::Finished(bytes)),
+            // The client lost our last flight; a server has no later one that it could have lost.
+            (Stage::Connected, DtlsRole::Server) if self.repeats_left > 0 => {
+                self.repeats_left -= 1;
+                // An error would be about a handshake that is over.
+                let _ = self.read(now, &bytes);
+                self.flush(now, send);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A Finished may overtake the flight that it ends, or come with it. The newest are kept: the one that came with the flight is
+    /// among them.
+    fn keep_early(&mut self, record: &Record) {
+        if self.stage == Stage::Hello && self.role == DtlsRole::Server {
+            return;
+        }
+        if self.early.len() >= EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back([record.header, record.body].concat().into());
+    }
+
+    /// The end of the handshake.
+    fn complete(&mut self, now: Instant, finished: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        let mut datagram = Vec::new();
+        write_record(&mut datagram, record::CHANGE_CIPHER_SPEC, self.sequence, &[1]);
+        self.sequence += 1;
+        datagram.extend(finished);
+        let step = match self.read(now, &datagram) {
+            Ok(events) => events.iter().find_map(|event| match event {
                 EndpointEvent::HandshakeComplete => Some(self.finish(now)),
-                EndpointEvent::PeerClosed => Some(Step::PeerClosed),
                 _ => None,
             }),
+            Err(error) => Some(Step::Failed(error.into())),
+        };
+        self.flush(now, send);
+        if let (Some(Step::FingerprintMismatch), DtlsRole::Server) = (&step, self.role) {
+            send(BAD_CERTIFICATE.to_vec());
         }
+        step
+    }
+
+    /// Anybody could have sent it, so it ends nothing; but if nothing else comes, it says why.
+    fn note_complaint(&mut self, alert: &Record) -> Option<Step> {
+        if let [ALERT_FATAL, description] = *alert.body {
+            self.complaint = Some(description);
+        }
+        None
+    }
+
+    fn take_alert(&mut self, now: Instant, alert: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+        if !is_closing(&self.keys.as_ref()?.peer, alert) {
+            return None;
+        }
+        self.close(now, send);
+        Some(Step::PeerClosed)
+    }
+
+    /// Gives messages to the crate, each in a record of its own.
+    fn feed(&mut self, now: Instant, messages: &[Message]) -> Result<Vec<EndpointEvent>, Error> {
+        let mut datagram = Vec::new();
+        for message in messages {
+            let mut body = Vec::new();
+            write_message(&mut body, message.kind, message.seq, &message.body);
+            write_record(&mut datagram, record::HANDSHAKE, self.sequence, &body);
+            self.sequence += 1;
+        }
+        self.read(now, &datagram)
+    }
+
+    fn read(&mut self, now: Instant, datagram: &[u8]) -> Result<Vec<EndpointEvent>, Error> {
+        self.fed += datagram.len();
+        self.endpoint.read(now, PEER, None, datagram.into())
     }
 
     fn finish(&mut self, now: Instant) -> Step {
@@ -219,8 +469,8 @@ impl Association {
         let Some(state) = self.endpoint.get_connection_state(PEER) else {
             return Step::Failed(HandshakeError::NoKeyingMaterial);
         };
-        let shown = state.peer_certificates.first().map(|der| fingerprint_of(der));
-        if !shown.is_some_and(|shown| self.fingerprints.contains(&shown)) {
+        let shown = state.peer_certificates.first();
+        if !shown.is_some_and(|der| self.fingerprints.iter().any(|one| matches(one, der))) {
             // As server our last flight is held back; as client it is out, and a close_notify follows it.
             match self.role {
                 DtlsRole::Server => self.endpoint = server_endpoint(self.certificate.server_gcm()),
@@ -237,8 +487,7 @@ impl Association {
         let keys = material
             .ok()
             .and_then(|material| SrtpKeys::from_keying_material(profile, material.as_ref(), self.role));
-        self.progress = Progress::Connected;
-        self.unanswered = Vec::new();
+        self.stage = Stage::Connected;
         keys.map_or(Step::Failed(HandshakeError::NoKeyingMaterial), Step::Connected)
     }
 
@@ -246,85 +495,22 @@ impl Association {
     fn flush(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let mut is_flight = false;
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            is_flight |= self.note_sent(&transmit.message);
+            // Our own messages are short: the crate does not cut them.
+            for record in records(&transmit.message).filter(|record| record.kind == record::HANDSHAKE) {
+                is_flight = true;
+                if record.epoch == 0 {
+                    fragments(record.body).for_each(|sent| self.hellos.note(sent.kind, sent.seq, sent.bytes));
+                }
+            }
             send(transmit.message.into());
         }
-        if is_flight && self.progress != Progress::Connected {
+        if is_flight && self.stage != Stage::Connected {
             self.flight = Some((now + FLIGHT_INTERVAL, FLIGHT_INTERVAL));
         }
     }
-
-    fn note_sent(&mut self, datagram: &[u8]) -> bool {
-        let mut is_flight = false;
-        for record in records(datagram) {
-            is_flight |= record.kind == record::HANDSHAKE;
-            let reached = match (self.role, record.handshake_kind()) {
-                (DtlsRole::Server, Some(record::SERVER_HELLO)) => Progress::Greeted,
-                (DtlsRole::Client, Some(record::CLIENT_HELLO)) if self.flight.is_some() => Progress::Greeted,
-                (DtlsRole::Client, _) if record.kind == record::CHANGE_CIPHER_SPEC => Progress::Finishing,
-                _ => continue,
-            };
-            if self.progress != Progress::Connected {
-                self.progress = reached;
-            }
-        }
-        if self.progress != Progress::Started {
-            self.unanswered = Vec::new();
-        }
-        is_flight
-    }
 }
 
-/// A finished association after the heavy part is gone.
-pub(crate) struct Remains {
-    certificate: Certificate,
-    close_notify: Box<[u8]>,
-    state: Box<[u8]>,
-    revivals_left: u8,
-}
-
-impl Remains {
-    /// Our close_notify. Always the same bytes: it may be sent more than once.
-    pub(crate) fn close_notify(&self) -> &[u8] {
-        &self.close_notify
-    }
-
-    /// Whether the datagram holds the client's authentic close_notify or another fatal alert.
-    pub(crate) fn is_closed_by(&mut self, now: Instant, datagram: &[u8]) -> bool {
-        let is_sealed_alert = |record: &Record| {
-            record.kind == record::ALERT && record.epoch == 1 && record.body.len() == SEALED_ALERT_LEN
-        };
-        match records(datagram).find(is_sealed_alert) {
-            Some(record) if self.revivals_left > 0 => {
-                self.revivals_left -= 1;
-                self.revive(now, record).unwrap_or(false)
-            }
-            _ => false,
-        }
-    }
-
-    fn revive(&self, now: Instant, alert: Record) -> Result<bool, Error> {
-        let mut state = State::new(crypto_provider(), false);
-        state.unmarshal_binary(&self.state)?;
-        let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, None);
-        endpoint.connect(now, PEER, self.certificate.client().clone(), Some(state))?;
-        match endpoint.read(now, PEER, None, alert.bytes.into()) {
-            Ok(events) => Ok(events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed))),
-            Err(Error::ErrAlertFatalOrClose) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The state without the client's certificate, which is most of it and already checked.
-fn lean_state(state: &State) -> Result<Vec<u8>, Error> {
-    let mut lean = State::new(crypto_provider(), false);
-    lean.unmarshal_binary(&state.marshal_binary()?)?;
-    lean.peer_certificates.clear();
-    lean.marshal_binary()
-}
-
-fn server_endpoint(config: &std::sync::Arc<rtc_dtls::config::HandshakeConfig>) -> Endpoint {
+fn server_endpoint(config: &Arc<HandshakeConfig>) -> Endpoint {
     Endpoint::new(PEER, TransportProtocol::UDP, Some(config.clone()))
 }
 
@@ -332,14 +518,26 @@ fn server_endpoint(config: &std::sync::Arc<rtc_dtls::config::HandshakeConfig>) -
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 /// A clear fatal alert, bad_certificate (RFC 5246 section 7.2.2), for a client that waits for our last flight. The
 /// sequence number is one that no handshake reaches.
-const BAD_CERTIFICATE: [u8; 15] = [record::ALERT, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 2, 2, 42];
-/// A ClientHello with post-quantum key shares takes two datagrams, repeated a few times.
-const UNANSWERED_MAX: usize = 8;
-/// A client's flights take 2 to 6 KB; repeated ten times they still fit.
-const FED_BYTES_MAX: usize = 64 * 1024;
+const BAD_CERTIFICATE: [u8; 15] = [
+    record::ALERT,
+    0xfe,
+    0xfd,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0xff,
+    0,
+    0,
+    2,
+    ALERT_FATAL,
+    42,
+];
+/// A Finished that overtook its flight, and a few that somebody else made up. Repeated, it comes when there is a key.
+const EARLY_MAX: usize = 4;
+/// The crate answers seven of them, and keeps them all.
+const REPEATS_MAX: u8 = 7;
 /// Eight waits of 0.25, 0.5, 1, 2, 4, .. s outlast the deadline of the handshake.
 const FLIGHT_INTERVAL_MAX: Duration = Duration::from_secs(4);
-/// Explicit nonce, level and description, tag: all our suites are AES-GCM (RFC 5288 section 3).
-const SEALED_ALERT_LEN: usize = 8 + 2 + 16;
-/// Each costs some 20 us, and forged ones must not go on for ever. Consent expires all the same.
-const REVIVALS_MAX: u8 = 64;

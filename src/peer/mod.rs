@@ -13,7 +13,7 @@ pub mod srtp;
 pub mod transport;
 
 pub use certificate::{Certificate, CertificateError};
-pub use credentials::{DtlsRole, Fingerprint, IceCredentials, RemoteTransport};
+pub use credentials::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, RemoteTransport};
 pub use demux::Datagram;
 pub use dtls::HandshakeError;
 pub use ice::StunDrop;

@@ -1,78 +1,86 @@
-//! DTLS records as far as we look at them ourselves (RFC 6347 section 4.1): to keep out what would harm a handshake.
+//! DTLS records and the handshake fragments in them, as they come from the network (RFC 6347 sections 4.1 and 4.2.2).
 //!
 //! ```text
-//! | type (1) | version (2) | epoch (2) | sequence (6) | length (2) | body .. |
+//! record    | type (1) | version (2) | epoch (2) | sequence (6) | length (2) | body .. |
+//! fragment  | type (1) | length (3) | message sequence (2) | offset (3) | fragment length (3) | bytes .. |
 //! ```
 
 /// One record of a datagram.
 #[derive(Clone, Copy)]
 pub(super) struct Record<'a> {
-    /// All of it, header included.
-    pub(super) bytes: &'a [u8],
+    pub(super) header: &'a [u8; HEADER_LEN],
     pub(super) kind: u8,
     pub(super) epoch: u16,
     pub(super) body: &'a [u8],
 }
 
-impl Record<'_> {
-    /// Type of the first handshake message, when the record is a clear handshake record.
-    pub(super) fn handshake_kind(&self) -> Option<u8> {
-        (self.kind == HANDSHAKE && self.epoch == 0).then(|| self.body[0])
-    }
-
-    /// Whether the record may reach the handshake at all.
-    ///
-    /// Clear alerts are anybody's; unknown types and broken records would be answered with an alert of ours; a
-    /// ChangeCipherSpec of a later epoch is believed without authentication. Application data is of no use to us.
-    pub(super) fn is_acceptable(&self) -> bool {
-        match (self.epoch, self.kind) {
-            (0, HANDSHAKE) => has_sane_messages(self.body),
-            (0, CHANGE_CIPHER_SPEC) => self.body == [1],
-            (1, HANDSHAKE | ALERT) => true,
-            _ => false,
-        }
-    }
+/// One piece of a handshake message, which lies within its message and its record.
+#[derive(Clone, Copy)]
+pub(super) struct Fragment<'a> {
+    pub(super) kind: u8,
+    /// Length of the whole message.
+    pub(super) len: usize,
+    pub(super) seq: u16,
+    pub(super) offset: usize,
+    pub(super) bytes: &'a [u8],
 }
 
 /// The whole records at the front of a datagram; a broken one ends it.
 pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = datagram;
-    std::iter::from_fn(move || {
-        let header: &[u8; HEADER_LEN] = rest.first_chunk()?;
+    let next = move || {
+        let (header, body) = rest.split_first_chunk::<HEADER_LEN>()?;
         let [kind, 0xfe, 0xfd | 0xff, epoch_high, epoch_low, ..] = *header else {
             return None;
         };
         let len = usize::from(u16::from_be_bytes([header[11], header[12]]));
-        if len == 0 || rest.len() < HEADER_LEN + len {
-            return None;
-        }
-        let (bytes, next) = rest.split_at(HEADER_LEN + len);
+        let (body, next) = body.split_at_checked(len).filter(|_| len > 0)?;
         rest = next;
         Some(Record {
-            bytes,
+            header,
             kind,
             epoch: u16::from_be_bytes([epoch_high, epoch_low]),
-            body: &bytes[HEADER_LEN..],
+            body,
+        })
+    };
+    std::iter::from_fn(next).take(RECORDS_MAX)
+}
+
+/// The fragments in the body of a handshake record in the clear; a broken one ends it.
+pub(super) fn fragments(body: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (header, body) = rest.split_first_chunk::<MESSAGE_HEADER_LEN>()?;
+        let [len, offset, fragment] = [1, 6, 9].map(|at| u24(header, at));
+        let (bytes, next) = body.split_at_checked(fragment).filter(|_| offset + fragment <= len)?;
+        rest = next;
+        Some(Fragment {
+            kind: header[0],
+            len,
+            seq: u16::from_be_bytes([header[4], header[5]]),
+            offset,
+            bytes,
         })
     })
 }
 
-/// Whether each message fragment lies within its message and its record, and none is cut absurdly small: fragments
-/// are put together by recursion, one level each.
-fn has_sane_messages(mut body: &[u8]) -> bool {
-    while let Some(head) = body.first_chunk::<MESSAGE_HEADER_LEN>() {
-        let [len, offset, fragment] = [1, 6, 9].map(|at| u24(head, at));
-        let is_last = offset + fragment == len;
-        if offset + fragment > len || len > MESSAGE_LEN_MAX || (!is_last && fragment < FRAGMENT_LEN_MIN) {
-            return false;
-        }
-        match body.get(MESSAGE_HEADER_LEN + fragment..) {
-            Some([]) => return true,
-            Some(rest) => body = rest,
-            None => return false,
-        }
-    }
-    false
+/// Appends a handshake message in one piece, as it is hashed and as a record may carry it.
+pub(super) fn write_message(out: &mut Vec<u8>, kind: u8, seq: u16, body: &[u8]) {
+    let len = (body.len() as u32).to_be_bytes();
+    out.push(kind);
+    out.extend(&len[1..]);
+    out.extend(seq.to_be_bytes());
+    out.extend([0; 3]);
+    out.extend(&len[1..]);
+    out.extend(body);
+}
+
+/// Appends a record of epoch 0.
+pub(super) fn write_record(out: &mut Vec<u8>, kind: u8, sequence: u16, body: &[u8]) {
+    out.extend([kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0]);
+    out.extend(sequence.to_be_bytes());
+    out.extend((body.len() as u16).to_be_bytes());
+    out.extend(body);
 }
 
 fn u24(bytes: &[u8], at: usize) -> usize {
@@ -86,75 +94,83 @@ pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const CLIENT_HELLO: u8 = 1;
 pub(super) const SERVER_HELLO: u8 = 2;
 pub(super) const HELLO_VERIFY_REQUEST: u8 = 3;
-const HEADER_LEN: usize = 13;
-const MESSAGE_HEADER_LEN: usize = 12;
-/// Certificate chains of self-signed peers take 0.3 to 2 KB.
-const MESSAGE_LEN_MAX: usize = 16 * 1024;
-/// No stack cuts finer than this but at a message's end.
-const FRAGMENT_LEN_MIN: usize = 32;
+pub(super) const CERTIFICATE: u8 = 11;
+pub(super) const SERVER_KEY_EXCHANGE: u8 = 12;
+pub(super) const CERTIFICATE_REQUEST: u8 = 13;
+pub(super) const SERVER_HELLO_DONE: u8 = 14;
+pub(super) const CERTIFICATE_VERIFY: u8 = 15;
+pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
+pub(super) const FINISHED: u8 = 20;
+pub(super) const HEADER_LEN: usize = 13;
+pub(super) const MESSAGE_HEADER_LEN: usize = 12;
+/// The longest flight has five messages, and aiortc puts a flight of seven records into one datagram. A datagram of 2 KB
+/// would have room for 150 empty ones.
+const RECORDS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record(kind: u8, epoch: u16, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![kind, 0xfe, 0xfd];
-        bytes.extend(epoch.to_be_bytes());
-        bytes.extend([0; 6]);
-        bytes.extend((body.len() as u16).to_be_bytes());
-        bytes.extend(body);
+        let mut bytes = Vec::new();
+        write_record(&mut bytes, kind, 0, body);
+        bytes[3..5].copy_from_slice(&epoch.to_be_bytes());
         bytes
     }
 
-    fn message(len: u8, offset: u8, fragment: u8, present: usize) -> Vec<u8> {
-        let mut bytes = vec![1, 0, 0, len, 0, 0, 0, 0, offset, 0, 0, fragment];
+    fn fragment(len: u8, offset: u8, fragment: u8, present: usize) -> Vec<u8> {
+        let mut bytes = vec![1, 0, 0, len, 0, 5, 0, 0, offset, 0, 0, fragment];
         bytes.resize(12 + present, 7);
         bytes
     }
 
-    fn is_acceptable(bytes: &[u8]) -> bool {
-        records(bytes).next().is_some_and(|record| record.is_acceptable())
+    #[test]
+    fn fragments_lie_within_message_and_record() {
+        let count = |body: &[u8]| fragments(body).count();
+        assert_eq!(count(&fragment(0, 0, 0, 0)), 1, "ServerHelloDone is empty");
+        assert_eq!(count(&fragment(100, 96, 4, 4)), 1, "a tail");
+        let two = [fragment(40, 0, 40, 40), fragment(0, 0, 0, 0)].concat();
+        assert_eq!(count(&two), 2);
+        assert_eq!(count(&fragment(40, 10, 40, 40)), 0, "longer than its message");
+        assert_eq!(count(&fragment(40, 0, 40, 39)), 0, "longer than its record");
+        assert_eq!(count(&[1; 11]), 0);
+        let incomplete_first = [fragment(44, 0, 32, 32), fragment(40, 0, 40, 40)].concat();
+        let lens: Vec<_> = fragments(&incomplete_first).map(|f| (f.len, f.bytes.len())).collect();
+        assert_eq!(
+            lens,
+            [(44, 32), (40, 40)],
+            "the next one begins where the fragment ends"
+        );
     }
 
     #[test]
-    fn clear_alerts_and_foreign_records_are_kept_out() {
-        assert!(is_acceptable(&record(HANDSHAKE, 0, &message(40, 0, 40, 40))));
-        assert!(is_acceptable(&record(CHANGE_CIPHER_SPEC, 0, &[1])));
-        assert!(is_acceptable(&record(ALERT, 1, &[0; 26])));
-        assert!(!is_acceptable(&record(ALERT, 0, &[2, 40])));
-        assert!(!is_acceptable(&record(CHANGE_CIPHER_SPEC, 0, &[2])));
-        assert!(!is_acceptable(&record(CHANGE_CIPHER_SPEC, 1, &[1])));
-        assert!(!is_acceptable(&record(23, 1, &[0; 40])));
-        assert!(!is_acceptable(&record(24, 0, &[0; 40])));
-        assert!(!is_acceptable(&record(HANDSHAKE, 2, &message(40, 0, 40, 40))));
-    }
-
-    #[test]
-    fn fragments_must_lie_within_message_and_record() {
-        assert!(
-            is_acceptable(&record(HANDSHAKE, 0, &message(0, 0, 0, 0))),
-            "ServerHelloDone is empty"
-        );
-        assert!(
-            is_acceptable(&record(HANDSHAKE, 0, &message(100, 96, 4, 4))),
-            "a short tail"
-        );
-        let two = [message(40, 0, 40, 40), message(0, 0, 0, 0)].concat();
-        assert!(is_acceptable(&record(HANDSHAKE, 0, &two)));
-        assert!(!is_acceptable(&record(HANDSHAKE, 0, &message(40, 10, 40, 40))));
-        assert!(!is_acceptable(&record(HANDSHAKE, 0, &message(40, 0, 40, 39))));
-        assert!(!is_acceptable(&record(HANDSHAKE, 0, &message(40, 0, 1, 1))));
-        assert!(!is_acceptable(&record(HANDSHAKE, 0, &[1; 11])));
+    fn what_is_written_can_be_read() {
+        let mut message = Vec::new();
+        write_message(&mut message, CERTIFICATE, 2, b"certificate");
+        let mut bytes = Vec::new();
+        write_record(&mut bytes, HANDSHAKE, 9, &message);
+        let record = records(&bytes).next().unwrap();
+        assert_eq!((record.kind, record.epoch, record.header[10]), (HANDSHAKE, 0, 9));
+        let read = fragments(record.body).next().unwrap();
+        assert_eq!((read.kind, read.seq, read.offset, read.len), (CERTIFICATE, 2, 0, 11));
+        assert_eq!(read.bytes, b"certificate");
     }
 
     #[test]
     fn a_broken_record_ends_the_datagram() {
-        let mut bytes = record(HANDSHAKE, 0, &message(0, 0, 0, 0));
+        let mut bytes = record(HANDSHAKE, 0, &fragment(0, 0, 0, 0));
         let whole = bytes.len();
         bytes.extend(record(ALERT, 1, &[0; 26]));
         for len in 0..bytes.len() {
             assert_eq!(records(&bytes[..len]).count(), usize::from(len >= whole), "{len} bytes");
         }
         assert_eq!(records(&bytes).count(), 2);
+        assert_eq!(records(&record(ALERT, 1, &[])).count(), 0, "an empty record");
+    }
+
+    #[test]
+    fn a_datagram_has_a_bounded_number_of_records() {
+        let many = record(ALERT, 1, &[0]).repeat(140);
+        assert_eq!(records(&many).count(), RECORDS_MAX);
     }
 }

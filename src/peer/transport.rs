@@ -177,8 +177,20 @@ impl Transport {
         Ok(check)
     }
 
-    /// Takes a DTLS datagram. One from an address that is not checked is ignored.
+    /// Takes a DTLS datagram, and does what has become possible. One from an address that is not checked is ignored.
     pub fn handle_dtls(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &mut Vec<Transmit>,
+    ) -> Option<TransportEvent> {
+        self.take_dtls(now, from, datagram, out)
+            .or_else(|| self.work(now, from, out))
+    }
+
+    /// Reads a DTLS datagram. What takes public-key operations is left for [`work`](Self::work).
+    pub fn take_dtls(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -191,17 +203,43 @@ impl Transport {
         let mut send = |bytes| out.push(Transmit { to: from, bytes });
         match &mut self.phase {
             Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => {
-                let step = association.handle(now, datagram, &mut send)?;
+                let step = association.take(now, datagram, &mut send)?;
                 Some(self.advance(now, step))
             }
             Phase::Settled(remains) => {
-                if !remains.is_closed_by(now, datagram) {
+                if !remains.is_closed_by(datagram) {
                     return None;
                 }
                 send(remains.close_notify().to_vec());
                 Some(self.end(CloseReason::PeerClosed))
             }
             Phase::Closed => None,
+        }
+    }
+
+    /// Whether [`work`](Self::work) has something to do.
+    pub fn has_work(&self) -> bool {
+        match &self.phase {
+            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => association.has_work(),
+            Phase::Settled(_) | Phase::Closed => false,
+        }
+    }
+
+    /// Goes on with the handshake: a quarter of a millisecond at most. What it says goes to the address that the last datagram came from.
+    pub fn work(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
+        match &mut self.phase {
+            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => {
+                let step = association.work(now, &mut |bytes| out.push(Transmit { to, bytes }))?;
+                Some(self.advance(now, step))
+            }
+            Phase::Settled(_) | Phase::Closed => None,
+        }
+    }
+
+    /// There is no time for it: as if the datagrams that led to it had been lost.
+    pub fn forget_work(&mut self) {
+        if let Phase::Handshaking { association, .. } = &mut self.phase {
+            association.forget_work();
         }
     }
 
@@ -243,7 +281,10 @@ impl Transport {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         let expired = now >= self.last_check + CONSENT_TIMEOUT;
         match &mut self.phase {
-            Phase::Handshaking { deadline, .. } if now >= *deadline => Some(self.end(CloseReason::HandshakeTimeout)),
+            Phase::Handshaking { association, deadline } if now >= *deadline => {
+                let complaint = association.complaint().map(CloseReason::HandshakeFailed);
+                Some(self.end(complaint.unwrap_or(CloseReason::HandshakeTimeout)))
+            }
             Phase::Handshaking { association, .. } => {
                 if let Some(to) = self.remote {
                     association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));

@@ -9,6 +9,7 @@ use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams,
 use onecast::peer::{Certificate, IceCredentials, Sealer};
 use onecast::rtp::Kind;
 
+use crate::dtls_attack::nested_fragments;
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card};
 
@@ -109,7 +110,8 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
     let truncated = (0..wrong[0].len()).map(|len| wrong[0][..len].to_vec());
     send_all(&socket, server, truncated);
 
-    // With a valid check, but before any key: media, and every shape again from an address that is now listened to.
+    // With a valid check, but before any key: media, every shape again from an address that is now listened to, and DTLS that is
+    // hard to put together. None of it may use up what the handshake after it needs.
     let insider = UdpSocket::bind("127.0.0.1:0").unwrap();
     insider.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut peer = ClientPeer::new("insider", own, true, certificate, onecast::clock::now());
@@ -117,14 +119,8 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
     while let Some(check) = peer.poll_transmit() {
         insider.send_to(&check, server).unwrap();
     }
-    send_all(
-        &insider,
-        server,
-        shapes
-            .iter()
-            .filter(|shape| shape.first().is_some_and(|first| *first >= 128))
-            .cloned(),
-    );
+    send_all(&insider, server, shapes.iter().cloned());
+    send_all(&insider, server, nested_fragments().into_iter());
     let Some(mut sealer) = handshake(&insider, server, &mut peer) else {
         panic!("the insider could not connect")
     };

@@ -4,6 +4,8 @@
 mod conference;
 mod counter_offer;
 mod door;
+#[path = "../common/dtls_attack.rs"]
+mod dtls_attack;
 mod hostile;
 mod hostile_rooms;
 mod lift;

@@ -6,7 +6,10 @@ mod caller;
 mod calls;
 mod client;
 mod conference;
+#[path = "../common/dtls_attack.rs"]
+mod dtls_attack;
 mod guard;
+mod hostile;
 mod member;
 mod members;
 mod person;

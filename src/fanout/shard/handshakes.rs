@@ -1,63 +1,91 @@
-//! Handshakes of clients that connect: they wait for their turn behind the media, and each turn takes a few of their datagrams.
+//! Handshakes of clients that connect. Their datagrams are read at once, which is cheap; the public-key operations that become possible
+//! by them wait for their turn behind the media, and each turn does a few.
 
 use super::*;
 
-/// DTLS datagrams of peers that connect, in the order in which they came.
+/// Peers whose handshake can go on, in the order in which they came to that point. Publishers come before those who watch: there is one
+/// for each stream, and nobody sees anything without it.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
-    waiting: VecDeque<Flight>,
+    publishers: VecDeque<Flight>,
+    others: VecDeque<Flight>,
     /// Taken out of turn since the last turn.
     hurried: usize,
 }
 
+/// A peer has a whole flight of its client: there is one at most of each peer, and junk makes none.
 #[derive(Debug)]
 struct Flight {
     at: Instant,
+    peer: u32,
     from: SocketAddr,
-    datagram: Box<[u8]>,
 }
 
 impl Handshakes {
-    /// Datagrams that may wait: 400 clients in the middle of theirs. Who finds no room repeats its flight, as after a loss.
+    /// Flights that may wait: at four a turn they take less than a client's patience. A client whose flight finds no room repeats it, as
+    /// after a loss.
     const WAITING_MAX: usize = 1_024;
 
     /// When the first should have its turn: since it came.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waiting.front().map(|flight| flight.at)
+        let fronts = [self.publishers.front(), self.others.front()];
+        fronts.into_iter().flatten().map(|flight| flight.at).min()
     }
 
-    fn push(&mut self, flight: Flight) -> bool {
-        let fits = self.waiting.len() < Handshakes::WAITING_MAX;
+    fn push(&mut self, flight: Flight, publishes: bool) -> bool {
+        let queue = if publishes {
+            &mut self.publishers
+        } else {
+            &mut self.others
+        };
+        let fits = queue.len() < Handshakes::WAITING_MAX;
         if fits {
-            self.waiting.push_back(flight);
+            queue.push_back(flight);
         }
         fits
+    }
+
+    fn pop(&mut self) -> Option<Flight> {
+        self.publishers.pop_front().or_else(|| self.others.pop_front())
+    }
+
+    fn pop_of(&mut self, peer: u32) -> Option<Flight> {
+        [&mut self.publishers, &mut self.others].into_iter().find_map(|queue| {
+            let place = queue.iter().position(|flight| flight.peer == peer)?;
+            queue.remove(place)
+        })
     }
 }
 
 impl Shard {
-    /// Datagrams of handshakes in one turn. Each takes up to a quarter of a millisecond (an ECDH, a signature, a verification): that is as
-    /// long as media waits for all of them.
+    /// Flights in one turn. Each takes up to a quarter of a millisecond (an ECDH, a signature, a verification): that is as long as media
+    /// waits for all of them.
     const HANDSHAKES_PER_TURN: usize = 4;
 
-    /// A DTLS datagram of a peer: in its turn while a viewer or a member of a room connects, else at once. A publisher's media follow on the heels of its
-    /// handshake, and there is one for each stream.
+    /// A DTLS datagram of a peer.
     pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let Some(&index) = self.addresses.get(&from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
         };
-        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
-        if !waits {
-            return self.take_dtls(now, index, from, datagram);
+        let mut out = Vec::new();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let waits_already = peer.transport.has_work();
+        let event = peer.transport.take_dtls(now, from, datagram, &mut out);
+        if peer.transport.has_work() && !waits_already {
+            let publishes = matches!(peer.session.role, SessionRole::Publisher(_));
+            let flight = Flight {
+                at: now,
+                peer: index,
+                from,
+            };
+            if !self.handshakes.push(flight, publishes) {
+                peer.transport.forget_work();
+                self.counters.handshakes_dropped.add(1);
+            }
         }
-        let flight = Flight {
-            at: now,
-            from,
-            datagram: (&*datagram).into(),
-        };
-        if !self.handshakes.push(flight) {
-            self.counters.handshakes_dropped.add(1);
-        }
+        self.queue_control(out);
+        self.handle_transport_event(now, index, event);
+        self.schedule(index);
     }
 
     /// Takes the handshakes' turn. What is left is still due.
@@ -70,45 +98,69 @@ impl Shard {
         };
         self.handshakes.hurried = 0;
         for _ in 0..turns {
-            let Some(mut flight) = self.handshakes.waiting.pop_front() else {
-                break;
-            };
-            // Its peer may have gone meanwhile, or moved on.
-            match self.addresses.get(&flight.from) {
-                Some(&index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
-                None => self.counters.dtls_dropped.add(1),
-            }
+            let Some(flight) = self.handshakes.pop() else { break };
+            self.go_on(now, &flight);
         }
     }
 
-    /// Media from a member of a room whose handshake waits: if it came with the media, this is its turn. At most as many as a turn has.
-    pub(super) fn hurry(&mut self, now: Instant, index: u32, from: SocketAddr) {
-        let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
-        while waits && self.handshakes.hurried < Shard::HANDSHAKES_PER_TURN {
-            let mut waiting = self.handshakes.waiting.iter();
-            let Some(place) = waiting.position(|flight| flight.from == from) else {
-                break;
-            };
-            if let Some(mut flight) = self.handshakes.waiting.remove(place) {
-                self.handshakes.hurried += 1;
-                self.take_dtls(now, index, from, &mut flight.datagram);
-            }
+    /// Media from a peer whose handshake waits: if the end of it came with the media, this is its turn. At most as many as a turn has.
+    pub(super) fn hurry(&mut self, now: Instant, index: u32) {
+        let waits = |peer: &Peer| matches!(peer.state, State::Connecting) && peer.transport.has_work();
+        if self.handshakes.hurried < Shard::HANDSHAKES_PER_TURN
+            && self.peers.get(index).is_some_and(waits)
+            && let Some(flight) = self.handshakes.pop_of(index)
+        {
+            self.handshakes.hurried += 1;
+            self.go_on(now, &flight);
         }
     }
 
-    fn take_dtls(&mut self, now: Instant, index: u32, from: SocketAddr, datagram: &mut [u8]) {
+    /// The peer may have gone meanwhile, and another one with nothing to do may have its place.
+    fn go_on(&mut self, now: Instant, flight: &Flight) {
         let mut out = Vec::new();
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        let event = peer.transport.handle_dtls(now, from, datagram, &mut out);
+        let Some(peer) = self.peers.get_mut(flight.peer) else {
+            return;
+        };
+        let event = peer.transport.work(now, flight.from, &mut out);
         self.queue_control(out);
-        self.handle_transport_event(now, index, event);
-        self.schedule(index);
+        self.handle_transport_event(now, flight.peer, event);
+        self.schedule(flight.peer);
     }
 }
 
-impl Peer {
-    /// Those who watch, and members of rooms: a whole room may join at once.
-    fn waits_for_its_turn(&self) -> bool {
-        matches!(self.state, State::Connecting) && !matches!(self.session.role, SessionRole::Publisher(_))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(peer: u32) -> Flight {
+        Flight {
+            at: crate::clock::now(),
+            peer,
+            from: SocketAddr::from(([192, 0, 2, 1], 5_000)),
+        }
+    }
+
+    #[test]
+    fn what_waits_has_a_bound() {
+        let mut handshakes = Handshakes::default();
+        let taken = (0..5_000).filter(|&peer| handshakes.push(flight(peer), false)).count();
+        assert_eq!(taken, Handshakes::WAITING_MAX);
+        assert!(
+            handshakes.push(flight(1), true),
+            "a crowd of viewers keeps no publisher out"
+        );
+    }
+
+    #[test]
+    fn a_publisher_comes_before_a_crowd() {
+        let mut handshakes = Handshakes::default();
+        assert!(handshakes.next().is_none());
+        assert!((0..100).all(|peer| handshakes.push(flight(peer), false)));
+        assert!(handshakes.push(flight(200), true));
+        assert_eq!(handshakes.pop_of(7).map(|flight| flight.peer), Some(7));
+        assert!(handshakes.pop_of(7).is_none());
+        assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(200));
+        assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(0));
+        assert!(handshakes.next().is_some());
     }
 }

@@ -9,7 +9,7 @@ impl Shard {
         let Some(&index) = self.addresses.get(&from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.rtp_in_dropped);
         };
-        self.hurry(now, index, from);
+        self.hurry(now, index);
         let Some(peer) = self.peers.get_mut(index) else { return };
         let (source, received, bytes) = match &mut peer.state {
             State::Publishing(publisher) => {

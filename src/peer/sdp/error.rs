@@ -90,9 +90,9 @@ pub enum SdpError {
     /// No `a=fingerprint`.
     #[error("the offer has no a=fingerprint, so its DTLS certificate could not be verified")]
     NoFingerprint,
-    /// Fingerprints, but none with SHA-256.
-    #[error("the offer has no sha-256 fingerprint, only {offered}")]
-    NoSha256Fingerprint {
+    /// Fingerprints, but none with SHA-256, SHA-384 or SHA-512.
+    #[error("the offer has no sha-256, sha-384 or sha-512 fingerprint, only {offered}")]
+    NoKnownFingerprint {
         /// Hash function of the first one.
         offered: Box<str>,
     },
@@ -135,7 +135,7 @@ impl SdpError {
             | SdpError::NoIceCredentials
             | SdpError::BothIceLite
             | SdpError::NoFingerprint
-            | SdpError::NoSha256Fingerprint { .. }
+            | SdpError::NoKnownFingerprint { .. }
             | SdpError::CannotSend
             | SdpError::CannotReceive
             | SdpError::NoCommonCodec { .. } => true,
@@ -162,7 +162,7 @@ impl SdpError {
                 "Send an offer made by a WebRTC client; plain RTP descriptions cannot be used."
             }
             SdpError::BothIceLite => "Use full ICE in the client.",
-            SdpError::NoSha256Fingerprint { .. } => "Add a sha-256 fingerprint of the certificate.",
+            SdpError::NoKnownFingerprint { .. } => "Add a sha-256 fingerprint of the certificate.",
             SdpError::CannotSend => {
                 "To publish, add tracks with direction sendonly; to watch, use the watching address instead."
             }

@@ -1,15 +1,15 @@
 //! What an offer says about ICE and DTLS. Each attribute may stand at media level or, for all lines, at session level.
 
 use super::{SdpError, text};
-use crate::peer::{DtlsRole, Fingerprint, IceCredentials, RemoteTransport};
+use crate::peer::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, RemoteTransport};
 
 /// The transport attributes of one section (the session, or one m-line).
 #[derive(Debug, Default)]
 pub(super) struct TransportSection<'a> {
     ufrag: Option<&'a str>,
     pwd: Option<&'a str>,
-    fingerprints: Vec<Fingerprint>,
-    /// Hash function of a fingerprint that is not SHA-256.
+    fingerprints: Vec<PeerFingerprint>,
+    /// Hash function of a fingerprint that is none of ours.
     other_hash: Option<&'a str>,
     role: Option<DtlsRole>,
 }
@@ -32,16 +32,21 @@ impl<'a> TransportSection<'a> {
             line,
             name: "fingerprint",
         };
-        let Some((hash, digest)) = value.split_once(' ') else {
+        let Some((hash, digest)) = value.split_once(' ').filter(|(hash, _)| text::is_token(hash, 32)) else {
             return Err(bad);
         };
-        if !hash.eq_ignore_ascii_case("sha-256") {
-            if !text::is_token(hash, 32) {
-                return Err(bad);
+        let digest = digest.trim();
+        let fingerprint = match hash.to_ascii_lowercase().as_str() {
+            "sha-256" => read_digest(digest).map(|bytes| PeerFingerprint::Sha256(Fingerprint(bytes))),
+            "sha-384" => read_digest(digest).map(PeerFingerprint::Sha384),
+            "sha-512" => read_digest(digest).map(PeerFingerprint::Sha512),
+            _ => {
+                self.other_hash = Some(hash);
+                return Ok(());
             }
-            self.other_hash = Some(hash);
-        } else if self.fingerprints.len() < MAX_FINGERPRINTS {
-            self.fingerprints.push(read_sha256(digest.trim()).ok_or(bad)?);
+        };
+        if self.fingerprints.len() < MAX_FINGERPRINTS {
+            self.fingerprints.push(fingerprint.ok_or(bad)?);
         }
         Ok(())
     }
@@ -59,7 +64,7 @@ pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransp
     let fingerprints = sections.iter().find(|s| !s.fingerprints.is_empty());
     let fingerprints = fingerprints.map(|s| s.fingerprints.clone()).ok_or_else(|| {
         match sections.iter().find_map(|s| s.other_hash) {
-            Some(hash) => SdpError::NoSha256Fingerprint { offered: hash.into() },
+            Some(hash) => SdpError::NoKnownFingerprint { offered: hash.into() },
             None => SdpError::NoFingerprint,
         }
     })?;
@@ -92,9 +97,9 @@ fn role_left_for_us(line: usize, value: &str) -> Result<DtlsRole, SdpError> {
     }
 }
 
-/// `AA:BB:..`, 32 bytes, either case.
-fn read_sha256(digest: &str) -> Option<Fingerprint> {
-    let mut bytes = [0; 32];
+/// `AA:BB:..`, `N` bytes, either case.
+fn read_digest<const N: usize>(digest: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     let mut pairs = digest.split(':');
     for byte in &mut bytes {
         let pair = pairs
@@ -102,10 +107,10 @@ fn read_sha256(digest: &str) -> Option<Fingerprint> {
             .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(pair, 16).ok()?;
     }
-    pairs.next().is_none().then_some(Fingerprint(bytes))
+    pairs.next().is_none().then_some(bytes)
 }
 
-/// A client has one certificate, or an old and a new one; more are not read.
+/// A client has one certificate, or an old and a new one, with three hashes each; more are not read.
 const MAX_FINGERPRINTS: usize = 8;
 
 #[cfg(test)]
@@ -124,6 +129,10 @@ mod tests {
         format!("sha-256 {}", Fingerprint([byte; 32]))
     }
 
+    fn sha256(byte: u8) -> PeerFingerprint {
+        PeerFingerprint::Sha256(Fingerprint([byte; 32]))
+    }
+
     const PWD: &str = "0123456789012345678901";
 
     #[test]
@@ -138,22 +147,27 @@ mod tests {
         ]);
         let transport = resolve(&[&media, &session]).unwrap();
         assert_eq!(&*transport.ice.ufrag, "media");
-        assert_eq!(transport.fingerprints, [Fingerprint([1; 32])]);
+        assert_eq!(transport.fingerprints, [sha256(1)]);
         assert_eq!(transport.role, DtlsRole::Client);
     }
 
     #[test]
-    fn several_fingerprints_are_kept_and_other_hashes_skipped() {
+    fn fingerprints_of_every_secure_hash_are_kept_and_others_skipped() {
         let (a, b) = (digest(1).to_lowercase(), digest(2));
+        let longer = |hash: &str, len: usize| format!("{hash} {}", vec!["0A"; len].join(":"));
+        let (c, d) = (longer("SHA-512", 64), longer("sha-384", 48));
         let s = section(&[
             ("ice-ufrag", "ufrag"),
             ("ice-pwd", PWD),
             ("fingerprint", "sha-1 00:11"),
             ("fingerprint", &a),
+            ("fingerprint", &c),
             ("fingerprint", &b),
+            ("fingerprint", &d),
         ]);
         let transport = resolve(&[&s]).unwrap();
-        assert_eq!(transport.fingerprints, [Fingerprint([1; 32]), Fingerprint([2; 32])]);
+        let (c, d) = (PeerFingerprint::Sha512([10; 64]), PeerFingerprint::Sha384([10; 48]));
+        assert_eq!(transport.fingerprints, [sha256(1), c, sha256(2), d]);
     }
 
     #[test]
@@ -166,7 +180,7 @@ mod tests {
         let offered = "sha-1".into();
         assert_eq!(
             resolve(&[&ice, &sha1]).unwrap_err(),
-            SdpError::NoSha256Fingerprint { offered }
+            SdpError::NoKnownFingerprint { offered }
         );
     }
 
@@ -178,6 +192,7 @@ mod tests {
             ("ice-pwd", "short"),
             ("fingerprint", "sha-256"),
             ("fingerprint", "sha-256 AA:BB"),
+            ("fingerprint", "sha-512 AA:BB"),
             ("setup", "holdconn"),
         ] {
             let error = TransportSection::default().take(7, name, value).unwrap_err();

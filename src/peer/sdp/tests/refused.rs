@@ -106,7 +106,7 @@ fn no_credentials_or_fingerprint_is_422() {
     let sha1 = obs.replace("sha-256", "sha-1");
     assert_eq!(
         error(&sha1).to_string(),
-        "the offer has no sha-256 fingerprint, only sha-1"
+        "the offer has no sha-256, sha-384 or sha-512 fingerprint, only sha-1"
     );
     assert_eq!(
         error(&obs.replace("a=setup", "a=ice-lite\r\na=setup")),

@@ -13,7 +13,7 @@ use super::super::*;
 use crate::peer::certificate::fingerprint_of;
 use crate::peer::crypto::{crypto, crypto_provider};
 use crate::peer::ice::tests::{controlling, credentials, request, use_candidate};
-use crate::peer::{Datagram, Fingerprint, Opener, Profile, Sealer, demux};
+use crate::peer::{Datagram, Fingerprint, Opener, PeerFingerprint, Profile, Sealer, demux};
 
 /// A client of the other make: checks, DTLS, and what it ended up with.
 pub(super) struct Client {
@@ -35,6 +35,14 @@ impl Client {
     pub(super) fn with(starts: bool, more: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         let certificate =
             rtc_dtls::crypto::Certificate::generate_self_signed(vec!["client".to_owned()], crypto()).unwrap();
+        Self::showing(certificate, starts, more)
+    }
+
+    pub(super) fn showing(
+        certificate: rtc_dtls::crypto::Certificate,
+        starts: bool,
+        more: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
+    ) -> Self {
         let fingerprint = fingerprint_of(&certificate.certificate[0]);
         let builder = ConfigBuilder::default()
             .with_crypto_provider(crypto_provider())
@@ -66,7 +74,9 @@ impl Client {
                 ufrag: "theirs".into(),
                 pwd: "not-needed-by-a-lite-agent".into(),
             },
-            fingerprints: vec![Fingerprint([7; 32]), self.fingerprint],
+            fingerprints: [Fingerprint([7; 32]), self.fingerprint]
+                .map(PeerFingerprint::Sha256)
+                .into(),
             role: if self.starts {
                 DtlsRole::Server
             } else {
