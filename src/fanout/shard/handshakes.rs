@@ -43,7 +43,7 @@ impl Shard {
     /// A DTLS datagram of a peer: in its turn while a viewer or a member of a room connects, else at once. A publisher's media follow on the heels of its
     /// handshake, and there is one for each stream.
     pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(&index) = self.addresses.get(&from) else {
+        let Some(index) = self.routes.peer(from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
         };
         let waits = self.peers.get(index).is_some_and(Peer::waits_for_its_turn);
@@ -74,8 +74,8 @@ impl Shard {
                 break;
             };
             // Its peer may have gone meanwhile, or moved on.
-            match self.addresses.get(&flight.from) {
-                Some(&index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
+            match self.routes.peer(flight.from) {
+                Some(index) => self.take_dtls(now, index, flight.from, &mut flight.datagram),
                 None => self.counters.dtls_dropped.add(1),
             }
         }

@@ -11,7 +11,10 @@ fn ice(number: u32) -> IceSession {
             ufrag: format!("new{number}").into(),
             pwd: PWD.into(),
         },
-        remote_ufrag: "renewed".into(),
+        remote: IceCredentials {
+            ufrag: "renewed".into(),
+            pwd: net::CLIENT_PWD.into(),
+        },
     }
 }
 
