@@ -3,15 +3,17 @@
 mod paths;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dtls::{Association, HandshakeError, Remains, Step};
+use super::dtls::{Association, Remains, Step};
 use super::ice::{self, Binding, probe};
 use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, StunDrop};
 use paths::{Nomination, Paths};
 pub use paths::{CHECKED_MAX, SILENT};
+pub use values::{Check, CloseReason, Sends, Transmit, TransportEvent};
 
 /// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.
 pub struct Transport {
@@ -26,16 +28,6 @@ pub struct Transport {
     /// The client chose the selected address; before that it is the first one that passed a check.
     is_nominated: bool,
     phase: Phase,
-}
-
-/// What a client is sent once it has connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sends {
-    /// Media: only to an address that is proven.
-    Media,
-    /// Reports and requests about the media that the client sends, a small part of it: authentic media and a second check are
-    /// enough, because some publishers answer no binding requests while they send.
-    Feedback,
 }
 
 /// One ICE session: the credentials that checks are made with. A restart begins another for the same DTLS association
@@ -68,55 +60,6 @@ enum Phase {
     },
     Settled(Box<Remains>),
     Closed,
-}
-
-/// A datagram to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What.
-    pub bytes: Vec<u8>,
-}
-
-/// What a binding request did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    /// Passed, from an address known before.
-    Known,
-    /// Passed, from a new address. There is room for [`CHECKED_MAX`]; another may have made way: see [`Transport::poll_lost`].
-    New,
-    /// Answered with an error; the address counts for nothing.
-    Refused,
-}
-
-/// What the caller must know.
-#[derive(Debug)]
-pub enum TransportEvent {
-    /// The handshake is done and the certificate is the one of the offer. Once.
-    Connected(SrtpKeys),
-    /// The end. Once, and last; not after [`Transport::close`].
-    Closed(CloseReason),
-}
-
-/// Why a transport ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// The client closed DTLS.
-    #[error("closed by the client")]
-    PeerClosed,
-    /// DTLS cannot succeed.
-    #[error("DTLS failed: {0}")]
-    HandshakeFailed(#[from] HandshakeError),
-    /// The client's certificate is not the one of its offer.
-    #[error("the client's certificate does not match its offer")]
-    FingerprintMismatch,
-    /// No ICE within 30 s, or no DTLS within 15 s of it.
-    #[error("the client did not connect in time")]
-    HandshakeTimeout,
-    /// No sign of life for 30 s (RFC 7675).
-    #[error("the client vanished")]
-    ConsentExpired,
 }
 
 impl Transport {

@@ -210,6 +210,8 @@ pub(crate) struct World {
     /// A client's first check comes from another address, and reaches another shard than everything after it.
     pub(crate) scattered: bool,
     pub(crate) strays: usize,
+    /// Peers and sessions that are no clients of the world.
+    pub(crate) strangers: usize,
     moved: HashSet<SocketAddr>,
     joined: u16,
 }
@@ -286,6 +288,7 @@ impl World {
             failing: None,
             scattered: false,
             strays: 0,
+            strangers: 0,
             moved: HashSet::new(),
             joined: 0,
         }
@@ -374,6 +377,16 @@ impl World {
         let place = self.add(self.joined, peer, session, actor);
         self.clients[place].vanished = true;
         place
+    }
+
+    /// A datagram that names an address as its source, whoever sends it.
+    pub(crate) fn spoof(&mut self, from: SocketAddr, datagram: &[u8]) {
+        self.network.send(self.now, from, true, datagram);
+    }
+
+    /// Addresses that each shard knows: of its own peers, and of those of others.
+    pub(crate) fn addresses(&self) -> Vec<(usize, usize)> {
+        self.nodes.iter().map(|node| node.shard.addresses()).collect()
     }
 
     /// Tells every shard.
@@ -506,7 +519,8 @@ impl World {
             claims.push(claim);
             true
         });
-        assert!(node.shard.peers() <= self.clients.len() && node.shard.sessions() <= self.clients.len());
+        let most = self.clients.len() + self.strangers;
+        assert!(node.shard.peers() <= most && node.shard.sessions() <= most);
         for stray in strays {
             self.strays += 1;
             assert_ne!(stray.shard, id, "seed {}: handed to itself", self.seed);

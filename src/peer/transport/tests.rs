@@ -12,7 +12,7 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{
 use self::net::{Client, Fate, Net, SERVER, addr, transport};
 use super::*;
 use crate::peer::ice::tests::{credentials, request, use_candidate};
-use crate::peer::{Fingerprint, Profile};
+use crate::peer::{Fingerprint, HandshakeError, Profile};
 
 fn connected() -> Net {
     let mut net = Net::new(Client::new(vec![SHA1, GCM], true));
