@@ -300,7 +300,8 @@ fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64, nominates:
 }
 
 /// A server without a candidate that we know. Nothing depends on it.
-const UNKNOWN: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+const UNKNOWN: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 /// The first two bytes of a binding success response.
 const BINDING_SUCCESS: [u8; 2] = [1, 1];
 /// The extension that our offers give id 3.

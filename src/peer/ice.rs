@@ -229,7 +229,9 @@ fn write(mut parts: Vec<Box<dyn Setter>>, pwd: &str) -> Vec<u8> {
     )));
     parts.push(Box::new(FINGERPRINT));
     let mut message = Message::new();
-    message.build(&parts).expect("every part of a message fits and is known");
+    message
+        .build(&parts)
+        .expect("every part of a message fits and is known");
     message.raw
 }
 

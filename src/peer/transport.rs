@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::dtls::{Association, Remains, Step};
 use super::ice::{self, Binding, probe};
 use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, StunDrop};
-use paths::{Nomination, Paths};
 pub use paths::{CHECKED_MAX, SILENT};
+use paths::{Nomination, Paths};
 pub use values::{Check, CloseReason, Sends, Transmit, TransportEvent};
 
 /// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.

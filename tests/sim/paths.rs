@@ -73,7 +73,10 @@ fn a_spoofed_nomination_sends_its_victim_nothing_and_disturbs_nobody() {
             }
             for client in [attacker, publisher] {
                 let sent = world.guard.sent(victim(client as u8));
-                assert!(sent.bytes <= 3 * received / 2, "seed {seed}: {sent:?} for {received} bytes");
+                assert!(
+                    sent.bytes <= 3 * received / 2,
+                    "seed {seed}: {sent:?} for {received} bytes"
+                );
                 assert_eq!((sent.media, sent.control, sent.dtls), (0, 0, 0), "seed {seed}");
                 assert!(!world.is_closed(client), "seed {seed}");
             }
@@ -100,7 +103,11 @@ fn a_viewer_whose_nat_gives_it_another_port_sees_again() {
         assert!(gap < ms(13_000), "seed {seed}: nothing for {gap:?}");
         let sent = world.guard.sent(before);
         world.run(ms(40_000));
-        assert_eq!(world.guard.sent(before), sent, "seed {seed}: media goes to the old port");
+        assert_eq!(
+            world.guard.sent(before),
+            sent,
+            "seed {seed}: media goes to the old port"
+        );
         assert!(!world.is_closed(viewer), "seed {seed}");
         // What was lost on the way is not there any more; it has started again since.
         let from = world.now - ms(35_000);
@@ -184,7 +191,10 @@ fn members_that_send_media_and_no_checks_stay() {
     let (a, b) = (room.join(10), room.join(11));
     room.tell();
     room.world.connect();
-    room.world.clients.iter_mut().for_each(|client| client.uncheckable = true);
+    room.world
+        .clients
+        .iter_mut()
+        .for_each(|client| client.uncheckable = true);
     room.world.run(ms(65_000));
     let (from, now) = (room.world.now - ms(60_000), room.world.now);
     for (at, of) in [(a, b), (b, a)] {

@@ -36,11 +36,7 @@ impl World {
             remote: own.clone(),
         };
         self.command(&Command::Restart(Arc::new(Restart { session, ice })));
-        Agreed {
-            client,
-            own,
-            server,
-        }
+        Agreed { client, own, server }
     }
 
     /// The client goes over.

@@ -56,7 +56,10 @@ fn checks_with_a_wrong_password_make_no_shard_forget_or_remember_anybody() {
     world.run(ms(6_000));
     let known = world.addresses();
     assert!(known.iter().all(|(own, foreign)| *own > 0 || *foreign > 0), "{known:?}");
-    assert!(known.iter().map(|(_, foreign)| foreign).sum::<usize>() >= 2, "{known:?}");
+    assert!(
+        known.iter().map(|(_, foreign)| foreign).sum::<usize>() >= 2,
+        "{known:?}"
+    );
     let (from, strays) = (world.now, world.strays);
     let forged = check_with(&world.clients[publisher].session, "guessed0123456789012345", true);
     for port in 0..9_500 {
@@ -102,7 +105,10 @@ fn a_shard_knows_the_clients_of_others_however_many_they_are() {
     }
     world.run(ms(300));
     let foreign: usize = world.addresses().iter().map(|(_, foreign)| foreign).sum();
-    assert!(foreign >= before + usize::from(STRANGERS) * 9 / 10, "{foreign} of {STRANGERS}");
+    assert!(
+        foreign >= before + usize::from(STRANGERS) * 9 / 10,
+        "{foreign} of {STRANGERS}"
+    );
     let gap = world.longest_gap(viewer, from);
     assert!(gap <= GAP_MAX, "nothing for {gap:?}");
     // Their handshakes never come.

@@ -31,7 +31,9 @@ impl Shard {
     }
 
     pub(super) fn remove_peer(&mut self, index: u32, cause: CloseCause) {
-        let Some(mut peer) = self.peers.remove(index) else { return };
+        let Some(mut peer) = self.peers.remove(index) else {
+            return;
+        };
         while let Some(address) = peer.transport.poll_lost() {
             self.forget_address(index, address);
         }

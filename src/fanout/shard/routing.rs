@@ -101,7 +101,11 @@ impl Shard {
             Hold::Ended => {}
             // Another owner has not ended it, and knows better whether its client is still there.
             Hold::Checked if known.is_some_and(|known| known != owner) => {}
-            Hold::Checked if self.routes.peer(address).is_some_and(|own| self.is_heard_at(now, own, address)) => {}
+            Hold::Checked
+                if self
+                    .routes
+                    .peer(address)
+                    .is_some_and(|own| self.is_heard_at(now, own, address)) => {}
             Hold::Checked | Hold::Proven => {
                 self.routes.end(address, self.config.id);
                 self.routes.foreign.insert(address, owner as u16);

@@ -66,13 +66,7 @@ impl Member {
             ..config
         };
         Member {
-            peer: ClientPeer::new(
-                &ice,
-                &accepted.answered,
-                accepted.we_begin,
-                invitation.certificate,
-                now,
-            ),
+            peer: ClientPeer::new(&ice, &accepted.answered, accepted.we_begin, invitation.certificate, now),
             keys: None,
             tracks: Vec::new(),
             viewing: Some(Box::new(Viewing::new(config, invitation.number))),

@@ -364,7 +364,10 @@ fn checked_addresses_are_bounded_and_the_remote_stays() {
         let lost = net.server.poll_lost().expect("another made way");
         assert!(!net.server.is_checked(lost));
         assert_ne!(lost, addr(1));
-        assert_eq!((net.server.checked().count(), net.server.poll_lost()), (CHECKED_MAX, None));
+        assert_eq!(
+            (net.server.checked().count(), net.server.poll_lost()),
+            (CHECKED_MAX, None)
+        );
     }
     assert!(net.server.is_checked(addr(1)));
     assert!(net.server.is_checked(addr(119)));

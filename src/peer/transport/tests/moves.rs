@@ -75,7 +75,12 @@ fn only_the_answer_to_the_request_from_where_it_went_proves_an_address() {
     let forged = request("ours:theirs", &client.pwd, vec![]);
     let mut other = answer.clone();
     other[15] ^= 1;
-    for (from, answer) in [(addr(1), &answer), (addr(3), &answer), (addr(2), &forged), (addr(2), &other)] {
+    for (from, answer) in [
+        (addr(1), &answer),
+        (addr(3), &answer),
+        (addr(2), &forged),
+        (addr(2), &other),
+    ] {
         let refused = net.server.handle_answer(net.now, from, answer);
         assert_eq!(refused.unwrap_err(), StunDrop::Unasked);
         assert_eq!(net.server.remote(), Some(addr(1)));
@@ -181,7 +186,10 @@ fn two_flights_go_to_an_address_that_shows_nothing_but_a_check() {
         net.advance(due - net.now);
     }
     assert_eq!(net.closed(), Some(CloseReason::HandshakeTimeout));
-    let hellos = net.sent.iter().filter(|(to, len)| *to == victim && *len > check_len() + 50);
+    let hellos = net
+        .sent
+        .iter()
+        .filter(|(to, len)| *to == victim && *len > check_len() + 50);
     let stun: usize = net.bytes_to(victim) - hellos.clone().map(|(_, len)| len).sum::<usize>();
     assert_eq!(hellos.count(), 2);
     assert!(stun <= 3 * (check_len() + 4), "{stun} bytes");
