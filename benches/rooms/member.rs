@@ -52,7 +52,7 @@ impl Seat {
         let said: Value = serde_json::from_str(&said.context("an answer has a body")?)?;
         let text = |name: &str| said[name].as_str().with_context(|| format!("an answer has a {name}"));
         let answered = Answered::parse(text("sdp")?).context("an answer has ICE credentials")?;
-        let session = Session::establish(&ice.ufrag, answered, certificate).context("a member does not connect")?;
+        let session = Session::establish(&ice, answered, certificate).context("a member does not connect")?;
         let seat = Seat {
             peer: text("peer_id")?.to_owned(),
             ice,

@@ -25,6 +25,6 @@ pub use catch_up::Stamping;
 pub use egress::{Outlet, Run, SendQueue};
 pub use formats::ViewerLine;
 pub use membership::{Lift, Membership, SourceSpec, SubscriptionSpec};
-pub use session::{CloseCause, Command, Event, Restart, Session, SessionRole, Stray};
+pub use session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};
 pub use shard::{Shard, ShardConfig};
 pub use stream::StartConfig;

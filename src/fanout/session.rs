@@ -154,10 +154,36 @@ pub enum Command {
 pub struct Stray {
     /// The owner.
     pub shard: usize,
+    /// The shard that received it.
+    pub by: usize,
     /// Where the datagram came from.
     pub from: SocketAddr,
     /// Its bytes.
     pub bytes: Box<[u8]>,
+}
+
+/// What the owner of a peer tells the shard that receives the datagrams of one of its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The shard that is told.
+    pub shard: usize,
+    /// The owner.
+    pub owner: usize,
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// Whether it is the peer's.
+    pub hold: Hold,
+}
+
+/// How far an address is a peer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// A check from there passed. Whoever had the address before keeps it while it is alive.
+    Checked,
+    /// The client has shown that it is there.
+    Proven,
+    /// It is no longer the peer's.
+    Ended,
 }
 
 /// What a shard tells.

@@ -10,6 +10,7 @@ mod flushing;
 mod handshakes;
 mod media;
 mod restarting;
+mod routing;
 mod starting;
 mod timing;
 
@@ -22,7 +23,7 @@ use super::egress::{Outlet, SendQueue};
 use super::member::Member;
 use super::membership::{Lift, Membership};
 use super::publisher::Publisher;
-use super::session::{CloseCause, Command, Event, Restart, Session, SessionRole, Stray};
+use super::session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};
 use super::slab::Slab;
 use super::source::{KeyframeNews, PublisherConfig, Received};
 use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Server, ShardStream, StartConfig, Started};
@@ -31,10 +32,11 @@ use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};
 use crate::metrics::ShardCounters;
 use crate::peer::demux::{Datagram, classify};
-use crate::peer::{Certificate, Check, Opener, Sealer, SrtpKeys, Transmit, Transport, TransportEvent, ice};
+use crate::peer::{Certificate, Opener, Sealer, Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 use crate::rtp::Kind;
 use crate::rtp::rtcp::{self, Report};
 use handshakes::Handshakes;
+use routing::Routes;
 use starting::Starting;
 
 /// What a shard is made with.
@@ -67,9 +69,7 @@ pub struct Shard {
     /// From our ufrag of a restart to the one in the answer.
     restarted: HashMap<Box<str>, Box<str>>,
     peers: Slab<Peer>,
-    addresses: HashMap<SocketAddr, u32>,
-    /// Addresses whose peers live on other shards.
-    foreign: HashMap<SocketAddr, usize>,
+    routes: Routes,
     streams: Vec<Option<Box<ShardStream>>>,
     /// Slots of streams that gather a batch.
     gathering: Vec<u32>,
@@ -88,6 +88,8 @@ pub struct Shard {
     control: Vec<Transmit>,
     events: VecDeque<Event>,
     strays: VecDeque<Stray>,
+    /// The shard that handed over the datagram in hand.
+    handed_by: Option<usize>,
     counters: Arc<ShardCounters>,
     first_pictures: Vec<FirstPicture>,
     failed: Vec<u32>,
@@ -130,8 +132,6 @@ impl Shard {
     const LANE_ITEMS_PER_TURN: usize = 1_024;
     /// Timers run in one turn.
     const TIMERS_PER_TURN: usize = 64;
-    /// Addresses of other shards' peers that are remembered.
-    const FOREIGN_MAX: usize = 4_096;
     /// Strays that wait to be handed over.
     const STRAYS_MAX: usize = 256;
     /// Control datagrams that wait for room in the send queue.
@@ -145,8 +145,7 @@ impl Shard {
             sessions: HashMap::new(),
             restarted: HashMap::new(),
             peers: Slab::new(),
-            addresses: HashMap::new(),
-            foreign: HashMap::new(),
+            routes: Routes::default(),
             streams: Vec::new(),
             gathering: Vec::new(),
             flushing: VecDeque::new(),
@@ -160,6 +159,7 @@ impl Shard {
             control: Vec::new(),
             events: VecDeque::new(),
             strays: VecDeque::new(),
+            handed_by: None,
             counters,
             first_pictures: Vec::new(),
             failed: Vec::new(),
@@ -197,6 +197,13 @@ impl Shard {
             Datagram::Rtcp => self.handle_rtcp(now, from, datagram),
             Datagram::Unknown => self.counters.unknown_dropped.add(1),
         }
+    }
+
+    /// Takes a datagram that another shard received.
+    pub fn handle_stray(&mut self, now: Instant, stray: &mut Stray) {
+        self.handed_by = Some(stray.by);
+        self.handle_datagram(now, stray.from, &mut stray.bytes);
+        self.handed_by = None;
     }
 
     /// Takes what waits on the lanes; complete frames go out at once, to thousands of viewers a slice a turn.
@@ -301,34 +308,5 @@ impl Shard {
         self.counters.control_dropped.add(out.len().saturating_sub(room) as u64);
         out.truncate(room);
         self.control.append(&mut out);
-    }
-
-    fn hand_over_or_drop(
-        &mut self,
-        from: SocketAddr,
-        datagram: &[u8],
-        counter: impl Fn(&ShardCounters) -> &crate::metrics::Counter,
-    ) {
-        match self.foreign.get(&from) {
-            Some(&owner) => self.hand_over(owner, from, datagram),
-            None => counter(&self.counters).add(1),
-        }
-    }
-
-    /// Gives a datagram to the shard that owns its peer; whatever follows from the address goes the same way.
-    fn hand_over(&mut self, owner: usize, from: SocketAddr, datagram: &[u8]) {
-        if self.strays.len() >= Shard::STRAYS_MAX {
-            return self.counters.strays_dropped.add(1);
-        }
-        if self.foreign.len() >= Shard::FOREIGN_MAX {
-            self.foreign.clear();
-        }
-        self.foreign.insert(from, owner);
-        self.counters.strays.add(1);
-        self.strays.push_back(Stray {
-            shard: owner,
-            from,
-            bytes: datagram.into(),
-        });
     }
 }

@@ -34,6 +34,11 @@ impl<T> Slab<T> {
         self.places.len() as u32 - 1
     }
 
+    /// The place that the next value gets.
+    pub(super) fn vacant(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.places.len() as u32)
+    }
+
     pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let place = self.places.get_mut(index as usize)?;
         let value = place.value.take()?;
@@ -74,10 +79,12 @@ mod tests {
     #[test]
     fn a_place_is_reused_with_another_generation() {
         let mut slab = Slab::new();
+        assert_eq!(slab.vacant(), 0);
         let first = slab.insert("a");
         let generation = slab.generation(first);
         assert_eq!(slab.remove(first), Some("a"));
         assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.vacant(), first);
         let second = slab.insert("b");
         assert_eq!((second, slab.len()), (first, 1));
         assert_ne!(slab.generation(second), generation);

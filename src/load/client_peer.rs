@@ -14,6 +14,7 @@ use rtc_stun::textattrs::TextAttribute;
 
 use crate::peer::demux::{Datagram, classify};
 use crate::peer::dtls::{Association, Step};
+use crate::peer::ice::probe;
 use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, SrtpKeys};
 
 /// What a client says in its offer.
@@ -126,8 +127,10 @@ fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
 
 /// A client that connects to one server address.
 pub struct ClientPeer {
-    own_ufrag: Box<str>,
+    own: IceCredentials,
     server: IceCredentials,
+    /// The server's address, as its requests name it.
+    server_address: std::net::SocketAddr,
     role: DtlsRole,
     association: Association,
     nominated: bool,
@@ -159,7 +162,7 @@ impl ClientPeer {
 
     /// A client that begins now.
     pub fn new(
-        own_ufrag: &str,
+        own: &IceCredentials,
         answered: &Answered,
         active: bool,
         certificate: Certificate,
@@ -168,8 +171,9 @@ impl ClientPeer {
         let role = if active { DtlsRole::Client } else { DtlsRole::Server };
         let fingerprint = answered.fingerprint.map(PeerFingerprint::Sha256);
         ClientPeer {
-            own_ufrag: own_ufrag.into(),
+            own: own.clone(),
             server: answered.ice.clone(),
+            server_address: answered.candidates.first().copied().unwrap_or(UNKNOWN),
             role,
             association: Association::new(certificate, role, fingerprint.into_iter().collect()),
             nominated: false,
@@ -181,9 +185,14 @@ impl ClientPeer {
     }
 
     /// Goes over to another ICE session (an ICE restart): checks until it is answered, with the same DTLS association.
-    pub fn restart(&mut self, own_ufrag: &str, server: IceCredentials, now: Instant) {
-        self.own_ufrag = own_ufrag.into();
+    pub fn restart(&mut self, own: &IceCredentials, server: IceCredentials, now: Instant) {
+        self.own = own.clone();
         self.server = server;
+        self.nominate(now);
+    }
+
+    /// Nominates the path that it uses now, until the server has answered.
+    pub fn nominate(&mut self, now: Instant) {
         self.nominated = false;
         self.checks_from = self.checks + 1;
         self.check_at = now;
@@ -210,7 +219,8 @@ impl ClientPeer {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.check_at <= now {
             self.checks += 1;
-            self.out.extend(write_check(&self.server, &self.own_ufrag, self.checks));
+            let check = write_check(&self.server, &self.own.ufrag, self.checks, !self.nominated);
+            self.out.extend(check);
             self.check_at = now
                 + if self.nominated {
                     ClientPeer::CHECK_INTERVAL
@@ -233,6 +243,11 @@ impl ClientPeer {
                 if self.role == DtlsRole::Client {
                     self.association.start(now, send);
                 }
+                None
+            }
+            Datagram::Stun => {
+                let answer = probe::answer_request(datagram, self.server_address, &self.own, &self.server.ufrag);
+                answer.into_iter().for_each(send);
                 None
             }
             Datagram::Dtls => match self.association.handle(now, datagram, send) {
@@ -259,8 +274,8 @@ impl ClientPeer {
     }
 }
 
-/// The check of a full agent that controls and nominates.
-fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64) -> Option<Vec<u8>> {
+/// The check of a full agent that controls. Like most, it nominates until that is answered, and only keeps the consent from then on.
+fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64, nominates: bool) -> Option<Vec<u8>> {
     let provider = AwsLcRsProvider::new();
     let mut transaction = [0; 12];
     transaction[4..].copy_from_slice(&number.to_be_bytes());
@@ -275,7 +290,9 @@ fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64) -> Option<
     message.build(&head).ok()?;
     message.add(ATTR_PRIORITY, &0x6e00_01ff_u32.to_be_bytes());
     message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
-    message.add(ATTR_USE_CANDIDATE, &[]);
+    if nominates {
+        message.add(ATTR_USE_CANDIDATE, &[]);
+    }
     integrity
         .add_to(&mut message)
         .and_then(|()| FINGERPRINT.add_to(&mut message))
@@ -283,6 +300,9 @@ fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64) -> Option<
     Some(message.raw)
 }
 
+/// A server without a candidate that we know. Nothing depends on it.
+const UNKNOWN: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 /// The first two bytes of a binding success response.
 const BINDING_SUCCESS: [u8; 2] = [1, 1];
 /// The extension that our offers give id 3.

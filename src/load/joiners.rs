@@ -46,7 +46,7 @@ impl Invitation {
     pub fn accept(&self, signalling: &mut Signalling, number: u32) -> io::Result<Admission> {
         let posted = clock::unix_time();
         wait(self.one_way);
-        let (ufrag, answered) = post(signalling, &self.path, number, false, &self.certificate)?;
+        let (ice, answered) = post(signalling, &self.path, number, false, &self.certificate)?;
         wait(self.one_way);
         let answered_at = clock::unix_time();
 
@@ -63,7 +63,7 @@ impl Invitation {
             live_within: Publisher::FRAME_INTERVAL + self.one_way,
         };
         let now = clock::now();
-        let peer = ClientPeer::new(&ufrag, &answered, true, self.certificate.clone(), now);
+        let peer = ClientPeer::new(&ice, &answered, true, self.certificate.clone(), now);
         let mut admission = Admission {
             socket,
             joiner: Joiner::new(peer, config, posted, answered_at),

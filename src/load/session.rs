@@ -55,18 +55,18 @@ impl Session {
         publishes: bool,
         certificate: &Certificate,
     ) -> io::Result<Session> {
-        let (ufrag, answered) = post(signalling, path, number, publishes, certificate)?;
-        Session::establish(&ufrag, answered, certificate)
+        let (ice, answered) = post(signalling, path, number, publishes, certificate)?;
+        Session::establish(&ice, answered, certificate)
     }
 
     /// Checks and shakes hands, for an offer that was answered.
     ///
     /// # Errors
     /// `InvalidData` when the answer lacks something, `TimedOut` without a handshake in 5 s.
-    pub fn establish(ufrag: &str, answered: Answered, certificate: &Certificate) -> io::Result<Session> {
+    pub fn establish(own: &IceCredentials, answered: Answered, certificate: &Certificate) -> io::Result<Session> {
         let server = *answered.candidates.first().ok_or(io::ErrorKind::InvalidData)?;
         let socket = open_socket(server, RECEIVE_BUFFER)?;
-        let mut peer = ClientPeer::new(ufrag, &answered, true, certificate.clone(), clock::now());
+        let mut peer = ClientPeer::new(own, &answered, true, certificate.clone(), clock::now());
         let keys = shake_hands(&socket, &mut peer)?;
         socket.set_nonblocking(true)?;
         Ok(Session {
@@ -118,14 +118,14 @@ impl Session {
     }
 }
 
-/// Posts the offer of client `number` and returns its ICE user name and the answer.
+/// Posts the offer of client `number` and returns its ICE credentials and the answer.
 pub(super) fn post(
     signalling: &mut Signalling,
     path: &str,
     number: u32,
     publishes: bool,
     certificate: &Certificate,
-) -> io::Result<(Box<str>, Answered)> {
+) -> io::Result<(IceCredentials, Answered)> {
     let ice = IceCredentials {
         ufrag: format!("load{number:08x}").into(),
         pwd: format!("{number:08x}0123456789abcdef").into(),
@@ -139,7 +139,7 @@ pub(super) fn post(
     });
     let answer = signalling.offer(path, &offer)?;
     let answered = Answered::parse(&answer).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((ice.ufrag, answered))
+    Ok((ice, answered))
 }
 
 /// A blocking socket on loopback that is connected to `server`.

@@ -10,7 +10,7 @@ use tracing::{debug, error};
 use super::udp::MediaSocket;
 use super::waker::ShardWaker;
 use crate::clock;
-use crate::fanout::{Command, Event, Shard, Stray};
+use crate::fanout::{Claim, Command, Event, Shard, Stray};
 use crate::media::{Inbox, Wake};
 
 /// How others reach a shard's thread.
@@ -18,6 +18,7 @@ use crate::media::{Inbox, Wake};
 pub struct Mailbox {
     commands: ArrayQueue<Command>,
     strays: ArrayQueue<Stray>,
+    claims: ArrayQueue<Claim>,
     waker: ShardWaker,
 }
 
@@ -26,12 +27,15 @@ impl Mailbox {
     pub const COMMANDS_MAX: usize = 16_384;
     /// Strays that may wait.
     pub const STRAYS_MAX: usize = 1_024;
+    /// Claims that may wait; what finds no room waits at its shard.
+    pub const CLAIMS_MAX: usize = 1_024;
 
     /// An empty mailbox of the shard that `waker` wakes.
     pub fn new(waker: ShardWaker) -> Mailbox {
         Mailbox {
             commands: ArrayQueue::new(Mailbox::COMMANDS_MAX),
             strays: ArrayQueue::new(Mailbox::STRAYS_MAX),
+            claims: ArrayQueue::new(Mailbox::CLAIMS_MAX),
             waker,
         }
     }
@@ -49,8 +53,14 @@ impl Mailbox {
         handed
     }
 
+    fn claim(&self, claim: Claim) -> bool {
+        let told = self.claims.push(claim).is_ok();
+        self.waker.wake();
+        told
+    }
+
     fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.strays.is_empty()
+        self.commands.is_empty() && self.strays.is_empty() && self.claims.is_empty()
     }
 }
 
@@ -77,7 +87,7 @@ pub struct ShardLoop {
 }
 
 impl ShardLoop {
-    /// Commands and strays taken in one turn.
+    /// Commands, claims and strays taken in one turn.
     const MAIL_PER_TURN: usize = 256;
 
     /// Turns the shard until it is told to shut down.
@@ -123,8 +133,12 @@ impl ShardLoop {
     fn take_mail(&mut self, now: std::time::Instant) -> bool {
         let mailbox = self.mailboxes[self.id].clone();
         for _ in 0..ShardLoop::MAIL_PER_TURN {
+            let Some(claim) = mailbox.claims.pop() else { break };
+            self.shard.handle_claim(now, claim);
+        }
+        for _ in 0..ShardLoop::MAIL_PER_TURN {
             let Some(mut stray) = mailbox.strays.pop() else { break };
-            self.shard.handle_datagram(now, stray.from, &mut stray.bytes);
+            self.shard.handle_stray(now, &mut stray);
         }
         let mut stop = false;
         for _ in 0..ShardLoop::MAIL_PER_TURN {
@@ -140,6 +154,8 @@ impl ShardLoop {
             let Some(event) = self.shard.poll_event() else { break };
             permit.send(event);
         }
+        let mailboxes = &self.mailboxes;
+        self.shard.poll_claims(|claim| mailboxes[claim.shard].claim(claim));
         while let Some(stray) = self.shard.poll_stray() {
             let owner = &self.mailboxes[stray.shard];
             if !owner.hand_over(stray) {

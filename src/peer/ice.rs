@@ -2,6 +2,8 @@
 //!
 //! Nothing here keeps state. A request is read in place; only what stands before MESSAGE-INTEGRITY is believed.
 
+pub mod probe;
+
 use std::net::SocketAddr;
 
 use aws_lc_rs::{constant_time, hmac};
@@ -56,6 +58,9 @@ pub enum StunDrop {
     /// MESSAGE-INTEGRITY is missing or made with another password.
     #[error("wrong STUN message integrity")]
     Integrity,
+    /// A response that answers no request of ours.
+    #[error("not an answer to a request of ours")]
+    Unasked,
     /// The session is over.
     #[error("the session is closed")]
     Closed,
@@ -114,10 +119,14 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn read(datagram: &'a [u8]) -> Result<Self, StunDrop> {
+        Self::read_as(BINDING_REQUEST, datagram)
+    }
+
+    fn read_as(kind: [u8; 2], datagram: &'a [u8]) -> Result<Self, StunDrop> {
         if demux::classify(datagram) != Datagram::Stun {
             return Err(StunDrop::Malformed);
         }
-        if datagram[..2] != BINDING_REQUEST {
+        if datagram[..2] != kind {
             return Err(StunDrop::NotBindingRequest);
         }
         if usize::from(u16_at(datagram, 2)) + STUN_HEADER_LEN != datagram.len() {
@@ -207,19 +216,23 @@ impl Answer<'_> {
         self.write(parts)
     }
 
-    fn write(&self, mut parts: Vec<Box<dyn Setter>>) -> Vec<u8> {
-        let pwd = self.pwd.to_owned();
-        parts.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
-            pwd,
-            crypto(),
-        )));
-        parts.push(Box::new(FINGERPRINT));
-        let mut message = Message::new();
-        message
-            .build(&parts)
-            .expect("every part of an answer fits and is known");
-        message.raw
+    fn write(&self, parts: Vec<Box<dyn Setter>>) -> Vec<u8> {
+        write(parts, self.pwd)
     }
+}
+
+/// Writes a message that is signed with `pwd`.
+fn write(mut parts: Vec<Box<dyn Setter>>, pwd: &str) -> Vec<u8> {
+    parts.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+        pwd.to_owned(),
+        crypto(),
+    )));
+    parts.push(Box::new(FINGERPRINT));
+    let mut message = Message::new();
+    message
+        .build(&parts)
+        .expect("every part of a message fits and is known");
+    message.raw
 }
 
 /// UNKNOWN-ATTRIBUTES with one entry (RFC 8489 section 14.13).

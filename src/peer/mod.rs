@@ -19,4 +19,4 @@ pub use dtls::HandshakeError;
 pub use ice::StunDrop;
 pub use session_id::SessionId;
 pub use srtp::{Opener, Profile, Sealer, SrtpDrop, SrtpKeys};
-pub use transport::{Check, CloseReason, IceSession, Transmit, Transport, TransportEvent};
+pub use transport::{Check, CloseReason, IceSession, Sends, Transmit, Transport, TransportEvent};

@@ -1,14 +1,19 @@
 //! The way to one client: ICE and DTLS until there are keys, then consent and the closing.
 
+mod paths;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dtls::{Association, HandshakeError, Remains, Step};
-use super::ice::{self, Binding};
+use super::dtls::{Association, Remains, Step};
+use super::ice::{self, Binding, probe};
 use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, StunDrop};
+pub use paths::{CHECKED_MAX, SILENT};
+use paths::{Nomination, Paths};
+pub use values::{Check, CloseReason, Sends, Transmit, TransportEvent};
 
 /// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.
 pub struct Transport {
@@ -16,13 +21,12 @@ pub struct Transport {
     /// Of a restart: takes the place of `ice` when the client nominates a path with it.
     pending: Option<Box<IceSession>>,
     role: DtlsRole,
-    /// Addresses that passed a check, the latest last.
-    checked: Vec<SocketAddr>,
-    remote: Option<SocketAddr>,
-    /// The client chose `remote`; before that it is the first address that passed.
+    sends: Sends,
+    /// In the transactions of our own requests.
+    tag: u32,
+    paths: Paths,
+    /// The client chose the selected address; before that it is the first one that passed a check.
     is_nominated: bool,
-    /// When the client last proved that it wants our packets; before that, when it was made.
-    last_check: Instant,
     phase: Phase,
 }
 
@@ -34,13 +38,19 @@ pub struct IceSession {
     pub number: u32,
     /// Our side.
     pub local: IceCredentials,
-    /// The client's side. A lite agent checks nothing, so it never needs the password.
-    pub remote_ufrag: Box<str>,
+    /// The client's side. With its password we ask an address whether the client is there.
+    pub remote: IceCredentials,
 }
 
 enum Phase {
     Handshaking {
         association: Box<Association>,
+        deadline: Instant,
+    },
+    /// There are keys, but the client has moved meanwhile and has not shown that it is where it says.
+    Proving {
+        association: Box<Association>,
+        keys: Box<SrtpKeys>,
         deadline: Instant,
     },
     /// Keys are out, but the client may need our last flight once more.
@@ -52,74 +62,28 @@ enum Phase {
     Closed,
 }
 
-/// A datagram to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What.
-    pub bytes: Vec<u8>,
-}
-
-/// What a binding request did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    /// Passed, from an address known before.
-    Known,
-    /// Passed, from a new address. There is room for [`CHECKED_MAX`]; the longest unused one may have made way.
-    New {
-        /// No longer a checked address.
-        evicted: Option<SocketAddr>,
-    },
-    /// Answered with an error; the address counts for nothing.
-    Refused,
-}
-
-/// What the caller must know.
-#[derive(Debug)]
-pub enum TransportEvent {
-    /// The handshake is done and the certificate is the one of the offer. Once.
-    Connected(SrtpKeys),
-    /// The end. Once, and last; not after [`Transport::close`].
-    Closed(CloseReason),
-}
-
-/// Why a transport ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// The client closed DTLS.
-    #[error("closed by the client")]
-    PeerClosed,
-    /// DTLS cannot succeed.
-    #[error("DTLS failed: {0}")]
-    HandshakeFailed(#[from] HandshakeError),
-    /// The client's certificate is not the one of its offer.
-    #[error("the client's certificate does not match its offer")]
-    FingerprintMismatch,
-    /// No ICE within 30 s, or no DTLS within 15 s of it.
-    #[error("the client did not connect in time")]
-    HandshakeTimeout,
-    /// No check for 30 s (RFC 7675).
-    #[error("the client vanished")]
-    ConsentExpired,
-}
-
 impl Transport {
-    /// Waits for the client's first check.
-    pub fn new(local: IceCredentials, remote: RemoteTransport, certificate: Certificate, now: Instant) -> Self {
+    /// Waits for the client's first check. The client is sent `sends`; `tag` comes back with its answers to our requests.
+    pub fn new(
+        local: IceCredentials,
+        remote: RemoteTransport,
+        certificate: Certificate,
+        (sends, tag): (Sends, u32),
+        now: Instant,
+    ) -> Self {
         let association = Association::new(certificate, remote.role, remote.fingerprints);
         Self {
             ice: IceSession {
                 number: 0,
                 local,
-                remote_ufrag: remote.ice.ufrag,
+                remote: remote.ice,
             },
             pending: None,
             role: remote.role,
-            checked: Vec::new(),
-            remote: None,
+            sends,
+            tag,
+            paths: Paths::default(),
             is_nominated: false,
-            last_check: now,
             phase: Phase::Handshaking {
                 association: Box::new(association),
                 deadline: now + CHECK_TIMEOUT,
@@ -151,30 +115,57 @@ impl Transport {
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
-        let (binding, is_pending) = self.answer(from, datagram)?;
+        let (binding, ice) = self.answer(from, datagram)?;
         let (bytes, nominated) = match binding {
             Binding::Success { response, nominated } => (response, Some(nominated)),
             Binding::RoleConflict { response } | Binding::UnknownAttribute { response } => (response, None),
         };
+        let len = bytes.len();
         out.push(Transmit { to: from, bytes });
         let Some(nominated) = nominated else {
             return Ok(Check::Refused);
         };
-        let check = self.note_checked(now, from);
-        if is_pending
-            && nominated
-            && let Some(ice) = self.pending.take()
-        {
-            self.ice = *ice;
-        }
-        if nominated || self.remote.is_none() {
-            self.remote = Some(from);
-        }
+        let before = self.remote();
+        let is_new = self.note_check(now, from, datagram.len(), ice);
+        self.paths.note_sent(from, len);
         if nominated {
+            let nomination = self.paths.nominate(from, ice, self.is_connected());
+            self.take_nomination(nomination);
             self.is_nominated = true;
             self.start_as_client(now, from, out);
         }
-        Ok(check)
+        if self.sends == Sends::Feedback && self.paths.is_fit_for_feedback(from) {
+            self.prove(from);
+        }
+        self.leave_silent(now);
+        // During the handshake its own messages prove an address, unless they have gone to several.
+        if self.is_connected() || before.is_some_and(|before| self.remote() != Some(before)) {
+            self.ask(now, from, out);
+        }
+        Ok(if is_new { Check::New } else { Check::Known })
+    }
+
+    /// Takes what claims to answer a request of ours. An answer from where the request went proves the address.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<Option<TransportEvent>, StunDrop> {
+        if matches!(self.phase, Phase::Closed) {
+            return Err(StunDrop::Closed);
+        }
+        let sessions = || [Some(&self.ice), self.pending.as_deref()].into_iter().flatten();
+        let is_answered = self.paths.is_answered(from, |transaction| {
+            sessions().any(|ice| transaction.is_answered_by(datagram, &ice.remote.pwd))
+        });
+        if !is_answered {
+            return Err(StunDrop::Unasked);
+        }
+        self.paths.note_heard(now, from);
+        self.prove(from);
+        self.leave_silent(now);
+        Ok(self.admit(now))
     }
 
     /// Takes a DTLS datagram, and does what has become possible. One from an address that is not checked is ignored.
@@ -200,40 +191,65 @@ impl Transport {
         if !self.is_checked(from) {
             return None;
         }
+        self.paths.note_received(from, datagram.len());
+        let before = out.len();
         let mut send = |bytes| out.push(Transmit { to: from, bytes });
-        match &mut self.phase {
-            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => {
-                let step = association.take(now, datagram, &mut send)?;
-                Some(self.advance(now, step))
-            }
-            Phase::Settled(remains) => {
-                if !remains.is_closed_by(datagram) {
-                    return None;
-                }
+        let step = match &mut self.phase {
+            Phase::Handshaking { association, .. }
+            | Phase::Proving { association, .. }
+            | Phase::Lingering { association, .. } => association.take(now, datagram, &mut send),
+            Phase::Settled(remains) => remains.is_closed_by(datagram).then(|| {
                 send(remains.close_notify().to_vec());
-                Some(self.end(CloseReason::PeerClosed))
-            }
+                Step::PeerClosed
+            }),
             Phase::Closed => None,
-        }
+        };
+        self.conclude(now, from, step, before, out)
     }
 
     /// Whether [`work`](Self::work) has something to do.
     pub fn has_work(&self) -> bool {
         match &self.phase {
-            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => association.has_work(),
+            Phase::Handshaking { association, .. }
+            | Phase::Proving { association, .. }
+            | Phase::Lingering { association, .. } => association.has_work(),
             Phase::Settled(_) | Phase::Closed => false,
         }
     }
 
-    /// Goes on with the handshake: a quarter of a millisecond at most. What it says goes to the address that the last datagram came from.
+    /// Goes on with the handshake: a quarter of a millisecond at most. `to` is the address that the last datagram came from.
     pub fn work(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
-        match &mut self.phase {
-            Phase::Handshaking { association, .. } | Phase::Lingering { association, .. } => {
-                let step = association.work(now, &mut |bytes| out.push(Transmit { to, bytes }))?;
-                Some(self.advance(now, step))
-            }
-            Phase::Settled(_) | Phase::Closed => None,
+        if !self.is_checked(to) {
+            return None;
         }
+        let before = out.len();
+        let mut send = |bytes| out.push(Transmit { to, bytes });
+        let step = match &mut self.phase {
+            Phase::Handshaking { association, .. }
+            | Phase::Proving { association, .. }
+            | Phase::Lingering { association, .. } => association.work(now, &mut send),
+            Phase::Settled(_) | Phase::Closed => None,
+        };
+        self.conclude(now, to, step, before, out)
+    }
+
+    /// What follows from a step of DTLS that a datagram from `from` led to, and that wrote what is in `out` since `before`.
+    fn conclude(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        step: Option<Step>,
+        before: usize,
+        out: &mut Vec<Transmit>,
+    ) -> Option<TransportEvent> {
+        let event = step.and_then(|step| self.advance(now, from, step));
+        self.limit_flight(from, before, out);
+        if matches!(self.phase, Phase::Proving { .. })
+            && let Some(remote) = self.remote()
+        {
+            self.ask(now, remote, out);
+        }
+        event
     }
 
     /// There is no time for it: as if the datagrams that led to it had been lost.
@@ -245,17 +261,33 @@ impl Transport {
 
     /// Whether the address passed a check of this session: only such a one may send us DTLS and media.
     pub fn is_checked(&self, from: SocketAddr) -> bool {
-        self.checked.contains(&from)
+        self.paths.get(from).is_some()
     }
 
     /// The addresses that passed a check, at most [`CHECKED_MAX`].
-    pub fn checked(&self) -> &[SocketAddr] {
-        &self.checked
+    pub fn checked(&self) -> impl Iterator<Item = SocketAddr> {
+        self.paths.iter().map(|path| path.at)
     }
 
-    /// Where media goes: the address that the client nominated last, before that the first that passed a check.
+    /// An address that no longer counts as checked, each once.
+    pub fn poll_lost(&mut self) -> Option<SocketAddr> {
+        self.paths.poll_lost()
+    }
+
+    /// Whether the client has shown that it is at the address.
+    pub fn is_proven(&self, at: SocketAddr) -> bool {
+        self.paths.get(at).is_some_and(paths::Path::is_proven)
+    }
+
+    /// Whether the client was heard of at the address within [`SILENT`].
+    pub fn is_heard_at(&self, now: Instant, at: SocketAddr) -> bool {
+        self.paths.get(at).is_some_and(|path| now < path.heard + SILENT)
+    }
+
+    /// Where media goes. Before the handshake is done, where its flights go: the address that the client nominated last, or the
+    /// first that passed a check.
     pub fn remote(&self) -> Option<SocketAddr> {
-        self.remote
+        self.paths.selected().map(|path| path.at)
     }
 
     /// Whether the client chose a path.
@@ -263,61 +295,96 @@ impl Transport {
         self.is_nominated
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due. It moves with every check: a caller may keep an earlier
+    /// When [`handle_timeout`](Self::handle_timeout) is due. It moves with every sign of life: a caller may keep an earlier
     /// time and ask again then.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.last_check + CONSENT_TIMEOUT;
-        match &self.phase {
+        let due = match &self.phase {
             Phase::Handshaking { association, deadline } => {
                 Some(association.poll_timeout().map_or(*deadline, |due| due.min(*deadline)))
             }
-            Phase::Lingering { until, .. } => Some(expiry.min(*until)),
-            Phase::Settled(_) => Some(expiry),
-            Phase::Closed => None,
-        }
+            // The client may have nominated an address that is.
+            Phase::Proving { deadline, .. } => self.paths.selected().map(|path| match path.is_proven() {
+                true => path.heard,
+                false => *deadline,
+            }),
+            Phase::Lingering { until, .. } => self.paths.poll_timeout().into_iter().chain([*until]).min(),
+            Phase::Settled(_) => self.paths.poll_timeout(),
+            Phase::Closed => return None,
+        };
+        due.into_iter().chain(self.paths.probe_due()).min()
     }
 
-    /// Does what is due: repeats a flight, gives up, lets the association go.
+    /// Does what is due: repeats a flight or a request, leaves an address that is silent, gives up, lets the association go.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
-        let expired = now >= self.last_check + CONSENT_TIMEOUT;
-        match &mut self.phase {
+        while let Some(to) = self.paths.take_due_probe(now) {
+            self.ask(now, to, out);
+        }
+        match &self.phase {
             Phase::Handshaking { association, deadline } if now >= *deadline => {
                 let complaint = association.complaint().map(CloseReason::HandshakeFailed);
-                Some(self.end(complaint.unwrap_or(CloseReason::HandshakeTimeout)))
+                return Some(self.end(complaint.unwrap_or(CloseReason::HandshakeTimeout)));
             }
-            Phase::Handshaking { association, .. } => {
-                if let Some(to) = self.remote {
-                    association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));
+            Phase::Proving { deadline, .. } if now >= *deadline => {
+                return Some(self.end(CloseReason::HandshakeTimeout));
+            }
+            Phase::Handshaking { .. } => self.repeat_flight(now, out),
+            Phase::Proving { .. } => return self.admit(now),
+            Phase::Closed => {}
+            Phase::Lingering { .. } | Phase::Settled(_) => {
+                self.leave_silent(now);
+                self.paths.expire(now);
+                if self.paths.selected().is_none_or(|path| now >= path.expiry()) {
+                    return Some(self.end(CloseReason::ConsentExpired));
                 }
-                None
             }
-            Phase::Closed => None,
-            _ if expired => Some(self.end(CloseReason::ConsentExpired)),
-            Phase::Lingering { until, .. } if now >= *until => {
-                self.settle(now);
-                None
-            }
-            Phase::Lingering { .. } | Phase::Settled(_) => None,
         }
+        if matches!(self.phase, Phase::Lingering { until, .. } if now >= until) {
+            self.settle(now);
+        }
+        None
     }
 
-    /// Call at the first authenticated SRTP or SRTCP packet: the client has its keys, nobody needs the handshake any
-    /// more. Further calls do nothing.
-    pub fn handle_authenticated_media(&mut self) {
+    /// Call at each authenticated SRTP or SRTCP packet: the client is alive at that address, it has its keys, and nobody needs the
+    /// handshake any more. True if media goes to another address from now on.
+    pub fn handle_authenticated_media(&mut self, now: Instant, from: SocketAddr) -> bool {
         if matches!(self.phase, Phase::Lingering { .. }) {
-            self.settle(self.last_check);
+            self.settle(now);
+        }
+        !self.paths.note_media(now, from) && self.take_media_elsewhere(now, from)
+    }
+
+    fn take_media_elsewhere(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let before = self.remote();
+        if self.paths.note_media_elsewhere(now, from) && self.sends == Sends::Feedback {
+            self.prove(from);
+        }
+        self.leave_silent(now);
+        self.remote() != before
+    }
+
+    /// Asks the client whether it is at an address that is not proven, as far as the address may be sent anything.
+    pub fn ask(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) {
+        let Some((transaction, number)) = self.paths.probe(to, self.tag) else {
+            return;
+        };
+        let pending = self.pending.as_deref().filter(|pending| pending.number == number);
+        let ice = pending.unwrap_or(&self.ice);
+        let bytes = probe::write_request(transaction, &ice.local.ufrag, &ice.remote);
+        if self.paths.take_probe(now, to, bytes.len()) {
+            out.push(Transmit { to, bytes });
         }
     }
 
     /// Ends the association and says so to the client.
     pub fn close(&mut self, out: &mut Vec<Transmit>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
-        let Some(to) = self.remote else { return };
+        let Some(path) = self.paths.selected() else { return };
+        let (to, heard) = (path.at, path.heard);
         let mut send = |bytes| out.push(Transmit { to, bytes });
         match phase {
-            Phase::Handshaking { mut association, .. } | Phase::Lingering { mut association, .. } => {
-                association.close(self.last_check, &mut send);
-            }
+            Phase::Handshaking { mut association, .. }
+            | Phase::Proving { mut association, .. }
+            | Phase::Lingering { mut association, .. } => association.close(heard, &mut send),
             Phase::Settled(remains) => send(remains.close_notify().to_vec()),
             Phase::Closed => {}
         }
@@ -328,55 +395,123 @@ impl Transport {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Answers a check of the ICE session in use, or of the one that waits; true for the latter.
-    fn answer(&self, from: SocketAddr, datagram: &[u8]) -> Result<(Binding, bool), StunDrop> {
-        let of = |ice: &IceSession| ice::answer_binding(datagram, from, &ice.local, &ice.remote_ufrag);
+    /// Answers a check of the ICE session in use, or of the one that waits, and says which of them it is of.
+    fn answer(&self, from: SocketAddr, datagram: &[u8]) -> Result<(Binding, u32), StunDrop> {
+        let of = |ice: &IceSession| {
+            let binding = ice::answer_binding(datagram, from, &ice.local, &ice.remote.ufrag)?;
+            Ok((binding, ice.number))
+        };
         match (of(&self.ice), &self.pending) {
-            (Err(StunDrop::Username), Some(pending)) => of(pending).map(|binding| (binding, true)),
-            (answer, _) => answer.map(|binding| (binding, false)),
+            (Err(StunDrop::Username), Some(pending)) => of(pending),
+            (answer, _) => answer,
         }
     }
 
-    fn note_checked(&mut self, now: Instant, from: SocketAddr) -> Check {
+    fn note_check(&mut self, now: Instant, from: SocketAddr, len: usize, ice: u32) -> bool {
         if let Phase::Handshaking { deadline, .. } = &mut self.phase
-            && self.checked.is_empty()
+            && self.paths.selected().is_none()
         {
             *deadline = now + HANDSHAKE_TIMEOUT;
         }
-        self.last_check = now;
-        if let Some(at) = self.checked.iter().position(|known| *known == from) {
-            self.checked[at..].rotate_left(1);
-            return Check::Known;
+        self.paths.note_check(now, from, len, ice)
+    }
+
+    /// The client has its keys and may be sent media, as soon as its address is proven.
+    fn is_connected(&self) -> bool {
+        !matches!(self.phase, Phase::Handshaking { .. })
+    }
+
+    /// A nomination that takes effect also ends the ICE session before the one that it was made in.
+    fn take_nomination(&mut self, nomination: Option<Nomination>) {
+        if let Some(Nomination { ice }) = nomination
+            && let Some(pending) = self.pending.take_if(|pending| pending.number == ice)
+        {
+            self.ice = *pending;
         }
-        let oldest = self.checked.iter().position(|known| Some(*known) != self.remote);
-        let evicted = oldest
-            .filter(|_| self.checked.len() >= CHECKED_MAX)
-            .map(|at| self.checked.remove(at));
-        self.checked.reserve_exact(1);
-        self.checked.push(from);
-        Check::New { evicted }
+    }
+
+    fn prove(&mut self, at: SocketAddr) {
+        let nomination = self.paths.prove(at);
+        self.take_nomination(nomination);
+    }
+
+    fn leave_silent(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Lingering { .. } | Phase::Settled(_)) {
+            self.paths.leave_silent(now);
+        }
+    }
+
+    /// Takes back what was written from `before` on, if the address must not be sent it.
+    fn limit_flight(&mut self, to: SocketAddr, before: usize, out: &mut Vec<Transmit>) {
+        let len: usize = out[before..].iter().map(|transmit| transmit.bytes.len()).sum();
+        if len > 0 && !self.paths.take_flight(to, len) {
+            out.truncate(before);
+        }
+    }
+
+    /// Sends our flight again. An address that is not proven is asked for a sign of life, too, before the flights to it are used up.
+    fn repeat_flight(&mut self, now: Instant, out: &mut Vec<Transmit>) {
+        let (Phase::Handshaking { association, .. }, Some(path)) = (&mut self.phase, self.paths.selected()) else {
+            return;
+        };
+        let (to, before) = (path.at, out.len());
+        association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));
+        if out.len() > before {
+            self.limit_flight(to, before, out);
+            self.ask(now, to, out);
+        }
     }
 
     /// A client's first flight starts a timer, so it waits until the path is chosen.
     fn start_as_client(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) {
+        let before = out.len();
         if let (DtlsRole::Client, Phase::Handshaking { association, .. }) = (self.role, &mut self.phase) {
             association.start(now, &mut |bytes| out.push(Transmit { to, bytes }));
         }
+        if out.len() > before {
+            self.limit_flight(to, before, out);
+            self.ask(now, to, out);
+        }
     }
 
-    fn advance(&mut self, now: Instant, step: Step) -> TransportEvent {
+    fn advance(&mut self, now: Instant, from: SocketAddr, step: Step) -> Option<TransportEvent> {
         match step {
             Step::Connected(keys) => {
                 let phase = std::mem::replace(&mut self.phase, Phase::Closed);
-                if let Phase::Handshaking { association, .. } = phase {
-                    let until = now + LINGER;
-                    self.phase = Phase::Lingering { association, until };
+                if let Phase::Handshaking { association, deadline } = phase {
+                    let keys = Box::new(keys);
+                    self.phase = Phase::Proving {
+                        association,
+                        keys,
+                        deadline,
+                    };
                 }
-                TransportEvent::Connected(keys)
+                self.paths.note_heard(now, from);
+                // Its last message depends on random numbers in our last flight: whoever sent the one has read the other.
+                if self.paths.all_flights_went_to(from) {
+                    self.prove(from);
+                }
+                self.admit(now)
             }
-            Step::PeerClosed => self.end(CloseReason::PeerClosed),
-            Step::FingerprintMismatch => self.end(CloseReason::FingerprintMismatch),
-            Step::Failed(error) => self.end(CloseReason::HandshakeFailed(error)),
+            Step::PeerClosed => Some(self.end(CloseReason::PeerClosed)),
+            Step::FingerprintMismatch => Some(self.end(CloseReason::FingerprintMismatch)),
+            Step::Failed(error) => Some(self.end(CloseReason::HandshakeFailed(error))),
+        }
+    }
+
+    /// Hands out the keys as soon as the selected address is proven.
+    fn admit(&mut self, now: Instant) -> Option<TransportEvent> {
+        let is_proven = self.paths.selected().is_some_and(paths::Path::is_proven);
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Proving { association, keys, .. } if is_proven => {
+                let until = now + LINGER;
+                self.phase = Phase::Lingering { association, until };
+                Some(TransportEvent::Connected(*keys))
+            }
+            other => {
+                self.phase = other;
+                None
+            }
         }
     }
 
@@ -394,8 +529,6 @@ impl Transport {
     }
 }
 
-/// Addresses of one client that count as checked: its networks times two families, and the ports of a NAT.
-pub const CHECKED_MAX: usize = 8;
 /// A client gets the answer and gathers; people take their time to paste an answer, then try again.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the first check to the keys.

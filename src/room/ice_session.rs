@@ -119,7 +119,10 @@ impl Registry {
         let ice = IceSession {
             number: current.number + 1,
             local: fresh(),
-            remote_ufrag: ufrag.into(),
+            remote: IceCredentials {
+                ufrag: ufrag.into(),
+                pwd: pwd.into(),
+            },
         };
         let before = current.remote_ufrag.into();
         let session = session.clone();

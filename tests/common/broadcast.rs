@@ -111,7 +111,7 @@ impl Broadcast {
         };
         let answer = self.answer(number, &write_offer(&params), &local, publishes);
         let answered = Answered::parse(&answer).unwrap();
-        let mut client = ClientPeer::new(&own.ufrag, &answered, true, certificate.clone(), self.now);
+        let mut client = ClientPeer::new(&own, &answered, true, certificate.clone(), self.now);
         self.network.keep = true;
         for _ in 0..100 {
             client.handle_timeout(self.now);

@@ -75,11 +75,15 @@ fn forged_check(username: &str, noise: &mut Noise) -> Vec<u8> {
     message
 }
 
-async fn answered(rig: &Rig, name: &str, certificate: &Certificate) -> Answered {
-    let ice = IceCredentials {
+fn credentials(name: &str) -> IceCredentials {
+    IceCredentials {
         ufrag: name.into(),
         pwd: "0123456789012345678901".into(),
-    };
+    }
+}
+
+async fn answered(rig: &Rig, name: &str, certificate: &Certificate) -> Answered {
+    let ice = credentials(name);
     let fingerprint = certificate.fingerprint();
     let params = OfferParams {
         ice: &ice,
@@ -114,7 +118,7 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
     // hard to put together. None of it may use up what the handshake after it needs.
     let insider = UdpSocket::bind("127.0.0.1:0").unwrap();
     insider.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut peer = ClientPeer::new("insider", own, true, certificate, onecast::clock::now());
+    let mut peer = ClientPeer::new(&credentials("insider"), own, true, certificate, onecast::clock::now());
     peer.handle_timeout(onecast::clock::now());
     while let Some(check) = peer.poll_transmit() {
         insider.send_to(&check, server).unwrap();

@@ -414,7 +414,7 @@ impl Connection {
         let mut connection = Connection {
             socket,
             server: answered.candidates[0],
-            peer: ClientPeer::new(&member.ice.ufrag, &answered, true, certificate, now),
+            peer: ClientPeer::new(&member.ice, &answered, true, certificate, now),
         };
         let connected = |event: &ClientEvent| matches!(event, ClientEvent::Connected(_));
         assert!(connection.run(Duration::from_secs(10), connected), "it connects");

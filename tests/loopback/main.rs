@@ -296,7 +296,7 @@ fn connect_and_stop_reading(url: &str) -> std::net::UdpSocket {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&socket).set_recv_buffer_size(4_096).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut peer = ClientPeer::new("deaf", &answered, true, certificate, onecast::clock::now());
+    let mut peer = ClientPeer::new(&ice, &answered, true, certificate, onecast::clock::now());
     let mut buffer = [0; 2_048];
     for _ in 0..500 {
         peer.handle_timeout(onecast::clock::now());

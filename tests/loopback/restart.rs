@@ -82,7 +82,7 @@ impl RawViewer {
             session,
             server: answered.candidates[0],
             socket: socket(),
-            peer: ClientPeer::new(&ice.ufrag, &answered, true, certificate, onecast::clock::now()),
+            peer: ClientPeer::new(&ice, &answered, true, certificate, onecast::clock::now()),
         }
     }
 
@@ -107,7 +107,7 @@ impl RawViewer {
         let answered = Answered::parse(&response.text().await.unwrap()).unwrap();
         self.server = answered.candidates[0];
         self.socket = socket();
-        self.peer.restart(&ice.ufrag, answered.ice, onecast::clock::now());
+        self.peer.restart(&ice, answered.ice, onecast::clock::now());
     }
 
     /// Until so many datagrams of media have come.

@@ -32,6 +32,10 @@ pub(crate) struct Client {
     pub(crate) closed: bool,
     /// Switched off: sends nothing, hears nothing.
     pub(crate) vanished: bool,
+    /// Sends no checks once it has connected.
+    pub(crate) uncheckable: bool,
+    /// Answers no requests of the server.
+    pub(crate) unanswering: bool,
     ciphers: Option<(Sealer, Opener)>,
     /// Sealed datagrams to send.
     out: Vec<Vec<u8>>,
@@ -58,6 +62,8 @@ impl Client {
             connected: false,
             closed: false,
             vanished: false,
+            uncheckable: false,
+            unanswering: false,
             ciphers: None,
             out: Vec::new(),
         }
@@ -135,8 +141,12 @@ impl Client {
         if self.vanished {
             return None;
         }
-        if let Some(datagram) = self.peer.poll_transmit() {
-            return Some(datagram);
+        while let Some(datagram) = self.peer.poll_transmit() {
+            let is_check = self.uncheckable && self.connected && datagram.starts_with(&[0, 1]);
+            let is_answer = self.unanswering && datagram.starts_with(&[1, 1]);
+            if !is_check && !is_answer {
+                return Some(datagram);
+            }
         }
         (!self.out.is_empty()).then(|| self.out.remove(0))
     }

@@ -492,7 +492,7 @@ impl Conference {
         let calls = &self.people[person].calls;
         let active = person.is_multiple_of(2);
         let answered = Answered::parse(&joined.answer).unwrap();
-        let peer = ClientPeer::new(&calls.ice.ufrag, &answered, active, client_certificate(), now);
+        let peer = ClientPeer::new(&calls.ice, &answered, active, client_certificate(), now);
         let caller = Caller::new(self.world.seed, handle);
         let client = self
             .world

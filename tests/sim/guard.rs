@@ -23,8 +23,19 @@ pub(crate) struct Guard {
     pub(crate) repeated: u64,
     pub(crate) runs_failed: usize,
     pub(crate) datagrams: u64,
+    sent: HashMap<SocketAddr, Sent>,
     /// What conferences allow; `None` where there are none.
     pub(crate) allowed: Option<Allowed>,
+}
+
+/// How much went to an address.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) bytes: usize,
+    pub(crate) stun: usize,
+    pub(crate) dtls: usize,
+    pub(crate) media: usize,
+    pub(crate) control: usize,
 }
 
 /// What may be sent to whom: SSRCs of which the client has agreed to be sent them, until when if it is over.
@@ -49,6 +60,7 @@ impl Guard {
             repeated: 0,
             runs_failed: 0,
             datagrams: 0,
+            sent: HashMap::new(),
             allowed: None,
         }
     }
@@ -83,6 +95,7 @@ impl Guard {
             role_conflict || self.checked.contains(&to),
             "seed {seed}: {to} passed no check"
         );
+        self.count(to, datagram);
         match datagram[0] {
             128..=191 if (192..=223).contains(&datagram[1]) => self.check_control(to, datagram),
             128..=191 => {
@@ -91,6 +104,22 @@ impl Guard {
             }
             _ => {}
         }
+    }
+
+    fn count(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let sent = self.sent.entry(to).or_default();
+        sent.bytes += datagram.len();
+        *(match datagram[..2] {
+            [0..=3, _] => &mut sent.stun,
+            [20..=63, _] => &mut sent.dtls,
+            [_, 192..=223] => &mut sent.control,
+            _ => &mut sent.media,
+        }) += 1;
+    }
+
+    /// What went to an address so far.
+    pub(crate) fn sent(&self, to: SocketAddr) -> Sent {
+        self.sent.get(&to).copied().unwrap_or_default()
     }
 
     /// Nothing is sent of a track before the client has agreed to it, or after it was taken away.

@@ -14,7 +14,7 @@ use crate::world::{Link, World};
 /// What both ends have agreed on for a restart.
 struct Agreed {
     client: usize,
-    own_ufrag: String,
+    own: IceCredentials,
     server: IceCredentials,
 }
 
@@ -22,7 +22,10 @@ impl World {
     /// Answers a restart as the server does: tells every shard.
     fn agree(&mut self, client: usize, number: u32) -> Agreed {
         let session = self.clients[client].session.clone();
-        let own_ufrag = format!("again{client}x{number}");
+        let own = IceCredentials {
+            ufrag: format!("again{client}x{number}").into(),
+            pwd: format!("again{client}x{number}012345678901234567").into(),
+        };
         let server = IceCredentials {
             ufrag: format!("renewed{client}x{number}").into(),
             pwd: format!("renewed{client}x{number}0123456789012345").into(),
@@ -30,21 +33,17 @@ impl World {
         let ice = IceSession {
             number,
             local: server.clone(),
-            remote_ufrag: own_ufrag.as_str().into(),
+            remote: own.clone(),
         };
         self.command(&Command::Restart(Arc::new(Restart { session, ice })));
-        Agreed {
-            client,
-            own_ufrag,
-            server,
-        }
+        Agreed { client, own, server }
     }
 
     /// The client goes over.
     fn follow(&mut self, agreed: &Agreed) {
         let now = self.now;
         let client = &mut self.clients[agreed.client];
-        client.peer.restart(&agreed.own_ufrag, agreed.server.clone(), now);
+        client.peer.restart(&agreed.own, agreed.server.clone(), now);
     }
 
     /// The client has another address: its datagrams reach another shard, and what is sent to the old address is lost.
@@ -273,7 +272,10 @@ fn restarts_that_not_all_shards_heard_of_do_not_pile_up() {
                 ufrag: format!("void{attempt}").into(),
                 pwd: format!("void{attempt:02}0123456789012345").into(),
             },
-            remote_ufrag: "again".into(),
+            remote: IceCredentials {
+                ufrag: "again".into(),
+                pwd: "again0123456789012345678".into(),
+            },
         };
         let session = session.clone();
         world.command(&Command::Restart(Arc::new(Restart { session, ice })));

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use onecast::fanout::{
-    Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
+    Claim, Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
 };
 use onecast::load::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
 use onecast::media::lane::StreamKey;
@@ -180,6 +180,8 @@ pub(crate) struct Node {
     pub(crate) shard: Shard,
     woken: Arc<AtomicBool>,
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    strays: Vec<Stray>,
+    claims: Vec<Claim>,
     commands: Vec<Command>,
 }
 
@@ -208,6 +210,8 @@ pub(crate) struct World {
     /// A client's first check comes from another address, and reaches another shard than everything after it.
     pub(crate) scattered: bool,
     pub(crate) strays: usize,
+    /// Peers and sessions that are no clients of the world.
+    pub(crate) strangers: usize,
     moved: HashSet<SocketAddr>,
     joined: u16,
 }
@@ -255,6 +259,8 @@ impl World {
                 shard: Shard::new(config, inboxes[id].clone(), Arc::default()),
                 woken,
                 datagrams: Vec::new(),
+                strays: Vec::new(),
+                claims: Vec::new(),
                 commands: Vec::new(),
             }
         });
@@ -282,6 +288,7 @@ impl World {
             failing: None,
             scattered: false,
             strays: 0,
+            strangers: 0,
             moved: HashSet::new(),
             joined: 0,
         }
@@ -353,7 +360,7 @@ impl World {
         let session = Arc::new(Session::new(id, local, remote, change(role), tracks, self.now));
         self.command(&Command::Expect(session.clone()));
         let answered = Answered::parse(&answer.sdp).unwrap();
-        let peer = ClientPeer::new(&own.ufrag, &answered, joining.active, client_certificate(), self.now);
+        let peer = ClientPeer::new(&own, &answered, joining.active, client_certificate(), self.now);
         self.add(number, peer, session, actor)
     }
 
@@ -370,6 +377,16 @@ impl World {
         let place = self.add(self.joined, peer, session, actor);
         self.clients[place].vanished = true;
         place
+    }
+
+    /// A datagram that names an address as its source, whoever sends it.
+    pub(crate) fn spoof(&mut self, from: SocketAddr, datagram: &[u8]) {
+        self.network.send(self.now, from, true, datagram);
+    }
+
+    /// Addresses that each shard knows: of its own peers, and of those of others.
+    pub(crate) fn addresses(&self) -> Vec<(usize, usize)> {
+        self.nodes.iter().map(|node| node.shard.addresses()).collect()
     }
 
     /// Tells every shard.
@@ -430,7 +447,8 @@ impl World {
         let now = self.now;
         let busy = |node: &Node| {
             let due = node.shard.poll_timeout().is_some_and(|at| at <= now);
-            due || node.woken.load(Ordering::Relaxed) || !node.datagrams.is_empty() || !node.commands.is_empty()
+            let mail = node.strays.len() + node.claims.len() + node.commands.len();
+            due || node.woken.load(Ordering::Relaxed) || !node.datagrams.is_empty() || mail > 0
         };
         let due = |client: &Client| client.poll_timeout().is_some_and(|at| at <= now);
         !self.nodes.iter().any(busy) && !self.clients.iter().any(due)
@@ -466,6 +484,12 @@ impl World {
             failing: self.failing,
         };
         node.shard.handle_lanes(now, &mut wire);
+        for claim in std::mem::take(&mut node.claims) {
+            node.shard.handle_claim(now, claim);
+        }
+        for mut stray in std::mem::take(&mut node.strays) {
+            node.shard.handle_stray(now, &mut stray);
+        }
         for command in std::mem::take(&mut node.commands) {
             node.shard.handle_command(command);
         }
@@ -490,11 +514,21 @@ impl World {
             self.events.push((now - self.start, event));
         }
         let strays: Vec<Stray> = std::iter::from_fn(|| node.shard.poll_stray()).collect();
-        assert!(node.shard.peers() <= self.clients.len() && node.shard.sessions() <= self.clients.len());
+        let mut claims = Vec::new();
+        node.shard.poll_claims(|claim| {
+            claims.push(claim);
+            true
+        });
+        let most = self.clients.len() + self.strangers;
+        assert!(node.shard.peers() <= most && node.shard.sessions() <= most);
         for stray in strays {
             self.strays += 1;
             assert_ne!(stray.shard, id, "seed {}: handed to itself", self.seed);
-            self.nodes[stray.shard].datagrams.push((stray.from, stray.bytes.into()));
+            self.nodes[stray.shard].strays.push(stray);
+        }
+        for claim in claims {
+            assert_ne!(claim.shard, id, "seed {}: claimed from itself", self.seed);
+            self.nodes[claim.shard].claims.push(claim);
         }
         closed
             .into_iter()

@@ -7,32 +7,42 @@ use crate::peer::sdp::Negotiated;
 
 impl Shard {
     pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        if let Some(tag) = ice::probe::answered_tag(datagram) {
+            return self.handle_answer(now, tag, from, datagram);
+        }
         let Some(expected) = ice::local_ufrag(datagram).and_then(|ufrag| self.expected(ufrag)) else {
             return self.counters.stun_dropped.add(1);
         };
         match (expected.peer, expected.session.owner()) {
             (Some(index), _) => self.check(now, index, from, datagram),
-            (None, Some(owner)) if owner == self.config.id => self.counters.stun_dropped.add(1),
-            (None, Some(owner)) => self.hand_over(owner, from, datagram),
+            (None, Some(owner)) if owner != self.config.id && expected.is_authentic(datagram) => {
+                self.hand_over(owner, from, datagram);
+            }
+            (None, Some(_)) => self.counters.stun_dropped.add(1),
             (None, None) => self.adopt(now, &expected.session.clone(), from, datagram),
         }
     }
 
     /// The first STUN check of a session: if it is valid, its peer lives here from now on.
     pub(super) fn adopt(&mut self, now: Instant, session: &Arc<Session>, from: SocketAddr, datagram: &mut [u8]) {
+        let sends = match session.role {
+            SessionRole::Publisher(_) => Sends::Feedback,
+            SessionRole::Viewer { .. } | SessionRole::Member(_) => Sends::Media,
+        };
         let mut transport = Transport::new(
             session.local.clone(),
             session.remote.clone(),
             self.config.certificate.clone(),
+            (sends, self.peers.vacant()),
             now,
         );
         if let Some(restart) = self.newest_restart(session) {
             transport.restart(restart.ice.clone());
         }
         let mut out = Vec::new();
-        let Ok(check) = transport.handle_stun(now, from, datagram, &mut out) else {
+        if transport.handle_stun(now, from, datagram, &mut out).is_err() {
             return self.counters.stun_dropped.add(1);
-        };
+        }
         match session.adopt(self.config.id) {
             Some(owner) if owner == self.config.id => {}
             Some(owner) => return self.hand_over(owner, from, datagram),
@@ -58,53 +68,55 @@ impl Shard {
         }
         self.counters.peers.set(self.peers.len() as u64);
         self.counters.stun_in.add(1);
-        self.queue_control(out);
-        self.note_check(index, from, check);
-        self.note_restart(index);
-        self.schedule(index);
+        self.note_check(now, index, from, out);
     }
 
     pub(super) fn check(&mut self, now: Instant, index: u32, from: SocketAddr, datagram: &[u8]) {
         let mut out = Vec::new();
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let check = peer.transport.handle_stun(now, from, datagram, &mut out);
-        self.queue_control(out);
-        let Ok(check) = check else {
+        if peer.transport.handle_stun(now, from, datagram, &mut out).is_err() {
             return self.counters.stun_dropped.add(1);
-        };
+        }
         self.counters.stun_in.add(1);
-        self.note_check(index, from, check);
-        self.follow_remote(index);
-        self.note_restart(index);
+        self.note_check(now, index, from, out);
+    }
+
+    /// What follows from a check that was answered.
+    fn note_check(&mut self, now: Instant, index: u32, from: SocketAddr, mut out: Vec<Transmit>) {
+        let checked = |peer: &Peer| peer.transport.is_checked(from);
+        if self.peers.get(index).is_some_and(checked) {
+            self.claim(now, index, from, &mut out);
+        }
+        self.queue_control(out);
+        self.follow_paths(index);
         self.schedule(index);
     }
 
-    /// Datagrams from an address whose check passed belong to this peer from now on.
-    pub(super) fn note_check(&mut self, index: u32, from: SocketAddr, check: Check) {
-        match check {
-            Check::Refused => {}
-            Check::Known if self.addresses.get(&from) == Some(&index) => {}
-            Check::Known | Check::New { evicted: None } => {
-                self.addresses.insert(from, index);
-                self.foreign.remove(&from);
-            }
-            Check::New { evicted: Some(evicted) } => {
-                self.forget_address(index, evicted);
-                self.addresses.insert(from, index);
-                self.foreign.remove(&from);
-            }
-        }
+    /// An answer to a request of ours shows that its client is at the address.
+    fn handle_answer(&mut self, now: Instant, tag: u32, from: SocketAddr, datagram: &[u8]) {
+        let answered = self
+            .peers
+            .get_mut(tag)
+            .and_then(|peer| peer.transport.handle_answer(now, from, datagram).ok());
+        let Some(event) = answered else {
+            return self.hand_over_or_drop(from, datagram, |counters| &counters.stun_dropped);
+        };
+        self.counters.stun_in.add(1);
+        self.claim(now, tag, from, &mut Vec::new());
+        self.handle_transport_event(now, tag, event);
+        self.follow_paths(tag);
+        self.schedule(tag);
     }
 
-    /// The address is no longer this peer's; another may have taken it over.
-    pub(super) fn forget_address(&mut self, index: u32, address: SocketAddr) {
-        if self.addresses.get(&address) == Some(&index) {
-            self.addresses.remove(&address);
-        }
+    /// The peer's addresses may have changed, and with them where its media goes.
+    pub(super) fn follow_paths(&mut self, index: u32) {
+        self.forget_lost(index);
+        self.follow_remote(index);
+        self.note_restart(index);
     }
 
-    /// Media goes where the peer's checks say now.
-    pub(super) fn follow_remote(&mut self, index: u32) {
+    /// Media goes where the peer's transport says now.
+    fn follow_remote(&mut self, index: u32) {
         let Some(peer) = self.peers.get(index) else { return };
         let Some(remote) = peer.transport.remote() else { return };
         let streams = &mut self.streams;

@@ -31,8 +31,13 @@ impl Shard {
     }
 
     pub(super) fn remove_peer(&mut self, index: u32, cause: CloseCause) {
-        let Some(peer) = self.peers.remove(index) else { return };
-        for &address in peer.transport.checked() {
+        let Some(mut peer) = self.peers.remove(index) else {
+            return;
+        };
+        while let Some(address) = peer.transport.poll_lost() {
+            self.forget_address(index, address);
+        }
+        for address in peer.transport.checked() {
             self.forget_address(index, address);
         }
         self.forget_session(&peer.session);

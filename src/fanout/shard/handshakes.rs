@@ -64,7 +64,7 @@ impl Shard {
 
     /// A DTLS datagram of a peer.
     pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(&index) = self.addresses.get(&from) else {
+        let Some(index) = self.routes.peer(from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.dtls_dropped);
         };
         let mut out = Vec::new();

@@ -6,7 +6,7 @@ use crate::peer::SessionId;
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(&index) = self.addresses.get(&from) else {
+        let Some(index) = self.routes.peer(from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.rtp_in_dropped);
         };
         self.hurry(now, index);
@@ -24,20 +24,25 @@ impl Shard {
             }
             State::Connecting | State::Viewing { .. } => return self.counters.rtp_in_dropped.add(1),
         };
+        // What is authentic counts, whatever becomes of it.
+        let authentic = peer.session.received.value() != bytes;
         peer.session.received.set(bytes);
         if let Some(source) = source {
             tell_of_source(&mut self.events, peer.session.id, source, received, now);
         }
+        let moves = authentic && peer.transport.handle_authenticated_media(now, from);
+        if moves {
+            self.follow_paths(index);
+        }
         if received == Received::Dropped {
             return self.counters.rtp_in_dropped.add(1);
         }
-        peer.transport.handle_authenticated_media();
         self.counters.rtp_in.add(1);
         self.schedule(index);
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        let Some(&index) = self.addresses.get(&from) else {
+        let Some(index) = self.routes.peer(from) else {
             return self.hand_over_or_drop(from, datagram, |counters| &counters.rtcp_dropped);
         };
         let Some(peer) = self.peers.get_mut(index) else { return };
@@ -56,8 +61,10 @@ impl Shard {
         if !authentic {
             return self.counters.rtcp_dropped.add(1);
         }
-        if let Some(peer) = self.peers.get_mut(index) {
-            peer.transport.handle_authenticated_media();
+        if let Some(peer) = self.peers.get_mut(index)
+            && peer.transport.handle_authenticated_media(now, from)
+        {
+            self.follow_paths(index);
         }
         self.schedule(index);
     }
@@ -95,7 +102,9 @@ impl Shard {
         }
         self.counters.retransmitted.add(flow.retransmitted);
         self.counters.not_retransmitted.add(flow.not_retransmitted);
-        parsed.is_ok()
+        // The rest of a truncated compound packet is lost, what came before it stands.
+        self.counters.rtcp_dropped.add(u64::from(parsed.is_err()));
+        true
     }
 
     /// A stream's share of the bytes since the newest keyframes was `told` and is `cached`.

@@ -20,6 +20,16 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// Whether a check is its client's, by any of the credentials that it may use.
+    pub(super) fn is_authentic(&self, check: &[u8]) -> bool {
+        let (session, restarts) = (&self.session, self.restarts.iter());
+        let restarted = restarts.map(|restart| (&restart.ice.local, &restart.ice.remote));
+        let mut all = restarted.chain([(&session.local, &session.remote.ice)]);
+        all.any(|(local, remote)| ice::probe::is_authentic(check, local, &remote.ufrag))
+    }
+}
+
 impl Shard {
     /// Whom our user name fragment stands for.
     pub(super) fn expected(&self, ufrag: &str) -> Option<&Expected> {

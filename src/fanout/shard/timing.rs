@@ -19,8 +19,10 @@ impl Shard {
         };
         peer.timer_at = None;
         let mut out = Vec::new();
+        let before = peer.transport.remote();
         let event = peer.transport.handle_timeout(now, &mut out);
         let to = peer.transport.remote();
+        let moves = to != before;
         match &mut peer.state {
             State::Publishing(publisher) => {
                 publisher.source().handle_timeout(now);
@@ -40,6 +42,10 @@ impl Shard {
         self.note_speech(now, index);
         self.queue_control(out);
         self.handle_transport_event(now, index, event);
+        if moves {
+            self.follow_paths(index);
+        }
+        self.forget_lost(index);
         self.report_if_due(now, index);
         self.schedule(index);
     }

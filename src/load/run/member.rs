@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::check::answer_check;
 use super::figures::Figures;
 use super::offer::{Accepted, Payload, payload_type};
 use super::viewing::{SSRC, Viewing, ViewingConfig};
@@ -18,8 +17,6 @@ use crate::rtp::seq::SequenceExtender;
 /// A viewer from its answer on.
 pub(super) struct Member {
     peer: ClientPeer,
-    ice: IceCredentials,
-    server: std::net::SocketAddr,
     keys: Option<(Opener, Sealer)>,
     tracks: Vec<Track>,
     viewing: Option<Box<Viewing>>,
@@ -69,15 +66,7 @@ impl Member {
             ..config
         };
         Member {
-            peer: ClientPeer::new(
-                &ice.ufrag,
-                &accepted.answered,
-                accepted.we_begin,
-                invitation.certificate,
-                now,
-            ),
-            ice,
-            server: accepted.media,
+            peer: ClientPeer::new(&ice, &accepted.answered, accepted.we_begin, invitation.certificate, now),
             keys: None,
             tracks: Vec::new(),
             viewing: Some(Box::new(Viewing::new(config, invitation.number))),
@@ -109,10 +98,6 @@ impl Member {
         sums: &mut Sums<'_>,
     ) {
         self.heard_at = now;
-        if datagram.starts_with(&BINDING_REQUEST) {
-            self.out.extend(answer_check(datagram, self.server, &self.ice.pwd));
-            return;
-        }
         match self.peer.handle_datagram(now, datagram) {
             Some(ClientEvent::Connected(keys)) => {
                 self.times.connected = Some(arrived);
@@ -290,8 +275,6 @@ pub(super) struct Sums<'a> {
     pub(super) others: &'a mut Figures,
 }
 
-/// The first two bytes of a check.
-const BINDING_REQUEST: [u8; 2] = [0, 1];
 /// Holds every number that may be missing at once.
 const FEEDBACK_BYTES: usize = 1_200;
 /// As browsers report on video.

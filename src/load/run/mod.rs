@@ -3,7 +3,6 @@
 //! One thread carries all media; signalling has a runtime of its own.
 
 mod args;
-mod check;
 mod crew;
 mod desk;
 mod driver;
@@ -32,8 +31,6 @@ use report::Thresholds;
 
 /// Body of the fuzz target `load_answer`.
 pub(crate) fn fuzz_answer(data: &[u8]) {
-    let from = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    assert!(check::answer_check(data, from, "0123456789012345678901").is_none_or(|answer| answer.len() >= 20));
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(accepted) = offer::read_answer(text, |ip| ip.is_loopback())
     {

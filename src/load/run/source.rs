@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::check::answer_check;
 use super::desk::Granted;
 use super::offer::{AUDIO_SSRC, OPUS, VIDEO_SSRC, VP8};
 use crate::clock;
@@ -22,8 +21,6 @@ pub(super) struct Source {
     /// Connected to the server.
     pub(super) socket: UdpSocket,
     peer: ClientPeer,
-    password: Box<str>,
-    server: std::net::SocketAddr,
     opener: Option<Opener>,
     sealer: Option<Sealer>,
     started: Instant,
@@ -89,12 +86,10 @@ impl Source {
     ) -> io::Result<Source> {
         let socket = super::crew::open_socket(granted.accepted.media)?;
         let accepted = &granted.accepted;
-        let (ufrag, begins) = (&granted.ice.ufrag, accepted.we_begin);
+        let (ice, begins) = (&granted.ice, accepted.we_begin);
         Ok(Source {
             socket,
-            peer: ClientPeer::new(ufrag, &accepted.answered, begins, certificate, now),
-            password: granted.ice.pwd.clone(),
-            server: accepted.media,
+            peer: ClientPeer::new(ice, &accepted.answered, begins, certificate, now),
             opener: None,
             sealer: None,
             started: now,
@@ -163,12 +158,6 @@ impl Source {
     }
 
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> io::Result<()> {
-        if datagram.starts_with(&BINDING_REQUEST) {
-            return match answer_check(datagram, self.server, &self.password) {
-                Some(answer) => send(&self.socket, &answer),
-                None => Ok(()),
-            };
-        }
         match self.peer.handle_datagram(now, datagram) {
             Some(ClientEvent::Connected(keys)) => {
                 self.opener = Some(Opener::new(&keys));
@@ -371,8 +360,6 @@ fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The first two bytes of a check.
-const BINDING_REQUEST: [u8; 2] = [0, 1];
 const FILLER: u8 = 0x55;
 const VIDEO_CLOCK: u32 = 90_000;
 const AUDIO_CLOCK: u32 = 48_000;

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod keys;
+mod moves;
 mod net;
 mod restarts;
 
@@ -10,10 +11,10 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{
     self, Srtp_Aead_Aes_128_Gcm as GCM, Srtp_Aes128_Cm_Hmac_Sha1_32 as SHA1_32, Srtp_Aes128_Cm_Hmac_Sha1_80 as SHA1,
 };
 
-use self::net::{Client, Fate, Net, SERVER, addr, certificate};
+use self::net::{Client, Fate, Net, SERVER, addr, transport};
 use super::*;
 use crate::peer::ice::tests::{credentials, request, use_candidate};
-use crate::peer::{Fingerprint, PeerFingerprint, Profile};
+use crate::peer::{Fingerprint, HandshakeError, PeerFingerprint, Profile};
 
 fn connected() -> Net {
     let mut net = Net::new(Client::new(vec![SHA1, GCM], true));
@@ -33,7 +34,8 @@ fn gcm_is_chosen_over_the_clients_order() {
 fn a_client_without_gcm_is_served() {
     let mut net = Net::new(Client::new(vec![SHA1], true));
     net.connect().assert_connected(Profile::Aes128CmSha1_80);
-    assert_eq!(net.now, net.server.last_check, "at once, without a repeated flight");
+    let heard = net.server.paths.selected().unwrap().heard;
+    assert_eq!(net.now, heard, "at once, without a repeated flight");
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn another_certificate_than_the_offers_is_refused() {
         let mut net = Net::new(Client::new(vec![GCM], starts));
         let mut remote = net.client.remote_transport();
         remote.fingerprints = vec![PeerFingerprint::Sha256(Fingerprint([7; 32]))];
-        net.server = Transport::new(credentials(), remote, certificate(), net.now);
+        net.server = transport(remote, net.now);
         net.connect();
         assert_eq!(net.closed(), Some(CloseReason::FingerprintMismatch));
         assert!(net.server.is_closed());
@@ -246,7 +248,7 @@ fn the_clients_close_is_understood_and_answered_before_and_after_settling() {
             let mut net = Net::new(Client::new(vec![GCM], starts));
             net.connect().assert_connected(Profile::AeadAes128Gcm);
             if settles {
-                net.server.handle_authenticated_media();
+                net.server.handle_authenticated_media(net.now, addr(1));
                 assert!(matches!(net.server.phase, Phase::Settled(_)));
             }
             net.client.endpoint.stop(net.now, SERVER);
@@ -292,7 +294,7 @@ fn our_close_reaches_the_client_before_and_after_settling() {
 #[test]
 fn forged_alerts_do_not_close_a_settled_peer() {
     let mut net = connected();
-    net.server.handle_authenticated_media();
+    net.server.handle_authenticated_media(net.now, addr(1));
     let mut alert = vec![21, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 3, 0, 26];
     alert.resize(13 + 26, 0x55);
     for _ in 0..200 {
@@ -344,6 +346,7 @@ fn a_client_that_never_comes_is_given_up() {
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
         net.fate = Box::new(|_, _| Fate::Lose);
+        net.homes = vec![addr(1)];
         net.check_from(addr(1), true).unwrap();
         let started = net.now;
         net.run(Duration::from_secs(60));
@@ -356,8 +359,9 @@ fn a_client_that_never_comes_is_given_up() {
 #[test]
 fn media_follows_a_client_that_moves() {
     let mut net = connected();
-    net.server.handle_authenticated_media();
-    assert_eq!(net.check_from(addr(2), false), Ok(Check::New { evicted: None }));
+    net.homes = vec![addr(2)];
+    net.server.handle_authenticated_media(net.now, addr(1));
+    assert_eq!(net.check_from(addr(2), false), Ok(Check::New));
     assert_eq!(net.server.remote(), Some(addr(1)), "a check alone is no choice");
     assert_eq!(net.check_from(addr(2), true), Ok(Check::Known));
     assert_eq!(net.server.remote(), Some(addr(2)));
@@ -384,15 +388,18 @@ fn a_handshake_goes_on_from_another_address() {
 fn checked_addresses_are_bounded_and_the_remote_stays() {
     let mut net = connected();
     for host in 2..=CHECKED_MAX as u8 {
-        assert_eq!(net.check_from(addr(host), false), Ok(Check::New { evicted: None }));
+        assert_eq!(net.check_from(addr(host), false), Ok(Check::New));
+        assert_eq!(net.server.poll_lost(), None);
     }
     for host in 100..120 {
-        let Ok(Check::New { evicted: Some(evicted) }) = net.check_from(addr(host), false) else {
-            panic!("nobody made way");
-        };
-        assert!(!net.server.is_checked(evicted));
-        assert_ne!(evicted, addr(1));
-        assert_eq!(net.server.checked().len(), CHECKED_MAX);
+        assert_eq!(net.check_from(addr(host), false), Ok(Check::New));
+        let lost = net.server.poll_lost().expect("another made way");
+        assert!(!net.server.is_checked(lost));
+        assert_ne!(lost, addr(1));
+        assert_eq!(
+            (net.server.checked().count(), net.server.poll_lost()),
+            (CHECKED_MAX, None)
+        );
     }
     assert!(net.server.is_checked(addr(1)));
     assert!(net.server.is_checked(addr(119)));

@@ -146,7 +146,7 @@ fn a_restart_is_told_to_the_shards_and_changes_the_tag() {
     assert_eq!(rig.restart(1), Ok(1));
     let told = &rig.told[0].ice;
     assert_eq!(
-        (told.number, &*told.local.ufrag, &*told.remote_ufrag),
+        (told.number, &*told.local.ufrag, &*told.remote.ufrag),
         (1, "ours1", "theirs1")
     );
     assert_eq!(rig.patch(&tags(&["ours"]), CANDIDATE).unwrap_err(), PatchRefused::Stale);

@@ -12,6 +12,7 @@ use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 use super::super::*;
 use crate::peer::certificate::fingerprint_of;
 use crate::peer::crypto::{crypto, crypto_provider};
+use crate::peer::ice::probe::answer_request;
 use crate::peer::ice::tests::{controlling, credentials, request, use_candidate};
 use crate::peer::{Datagram, Fingerprint, Opener, PeerFingerprint, Profile, Sealer, demux};
 
@@ -72,7 +73,7 @@ impl Client {
         RemoteTransport {
             ice: IceCredentials {
                 ufrag: "theirs".into(),
-                pwd: "not-needed-by-a-lite-agent".into(),
+                pwd: CLIENT_PWD.into(),
             },
             fingerprints: [Fingerprint([7; 32]), self.fingerprint]
                 .map(PeerFingerprint::Sha256)
@@ -145,12 +146,16 @@ pub(super) struct Net {
     pub(super) fate: Box<FateOf>,
     pub(super) events: Vec<TransportEvent>,
     pub(super) stun_answers: usize,
+    /// Addresses at which the client is, besides its own: it answers requests there.
+    pub(super) homes: Vec<SocketAddr>,
+    /// All that the server sent: to whom, and how many bytes.
+    pub(super) sent: Vec<(SocketAddr, usize)>,
 }
 
 impl Net {
     pub(super) fn new(client: Client) -> Self {
         let now = crate::clock::now();
-        let server = Transport::new(credentials(), client.remote_transport(), certificate(), now);
+        let server = transport(client.remote_transport(), now);
         Self {
             now,
             server,
@@ -162,6 +167,8 @@ impl Net {
             fate: Box::new(|_, _| Fate::Deliver),
             events: Vec::new(),
             stun_answers: 0,
+            homes: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -198,12 +205,37 @@ impl Net {
     pub(super) fn send(&mut self, out: Vec<Transmit>) {
         for transmit in out {
             assert!(self.server.is_checked(transmit.to) || demux::classify(&transmit.bytes) == Datagram::Stun);
-            if demux::classify(&transmit.bytes) == Datagram::Stun {
+            self.sent.push((transmit.to, transmit.bytes.len()));
+            if transmit.bytes.starts_with(&[0, 1]) {
+                self.take_request(transmit.to, &transmit.bytes);
+            } else if demux::classify(&transmit.bytes) == Datagram::Stun {
                 self.stun_answers += 1;
             } else if transmit.to == self.client.addr {
                 self.pass(false, transmit.bytes);
             }
         }
+    }
+
+    /// The client answers a request of the server if it is there.
+    fn take_request(&mut self, at: SocketAddr, request: &[u8]) {
+        if at != self.client.addr && !self.homes.contains(&at) {
+            return;
+        }
+        let name = |ufrag: &str| IceCredentials {
+            ufrag: ufrag.into(),
+            pwd: CLIENT_PWD.into(),
+        };
+        let sessions = [("theirs", "ours"), ("renewed", "new1"), ("renewed", "new2")];
+        let answers = sessions.map(|(own, server)| answer_request(request, SERVER, &name(own), server));
+        for answer in answers.into_iter().flatten() {
+            let event = self.server.handle_answer(self.now, at, &answer).unwrap();
+            self.events.extend(event);
+        }
+    }
+
+    /// Bytes that the server sent there.
+    pub(super) fn bytes_to(&self, at: SocketAddr) -> usize {
+        self.sent.iter().filter(|(to, _)| *to == at).map(|(_, len)| len).sum()
     }
 
     pub(super) fn pass(&mut self, to_server: bool, bytes: Vec<u8>) {
@@ -302,6 +334,12 @@ impl Net {
     }
 }
 
+/// A server's end for this client, which it sends media.
+pub(super) fn transport(remote: RemoteTransport, now: Instant) -> Transport {
+    Transport::new(credentials(), remote, certificate(), (Sends::Media, 0), now)
+}
+
+pub(super) const CLIENT_PWD: &str = "the-clients-password-22";
 pub(super) const SERVER: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 
 pub(super) fn addr(host: u8) -> SocketAddr {

@@ -11,7 +11,10 @@ fn ice(number: u32) -> IceSession {
             ufrag: format!("new{number}").into(),
             pwd: PWD.into(),
         },
-        remote_ufrag: "renewed".into(),
+        remote: IceCredentials {
+            ufrag: "renewed".into(),
+            pwd: net::CLIENT_PWD.into(),
+        },
     }
 }
 
@@ -24,6 +27,7 @@ impl Net {
 #[test]
 fn both_ice_sessions_are_good_until_the_client_nominates_with_the_new_one() {
     let mut net = connected();
+    net.homes = vec![addr(5)];
     assert_eq!(
         net.new_check(1, 5, true),
         Err(StunDrop::Username),
@@ -57,8 +61,20 @@ fn a_restart_that_is_never_used_ends_nothing() {
 }
 
 #[test]
+fn a_restart_from_where_the_client_is_not_changes_nothing() {
+    let mut net = connected();
+    net.server.restart(ice(1));
+    net.new_check(1, 66, true).unwrap();
+    assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(1)), 0));
+    net.check_from(addr(1), true).unwrap();
+    net.new_check(1, 1, true).unwrap();
+    assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(1)), 1));
+}
+
+#[test]
 fn of_two_restarts_only_the_newest_waits() {
     let mut net = connected();
+    net.homes = vec![addr(5)];
     net.server.restart(ice(1));
     net.server.restart(ice(2));
     assert_eq!(net.new_check(1, 5, true), Err(StunDrop::Username));

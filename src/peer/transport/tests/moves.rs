@@ -1,0 +1,234 @@
+//! Addresses: which are alive, which are proven, and what goes where.
+
+use super::*;
+use crate::peer::ice::tests::controlling;
+use crate::peer::record::{CLIENT_HELLO, records};
+
+/// A check as the client writes it, in bytes.
+fn check_len() -> usize {
+    request("ours:theirs", &credentials().pwd, vec![controlling()]).len()
+}
+
+fn settled(sends: Sends) -> Net {
+    let mut net = Net::new(Client::new(vec![GCM], true));
+    net.server = Transport::new(
+        credentials(),
+        net.client.remote_transport(),
+        net::certificate(),
+        (sends, 0),
+        net.now,
+    );
+    net.connect().assert_connected(Profile::AeadAes128Gcm);
+    net.server.handle_authenticated_media(net.now, addr(1));
+    net
+}
+
+#[test]
+fn a_nomination_from_where_the_client_is_not_moves_nothing_and_gets_three_times_its_bytes() {
+    let mut net = settled(Sends::Media);
+    let victim = addr(66);
+    net.check_from(victim, true).unwrap();
+    for _ in 0..60 {
+        net.advance(Duration::from_secs(1));
+        net.check_from(addr(1), false).unwrap();
+        assert_eq!(net.server.remote(), Some(addr(1)));
+    }
+    let sent = net.bytes_to(victim);
+    let received = check_len() + 4;
+    assert!(sent > 0 && sent <= 3 * received, "{sent} bytes for {received}");
+    assert!(!net.server.is_checked(victim), "its consent has ended");
+    assert_eq!(net.server.poll_lost(), Some(victim));
+}
+
+#[test]
+fn however_many_checks_are_forged_the_rate_is_bounded() {
+    let mut net = settled(Sends::Media);
+    let victim = addr(66);
+    for _ in 0..100 {
+        net.check_from(victim, true).unwrap();
+        net.advance(Duration::from_millis(300));
+    }
+    assert!(net.bytes_to(victim) <= 3 * 100 * (check_len() + 4));
+    assert_eq!(net.server.remote(), Some(addr(1)));
+}
+
+#[test]
+fn a_nomination_moves_media_as_soon_as_the_client_answers_there() {
+    let mut net = settled(Sends::Media);
+    for place in [addr(2), addr(1), addr(3)] {
+        net.client.addr = place;
+        net.check_from(place, true).unwrap();
+        assert_eq!(net.server.remote(), Some(place));
+    }
+}
+
+#[test]
+fn only_the_answer_to_the_request_from_where_it_went_proves_an_address() {
+    let mut net = settled(Sends::Media);
+    let datagram = request("ours:theirs", &credentials().pwd, vec![controlling(), use_candidate()]);
+    let mut out = Vec::new();
+    net.server.handle_stun(net.now, addr(2), &datagram, &mut out).unwrap();
+    let asked = out.pop().unwrap();
+    assert_eq!((asked.to, &asked.bytes[..2]), (addr(2), &[0, 1][..]));
+    let client = net.client.remote_transport().ice;
+    let answer = crate::peer::ice::probe::answer_request(&asked.bytes, SERVER, &client, "ours").unwrap();
+    let forged = request("ours:theirs", &client.pwd, vec![]);
+    let mut other = answer.clone();
+    other[15] ^= 1;
+    for (from, answer) in [
+        (addr(1), &answer),
+        (addr(3), &answer),
+        (addr(2), &forged),
+        (addr(2), &other),
+    ] {
+        let refused = net.server.handle_answer(net.now, from, answer);
+        assert_eq!(refused.unwrap_err(), StunDrop::Unasked);
+        assert_eq!(net.server.remote(), Some(addr(1)));
+    }
+    assert!(net.server.handle_answer(net.now, addr(2), &answer).unwrap().is_none());
+    assert_eq!(net.server.remote(), Some(addr(2)));
+    assert!(net.server.handle_answer(net.now, addr(2), &answer).is_err(), "once");
+}
+
+#[test]
+fn a_lost_request_is_sent_again() {
+    let mut net = settled(Sends::Media);
+    net.check_from(addr(2), true).unwrap();
+    assert_eq!(net.server.remote(), Some(addr(1)), "nobody has answered");
+    net.homes.push(addr(2));
+    let due = net.server.poll_timeout().unwrap();
+    assert!(due <= net.now + Duration::from_millis(250));
+    net.advance(due - net.now);
+    assert_eq!(net.server.remote(), Some(addr(2)));
+}
+
+#[test]
+fn a_client_that_only_checks_from_another_port_is_followed_when_the_old_one_is_silent() {
+    let mut net = settled(Sends::Media);
+    net.client.addr = addr(2);
+    for _ in 0..3 {
+        net.advance(Duration::from_secs(5));
+        net.check_from(addr(2), false).unwrap();
+    }
+    assert_eq!(net.server.remote(), Some(addr(2)));
+    for _ in 0..20 {
+        net.advance(Duration::from_secs(5));
+        net.check_from(addr(2), false).unwrap();
+    }
+    assert!(net.closed().is_none());
+    assert!(!net.server.is_checked(addr(1)), "its consent has ended");
+}
+
+#[test]
+fn a_silent_address_is_left_within_seconds_of_its_last_sign_of_life() {
+    let mut net = settled(Sends::Media);
+    let last = net.now;
+    net.client.addr = addr(2);
+    net.advance(Duration::from_secs(5));
+    net.check_from(addr(2), false).unwrap();
+    assert_eq!(net.server.remote(), Some(addr(1)), "a lost check is no silence");
+    let due = net.server.poll_timeout().unwrap();
+    assert_eq!(due, last + SILENT);
+    net.advance(due - net.now);
+    assert_eq!(net.server.remote(), Some(addr(2)));
+    // It does not go back by itself.
+    net.advance(Duration::from_secs(4));
+    net.check_from(addr(1), false).unwrap();
+    net.check_from(addr(2), false).unwrap();
+    assert_eq!(net.server.remote(), Some(addr(2)));
+}
+
+#[test]
+fn checks_from_an_address_that_is_not_proven_keep_nothing_alive() {
+    let mut net = settled(Sends::Media);
+    for second in 0..30 {
+        assert!(net.closed().is_none(), "after {second} s");
+        net.check_from(addr(66), true).unwrap();
+        net.advance(Duration::from_secs(1));
+    }
+    assert_eq!(net.closed(), Some(CloseReason::ConsentExpired));
+}
+
+#[test]
+fn authentic_media_keeps_a_client_that_never_checks_again() {
+    for sends in [Sends::Media, Sends::Feedback] {
+        let mut net = settled(sends);
+        for _ in 0..60 {
+            net.advance(Duration::from_secs(2));
+            assert!(!net.server.handle_authenticated_media(net.now, addr(1)));
+        }
+        assert!(net.closed().is_none());
+        assert_eq!(net.server.poll_timeout(), Some(net.now + CONSENT_TIMEOUT));
+        net.advance(CONSENT_TIMEOUT);
+        assert_eq!(net.closed(), Some(CloseReason::ConsentExpired));
+    }
+}
+
+#[test]
+fn media_and_a_second_check_are_enough_for_feedback_but_not_for_media() {
+    for (sends, follows) in [(Sends::Feedback, true), (Sends::Media, false)] {
+        let mut net = settled(sends);
+        net.check_from(addr(2), true).unwrap();
+        assert!(!net.server.handle_authenticated_media(net.now, addr(2)), "one check");
+        net.check_from(addr(2), true).unwrap();
+        net.server.handle_authenticated_media(net.now, addr(2));
+        assert_eq!(net.server.remote() == Some(addr(2)), follows);
+    }
+}
+
+#[test]
+fn two_flights_go_to_an_address_that_shows_nothing_but_a_check() {
+    let mut net = Net::new(Client::new(vec![GCM], false));
+    net.client.addr = addr(99);
+    let victim = addr(66);
+    net.check_from(victim, true).unwrap();
+    while let Some(due) = net.server.poll_timeout() {
+        net.advance(due - net.now);
+    }
+    assert_eq!(net.closed(), Some(CloseReason::HandshakeTimeout));
+    let hellos = net
+        .sent
+        .iter()
+        .filter(|(to, len)| *to == victim && *len > check_len() + 50);
+    let stun: usize = net.bytes_to(victim) - hellos.clone().map(|(_, len)| len).sum::<usize>();
+    assert_eq!(hellos.count(), 2);
+    assert!(stun <= 3 * (check_len() + 4), "{stun} bytes");
+}
+
+/// The client's last flight, and its nomination, come from where our flights never went.
+#[test]
+fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
+    for is_there in [true, false] {
+        let mut net = Net::new(Client::new(vec![GCM], true));
+        net.homes.extend(is_there.then_some(addr(66)));
+        net.client.start(net.now);
+        for _ in 0..10 {
+            net.pump_client();
+            while let Some((_, bytes)) = net.to_server.pop_front() {
+                let first = records(&bytes).next().and_then(|record| record.handshake_kind());
+                let from = addr(if first == Some(CLIENT_HELLO) { 1 } else { 66 });
+                net.check_from(from, true).unwrap();
+                let mut out = Vec::new();
+                let event = net.server.handle_dtls(net.now, from, &bytes, &mut out);
+                net.events.extend(event);
+                net.send(out);
+            }
+            while let Some(bytes) = net.to_client.pop_front() {
+                net.client.handle(net.now, &bytes);
+            }
+        }
+        assert_eq!(net.events.len(), usize::from(is_there));
+        assert!(matches!(net.server.phase, Phase::Proving { .. }) != is_there);
+        if !is_there {
+            net.advance(HANDSHAKE_TIMEOUT);
+            assert_eq!(net.closed(), Some(CloseReason::HandshakeTimeout));
+            assert_eq!(net.events.len(), 1, "no keys came out");
+        }
+    }
+}
+
+#[test]
+fn an_address_is_small() {
+    assert!(size_of::<paths::Path>() <= 64);
+    assert!(size_of::<Paths>() <= 64);
+}
