@@ -11,25 +11,27 @@ impl Shard {
         };
         self.hurry(now, index, from);
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let (source, received, bytes) = match &mut peer.state {
+        let (source, received, inflow) = match &mut peer.state {
             State::Publishing(publisher) => {
                 let received = publisher.handle_rtp(now, datagram);
-                let bytes = publisher.received_bytes();
-                (Some(publisher.source()), received, bytes)
+                let inflow = publisher.inflow();
+                (Some(publisher.source()), received, inflow)
             }
             State::Member(member) => {
                 let (place, received) = member.handle_rtp(now, datagram);
-                let bytes = member.received_bytes();
-                (place.map(|place| &mut member.sources()[place]), received, bytes)
+                let inflow = member.inflow();
+                (place.map(|place| &mut member.sources()[place]), received, inflow)
             }
             State::Connecting | State::Viewing { .. } => return self.counters.rtp_in_dropped.add(1),
         };
-        peer.session.received.set(bytes);
+        peer.session.set_inflow(inflow);
         if let Some(source) = source {
             tell_of_source(&mut self.events, peer.session.id, source, received, now);
         }
-        if received == Received::Dropped {
-            return self.counters.rtp_in_dropped.add(1);
+        match received {
+            Received::Dropped => return self.counters.rtp_in_dropped.add(1),
+            Received::Unreadable => return self.close_peer(index, CloseCause::Unreadable),
+            Received::Media | Received::Started(..) => {}
         }
         peer.transport.handle_authenticated_media();
         self.counters.rtp_in.add(1);
