@@ -15,6 +15,7 @@ mod restarts;
 mod room;
 mod rooms;
 mod scenarios;
+mod sources;
 mod starts;
 mod viewer;
 mod world;

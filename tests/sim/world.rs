@@ -101,7 +101,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    fn send(&mut self, now: Instant, client: SocketAddr, up: bool, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, now: Instant, client: SocketAddr, up: bool, bytes: &[u8]) {
         let link = if up { self.up } else { self.down };
         let mut departs = now;
         if let Some(rate) = link.rate {
