@@ -432,6 +432,7 @@ impl Service for App {
             video: stream.video.map(|codec| codec.to_string()),
             audio: stream.audio.map(|codec| codec.to_string()),
             keyframes: stream.keyframes,
+            large: stream.large,
         });
         status.collect()
     }

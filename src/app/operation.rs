@@ -165,6 +165,11 @@ impl Inner {
                     measured_bps as f64 / 1e6,
                     max_bps as f64 / 1e6
                 ),
+                Verdict::Large { stream, longest } => warn!(
+                    %stream,
+                    "broadcaster sends datagrams of {longest} bytes, which an MTU of 1,500 does not carry whole: they reach viewers in \
+                     fragments, and many players take none above 1,500 bytes. Set the encoder's packet size to 1,200 bytes"
+                ),
             }
         }
         let turns = self.counters.iter().map(|counters| counters.turns.value());

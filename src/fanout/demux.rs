@@ -11,8 +11,19 @@ use crate::rtp::header::RtpHeader;
 pub(super) struct Demux {
     lines: Vec<Line>,
     mid_ids: Vec<u8>,
-    /// SSRC and line, at most [`Demux::KNOWN_MAX`].
-    known: Vec<(u32, usize)>,
+    /// At most [`Demux::KNOWN_MAX`]; the one that was silent for longest makes room.
+    known: Vec<Known>,
+    /// Packets so far.
+    packets: u64,
+}
+
+/// An SSRC that was seen.
+#[derive(Debug)]
+struct Known {
+    ssrc: u32,
+    line: usize,
+    /// Value of [`Demux::packets`] at its newest packet.
+    heard: u64,
 }
 
 #[derive(Debug)]
@@ -26,31 +37,24 @@ struct Line {
 }
 
 impl Demux {
-    /// As many as the transport's keys tell apart.
+    /// As many as have a replay window of their own.
     const KNOWN_MAX: usize = srtp::SOURCES_MAX;
 
-    /// The lines are these from now on, each with its stream and that stream's place. Returns SSRCs of lines that are gone.
-    pub(super) fn set_lines<'a>(
-        &mut self,
-        lines: impl Iterator<Item = (usize, StreamKey, &'a MediaLine)> + Clone,
-    ) -> Vec<u32> {
+    /// The lines are these from now on, each with its stream and that stream's place. SSRCs of lines that are gone are forgotten.
+    pub(super) fn set_lines<'a>(&mut self, lines: impl Iterator<Item = (usize, StreamKey, &'a MediaLine)> + Clone) {
         let mid_ids = lines.clone().filter_map(|(.., line)| line.extensions.mid);
         self.mid_ids = mid_ids.collect();
         self.mid_ids.sort_unstable();
         self.mid_ids.dedup();
         let lines: Vec<Line> = lines.map(Line::new).collect();
         let before = std::mem::replace(&mut self.lines, lines);
-        let mut gone = Vec::new();
-        self.known.retain_mut(|(ssrc, line)| {
-            let of = &before[*line];
+        self.known.retain_mut(|known| {
+            let of = &before[known.line];
             let stays = |now: &Line| now.stream == of.stream && now.mid == of.mid;
-            match self.lines.iter().position(stays) {
-                Some(place) => *line = place,
-                None => gone.push(*ssrc),
-            }
-            !gone.contains(ssrc)
+            let place = self.lines.iter().position(stays);
+            known.line = place.unwrap_or_default();
+            place.is_some()
         });
-        gone
     }
 
     /// The place of the source that a packet in clear belongs to.
@@ -61,13 +65,14 @@ impl Demux {
 
     /// The source whose packets carry this SSRC.
     pub(super) fn source_of(&self, ssrc: u32) -> Option<usize> {
-        let known = self.known.iter().find(|(known, _)| *known == ssrc);
-        let line = known.map(|(_, line)| *line).or_else(|| self.announced(ssrc))?;
+        let known = self.known.iter().find(|known| known.ssrc == ssrc);
+        let line = known.map(|known| known.line).or_else(|| self.announced(ssrc))?;
         Some(self.lines[line].source)
     }
 
     fn line(&mut self, clear: &[u8], header: &RtpHeader) -> Option<usize> {
-        let known = self.known.iter().position(|(known, _)| *known == header.ssrc);
+        self.packets += 1;
+        let known = self.known.iter().position(|known| known.ssrc == header.ssrc);
         if let Some(mid) = self.mid(clear, header) {
             // One of a line that is not agreed, or not yet, is nobody else's.
             let line = self.lines.iter().position(|line| line.mid.as_bytes() == mid)?;
@@ -75,7 +80,9 @@ impl Demux {
             return Some(line);
         }
         if let Some(place) = known {
-            return Some(self.known[place].1);
+            let known = &mut self.known[place];
+            known.heard = self.packets;
+            return Some(known.line);
         }
         let line = self
             .announced(header.ssrc)
@@ -106,11 +113,18 @@ impl Demux {
     }
 
     fn learn(&mut self, known: Option<usize>, ssrc: u32, line: usize) {
-        match known {
-            Some(place) => self.known[place].1 = line,
-            None if self.known.len() < Demux::KNOWN_MAX => self.known.push((ssrc, line)),
-            None => {}
+        let heard = self.packets;
+        let learnt = Known { ssrc, line, heard };
+        if let Some(place) = known {
+            self.known[place] = learnt;
+            return;
         }
+        if self.known.len() >= Demux::KNOWN_MAX {
+            let places = self.known.iter().enumerate();
+            let longest_silent = places.min_by_key(|(_, known)| known.heard).map(|(place, _)| place);
+            longest_silent.map(|place| self.known.swap_remove(place));
+        }
+        self.known.push(learnt);
     }
 }
 
@@ -169,8 +183,8 @@ mod tests {
         demux
     }
 
-    fn set(demux: &mut Demux, lines: &[(usize, MediaLine)]) -> Vec<u32> {
-        demux.set_lines(lines.iter().map(|(source, line)| (*source, key(*source as u32), line)))
+    fn set(demux: &mut Demux, lines: &[(usize, MediaLine)]) {
+        demux.set_lines(lines.iter().map(|(source, line)| (*source, key(*source as u32), line)));
     }
 
     fn packet(ssrc: u32, payload_type: u8, mid: Option<&str>) -> Vec<u8> {
@@ -242,18 +256,22 @@ mod tests {
         source(&mut demux, &packet(7, 96, Some("0")));
         source(&mut demux, &packet(8, 96, Some("1")));
         let moved = line("1", 96, None);
-        let gone = demux.set_lines([(0, key(1), &moved)].into_iter());
-        assert_eq!(gone, [7]);
+        demux.set_lines([(0, key(1), &moved)].into_iter());
         assert_eq!(source(&mut demux, &packet(8, 96, None)), Some(0));
         assert_eq!(demux.source_of(7), None);
     }
 
     #[test]
-    fn it_learns_no_more_than_its_bound() {
-        let mut demux = demux(&[(0, line("0", 96, None))]);
-        for ssrc in 0..100 {
+    fn it_learns_no_more_than_its_bound_and_forgets_the_longest_silent() {
+        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
+        assert_eq!(source(&mut demux, &packet(5, 96, Some("1"))), Some(1));
+        for ssrc in 1_000..2_000 {
+            assert_eq!(source(&mut demux, &packet(ssrc, 96, Some("0"))), Some(0));
+            // It named its line once, and is known by its SSRC for as long as it sends.
             assert_eq!(source(&mut demux, &packet(ssrc, 96, None)), Some(0));
+            assert_eq!(source(&mut demux, &packet(5, 96, None)), Some(1));
+            assert!(demux.known.len() <= Demux::KNOWN_MAX);
         }
-        assert_eq!(demux.known.len(), Demux::KNOWN_MAX);
+        assert_eq!(demux.source_of(1_000), None);
     }
 }

@@ -53,8 +53,13 @@ impl SendQueue {
     pub const RUNS_MAX: usize = 64;
     /// Room for 64 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
     pub const BYTES_MAX: usize = 512 * 1024;
-    /// Largest datagram that is ever queued.
-    pub const DATAGRAM_MAX: usize = 1_500;
+    /// Largest datagram that is ever queued: the largest that is received (9,216 B), and what a packet may grow by on its way: a longer
+    /// tag, extensions in their longer form, the number of a retransmission, a byte of padding. So everything that is received can
+    /// be sent, and sent again.
+    pub const DATAGRAM_MAX: usize = 9_216 + 64;
+    /// Largest datagram that an Ethernet path carries whole, over IPv6: 1,500 bytes less 48 of headers. Longer ones travel in fragments.
+    /// What the server makes itself is never longer.
+    pub const PATH_DATAGRAM_MAX: usize = 1_452;
     const RUN_BYTES_MAX: usize = 65_000;
 
     /// An empty queue.
@@ -93,10 +98,11 @@ impl SendQueue {
         self.runs.len() >= SendQueue::RUNS_MAX || self.used + SendQueue::DATAGRAM_MAX > self.bytes.len()
     }
 
-    /// True when `datagrams` more surely fit, each as long as can be. Asked before the frame of a viewer it keeps the frame in one
+    /// True when datagrams of so many bytes in all surely fit. Asked before the frame of a viewer it keeps the frame in one
     /// batch, so that it can be one run; [`SendQueue::is_full`] could cut it.
-    pub fn has_room_for(&self, datagrams: usize) -> bool {
-        self.runs.len() < SendQueue::RUNS_MAX && self.used + datagrams * SendQueue::DATAGRAM_MAX <= self.bytes.len()
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        // Each is written into a reservation of the full length.
+        self.runs.len() < SendQueue::RUNS_MAX && self.used + bytes + SendQueue::DATAGRAM_MAX <= self.bytes.len()
     }
 
     /// Room for one datagram. Nothing is queued until [`SendQueue::commit`].
@@ -198,14 +204,25 @@ mod tests {
     fn a_frame_that_has_room_stays_one_run() {
         let mut queue = SendQueue::new();
         for viewer in 0..SendQueue::RUNS_MAX as u32 {
-            assert!(queue.has_room_for(5));
+            assert!(queue.has_room_for(5 * 1_100));
             (0..5).for_each(|_| queue.push(address(1), viewer, &[0; 1_100]));
         }
         assert!(!queue.has_room_for(1));
         assert!(queue.runs().iter().all(|run| run.segments == 5));
         assert_eq!(queue.runs().len(), SendQueue::RUNS_MAX);
         queue.clear();
-        let most = SendQueue::BYTES_MAX / SendQueue::DATAGRAM_MAX;
+        let most = SendQueue::BYTES_MAX - SendQueue::DATAGRAM_MAX;
         assert!(queue.has_room_for(most) && !queue.has_room_for(most + 1));
+    }
+
+    #[test]
+    fn what_has_room_can_be_reserved_to_the_last_byte() {
+        for len in [100, 1_200, SendQueue::DATAGRAM_MAX] {
+            let mut queue = SendQueue::new();
+            while queue.has_room_for(len) {
+                queue.push(address(1), 0, &vec![0; len]);
+            }
+            assert!(queue.runs().iter().all(|run| run.len <= 65_000), "{len}");
+        }
     }
 }

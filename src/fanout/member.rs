@@ -1,20 +1,18 @@
 //! A connected member of a room: the streams that it sends, and the books of those that it is sent.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::demux::Demux;
 use super::egress::SendQueue;
+use super::inbound::{Inbound, Inflow};
 use super::membership::SourceSpec;
 use super::source::{PublisherConfig, RTCP_OVERHEAD_MAX, Received, Sender, Source};
 use super::subscriptions::Subscriptions;
 use crate::ingest::TransportFeedback;
 use crate::media::lane::StreamKey;
 use crate::peer::sdp::{MediaLine, Negotiated};
-use crate::peer::srtp::{self, SrtpDrop};
 use crate::peer::{Opener, Sealer, SrtpKeys};
-use crate::rtp::header::RtpHeader;
 use crate::rtp::rtcp::{self, Report};
 
 /// Both directions of a member's transport.
@@ -23,17 +21,14 @@ pub struct Member {
     keys: SrtpKeys,
     /// Of all RTCP, so that no index of it is sealed twice whatever the SSRC.
     sealer: Sealer,
-    opener: Opener,
+    inbound: Inbound,
     sources: Vec<Source>,
     demux: Demux,
-    /// SSRCs of lines that went, at most [`Member::GONE_MAX`].
-    gone: VecDeque<u32>,
     feedback: Option<TransportFeedback>,
     /// What it is sent.
     pub(super) subscriptions: Subscriptions,
     /// Of the newest membership that was brought about.
     pub(super) number: Option<u64>,
-    received_bytes: u64,
     /// When it had its keys.
     pub(super) connected_at: Instant,
     /// It has been sent a whole keyframe of anybody.
@@ -46,22 +41,18 @@ pub struct Member {
 impl Member {
     /// Streams that one member may send.
     pub const SOURCES_MAX: usize = 8;
-    /// As many as the keys tell apart at most.
-    const GONE_MAX: usize = srtp::SOURCES_MAX;
 
     /// A member that has just connected.
     pub fn new(keys: &SrtpKeys, now: Instant) -> Member {
         Member {
             keys: keys.clone(),
             sealer: Sealer::new(keys),
-            opener: Opener::new(keys),
+            inbound: Inbound::new(Opener::new(keys)),
             sources: Vec::new(),
             demux: Demux::default(),
-            gone: VecDeque::new(),
             feedback: None,
             subscriptions: Subscriptions::default(),
             number: None,
-            received_bytes: 0,
             connected_at: now,
             has_picture: false,
             report_at: now,
@@ -114,7 +105,7 @@ impl Member {
             let lines = [&spec.audio, &spec.video].into_iter().flatten();
             lines.filter_map(move |line| Some((place(key)?, key, line)))
         });
-        let gone = self.demux.set_lines(lines.clone());
+        self.demux.set_lines(lines.clone());
         let lines = lines.map(|(.., line)| line);
         match (&mut self.feedback, specs.first()) {
             (Some(feedback), _) => feedback.set_lines(lines),
@@ -123,48 +114,15 @@ impl Member {
             }
             (None, None) => {}
         }
-        gone.into_iter().for_each(|ssrc| self.note_gone(ssrc));
-    }
-
-    fn note_gone(&mut self, ssrc: u32) {
-        self.gone.retain(|known| *known != ssrc);
-        if self.gone.len() == Member::GONE_MAX {
-            self.gone.pop_front();
-        }
-        self.gone.push_back(ssrc);
-    }
-
-    /// A source more than the keys tell apart: the one whose line went first makes room for it. Not sooner: a camera that is switched
-    /// on again goes on with its SSRC and where its numbers were. False when there is none.
-    fn forget_gone(&mut self) -> bool {
-        while let Some(ssrc) = self.gone.pop_front() {
-            if self.demux.source_of(ssrc).is_none() {
-                self.opener.forget(ssrc);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn open_rtp(&mut self, datagram: &mut [u8], header: &RtpHeader) -> Option<usize> {
-        loop {
-            let opened = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence);
-            if opened != Err(SrtpDrop::TooManySources) || !self.forget_gone() {
-                return opened.ok();
-            }
-        }
     }
 
     /// One SRTP datagram. Returns the stream that it is of, or none, and what it led to.
     pub fn handle_rtp(&mut self, now: Instant, datagram: &mut [u8]) -> (Option<usize>, Received) {
         self.now = now;
-        let Ok(header) = RtpHeader::parse(datagram) else {
-            return (None, Received::Dropped);
+        let (header, len) = match self.inbound.open_rtp(now, datagram) {
+            Ok(opened) => opened,
+            Err(received) => return (None, received),
         };
-        let Some(len) = self.open_rtp(datagram, &header) else {
-            return (None, Received::Dropped);
-        };
-        self.received_bytes += len as u64;
         let clear = &datagram[..len];
         if let Some(feedback) = &mut self.feedback {
             feedback.record(now, clear, &header);
@@ -178,12 +136,7 @@ impl Member {
     /// Opens one SRTCP datagram in place; `None` if it is not authentic.
     pub(super) fn open_rtcp(&mut self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
         self.now = now;
-        loop {
-            let opened = self.opener.open_rtcp(datagram);
-            if opened != Err(SrtpDrop::TooManySources) || !self.forget_gone() {
-                return opened.ok();
-            }
-        }
+        self.inbound.open_rtcp(now, datagram)
     }
 
     /// Takes what its RTCP says of the streams that it sends.
@@ -193,6 +146,9 @@ impl Member {
             let (Report::SenderReport { ssrc, .. } | Report::Bye { ssrc }) = report else {
                 return;
             };
+            if let Report::SenderReport { packets, .. } = report {
+                self.inbound.note_sender_report(ssrc, packets);
+            }
             match self.demux.source_of(ssrc) {
                 Some(place) => self.sources[place].handle_report(now, &report),
                 // Its first packet is yet to come.
@@ -234,9 +190,9 @@ impl Member {
             source.poll_rtcp(now, &mut self.sealer, (to, owner), out);
         }
         let Some(feedback) = &mut self.feedback else { return };
+        let room = SendQueue::PATH_DATAGRAM_MAX - RTCP_OVERHEAD_MAX;
         while !out.is_full() {
             let buffer = out.reserve();
-            let room = buffer.len() - RTCP_OVERHEAD_MAX;
             let Some(len) = feedback.poll_rtcp(now, &mut buffer[..room]) else {
                 return;
             };
@@ -245,9 +201,9 @@ impl Member {
         }
     }
 
-    /// RTP that was authentic so far, whatever became of it, bytes.
-    pub fn received_bytes(&self) -> u64 {
-        self.received_bytes
+    /// RTP that was authentic so far, whatever became of it.
+    pub fn inflow(&self) -> Inflow {
+        self.inbound.inflow()
     }
 }
 

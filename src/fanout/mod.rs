@@ -9,6 +9,7 @@ mod demux;
 pub mod egress;
 pub mod formats;
 pub mod forwarder;
+pub mod inbound;
 pub mod member;
 pub mod membership;
 pub mod publisher;

@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::egress::SendQueue;
+use super::inbound::{Inbound, Inflow};
 use super::membership::Lift;
 use super::source::{KeyframeNews, PublisherConfig, Received, Sender, Source};
 use crate::media::StreamTracks;
 use crate::peer::sdp::Negotiated;
 use crate::peer::{Opener, Sealer};
-use crate::rtp::header::RtpHeader;
-use crate::rtp::rtcp;
+use crate::rtp::rtcp::{self, Report};
 
 /// The sending half of a session, as we see it.
 pub struct Publisher {
     source: Source,
     sealer: Sealer,
-    opener: Opener,
-    received_bytes: u64,
+    inbound: Inbound,
     /// Number of the newest word on what becomes of it in a room.
     lifted: u64,
 }
@@ -35,8 +34,7 @@ impl Publisher {
         Publisher {
             source: Source::new(tracks, negotiated, Sender::Publisher, shard, config, now),
             sealer,
-            opener,
-            received_bytes: 0,
+            inbound: Inbound::new(opener),
             lifted: 0,
         }
     }
@@ -51,23 +49,24 @@ impl Publisher {
 
     /// One SRTP datagram, decrypted in place and written to its track.
     pub fn handle_rtp(&mut self, now: Instant, datagram: &mut [u8]) -> Received {
-        let Ok(header) = RtpHeader::parse(datagram) else {
-            return Received::Dropped;
-        };
-        let Ok(len) = self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) else {
-            return Received::Dropped;
-        };
-        self.received_bytes += len as u64;
-        self.source.handle_rtp(now, &datagram[..len], &header)
+        match self.inbound.open_rtp(now, datagram) {
+            Ok((header, len)) => self.source.handle_rtp(now, &datagram[..len], &header),
+            Err(received) => received,
+        }
     }
 
     /// One SRTCP datagram. False if it is not authentic.
     pub fn handle_rtcp(&mut self, now: Instant, datagram: &mut [u8]) -> bool {
-        let Ok(len) = self.opener.open_rtcp(datagram) else {
+        let Some(len) = self.inbound.open_rtcp(now, datagram) else {
             return false;
         };
         // The rest of a truncated compound packet is lost, what came before it stands.
-        let _ = rtcp::parse(&datagram[..len], |report| self.source.handle_report(now, &report));
+        let _ = rtcp::parse(&datagram[..len], |report| {
+            if let Report::SenderReport { ssrc, packets, .. } = report {
+                self.inbound.note_sender_report(ssrc, packets);
+            }
+            self.source.handle_report(now, &report);
+        });
         self.source.pass_clocks_on();
         true
     }
@@ -92,8 +91,8 @@ impl Publisher {
         self.source.poll_timeout()
     }
 
-    /// RTP that was authentic so far, whatever became of it, bytes.
-    pub fn received_bytes(&self) -> u64 {
-        self.received_bytes
+    /// RTP that was authentic so far, whatever became of it.
+    pub fn inflow(&self) -> Inflow {
+        self.inbound.inflow()
     }
 }

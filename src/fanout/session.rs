@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::formats::ViewerLine;
+use super::inbound::Inflow;
 use super::membership::{Lift, Membership};
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
@@ -32,6 +33,10 @@ pub struct Session {
     pub created: Instant,
     /// RTP that came from its client and was authentic, bytes. Its owner is the one writer.
     pub received: Counter,
+    /// Packets of those that no Ethernet path carries whole.
+    pub large: Counter,
+    /// Length of the longest datagram of those.
+    pub longest: Counter,
     owner: AtomicU32,
     /// Which ICE session its client uses.
     ice: AtomicU32,
@@ -83,6 +88,8 @@ impl Session {
             tracks,
             created,
             received: Counter::default(),
+            large: Counter::default(),
+            longest: Counter::default(),
             owner: AtomicU32::new(Session::NOBODY),
             ice: AtomicU32::new(0),
         }
@@ -97,6 +104,15 @@ impl Session {
         match owner.map_or_else(|owner| owner, |_| mine) {
             Session::WITHDRAWN => None,
             owner => Some(owner as usize),
+        }
+    }
+
+    /// So much RTP was authentic so far. For the owner to call.
+    pub(super) fn set_inflow(&self, inflow: Inflow) {
+        self.received.set(inflow.bytes);
+        if inflow.large > 0 {
+            self.large.set(inflow.large);
+            self.longest.set(inflow.longest);
         }
     }
 
@@ -259,6 +275,8 @@ pub enum CloseCause {
     Commanded,
     /// The shard has no room for another peer.
     Full,
+    /// Nothing that a publisher sends could be decrypted for seconds.
+    Unreadable,
 }
 
 impl std::fmt::Display for CloseCause {
@@ -267,6 +285,9 @@ impl std::fmt::Display for CloseCause {
             CloseCause::Transport(reason) => reason.fmt(f),
             CloseCause::Commanded => f.write_str("ended by request"),
             CloseCause::Full => f.write_str("the server is full"),
+            CloseCause::Unreadable => f.write_str(
+                "its media could not be decrypted any more (too many packets were lost to follow its numbering, or its keys are others)",
+            ),
         }
     }
 }

@@ -78,6 +78,8 @@ pub enum Received {
     Started(Kind, Codec),
     /// Not authentic, a duplicate, not negotiated or no RTP at all: dropped.
     Dropped,
+    /// Dropped like everything before it for seconds: only a new session helps.
+    Unreadable,
 }
 
 /// Whose source it is.
@@ -416,9 +418,9 @@ impl Source {
         (to, owner): (std::net::SocketAddr, u32),
         out: &mut SendQueue,
     ) {
+        let room = SendQueue::PATH_DATAGRAM_MAX - RTCP_OVERHEAD_MAX;
         while !out.is_full() {
             let buffer = out.reserve();
-            let room = buffer.len() - RTCP_OVERHEAD_MAX;
             let Some(len) = self.ingest.poll_rtcp(now, &mut buffer[..room]) else {
                 return;
             };

@@ -77,10 +77,14 @@ impl ShardStream {
     /// Packets after which a batch goes out although the frame is not complete: a usual keyframe and more, so that who comes first is
     /// done with it first, however many have joined since.
     const BATCH_MAX: usize = 64;
+    /// Bytes that the datagrams of a batch take at most: as many packets as fit Ethernet paths, and fewer of larger ones.
+    const BATCH_BYTES_MAX: usize = ShardStream::BATCH_MAX * SendQueue::PATH_DATAGRAM_MAX;
     /// Packets of a track that are gathered while a batch goes out: more wait on the lane, which is bounded.
     const GATHERED_MAX: usize = 256;
     /// Datagrams that one viewer's share of a batch may take, and some to spare.
     pub const SHARE_MAX: usize = 2 * ShardStream::BATCH_MAX + 4;
+    /// Bytes that they may take.
+    pub const SHARE_BYTES_MAX: usize = 2 * ShardStream::BATCH_BYTES_MAX + 4 * SendQueue::PATH_DATAGRAM_MAX;
     /// How long the first packet of a batch waits for more: the packets of a frame arrive within 0.2-0.4 ms, at p95 0.7-2 ms.
     const GATHER: Duration = Duration::from_millis(1);
     /// Packets a video window holds at least, for retransmissions: 8 s at 250 packets a second (2.5 Mbit/s).
@@ -285,7 +289,7 @@ impl ShardStream {
         while *budget > 0
             && let Some(viewer) = self.viewers.get_mut(next)
         {
-            out.make_room(ShardStream::SHARE_MAX);
+            out.make_room(ShardStream::SHARE_BYTES_MAX);
             self.audio.forward(viewer, &self.tracks, out);
             self.video.forward(viewer, &self.tracks, out);
             *budget = budget.saturating_sub(datagrams);

@@ -93,6 +93,10 @@ fn describe(status: &StreamStatus) -> Value {
             "frames": status.keyframes.cached_frames,
             "bytes": status.keyframes.cached_bytes,
         },
+        "large_packets": {
+            "count": status.large.count,
+            "longest_bytes": status.large.longest,
+        },
     })
 }
 

@@ -12,6 +12,7 @@ use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
 use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use crate::room::ice_session::Condition;
+use crate::room::registry::LargePackets;
 use crate::room::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest};
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
@@ -344,4 +345,6 @@ pub struct StreamStatus {
     pub audio: Option<String>,
     /// What is known of the video's keyframes.
     pub keyframes: KeyframeReading,
+    /// Packets of its publisher that no Ethernet path carries whole.
+    pub large: LargePackets,
 }

@@ -186,7 +186,11 @@ impl Line {
             return Err(IngestDrop::NoSource);
         };
         if self.repairs.belongs(incoming.header.ssrc, source.ssrc) != source.ssrc {
-            return Err(IngestDrop::FormerSource);
+            if incoming.now < source.started() + SILENCE {
+                return Err(IngestDrop::FormerSource);
+            }
+            // Nobody asks for packets of the former source any more: the sender has kept the SSRC of its retransmissions.
+            self.repairs.assign(incoming.header.ssrc, source.ssrc);
         }
         let mapping = source.mapping;
         match source.place_repaired(u16::from_be_bytes(*original)) {
@@ -492,6 +496,13 @@ impl Repairs {
         self.pairs[self.next] = Some((rtx, current));
         self.next = (self.next + 1) % FORMER_MAX;
         current
+    }
+
+    /// A known `rtx` repairs another SSRC from now on.
+    fn assign(&mut self, rtx: u32, media: u32) {
+        for pair in self.pairs.iter_mut().flatten().filter(|(known, _)| *known == rtx) {
+            pair.1 = media;
+        }
     }
 }
 

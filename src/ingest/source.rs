@@ -69,6 +69,11 @@ impl Source {
         self.first
     }
 
+    /// When its first packet came.
+    pub(super) fn started(&self) -> Instant {
+        self.reception.started
+    }
+
     /// Places a packet that came on the media SSRC itself.
     pub(super) fn place(&mut self, header: &RtpHeader, codec: Codec, now: Instant) -> Place {
         let extended = self.extender.peek(header.sequence);

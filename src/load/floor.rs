@@ -144,7 +144,7 @@ impl FloorConfig {
     fn check(&self) -> io::Result<()> {
         let good = (1..=VIEWERS_MAX).contains(&self.viewers)
             && (1..=64).contains(&self.packets_per_frame)
-            && (RTP_HEADER + TAG..=SendQueue::DATAGRAM_MAX).contains(&self.datagram_bytes)
+            && (RTP_HEADER + TAG..=SendQueue::PATH_DATAGRAM_MAX).contains(&self.datagram_bytes)
             && self.frames > 0
             && self
                 .rhythm
@@ -209,7 +209,9 @@ impl Bench {
     /// Seals a frame of so many packets for every viewer and, unless only sealing is of interest, sends it.
     fn frame(&mut self, packets: usize, send: bool) {
         for viewer in &self.viewers {
-            if self.queue.runs().len() >= self.runs_per_batch || !self.queue.has_room_for(packets) {
+            if self.queue.runs().len() >= self.runs_per_batch
+                || !self.queue.has_room_for(packets * SendQueue::PATH_DATAGRAM_MAX)
+            {
                 hand_over(&mut self.socket, &mut self.queue, send);
             }
             for index in 0..packets as u64 {

@@ -14,6 +14,7 @@ use super::session::{open_socket, post};
 use super::signalling::Signalling;
 use super::viewers::drop_rtp_in_kernel;
 use crate::clock;
+use crate::net::udp::DATAGRAM_IN_MAX;
 use crate::net::{receive_stamped, stamp_arrivals};
 use crate::peer::Certificate;
 
@@ -178,7 +179,7 @@ impl Joiners {
         let Some(member) = self.members.get_mut(place).and_then(Option::as_mut) else {
             return;
         };
-        let mut buffer = [0; 2_048];
+        let mut buffer = [0; DATAGRAM_IN_MAX];
         while let Ok((len, arrived)) = receive_stamped(&member.socket, &mut buffer) {
             member.joiner.handle_datagram(clock::now(), arrived, &mut buffer[..len]);
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::net::udp::DATAGRAM_IN_MAX;
 
 /// A running relay. When dropped it still passes on what comes, and ends in the first quiet moment.
 pub struct Relay {
@@ -90,7 +91,7 @@ impl Drop for Relay {
 
 impl Ends {
     fn receive(&self, from: &UdpSocket, delay: Duration, into: &Sender<Held>) {
-        let mut buffer = [0; 2_048];
+        let mut buffer = [0; DATAGRAM_IN_MAX];
         loop {
             match from.recv_from(&mut buffer) {
                 Ok((len, source)) => {

@@ -9,6 +9,7 @@ use super::signalling::Signalling;
 use super::{ClientEvent, ClientPeer};
 use crate::clock;
 use crate::net::receive_stamped;
+use crate::net::udp::DATAGRAM_IN_MAX;
 use crate::peer::srtp::{Sealer, SrtpKeys};
 use crate::peer::{Certificate, IceCredentials};
 use crate::rtp::rtcp::write_receiver_report_empty;
@@ -82,7 +83,7 @@ impl Session {
     /// # Errors
     /// `ConnectionAborted` when the server ended the session.
     pub fn turn(&mut self, now: Instant, each: &mut dyn FnMut(Incoming<'_>)) -> io::Result<()> {
-        let mut buffer = [0; 2_048];
+        let mut buffer = [0; DATAGRAM_IN_MAX];
         while let Ok((len, arrived)) = receive_stamped(&self.socket, &mut buffer) {
             let kind = match self.peer.handle_datagram(now, &buffer[..len]) {
                 Some(ClientEvent::Media) => Protected::Media,

@@ -70,7 +70,7 @@ impl PassedExtensions {
     /// 100 bytes.
     pub const DESCRIPTOR_LEN_MAX: usize = 160;
     /// All of them at their longest.
-    const BYTES_MAX: usize = 3 * 2 + 1 + 16 + PassedExtensions::DESCRIPTOR_LEN_MAX;
+    pub(crate) const BYTES_MAX: usize = 3 * 2 + 1 + 16 + PassedExtensions::DESCRIPTOR_LEN_MAX;
 
     /// Keeps the first value of each extension; one whose length is wrong is left out.
     pub fn collect<'a>(values: impl IntoIterator<Item = (Passed, &'a [u8])>) -> PassedExtensions {

@@ -4,7 +4,7 @@ use super::counters::{Received, Sent};
 use super::sys::{BATCH, Message, ReceiveBatch, SendBatch, knows_gso, wait_writable};
 use super::udp::{DATAGRAM_IN_MAX, Family};
 use crate::fanout::egress::{Run, SendQueue};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -93,9 +93,9 @@ struct RunSender {
     family: Family,
     /// The messages of the next call.
     parts: Vec<Part>,
-    /// Destinations whose runs the kernel does not segment: the path's MTU is smaller than a segment (EINVAL, EMSGSIZE), or the
-    /// route cannot do it (EIO, IPsec).
-    refused: HashSet<SocketAddr>,
+    /// Destinations whose runs the kernel does not segment, and from which segment length on: the path's MTU is smaller than a segment
+    /// (EINVAL, EMSGSIZE), or the route cannot do it at all (EIO, IPsec).
+    refused: HashMap<SocketAddr, u16>,
 }
 
 /// One message: a whole run, or one datagram of it.
@@ -122,8 +122,10 @@ enum Verdict {
     Full,
     /// Interrupted: the same again.
     Again,
-    /// Not as one message, perhaps one by one.
+    /// Not as one message, perhaps one by one; for a shorter segment the answer may be another.
     Split,
+    /// Not as one message, whatever its segments.
+    AlwaysSplit,
     /// Not at all; other destinations are not concerned.
     Refused,
 }
@@ -134,7 +136,7 @@ impl RunSender {
             gso,
             family,
             parts: Vec::with_capacity(BATCH),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -153,9 +155,9 @@ impl RunSender {
                 continue;
             };
             let run = &queue.runs()[part.run];
-            if verdict == Verdict::Split {
+            if matches!(verdict, Verdict::Split | Verdict::AlwaysSplit) {
                 sent.gso_refused += 1;
-                self.remember(run.to);
+                self.remember(run.to, if verdict == Verdict::Split { run.segment } else { 0 });
                 cursor = Cursor {
                     run: part.run,
                     offset: 0,
@@ -225,7 +227,7 @@ impl RunSender {
             && let Some(run) = queue.runs().get(cursor.run)
         {
             let left = run.len as usize - cursor.offset;
-            let whole = run.segments == 1 || (cursor.offset == 0 && self.segments(&run.to));
+            let whole = run.segments == 1 || (cursor.offset == 0 && self.segments(run));
             let len = if whole {
                 left
             } else {
@@ -249,16 +251,20 @@ impl RunSender {
         }
     }
 
-    fn segments(&self, to: &SocketAddr) -> bool {
-        self.gso && (self.refused.is_empty() || !self.refused.contains(to))
+    fn segments(&self, run: &Run) -> bool {
+        let shorter = |refused: &u16| run.segment < *refused;
+        self.gso && (self.refused.is_empty() || self.refused.get(&run.to).is_none_or(shorter))
     }
 
-    fn remember(&mut self, to: SocketAddr) {
-        if self.refused.len() >= REFUSED_MAX {
+    fn remember(&mut self, to: SocketAddr, segment: u16) {
+        if self.refused.len() >= REFUSED_MAX && !self.refused.contains_key(&to) {
             // Forgetting costs each of them one refused call.
             self.refused.clear();
         }
-        self.refused.insert(to);
+        self.refused
+            .entry(to)
+            .and_modify(|refused| *refused = segment.min(*refused))
+            .or_insert(segment);
     }
 }
 
@@ -288,7 +294,8 @@ impl Verdict {
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Verdict::Full,
             Some(libc::EINTR) => Verdict::Again,
-            Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE) if segmented => Verdict::Split,
+            Some(libc::EIO) if segmented => Verdict::AlwaysSplit,
+            Some(libc::EINVAL | libc::EMSGSIZE) if segmented => Verdict::Split,
             _ => Verdict::Refused,
         }
     }
@@ -434,6 +441,28 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_shorter_datagrams_are_segmented_although_longer_ones_were_refused() {
+        for (code, segmented) in [(libc::EINVAL, true), (libc::EMSGSIZE, true), (libc::EIO, false)] {
+            let mut sender = RunSender::new(true, Family::V4);
+            let mut calls = script(&[Err(code)], &[]);
+            let (sent, _) = run(&mut sender, &mut calls, &queue(1..2));
+            assert_eq!((sent.gso_refused, sent.gso_runs), (1, 0));
+
+            let mut shorter = SendQueue::new();
+            (0..3).for_each(|_| shorter.push(([127, 0, 0, 1], 1).into(), 1, &[7; 9]));
+            let mut calls = script(&[], &[]);
+            let (sent, _) = run(&mut sender, &mut calls, &shorter);
+            assert_eq!((sent.gso_runs, sent.datagrams), (u64::from(segmented), 3), "{code}");
+            let (sent, _) = run(&mut sender, &mut calls, &queue(1..2));
+            assert_eq!(
+                (sent.gso_runs, sent.datagrams),
+                (0, 3),
+                "{code}: the longer ones go one by one"
+            );
+        }
+    }
+
+    #[test]
     fn a_destination_that_takes_no_datagram_either_is_not_remembered() {
         let mut sender = RunSender::new(true, Family::V4);
         let mut calls = script(&[Err(libc::EINVAL), Ok(1), Err(libc::EINVAL)], &[]);
@@ -481,7 +510,7 @@ mod tests {
     fn memory_of_refusals_is_bounded() {
         let mut sender = RunSender::new(true, Family::V4);
         for index in 0..3 * REFUSED_MAX as u32 {
-            sender.remember((index.to_be_bytes(), 1).into());
+            sender.remember((index.to_be_bytes(), 1).into(), 1_400);
             assert!(sender.refused.len() <= REFUSED_MAX);
         }
     }

@@ -72,6 +72,8 @@ pub struct MediaSocket {
     /// The last receive found the socket empty, and no event came since. Events only tell of what is new, so the thread must not
     /// sleep before.
     drained: bool,
+    /// The log says that a datagram was too long; once is enough.
+    told_oversized: bool,
 }
 
 /// How datagrams are moved.
@@ -101,6 +103,7 @@ impl MediaSocket {
             events: Events::with_capacity(2),
             counters: Arc::default(),
             drained: true,
+            told_oversized: false,
             socket,
             address,
             poll,
@@ -163,6 +166,11 @@ impl MediaSocket {
         } = received;
         self.drained = drained;
         self.counters.add_received(&received);
+        if oversized > 0 && !std::mem::replace(&mut self.told_oversized, true) {
+            tracing::warn!(
+                "a datagram larger than {DATAGRAM_IN_MAX} bytes was dropped, as all like it will be; the counter `oversized_in` goes on"
+            );
+        }
         Ok((datagrams + oversized) as usize)
     }
 }
@@ -303,8 +311,10 @@ fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Longest datagram that is received, in bytes: WebRTC keeps below 1,500, an Ethernet path.
-pub const DATAGRAM_IN_MAX: usize = 2_048;
+/// Longest datagram that is received, in bytes. WebRTC keeps below 1,500, an Ethernet path; cameras on networks of their own use jumbo
+/// frames of 9,000. It is also the longest that macOS sends. The fan-out can pass on all of it.
+pub const DATAGRAM_IN_MAX: usize = 9_216;
+const _: () = assert!(DATAGRAM_IN_MAX + 64 <= SendQueue::DATAGRAM_MAX);
 /// Datagrams in one [`MediaSocket::receive`].
 pub const RECEIVE_MAX: usize = 64;
 

@@ -4,7 +4,9 @@
 //! it from the sequence number and remembers what it took. A key seals an index once: see [`Sealer::seal_rtp`].
 
 mod cipher;
+mod guesses;
 mod replay;
+mod sources;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +14,9 @@ mod tests;
 use std::fmt;
 
 use self::cipher::{CM_TAG_LEN, Cipher, ENCRYPTED, GCM_TAG_LEN, SessionKeys};
-use self::replay::ReplayWindow;
+use self::guesses::Credit;
+pub use self::sources::SOURCES_MAX;
+use self::sources::{Sources, Standing};
 use super::DtlsRole;
 
 /// A protection profile (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
@@ -129,9 +133,6 @@ pub enum SrtpDrop {
     /// Seen before, or too old to tell.
     #[error("replayed SRTP packet")]
     Replayed,
-    /// More than [`SOURCES_MAX`] synchronisation sources.
-    #[error("too many SRTP sources")]
-    TooManySources,
     /// SRTCP with the encryption flag off, which nobody sends.
     #[error("SRTCP packet is not encrypted")]
     NotEncrypted,
@@ -204,12 +205,15 @@ pub struct Opener {
     rtp_keys: SessionKeys,
     rtcp_keys: SessionKeys,
     rtp: Option<Box<RtpOpener>>,
-    rtcp_sources: Vec<(u32, ReplayWindow<RTCP_WINDOW_WORDS>)>,
+    rtcp_sources: Sources<RTCP_WINDOW_WORDS, RTCP_REMEMBERED>,
 }
 
 struct RtpOpener {
     cipher: Cipher,
-    sources: Vec<(u32, ReplayWindow<RTP_WINDOW_WORDS>)>,
+    sources: Sources<RTP_WINDOW_WORDS, RTP_REMEMBERED>,
+    credit: Credit,
+    /// The datagram as it came, while its roll-over count is guessed: a failed attempt destroys the bytes.
+    sealed: Vec<u8>,
 }
 
 impl Opener {
@@ -220,7 +224,7 @@ impl Opener {
             rtp_keys: SessionKeys::rtp(&keys.remote),
             rtcp_keys: SessionKeys::rtcp(&keys.remote),
             rtp: None,
-            rtcp_sources: Vec::new(),
+            rtcp_sources: Sources::new(),
         }
     }
 
@@ -240,22 +244,18 @@ impl Opener {
         let rtp = self.rtp.get_or_insert_with(|| {
             Box::new(RtpOpener {
                 cipher: Cipher::new(profile, keys),
-                sources: Vec::new(),
+                sources: Sources::new(),
+                credit: Credit::new(),
+                sealed: Vec::new(),
             })
         });
-        let (slot, index) = place(&rtp.sources, ssrc, |window| window.estimate(sequence), sequence.into())?;
-        let len = rtp.cipher.open_rtp(datagram, header_len, ssrc, index)?;
-        take(&mut rtp.sources, slot, ssrc, index);
-        Ok(len)
+        rtp.open(datagram, header_len, (ssrc, sequence))
     }
 
-    /// What was remembered of a source makes room for another. Only for one whose packets count for nothing any more: they would not
-    /// be known as replays.
-    pub fn forget(&mut self, ssrc: u32) {
-        if let Some(rtp) = &mut self.rtp {
-            rtp.sources.retain(|(known, _)| *known != ssrc);
-        }
-        self.rtcp_sources.retain(|(known, _)| *known != ssrc);
+    /// Whether a packet of this source was authentic, or none of any source was so far.
+    pub fn may_know(&self, ssrc: u32) -> bool {
+        let sources = self.rtp.as_ref().map(|rtp| &rtp.sources);
+        sources.is_none_or(|sources| sources.is_empty() || sources.standing(ssrc) != Standing::New)
     }
 
     /// Checks and decrypts a compound RTCP packet in place. Returns its clear length. On an error the bytes are
@@ -266,52 +266,75 @@ impl Opener {
             return Err(SrtpDrop::NotEncrypted);
         }
         let index = u64::from(word & !ENCRYPTED);
-        let (slot, index) = place(&self.rtcp_sources, ssrc, |_| index, index)?;
+        let standing = self.rtcp_sources.standing(ssrc);
+        if !self.rtcp_sources.is_fresh(standing, index) {
+            return Err(SrtpDrop::Replayed);
+        }
         let len = Cipher::new(self.profile, &self.rtcp_keys).open_rtcp(datagram, ssrc, word)?;
-        take(&mut self.rtcp_sources, slot, ssrc, index);
+        self.rtcp_sources.take(ssrc, standing, index);
         Ok(len)
     }
 }
 
-/// Where the source is kept (`None`: nowhere yet) and the index that its packet must have.
-fn place<const WORDS: usize>(
-    sources: &[(u32, ReplayWindow<WORDS>)],
-    ssrc: u32,
-    index_in: impl Fn(&ReplayWindow<WORDS>) -> u64,
-    first_index: u64,
-) -> Result<(Option<usize>, u64), SrtpDrop> {
-    match sources.iter().position(|(known, _)| *known == ssrc) {
-        None if sources.len() >= SOURCES_MAX => Err(SrtpDrop::TooManySources),
-        None => Ok((None, first_index)),
-        Some(slot) => {
-            let window = &sources[slot].1;
-            let index = index_in(window);
-            window
-                .is_fresh(index)
-                .then_some((Some(slot), index))
-                .ok_or(SrtpDrop::Replayed)
+impl RtpOpener {
+    /// Tries the likely index, then those of other roll-over counts if the source is in doubt and there is credit for it.
+    fn open(
+        &mut self,
+        datagram: &mut [u8],
+        header_len: usize,
+        (ssrc, sequence): (u32, u16),
+    ) -> Result<usize, SrtpDrop> {
+        self.credit.earn();
+        let standing = self.sources.standing(ssrc);
+        let (likely, highest) = match standing {
+            Standing::Present(place) => {
+                let window = self.sources.window(place);
+                let index = Some(window.estimate(sequence));
+                (index.filter(|&index| window.is_fresh(index)), Some(window.highest()))
+            }
+            Standing::Former(highest) => (Some(guesses::next_after(highest, sequence)), Some(highest)),
+            Standing::New => (Some(sequence.into()), None),
+        };
+        // A source whose packets authenticate is not worth the copy. It costs the first packet after a gap.
+        let is_doubted = !matches!(standing, Standing::Present(place) if !self.sources.is_doubted(place));
+        let may_guess = is_doubted && self.credit.is_enough();
+        if may_guess {
+            self.sealed.clear();
+            self.sealed.extend_from_slice(datagram);
         }
+        if let Some(index) = likely
+            && let Ok(len) = self.cipher.open_rtp(datagram, header_len, ssrc, index)
+        {
+            self.sources.take(ssrc, standing, index);
+            return Ok(len);
+        }
+        self.sources.doubt(standing);
+        let dropped = likely.map_or(SrtpDrop::Replayed, |_| SrtpDrop::Forged);
+        if !may_guess {
+            return Err(dropped);
+        }
+        self.credit.spend();
+        for index in guesses::ahead(highest, sequence, likely) {
+            datagram.copy_from_slice(&self.sealed);
+            if let Ok(len) = self.cipher.open_rtp(datagram, header_len, ssrc, index) {
+                self.sources.take(ssrc, standing, index);
+                return Ok(len);
+            }
+        }
+        Err(dropped)
     }
 }
 
-/// Remembers an index whose packet was authentic. Only such a packet makes a source known.
-fn take<const WORDS: usize>(sources: &mut Vec<(u32, ReplayWindow<WORDS>)>, slot: Option<usize>, ssrc: u32, index: u64) {
-    match slot {
-        Some(slot) => sources[slot].1.accept(index),
-        None => {
-            sources.reserve_exact(1);
-            sources.push((ssrc, ReplayWindow::starting_at(index)));
-        }
-    }
-}
-
-/// Sources of a kind (RTP, RTCP) that a client may use: three simulcast layers, their RTX and audio are seven.
-pub const SOURCES_MAX: usize = 32;
 /// The most that sealing adds to an RTCP packet: index and GCM tag.
 pub const RTCP_OVERHEAD_MAX: usize = 4 + GCM_TAG_LEN;
 const KEY_LEN: usize = 16;
 /// 1024 packets: half a second of 20 Mbit/s, so that a packet repaired late is not taken for a replay.
 const RTP_WINDOW_WORDS: usize = 16;
+/// Sources that made room and are remembered at least: half an hour of a client that changes its SSRC every second. At most twice as
+/// many are, in 140 KiB; a client that does not change its SSRC takes none of it.
+const RTP_REMEMBERED: usize = 2_048;
+/// The same for reports, in 18 KiB at most. Fewer, since viewers send them, too.
+const RTCP_REMEMBERED: usize = 256;
 /// 128 reports.
 const RTCP_WINDOW_WORDS: usize = 2;
 /// SRTCP indices have 31 bits (RFC 3711 section 3.4).

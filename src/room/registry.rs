@@ -20,7 +20,7 @@ use crate::media::{Inbox, StreamTracks};
 use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
 use bounds::Meter;
-pub use bounds::{SessionLimits, Verdict};
+pub use bounds::{LargePackets, SessionLimits, Verdict};
 use sessions::Details;
 pub use sessions::{SessionFilter, SessionState, Via};
 
@@ -146,6 +146,8 @@ pub struct StreamState {
     pub video: Option<Codec>,
     /// What is known of its keyframes.
     pub keyframes: KeyframeReading,
+    /// Packets of its publisher that no Ethernet path carries whole.
+    pub large: LargePackets,
 }
 
 /// Streams and sessions by name.
@@ -539,6 +541,7 @@ impl Registry {
                 audio: stream.codecs[Kind::Audio as usize],
                 video: stream.codecs[Kind::Video as usize],
                 keyframes: stream.tracks.video.keyframes().read(),
+                large: self.large_packets(stream),
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use onecast::http::service::{
 use onecast::media::keyframes::KeyframeReading;
 use onecast::room::admission::{Admission, AdmissionReading};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
+use onecast::room::registry::LargePackets;
 use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -396,6 +397,7 @@ impl Service for Fake {
             video: None,
             audio: None,
             keyframes: KeyframeReading::default(),
+            large: LargePackets::default(),
         };
         let live = StreamStatus {
             live: true,
@@ -414,6 +416,10 @@ impl Service for Fake {
                 cached_bytes: 1_500_000,
                 cached_frames: 290,
                 ready: true,
+            },
+            large: LargePackets {
+                count: 3,
+                longest: 1_616,
             },
             ..status("live")
         };

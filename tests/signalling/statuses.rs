@@ -259,6 +259,7 @@ async fn the_api_tells_what_is_live() {
             "interval_ms": 10_000, "wanted": 7, "coalesced": 3, "deferred": 1, "requested": 3, "answered": 0, "ignored": true,
         },
         "start_cache": { "ready": true, "frames": 290, "bytes": 1_500_000 },
+        "large_packets": { "count": 3, "longest_bytes": 1_616 },
     });
     let waiting = serde_json::json!({
         "name": "waiting", "live": false, "since": null, "viewers": 0, "video": null, "audio": null,
@@ -266,6 +267,7 @@ async fn the_api_tells_what_is_live() {
             "interval_ms": null, "wanted": 0, "coalesced": 0, "deferred": 0, "requested": 0, "answered": 0, "ignored": false,
         },
         "start_cache": { "ready": false, "frames": 0, "bytes": 0 },
+        "large_packets": { "count": 0, "longest_bytes": 0 },
     });
     let all = rig.get("/api/streams").await;
     assert_eq!(

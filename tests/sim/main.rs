@@ -20,6 +20,7 @@ mod room;
 mod rooms;
 mod routes;
 mod scenarios;
+mod sources;
 mod starts;
 mod stun;
 mod viewer;

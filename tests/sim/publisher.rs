@@ -1,6 +1,7 @@
 //! A publisher as browsers are: frames of a few packets whose sizes differ by one, audio, repair, sender reports.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use onecast::rtp::header::{HeaderOut, RtpHeader};
@@ -42,8 +43,11 @@ pub(crate) struct Publisher {
     codec: Codec,
     rtx: bool,
     reports: bool,
-    ssrcs: [u32; 2],
-    first: u64,
+    pub(crate) ssrcs: [u32; 2],
+    /// Packet indices of the first packets of audio and video, or what would be it if there had been no jump since.
+    pub(crate) firsts: [u64; 2],
+    /// Indices of video packets that are lost on the way when they are sent first.
+    pub(crate) lost: Range<u64>,
     /// Until when it sends.
     sends_for: Duration,
     random: Random,
@@ -54,7 +58,7 @@ pub(crate) struct Publisher {
     keyframe_at: Instant,
     keyframe_wanted: bool,
     transport: u16,
-    rtx_next: u64,
+    pub(crate) rtx_next: u64,
     pub(crate) shape: Shape,
     frames: u64,
     /// Packets that wait for their turn: nobody sends thousands at once.
@@ -68,6 +72,8 @@ pub(crate) struct Publisher {
     pub(crate) plis: Vec<Instant>,
     /// Its camera is off.
     pub(crate) audio_only: bool,
+    /// Its camera and its microphone are off; its reports go on.
+    pub(crate) muted: bool,
     /// What its audio packets say of their loudness.
     pub(crate) level: Option<u8>,
 }
@@ -84,6 +90,8 @@ pub(crate) struct Shape {
     pub(crate) keyframes_only: bool,
     /// Packets of a keyframe; 0 for as many as other frames have.
     pub(crate) keyframe_packets: usize,
+    /// Payload bytes of a packet; 0 for what is usual.
+    pub(crate) payload: usize,
     /// Sets no marker bit.
     pub(crate) unmarked: bool,
     /// Every 20th frame its clock jumps by this many ticks.
@@ -99,6 +107,7 @@ impl Shape {
         keyless: false,
         keyframes_only: false,
         keyframe_packets: 0,
+        payload: 0,
         unmarked: false,
         jump: 0,
         bidirectional: false,
@@ -144,7 +153,8 @@ impl Publisher {
             rtx,
             reports,
             ssrcs: [ssrc, ssrc + 1],
-            first,
+            firsts: [first; 2],
+            lost: 0..0,
             sends_for,
             random,
             began: None,
@@ -163,6 +173,7 @@ impl Publisher {
             repairs_from: None,
             plis: Vec::new(),
             audio_only: false,
+            muted: false,
             level: None,
         }
     }
@@ -186,6 +197,17 @@ impl Publisher {
 
     fn is_sending(&self) -> bool {
         self.began.is_some_and(|began| self.frame_at < began + self.sends_for)
+    }
+
+    /// Other sources from now on, with numbers of their own, as some cameras begin with each group of pictures.
+    pub(crate) fn change_sources(&mut self, ledger: &Ledger) {
+        self.ssrcs = self.ssrcs.map(|ssrc| ssrc + 4);
+        for kind in [Kind::Audio, Kind::Video] {
+            let next = self.random.below(65_536);
+            self.firsts[kind as usize] = next.wrapping_sub(ledger.of(kind).len() as u64);
+        }
+        self.rtx_next = self.random.below(65_536);
+        self.keyframe_wanted = true;
     }
 
     pub(crate) fn stop(&mut self) {
@@ -215,7 +237,7 @@ impl Publisher {
             ledger.epoch.1[0].wrapping_add(ticks(48_000)),
             ledger.epoch.1[1].wrapping_add(ticks(90_000)),
         ];
-        if self.frame_at <= now && self.audio_only {
+        if self.frame_at <= now && (self.audio_only || self.muted) {
             self.frame_at = now + FRAME;
         } else if self.frame_at <= now {
             self.frame_at = now + FRAME;
@@ -230,13 +252,16 @@ impl Publisher {
         }
         if self.audio_at <= now {
             self.audio_at = now + AUDIO;
-            let len = 60 + self.random.below(40) as usize;
-            let payload = self.fill(vec![0x78], len);
-            self.send_packet(Kind::Audio, payload, false, false, timestamps[0], ledger, out);
+            if !self.muted {
+                let len = 60 + self.random.below(40) as usize;
+                let payload = self.fill(vec![0x78], len);
+                self.send_packet(Kind::Audio, payload, false, false, timestamps[0], ledger, out);
+            }
         }
         if self.report_at <= now {
             self.report_at = now + Duration::from_millis(700);
-            self.send_reports(now - began, timestamps, out);
+            let counts = [ledger.audio.len() as u32, ledger.video.len() as u32];
+            self.send_reports(now - began, timestamps, counts, out);
         }
     }
 
@@ -272,7 +297,11 @@ impl Publisher {
             packets = self.shape.keyframe_packets;
         }
         let shorter = self.random.below(packets as u64) as usize;
-        let len = if self.random.below(3) == 0 { 300 } else { 1_024 };
+        let len = match self.shape.payload {
+            0 if self.random.below(3) == 0 => 300,
+            0 => 1_024,
+            payload => payload,
+        };
         for number in 0..packets {
             let (first, last) = (number == 0, number + 1 == packets);
             let head = match (self.codec, first) {
@@ -314,7 +343,7 @@ impl Publisher {
             Kind::Audio => &mut ledger.audio,
             Kind::Video => &mut ledger.video,
         };
-        let index = self.first + list.len() as u64;
+        let index = self.firsts[kind as usize].wrapping_add(list.len() as u64);
         let video = kind == Kind::Video;
         let (payload_type, ssrc) = match (kind, self.codec) {
             (Kind::Audio, _) => (111, self.ssrcs[0]),
@@ -350,6 +379,9 @@ impl Publisher {
         if video {
             self.kept.push((bytes.clone(), header_len));
         }
+        if video && self.lost.contains(&index) {
+            return;
+        }
         out.push(Clear::Rtp {
             bytes,
             header_len,
@@ -357,14 +389,14 @@ impl Publisher {
         });
     }
 
-    fn send_reports(&mut self, elapsed: Duration, timestamps: [u32; 2], out: &mut Vec<Clear>) {
+    fn send_reports(&mut self, elapsed: Duration, timestamps: [u32; 2], counts: [u32; 2], out: &mut Vec<Clear>) {
         if !self.reports {
             return;
         }
         let ntp = NTP + ((elapsed.as_nanos() << 32) / 1_000_000_000) as u64;
-        for (ssrc, timestamp) in self.ssrcs.into_iter().zip(timestamps) {
+        for ((ssrc, timestamp), packets) in self.ssrcs.into_iter().zip(timestamps).zip(counts) {
             let mut bytes = vec![0; 100];
-            let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, timestamp, 1, 1, "publisher");
+            let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, timestamp, packets, 1, "publisher");
             bytes.truncate(len);
             out.push(Clear::Rtcp(bytes));
         }
@@ -391,12 +423,13 @@ impl Publisher {
 
     /// Sends a packet again: as RTX (RFC 4588), or exactly as it was.
     fn resend(&mut self, sequence: u16, out: &mut Vec<Clear>) {
-        let position = usize::from(sequence.wrapping_sub(self.first as u16));
+        let first = self.firsts[Kind::Video as usize];
+        let position = usize::from(sequence.wrapping_sub(first as u16));
         let Some((bytes, header_len)) = self.kept.get(position).cloned() else {
             return;
         };
         if !self.rtx {
-            let index = self.first + position as u64;
+            let index = first.wrapping_add(position as u64);
             out.push(Clear::Rtp {
                 bytes,
                 header_len,

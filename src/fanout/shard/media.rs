@@ -11,22 +11,22 @@ impl Shard {
         };
         self.hurry(now, index);
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let (source, received, bytes) = match &mut peer.state {
+        let (source, received, inflow) = match &mut peer.state {
             State::Publishing(publisher) => {
                 let received = publisher.handle_rtp(now, datagram);
-                let bytes = publisher.received_bytes();
-                (Some(publisher.source()), received, bytes)
+                let inflow = publisher.inflow();
+                (Some(publisher.source()), received, inflow)
             }
             State::Member(member) => {
                 let (place, received) = member.handle_rtp(now, datagram);
-                let bytes = member.received_bytes();
-                (place.map(|place| &mut member.sources()[place]), received, bytes)
+                let inflow = member.inflow();
+                (place.map(|place| &mut member.sources()[place]), received, inflow)
             }
             State::Connecting | State::Viewing { .. } => return self.counters.rtp_in_dropped.add(1),
         };
         // What is authentic counts, whatever becomes of it.
-        let authentic = peer.session.received.value() != bytes;
-        peer.session.received.set(bytes);
+        let authentic = peer.session.received.value() != inflow.bytes;
+        peer.session.set_inflow(inflow);
         if let Some(source) = source {
             tell_of_source(&mut self.events, peer.session.id, source, received, now);
         }
@@ -34,8 +34,10 @@ impl Shard {
         if moves {
             self.follow_paths(index);
         }
-        if received == Received::Dropped {
-            return self.counters.rtp_in_dropped.add(1);
+        match received {
+            Received::Dropped => return self.counters.rtp_in_dropped.add(1),
+            Received::Unreadable => return self.close_peer(index, CloseCause::Unreadable),
+            Received::Media | Received::Started(..) => {}
         }
         self.counters.rtp_in.add(1);
         self.schedule(index);

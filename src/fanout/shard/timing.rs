@@ -83,7 +83,7 @@ impl Shard {
         let Some(position) = self.position(index, slot) else {
             return;
         };
-        if !self.queue.has_room_for(ShardStream::SHARE_MAX) {
+        if !self.queue.has_room_for(ShardStream::SHARE_BYTES_MAX) {
             return;
         }
         let wall = self.wall(now);
@@ -100,7 +100,7 @@ impl Shard {
 
     /// Sender reports of some of the streams that a member is sent: of all of them in turn, a few at a time.
     fn report_some(&mut self, now: Instant, index: u32) {
-        if !self.queue.has_room_for(ShardStream::SHARE_MAX) {
+        if !self.queue.has_room_for(ShardStream::SHARE_BYTES_MAX) {
             return;
         }
         let wall = self.wall(now);

@@ -1,7 +1,9 @@
 //! One track on its way to all viewers: the window, the batch that is gathered, and what is sealed from them.
 
 use super::*;
+use crate::media::packet::PassedExtensions;
 use crate::media::window::{Past, Slot};
+use crate::peer::Profile;
 
 pub(super) struct TrackFan {
     kind: Kind,
@@ -84,9 +86,15 @@ impl TrackFan {
 
     /// The next batch, from what is gathered: of video at most a frame.
     pub(super) fn begin_batch(&mut self) {
+        let mut bytes = 0;
         while self.batch.len() < ShardStream::BATCH_MAX
             && let Some(packet) = self.gathered.pop_front()
         {
+            bytes += datagram_len_max(&packet);
+            if bytes > ShardStream::BATCH_BYTES_MAX {
+                self.gathered.push_front(packet);
+                break;
+            }
             let ends = packet.marker && self.kind == Kind::Video;
             self.batch.push(Entry { packet, padded: false });
             if ends {
@@ -266,4 +274,13 @@ impl TrackFan {
         };
         viewer.seal(out, outgoing)
     }
+}
+
+/// The longest datagram that a packet can become: RTP header, its extensions in the longer form, one byte of padding, the longer tag.
+fn datagram_len_max(packet: &Packet) -> usize {
+    let extensions = match packet.extensions.is_empty() {
+        true => 0,
+        false => 4 + PassedExtensions::BYTES_MAX.next_multiple_of(4),
+    };
+    12 + extensions + packet.payload.len() + 1 + Profile::AeadAes128Gcm.tag_len()
 }

@@ -32,9 +32,9 @@ pub struct FirstPicture {
 }
 
 impl Out<'_> {
-    /// Sends what is queued unless so many more datagrams surely fit.
-    pub(super) fn make_room(&mut self, datagrams: usize) {
-        if !self.queue.has_room_for(datagrams) {
+    /// Sends what is queued unless datagrams of so many more bytes surely fit.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        if !self.queue.has_room_for(bytes) {
             let failed = &mut *self.failed;
             self.outlet.send(self.queue, &mut |owner| failed.push(owner));
         }

@@ -220,7 +220,8 @@ impl ShardStream {
             if let Some(at) = forwarder.wait(now) {
                 return Progress::Until(at);
             }
-            out.make_room(2);
+            // Parameter sets, and the packet.
+            out.make_room(2 * SendQueue::DATAGRAM_MAX);
             *budget -= 1;
             self.video.send_next(viewer, packet, live, &self.tracks, out);
         }

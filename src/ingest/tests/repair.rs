@@ -203,3 +203,41 @@ fn garbage_never_panics_and_polling_always_ends() {
         }
     }
 }
+
+#[test]
+fn retransmissions_that_keep_their_ssrc_repair_the_source_that_follows() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    world.rtx(1, 10, KEY).unwrap_err();
+    world.rtp(7_777, VP8, 1, KEY).unwrap();
+    let last = world.rtp(7_777, VP8, 3, DELTA).unwrap().unwrap();
+    let early = world.rtx(2, 2, DELTA);
+    assert_eq!(
+        early.unwrap_err(),
+        IngestDrop::FormerSource,
+        "it may be of the source before"
+    );
+    world.pass(600);
+    let repaired = world.rtx(3, 2, DELTA).unwrap().unwrap();
+    assert_eq!(repaired.index, last.index - 1);
+}
+
+#[test]
+fn retransmissions_that_change_their_ssrc_all_the_time_repair() {
+    let mut world = World::new();
+    world.video(10, KEY);
+    for step in 1..100_u16 {
+        let last = world.video(10 + 2 * step, DELTA);
+        let out = HeaderOut {
+            marker: true,
+            padding: false,
+            payload_type: VP8_RTX,
+            sequence: step,
+            timestamp: 1,
+            ssrc: 50_000 + u32::from(step),
+        };
+        let original = (10 + 2 * step - 1).to_be_bytes();
+        let repaired = world.send(out, &[], &[&original, DELTA].concat()).unwrap().unwrap();
+        assert_eq!(repaired.index, last.index - 1, "{step}");
+    }
+}

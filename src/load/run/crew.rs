@@ -13,6 +13,7 @@ use super::member::{Invitation, Member, Sums};
 use super::viewing::ViewingConfig;
 use crate::clock;
 use crate::load::viewers::drop_rtp_in_kernel;
+use crate::net::udp::DATAGRAM_IN_MAX;
 use crate::net::{dropped, receive_stamped, stamp_arrivals};
 use crate::peer::Certificate;
 
@@ -255,7 +256,7 @@ impl Crew {
 
 impl Seat {
     fn read(&mut self, sums: &mut Sums<'_>) {
-        let mut buffer = [0; 2_048];
+        let mut buffer = [0; DATAGRAM_IN_MAX];
         loop {
             match receive_stamped(&self.socket, &mut buffer) {
                 Ok((len, arrived)) => {

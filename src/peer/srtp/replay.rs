@@ -18,6 +18,19 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         window
     }
 
+    /// Continues behind an index up to which nothing is taken any more.
+    pub(super) fn after(highest: u64) -> Self {
+        Self {
+            highest,
+            seen: [u64::MAX; WORDS],
+        }
+    }
+
+    /// The highest index taken.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// The full index that `sequence` most likely stands for (RFC 3711 section 3.3.1).
     pub(super) fn estimate(&self, sequence: u16) -> u64 {
         let roc = self.highest >> 16;

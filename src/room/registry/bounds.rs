@@ -38,6 +38,22 @@ pub enum Verdict {
         /// What it may send.
         max_bps: u64,
     },
+    /// A publisher sends packets that do not fit an Ethernet path. Once for each.
+    Large {
+        /// Its stream.
+        stream: StreamName,
+        /// Length of the longest datagram so far.
+        longest: u64,
+    },
+}
+
+/// Packets that no Ethernet path carries whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LargePackets {
+    /// So many.
+    pub count: u64,
+    /// Length of the longest datagram, bytes; 0 without any.
+    pub longest: u64,
 }
 
 /// What a publisher sends, read from a counter of bytes now and then.
@@ -48,6 +64,8 @@ pub(super) struct Meter {
     /// When the counter was last seen to have moved.
     moved: Instant,
     over_since: Option<Instant>,
+    /// It was told that packets are large.
+    told_large: bool,
 }
 
 /// What a reading told of the bit rate.
@@ -76,6 +94,16 @@ impl Registry {
             verdicts.extend(self.of_members(now, &limits));
         }
         verdicts
+    }
+
+    /// What the stream's publisher has sent in packets that are too large for most paths.
+    pub(super) fn large_packets(&self, stream: &Stream) -> LargePackets {
+        let publisher = stream.publisher.and_then(|id| self.sessions.get(&id));
+        let session = publisher.and_then(|entry| entry.session.as_ref());
+        session.map_or_else(LargePackets::default, |session| LargePackets {
+            count: session.large.value(),
+            longest: session.longest.value(),
+        })
     }
 
     /// Members of rooms: they may be silent for as long as they like.
@@ -125,9 +153,9 @@ fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut
     if let Some(why) = over {
         return Some(Verdict::End(id, why));
     }
-    let max_bps = limits.publish_bps?;
+    let max_bps = limits.publish_bps.unwrap_or(u64::MAX);
     match rate {
-        Rate::Within | Rate::StillAbove => None,
+        Rate::Within | Rate::StillAbove => of_size(entry),
         Rate::Above(measured_bps) => Some(Verdict::Warn {
             stream: entry.stream.clone(),
             measured_bps,
@@ -135,6 +163,16 @@ fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut
         }),
         Rate::Beyond(measured_bps) => Some(Verdict::End(id, EndReason::BitRate { measured_bps, max_bps })),
     }
+}
+
+fn of_size(entry: &mut Entry) -> Option<Verdict> {
+    let meter = entry.meter.as_mut().filter(|meter| !meter.told_large)?;
+    let longest = entry.session.as_ref()?.longest.value();
+    meter.told_large = longest > 0;
+    meter.told_large.then(|| Verdict::Large {
+        stream: entry.stream.clone(),
+        longest,
+    })
 }
 
 fn of_time(now: Instant, limits: &SessionLimits, since: Instant) -> Option<EndReason> {
@@ -175,6 +213,7 @@ impl Meter {
             readings: VecDeque::from([(since, 0)]),
             moved: since,
             over_since: None,
+            told_large: false,
         }
     }
 

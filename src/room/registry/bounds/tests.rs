@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::fanout::{Session, SessionRole};
+use crate::peer::{DtlsRole, IceCredentials, RemoteTransport};
 use crate::room::Caller;
 use crate::room::registry::{Limits, Refused};
 
@@ -201,4 +205,57 @@ fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
         registry.verdicts(start + Duration::from_secs(101)),
         [Verdict::End(id(1), why)]
     );
+}
+
+#[test]
+fn large_packets_of_a_publisher_are_told_once_and_shown() {
+    let start = crate::clock::now();
+    let mut registry = registry(SessionLimits::default());
+    admit(&mut registry, start, Purpose::Publish, "s", 1).unwrap();
+    let session = Arc::new(session(&registry, "s", 1, start));
+    assert!(registry.answered(id(1), session.clone()));
+    registry.connected(start, Duration::ZERO, id(1)).unwrap();
+    let at = |second| start + Duration::from_secs(second);
+    assert_eq!(registry.verdicts(at(1)), []);
+    session.large.set(2);
+    session.longest.set(1_516);
+    let large = Verdict::Large {
+        stream: "s".parse().unwrap(),
+        longest: 1_516,
+    };
+    assert_eq!(registry.verdicts(at(2)), [large]);
+    session.large.set(9);
+    let shown = LargePackets {
+        count: 9,
+        longest: 1_516,
+    };
+    for second in 3..100 {
+        assert_eq!(registry.verdicts(at(second)), []);
+        assert_eq!(registry.streams()[0].large, shown);
+    }
+    registry.remove(at(100), id(1)).unwrap();
+    assert!(
+        registry
+            .streams()
+            .iter()
+            .all(|stream| stream.large == LargePackets::default())
+    );
+}
+
+fn session(registry: &Registry, stream: &str, number: u128, now: Instant) -> Session {
+    let tracks = registry.streams[&stream.parse().unwrap()].tracks.clone();
+    let ice = || IceCredentials {
+        ufrag: "ufrag".into(),
+        pwd: "a-password-of-22-chars".into(),
+    };
+    let remote = RemoteTransport {
+        ice: ice(),
+        fingerprints: vec![],
+        role: DtlsRole::Server,
+    };
+    let role = SessionRole::Viewer {
+        audio: None,
+        video: None,
+    };
+    Session::new(id(number), ice(), remote, role, tracks, now)
 }
