@@ -16,5 +16,6 @@ mod room;
 mod rooms;
 mod scenarios;
 mod starts;
+mod streams;
 mod viewer;
 mod world;
