@@ -7,9 +7,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use onecast::media::Packet;
 use onecast::media::packet::PassedExtensions;
 use onecast::media::window::{CacheBounds, Window, WindowBounds};
-use onecast::rtp::Codec;
 use onecast::rtp::header::{HeaderOut, RtpHeader};
 use onecast::rtp::keyframe::starts_keyframe;
+use onecast::rtp::{Codec, Refresh};
 
 fn header(c: &mut Criterion) {
     let mut buffer = [0; 64];
@@ -46,10 +46,11 @@ fn window(c: &mut Criterion) {
             codec: Codec::Vp8,
             marker: index % 6 == 5,
             keyframe: starts,
-            refresh: starts,
+            refresh: starts.then_some(Refresh::Keyframe),
             index,
             timestamp: (index / 6 * 3_000) as u32,
             payload: vec![0; 1_000].into(),
+            sets: None,
             extensions: PassedExtensions::default(),
             arrived,
         })

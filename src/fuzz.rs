@@ -12,13 +12,13 @@ use crate::net::thread_cpu_time;
 use crate::peer::dtls::{Association, Step};
 use crate::peer::sdp::{
     Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer,
-    Role, TrackSsrcs,
+    Role, TrackSsrcs, announced_parameter_sets,
 };
 use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
 use crate::room::drain::Destination;
 use crate::room::ended::Note;
 use crate::rtp::header::RtpHeader;
-use crate::rtp::{Codec, keyframe, rtcp};
+use crate::rtp::{Codec, Refresh, keyframe, refresh, rtcp};
 
 /// Takes any bytes; a panic is a find.
 pub type Target = fn(&[u8]);
@@ -122,9 +122,9 @@ pub fn rtp(data: &[u8]) {
     }
     let Ok(payload) = header.payload(data) else { return };
     for codec in Codec::ALL {
-        let refresh = keyframe::starts_refresh(codec, payload);
+        let refresh = refresh::refresh(codec, payload);
         assert!(
-            !refresh || keyframe::starts_keyframe(codec, payload),
+            refresh != Some(Refresh::Keyframe) || keyframe::starts_keyframe(codec, payload),
             "a picture, but no keyframe"
         );
         keyframe::parameter_sets(codec, payload, |set| assert!(set.nal.len() <= payload.len()));
@@ -393,6 +393,8 @@ fn check_line(line: &MediaLine) {
     let mut numbers = HashSet::new();
     for format in &line.formats {
         assert_eq!(format.codec.kind(), line.kind);
+        let sets = announced_parameter_sets(format.codec, &format.fmtp);
+        assert!(sets.is_none_or(|sets| sets.len() <= 2 + keyframe::PARAMETER_SETS_BYTES_MAX));
         for number in [Some(format.payload_type), format.rtx].into_iter().flatten() {
             assert!(number < 128 && numbers.insert(number), "payload type {number} twice");
         }

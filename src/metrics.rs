@@ -111,6 +111,8 @@ counters! {
     starts_repeated,
     /// Viewers that had to wait for the next keyframe.
     starts_waiting,
+    /// Viewers that waited too long for a keyframe, and were sent what comes closest to one.
+    starts_without_keyframe,
     /// Viewers led on to a newer keyframe before they had caught up.
     starts_skipped_ahead,
     /// RTP packets of the past sent to viewers that start; they are among those sealed.

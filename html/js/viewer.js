@@ -130,7 +130,7 @@ async function tick() {
   if (now - (current.lastPacketAt ?? current.since) > QUIET_MS) {
     current.picture = false;
     askWhy(current, now);
-  } else if (!current.picture && numbers.videoPackets === 0 && now - current.since > NO_PICTURE_MS) {
+  } else if (!current.picture && numbers.frames === 0 && now - current.since > NO_PICTURE_MS) {
     askWhy(current, now);
   }
   showStats();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::media::continuity::Mapping;
 use crate::media::keyframes::KeyframeReading;
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
-use crate::rtp::{Codec, Kind};
+use crate::rtp::{Codec, Kind, keyframe};
 
 /// The way of a source's packets into another stream.
 pub(super) struct Air {
@@ -42,6 +42,8 @@ pub(super) struct Sight {
 impl Air {
     /// Audio waits so long for the video beside it: a camera that is covered sends none, and speaks nevertheless.
     const VIDEO_PATIENCE: Duration = Duration::from_secs(2);
+    /// Longest wait for a keyframe to begin with, which was asked for: some sources never send one.
+    const KEYFRAME_PATIENCE: Duration = Duration::from_secs(5);
 
     /// A source that is to be seen in `program`, from its next keyframe on.
     pub(super) fn new(program: Arc<StreamTracks>, window: Window, now: Instant) -> Air {
@@ -120,7 +122,7 @@ impl Air {
         }
         if self.ways[kind as usize].is_none() {
             let may_begin = match kind {
-                Kind::Video => packet.keyframe,
+                Kind::Video => packet.keyframe || self.begins_without_keyframe(now, packet),
                 Kind::Audio => self.ways[Kind::Video as usize].is_some() || !self.expects_video(now, &sight),
             };
             if !may_begin {
@@ -132,6 +134,10 @@ impl Air {
         true
     }
 
+    fn begins_without_keyframe(&self, now: Instant, packet: &Packet) -> bool {
+        now >= self.since + Air::KEYFRAME_PATIENCE && keyframe::starts_frame(packet.codec, &packet.payload)
+    }
+
     fn expects_video(&self, now: Instant, sight: &Sight) -> bool {
         let heard = self.video_at.map_or(self.since, |at| at.max(self.since));
         sight.has_video && now < heard + Air::VIDEO_PATIENCE
@@ -140,10 +146,11 @@ impl Air {
     fn begin(&mut self, now: Instant, kind: Kind, packet: &Packet, sight: &Sight) {
         let program = &self.program;
         self.ticket.get_or_insert_with(|| program.start_writing(sight.shard));
-        // The picture of who was seen before is over where none follows; and one of another profile has another payload type.
+        // The picture of who was seen before is over where none follows. One of another profile has another payload type, and one whose
+        // parameter sets do not come by themselves has them only for viewers who start there.
         let is_over = match kind {
             Kind::Audio => self.ways[Kind::Video as usize].is_none(),
-            Kind::Video => program.video.profile() != sight.profile,
+            Kind::Video => program.video.profile() != sight.profile || packet.sets.is_some(),
         };
         if is_over {
             program.video.write_ended();
@@ -227,5 +234,68 @@ impl Drop for Air {
             self.program.video.keyframes().write(&KeyframeReading::default());
         }
         self.program.stop_writing(ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::lane::StreamKey;
+    use crate::media::testing::packet;
+    use crate::media::window::{CacheBounds, WindowBounds};
+    use crate::media::{Inbox, LaneItem, Wake};
+
+    struct Silent;
+
+    impl Wake for Silent {
+        fn wake(&self) {}
+    }
+
+    /// A source that is to be seen in a stream with a viewer, and what comes to that viewer's shard.
+    fn air(now: Instant) -> (Air, Arc<Inbox>) {
+        let inbox = Inbox::new(Box::new(Silent));
+        let key = StreamKey { slot: 0, serial: 1 };
+        let program = StreamTracks::new(key, "room", [1, 2, 3], Arc::new([inbox.clone()]), now);
+        program.video.bind(0);
+        let window = Window::new(WindowBounds {
+            packets: 64,
+            cache: CacheBounds::OFF,
+        });
+        (Air::new(Arc::new(program), window, now), inbox)
+    }
+
+    fn show(air: &mut Air, now: Instant, packet: &Arc<Packet>) {
+        let sight = Sight {
+            shard: 0,
+            has_video: true,
+            profile: 0,
+            clock: None,
+        };
+        assert!(air.take(now, Kind::Video, packet, sight));
+    }
+
+    #[test]
+    fn a_source_without_keyframes_is_seen_after_a_while() {
+        let start = crate::clock::now();
+        let (mut air, inbox) = air(start);
+        for second in 0..8 {
+            let packet = packet(second).timestamp(second as u32 * 90_000).payload(&[0x10, 1]);
+            show(&mut air, start + Duration::from_secs(second), &packet.build());
+            assert_eq!(inbox.pop().is_some(), second >= 5, "{second}");
+        }
+    }
+
+    #[test]
+    fn viewers_start_again_where_parameter_sets_do_not_come_by_themselves() {
+        let now = crate::clock::now();
+        for (sets, restarts) in [(None, false), (Some(&[0x78, 1][..]), true)] {
+            let (mut air, inbox) = air(now);
+            let keyframe = packet(7).codec(Codec::H264).keyframe();
+            let keyframe = sets.into_iter().fold(keyframe, |keyframe, sets| keyframe.sets(sets));
+            show(&mut air, now, &keyframe.build());
+            let items: Vec<LaneItem> = std::iter::from_fn(|| inbox.pop()).map(|(_, item)| item).collect();
+            assert_eq!(matches!(items.first(), Some(LaneItem::Ended)), restarts);
+            assert!(matches!(items.last(), Some(LaneItem::Packet(Kind::Video, _))));
+        }
     }
 }

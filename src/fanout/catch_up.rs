@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::stamps::{Stamps, Wish};
 use crate::media::Packet;
+use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
 
 /// The way of one viewer to the live edge. It stays until nothing of it can be asked for again.
@@ -15,8 +17,7 @@ use crate::media::window::StartPoint;
 pub struct CatchUp {
     /// The packet to be sent next.
     pub(super) cursor: u64,
-    frames: Vec<Frame>,
-    true_from: Option<u64>,
+    stamps: Stamps,
     /// Parameter sets, sent in front of the first packet.
     parameter_sets: Option<Arc<Packet>>,
     pace: Pace,
@@ -41,21 +42,13 @@ pub enum Stamping {
     Squeezed,
 }
 
-/// The RTP clock of the track: timestamp and arrival of its newest frame.
+/// The RTP clock of the track: timestamp and arrival of the frame that is shown last of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveClock {
     /// The newest timestamp.
     pub timestamp: u32,
     /// When it arrived.
     pub at: Instant,
-}
-
-/// A frame, the number of its first packet, and its timestamps: the track's and the viewer's.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    first: u64,
-    original: u32,
-    stamp: u32,
 }
 
 impl LiveClock {
@@ -69,8 +62,6 @@ impl LiveClock {
 impl CatchUp {
     /// How long stamps are kept after the live edge was reached: no receiver asks for older packets.
     pub(super) const KEPT: Duration = Duration::from_secs(5);
-    /// A step back of the timestamps by more is another timeline: then nothing is gained by waiting for the old one.
-    const STEP_BACK_MAX: i32 = 90_000;
 
     pub(super) fn new(point: StartPoint, pace: Pace, stamping: Stamping) -> CatchUp {
         let StartPoint {
@@ -80,8 +71,7 @@ impl CatchUp {
         } = point;
         CatchUp {
             cursor: index,
-            frames: Vec::new(),
-            true_from: None,
+            stamps: Stamps::new(),
             parameter_sets,
             pace,
             level_at: None,
@@ -92,66 +82,51 @@ impl CatchUp {
         }
     }
 
-    /// The viewer's timestamp for the packet at the cursor. `last` is the newest timestamp that the viewer has been sent.
+    /// The viewer's timestamp for the packet at the cursor. `highest` is the highest timestamp that the viewer has been sent.
     ///
     /// From the frame that is the newest of all, timestamps are the track's own, unless the viewer was sent a later one already.
-    pub(super) fn stamp_next(&mut self, now: Instant, packet: &Packet, live: LiveClock, last: Option<u32>) -> u32 {
-        let stamp = self.stamp(now, packet, live, last);
+    pub(super) fn stamp_next(&mut self, now: Instant, packet: &Packet, live: LiveClock, highest: Option<u32>) -> u32 {
+        let (stamping, frames_ahead) = (self.stamping, self.frames_ahead);
+        let stamp = self.stamps.stamp(packet, |sent| {
+            let step_back = highest.map_or(0, |highest| highest.wrapping_sub(live.at(now)).cast_signed());
+            Wish {
+                stamp: match stamping {
+                    Stamping::Live => live.at(now),
+                    Stamping::Original => packet.timestamp,
+                    Stamping::Squeezed => {
+                        let behind = frames_ahead.saturating_sub(sent as u32);
+                        live.timestamp.wrapping_sub(behind.wrapping_mul(90))
+                    }
+                },
+                is_newest: packet.timestamp == live.timestamp,
+                highest,
+                other_clock: step_back > REORDER_MAX,
+            }
+        });
         self.current = Some(packet.timestamp);
         self.first_stamp.get_or_insert(stamp);
         stamp
     }
 
-    fn stamp(&mut self, now: Instant, packet: &Packet, live: LiveClock, last: Option<u32>) -> u32 {
-        if self.true_from.is_some() {
-            return packet.timestamp;
-        }
-        if let Some(frame) = self.frames.last().filter(|frame| frame.original == packet.timestamp) {
-            return frame.stamp;
-        }
-        let ahead_of_last = |timestamp: u32| last.is_none_or(|last| timestamp.wrapping_sub(last).cast_signed() > 0);
-        let other_timeline =
-            last.is_some_and(|last| live.at(now).wrapping_sub(last).cast_signed() < -CatchUp::STEP_BACK_MAX);
-        if packet.timestamp == live.timestamp && (ahead_of_last(packet.timestamp) || other_timeline) {
-            self.true_from = Some(packet.index);
-            return packet.timestamp;
-        }
-        let wished = match self.stamping {
-            Stamping::Live => live.at(now),
-            Stamping::Original => packet.timestamp,
-            Stamping::Squeezed => {
-                let behind = self.frames_ahead.saturating_sub(self.frames.len() as u32);
-                live.timestamp.wrapping_sub(behind.wrapping_mul(90))
-            }
-        };
-        let stamp = match last {
-            Some(last) if !ahead_of_last(wished) => last.wrapping_add(1),
-            _ => wished,
-        };
-        self.frames.push(Frame {
-            first: packet.index,
-            original: packet.timestamp,
-            stamp,
-        });
-        stamp
+    /// The viewer's timestamp for a packet that came when the track's own timestamps had begun.
+    pub(super) fn stamp_late(&mut self, packet: &Packet) -> u32 {
+        self.stamps.late(packet)
     }
 
     /// The viewer's timestamp for a packet behind the cursor; `None` for one of a frame that was passed over.
     pub(super) fn stamp_of(&self, packet: &Packet) -> Option<u32> {
-        if self.true_from.is_some_and(|from| packet.index >= from) {
-            return Some(packet.timestamp);
-        }
-        // The frame that begins at or before it; or the next, when its first packets came late.
-        let after = self.frames.partition_point(|frame| frame.first <= packet.index);
-        let near = [after.checked_sub(1), Some(after)];
-        let frames = near.into_iter().flatten().filter_map(|at| self.frames.get(at));
-        let frame = frames.into_iter().find(|frame| frame.original == packet.timestamp)?;
-        Some(frame.stamp)
+        self.stamps.find(packet)
     }
 
-    /// The track's own timestamps have begun.
-    pub(super) fn is_true(&self) -> bool {
-        self.true_from.is_some()
+    /// The first packet under the track's own timestamp, when those have begun.
+    pub(super) fn own_since(&self) -> Option<u64> {
+        self.stamps.own_since()
+    }
+
+    /// The first number from which on every packet has its own timestamp.
+    pub(super) fn all_own_from(&self) -> u64 {
+        let stamped = self.stamps.stamped().map_or(0, |index| index + 1);
+        self.stamps.own_since().unwrap_or(u64::MAX).max(stamped)
     }
 
     /// The packet begins another frame than the one before.
@@ -167,7 +142,7 @@ impl CatchUp {
     /// The live edge is reached; what is only needed on the way is freed.
     pub(super) fn arrive(&mut self, now: Instant) {
         self.level_at = Some(now);
-        self.frames.shrink_to_fit();
+        self.stamps.shrink();
     }
 
     /// The timestamp of the first frame; `None` before it was sent.
@@ -350,26 +325,26 @@ mod tests {
         let last = Some(900_180);
         assert_eq!(
             way.stamp_next(start + ms(2), &frame(13, 9_000), live, last),
-            900_181,
-            "strictly increasing"
+            900_191,
+            "strictly increasing, with room for what is shown between"
         );
         // The newest frame, but the viewer was sent a later timestamp already.
         assert_eq!(
-            way.stamp_next(start + ms(3), &frame(14, 900_000), live, Some(900_181)),
-            900_270
+            way.stamp_next(start + ms(3), &frame(14, 900_000), live, Some(900_191)),
+            900_447
         );
-        assert!(!way.is_true());
+        assert_eq!(way.own_since(), None);
         let live = LiveClock {
             timestamp: 903_000,
             at: start + ms(33),
         };
         assert_eq!(
-            way.stamp_next(start + ms(33), &frame(15, 903_000), live, Some(900_270)),
+            way.stamp_next(start + ms(33), &frame(15, 903_000), live, Some(900_447)),
             903_000
         );
-        assert!(way.is_true());
+        assert_eq!((way.own_since(), way.all_own_from()), (Some(15), 15));
         assert_eq!(way.stamp_of(&frame(11, 3_000)), Some(900_000));
-        assert_eq!(way.stamp_of(&frame(13, 9_000)), Some(900_181));
+        assert_eq!(way.stamp_of(&frame(13, 9_000)), Some(900_191));
         assert_eq!(way.stamp_of(&frame(16, 906_000)), Some(906_000));
         assert_eq!(way.stamp_of(&frame(12, 4_500)), None, "a frame that was passed over");
         assert_eq!(way.stamp_of(&frame(9, 0)), None);
@@ -384,7 +359,7 @@ mod tests {
             at: start,
         };
         assert_eq!(
-            way.stamp_next(start, &frame(10, 5_000), live, Some(3_000_000_000)),
+            way.stamp_next(start, &frame(10, 5_000), live, Some(2_000_000_000)),
             5_000
         );
     }

@@ -54,7 +54,8 @@ impl ViewerLine {
     }
 }
 
-/// First byte of H264's `profile-level-id` (RFC 6184 section 8.1), `profile-id` of VP9 (RFC 9628 section 7); 0 for the others.
+/// First byte of H264's `profile-level-id` (RFC 6184 section 8.1), `profile-id` of VP9 (RFC 9628 section 7) and H265 (RFC 7798
+/// section 7.1), `profile` of AV1 (its RTP specification, section 7.2.1); 0 for the others.
 pub fn profile(codec: Codec, fmtp: &str) -> u8 {
     let value = |key: &str| {
         fmtp.split(';').find_map(|pair| {
@@ -67,6 +68,8 @@ pub fn profile(codec: Codec, fmtp: &str) -> u8 {
             .and_then(|id| u8::from_str_radix(id.get(..2)?, 16).ok())
             .unwrap_or(0x42),
         Codec::Vp9 => value("profile-id").and_then(|id| id.parse().ok()).unwrap_or(0),
+        Codec::H265 => value("profile-id").and_then(|id| id.parse().ok()).unwrap_or(1),
+        Codec::Av1 => value("profile").and_then(|id| id.parse().ok()).unwrap_or(0),
         _ => 0,
     }
 }
@@ -122,5 +125,19 @@ mod tests {
             assert_eq!(profile(Codec::H264, fmtp), 0x42, "{fmtp}");
         }
         assert_eq!(profile(Codec::Vp9, "profile-id=2"), 2);
+        assert_eq!(
+            (
+                profile(Codec::H265, ""),
+                profile(Codec::H265, "tx-mode=SRST;profile-id=2")
+            ),
+            (1, 2)
+        );
+        assert_eq!(
+            (
+                profile(Codec::Av1, "level-idx=5"),
+                profile(Codec::Av1, "level-idx=5;profile=1;tier=0")
+            ),
+            (0, 1)
+        );
     }
 }

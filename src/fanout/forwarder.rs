@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::catch_up::{CatchUp, LiveClock, Pace, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
 use crate::media::Packet;
+use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
 use crate::rtp::{Codec, Kind};
 
@@ -20,13 +21,16 @@ pub struct Forwarder {
     codec: Option<Codec>,
     format: Option<ViewerFormat>,
     state: State,
-    skipping: bool,
+    /// Timestamp on the track of a frame whose rest is given up.
+    skipping: Option<u32>,
     /// The track's index that this viewer sees as packet index 0. Wraps: repeated starts may take more numbers than the track has.
     base: u64,
     /// The start: what is older is not sent any more.
     first: u64,
     /// The newest packet that was let through since the start.
     newest: Newest,
+    /// The highest timestamp that the viewer saw; `None` before the first packet of all.
+    highest: Option<u32>,
     /// From here on timestamps are the track's own; before it `past` knows them.
     true_from: u64,
     past: Option<Box<CatchUp>>,
@@ -50,8 +54,8 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Newest {
     index: u64,
-    /// As the viewer saw it; `None` before the first packet of all.
-    timestamp: Option<u32>,
+    /// Its timestamp on the track.
+    own: u32,
     /// Its frame goes on after it.
     open: bool,
 }
@@ -91,14 +95,15 @@ impl Forwarder {
             codec: None,
             format: None,
             state: State::Waiting,
-            skipping: false,
+            skipping: None,
             base: 0,
             first: 0,
             newest: Newest {
                 index: 0,
-                timestamp: None,
+                own: 0,
                 open: false,
             },
+            highest: None,
             true_from: 0,
             past: None,
             rtx_next: 0,
@@ -150,7 +155,8 @@ impl Forwarder {
             self.start_audio(packet, profile)?;
         }
         if self.state == State::Waiting {
-            return Err(Skip::Waiting);
+            let lacks_codec = self.codec == Some(packet.codec) && self.format.is_none();
+            return Err(if lacks_codec { Skip::Codec } else { Skip::Waiting });
         }
         if packet.index < self.first {
             return Err(Skip::BeforeStart);
@@ -162,7 +168,10 @@ impl Forwarder {
         if self.cursor().is_some_and(|cursor| packet.index >= cursor) {
             return Err(Skip::Waiting);
         }
-        let timestamp = self.timestamp(packet).ok_or(Skip::BeforeStart)?;
+        let timestamp = match &mut self.past {
+            Some(way) if packet.index >= self.true_from => way.stamp_late(packet),
+            _ => self.timestamp(packet).ok_or(Skip::BeforeStart)?,
+        };
         self.pass(packet, timestamp)
     }
 
@@ -183,22 +192,20 @@ impl Forwarder {
             self.state = State::Waiting;
             return Err(Skip::Waiting);
         }
-        let last = self.newest.timestamp;
+        let highest = self.highest;
         let Some(way) = &mut self.past else {
             return Err(Skip::Waiting);
         };
-        let timestamp = way.stamp_next(now, packet, live, last);
+        let timestamp = way.stamp_next(now, packet, live, highest);
         way.cursor = packet.index + 1;
         way.pace().spend(packet.payload.len());
-        if way.is_true() {
-            self.true_from = self.true_from.min(packet.index);
-        }
+        self.true_from = way.own_since().unwrap_or(u64::MAX);
         self.pass(packet, timestamp)
     }
 
     /// Whether timestamps are the track's own already: then what comes late is let through whatever frame it is of.
     pub fn is_true(&self) -> bool {
-        self.past.as_ref().is_none_or(|way| way.is_true())
+        self.past.as_ref().is_none_or(|way| way.own_since().is_some())
     }
 
     /// The packet at the cursor has not come: what it holds is asked for when it is missed.
@@ -215,7 +222,7 @@ impl Forwarder {
 
     /// Nothing is left at the cursor. True when the viewer is level with the track from now on; else it waits for the next frame.
     pub fn reach_edge(&mut self, now: Instant) -> bool {
-        let Some(way) = self.past.as_mut().filter(|way| way.is_true()) else {
+        let Some(way) = self.past.as_mut().filter(|way| way.own_since().is_some()) else {
             return false;
         };
         way.arrive(now);
@@ -231,10 +238,10 @@ impl Forwarder {
 
     /// Frees what was kept of the past when nobody asks for it any more.
     pub fn forget_past(&mut self, now: Instant) {
-        let level_at = self.past.as_ref().and_then(|way| way.level_at);
-        if self.state != State::CatchingUp && level_at.is_some_and(|at| now >= at + CatchUp::KEPT) {
+        let Some(way) = &self.past else { return };
+        if self.state != State::CatchingUp && way.level_at.is_some_and(|at| now >= at + CatchUp::KEPT) {
+            self.first = self.first.max(way.all_own_from());
             self.past = None;
-            self.first = self.first.max(self.true_from);
             self.true_from = 0;
         }
     }
@@ -253,7 +260,7 @@ impl Forwarder {
     /// A packet that was sent before and is asked for again. `None` if it was not, or not since the last start.
     pub fn readmit(&self, packet: &Packet) -> Option<Route> {
         let format = self.format.filter(|_| self.codec == Some(packet.codec))?;
-        let sent = packet.index >= self.first && packet.index <= self.newest.index && self.newest.timestamp.is_some();
+        let sent = packet.index >= self.first && packet.index <= self.newest.index && self.highest.is_some();
         let timestamp = self.timestamp(packet).filter(|_| sent)?;
         Some(Route {
             payload_type: format.payload_type,
@@ -276,7 +283,7 @@ impl Forwarder {
 
     /// The track's index for a sequence number that the viewer names.
     pub fn track_index(&self, sequence: u16) -> Option<u64> {
-        self.newest.timestamp?;
+        self.highest?;
         let behind = (self.number(self.newest.index) as u16).wrapping_sub(sequence);
         let index = self.newest.index.checked_sub(u64::from(behind))?;
         // Parameter sets have the number before the first.
@@ -298,6 +305,10 @@ impl Forwarder {
         if !same_format || line.extensions != self.line.extensions {
             self.close();
         }
+        if self.format.is_none() {
+            // It may have the codec now.
+            self.codec = None;
+        }
         self.line = line;
     }
 
@@ -305,7 +316,7 @@ impl Forwarder {
     pub fn close(&mut self) {
         self.state = State::Waiting;
         self.first = u64::MAX;
-        self.skipping = false;
+        self.skipping = None;
     }
 
     /// The publisher left: what comes next starts with a keyframe again.
@@ -315,7 +326,9 @@ impl Forwarder {
 
     /// A packet could not be sent: the rest of its frame, if there is any, is of no use.
     pub fn skip_rest_of_frame(&mut self) {
-        self.skipping |= self.newest.open;
+        if self.newest.open {
+            self.skipping = Some(self.newest.own);
+        }
     }
 
     /// Has nowhere to start.
@@ -346,37 +359,50 @@ impl Forwarder {
         self.first = first;
         self.newest.index = first.wrapping_sub(1);
         self.newest.open = false;
-        self.skipping = false;
+        self.skipping = None;
     }
 
     /// A number that was not used: the one after the newest. At the very start the track's own low bits, where possible, so that
     /// most viewers share sequence numbers.
     fn next_number(&self, index: u64) -> u64 {
-        if self.newest.timestamp.is_some() {
+        if self.highest.is_some() {
             return self.number(self.newest.index).wrapping_add(1);
         }
         index & Forwarder::START_SEQUENCE_MAX
     }
 
+    /// Under which timestamp a packet goes out again.
     fn timestamp(&self, packet: &Packet) -> Option<u32> {
-        if packet.index >= self.true_from {
-            return Some(packet.timestamp);
+        match &self.past {
+            Some(way) => way.stamp_of(packet),
+            None => (packet.index >= self.true_from).then_some(packet.timestamp),
         }
-        self.past.as_ref()?.stamp_of(packet)
     }
 
     fn pass(&mut self, packet: &Packet, timestamp: u32) -> Result<Route, Skip> {
         let format = self.format.ok_or(Skip::Codec)?;
-        if self.skipping {
-            self.skipping = !packet.marker;
-            return Err(Skip::RestOfFrame);
+        if let Some(given_up) = self.skipping {
+            // Some senders mark no ends.
+            let goes_on = packet.timestamp == given_up;
+            self.skipping = self.skipping.filter(|_| goes_on && !packet.marker);
+            if goes_on {
+                return Err(Skip::RestOfFrame);
+            }
         }
         if packet.index.wrapping_add(1) > self.newest.index.wrapping_add(1) {
             self.newest = Newest {
                 index: packet.index,
-                timestamp: Some(timestamp),
+                own: packet.timestamp,
                 open: !packet.marker,
             };
+        }
+        // A frame that is shown earlier than others that were sent before it; or the clock was set back.
+        let is_highest = |highest: u32| {
+            let behind = highest.wrapping_sub(timestamp).cast_signed();
+            !(0..=REORDER_MAX).contains(&behind)
+        };
+        if self.highest.is_none_or(is_highest) {
+            self.highest = Some(timestamp);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);

@@ -17,6 +17,7 @@ pub mod session;
 pub mod shard;
 mod slab;
 pub mod source;
+mod stamps;
 pub mod stream;
 mod subscriptions;
 mod timers;

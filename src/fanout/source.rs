@@ -11,7 +11,7 @@ use crate::media::keyframes::KeyframeReading;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
 use crate::peer::Sealer;
-use crate::peer::sdp::{MediaLine, Negotiated};
+use crate::peer::sdp::{Format, MediaLine, Negotiated};
 use crate::rtp::header::RtpHeader;
 use crate::rtp::rtcp::Report;
 use crate::rtp::{Codec, Kind};
@@ -31,7 +31,11 @@ pub struct Source {
     /// The video since the newest keyframe, for shards that have their first viewer.
     window: Window,
     told: KeyframeStatus,
-    formats: Vec<(Codec, u8)>,
+    formats: Vec<SentFormat>,
+    /// Payload type of the newest packets of each kind that were no retransmissions.
+    payload_types: [Option<u8>; 2],
+    /// Viewers do not have the parameter sets yet that the next keyframe may need.
+    sets_due: bool,
     has_video: bool,
     /// Id of the audio level (RFC 6464), if it was negotiated.
     level_id: Option<u8>,
@@ -39,6 +43,15 @@ pub struct Source {
     speech: Option<Box<Speech>>,
     /// Another stream in which it is seen, too.
     air: Option<Box<Air>>,
+}
+
+/// A format in which the client may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SentFormat {
+    codec: Codec,
+    payload_type: u8,
+    profile: u8,
+    fmtp: Box<str>,
 }
 
 /// What a publisher is asked for, and what is kept of it.
@@ -124,6 +137,8 @@ impl Source {
             window: window(config.cache),
             told: KeyframeStatus::default(),
             formats: Vec::new(),
+            payload_types: [None; 2],
+            sets_due: true,
             has_video: false,
             level_id: None,
             speech: (sender == Sender::Member).then(Box::default),
@@ -161,9 +176,12 @@ impl Source {
         self.has_video = video.is_some();
         self.level_id = audio.and_then(|line| line.extensions.audio_level);
         let formats = [audio, video].into_iter().flatten().flat_map(|line| &line.formats);
-        self.formats = formats
-            .map(|format| (format.codec, formats::profile(format.codec, &format.fmtp)))
-            .collect();
+        let formats: Vec<_> = formats.map(SentFormat::new).collect();
+        if formats != self.formats {
+            // What was announced before may be something else now.
+            self.payload_types = [None; 2];
+        }
+        self.formats = formats;
     }
 
     /// The stream `program` shows it from now on, or need not any more: then it goes on being seen there until somebody else is.
@@ -202,6 +220,7 @@ impl Source {
 
     fn move_to(&mut self, now: Instant, tracks: &Arc<StreamTracks>) {
         self.playing = [None; 2];
+        self.payload_types = [None; 2];
         self.clocks = [None; 2];
         let back = self.air.as_mut().and_then(|air| air.return_to(tracks));
         let ticket = back.unwrap_or_else(|| tracks.start_writing(self.shard));
@@ -246,8 +265,14 @@ impl Source {
             return Received::Dropped;
         }
         let started = self.playing[kind as usize] != Some(packet.codec);
-        if started {
-            self.start(kind, packet.codec);
+        self.playing[kind as usize] = Some(packet.codec);
+        if started || self.payload_types[kind as usize] != Some(header.payload_type) {
+            self.note_format(kind, packet.codec, header.payload_type);
+        }
+        if kind == Kind::Video && packet.keyframe && std::mem::take(&mut self.sets_due) && packet.sets.is_some() {
+            // Viewers who are level with what was before are sent them only when they start again.
+            self.tracks.video.write_ended();
+            self.air.iter_mut().for_each(|air| air.end_picture());
         }
         let codec = packet.codec;
         let packet = Arc::new(packet);
@@ -320,13 +345,18 @@ impl Source {
         }
     }
 
-    fn start(&mut self, kind: Kind, codec: Codec) {
-        self.playing[kind as usize] = Some(codec);
-        let profile = self
-            .formats
-            .iter()
-            .find(|(known, _)| *known == codec)
-            .map_or(0, |(_, profile)| *profile);
+    /// Packets come in another format than before, unless it is that of retransmissions.
+    fn note_format(&mut self, kind: Kind, codec: Codec, payload_type: u8) {
+        let known = |format: &&SentFormat| format.codec == codec && format.payload_type == payload_type;
+        let format = self.formats.iter().find(known);
+        if format.is_some() {
+            self.payload_types[kind as usize] = Some(payload_type);
+            self.sets_due |= kind == Kind::Video;
+        } else if self.payload_types[kind as usize].is_some() {
+            return;
+        }
+        let of_codec = || self.formats.iter().find(|format| format.codec == codec);
+        let profile = format.or_else(of_codec).map_or(0, |format| format.profile);
         self.tracks.track(kind).set_profile(profile);
     }
 
@@ -446,6 +476,17 @@ impl Drop for Source {
             self.tracks.video.keyframes().write(&KeyframeReading::default());
         }
         self.tracks.stop_writing(self.ticket);
+    }
+}
+
+impl SentFormat {
+    fn new(format: &Format) -> SentFormat {
+        SentFormat {
+            codec: format.codec,
+            payload_type: format.payload_type,
+            profile: formats::profile(format.codec, &format.fmtp),
+            fmtp: format.fmtp.clone(),
+        }
     }
 }
 

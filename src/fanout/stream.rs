@@ -48,6 +48,10 @@ pub struct ShardStream {
     past_due: Option<Instant>,
     /// The keyframe for which all waiting viewers were looked up; `None` when somebody waits who could not start there yet.
     looked_up: Option<u64>,
+    /// Since when viewers have waited for a keyframe that was asked for.
+    waits_since: Option<Instant>,
+    /// A viewer waits for a place to start, and the shard does not look after it.
+    stranded: bool,
     told_bytes: u64,
 }
 
@@ -111,6 +115,8 @@ impl ShardStream {
             stamping: config.stamping,
             past_due: Some(now + ShardStream::PAST_PATIENCE),
             looked_up: None,
+            waits_since: None,
+            stranded: false,
             told_bytes: 0,
         }
     }
@@ -140,7 +146,7 @@ impl ShardStream {
         self.fan(kind).begin_anew();
         if kind == Kind::Video {
             self.past_due = Some(now + ShardStream::PAST_PATIENCE);
-            self.looked_up = None;
+            (self.looked_up, self.waits_since) = (None, None);
             tracks.request_past(shard);
         }
     }
@@ -235,6 +241,9 @@ impl ShardStream {
     pub fn take(&mut self, now: Instant, item: LaneItem, flow: &mut Flow) -> bool {
         match item {
             LaneItem::Packet(kind, packet) => {
+                if kind == Kind::Video && !self.is_sending(now) {
+                    self.waits_since = None;
+                }
                 if !self.fan(kind).take(packet) {
                     flow.stale += 1;
                     return false;
@@ -261,7 +270,7 @@ impl ShardStream {
     fn publisher_ended(&mut self) {
         self.audio.end_source();
         self.video.end_source();
-        self.looked_up = None;
+        (self.looked_up, self.waits_since) = (None, None);
         for viewer in &mut self.viewers {
             if let Some(forwarder) = viewer.forwarder(Kind::Video) {
                 forwarder.await_keyframe();
@@ -286,6 +295,7 @@ impl ShardStream {
         });
         let datagrams = (self.audio.batch() + self.video.batch()).max(1);
         let before = out.first.len();
+        let stranded = out.flow.stranded;
         while *budget > 0
             && let Some(viewer) = self.viewers.get_mut(next)
         {
@@ -296,6 +306,7 @@ impl ShardStream {
             next += 1;
         }
         self.seeing += out.first.len() - before;
+        self.stranded |= out.flow.stranded > stranded;
         if next < self.viewers.len() {
             self.flushing = Some(next);
             return false;

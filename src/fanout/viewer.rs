@@ -33,6 +33,8 @@ pub struct Viewer {
     pub starting: bool,
     /// It is to start again, although it has started.
     pub again: bool,
+    /// It was started where there was no keyframe, and has been sent none since.
+    pub blind: bool,
     pub(super) sealer: Sealer,
     /// `None` for a member of a room, who has one for everything that it sends.
     pub(super) opener: Option<Opener>,
@@ -87,6 +89,7 @@ impl Viewer {
             repeated: 0,
             starting: false,
             again: false,
+            blind: false,
             sealer,
             opener,
             audio: audio.map(Forwarder::new),

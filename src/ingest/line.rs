@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::keyframes::{KeyframeRequests, KeyframeStatus};
 use super::missing::Missing;
+use super::pictures::Pictures;
 use super::source::{Place, SenderReport, Source};
 use super::{IngestDrop, KeyframeFeedback, ReceiveStats, SenderClock};
 use crate::media::KeyframeNeed;
@@ -12,7 +13,7 @@ use crate::media::continuity::{Continuity, Mapping};
 use crate::media::packet::{Packet, Passed, PassedExtensions};
 use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
 use crate::rtp::rtcp::{self, ReceptionBlock};
-use crate::rtp::{Codec, Kind, RtpHeader, keyframe};
+use crate::rtp::{Codec, RtpHeader};
 
 /// A packet on its way in: decrypted, its payload type known.
 #[derive(Clone, Copy)]
@@ -29,6 +30,7 @@ pub(super) struct Incoming<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Accepted {
     pub(super) codec: Codec,
+    pub(super) payload_type: u8,
     pub(super) nack: bool,
     pub(super) keyframe_feedback: KeyframeFeedback,
 }
@@ -37,6 +39,7 @@ impl Accepted {
     pub(super) fn new(format: &Format, fir: bool) -> Accepted {
         Accepted {
             codec: format.codec,
+            payload_type: format.payload_type,
             nack: format.nack,
             keyframe_feedback: match (format.pli, fir) {
                 (true, _) => KeyframeFeedback::Pli,
@@ -61,10 +64,7 @@ pub(super) struct Line {
     repairs: Repairs,
     missing: Missing,
     keyframes: KeyframeRequests,
-    /// Timestamp and lowest index of the newest keyframe.
-    newest_keyframe: Option<(u32, u64)>,
-    /// Timestamp of the newest picture that needs no other.
-    newest_refresh: Option<u32>,
+    pictures: Pictures,
     /// Reused by each NACK.
     due: Vec<u16>,
 }
@@ -86,6 +86,8 @@ impl Line {
         if let Some((Some(ssrc), Some(rtx))) = line.map(|line| (line.ssrc, line.rtx_ssrc)) {
             repairs.belongs(rtx, ssrc);
         }
+        let mut pictures = Pictures::default();
+        pictures.announce(line);
         Line {
             continuity,
             stats: ReceiveStats::default(),
@@ -99,8 +101,7 @@ impl Line {
             repairs,
             missing: Missing::default(),
             keyframes: KeyframeRequests::new(keyframe_share),
-            newest_keyframe: None,
-            newest_refresh: None,
+            pictures,
             due: Vec::new(),
         }
     }
@@ -108,6 +109,7 @@ impl Line {
     /// Another line, or none, takes the place of this one. Who feeds the track goes on if the new line has it, too.
     pub(super) fn change(&mut self, line: Option<&MediaLine>, fir: bool) {
         self.extensions = line.map(|line| line.extensions).unwrap_or_default();
+        self.pictures.announce(line);
         let Some(line) = line else {
             // It may come back under the same SSRC.
             self.forget_source(None);
@@ -141,8 +143,8 @@ impl Line {
 
     fn forget_source(&mut self, announced: Option<u32>) {
         self.missing.clear();
-        self.newest_keyframe = None;
-        self.newest_refresh = None;
+        self.pictures
+            .begin_anew(announced.is_some() && announced == self.ssrc());
         self.feeding = Feeding::Nothing(announced);
     }
 
@@ -156,6 +158,7 @@ impl Line {
         match source.place(incoming.header, incoming.format.codec, incoming.now) {
             Place::New { extended, missing } => {
                 self.format = Some(incoming.format);
+                self.pictures.note_format(incoming.format);
                 self.note_gap(extended - missing..extended, incoming);
                 Ok(self.take(incoming, incoming.payload, mapping, extended))
             }
@@ -326,8 +329,7 @@ impl Line {
 
     fn wait_for(&mut self, now: Instant, ssrc: u32) {
         self.missing.clear();
-        self.newest_keyframe = None;
-        self.newest_refresh = None;
+        self.pictures.begin_anew(self.ssrc() == Some(ssrc));
         self.feeding = Feeding::Waiting { ssrc, since: now };
         self.stats.ssrc = Some(ssrc);
     }
@@ -346,7 +348,7 @@ impl Line {
             return Err(IngestDrop::NoSource);
         };
         self.format = Some(format);
-        if !keyframe::starts_keyframe(format.codec, payload) && now < since + WAIT_MAX {
+        if !Pictures::may_begin(format.codec, payload) && now < since + WAIT_MAX {
             if now == since {
                 self.keyframes.want(KeyframeNeed::Urgent);
             }
@@ -359,6 +361,7 @@ impl Line {
         });
         let (mapping, first) = (source.mapping, source.first());
         self.feeding = Feeding::Source(Box::new(source));
+        self.pictures.note_format(format);
         Ok(self.take(incoming, payload, mapping, first))
     }
 
@@ -390,55 +393,28 @@ impl Line {
             self.stats.repaired += u64::from(self.missing.arrived(extended));
         }
         self.continuity.advance(index, timestamp, now);
-        let (keyframe, refresh) = self.note_keyframe(now, format.codec, payload, timestamp, index);
-        self.keyframes
-            .note_packet(payload.len(), self.newest_refresh == Some(timestamp));
+        let noted = self.pictures.note(format.codec, payload, timestamp, index);
+        if noted.is_new {
+            self.stats.keyframes += 1;
+            self.keyframes.satisfied(now);
+        }
+        self.stats.picture_size = noted.size.or(self.stats.picture_size);
+        self.keyframes.note_packet(payload.len(), noted.of_keyframe);
         self.stats.packets += 1;
         self.stats.bytes += payload.len() as u64;
         self.stats.codec = Some(format.codec);
         Packet {
             codec: format.codec,
             marker: header.marker,
-            keyframe,
-            refresh,
+            keyframe: noted.keyframe,
+            refresh: noted.refresh,
             index,
             timestamp,
             payload: payload.into(),
+            sets: noted.sets,
             extensions: passed_extensions(&self.extensions, header, clear),
             arrived: now,
         }
-    }
-
-    /// Whether this is the first packet of a keyframe, and whether its picture begins here. Parameter sets and the picture behind
-    /// them share a timestamp: only the first of them counts.
-    fn note_keyframe(
-        &mut self,
-        now: Instant,
-        codec: Codec,
-        payload: &[u8],
-        timestamp: u32,
-        index: u64,
-    ) -> (bool, bool) {
-        if codec.kind() == Kind::Audio {
-            return (true, true);
-        }
-        if payload.is_empty() || !keyframe::starts_keyframe(codec, payload) {
-            return (false, false);
-        }
-        self.stats.picture_size = keyframe::picture_size(codec, payload).or(self.stats.picture_size);
-        let is_first = self
-            .newest_keyframe
-            .is_none_or(|(newest, lowest)| newest != timestamp || index < lowest);
-        if is_first {
-            self.newest_keyframe = Some((timestamp, index));
-        }
-        let refresh = keyframe::starts_refresh(codec, payload);
-        if refresh && self.newest_refresh != Some(timestamp) {
-            self.newest_refresh = Some(timestamp);
-            self.stats.keyframes += 1;
-            self.keyframes.satisfied(now);
-        }
-        (is_first, refresh)
     }
 }
 
@@ -508,7 +484,7 @@ impl Repairs {
 
 /// A former source may come back when the present one has been silent for this long.
 const SILENCE: Duration = Duration::from_millis(500);
-/// Longest wait for a keyframe to start a source with; encoders with a fixed interval rarely take more.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a keyframe to start a source with. By then it was asked for three times, and viewers see nothing.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// More SSRC changes than that within [`SILENCE`] are not real.
 const FORMER_MAX: usize = 8;

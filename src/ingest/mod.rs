@@ -12,6 +12,7 @@ mod feedback;
 mod keyframes;
 mod line;
 mod missing;
+mod pictures;
 mod source;
 mod speech;
 #[cfg(test)]

@@ -70,6 +70,10 @@ impl Mapping {
     }
 }
 
+/// Ticks by which a frame may be shown before another that was sent earlier; more is another clock. Codecs allow 16 frames: a second of
+/// 16 a second.
+pub const REORDER_MAX: i32 = 90_000;
+
 /// A longer pause counts as this on the timeline: receivers take a step of more than 2^31 ticks (6.6 h of video) for one backwards.
 const ELAPSED_MAX: Duration = Duration::from_secs(3600);
 

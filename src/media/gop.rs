@@ -4,15 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Packet;
-use super::parameter_sets::ParameterSets;
+use super::parameter_sets::packet_in_front_of;
 use super::window::CacheBounds;
+use crate::rtp::{Refresh, keyframe};
 
-/// The newest keyframe and what followed.
+/// The newest keyframe and what followed; or, where there is none near enough, a recovery point.
 #[derive(Debug)]
 pub struct Gop {
     /// Timestamp and first number of what may become a keyframe: parameter sets come before the picture.
     candidate: Option<(u32, u64)>,
     start: Option<u64>,
+    /// It starts with a keyframe, not at a recovery point.
+    is_keyframe: bool,
+    in_front: Option<Arc<Packet>>,
+    /// A recovery point since the start, which takes its place when the keyframe is too long ago, or when it is complete itself.
+    later: Option<Point>,
+    /// The newest picture that the encoder led in with parameter sets or made of intra slices: better than any other where there is
+    /// no start.
+    fair: Option<Point>,
     packets: u64,
     bytes: usize,
     frames: u32,
@@ -22,8 +31,16 @@ pub struct Gop {
     newest_at: Option<Instant>,
     pixels: u64,
     previous_packets: u64,
-    kept: ParameterSets,
-    in_front: Option<Arc<Packet>>,
+}
+
+/// The first packet of a picture at which a decoder can begin.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) index: u64,
+    /// Parameter sets to be sent in front of it.
+    pub(super) in_front: Option<Arc<Packet>>,
+    /// Pictures since the start of the group at which it is complete.
+    ready_at: u32,
 }
 
 impl Default for Gop {
@@ -31,6 +48,10 @@ impl Default for Gop {
         Gop {
             candidate: None,
             start: None,
+            is_keyframe: false,
+            in_front: None,
+            later: None,
+            fair: None,
             packets: 0,
             bytes: 0,
             frames: 0,
@@ -39,20 +60,18 @@ impl Default for Gop {
             newest_at: None,
             pixels: Gop::PIXELS_DEFAULT,
             previous_packets: 0,
-            kept: ParameterSets::default(),
-            in_front: None,
         }
     }
 }
 
 impl Gop {
     /// What a packet takes besides its payload.
-    const PACKET_OVERHEAD: usize = 96;
+    pub(super) const PACKET_OVERHEAD: usize = 96;
     /// Pictures whose size is not known count as these: 1280 x 720.
     pub const PIXELS_DEFAULT: u64 = 1_280 * 720;
 
-    /// Notes a packet that the window took. True when a keyframe begins with it, or is found to have begun: then its packets are yet
-    /// to be [counted](Self::count).
+    /// Notes a packet that the window took. True when the group begins with it, or is found to have begun elsewhere: then its packets
+    /// are yet to be [counted](Self::count).
     pub(super) fn note(&mut self, packet: &Packet) -> bool {
         let before = self.candidate;
         let same_picture = before.is_some_and(|(timestamp, _)| timestamp == packet.timestamp);
@@ -65,17 +84,69 @@ impl Gop {
                 self.candidate = Some((packet.timestamp, packet.index));
             }
         }
-        let confirmed = packet.refresh || same_picture && self.start == before.map(|(_, index)| index);
         let candidate = self.candidate.filter(|(timestamp, _)| *timestamp == packet.timestamp);
-        if let Some((_, index)) = candidate.filter(|(_, index)| confirmed && self.start != Some(*index)) {
-            self.begin(index, packet);
+        self.note_fair(packet, candidate);
+        if let Some((_, index)) = candidate
+            && self.start_at(
+                index,
+                same_picture && self.start == before.map(|(_, index)| index),
+                packet,
+            )
+        {
             return true;
         }
-        self.kept.note(packet);
         if self.start.is_some_and(|start| packet.index >= start) {
             self.count(packet);
         }
-        false
+        let complete = |point: &Point| self.frames >= point.ready_at;
+        !self.is_keyframe && self.later.as_ref().is_some_and(complete) && self.fall_back()
+    }
+
+    /// Whether the group starts with the picture that begins at `index`, and did not before. `moved` when it did with another packet of
+    /// the picture: its parameter sets were overtaken.
+    fn start_at(&mut self, index: u64, moved: bool, packet: &Packet) -> bool {
+        let is_new = self.start != Some(index);
+        let in_front = || packet_in_front_of(packet).filter(|_| packet.index == index);
+        match packet.refresh {
+            Some(Refresh::Keyframe) if is_new || !self.is_keyframe => self.begin(index, true, in_front()),
+            Some(Refresh::Recovery { .. }) if is_new && self.start.is_none() => self.begin(index, false, in_front()),
+            _ if is_new && moved => self.begin(index, self.is_keyframe, None),
+            Some(Refresh::Recovery { frames }) if is_new => {
+                // One that does not come to its end before the next would never be used.
+                if self.later.as_ref().is_none_or(|point| self.frames >= point.ready_at) {
+                    self.later = Some(Point {
+                        index,
+                        in_front: in_front(),
+                        ready_at: self.frames + 1 + u32::from(frames),
+                    });
+                }
+                return false;
+            }
+            _ => return false,
+        }
+        self.pixels = pixels(packet).unwrap_or(self.pixels).max(1);
+        true
+    }
+
+    fn note_fair(&mut self, packet: &Packet, candidate: Option<(u32, u64)>) {
+        if !packet.keyframe && packet.refresh != Some(Refresh::Intra) {
+            return;
+        }
+        let index = candidate.map_or(packet.index, |(_, index)| index);
+        if self.fair.as_ref().is_none_or(|fair| fair.index < index) {
+            self.fair = Some(Point {
+                index,
+                in_front: packet_in_front_of(packet).filter(|_| packet.index == index),
+                ready_at: 0,
+            });
+        }
+    }
+
+    /// Starts at the recovery point instead, if there is one: its packets are yet to be [counted](Self::count).
+    pub(super) fn fall_back(&mut self) -> bool {
+        let Some(point) = self.later.take() else { return false };
+        self.begin(point.index, false, point.in_front);
+        true
     }
 
     /// Adds a packet of the group.
@@ -89,6 +160,15 @@ impl Gop {
         }
         self.began = self.began.or(Some(packet.arrived));
         self.newest_at = self.newest_at.max(Some(packet.arrived));
+    }
+
+    /// It starts with a keyframe, not at a recovery point: whatever decoder begins there.
+    pub fn is_keyframe(&self) -> bool {
+        self.is_keyframe
+    }
+
+    pub(super) fn fair(&self) -> Option<&Point> {
+        self.fair.as_ref()
     }
 
     /// First number of the newest keyframe.
@@ -131,19 +211,16 @@ impl Gop {
     }
 
     pub(super) fn is_within(&self, bounds: &CacheBounds) -> bool {
-        self.bytes <= bounds.bytes && u64::from(self.frames).saturating_mul(self.pixels) <= bounds.pixels
+        self.allows(bounds, self.bytes, self.frames)
+    }
+
+    /// Whether a viewer may be sent so much of the past.
+    pub(super) fn allows(&self, bounds: &CacheBounds, bytes: usize, frames: u32) -> bool {
+        bytes <= bounds.bytes && u64::from(frames).saturating_mul(self.pixels) <= bounds.pixels
     }
 
     pub(super) fn parameter_sets(&self) -> Option<Arc<Packet>> {
         self.in_front.clone()
-    }
-
-    /// Sets that were sent before this window began.
-    pub(super) fn adopt_parameter_sets(&mut self, packet: Option<Arc<Packet>>) {
-        if let Some(packet) = packet {
-            self.kept.note(&packet);
-            self.in_front = self.in_front.take().or(Some(packet));
-        }
     }
 
     /// Packets of the group before this one.
@@ -157,23 +234,20 @@ impl Gop {
         (self.newest, self.began, self.newest_at) = (None, None, None);
     }
 
-    fn begin(&mut self, index: u64, packet: &Packet) {
+    fn begin(&mut self, index: u64, is_keyframe: bool, in_front: Option<Arc<Packet>>) {
         self.previous_packets = self.packets.max(self.previous_packets / 2);
         self.start = Some(index);
+        self.is_keyframe = is_keyframe;
+        self.in_front = in_front;
+        self.later = None;
         self.forget_counts();
-        // Sets in packets of their own came before, with this timestamp: then the keyframe brings what it needs.
-        self.in_front = if index == packet.index {
-            self.kept.in_front_of(packet)
-        } else {
-            None
-        };
-        self.kept.note(packet);
-        self.pixels = pixels(packet).unwrap_or(self.pixels).max(1);
     }
 }
 
+/// The size may be told by parameter sets that were announced only.
 fn pixels(packet: &Packet) -> Option<u64> {
-    let (width, height) = crate::rtp::keyframe::picture_size(packet.codec, &packet.payload)?;
+    let size = |payload| keyframe::picture_size(packet.codec, payload);
+    let (width, height) = size(&packet.payload).or_else(|| size(packet.sets.as_deref()?))?;
     Some(u64::from(width) * u64::from(height))
 }
 
@@ -209,9 +283,55 @@ mod tests {
         gop.note(&h264(2, 5, PPS).build());
         gop.note(&h264(3, 6, &[0x41, 0x9a]).build());
         assert_eq!(gop.start(), None);
-        assert!(gop.note(&h264(4, 7, &[0x65, 0x88]).keyframe().build()));
+        assert_eq!(gop.fair().map(|point| point.index), Some(1));
+        assert!(gop.note(&h264(4, 7, &[0x65, 0x88]).keyframe().sets(&[0x78, 1]).build()));
         assert_eq!(gop.start(), Some(4));
-        assert!(gop.parameter_sets().is_some());
+        assert_eq!(
+            gop.parameter_sets().map(|sets| sets.payload.to_vec()),
+            Some(vec![0x78, 1])
+        );
+    }
+
+    /// A packet a picture.
+    fn picture(index: u64) -> crate::media::testing::Builder {
+        packet(index).timestamp(index as u32 * 3_000)
+    }
+
+    #[test]
+    fn without_a_keyframe_the_group_starts_at_the_newest_recovery_point_that_is_complete() {
+        let mut gop = Gop::default();
+        gop.note(&picture(1).build());
+        assert!(gop.note(&picture(2).recovery(2).build()) && !gop.is_keyframe());
+        gop.count(&picture(2).build());
+        assert_eq!(gop.start(), Some(2));
+        for index in 3..8 {
+            assert!(!gop.note(&picture(index).build()));
+        }
+        assert!(!gop.note(&picture(8).recovery(2).build()), "not complete yet");
+        assert!(!gop.note(&picture(9).recovery(2).build()), "one after the other");
+        assert_eq!(gop.start(), Some(2));
+        assert!(gop.note(&picture(10).build()));
+        assert_eq!((gop.start(), gop.packets()), (Some(8), 0), "to be counted anew");
+    }
+
+    #[test]
+    fn a_keyframe_is_left_for_a_recovery_point_only_when_it_must_be() {
+        let mut gop = Gop::default();
+        assert!(gop.note(&picture(1).keyframe().build()) && gop.is_keyframe());
+        gop.note(&picture(2).recovery(0).build());
+        assert!(!gop.note(&picture(3).build()));
+        assert_eq!(gop.start(), Some(1));
+        assert!(gop.fall_back() && !gop.fall_back());
+        assert_eq!((gop.start(), gop.is_keyframe()), (Some(2), false));
+        assert!(gop.note(&picture(4).keyframe().build()) && gop.is_keyframe());
+    }
+
+    #[test]
+    fn a_recovery_point_told_beside_a_keyframe_is_a_keyframe() {
+        let mut gop = Gop::default();
+        assert!(gop.note(&packet(1).timestamp(5).recovery(0).build()));
+        assert!(gop.note(&packet(2).timestamp(5).refresh().build()));
+        assert_eq!((gop.start(), gop.is_keyframe()), (Some(1), true));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A media packet, and the header extensions that travel with it to viewers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::rtp::Codec;
+use crate::rtp::{Codec, Refresh};
 
 /// One RTP packet: received once, decrypted once, never changed, shared by `Arc`.
 #[derive(Debug, Clone)]
@@ -11,17 +12,20 @@ pub struct Packet {
     pub codec: Codec,
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
-    /// The first packet of a keyframe, parameter sets in front of the picture included; always true for audio.
+    /// The first packet of what may be a keyframe or a recovery point, with the parameter sets in front of the picture; always true for
+    /// audio.
     pub keyframe: bool,
-    /// The beginning of a picture that needs no other. The same packet as [`keyframe`](Self::keyframe), unless parameter sets travel in
-    /// packets of their own.
-    pub refresh: bool,
+    /// What begins here for a decoder that has seen nothing yet. A picture's parameter sets may travel in packets in front of it.
+    pub refresh: Option<Refresh>,
     /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
     /// RTP timestamp on the track's own timeline.
     pub timestamp: u32,
     /// Payload without padding; empty for a packet that was only padding and just keeps its number.
     pub payload: Box<[u8]>,
+    /// Parameter sets that a viewer who starts here needs in front, as one payload: the source's newest, where a frame begins that does
+    /// not bring its own.
+    pub sets: Option<Arc<[u8]>>,
     /// Header extensions passed on to viewers.
     pub extensions: PassedExtensions,
     /// When it was received.

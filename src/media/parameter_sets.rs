@@ -1,4 +1,5 @@
-//! Parameter sets of H264 and H265: encoders may send them once and keyframes without them for ever, so they are kept.
+//! Parameter sets of H264 and H265. Encoders may send them once, or only announce them in the offer, and send keyframes without them
+//! for ever: so the newest are kept, and travel with each packet that a viewer may start at.
 
 use std::sync::Arc;
 
@@ -6,11 +7,13 @@ use super::Packet;
 use crate::media::packet::PassedExtensions;
 use crate::rtp::{Codec, keyframe};
 
-/// The newest parameter sets of a track.
+/// The newest parameter sets of a source.
 #[derive(Debug, Default)]
 pub struct ParameterSets {
     codec: Option<Codec>,
     units: Vec<Unit>,
+    /// All of them in one payload; `None` when they have changed since, or are not of use.
+    packed: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -23,19 +26,19 @@ struct Unit {
 impl ParameterSets {
     /// Sets that are kept; streams have two or three.
     const UNITS_MAX: usize = 16;
-    /// Bytes of all sets: as much as one packet carries.
-    const BYTES_MAX: usize = 1_100;
 
-    /// Keeps the sets in this packet.
-    pub fn note(&mut self, packet: &Packet) {
-        if !matches!(packet.codec, Codec::H264 | Codec::H265) {
+    /// Keeps the sets in this payload, be it that of a packet or of what the offer announced.
+    pub fn note(&mut self, codec: Codec, payload: &[u8]) {
+        if !matches!(codec, Codec::H264 | Codec::H265) {
             return;
         }
-        if self.codec != Some(packet.codec) {
-            self.units.clear();
-            self.codec = Some(packet.codec);
+        if self.codec != Some(codec) {
+            *self = ParameterSets {
+                codec: Some(codec),
+                ..ParameterSets::default()
+            };
         }
-        keyframe::parameter_sets(packet.codec, &packet.payload, |set| {
+        keyframe::parameter_sets(codec, payload, |set| {
             let known = self
                 .units
                 .iter()
@@ -51,43 +54,48 @@ impl ParameterSets {
             match known {
                 Some(place) => self.units[place] = unit,
                 None if self.units.len() < ParameterSets::UNITS_MAX => self.units.push(unit),
-                None => {}
+                None => return,
             }
+            self.packed = None;
         });
     }
 
-    /// A packet with all sets, to be sent in front of a keyframe that begins with `first` and does not bring its own. `None` when it
+    /// None are known.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// All sets in one payload, to be sent in front of a picture that begins with this one and does not bring its own. `None` when it
     /// does, when there are none, or when they do not fit one packet.
-    pub fn in_front_of(&self, first: &Packet) -> Option<Arc<Packet>> {
-        let mut brings_its_own = false;
-        keyframe::parameter_sets(first.codec, &first.payload, |_| brings_its_own = true);
-        let len: usize = self.units.iter().map(|unit| 2 + unit.nal.len()).sum();
-        let complete = self.units.iter().any(Unit::is_sequence) && self.units.iter().any(Unit::is_picture);
-        if brings_its_own || !complete || self.codec != Some(first.codec) || len > ParameterSets::BYTES_MAX {
+    pub fn in_front_of(&mut self, codec: Codec, payload: &[u8]) -> Option<Arc<[u8]>> {
+        if self.codec != Some(codec) {
             return None;
         }
-        // An aggregation packet: STAP-A (RFC 6184 section 5.7.1) or AP (RFC 7798 section 4.4.2).
-        let mut payload = match first.codec {
-            Codec::H264 => vec![0x78],
-            _ => vec![48 << 1, 1],
-        };
+        let mut brings_its_own = false;
+        keyframe::parameter_sets(codec, payload, |_| brings_its_own = true);
+        if brings_its_own {
+            return None;
+        }
+        if self.packed.is_none() {
+            self.packed = self.pack(codec);
+        }
+        self.packed.clone()
+    }
+
+    fn pack(&self, codec: Codec) -> Option<Arc<[u8]>> {
+        let len: usize = self.units.iter().map(|unit| 2 + unit.nal.len()).sum();
+        let complete = self.units.iter().any(Unit::is_sequence) && self.units.iter().any(Unit::is_picture);
+        if !complete || len > keyframe::PARAMETER_SETS_BYTES_MAX {
+            return None;
+        }
         let mut units: Vec<&Unit> = self.units.iter().collect();
         units.sort_by_key(|unit| (unit.kind, unit.id));
+        let mut payload = keyframe::aggregation_head(codec).to_vec();
         for unit in units {
             payload.extend((unit.nal.len() as u16).to_be_bytes());
             payload.extend(&unit.nal);
         }
-        Some(Arc::new(Packet {
-            codec: first.codec,
-            marker: false,
-            keyframe: true,
-            refresh: false,
-            index: first.index,
-            timestamp: first.timestamp,
-            payload: payload.into(),
-            extensions: PassedExtensions::default(),
-            arrived: first.arrived,
-        }))
+        Some(payload.into())
     }
 }
 
@@ -101,6 +109,23 @@ impl Unit {
     }
 }
 
+/// The packet that goes out in front of `first`, whose parameter sets it carries. `None` when it needs none.
+pub fn packet_in_front_of(first: &Packet) -> Option<Arc<Packet>> {
+    let sets = first.sets.as_deref()?;
+    Some(Arc::new(Packet {
+        codec: first.codec,
+        marker: false,
+        keyframe: true,
+        refresh: None,
+        index: first.index,
+        timestamp: first.timestamp,
+        payload: sets.into(),
+        sets: None,
+        extensions: PassedExtensions::default(),
+        arrived: first.arrived,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,51 +135,57 @@ mod tests {
     const PPS: &[u8] = &[0x68, 0xce, 0x80];
     const IDR: &[u8] = &[0x65, 0x88];
 
-    fn h264(payload: &[u8]) -> Arc<Packet> {
-        packet(7).codec(Codec::H264).timestamp(900).payload(payload).build()
+    fn noted(payloads: &[&[u8]]) -> ParameterSets {
+        let mut sets = ParameterSets::default();
+        payloads.iter().for_each(|payload| sets.note(Codec::H264, payload));
+        sets
+    }
+
+    fn in_front(sets: &mut ParameterSets, payload: &[u8]) -> Option<Vec<u8>> {
+        sets.in_front_of(Codec::H264, payload).map(|sets| sets.to_vec())
     }
 
     #[test]
     fn sets_are_put_in_front_of_a_keyframe_without() {
-        let mut sets = ParameterSets::default();
-        assert!(sets.in_front_of(&h264(IDR)).is_none());
-        sets.note(&h264(PPS));
-        assert!(
-            sets.in_front_of(&h264(IDR)).is_none(),
+        assert_eq!(in_front(&mut noted(&[]), IDR), None);
+        assert_eq!(
+            in_front(&mut noted(&[PPS]), IDR),
+            None,
             "a picture set alone is of no use"
         );
-        sets.note(&h264(SPS));
-        let front = sets.in_front_of(&h264(IDR)).unwrap();
+        let mut sets = noted(&[PPS, SPS]);
         let expected = [&[0x78, 0, 5][..], SPS, &[0, 3], PPS].concat();
+        assert_eq!(in_front(&mut sets, IDR), Some(expected.clone()));
+        assert_eq!(in_front(&mut sets, SPS), None, "it brings its own");
+        let first = packet(7).codec(Codec::H264).timestamp(900).payload(IDR);
+        let front = packet_in_front_of(&first.sets(&expected).build()).unwrap();
         assert_eq!(
             (&front.payload[..], front.timestamp, front.marker),
             (&expected[..], 900, false)
         );
         assert!(keyframe::starts_keyframe(Codec::H264, &front.payload));
-        assert!(sets.in_front_of(&h264(SPS)).is_none(), "it brings its own");
     }
 
     #[test]
     fn a_newer_set_replaces_its_forerunner_and_another_codec_all() {
-        let mut sets = ParameterSets::default();
-        sets.note(&h264(SPS));
-        sets.note(&h264(PPS));
         let newer = [0x68, 0xce, 0x81];
-        sets.note(&h264(&newer));
-        let front = sets.in_front_of(&h264(IDR)).unwrap();
-        assert!(front.payload.ends_with(&newer) && front.payload.len() == 13);
-        sets.note(&packet(8).codec(Codec::H265).payload(&[0x44, 0x01, 0xc1]).build());
-        assert!(sets.in_front_of(&h264(IDR)).is_none());
+        let mut sets = noted(&[SPS, PPS]);
+        let before = in_front(&mut sets, IDR);
+        sets.note(Codec::H264, &newer);
+        let after = in_front(&mut sets, IDR).unwrap();
+        assert!(before != Some(after.clone()) && after.ends_with(&newer) && after.len() == 13);
+        sets.note(Codec::H265, &[0x44, 0x01, 0xc1]);
+        assert_eq!(in_front(&mut sets, IDR), None);
+        assert_eq!(sets.in_front_of(Codec::H265, &[0x26, 0x01]), None);
     }
 
     #[test]
     fn too_many_or_too_long_sets_are_left_alone() {
-        let mut sets = ParameterSets::default();
-        sets.note(&h264(SPS));
-        sets.note(&h264(&[&[0x68, 0xce][..], &[0; 1_200]].concat()));
-        assert!(sets.in_front_of(&h264(IDR)).is_none());
+        let long = [&[0x68, 0xce][..], &[0; 1_200]].concat();
+        let mut sets = noted(&[SPS, &long]);
+        assert_eq!(in_front(&mut sets, IDR), None);
         for id in 0..200u8 {
-            sets.note(&h264(&[0x68, 0x01, id, 0x80]));
+            sets.note(Codec::H264, &[0x68, 0x01, id, 0x80]);
         }
         assert!(sets.units.len() <= ParameterSets::UNITS_MAX);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Packet;
-use crate::rtp::Codec;
+use crate::rtp::{Codec, Refresh};
 
 /// A packet for tests of other modules: VP8, one byte of payload.
 pub(crate) fn packet(index: u64) -> Builder {
@@ -11,10 +11,11 @@ pub(crate) fn packet(index: u64) -> Builder {
         codec: Codec::Vp8,
         marker: false,
         keyframe: false,
-        refresh: false,
+        refresh: None,
         index,
         timestamp: 0,
         payload: [index as u8].into(),
+        sets: None,
         extensions: crate::media::packet::PassedExtensions::default(),
         arrived: crate::clock::now(),
     })
@@ -29,7 +30,7 @@ impl Builder {
     }
     pub(crate) fn keyframe(mut self) -> Builder {
         self.0.keyframe = true;
-        self.0.refresh = true;
+        self.0.refresh = Some(Refresh::Keyframe);
         self
     }
     /// Parameter sets in front of a keyframe's picture.
@@ -39,7 +40,18 @@ impl Builder {
     }
     /// The picture behind parameter sets.
     pub(crate) fn refresh(mut self) -> Builder {
-        self.0.refresh = true;
+        self.0.refresh = Some(Refresh::Keyframe);
+        self
+    }
+    /// A recovery point, complete after so many pictures.
+    pub(crate) fn recovery(mut self, frames: u16) -> Builder {
+        self.0.keyframe = true;
+        self.0.refresh = Some(Refresh::Recovery { frames });
+        self
+    }
+    /// Parameter sets to be sent in front.
+    pub(crate) fn sets(mut self, sets: &[u8]) -> Builder {
+        self.0.sets = Some(sets.into());
         self
     }
     pub(crate) fn marker(mut self) -> Builder {

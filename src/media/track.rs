@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SenderClock;
-use super::continuity::Continuity;
+use super::continuity::{Continuity, REORDER_MAX};
 use super::keyframes::{KeyframeFacts, KeyframeNeed};
 use super::lane::{Inbox, Lane, LaneItem, StreamKey};
 use super::packet::Packet;
@@ -208,6 +208,13 @@ impl Numbering {
         let next = packet.index + 1;
         if next > self.next_index.load(Ordering::Relaxed) {
             self.next_index.store(next, Ordering::Relaxed);
+            let step = packet
+                .timestamp
+                .wrapping_sub(self.last_timestamp.load(Ordering::Relaxed));
+            let is_shown_earlier = (-REORDER_MAX..0).contains(&step.cast_signed());
+            if is_shown_earlier && self.last_at.load(Ordering::Relaxed) > 0 {
+                return;
+            }
             self.last_timestamp.store(packet.timestamp, Ordering::Relaxed);
             let at = packet.arrived.saturating_duration_since(self.born).as_micros() as u64;
             self.last_at.store(at.max(1), Ordering::Release);
@@ -395,6 +402,21 @@ mod tests {
         assert!(inboxes[0].is_empty());
         tracks.stop_writing(second);
         assert!(matches!(inboxes[0].pop(), Some((_, LaneItem::Ended))));
+    }
+
+    #[test]
+    fn the_next_publisher_goes_on_after_the_frame_that_is_shown_last() {
+        let (tracks, ..) = tracks(1);
+        for (index, timestamp) in [(70_000, 3_000), (70_001, 12_000), (70_002, 6_000), (70_003, 9_000)] {
+            let _ = tracks.video.write_rtp(&packet(index).timestamp(timestamp).build());
+        }
+        let continuity = tracks.video.continuity();
+        assert_eq!((continuity.next_index, continuity.last_timestamp), (70_004, 12_000));
+        // A clock that was set back is followed.
+        let _ = tracks
+            .video
+            .write_rtp(&packet(70_004).timestamp(0u32.wrapping_sub(900_000)).build());
+        assert_eq!(tracks.video.continuity().last_timestamp, 0u32.wrapping_sub(900_000));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::Packet;
 use super::gop::Gop;
+use super::parameter_sets::packet_in_front_of;
 
 /// A ring of the newest packets.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub enum Insert {
     TooOld,
 }
 
-/// Where a new viewer starts.
+/// Where a new viewer starts. Where this speaks of keyframes, a recovery point is as good when no keyframe is near enough.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// At this packet.
@@ -89,7 +90,6 @@ pub struct StartPoint {
 #[derive(Debug, Clone, Default)]
 pub struct Past {
     packets: Vec<Arc<Packet>>,
-    parameter_sets: Option<Arc<Packet>>,
 }
 
 impl Past {
@@ -151,6 +151,9 @@ impl Window {
         if self.gop.note(&packet) {
             self.begin_gop();
         }
+        if !self.gop.is_fresh() && !self.gop.is_within(&self.bounds.cache) && self.gop.fall_back() {
+            self.begin_gop();
+        }
         self.give_up_gop();
         Insert::Taken
     }
@@ -171,7 +174,6 @@ impl Window {
             }
         }
         self.recount();
-        self.gop.adopt_parameter_sets(past.parameter_sets);
     }
 
     /// Everything that has come since the newest keyframe; empty when a viewer could not start there.
@@ -185,7 +187,6 @@ impl Window {
         let packets = (start..=newest).filter_map(|index| Some(self.get(index)?.packet.clone()));
         Past {
             packets: packets.collect(),
-            parameter_sets: self.gop.parameter_sets(),
         }
     }
 
@@ -241,6 +242,61 @@ impl Window {
             index: start,
             parameter_sets: self.gop.parameter_sets(),
             frames: self.gop.frames(),
+        })
+    }
+
+    /// Where a viewer starts that has waited long enough for a [`start`](Self::start): at the keyframe although something is missing
+    /// after it, at a picture that the encoder marked in some way, or at the newest of all. `None` while there is none.
+    pub fn best_start(&self) -> Option<StartPoint> {
+        let at = |index, parameter_sets| {
+            let (bytes, frames) = self.measure(index);
+            let is_allowed = self.gop.allows(&self.bounds.cache, bytes, frames);
+            is_allowed.then_some(StartPoint {
+                index,
+                parameter_sets,
+                frames,
+            })
+        };
+        let keyframe = self.gop.start().filter(|index| self.holds_picture(*index));
+        let keyframe = keyframe.and_then(|index| at(index, self.gop.parameter_sets()));
+        let fair = self.gop.fair().filter(|point| self.holds_picture(point.index));
+        let fair = || fair.and_then(|point| at(point.index, point.in_front.clone()));
+        keyframe.or_else(fair).or_else(|| self.newest_picture())
+    }
+
+    /// The picture that begins there is here, as far as can be told.
+    fn holds_picture(&self, index: u64) -> bool {
+        let Some(first) = self.get(index) else { return false };
+        let newest = self.newest.unwrap_or(index);
+        let end = (index + 1..=newest).find_map(|index| match self.get(index) {
+            Some(slot) if slot.packet.timestamp == first.packet.timestamp => None,
+            other => Some(other.is_some()),
+        });
+        end.unwrap_or(true)
+    }
+
+    /// Bytes and pictures from a packet on.
+    fn measure(&self, index: u64) -> (usize, u32) {
+        let packets = || (index..=self.newest.unwrap_or(index)).filter_map(|index| self.get(index));
+        let bytes = packets()
+            .map(|slot| slot.packet.payload.len() + Gop::PACKET_OVERHEAD)
+            .sum();
+        let mut before = None;
+        let begins = |slot: &&Slot| before.replace(slot.packet.timestamp) != Some(slot.packet.timestamp);
+        (bytes, packets().filter(begins).count() as u32)
+    }
+
+    fn newest_picture(&self) -> Option<StartPoint> {
+        let newest = &self.get(self.newest?)?.packet;
+        let of_picture = |slot: &&Slot| slot.packet.timestamp == newest.timestamp;
+        let back = (0..=newest.index)
+            .rev()
+            .map_while(|index| self.get(index).filter(of_picture));
+        let first = &back.last()?.packet;
+        Some(StartPoint {
+            index: first.index,
+            parameter_sets: packet_in_front_of(first),
+            frames: 1,
         })
     }
 
@@ -320,244 +376,4 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::media::testing::packet;
-
-    fn window(packets: usize) -> Window {
-        Window::new(WindowBounds {
-            packets,
-            cache: CacheBounds::OFF,
-        })
-    }
-
-    fn caching(packets: usize, bytes: usize, frames: u64) -> Window {
-        let pixels = frames * Gop::PIXELS_DEFAULT;
-        Window::new(WindowBounds {
-            packets,
-            cache: CacheBounds { bytes, pixels },
-        })
-    }
-
-    /// A keyframe at `first` and `frames` more, a packet each.
-    fn fill(window: &mut Window, first: u64, frames: u64) {
-        for index in first..=first + frames {
-            let packet = packet(index).timestamp(index as u32 * 3_000).marker();
-            let packet = if index == first { packet.keyframe() } else { packet };
-            assert_eq!(window.insert(packet.build()), Insert::Taken);
-        }
-    }
-
-    fn start(window: &Window) -> Option<u64> {
-        match window.start() {
-            Start::At(start) => Some(start.index),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn a_number_stands_for_one_packet_only() {
-        let mut window = window(8);
-        assert_eq!(window.insert(packet(5).build()), Insert::Taken);
-        assert_eq!(window.insert(packet(5).payload(b"other").build()), Insert::Duplicate);
-        assert_ne!(
-            window.get(5).map(|slot| slot.packet.payload.to_vec()),
-            Some(b"other".to_vec())
-        );
-    }
-
-    #[test]
-    fn what_left_the_window_is_refused_for_good() {
-        let mut window = window(8);
-        for index in 100..109 {
-            assert_eq!(window.insert(packet(index).build()), Insert::Taken);
-        }
-        assert!(window.get(100).is_none());
-        assert_eq!(window.insert(packet(100).build()), Insert::TooOld);
-        assert_eq!(window.insert(packet(50).build()), Insert::TooOld);
-    }
-
-    #[test]
-    fn late_packets_find_their_place_and_a_jump_keeps_order() {
-        let mut window = window(8);
-        window.insert(packet(10).build());
-        window.insert(packet(12).build());
-        assert_eq!(window.insert(packet(11).build()), Insert::Taken);
-        assert_eq!(window.newest(), Some(12));
-        assert_eq!(window.insert(packet(1_000).build()), Insert::Taken);
-        assert_eq!(window.insert(packet(12).build()), Insert::TooOld);
-        assert_eq!(window.insert(packet(995).build()), Insert::Taken);
-    }
-
-    #[test]
-    fn it_grows_to_hold_everything_since_the_keyframe_and_shrinks_again() {
-        let mut window = caching(8, 1 << 20, 1_000);
-        fill(&mut window, 100, 300);
-        assert_eq!(start(&window), Some(100));
-        assert!((100..=400).all(|index| window.get(index).is_some()));
-        assert_eq!(window.slots.len(), 512);
-        for keyframe in 0..12 {
-            fill(&mut window, 401 + 5 * keyframe, 4);
-        }
-        assert_eq!(start(&window), Some(456));
-        assert!(window.slots.len() <= 32, "{}", window.slots.len());
-    }
-
-    #[test]
-    fn beyond_the_bounds_a_viewer_starts_at_the_next_keyframe() {
-        for (bytes, frames) in [(2_000, 1_000), (1 << 20, 20)] {
-            let mut window = caching(8, bytes, frames);
-            fill(&mut window, 100, 10);
-            assert_eq!(start(&window), Some(100));
-            fill(&mut window, 111, 40);
-            assert!(matches!(window.start(), Start::NextKeyframe), "{bytes} {frames}");
-            assert!(window.slots.len() <= 32, "{}", window.slots.len());
-            fill(&mut window, 152, 3);
-            assert_eq!(start(&window), Some(152));
-        }
-    }
-
-    #[test]
-    fn without_a_cache_only_the_keyframe_itself_is_a_start() {
-        let mut window = window(8);
-        assert!(matches!(window.start(), Start::NextKeyframe));
-        window.insert(packet(1).timestamp(5).keyframe().build());
-        window.insert(packet(2).timestamp(5).marker().build());
-        assert_eq!(start(&window), Some(1));
-        window.insert(packet(3).timestamp(6).marker().build());
-        assert!(matches!(window.start(), Start::NextKeyframe));
-    }
-
-    #[test]
-    fn a_gap_since_the_keyframe_is_waited_for() {
-        let mut window = caching(8, 1 << 20, 100);
-        window.insert(packet(1).timestamp(5).keyframe().build());
-        window.insert(packet(3).timestamp(7).build());
-        assert!(matches!(window.start(), Start::Gap));
-        window.insert(packet(2).timestamp(6).build());
-        assert_eq!(start(&window), Some(1));
-    }
-
-    #[test]
-    fn a_new_window_takes_over_the_past_of_another() {
-        let mut old = caching(8, 1 << 20, 100);
-        fill(&mut old, 100, 20);
-        let mut window = caching(8, 1 << 20, 100);
-        // One packet came by itself before.
-        window.insert(old.get(120).unwrap().packet.clone());
-        window.insert_past(old.past());
-        assert_eq!(start(&window), Some(100));
-        assert!(window.get(119).unwrap().settled && !window.get(120).unwrap().settled);
-        old.end_source();
-        window.insert_past(old.past());
-        assert!(old.past().packets.is_empty());
-        // What is missing at this moment comes by itself.
-        let mut old = caching(8, 1 << 20, 100);
-        fill(&mut old, 200, 5);
-        old.insert(packet(207).timestamp(207 * 3_000).build());
-        let mut window = caching(8, 1 << 20, 100);
-        window.insert_past(old.past());
-        assert!(matches!(window.start(), Start::Gap));
-        window.insert(packet(206).timestamp(206 * 3_000).build());
-        assert_eq!(start(&window), Some(200));
-    }
-
-    #[test]
-    fn a_burst_that_is_lost_soon_after_the_keyframe_does_not_push_it_out() {
-        let mut window = caching(8, 1 << 20, 1_000);
-        fill(&mut window, 100, 5);
-        for index in (200..210).chain(106..200) {
-            let late = packet(index).timestamp(index as u32 * 3_000).marker().build();
-            assert_eq!(window.insert(late), Insert::Taken, "{index}");
-        }
-        assert_eq!(start(&window), Some(100));
-    }
-
-    #[test]
-    fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
-        let frame = |index: u64| packet(index).timestamp(index as u32 / 4).build();
-        let mut window = caching(8, 1 << 20, 1_000);
-        window.insert(packet(100).timestamp(25).keyframe().build());
-        // The last packet of each frame comes behind the first of the next.
-        for index in 101..=500 {
-            let overtaken = match index % 4 {
-                3 => index + 1,
-                0 => index - 1,
-                _ => index,
-            };
-            window.insert(frame(overtaken));
-        }
-        assert_eq!(window.gop().frames(), 101);
-        // And when the newest was here before all the others.
-        let mut later = caching(8, 1 << 20, 1_000);
-        later.insert(frame(500));
-        later.insert_past(window.past());
-        assert_eq!((later.gop().frames(), later.gop().packets()), (101, 401));
-        assert_eq!(later.gop().bytes(), window.gop().bytes());
-    }
-
-    #[test]
-    fn what_no_viewer_can_start_with_is_not_kept() {
-        let mut window = caching(8, 100_000, 1_000_000);
-        fill(&mut window, 100, 900);
-        assert_eq!(window.slots.len(), 1_024);
-        for index in 1_001..5_000 {
-            window.insert(packet(index).timestamp(index as u32).payload(&[0; 1_000]).build());
-        }
-        let kept: usize = window
-            .slots
-            .iter()
-            .flatten()
-            .map(|slot| slot.packet.payload.len())
-            .sum();
-        assert!(kept <= 200_000, "{kept} bytes");
-    }
-
-    #[test]
-    fn what_has_left_is_refused_after_growth_too() {
-        let mut window = caching(8, 1 << 20, 1_000);
-        for index in 92..100 {
-            assert_eq!(window.insert(packet(index).build()), Insert::Taken);
-        }
-        fill(&mut window, 100, 8);
-        assert!(window.slots.len() > 8 && window.get(100).is_some());
-        assert_eq!(window.insert(packet(99).build()), Insert::TooOld);
-        assert_eq!(window.insert(packet(101).build()), Insert::Duplicate);
-    }
-
-    #[test]
-    fn any_order_of_inserts_keeps_the_promise() {
-        any_order_of_inserts(window(16), 0);
-        for keyframes in [20, 100, 1_000] {
-            any_order_of_inserts(caching(16, 1 << 20, 1_000), keyframes);
-        }
-    }
-
-    /// One packet in `keyframes` is one.
-    fn any_order_of_inserts(mut window: Window, keyframes: u64) {
-        // A naive model: every number that was ever taken, with the packet that took it.
-        let mut seed = 7u64;
-        let mut random = move || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            seed >> 33
-        };
-        let mut taken = std::collections::HashMap::new();
-        let mut base = 1_000;
-        for step in 0..20_000u64 {
-            base += u64::from(random() % 3 == 0);
-            let index = base + random() % 40 - 30;
-            let content = step.to_be_bytes();
-            let offered = packet(index).timestamp(index as u32).payload(&content);
-            let is_keyframe = keyframes > 0 && random().is_multiple_of(keyframes);
-            let offered = if is_keyframe { offered.keyframe() } else { offered };
-            if window.insert(offered.build()) == Insert::Taken {
-                assert_eq!(taken.insert(index, content), None, "index {index} was given twice");
-            }
-            if let Some(slot) = window.get(index) {
-                assert_eq!(slot.packet.payload[..], taken[&index][..]);
-            }
-        }
-    }
-}
+mod tests;

@@ -20,17 +20,6 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
-/// True when a picture that needs no other begins in the packet: as [`starts_keyframe`], but parameter sets alone do not count.
-pub fn starts_refresh(codec: Codec, payload: &[u8]) -> bool {
-    match codec {
-        Codec::H264 => h264_any(payload, |nal| nal.first().is_some_and(|head| head & 0x1f == 5)),
-        Codec::H265 => h265_any(payload, |nal| {
-            h265_type(nal).is_some_and(|unit| matches!(unit, 16..=21))
-        }),
-        _ => starts_keyframe(codec, payload),
-    }
-}
-
 /// Shows each whole parameter set in the packet: SPS and PPS of H264, VPS, SPS and PPS of H265. Fragmented ones are left out, the other
 /// codecs have none outside their keyframes.
 pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(ParameterSet<'_>)) {
@@ -48,6 +37,18 @@ pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(Parame
         _ => false,
     };
 }
+
+/// What a packet of several parameter sets begins with: STAP-A (RFC 6184 section 5.7.1) or AP (RFC 7798 section 4.4.2). The sets follow,
+/// each behind its length in two bytes.
+pub fn aggregation_head(codec: Codec) -> &'static [u8] {
+    match codec {
+        Codec::H264 => &[0x78],
+        _ => &[48 << 1, 1],
+    }
+}
+
+/// Bytes of all parameter sets of a stream, their lengths included: as much as one packet carries.
+pub const PARAMETER_SETS_BYTES_MAX: usize = 1_100;
 
 /// One parameter set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +242,7 @@ fn h264_opens_frame(nal: &[u8]) -> bool {
 }
 
 /// As [`h264_any`] for H265 (RFC 7798 section 4.4: single, AP, or the start of a FU). NAL headers are two bytes.
-fn h265_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
+pub(super) fn h265_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
     match (h265_type(payload), payload) {
         (Some(0..=47), nal) => matches(nal),
         (Some(48), [_, _, units @ ..]) => aggregated(units).any(matches),
@@ -252,7 +253,7 @@ fn h265_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -> bool {
     }
 }
 
-fn h265_type(nal: &[u8]) -> Option<u8> {
+pub(super) fn h265_type(nal: &[u8]) -> Option<u8> {
     (nal.len() >= 2).then(|| nal[0] >> 1 & 0x3f)
 }
 
@@ -442,16 +443,6 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_in_front_are_no_picture() {
-        for payload in [&[0x67, 0x42][..], &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce]] {
-            assert!(starts_keyframe(Codec::H264, payload) && !starts_refresh(Codec::H264, payload));
-        }
-        assert!(starts_refresh(Codec::H264, &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x65, 0x88]));
-        assert!(starts_refresh(Codec::H264, &[0x7c, 0x85, 0x88]) && starts_refresh(Codec::Vp8, &[0x10, 0x00]));
-        assert!(!starts_refresh(Codec::H265, &[0x42, 0x01]) && starts_refresh(Codec::H265, &[0x26, 0x01, 0xaf]));
-    }
-
-    #[test]
     fn whole_parameter_sets_are_found_with_their_ids() {
         let found = |codec, payload: &[u8]| {
             let mut list = Vec::new();
@@ -484,7 +475,6 @@ mod tests {
                 let _ = (
                     starts_keyframe(codec, &payload),
                     starts_frame(codec, &payload),
-                    starts_refresh(codec, &payload),
                     parameter_sets(codec, &payload, |set| assert!(set.nal.len() <= payload.len())),
                     picture_size(codec, &payload),
                 );

@@ -6,9 +6,11 @@ pub mod keyframe;
 #[cfg(test)]
 pub(crate) mod noise;
 mod picture;
+pub mod refresh;
 pub mod rtcp;
 pub mod seq;
 
 pub use codec::{Codec, Kind};
 pub use header::{HeaderOut, RtpError, RtpHeader};
+pub use refresh::Refresh;
 pub use seq::SequenceExtender;

@@ -139,7 +139,7 @@ fn sps_picture_order(bits: &mut Bits<'_>) -> Option<()> {
 }
 
 /// Reads bits of a NAL unit, leaving out emulation prevention bytes (H.264 section 7.4.1).
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
     bit: u8,
@@ -147,7 +147,7 @@ struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    fn new(bytes: &'a [u8]) -> Bits<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Bits<'a> {
         Bits {
             bytes,
             at: 0,
@@ -173,8 +173,20 @@ impl<'a> Bits<'a> {
         Some(u64::from(value))
     }
 
+    /// The next byte; only where the bits before it make whole bytes.
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        if self.zeros >= 2 && *self.bytes.get(self.at)? == 3 {
+            self.at += 1;
+            self.zeros = 0;
+        }
+        let byte = *self.bytes.get(self.at)?;
+        self.zeros = if byte == 0 { self.zeros.saturating_add(1) } else { 0 };
+        self.at += 1;
+        Some(byte)
+    }
+
     /// ue(v), up to 32 bits (H.264 section 9.1).
-    fn exp_golomb(&mut self) -> Option<u64> {
+    pub(super) fn exp_golomb(&mut self) -> Option<u64> {
         let mut zeros = 0;
         while self.bit()? == 0 {
             zeros += 1;
@@ -190,7 +202,7 @@ impl<'a> Bits<'a> {
     }
 
     /// se(v)
-    fn signed_exp_golomb(&mut self) -> Option<i64> {
+    pub(super) fn signed_exp_golomb(&mut self) -> Option<i64> {
         let code = self.exp_golomb()? as i64;
         Some(if code % 2 == 0 { -(code / 2) } else { code / 2 + 1 })
     }

@@ -22,6 +22,7 @@ mod routes;
 mod scenarios;
 mod sources;
 mod starts;
+mod streams;
 mod stun;
 mod viewer;
 mod world;

@@ -98,6 +98,10 @@ pub(crate) struct Shape {
     pub(crate) jump: u32,
     /// Frames are shown in another order than they are sent in.
     pub(crate) bidirectional: bool,
+    /// Every so many frames a recovery point, which takes ten; 0 for none. Of H264 only.
+    pub(crate) recovery: u64,
+    /// H264 without parameter sets: they are in the offer.
+    pub(crate) bare: bool,
 }
 
 impl Shape {
@@ -111,6 +115,8 @@ impl Shape {
         unmarked: false,
         jump: 0,
         bidirectional: false,
+        recovery: 0,
+        bare: false,
     };
     /// As OBS: a keyframe every 10 s, whoever asks.
     pub(crate) const DEAF: Shape = Shape {
@@ -123,6 +129,19 @@ impl Shape {
 /// Id of the audio level.
 pub(crate) const LEVEL_ID: u8 = 5;
 pub(crate) const NTP: u64 = 1_000 << 32;
+/// 640 x 480.
+const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
+/// recovery_frame_cnt is 10.
+const RECOVERY: [u8; 5] = [6, 6, 1, 0x16, 0x80];
+
+/// Parameter sets of a publisher: each has its own.
+pub(crate) fn parameter_sets(publisher: usize) -> Vec<u8> {
+    let mut sets = vec![0x78, 0, 9];
+    sets.extend(SPS);
+    sets.extend([0, 4, 0x68, 0xce, 0x3c, publisher as u8 + 1]);
+    sets
+}
+
 /// Packets that leave in a millisecond.
 const OUTBOX_SLICE: usize = 100;
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -292,6 +311,7 @@ impl Publisher {
             self.keyframe_wanted = false;
             self.keyframe_at = now + self.shape.keyframes;
         }
+        let recovers = self.shape.recovery > 0 && self.frames.is_multiple_of(self.shape.recovery);
         let mut packets = 3 + self.random.below(6) as usize;
         if keyframe && self.shape.keyframe_packets > 0 {
             packets = self.shape.keyframe_packets;
@@ -307,6 +327,8 @@ impl Publisher {
             let head = match (self.codec, first) {
                 (Codec::Vp8, true) => vec![0x10, u8::from(!keyframe)],
                 (Codec::Vp8, false) => vec![0x00, 0x01],
+                (Codec::H264, true) => self.h264_head(keyframe, recovers, len + usize::from(number >= shorter)),
+                (Codec::H264, false) => vec![0x7c, if keyframe { 0x05 } else { 0x01 }],
                 // VP9: P says inter-predicted, B and E begin and end the frame, whose header says keyframe or not.
                 (_, first) => {
                     vec![
@@ -320,12 +342,28 @@ impl Publisher {
                 Kind::Video,
                 payload,
                 last && !self.shape.unmarked,
-                keyframe && first,
+                (keyframe || recovers) && first,
                 timestamp,
                 ledger,
                 out,
             );
         }
+    }
+
+    /// The first packet of a frame, up to its first slice: an aggregate, but for the payload of `len` bytes in all.
+    fn h264_head(&self, keyframe: bool, recovers: bool, len: usize) -> Vec<u8> {
+        let mut head = vec![0x78];
+        if (keyframe || recovers) && !self.shape.bare {
+            head = parameter_sets(self.ledger);
+        }
+        if recovers && !keyframe {
+            head.extend([0, RECOVERY.len() as u8]);
+            head.extend(RECOVERY);
+        }
+        let slice = (len - head.len() - 2) as u16;
+        head.extend(slice.to_be_bytes());
+        head.extend(if keyframe { [0x65, 0x88] } else { [0x41, 0x9a] });
+        head
     }
 
     #[expect(clippy::too_many_arguments, reason = "a packet has that many parts")]
@@ -348,6 +386,7 @@ impl Publisher {
         let (payload_type, ssrc) = match (kind, self.codec) {
             (Kind::Audio, _) => (111, self.ssrcs[0]),
             (_, Codec::Vp8) => (96, self.ssrcs[1]),
+            (_, Codec::H264) => (102, self.ssrcs[1]),
             _ => (98, self.ssrcs[1]),
         };
         let mut bytes = vec![0; 12 + 8 + payload.len()];

@@ -17,24 +17,24 @@ pub(crate) const WITHOUT_CACHE: StartConfig = StartConfig {
 };
 
 impl World {
-    fn viewer(&self, client: usize) -> &Viewer {
+    pub(crate) fn viewer(&self, client: usize) -> &Viewer {
         self.clients[client].viewer()
     }
 
     /// Requests for keyframes that a publisher was sent.
-    fn asked(&self, publisher: usize) -> usize {
+    pub(crate) fn asked(&self, publisher: usize) -> usize {
         self.clients[publisher].publisher().plis.len()
     }
 
     /// From its keys to its first picture packet.
-    fn waited(&self, client: usize) -> Duration {
+    pub(crate) fn waited(&self, client: usize) -> Duration {
         let viewer = self.viewer(client);
         let first = viewer.video.packets.values().next().and_then(|got| got.at);
         first.expect("it got nothing") - viewer.began().unwrap()
     }
 
     /// Frames behind the newest one that the publisher has sent a round trip ago.
-    fn behind(&self, client: usize, publisher: usize) -> usize {
+    pub(crate) fn behind(&self, client: usize, publisher: usize) -> usize {
         let newest = |got: &&Got| got.publisher == publisher;
         let got = self.viewer(client).video.packets.values().rfind(newest);
         let position = got.map_or(0, |got| got.position);
@@ -354,7 +354,7 @@ fn beyond_its_bounds_the_cache_leaves_viewers_to_the_next_keyframe() {
     }
 }
 
-fn began(world: &World, publisher: usize) -> Instant {
+pub(crate) fn began(world: &World, publisher: usize) -> Instant {
     world.clients[publisher].publisher().began().unwrap()
 }
 
@@ -442,27 +442,4 @@ fn strange_publishers_keep_nobody_from_what_they_can_give() {
         }
         assert!(world.counted("start_cache_bytes") <= 8 << 20, "{shape:?}");
     }
-}
-
-#[test]
-fn without_any_keyframe_viewers_wait_and_nothing_is_kept() {
-    let keyless = Shape {
-        keyless: true,
-        ..Shape::DEAF
-    };
-    let mut world = World::new(3, 1, Link::CLEAN);
-    let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, keyless);
-    let viewer = world.watch(true);
-    world.connect();
-    world.run(ms(20_000));
-    assert!(world.received(viewer).packets.is_empty());
-    assert_eq!(world.counted("start_cache_bytes"), 0);
-    assert!(
-        world.asked(publisher) <= 8,
-        "{} requests in 20 s",
-        world.asked(publisher)
-    );
-    let unanswered =
-        |event: &onecast::fanout::Event| matches!(event, onecast::fanout::Event::Keyframes { unanswered: true, .. });
-    assert_eq!(world.events.iter().filter(|(_, event)| unanswered(event)).count(), 1);
 }

@@ -25,6 +25,8 @@ pub(crate) struct Viewer {
     pub(crate) greedy: bool,
     /// Wants a keyframe all the time.
     pub(crate) impatient: bool,
+    /// Its first packet need not start a keyframe.
+    pub(crate) undemanding: bool,
     /// Its receiver is not ready for so long after the handshake: what comes is lost.
     pub(crate) blind_for: Duration,
     began: Option<Instant>,
@@ -44,11 +46,15 @@ pub(crate) struct Viewer {
 #[derive(Default)]
 pub(crate) struct Received {
     extender: SequenceExtender,
+    /// Parameter sets by extended sequence number, which came in packets of their own or with a frame.
+    pub(crate) sets: BTreeMap<u64, Vec<u8>>,
     /// By extended sequence number.
     pub(crate) packets: BTreeMap<u64, Got>,
     missing: BTreeMap<u64, (Instant, u32)>,
     /// Something is missing that was asked for often enough.
     given_up: bool,
+    /// A start need not be at a keyframe.
+    pub(crate) undemanding: bool,
 }
 
 /// Which publisher's packet, where in its list, and under which timestamp.
@@ -85,6 +91,7 @@ impl Viewer {
             lenient: false,
             greedy: false,
             impatient: false,
+            undemanding: false,
             blind_for: Duration::ZERO,
             began: None,
             keys: None,
@@ -159,7 +166,7 @@ impl Viewer {
             .unwrap();
         let payload = header.payload(&datagram[..len]).unwrap();
         assert!(
-            keyframe::starts_keyframe(codec(header.payload_type), payload),
+            self.undemanding || keyframe::starts_keyframe(codec(header.payload_type), payload),
             "seed {}",
             self.seed
         );
@@ -193,6 +200,11 @@ impl Viewer {
             Kind::Video => &mut self.video,
         };
         let index = received.extender.extend(sequence);
+        if codec_of(kind, payload_type) == Some(Codec::H264) && is_parameter_sets(payload) {
+            received.missing.remove(&index);
+            received.sets.insert(index, payload.to_vec());
+            return;
+        }
         let (publisher, position) = find(ledgers, kind, payload)
             .unwrap_or_else(|| panic!("seed {seed}: {kind:?} {index} is nothing that was sent"));
         let ledger = &ledgers[publisher];
@@ -213,6 +225,7 @@ impl Viewer {
             "seed {seed}: {kind:?} {index} is {before:?} and {got:?}"
         );
         received.packets.entry(index).or_insert(Got { at: Some(now), ..got });
+        received.brings_sets(index, payload);
         received.note(now, index, self.lenient || kind == Kind::Audio);
     }
 
@@ -307,36 +320,74 @@ impl Received {
             }
         }
         let is_audio = !ledgers.iter().any(|list| list.iter().any(|sent| sent.keyframe));
+        let sent = |got: &Got| &ledgers[got.publisher][got.position];
+        let is_later = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
         let mut before: Option<(u64, &Got)> = None;
-        let mut live = false;
+        // Frames since the last start, and the highest timestamp before that.
+        let (mut run, mut highest): (Vec<&Got>, Option<u32>) = (Vec::new(), None);
+        let mut live: Option<u32> = None;
         for (&index, got) in &self.packets {
-            let sent = |got: &Got| &ledgers[got.publisher][got.position];
-            if let Some((before_index, before)) = before {
-                let goes_on = got.goes_on(index, (before_index, before));
-                if !goes_on {
-                    assert!(
-                        sent(got).keyframe || is_audio,
-                        "seed {seed}: {index} goes on amid something: {before:?}, {got:?}"
-                    );
-                    live = false;
-                }
-                let same_frame = goes_on && sent(got).timestamp == sent(before).timestamp;
-                let step = got.timestamp.wrapping_sub(before.timestamp).cast_signed();
+            let goes_on = before.is_some_and(|before| got.goes_on(index, before));
+            if before.is_some() && !goes_on {
                 assert!(
-                    if same_frame { step == 0 } else { step > 0 },
-                    "seed {seed}: timestamps go from {before:?} to {got:?} at {index}"
+                    sent(got).keyframe || is_audio || self.undemanding,
+                    "seed {seed}: {index} goes on amid something: {before:?}, {got:?}"
+                );
+                live = None;
+                let all = run.drain(..).map(|got| got.timestamp).chain(highest);
+                highest = all.reduce(|one, other| if is_later(one, other) { one } else { other });
+            }
+            assert!(
+                highest.is_none_or(|highest| is_later(got.timestamp, highest)),
+                "seed {seed}: {got:?} at {index} is shown before what was shown until {highest:?}"
+            );
+            // In order of presentation, one timestamp a frame, no two the same.
+            for known in run.iter().rev().take(20) {
+                let own = sent(got).timestamp.wrapping_sub(sent(known).timestamp).cast_signed();
+                let step = got.timestamp.wrapping_sub(known.timestamp).cast_signed();
+                assert_eq!(
+                    own.signum(),
+                    step.signum(),
+                    "seed {seed}: {got:?} at {index} beside {known:?}, {own} ticks away"
                 );
             }
-            let is_true = offset(got) == offsets[&got.publisher];
+            let is_own = offset(got) == offsets[&got.publisher];
             assert!(
-                is_true || !live,
+                is_own || live.is_none_or(|live| is_later(live, sent(got).timestamp)),
                 "seed {seed}: {index} has another timestamp than its own after the live edge: {before:?}, {got:?}, {}",
                 offset(got).wrapping_sub(offsets[&got.publisher])
             );
-            live |= is_true;
+            if is_own && live.is_none() {
+                live = Some(sent(got).timestamp);
+            }
+            if run
+                .last()
+                .is_none_or(|known| sent(known).timestamp != sent(got).timestamp)
+            {
+                run.push(got);
+            }
             before = Some((index, got));
         }
         offsets
+    }
+
+    /// A frame's first packet has its parameter sets with it.
+    fn brings_sets(&mut self, index: u64, payload: &[u8]) {
+        let mut sets = vec![0x78];
+        keyframe::parameter_sets(Codec::H264, payload, |set| {
+            sets.extend((set.nal.len() as u16).to_be_bytes());
+            sets.extend(set.nal);
+        });
+        if payload.first() == Some(&0x78) && sets.len() > 1 {
+            self.sets.insert(index, sets);
+        }
+    }
+
+    /// The parameter sets that hold for the first packet of a publisher.
+    pub(crate) fn sets_for(&self, publisher: usize) -> Option<&[u8]> {
+        let (first, _) = self.packets.iter().find(|(_, got)| got.publisher == publisher)?;
+        let (_, sets) = self.sets.range(..=first).next_back()?;
+        Some(sets)
     }
 
     /// How often it was started, and how many packets carried a timestamp of the past.
@@ -366,6 +417,7 @@ impl Received {
     }
 
     fn due(&mut self, now: Instant) -> Vec<u64> {
+        self.missing.retain(|index, _| !self.sets.contains_key(index));
         let before = self.missing.len();
         self.missing.retain(|_, (at, asked)| *at > now || *asked < NACKS);
         self.given_up |= self.missing.len() < before;
@@ -398,8 +450,12 @@ impl Received {
     }
 
     fn gap_from(&self, first: u64) -> Option<u64> {
-        let mut numbers = (first..).zip(self.packets.range(first..).map(|(index, _)| index));
-        numbers.find_map(|(expected, &index)| (expected != index).then_some(expected))
+        let mut came: Vec<u64> = self.packets.range(first..).map(|(&index, _)| index).collect();
+        came.extend(self.sets.range(first..).map(|(&index, _)| index));
+        came.sort_unstable();
+        came.dedup();
+        let mut numbers = (first..).zip(came);
+        numbers.find_map(|(expected, index)| (expected != index).then_some(expected))
     }
 
     /// Positions in a publisher's list: first and last that came.
@@ -434,6 +490,18 @@ fn codec(payload_type: u8) -> Codec {
     match payload_type {
         96 => Codec::Vp8,
         98 => Codec::Vp9,
+        102 => Codec::H264,
         other => panic!("payload type {other} was not agreed on"),
     }
+}
+
+fn codec_of(kind: Kind, payload_type: u8) -> Option<Codec> {
+    (kind == Kind::Video).then(|| codec(payload_type))
+}
+
+/// A packet of nothing else, which no publisher here sends.
+fn is_parameter_sets(payload: &[u8]) -> bool {
+    let mut len = 1;
+    keyframe::parameter_sets(Codec::H264, payload, |set| len += 2 + set.nal.len());
+    payload.first() == Some(&0x78) && len == payload.len()
 }

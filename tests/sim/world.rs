@@ -209,6 +209,8 @@ pub(crate) struct World {
     pub(crate) failing: Option<SocketAddr>,
     /// A client's first check comes from another address, and reaches another shard than everything after it.
     pub(crate) scattered: bool,
+    /// What publishers add to the format parameters of H264 in their offers.
+    pub(crate) announces: String,
     pub(crate) strays: usize,
     /// Peers and sessions that are no clients of the world.
     pub(crate) strangers: usize,
@@ -287,6 +289,7 @@ impl World {
             events: Vec::new(),
             failing: None,
             scattered: false,
+            announces: String::new(),
             strays: 0,
             strangers: 0,
             moved: HashSet::new(),
@@ -327,6 +330,14 @@ impl World {
             publishes: joining.publishes,
             rtx: joining.rtx,
         });
+        let text = if joining.publishes {
+            text.replace(
+                "profile-level-id=42e01f",
+                &format!("profile-level-id=42e01f{}", self.announces),
+            )
+        } else {
+            text
+        };
         let offer = Offer::parse(&text).unwrap();
         let role = if joining.publishes {
             Role::Publisher

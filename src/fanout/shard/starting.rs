@@ -115,7 +115,8 @@ impl Shard {
         let Some(stream) = self.stream(slot) else { return };
         let tracks = stream.tracks().clone();
         match stream.keyframe_wanted(now, position) {
-            Server::Cache => {
+            Server::Cache { ask } => {
+                ask.into_iter().for_each(|need| tracks.request_keyframe(need));
                 let viewer = stream.viewer(position);
                 viewer.again = viewer.started_at.is_some();
                 if viewer.starting {
@@ -133,7 +134,7 @@ impl Shard {
     pub(super) fn find_startable(&mut self, now: Instant, slot: u32) {
         let mut found = Vec::new();
         if let Some(stream) = self.stream(slot) {
-            stream.take_startable(&mut found);
+            stream.take_startable(now, &mut found);
         }
         found.into_iter().for_each(|index| self.start_later(index, slot, now));
     }
@@ -192,9 +193,13 @@ impl Shard {
         // A newer keyframe on the way means one more start; more of them do not fit one turn.
         for _ in 0..2 {
             match stream.start(now, position) {
-                Started::Yes { again } => {
+                Started::Yes { again, blind } => {
                     entry.since = now;
                     self.counters.starts.add(1);
+                    self.counters.starts_without_keyframe.add(u64::from(blind));
+                    if blind {
+                        stream.tracks().request_keyframe(stream.need(position));
+                    }
                     self.counters.starts_repeated.add(u64::from(again));
                 }
                 Started::NotYet if now < entry.since + Shard::START_PATIENCE => {
@@ -204,7 +209,7 @@ impl Shard {
                     self.counters.starts_waiting.add(1);
                     let need = stream.need(position);
                     stream.tracks().request_keyframe(need);
-                    stream.await_startable();
+                    stream.await_startable(now);
                     stream.viewer(position).starting = false;
                     return None;
                 }

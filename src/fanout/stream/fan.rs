@@ -1,9 +1,11 @@
 //! One track on its way to all viewers: the window, the batch that is gathered, and what is sealed from them.
 
 use super::*;
+use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
 use crate::media::window::{Past, Slot};
 use crate::peer::Profile;
+use crate::rtp::Refresh;
 
 pub(super) struct TrackFan {
     kind: Kind,
@@ -25,6 +27,9 @@ struct Entry {
 }
 
 impl TrackFan {
+    /// No frame is sent so long after one that is shown later.
+    const REORDER_TIME: Duration = Duration::from_secs(1);
+
     pub(super) fn new(kind: Kind, bounds: WindowBounds) -> TrackFan {
         let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
         TrackFan {
@@ -53,10 +58,22 @@ impl TrackFan {
             return false;
         }
         if self.window.newest() == Some(packet.index) {
-            self.arrival = Some((packet.timestamp, packet.arrived));
+            self.note_arrival(packet.timestamp, packet.arrived);
         }
         self.gathered.push_back(packet);
         true
+    }
+
+    /// Where frames are not sent in the order in which they are shown, the clock is that of those furthest ahead. A step back that lasts
+    /// is another clock.
+    fn note_arrival(&mut self, timestamp: u32, at: Instant) {
+        let is_clock = self.arrival.is_none_or(|(known, since)| {
+            let step = timestamp.wrapping_sub(known).cast_signed();
+            !(-REORDER_MAX..0).contains(&step) || at >= since + TrackFan::REORDER_TIME
+        });
+        if is_clock {
+            self.arrival = Some((timestamp, at));
+        }
     }
 
     /// Packets that are gathered.
@@ -118,8 +135,12 @@ impl TrackFan {
 
     /// What came before the first packet of the lane.
     pub(super) fn insert_past(&mut self, past: Past) {
+        if self.arrival.is_none() {
+            for packet in past.packets() {
+                self.note_arrival(packet.timestamp, packet.arrived);
+            }
+        }
         self.window.insert_past(past);
-        self.arrival = self.arrival.or_else(|| self.newest_arrival());
     }
 
     /// When the packet behind a gap came.
@@ -127,11 +148,6 @@ impl TrackFan {
         let newest = self.window.newest()?;
         let behind = (index..=newest).find_map(|index| self.window.get(index))?;
         Some(behind.packet.arrived)
-    }
-
-    pub(super) fn newest_arrival(&self) -> Option<(u32, Instant)> {
-        let packet = &self.window.get(self.window.newest()?)?.packet;
-        Some((packet.timestamp, packet.arrived))
     }
 
     pub(super) fn clock_rate(&self) -> Option<u32> {
@@ -166,7 +182,9 @@ impl TrackFan {
             let route = match forwarder.admit(packet, profile) {
                 Ok(route) => route,
                 Err(skip) => {
+                    let waits = skip == Skip::Waiting && forwarder.is_waiting();
                     out.flow.count(skip);
+                    out.flow.stranded += u64::from(waits && !viewer.starting);
                     continue;
                 }
             };
@@ -215,7 +233,10 @@ impl TrackFan {
         }
         out.flow.sent += 1;
         out.flow.sent_bytes += packet.payload.len() as u64;
-        if !viewer.has_picture && packet.marker && self.kind == Kind::Video {
+        if self.kind == Kind::Video {
+            viewer.blind &= packet.refresh <= Some(Refresh::Intra);
+        }
+        if !viewer.has_picture && !viewer.blind && packet.marker && self.kind == Kind::Video {
             viewer.has_picture = true;
             let after = out.now.saturating_duration_since(viewer.created);
             out.first.push(FirstPicture {

@@ -50,6 +50,8 @@ pub struct Flow {
     pub sent_bytes: u64,
     /// Packets not sent because the viewer waits for a keyframe or started later.
     pub waiting: u64,
+    /// Those of viewers that nothing is done for at the moment.
+    pub stranded: u64,
     /// Packets in a codec that the viewer cannot take.
     pub codec: u64,
     /// Packets of a frame whose rest was given up.

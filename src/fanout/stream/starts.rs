@@ -11,6 +11,8 @@ pub enum Started {
     Yes {
         /// Because it asked for one, although it had started.
         again: bool,
+        /// There was none for too long: it starts at what comes closest.
+        blind: bool,
     },
     /// It has started and is on its way to the live edge.
     OnItsWay,
@@ -48,7 +50,10 @@ pub enum Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
     /// The cache: the viewer is started, or started again.
-    Cache,
+    Cache {
+        /// The publisher is asked, too: not every decoder begins where the cache does.
+        ask: Option<KeyframeNeed>,
+    },
     /// The publisher.
     Publisher {
         /// How much it is needed.
@@ -70,15 +75,19 @@ impl ShardStream {
     const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
     /// How long a viewer on its way waits for a packet that publishers are asked for again.
     const GAP_PATIENCE: Duration = Duration::from_millis(100);
+    /// Longest wait for a keyframe that was asked for: by then the request was repeated twice.
+    const KEYFRAME_PATIENCE: Duration = Duration::from_secs(4);
+    /// Publishers that send nothing for so long pause.
+    const PAUSE: Duration = Duration::from_secs(1);
+    /// An encoder whose own keyframes come this often is waited for, and a little longer than it takes.
+    const OWN_INTERVAL_MAX: Duration = Duration::from_secs(10);
+    const OWN_INTERVAL_SLACK: Duration = Duration::from_millis(500);
     /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost everybody.
     const CHEAP_AGE: Duration = Duration::from_secs(1);
 
-    /// Viewers that wait, once there is a new keyframe for them to start with. They are marked as starting.
-    pub fn take_startable(&mut self, peers: &mut Vec<u32>) {
-        let Start::At(point) = self.video.window.start() else {
-            return;
-        };
-        if self.looked_up.replace(point.index) == Some(point.index) {
+    /// Viewers that wait, once there is a keyframe for them to start with or they have waited for too long. They are marked as starting.
+    pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<u32>) {
+        if !self.may_start_some(now) {
             return;
         }
         for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.starting) {
@@ -92,9 +101,47 @@ impl ShardStream {
         }
     }
 
+    fn may_start_some(&mut self, now: Instant) -> bool {
+        let stranded = std::mem::take(&mut self.stranded);
+        if let Start::At(point) = self.video.window.start() {
+            self.waits_since = None;
+            return self.looked_up.replace(point.index) != Some(point.index) || stranded;
+        }
+        if stranded && self.waits_since.is_none() {
+            // Nobody has asked: the publisher or the codec is another, and did not begin with a keyframe.
+            self.await_startable(now);
+            let need = self.need_of(false);
+            self.tracks.request_keyframe(need);
+        }
+        stranded && self.is_patience_over(now)
+    }
+
     /// A viewer gave up on a place to start that is not there yet: should it come after all, everybody who waits is looked up again.
-    pub fn await_startable(&mut self) {
+    pub fn await_startable(&mut self, now: Instant) {
         self.looked_up = None;
+        if self.is_sending(now) {
+            self.waits_since.get_or_insert(now);
+        }
+    }
+
+    /// Video comes. While it does not, no keyframe can be missed: one comes first when it goes on.
+    pub(super) fn is_sending(&self, now: Instant) -> bool {
+        let arrived = self.video.arrival.map(|(_, at)| at);
+        arrived.is_some_and(|at| now < at + ShardStream::PAUSE)
+    }
+
+    /// Viewers have waited for a keyframe long enough: those who wait start without. One that has just come is worth a little more,
+    /// although a part of it is missing.
+    fn is_patience_over(&self, now: Instant) -> bool {
+        let gop = self.video.window.gop();
+        if gop.start().is_some() && gop.age() < ShardStream::PAUSE {
+            return false;
+        }
+        let own = self.tracks.video.keyframes().read().interval;
+        let own = own.filter(|interval| *interval <= ShardStream::OWN_INTERVAL_MAX);
+        let patience = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
+        let patience = patience.max(ShardStream::KEYFRAME_PATIENCE);
+        self.waits_since.is_some_and(|since| now >= since + patience)
     }
 
     /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
@@ -114,8 +161,12 @@ impl ShardStream {
         if self.past_due.is_some_and(|due| due > now) {
             return Started::NotYet;
         }
-        let point = match self.video.window.start() {
-            Start::At(point) => point,
+        let (point, blind) = match self.video.window.start() {
+            Start::At(point) => (point, false),
+            _ if self.is_patience_over(now) => match self.video.window.best_start() {
+                Some(point) => (point, true),
+                None => return Started::NextKeyframe,
+            },
             Start::Gap => return Started::NotYet,
             Start::NextKeyframe => return Started::NextKeyframe,
         };
@@ -123,17 +174,26 @@ impl ShardStream {
             return Started::NextKeyframe;
         };
         let format = (slot.packet.codec, self.tracks.video.profile());
+        let viewer = &mut self.viewers[position];
+        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+            return Started::No;
+        };
         if forwarder.start(now, point, format, self.stamping).is_err() {
             return Started::No;
         }
+        viewer.blind = blind && !viewer.has_picture;
         viewer.repeated = viewer.repeated.saturating_add(u8::from(again));
         viewer.started_at = Some(now);
-        Started::Yes { again }
+        Started::Yes { again, blind }
     }
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
     pub fn need(&self, position: usize) -> KeyframeNeed {
-        if self.viewers[position].has_picture || self.seeing > 0 {
+        self.need_of(self.viewers[position].has_picture)
+    }
+
+    fn need_of(&self, has_picture: bool) -> KeyframeNeed {
+        if has_picture || self.seeing > 0 {
             KeyframeNeed::Repair
         } else {
             KeyframeNeed::Urgent
@@ -147,13 +207,15 @@ impl ShardStream {
         let cheap = age <= ShardStream::CHEAP_AGE;
         let unanswered = self.tracks.video.keyframes().are_unanswered();
         let need = self.need(position);
+        // The cache of a publisher that may send a keyframe does not stand for one when it begins at a recovery point.
+        let ask = (!self.video.window.gop().is_keyframe() && !unanswered).then_some(need);
         let viewer = &mut self.viewers[position];
         if viewer.forwarder(Kind::Video).is_none() {
             return Server::Nobody;
         }
         let Some(started_at) = viewer.started_at else {
             return if viewer.starting {
-                Server::Cache
+                Server::Cache { ask: None }
             } else {
                 Server::Publisher { need }
             };
@@ -171,8 +233,8 @@ impl ShardStream {
         if since > 2 * ShardStream::EARLY {
             viewer.repeated = 0;
         }
-        if ready && (early || cheap || unanswered) {
-            return Server::Cache;
+        if ready && (early || unanswered || cheap && ask.is_none()) {
+            return Server::Cache { ask };
         }
         Server::Publisher { need }
     }
@@ -281,6 +343,7 @@ impl TrackFan {
     fn is_outdated(&self, forwarder: &Forwarder, slot: &Slot) -> bool {
         let packet = &slot.packet;
         forwarder.begins_frame(packet)
+            && self.window.gop().is_keyframe()
             && self.window.gop().start().is_some_and(|start| start > packet.index)
             && matches!(self.window.start(), Start::At(_))
     }

@@ -1,6 +1,7 @@
 //! A publisher in simulated time.
 
 mod feedback;
+mod pictures;
 mod repair;
 mod tracks;
 

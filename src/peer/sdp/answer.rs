@@ -10,6 +10,7 @@ use super::extension::{Extension, Extmap};
 use super::media::{Direction, MediaSection};
 use super::negotiate::{self, Accepted, Chosen};
 use super::offer::Offer;
+use super::payload::describes_sender;
 use super::{AnswerParams, Negotiated, Role, SdpError, TrackSsrcs};
 use crate::peer::{DtlsRole, Fingerprint, IceCredentials};
 use crate::rtp::Kind;
@@ -265,7 +266,6 @@ pub(super) fn write_format(out: &mut String, chosen: &Chosen) -> fmt::Result {
 /// The parameters as offered, but for `sprop-*`, which describe the stream of the side that writes them.
 fn write_fmtp(out: &mut String, number: u8, fmtp: &str) -> fmt::Result {
     let parameters = fmtp.split(';').map(str::trim);
-    let describes_sender = |p: &str| p.get(..6).is_some_and(|p| p.eq_ignore_ascii_case("sprop-"));
     let mut parameters = parameters.filter(|p| !p.is_empty() && !describes_sender(p));
     let Some(first) = parameters.next() else {
         return Ok(());

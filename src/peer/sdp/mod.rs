@@ -13,6 +13,7 @@ mod negotiate;
 mod offer;
 mod own_offer;
 mod payload;
+mod sprop;
 mod text;
 mod transport;
 
@@ -24,6 +25,7 @@ pub use error::SdpError;
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
 pub use offer::Offer;
 pub use own_offer::{AnswerError, OwnAnswer, OwnOffer};
+pub use sprop::announced_parameter_sets;
 
 use super::{Fingerprint, IceCredentials};
 use crate::rtp::{Codec, Kind};

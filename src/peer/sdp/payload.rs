@@ -107,14 +107,14 @@ impl PayloadTable {
         Ok(())
     }
 
-    /// `<number> <parameters>`; the first for a number counts, one longer than [`MAX_FMTP_BYTES`] does not.
+    /// `<number> <parameters>`; the first for a number counts. One longer than [`MAX_FMTP_BYTES`] is read without its `sprop-*`, which
+    /// are the only long ones, or not at all.
     pub(super) fn take_fmtp(&mut self, value: &str) {
         if let Some((number, parameters)) = value.split_once(' ')
             && let Some(payload) = self.by_number(number)
             && payload.fmtp.is_empty()
-            && parameters.len() <= MAX_FMTP_BYTES
         {
-            payload.fmtp = parameters.trim().into();
+            payload.fmtp = of_reasonable_length(parameters.trim());
         }
     }
 
@@ -212,8 +212,27 @@ impl Feedback {
     }
 }
 
+/// Parameters that describe the stream of the side that writes them (RFC 6184 section 8.1, RFC 7798 section 7.1).
+pub(super) fn describes_sender(parameter: &str) -> bool {
+    let prefix = parameter.get(..6);
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("sprop-"))
+}
+
+fn of_reasonable_length(parameters: &str) -> Box<str> {
+    if parameters.len() <= MAX_FMTP_BYTES {
+        return parameters.into();
+    }
+    let others = parameters.split(';').map(str::trim);
+    let others: Vec<&str> = others.filter(|one| !one.is_empty() && !describes_sender(one)).collect();
+    let len = others.iter().map(|one| one.len() + 1).sum::<usize>();
+    if len > MAX_FMTP_BYTES {
+        return Box::default();
+    }
+    others.join(";").into()
+}
+
 /// A parameter of an `a=fmtp` (`name=value;name=value`); names are compared without case.
-fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';').find_map(|parameter| {
         let (key, value) = parameter.split_once('=')?;
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
@@ -280,6 +299,17 @@ mod tests {
         table.take_fmtp("96 profile-id=0");
         table.take_fmtp("96 profile-id=2");
         assert_eq!(table.iter().map(|p| &*p.fmtp).collect::<Vec<_>>(), ["profile-id=0"]);
+    }
+
+    #[test]
+    fn long_parameter_sets_do_not_take_the_other_parameters_along() {
+        let mut table = table("96");
+        let long = "A".repeat(MAX_FMTP_BYTES);
+        table.take_fmtp(&format!(
+            "96 packetization-mode=1; SPROP-parameter-sets={long};profile-level-id=42e01f"
+        ));
+        let fmtp = table.iter().map(|p| &*p.fmtp).next();
+        assert_eq!(fmtp, Some("packetization-mode=1;profile-level-id=42e01f"));
     }
 
     #[test]
