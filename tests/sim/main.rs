@@ -7,6 +7,8 @@ mod calls;
 mod client;
 mod conference;
 mod guard;
+mod habits;
+mod losses;
 mod member;
 mod members;
 mod person;
