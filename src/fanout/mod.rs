@@ -12,6 +12,8 @@ pub mod forwarder;
 pub mod member;
 pub mod membership;
 pub mod publisher;
+mod repairs;
+mod round_trip;
 pub mod session;
 pub mod shard;
 mod slab;

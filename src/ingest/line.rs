@@ -383,7 +383,7 @@ impl Line {
         let timestamp = mapping.timestamp(header.timestamp);
         if index < self.continuity.next_index {
             self.stats.lost = self.stats.lost.saturating_sub(1);
-            self.stats.repaired += u64::from(self.missing.arrived(extended));
+            self.stats.repaired += u64::from(self.missing.arrived(now, extended));
         }
         self.continuity.advance(index, timestamp, now);
         let (keyframe, refresh) = self.note_keyframe(now, format.codec, payload, timestamp, index);

@@ -39,6 +39,8 @@ struct Outcome {
     packets: usize,
     lost: usize,
     unrecovered: usize,
+    /// Missing when everything was sent from a keyframe on again because of it.
+    superseded: usize,
     freeze: Duration,
     /// Freezes above 400 ms.
     freezes: usize,
@@ -53,6 +55,7 @@ impl Outcome {
         self.packets += other.packets;
         self.lost += other.lost;
         self.unrecovered += other.unrecovered;
+        self.superseded += other.superseded;
         self.freeze = self.freeze.max(other.freeze);
         self.freezes += other.freezes;
         self.watched += other.watched;
@@ -68,6 +71,8 @@ impl Outcome {
 }
 
 const FREEZE_MAX: Duration = ms(400);
+/// What is missing for no longer than this when everything is sent from a keyframe on is of no use any more.
+const SUPERSEDED: Duration = ms(1_000);
 /// Everything up to so long before the end had time to be repaired.
 const TAIL: Duration = ms(1_500);
 
@@ -89,6 +94,8 @@ impl World {
         let mut level: Option<Instant> = None;
         let mut shown: Vec<Instant> = Vec::new();
         let mut before: Option<(u64, usize)> = None;
+        // For each packet that never came, when the next one did.
+        let mut missing: Vec<Instant> = Vec::new();
         for (&index, got) in &viewer.video.packets {
             let at = got.at.unwrap();
             if let Some((before_index, before_position)) = before {
@@ -97,8 +104,12 @@ impl World {
                 if skipped > 0 || !goes_on {
                     level = None;
                 }
-                if goes_on && at <= until {
-                    outcome.unrecovered += skipped as usize;
+                if !goes_on {
+                    let all = missing.len();
+                    missing.retain(|missed| at > *missed + SUPERSEDED);
+                    outcome.superseded += all - missing.len();
+                } else if at <= until {
+                    missing.extend((0..skipped).map(|_| at));
                 }
             }
             before = Some((index, got.position));
@@ -110,6 +121,7 @@ impl World {
                 shown.push(level);
             }
         }
+        outcome.unrecovered = missing.len();
         shown.sort();
         shown.retain(|at| *at <= until);
         let began = viewer.began().unwrap();
@@ -152,14 +164,15 @@ fn table(loss: u64, seeds: std::ops::Range<u64>, time: Duration) -> Vec<Outcome>
         refused += not_sent;
     }
     println!("{} % lost in each direction; {refused} requests were not answered", loss as f64 / 10.0);
-    println!("  receiver                 packets   lost  unrecovered  longest freeze  >400 ms  in   cost  PLI");
+    println!("  receiver                 packets   lost  unrecovered  superseded  longest freeze  >400 ms  in   cost  PLI");
     for (receiver, row) in RECEIVERS.iter().zip(&rows) {
         println!(
-            "  {:<24} {:>7} {:>6}  {:>11}  {:>11} ms  {:>7}  {:>3} s  {:>4.1} %  {}",
+            "  {:<24} {:>7} {:>6}  {:>11}  {:>10}  {:>11} ms  {:>7}  {:>3} s  {:>4.1} %  {}",
             receiver.name,
             row.packets,
             row.lost,
             row.unrecovered,
+            row.superseded,
             row.freeze.as_millis(),
             row.freezes,
             row.watched.as_secs(),
