@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::catch_up::{CatchUp, LiveClock, Pace, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
-use super::repairs::Repairs;
+use super::repairs::{Repairs, Volume};
 use crate::media::Packet;
 use crate::media::window::StartPoint;
 use crate::rtp::{Codec, Kind};
@@ -294,6 +294,15 @@ impl Forwarder {
     /// packets may be on their way.
     pub fn is_recent(&self, index: u64) -> bool {
         self.newest.index.saturating_sub(index) < 48
+    }
+
+    /// What the viewer was sent, and what a keyframe of the track takes.
+    pub(super) fn volume(&self, keyframe: u32) -> Volume {
+        Volume {
+            packets: self.packets,
+            octets: self.octets,
+            keyframe,
+        }
     }
 
     /// RTP packets sent since the last start.

@@ -69,12 +69,14 @@ pub(super) enum Rank {
     Copy,
 }
 
-/// How much a track takes.
+/// What a viewer was sent of a track, of which its allowance is a share. The first two wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Volume {
-    /// Bytes a second.
-    pub(super) per_second: u32,
-    /// Bytes of a keyframe.
+    /// Packets, without what was sent again.
+    pub(super) packets: u32,
+    /// Payload bytes of those.
+    pub(super) octets: u32,
+    /// Payload bytes of a keyframe.
     pub(super) keyframe: u32,
 }
 
@@ -104,12 +106,11 @@ impl Repairs {
         }
     }
 
-    /// A NACK has come from a viewer that was sent so many packets (a number that wraps). Returns how many of its sequence numbers are
-    /// looked at.
-    pub(super) fn begin(&mut self, now: Instant, volume: Volume, sent: u32) -> usize {
+    /// A NACK has come. Returns how many of its sequence numbers are looked at.
+    pub(super) fn begin(&mut self, now: Instant, volume: Volume) -> usize {
         self.asked_at = now;
         self.allowance.fill(now, volume);
-        self.losses.judge(sent);
+        self.losses.judge(volume.packets);
         self.looks.take(now)
     }
 
@@ -239,29 +240,34 @@ impl Repairs {
     }
 }
 
-/// Bytes that may be sent again: a bucket that fills with a share of the stream, and holds more than a keyframe.
+/// Bytes that may be sent again: a bucket that fills with a share of what the viewer is sent, and holds more than a keyframe.
 #[derive(Debug)]
 struct Allowance {
     bytes: u32,
     bytes_max: u32,
+    /// What the viewer had been sent when it was filled.
+    octets: u32,
     filled_at: Instant,
 }
 
 impl Allowance {
-    /// Of the stream's rate: what 10 % loss takes, twice.
+    /// One byte of five: what 10 % loss takes, twice. More would make a path that is too narrow narrower still.
     const SHARE: u32 = 5;
-    /// 32 kbit/s: audio, and streams that have just begun.
-    const PER_SECOND_MIN: u32 = 4_000;
+    /// 32 kbit/s, however little the viewer is sent.
+    const PER_SECOND_MIN: u64 = 4_000;
     /// Most keyframes.
     const BURST_MIN: u32 = 65_536;
     /// A keyframe that is larger is not worth repairing packet by packet.
     const BURST_MAX: u32 = 1 << 20;
+
+    const STEP: Duration = Duration::from_millis(1);
 
     fn new(now: Instant, volume: Volume) -> Allowance {
         let bytes_max = Allowance::burst(volume);
         Allowance {
             bytes: bytes_max,
             bytes_max,
+            octets: volume.octets,
             filled_at: now,
         }
     }
@@ -274,12 +280,14 @@ impl Allowance {
 
     fn fill(&mut self, now: Instant, volume: Volume) {
         let bytes_max = Allowance::burst(volume);
-        let elapsed = now.saturating_duration_since(self.filled_at).as_micros() as u64;
-        let per_second = (volume.per_second / Allowance::SHARE).max(Allowance::PER_SECOND_MIN);
-        let gained = elapsed.saturating_mul(u64::from(per_second)) / 1_000_000;
-        if gained > 0 {
-            self.bytes = self.bytes.saturating_add(gained.min(u64::from(bytes_max)) as u32);
-            self.filled_at = now;
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        // In steps in which rounding takes nothing, however often it is asked.
+        if elapsed >= Allowance::STEP {
+            let by_share = volume.octets.wrapping_sub(self.octets) / Allowance::SHARE;
+            let by_time = elapsed.as_millis() as u64 * Allowance::PER_SECOND_MIN / 1_000;
+            let gained = by_share.max(by_time.min(u64::from(bytes_max)) as u32);
+            self.bytes = self.bytes.saturating_add(gained);
+            (self.octets, self.filled_at) = (volume.octets, now);
         }
         self.bytes = self.bytes.min(bytes_max);
         self.bytes_max = bytes_max;

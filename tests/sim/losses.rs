@@ -128,6 +128,9 @@ impl World {
         let ends = shown.iter().skip(1).copied().chain([until]);
         for (&from, to) in shown.iter().zip(ends) {
             let pause = to.saturating_duration_since(from);
+            if pause > FREEZE_MAX && std::env::var("FREEZES").is_ok() {
+                println!("seed {}: client {client}: {pause:?} from {:?} after its keys, {:?}", self.seed, from - began, viewer.asking);
+            }
             outcome.freeze = outcome.freeze.max(pause);
             outcome.freezes += usize::from(pause > FREEZE_MAX);
         }

@@ -13,6 +13,7 @@ pub(super) struct TrackFan {
     batch: Vec<Entry>,
     /// The publisher's clock by its sender reports.
     pub(super) clock: Option<SenderClock>,
+    /// How large its keyframes are.
     pub(super) meter: Meter,
     /// Timestamp and arrival of the latest packet: the clock of a publisher that sends no sender reports.
     pub(super) arrival: Option<(u32, Instant)>,

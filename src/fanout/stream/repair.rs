@@ -94,11 +94,12 @@ impl ShardStream {
 
     /// Frees what is known of requests of a viewer that has none any more.
     pub(super) fn forget_repairs(&mut self, now: Instant, position: usize, kind: Kind) {
-        let volume = self.fan(kind).meter.volume();
-        if let Some(forwarder) = self.viewers[position].forwarder(kind)
-            && let Some(repairs) = &mut forwarder.repairs
-            && repairs.is_over(now, volume)
-        {
+        let keyframe = self.fan(kind).meter.keyframe();
+        let Some(forwarder) = self.viewers[position].forwarder(kind) else {
+            return;
+        };
+        let volume = forwarder.volume(keyframe);
+        if forwarder.repairs.as_mut().is_some_and(|repairs| repairs.is_over(now, volume)) {
             forwarder.repairs = None;
         }
     }
@@ -109,14 +110,13 @@ impl Repair<'_> {
     const TRY_RTX: u64 = 8;
 
     fn run(&mut self, sequences: NackSequences<'_>) {
-        let volume = self.fan.meter.volume();
         let Some(forwarder) = self.viewer.forwarder(self.fan.kind) else {
             return;
         };
-        let sent = forwarder.packets;
+        let volume = forwarder.volume(self.fan.meter.keyframe());
         let repairs = forwarder.repairs.take();
         let mut repairs = repairs.unwrap_or_else(|| Box::new(Repairs::new(self.now, volume)));
-        let looks = repairs.begin(self.now, volume, sent);
+        let looks = repairs.begin(self.now, volume);
         let named = sequences.len();
         repairs.looked(named);
         self.flow.not_retransmitted += named.saturating_sub(looks) as u64;
