@@ -297,8 +297,8 @@ impl Allowance {
     fn take(&mut self, bytes: usize, rank: Rank) -> bool {
         let reserve = match rank {
             Rank::First => 0,
-            Rank::Second => self.bytes_max / 4,
-            Rank::Third => self.bytes_max / 2,
+            Rank::Second => self.bytes_max / 8,
+            Rank::Third => self.bytes_max / 4,
             Rank::Copy => self.bytes_max / 4 * 3,
         };
         match self.bytes.checked_sub(bytes as u32) {

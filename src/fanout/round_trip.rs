@@ -11,6 +11,8 @@ pub(super) struct RoundTrip {
     reported: [u32; 2],
     /// Smoothed; `None` before the first report that tells it.
     millis: Option<u16>,
+    /// It is not longer than this.
+    millis_max: Option<u16>,
 }
 
 impl RoundTrip {
@@ -38,10 +40,17 @@ impl RoundTrip {
         self.millis = Some(self.millis.map_or(sample, |known| (3 * known + sample) / 4));
     }
 
+    /// The viewer knows of something that it was first sent so long ago.
+    pub(super) fn is_within(&mut self, time: Duration) {
+        let time = time.min(RoundTrip::MOST).as_millis() as u16;
+        self.millis_max = Some(self.millis_max.map_or(time, |known| known.min(time)));
+    }
+
     /// How long a packet that was sent may be on its way until a request for it is a new one.
     pub(super) fn wait(&self) -> Duration {
-        let known = self.millis.map(|millis| Duration::from_millis(u64::from(millis)));
-        known.map_or(RoundTrip::UNKNOWN, |known| known.max(RoundTrip::LEAST))
+        let millis = |millis: u16| Duration::from_millis(u64::from(millis));
+        let likely = || self.millis_max.map_or(RoundTrip::UNKNOWN, |most| millis(most).min(RoundTrip::UNKNOWN));
+        self.millis.map_or_else(likely, millis).max(RoundTrip::LEAST)
     }
 }
 
@@ -68,6 +77,15 @@ mod tests {
             round_trip.handle_report(sent + ms(501), Kind::Video, (0x2222_3333, half_a_second), sent);
         }
         assert_eq!(round_trip.wait(), RoundTrip::LEAST);
+    }
+
+    #[test]
+    fn before_the_first_report_it_is_what_requests_allow() {
+        let mut round_trip = RoundTrip::default();
+        for (time, wait) in [(300, 90), (70, 70), (80, 70), (20, 50)] {
+            round_trip.is_within(ms(time));
+            assert_eq!(round_trip.wait(), ms(wait));
+        }
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl Receiver {
     const fn of(name: &'static str, habit: Habit, rtx: bool) -> Receiver {
         Receiver { name, habit, rtx }
     }
+
+    /// Its replay window is too small for the packets that a start sends within a round trip, and there is no other way.
+    fn forgets_starts(&self) -> bool {
+        self.habit == Habit::Pion && !self.rtx
+    }
 }
 
 /// What one viewer, or several of a kind, lived through.
@@ -188,15 +193,25 @@ fn table(loss: u64, seeds: std::ops::Range<u64>, time: Duration) -> Vec<Outcome>
 
 #[test]
 fn receivers_of_all_habits_are_repaired_at_any_loss() {
-    for loss in [10, 50, 100, 200] {
-        table(loss, 0..6, ms(20_000));
+    for loss in [10, 50, 100] {
+        for (receiver, row) in RECEIVERS.iter().zip(table(loss, 0..6, ms(20_000))) {
+            assert!(row.lost > 100, "{receiver:?}: {row:?}");
+            assert!(row.cost() < 20.0, "{receiver:?}: {row:?}");
+            if !receiver.forgets_starts() {
+                assert_eq!(row.unrecovered, 0, "{receiver:?}: {row:?}");
+            }
+        }
+    }
+    for (receiver, row) in RECEIVERS.iter().zip(table(200, 0..6, ms(20_000))) {
+        assert!(row.cost() < 21.0, "{receiver:?}: {row:?}");
     }
 }
 
 #[test]
 fn a_start_that_is_mostly_lost_is_repeated() {
     for seed in 0..12 {
-        for Receiver { name, habit, rtx } in RECEIVERS {
+        for receiver in RECEIVERS {
+            let Receiver { name, habit, rtx } = receiver;
             let mut world = World::new(seed, 1, Link::CLEAN);
             let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
             world.connect();
@@ -211,14 +226,16 @@ fn a_start_that_is_mostly_lost_is_repeated() {
             world.run(ms(4_000));
             world.check();
             let outcome = world.outcome(viewer, world.now);
-            println!(
-                "seed {seed}: {name}: repeated {}, first picture after {:?}, longest freeze {:?}, {} unrecovered, {:.1} %",
-                world.counted("starts_repeated"),
-                world.now - outcome.watched - world.clients[viewer].viewer().began().unwrap(),
-                outcome.freeze,
-                outcome.unrecovered,
-                outcome.cost(),
-            );
+            let repeated = world.counted("starts_repeated");
+            let first = world.now - outcome.watched - world.clients[viewer].viewer().began().unwrap();
+            println!("seed {seed}: {name}: {repeated} repeated, first picture after {first:?}, {outcome:?}");
+            assert!((1..=3).contains(&repeated), "seed {seed}: {name}: {repeated}");
+            if !receiver.forgets_starts() {
+                assert_eq!(outcome.unrecovered, 0, "seed {seed}: {name}: {outcome:?}");
+                let sees = first > Duration::ZERO && first < ms(1_100);
+                assert!(sees, "seed {seed}: {name}: first picture after {first:?}");
+                assert!(outcome.freeze <= ms(800), "seed {seed}: {name}: {outcome:?}");
+            }
         }
     }
 }

@@ -140,6 +140,10 @@ impl Repair<'_> {
         match repairs.ask(self.now, number, self.wait) {
             Request::First { new } => {
                 self.lost += u32::from(new);
+                if let Some(started_at) = self.viewer.started_at.filter(|_| new) {
+                    let since = self.now.saturating_duration_since(started_at);
+                    self.viewer.round_trip.is_within(since);
+                }
                 self.answer(repairs, (index, number), Rank::First);
             }
             Request::Again(_) => {}
@@ -177,7 +181,7 @@ impl Repair<'_> {
             return;
         };
         let bytes = packet.payload.len() + ShardStream::RETRANSMISSION_OVERHEAD;
-        if !repairs.afford(bytes, rank) {
+        if !self.is_of_start(bytes, rank) && !repairs.afford(bytes, rank) {
             self.flow.not_retransmitted += 1;
             self.flow.over_allowance += 1;
             return;
@@ -192,6 +196,14 @@ impl Repair<'_> {
         if repairs.is_lossy() && !self.out.is_full() && repairs.afford(bytes, Rank::Copy) {
             self.send(&packet, original, padded, by_rtx);
         }
+    }
+
+    /// While a viewer is sent the past, what it missed of that comes first and takes its time from what follows: a start is never faster than
+    /// its pace.
+    fn is_of_start(&mut self, bytes: usize, rank: Rank) -> bool {
+        let forwarder = self.viewer.forwarder(self.fan.kind).filter(|_| rank == Rank::First);
+        let pace = forwarder.and_then(|forwarder| forwarder.pace());
+        pace.map(|pace| pace.spend(bytes)).is_some()
     }
 
     /// The packet, and how it was sent first.
