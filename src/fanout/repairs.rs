@@ -219,7 +219,9 @@ impl Repairs {
 
     /// Makes room for an entry at a place: what is old goes, or else the oldest. Returns how many went that were in front of the place.
     fn forget(&mut self, at: usize) -> usize {
-        let horizon = self.since(self.asked_at).saturating_sub(Repairs::KEPT.as_millis() as u32);
+        let horizon = self
+            .since(self.asked_at)
+            .saturating_sub(Repairs::KEPT.as_millis() as u32);
         let mut old = self.asked.iter().take_while(|entry| entry.at < horizon).count().min(at);
         if old == 0 && self.asked.len() >= Repairs::ASKED_MAX {
             old = at.min(1);

@@ -35,7 +35,10 @@ impl RoundTrip {
             return;
         }
         let held = Duration::from_micros(u64::from(delay) * 1_000_000 / 65_536);
-        let sample = now.saturating_duration_since(sent).saturating_sub(held).min(RoundTrip::MOST);
+        let sample = now
+            .saturating_duration_since(sent)
+            .saturating_sub(held)
+            .min(RoundTrip::MOST);
         let sample = sample.as_millis() as u16;
         self.millis = Some(self.millis.map_or(sample, |known| (3 * known + sample) / 4));
     }
@@ -49,7 +52,10 @@ impl RoundTrip {
     /// How long a packet that was sent may be on its way until a request for it is a new one.
     pub(super) fn wait(&self) -> Duration {
         let millis = |millis: u16| Duration::from_millis(u64::from(millis));
-        let likely = || self.millis_max.map_or(RoundTrip::UNKNOWN, |most| millis(most).min(RoundTrip::UNKNOWN));
+        let likely = || {
+            self.millis_max
+                .map_or(RoundTrip::UNKNOWN, |most| millis(most).min(RoundTrip::UNKNOWN))
+        };
         self.millis.map_or_else(likely, millis).max(RoundTrip::LEAST)
     }
 }

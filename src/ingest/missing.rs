@@ -172,14 +172,20 @@ mod tests {
             let extended = u64::from(number);
             missing.note_gap(extended..extended + 1, at);
             let mut asked = 0;
-            while let Some(deadline) = missing.deadline().filter(|at_last| *at_last < at + Duration::from_millis(215)) {
+            while let Some(deadline) = missing
+                .deadline()
+                .filter(|at_last| *at_last < at + Duration::from_millis(215))
+            {
                 asked += due(&mut missing, deadline).len();
             }
             assert_eq!(asked, if number == 0 { 4 } else { 1 });
             // A round trip of 200 ms after the first request.
             assert!(missing.arrived(at + Duration::from_millis(215), extended));
         }
-        assert_eq!(asked(&mut missing, 100, t0 + Duration::from_secs(30)), [15, 265, 515, 765]);
+        assert_eq!(
+            asked(&mut missing, 100, t0 + Duration::from_secs(30)),
+            [15, 265, 515, 765]
+        );
     }
 
     #[test]

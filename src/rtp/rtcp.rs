@@ -424,7 +424,10 @@ mod tests {
         let mut out = [0; 128];
         for sequences in [vec![7], vec![65_535, 0, 1, 40, 41, 60], (0..200).collect::<Vec<u16>>()] {
             let len = write_nack(&mut out, 1, 2, sequences.iter().copied());
-            let Report::Nack { sequences: mut read, .. } = reports(&out[..len])[0] else {
+            let Report::Nack {
+                sequences: mut read, ..
+            } = reports(&out[..len])[0]
+            else {
                 panic!("no NACK");
             };
             assert_eq!((read.len(), read.is_empty()), (sequences.len(), false));

@@ -120,10 +120,7 @@ impl Asking {
                 Habit::Aiortc => self.next = None,
             }
         }
-        (
-            std::mem::take(&mut self.due),
-            std::mem::take(&mut self.wants_keyframe),
-        )
+        (std::mem::take(&mut self.due), std::mem::take(&mut self.wants_keyframe))
     }
 
     fn ask_like_pion(&mut self) {

@@ -149,7 +149,10 @@ impl Viewer {
     }
 
     fn report(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
-        let block = self.reception.block(now, self.ssrcs[0]).filter(|_| self.asking.is_some());
+        let block = self
+            .reception
+            .block(now, self.ssrcs[0])
+            .filter(|_| self.asking.is_some());
         match block {
             Some(block) => rtcp::write_receiver_report(bytes, 5, &[block]),
             None => rtcp::write_receiver_report_empty(bytes, 5),

@@ -92,7 +92,10 @@ fn the_allowance_is_a_fifth_of_what_the_viewer_is_sent() {
             volume.octets = volume.octets.wrapping_add(per_millisecond);
         }
         let burst = Allowance::BURST_MIN as usize;
-        assert!((expected..=expected + burst).contains(&taken), "{per_millisecond}: {taken}");
+        assert!(
+            (expected..=expected + burst).contains(&taken),
+            "{per_millisecond}: {taken}"
+        );
     }
 }
 

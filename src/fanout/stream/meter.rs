@@ -46,7 +46,10 @@ mod tests {
             meter.note(&built);
             meter.keyframe()
         };
-        assert_eq!([note(0, 0, true), note(1, 0, false), note(2, 0, false)], [1_000, 2_000, 3_000]);
+        assert_eq!(
+            [note(0, 0, true), note(1, 0, false), note(2, 0, false)],
+            [1_000, 2_000, 3_000]
+        );
         assert_eq!(note(3, 1, false), 3_000, "no keyframe");
         assert_eq!([note(4, 2, true), note(5, 3, false)], [3_000, 3_000], "a smaller one");
         assert_eq!(note(6, 4, true), 1_000);

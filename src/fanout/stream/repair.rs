@@ -99,7 +99,11 @@ impl ShardStream {
             return;
         };
         let volume = forwarder.volume(keyframe);
-        if forwarder.repairs.as_mut().is_some_and(|repairs| repairs.is_over(now, volume)) {
+        if forwarder
+            .repairs
+            .as_mut()
+            .is_some_and(|repairs| repairs.is_over(now, volume))
+        {
             forwarder.repairs = None;
         }
     }

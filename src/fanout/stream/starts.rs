@@ -251,8 +251,12 @@ impl ShardStream {
         let Some(forwarder) = viewer.forwarder(Kind::Video) else {
             return false;
         };
-        let lost = forwarder.repairs.as_ref().map_or(0, |repairs| repairs.lost_since_start());
-        let is_most = lost >= ShardStream::START_LOST_MIN && lost * ShardStream::START_LOST >= forwarder.sent_since_start();
+        let lost = forwarder
+            .repairs
+            .as_ref()
+            .map_or(0, |repairs| repairs.lost_since_start());
+        let is_most =
+            lost >= ShardStream::START_LOST_MIN && lost * ShardStream::START_LOST >= forwarder.sent_since_start();
         let since = started_at.map(|at| now.saturating_duration_since(at));
         let in_time = since.is_some_and(|since| (ShardStream::START_JUDGED..ShardStream::EARLY).contains(&since));
         is_most
