@@ -69,8 +69,12 @@ counters! {
     rtp_stale,
     /// RTP packets sent again.
     retransmitted,
-    /// RTP packets asked for again that were not sent.
+    /// Payload bytes of those.
+    retransmitted_bytes,
+    /// RTP packets asked for again that were not sent: they are not there any more, were just sent, or were sent often enough.
     not_retransmitted,
+    /// Those of them for which the viewer's allowance was used up.
+    not_retransmitted_allowance,
     /// Runs that the socket did not take.
     runs_failed,
     /// RTCP datagrams that were not authentic or not RTCP.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::catch_up::{CatchUp, LiveClock, Pace, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
+use super::repairs::{Repairs, Volume};
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
@@ -35,6 +36,10 @@ pub struct Forwarder {
     true_from: u64,
     past: Option<Box<CatchUp>>,
     rtx_next: u64,
+    /// What it was sent again; `None` while it asks for nothing.
+    pub(super) repairs: Option<Box<Repairs>>,
+    /// RTP packets sent before the last start.
+    packets_before: u32,
     /// RTP packets sent, for sender reports. Wraps.
     pub packets: u32,
     /// Payload bytes sent, for sender reports. Wraps.
@@ -107,6 +112,8 @@ impl Forwarder {
             true_from: 0,
             past: None,
             rtx_next: 0,
+            repairs: None,
+            packets_before: 0,
             packets: 0,
             octets: 0,
         }
@@ -146,6 +153,10 @@ impl Forwarder {
         self.past = Some(Box::new(way));
         self.true_from = u64::MAX;
         self.state = State::CatchingUp;
+        self.packets_before = self.packets;
+        if let Some(repairs) = &mut self.repairs {
+            repairs.begin_start();
+        }
         Ok(())
     }
 
@@ -281,6 +292,31 @@ impl Forwarder {
         })
     }
 
+    /// RTX was negotiated.
+    pub fn has_rtx(&self) -> bool {
+        self.format.is_some_and(|format| format.rtx.is_some())
+    }
+
+    /// A packet that is sent again now finds a receiver that remembers its number: the smallest replay windows have 64 (Pion), and 16
+    /// packets may be on their way.
+    pub fn is_recent(&self, index: u64) -> bool {
+        self.newest.index.saturating_sub(index) < 48
+    }
+
+    /// What the viewer was sent, and what a keyframe of the track takes.
+    pub(super) fn volume(&self, keyframe: u32) -> Volume {
+        Volume {
+            packets: self.packets,
+            octets: self.octets,
+            keyframe,
+        }
+    }
+
+    /// RTP packets sent since the last start.
+    pub fn sent_since_start(&self) -> u32 {
+        self.packets.wrapping_sub(self.packets_before)
+    }
+
     /// The track's index for a sequence number that the viewer names.
     pub fn track_index(&self, sequence: u16) -> Option<u64> {
         self.highest?;
@@ -317,6 +353,7 @@ impl Forwarder {
         self.state = State::Waiting;
         self.first = u64::MAX;
         self.skipping = None;
+        self.repairs = None;
     }
 
     /// The publisher left: what comes next starts with a keyframe again.
@@ -413,7 +450,8 @@ impl Forwarder {
         })
     }
 
-    fn number(&self, index: u64) -> u64 {
+    /// The number under which the viewer is sent a packet: what its sequence number is the end of.
+    pub(super) fn number(&self, index: u64) -> u64 {
         index.wrapping_sub(self.base)
     }
 }

@@ -13,6 +13,8 @@ pub mod inbound;
 pub mod member;
 pub mod membership;
 pub mod publisher;
+mod repairs;
+mod round_trip;
 pub mod session;
 pub mod shard;
 mod slab;

@@ -26,7 +26,7 @@ use super::publisher::Publisher;
 use super::session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};
 use super::slab::Slab;
 use super::source::{KeyframeNews, PublisherConfig, Received};
-use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Server, ShardStream, StartConfig, Started};
+use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Remedy, Server, ShardStream, StartConfig, Started};
 use super::timers::{Entry, Timers};
 use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};

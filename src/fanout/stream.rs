@@ -8,7 +8,9 @@
 //! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
 mod fan;
+mod meter;
 mod out;
+mod repair;
 mod starts;
 
 use std::collections::VecDeque;
@@ -26,7 +28,9 @@ use crate::media::{KeyframeNeed, LaneItem, Packet, SenderClock, StreamTracks, Wi
 use crate::peer::Sealer;
 use crate::rtp::{Kind, rtcp};
 use fan::TrackFan;
+use meter::Meter;
 pub use out::{FirstPicture, Flow, Out};
+pub use repair::Remedy;
 pub use starts::{Lost, Progress, Server, Started};
 
 /// A stream that somebody on this shard watches.
@@ -331,32 +335,6 @@ impl ShardStream {
         }
     }
 
-    /// Sends the packets a viewer asks for again, within its allowance.
-    pub fn retransmit(
-        &mut self,
-        now: Instant,
-        position: usize,
-        ssrc: u32,
-        sequences: impl Iterator<Item = u16>,
-        out: &mut SendQueue,
-        flow: &mut Flow,
-    ) {
-        let Some(kind) = self.kind_of(ssrc) else { return };
-        let tracks = self.tracks.clone();
-        let (fan, viewer) = match kind {
-            Kind::Audio => (&self.audio, &mut self.viewers[position]),
-            Kind::Video => (&self.video, &mut self.viewers[position]),
-        };
-        for sequence in sequences {
-            let sent = !out.is_full() && fan.resend(now, viewer, &tracks, sequence, out);
-            *(if sent {
-                &mut flow.retransmitted
-            } else {
-                &mut flow.not_retransmitted
-            }) += 1;
-        }
-    }
-
     /// Which track an SSRC towards viewers names.
     pub fn kind_of(&self, ssrc: u32) -> Option<Kind> {
         [Kind::Video, Kind::Audio]
@@ -386,7 +364,9 @@ impl ShardStream {
                 let write =
                     |buffer: &mut [u8]| rtcp::write_sender_report(buffer, ssrc, ntp, rtp, packets, octets, &name);
                 viewer.seal_rtcp(sealer.as_deref_mut(), out, write);
+                viewer.round_trip.reported(kind, ntp);
             }
+            self.forget_repairs(now, position, kind);
         }
         let viewer = &mut self.viewers[position];
         if let Some(forwarder) = viewer.forwarder(Kind::Video) {

@@ -1,11 +1,12 @@
 //! One viewer: its keys, its address, its two forwarders. The state that every frame touches.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::egress::SendQueue;
 use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Route};
+use super::round_trip::RoundTrip;
 use crate::media::Packet;
 use crate::media::packet::Passed;
 use crate::peer::sdp::ExtensionIds;
@@ -42,7 +43,7 @@ pub struct Viewer {
     video: Option<Forwarder>,
     /// Of tracks that are switched off: they keep their numbering.
     parked: [Option<Box<Forwarder>>; 2],
-    allowance: Allowance,
+    pub(super) round_trip: RoundTrip,
 }
 
 /// What a change of lines did.
@@ -95,7 +96,7 @@ impl Viewer {
             audio: audio.map(Forwarder::new),
             video: video.map(Forwarder::new),
             parked: [None, None],
-            allowance: Allowance::new(now),
+            round_trip: RoundTrip::default(),
         }
     }
 
@@ -141,11 +142,6 @@ impl Viewer {
     pub(super) fn bound_kinds(&self) -> impl Iterator<Item = Kind> + use<> {
         let audio = self.audio.is_some().then_some(Kind::Audio);
         audio.into_iter().chain(self.video.is_some().then_some(Kind::Video))
-    }
-
-    /// Whether `bytes` more may be spent on retransmissions now.
-    pub fn may_retransmit(&mut self, now: Instant, bytes: usize) -> bool {
-        self.allowance.take(now, bytes)
     }
 
     /// Seals one packet into the queue. False when it does not fit a datagram.
@@ -235,56 +231,5 @@ fn passed<'a>(packet: &'a Packet, ids: ExtensionIds, list: &mut [(u8, &'a [u8]);
     count
 }
 
-/// Bytes that retransmissions to one viewer may take: a bucket that fills at 1 Mbit/s up to 64 KiB.
-///
-/// 5 % loss of a 8 Mbit/s stream is repaired; a viewer that asks for everything again costs no more than that.
-#[derive(Debug)]
-struct Allowance {
-    bytes: u32,
-    filled_at: Instant,
-}
-
-impl Allowance {
-    const BYTES_PER_SECOND: f64 = 125_000.0;
-    const BYTES_MAX: u32 = 65_536;
-
-    fn new(now: Instant) -> Allowance {
-        Allowance {
-            bytes: Allowance::BYTES_MAX,
-            filled_at: now,
-        }
-    }
-
-    fn take(&mut self, now: Instant, bytes: usize) -> bool {
-        let elapsed = now.saturating_duration_since(self.filled_at);
-        if elapsed > Duration::from_millis(1) {
-            let refill = (elapsed.as_secs_f64() * Allowance::BYTES_PER_SECOND).min(f64::from(Allowance::BYTES_MAX));
-            self.bytes = (self.bytes + refill as u32).min(Allowance::BYTES_MAX);
-            self.filled_at = now;
-        }
-        let Some(left) = self.bytes.checked_sub(bytes as u32) else {
-            return false;
-        };
-        self.bytes = left;
-        true
-    }
-}
-
 /// Header extensions that are passed on.
 const PASSED_MAX: usize = 3;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_allowance_is_spent_and_refills_at_its_rate() {
-        let start = crate::clock::now();
-        let mut allowance = Allowance::new(start);
-        assert!(allowance.take(start, 65_000));
-        assert!(!allowance.take(start, 1_000));
-        assert!(allowance.take(start + Duration::from_millis(10), 1_000));
-        assert!(!allowance.take(start + Duration::from_millis(10), 1_000));
-        assert!(!allowance.take(start + Duration::from_secs(3_600), 65_537));
-    }
-}

@@ -390,7 +390,7 @@ impl Line {
         let timestamp = mapping.timestamp(header.timestamp);
         if index < self.continuity.next_index {
             self.stats.lost = self.stats.lost.saturating_sub(1);
-            self.stats.repaired += u64::from(self.missing.arrived(extended));
+            self.stats.repaired += u64::from(self.missing.arrived(now, extended));
         }
         self.continuity.advance(index, timestamp, now);
         let noted = self.pictures.note(format.codec, payload, timestamp, index);

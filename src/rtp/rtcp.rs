@@ -101,6 +101,18 @@ impl<'a> NackSequences<'a> {
             base: 0,
         }
     }
+
+    /// How many there are, without walking through them.
+    pub fn len(&self) -> usize {
+        let of_pair = |[_, _, b0, b1]: &[u8; 4]| 1 + u16::from_be_bytes([*b0, *b1]).count_ones();
+        let rest: u32 = self.pairs.iter().map(of_pair).sum();
+        (self.mask.count_ones() + rest) as usize
+    }
+
+    /// None at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl Iterator for NackSequences<'_> {
@@ -405,6 +417,23 @@ mod tests {
         let mut all = Vec::new();
         parse(clear, |report| all.push(report)).unwrap();
         all
+    }
+
+    #[test]
+    fn the_numbers_of_a_nack_are_counted_without_a_walk() {
+        let mut out = [0; 128];
+        for sequences in [vec![7], vec![65_535, 0, 1, 40, 41, 60], (0..200).collect::<Vec<u16>>()] {
+            let len = write_nack(&mut out, 1, 2, sequences.iter().copied());
+            let Report::Nack {
+                sequences: mut read, ..
+            } = reports(&out[..len])[0]
+            else {
+                panic!("no NACK");
+            };
+            assert_eq!((read.len(), read.is_empty()), (sequences.len(), false));
+            read.next();
+            assert_eq!(read.len(), sequences.len() - 1);
+        }
     }
 
     #[test]

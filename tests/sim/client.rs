@@ -227,7 +227,7 @@ impl Client {
         let mut clear = Vec::new();
         match &mut self.actor {
             Actor::Publisher(publisher) => publisher.handle_rtcp(now, &bytes[..len], &mut clear),
-            Actor::Viewer(viewer) => viewer.handle_rtcp(&bytes[..len], ledgers),
+            Actor::Viewer(viewer) => viewer.handle_rtcp(now, &bytes[..len], ledgers),
             Actor::Member(member) => member.handle_rtcp(now, &bytes[..len], ledgers, &mut clear),
             Actor::Caller(caller) => caller.handle_rtcp(&bytes[..len], &mut clear),
         }

@@ -19,6 +19,8 @@ pub(crate) struct Guard {
     /// The first video datagram of each destination.
     first_video: HashMap<SocketAddr, Vec<u8>>,
     retransmitted: HashMap<SocketAddr, usize>,
+    /// Bytes of media that were no retransmissions.
+    media: HashMap<SocketAddr, usize>,
     /// Media datagrams that were sent before, on the same SSRC.
     pub(crate) repeated: u64,
     pub(crate) runs_failed: usize,
@@ -57,6 +59,7 @@ impl Guard {
             control: HashSet::new(),
             first_video: HashMap::new(),
             retransmitted: HashMap::new(),
+            media: HashMap::new(),
             repeated: 0,
             runs_failed: 0,
             datagrams: 0,
@@ -164,6 +167,8 @@ impl Guard {
         self.repeated += u64::from(before.is_some());
         if self.rtx_ssrcs.contains(&header.ssrc) || before.is_some() {
             *self.retransmitted.entry(to).or_default() += datagram.len();
+        } else {
+            *self.media.entry(to).or_default() += datagram.len();
         }
         if header.payload_type != 111 {
             self.first_video.entry(to).or_insert_with(|| datagram.to_vec());
@@ -188,5 +193,10 @@ impl Guard {
 
     pub(crate) fn retransmitted(&self, to: SocketAddr) -> usize {
         self.retransmitted.get(&to).copied().unwrap_or_default()
+    }
+
+    /// Bytes of media that were sent for the first time.
+    pub(crate) fn media(&self, to: SocketAddr) -> usize {
+        self.media.get(&to).copied().unwrap_or_default()
     }
 }

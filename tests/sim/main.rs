@@ -9,7 +9,9 @@ mod conference;
 #[path = "../common/dtls_attack.rs"]
 mod dtls_attack;
 mod guard;
+mod habits;
 mod hostile;
+mod losses;
 mod member;
 mod members;
 mod paths;

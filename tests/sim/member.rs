@@ -79,7 +79,7 @@ impl Member {
         match about {
             Some(ssrc) => {
                 let viewer = self.viewers.iter_mut().find(|viewer| viewer.knows(ssrc));
-                viewer.unwrap().handle_rtcp(clear, ledgers);
+                viewer.unwrap().handle_rtcp(now, clear, ledgers);
             }
             None => {
                 if let Some(publisher) = &mut self.publisher {

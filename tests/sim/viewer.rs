@@ -10,6 +10,7 @@ use onecast::rtp::seq::SequenceExtender;
 use onecast::rtp::{Codec, Kind, keyframe};
 
 use crate::client::Clear;
+use crate::habits::{Asking, Habit, Reception};
 use crate::publisher::{Ledger, NTP, Sent};
 use crate::world::{SSRCS, WALL};
 
@@ -29,6 +30,12 @@ pub(crate) struct Viewer {
     pub(crate) undemanding: bool,
     /// Its receiver is not ready for so long after the handshake: what comes is lost.
     pub(crate) blind_for: Duration,
+    /// Asks for what it misses as a certain receiver does.
+    pub(crate) asking: Option<Asking>,
+    is_pion: bool,
+    /// The beginning of a keyframe has come.
+    has_head: bool,
+    reception: Reception,
     began: Option<Instant>,
     keys: Option<SrtpKeys>,
     first_checked: bool,
@@ -40,6 +47,10 @@ pub(crate) struct Viewer {
     /// Reports by the publisher's clock: NTP time and timestamp, and how many publishers there had been.
     mapped: Vec<(Kind, u64, u32, usize)>,
     pub(crate) by_rtx: usize,
+    /// NACKs sent by habit.
+    pub(crate) requests: usize,
+    /// Requests for a keyframe.
+    pub(crate) plis: usize,
 }
 
 /// One source as the viewer sees it.
@@ -93,6 +104,10 @@ impl Viewer {
             impatient: false,
             undemanding: false,
             blind_for: Duration::ZERO,
+            asking: None,
+            is_pion: false,
+            has_head: false,
+            reception: Reception::default(),
             began: None,
             keys: None,
             first_checked: false,
@@ -102,6 +117,8 @@ impl Viewer {
             reports: [None; 2],
             mapped: Vec::new(),
             by_rtx: 0,
+            requests: 0,
+            plis: 0,
         }
     }
 
@@ -118,11 +135,35 @@ impl Viewer {
         let nack = self.video.missing.values().map(|(at, _)| *at).min();
         let pli = self.wants_keyframe().then_some(self.pli_at);
         let greedy = self.greedy.then_some(self.greedy_at);
-        nack.into_iter().chain(pli).chain(greedy).chain([self.report_at]).min()
+        let asking = self.asking.as_ref().and_then(Asking::poll_timeout);
+        nack.into_iter()
+            .chain(pli)
+            .chain(greedy)
+            .chain(asking)
+            .chain([self.report_at])
+            .min()
+    }
+
+    /// It asks for what it misses as such a receiver does.
+    pub(crate) fn accustomed(&mut self, habit: Habit) {
+        self.asking = Some(Asking::new(habit));
+        self.is_pion = habit == Habit::Pion;
     }
 
     fn wants_keyframe(&self) -> bool {
-        self.impatient || self.video.packets.is_empty() || self.video.given_up
+        let has_nothing = !self.is_pion && !(self.has_head || self.asking.is_none() && !self.video.packets.is_empty());
+        self.impatient || has_nothing || self.video.given_up
+    }
+
+    fn report(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
+        let block = self
+            .reception
+            .block(now, self.ssrcs[0])
+            .filter(|_| self.asking.is_some());
+        match block {
+            Some(block) => rtcp::write_receiver_report(bytes, 5, &[block]),
+            None => rtcp::write_receiver_report_empty(bytes, 5),
+        }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Clear>) {
@@ -130,11 +171,20 @@ impl Viewer {
         let [video, ..] = self.ssrcs;
         if self.report_at <= now {
             self.report_at = now + Duration::from_secs(1);
-            push(out, &bytes.clone(), |bytes| rtcp::write_receiver_report_empty(bytes, 5));
+            push(out, &bytes.clone(), |bytes| self.report(now, bytes));
+        }
+        let (asked, given_up) = self.asking.as_mut().map(|asking| asking.poll(now)).unwrap_or_default();
+        self.video.given_up |= given_up;
+        if !asked.is_empty() {
+            self.requests += 1;
+            push(out, &bytes, |bytes| {
+                rtcp::write_nack(bytes, 5, video, asked.iter().map(|&index| index as u16))
+            });
         }
         if self.wants_keyframe() && self.pli_at <= now {
             self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
             self.video.given_up = false;
+            self.plis += 1;
             push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, video));
         }
         let due = self.video.due(now);
@@ -200,6 +250,16 @@ impl Viewer {
             Kind::Video => &mut self.video,
         };
         let index = received.extender.extend(sequence);
+        let by_rtx = header.ssrc == self.ssrcs[1];
+        if let Some(asking) = self.asking.as_mut().filter(|_| kind == Kind::Video) {
+            if asking.refuses(index, by_rtx) {
+                return;
+            }
+            asking.arrived(now, index, by_rtx);
+        }
+        if header.ssrc == self.ssrcs[0] {
+            self.reception.note(index);
+        }
         if codec_of(kind, payload_type) == Some(Codec::H264) && is_parameter_sets(payload) {
             received.missing.remove(&index);
             received.sets.insert(index, payload.to_vec());
@@ -212,6 +272,7 @@ impl Viewer {
         if kind == Kind::Video {
             assert_eq!(Some(codec(payload_type)), ledger.codec, "seed {seed}");
         }
+        self.has_head |= kind == Kind::Video && sent.keyframe;
         assert_eq!(sent.marker, header.marker, "seed {seed}: marker of {kind:?} {index}");
         let got = Got {
             publisher,
@@ -226,12 +287,15 @@ impl Viewer {
         );
         received.packets.entry(index).or_insert(Got { at: Some(now), ..got });
         received.brings_sets(index, payload);
-        received.note(now, index, self.lenient || kind == Kind::Audio);
+        received.note(now, index, self.lenient || self.asking.is_some() || kind == Kind::Audio);
     }
 
-    pub(crate) fn handle_rtcp(&mut self, clear: &[u8], ledgers: &[Ledger]) {
+    pub(crate) fn handle_rtcp(&mut self, now: Instant, clear: &[u8], ledgers: &[Ledger]) {
         rtcp::parse(clear, |report| {
             if let Report::SenderReport { ssrc, ntp, rtp, .. } = report {
+                if ssrc == self.ssrcs[0] {
+                    self.reception.sender_report = Some(((ntp >> 16) as u32, now));
+                }
                 self.note_report(ssrc, ntp, rtp, ledgers);
             }
         })
@@ -328,9 +392,13 @@ impl Received {
         let mut live: Option<u32> = None;
         for (&index, got) in &self.packets {
             let goes_on = before.is_some_and(|before| got.goes_on(index, before));
-            if before.is_some() && !goes_on {
+            if let Some((before_index, _)) = before.filter(|_| !goes_on) {
+                let list = &ledgers[got.publisher][..=got.position];
+                let behind = list.iter().rev().position(|sent| sent.keyframe);
+                // The first packets of a keyframe may be lost.
+                let has_room = behind.is_some_and(|behind| index - behind as u64 > before_index);
                 assert!(
-                    sent(got).keyframe || is_audio || self.undemanding,
+                    has_room || is_audio || self.undemanding,
                     "seed {seed}: {index} goes on amid something: {before:?}, {got:?}"
                 );
                 live = None;

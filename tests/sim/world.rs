@@ -96,6 +96,8 @@ pub(crate) struct Network {
     number: u64,
     /// Until when the paths of clients are busy with what was sent.
     busy: HashMap<(SocketAddr, bool), Instant>,
+    /// Clients whose paths lose nothing.
+    pub(crate) spared: HashSet<SocketAddr>,
     /// Datagrams that found a path too busy.
     pub(crate) crowded_out: u64,
 }
@@ -115,7 +117,7 @@ impl Network {
         }
         let copies = 1 + u64::from(self.random.below(1_000) < link.duplicates);
         for _ in 0..copies {
-            if self.random.below(1_000) < link.loss {
+            if self.random.below(1_000) < link.loss && !self.spared.contains(&client) {
                 continue;
             }
             let jitter = Duration::from_micros(self.random.below(link.jitter.as_micros() as u64 + 1));
@@ -279,6 +281,7 @@ impl World {
                 flights: BinaryHeap::new(),
                 number: 0,
                 busy: HashMap::new(),
+                spared: HashSet::new(),
                 crowded_out: 0,
             },
             guard: Guard::new(seed, SSRCS[1]),

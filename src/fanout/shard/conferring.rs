@@ -191,16 +191,24 @@ impl Shard {
             queue: &mut self.queue,
             flow: Flow::default(),
             keyframes: Vec::new(),
+            remedies: Vec::new(),
         };
         let _ = rtcp::parse(clear, |report| heard.take(report));
-        let Heard { flow, keyframes, .. } = heard;
+        let Heard {
+            flow,
+            keyframes,
+            remedies,
+            ..
+        } = heard;
         let all = member.subscriptions.all().iter().filter(|_| is_new);
         let starting: Vec<u32> = all.map(|one| one.key.slot).collect();
         self.counters.keyframe_requests.add(keyframes.len() as u64);
-        self.counters.retransmitted.add(flow.retransmitted);
-        self.counters.not_retransmitted.add(flow.not_retransmitted);
+        self.count_repairs(&flow);
         for slot in keyframes {
             self.keyframe_wanted(now, index, slot);
+        }
+        for (slot, remedy) in remedies {
+            self.bring_remedy(now, index, slot, remedy);
         }
         for slot in starting {
             self.hear_of(now, index, slot);
@@ -220,6 +228,8 @@ struct Heard<'a> {
     flow: Flow,
     /// Slots of streams of which it wants a keyframe.
     keyframes: Vec<u32>,
+    /// And what else it needs of streams.
+    remedies: Vec<(u32, Remedy)>,
 }
 
 impl Heard<'_> {
@@ -240,13 +250,21 @@ impl Heard<'_> {
         let is_video = stream.kind_of(about) == Some(Kind::Video);
         match report {
             Report::Nack { sequences, .. } => {
-                if is_video {
-                    stream.note_loss(now, position, Lost::Packets(sequences.count() as u32));
+                let remedy = stream.retransmit(now, position, about, sequences, self.queue, &mut self.flow);
+                if remedy != Remedy::None {
+                    self.remedies.push((slot, remedy));
                 }
-                stream.retransmit(now, position, about, sequences, self.queue, &mut self.flow);
             }
-            Report::ReceiverReport { fraction_lost, .. } if is_video && fraction_lost > 0 => {
-                stream.note_loss(now, position, Lost::Share(fraction_lost));
+            Report::ReceiverReport {
+                fraction_lost,
+                last_sr,
+                delay,
+                ..
+            } => {
+                stream.note_report(now, position, about, last_sr, delay);
+                if is_video && fraction_lost > 0 {
+                    stream.note_loss(now, position, Lost::Share(fraction_lost));
+                }
             }
             Report::Pli { .. } | Report::Fir { .. } if is_video => self.keyframes.push(slot),
             _ => {}

@@ -81,14 +81,23 @@ impl Shard {
             return false;
         };
         let mut flow = Flow::default();
-        let mut keyframes = 0;
+        let (mut keyframes, mut remedy) = (0, Remedy::None);
         let parsed = rtcp::parse(&datagram[..len], |report| match report {
             Report::Nack { about, sequences } => {
-                stream.note_loss(now, position, Lost::Packets(sequences.count() as u32));
-                stream.retransmit(now, position, about, sequences, &mut self.queue, &mut flow);
+                let needed = stream.retransmit(now, position, about, sequences, &mut self.queue, &mut flow);
+                remedy = remedy.max(needed);
             }
-            Report::ReceiverReport { fraction_lost, .. } if fraction_lost > 0 => {
-                stream.note_loss(now, position, Lost::Share(fraction_lost));
+            Report::ReceiverReport {
+                about,
+                fraction_lost,
+                last_sr,
+                delay,
+                ..
+            } => {
+                stream.note_report(now, position, about, last_sr, delay);
+                if fraction_lost > 0 {
+                    stream.note_loss(now, position, Lost::Share(fraction_lost));
+                }
             }
             Report::Pli { about } | Report::Fir { about, .. } if stream.kind_of(about) == Some(Kind::Video) => {
                 keyframes += 1
@@ -102,11 +111,19 @@ impl Shard {
         } else {
             self.hear_of(now, peer, slot);
         }
-        self.counters.retransmitted.add(flow.retransmitted);
-        self.counters.not_retransmitted.add(flow.not_retransmitted);
+        self.bring_remedy(now, peer, slot, remedy);
+        self.count_repairs(&flow);
         // The rest of a truncated compound packet is lost, what came before it stands.
         self.counters.rtcp_dropped.add(u64::from(parsed.is_err()));
         true
+    }
+
+    /// Counts what was sent again and what was not.
+    pub(super) fn count_repairs(&self, flow: &Flow) {
+        self.counters.retransmitted.add(flow.retransmitted);
+        self.counters.retransmitted_bytes.add(flow.retransmitted_bytes);
+        self.counters.not_retransmitted.add(flow.not_retransmitted);
+        self.counters.not_retransmitted_allowance.add(flow.over_allowance);
     }
 
     /// A stream's share of the bytes since the newest keyframes was `told` and is `cached`.

@@ -109,24 +109,41 @@ impl Shard {
 
     /// The viewer asks for a keyframe.
     pub(super) fn keyframe_wanted(&mut self, now: Instant, index: u32, slot: u32) {
+        self.serve_keyframe(now, index, slot, false);
+    }
+
+    fn serve_keyframe(&mut self, now: Instant, index: u32, slot: u32, lost: bool) {
         let Some(position) = self.position(index, slot) else {
             return;
         };
         let Some(stream) = self.stream(slot) else { return };
         let tracks = stream.tracks().clone();
-        match stream.keyframe_wanted(now, position) {
+        match stream.keyframe_wanted(now, position, lost) {
             Server::Cache { ask } => {
                 ask.into_iter().for_each(|need| tracks.request_keyframe(need));
-                let viewer = stream.viewer(position);
-                viewer.again = viewer.started_at.is_some();
-                if viewer.starting {
-                    self.starting.wake(index, slot, now);
-                } else {
-                    self.start_later(index, slot, now);
-                }
+                self.start_again(now, index, slot);
             }
             Server::Publisher { need } => tracks.request_keyframe(need),
             Server::Nobody => {}
+        }
+    }
+
+    /// What a viewer needs that packets alone do not mend.
+    pub(super) fn bring_remedy(&mut self, now: Instant, index: u32, slot: u32, remedy: Remedy) {
+        match remedy {
+            Remedy::None => {}
+            Remedy::Keyframe => self.serve_keyframe(now, index, slot, true),
+            Remedy::Start => self.start_again(now, index, slot),
+        }
+    }
+
+    fn start_again(&mut self, now: Instant, index: u32, slot: u32) {
+        let Some(viewer) = self.viewer(index, slot) else { return };
+        viewer.again = viewer.started_at.is_some();
+        if viewer.starting {
+            self.starting.wake(index, slot, now);
+        } else {
+            self.start_later(index, slot, now);
         }
     }
 

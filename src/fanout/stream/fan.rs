@@ -8,7 +8,7 @@ use crate::peer::Profile;
 use crate::rtp::Refresh;
 
 pub(super) struct TrackFan {
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) window: Window,
     bounds: WindowBounds,
     /// What the next batches are made of.
@@ -17,6 +17,8 @@ pub(super) struct TrackFan {
     batch: Vec<Entry>,
     /// The publisher's clock by its sender reports.
     pub(super) clock: Option<SenderClock>,
+    /// How large its keyframes are.
+    pub(super) meter: Meter,
     /// Timestamp and arrival of the latest packet: the clock of a publisher that sends no sender reports.
     pub(super) arrival: Option<(u32, Instant)>,
 }
@@ -39,6 +41,7 @@ impl TrackFan {
             gathered: VecDeque::with_capacity(ShardStream::BATCH_MAX),
             batch,
             clock: None,
+            meter: Meter::default(),
             arrival: None,
         }
     }
@@ -57,6 +60,7 @@ impl TrackFan {
         if self.window.insert(packet.clone()) != Insert::Taken {
             return false;
         }
+        self.meter.note(&packet);
         if self.window.newest() == Some(packet.index) {
             self.note_arrival(packet.timestamp, packet.arrived);
         }
@@ -135,6 +139,7 @@ impl TrackFan {
 
     /// What came before the first packet of the lane.
     pub(super) fn insert_past(&mut self, past: Past) {
+        past.packets().iter().for_each(|packet| self.meter.note(packet));
         if self.arrival.is_none() {
             for packet in past.packets() {
                 self.note_arrival(packet.timestamp, packet.arrived);
@@ -245,55 +250,6 @@ impl TrackFan {
                 after,
             });
         }
-    }
-
-    pub(super) fn resend(
-        &self,
-        now: Instant,
-        viewer: &mut Viewer,
-        tracks: &StreamTracks,
-        sequence: u16,
-        out: &mut SendQueue,
-    ) -> bool {
-        let track = tracks.track(self.kind);
-        let Some(forwarder) = viewer.forwarder(self.kind) else {
-            return false;
-        };
-        let Some(index) = forwarder.track_index(sequence) else {
-            return false;
-        };
-        let found = if forwarder.is_parameter_sets(index) {
-            forwarder.parameter_sets().map(|(packet, route)| (packet, route, false))
-        } else {
-            self.window.get(index).filter(|slot| slot.settled).and_then(|slot| {
-                let route = forwarder.readmit(&slot.packet)?;
-                Some((slot.packet.clone(), route, slot.padded))
-            })
-        };
-        let Some((packet, original, padded)) = found else {
-            return false;
-        };
-        if !viewer.may_retransmit(now, packet.payload.len() + 64) {
-            return false;
-        }
-        let forwarder = viewer.forwarder(self.kind);
-        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
-            Some(route) => Outgoing {
-                packet: &packet,
-                ssrc: track.rtx_ssrc(),
-                route,
-                padded: false,
-                original_sequence: Some(original.index as u16),
-            },
-            None => Outgoing {
-                packet: &packet,
-                ssrc: track.ssrc(),
-                route: original,
-                padded,
-                original_sequence: None,
-            },
-        };
-        viewer.seal(out, outgoing)
     }
 }
 

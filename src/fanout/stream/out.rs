@@ -62,8 +62,12 @@ pub struct Flow {
     pub stale: u64,
     /// Packets sent again.
     pub retransmitted: u64,
-    /// Packets asked for again that were not sent: not in the window, or over the viewer's allowance.
+    /// Payload bytes of those.
+    pub retransmitted_bytes: u64,
+    /// Packets asked for again that were not sent: not in the window, sent already, or over the viewer's allowance.
     pub not_retransmitted: u64,
+    /// Those of them that were over the viewer's allowance.
+    pub over_allowance: u64,
     /// Packets sent to viewers on their way to the live edge; they are among those sent.
     pub past: u64,
     /// Times that a viewer on its way was led on to a newer keyframe.

@@ -84,6 +84,12 @@ impl ShardStream {
     const OWN_INTERVAL_SLACK: Duration = Duration::from_millis(500);
     /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost everybody.
     const CHEAP_AGE: Duration = Duration::from_secs(1);
+    /// Time from a start until its losses are judged: a round trip and more, in which a receiver asks for what it missed.
+    const START_JUDGED: Duration = Duration::from_millis(200);
+    /// Of a start, one packet of three: single repairs of so many would take longer and not much less.
+    const START_LOST: u32 = 3;
+    /// Fewer packets are repaired in any case.
+    const START_LOST_MIN: u32 = 16;
 
     /// Viewers that wait, once there is a keyframe for them to start with or they have waited for too long. They are marked as starting.
     pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<u32>) {
@@ -200,8 +206,9 @@ impl ShardStream {
         }
     }
 
-    /// A viewer asks for a keyframe: who is to serve it?
-    pub fn keyframe_wanted(&mut self, now: Instant, position: usize) -> Server {
+    /// A viewer needs a keyframe, by its own word or because packets are `lost` for good: who is to serve it? What could not be repaired once is
+    /// not sent once more from its beginning only because that was a short time ago.
+    pub fn keyframe_wanted(&mut self, now: Instant, position: usize, lost: bool) -> Server {
         let ready = matches!(self.video.window.start(), Start::At(_));
         let age = self.video.window.gop().age();
         let cheap = age <= ShardStream::CHEAP_AGE;
@@ -221,7 +228,7 @@ impl ShardStream {
             };
         };
         let since = now.saturating_duration_since(started_at);
-        let early = since < ShardStream::EARLY && viewer.repeated < ShardStream::EARLY_REPEATS_MAX;
+        let early = since < ShardStream::EARLY && viewer.repeated < ShardStream::EARLY_REPEATS_MAX && !lost;
         let interval = if early {
             ShardStream::EARLY_INTERVAL
         } else {
@@ -298,6 +305,27 @@ impl ShardStream {
             (Some(pace), Lost::Share(share)) => pace.lose_share(now, share, stream),
             (None, _) => {}
         }
+    }
+
+    /// Whether so much of a viewer's start is lost that it is better sent again as a whole, which it does not always ask for by itself.
+    pub(super) fn is_start_lost(&mut self, now: Instant, position: usize) -> bool {
+        let viewer = &mut self.viewers[position];
+        let (repeated, started_at) = (viewer.repeated, viewer.started_at);
+        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+            return false;
+        };
+        let lost = forwarder
+            .repairs
+            .as_ref()
+            .map_or(0, |repairs| repairs.lost_since_start());
+        let is_most =
+            lost >= ShardStream::START_LOST_MIN && lost * ShardStream::START_LOST >= forwarder.sent_since_start();
+        let since = started_at.map(|at| now.saturating_duration_since(at));
+        let in_time = since.is_some_and(|since| (ShardStream::START_JUDGED..ShardStream::EARLY).contains(&since));
+        is_most
+            && in_time
+            && repeated < ShardStream::EARLY_REPEATS_MAX
+            && matches!(self.video.window.start(), Start::At(_))
     }
 }
 

@@ -1,0 +1,414 @@
+//! What one viewer is sent again of one track: which packets, how often, and within which allowance.
+//!
+//! Receivers ask in different ways. Chromium asks after each round trip until the packet comes. aiortc asks for everything that is missing
+//! whenever another packet is. Pion asks every 100 ms, and takes no notice of what comes by RTX: it goes on asking. The allowance is for the
+//! packets that are missing: a first request comes before a second, a second before a third, and there is no fourth.
+//!
+//! The state is made with a viewer's first request and freed when it has not asked for a while.
+
+use std::time::{Duration, Instant};
+
+/// What is known of a viewer's requests for packets of one track.
+#[derive(Debug)]
+pub(super) struct Repairs {
+    /// Packets that were asked for, by number; at most [`Repairs::ASKED_MAX`].
+    asked: Vec<Asked>,
+    /// Nothing is known any more of numbers below, and they are not sent again.
+    floor: u64,
+    began: Instant,
+    asked_at: Instant,
+    allowance: Allowance,
+    looks: Looks,
+    losses: Losses,
+    attention: Attention,
+    /// Packets missing since the viewer's last start.
+    lost_since_start: u32,
+}
+
+/// A packet that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    number: u64,
+    /// When it was sent last, or first asked for, milliseconds since the beginning.
+    at: u32,
+    /// How often it was sent. [`Asked::GIVEN_UP`] when it was asked for after the last time.
+    times: u8,
+    /// The last time counts for [`Attention`].
+    noted: bool,
+}
+
+/// What a request for a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    /// The packet was not sent again so far. `new` when it was not asked for before.
+    First {
+        /// The loss was not known.
+        new: bool,
+    },
+    /// It was sent again so often, the last time longer than a round trip ago.
+    Again(u8),
+    /// It was sent again so often, and may be on its way.
+    Soon(u8),
+    /// It was sent again as often as anything is.
+    Often {
+        /// This is the first request after the last time.
+        news: bool,
+    },
+}
+
+/// How much a packet that is sent again matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// For the first time.
+    First,
+    /// For the second time.
+    Second,
+    /// For the third time.
+    Third,
+    /// A second copy.
+    Copy,
+}
+
+/// What a viewer was sent of a track, of which its allowance is a share. The first two wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Volume {
+    /// Packets, without what was sent again.
+    pub(super) packets: u32,
+    /// Payload bytes of those.
+    pub(super) octets: u32,
+    /// Payload bytes of a keyframe.
+    pub(super) keyframe: u32,
+}
+
+impl Asked {
+    const TIMES_MAX: u8 = 3;
+    const GIVEN_UP: u8 = Asked::TIMES_MAX + 1;
+}
+
+impl Repairs {
+    /// At 10 % loss 2,560 packets: more than receivers ask for.
+    const ASKED_MAX: usize = 256;
+    /// Older requests make room first: Pion's log of 512 packets is 5 s long at 100 packets a second.
+    const KEPT: Duration = Duration::from_secs(5);
+
+    /// Of a viewer that asks for the first time.
+    pub(super) fn new(now: Instant, volume: Volume) -> Repairs {
+        Repairs {
+            asked: Vec::new(),
+            floor: 0,
+            began: now,
+            asked_at: now,
+            allowance: Allowance::new(now, volume),
+            looks: Looks::default(),
+            losses: Losses::default(),
+            attention: Attention::default(),
+            lost_since_start: 0,
+        }
+    }
+
+    /// A NACK has come. Returns how many of its sequence numbers are looked at.
+    pub(super) fn begin(&mut self, now: Instant, volume: Volume) -> usize {
+        self.asked_at = now;
+        self.allowance.fill(now, volume);
+        self.losses.judge(volume.packets);
+        self.looks.take(now)
+    }
+
+    /// So many sequence numbers were looked at.
+    pub(super) fn looked(&mut self, sequences: usize) {
+        self.looks.left = self.looks.left.saturating_sub(sequences);
+    }
+
+    /// What a request is, after which nothing is decided yet. `wait` is how long a packet that was sent may be on its way.
+    pub(super) fn ask(&mut self, now: Instant, number: u64, wait: Duration) -> Request {
+        if number < self.floor {
+            return Request::Often { news: false };
+        }
+        let at = match self.find(number) {
+            Ok(at) => at,
+            Err(0) if self.asked.len() >= Repairs::ASKED_MAX => return Request::Often { news: false },
+            Err(at) => {
+                self.insert(now, at, number);
+                return Request::First { new: true };
+            }
+        };
+        let since_sent = self.since(now).saturating_sub(self.asked[at].at);
+        let entry = &mut self.asked[at];
+        if entry.times == 0 {
+            return Request::First { new: false };
+        }
+        if Duration::from_millis(u64::from(since_sent)) < wait {
+            return Request::Soon(entry.times);
+        }
+        if std::mem::take(&mut entry.noted) {
+            self.attention.asked_again();
+        }
+        if entry.times < Asked::TIMES_MAX {
+            return Request::Again(entry.times);
+        }
+        let news = entry.times == Asked::TIMES_MAX;
+        entry.times = Asked::GIVEN_UP;
+        Request::Often { news }
+    }
+
+    /// The packet was sent again. `noticed` if this way tells whether the receiver notices what it is sent.
+    pub(super) fn answered(&mut self, now: Instant, number: u64, noticed: bool) {
+        let since = self.since(now);
+        if let Ok(at) = self.find(number) {
+            let entry = &mut self.asked[at];
+            (entry.at, entry.times, entry.noted) = (since, entry.times + 1, noticed);
+            if noticed {
+                self.attention.answered();
+            }
+        }
+    }
+
+    /// Takes so many bytes out of the allowance; false when there is too little left for a packet that matters so much.
+    pub(super) fn afford(&mut self, bytes: usize, rank: Rank) -> bool {
+        self.allowance.take(bytes, rank)
+    }
+
+    /// So much is lost that what is sent again is likely to be lost, too.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.losses.is_many()
+    }
+
+    /// Whether the receiver takes no notice of what it is sent by RTX.
+    pub(super) fn is_deaf_to_rtx(&self) -> bool {
+        self.attention.is_none()
+    }
+
+    /// Whether what the receiver asks for again is what it has not got.
+    pub(super) fn is_attentive(&self) -> bool {
+        self.attention.is_paid()
+    }
+
+    /// Packets missing since the viewer's last start.
+    pub(super) fn lost_since_start(&self) -> u32 {
+        self.lost_since_start
+    }
+
+    /// The viewer is sent everything from a keyframe on.
+    pub(super) fn begin_start(&mut self) {
+        self.lost_since_start = 0;
+    }
+
+    /// Nothing is missed: it has not asked for a while, and has its whole allowance again.
+    pub(super) fn is_over(&mut self, now: Instant, volume: Volume) -> bool {
+        self.allowance.fill(now, volume);
+        now >= self.asked_at + Repairs::KEPT && self.allowance.is_full()
+    }
+
+    fn insert(&mut self, now: Instant, mut at: usize, number: u64) {
+        let since = self.since(now);
+        if self.asked.len() == self.asked.capacity().min(Repairs::ASKED_MAX) {
+            at -= self.forget(at);
+        }
+        self.asked.insert(
+            at,
+            Asked {
+                number,
+                at: since,
+                times: 0,
+                noted: false,
+            },
+        );
+        self.losses.lost += 1;
+        self.lost_since_start += 1;
+    }
+
+    /// Makes room for an entry at a place: what is old goes, or else the oldest. Returns how many went that were in front of the place.
+    fn forget(&mut self, at: usize) -> usize {
+        let horizon = self
+            .since(self.asked_at)
+            .saturating_sub(Repairs::KEPT.as_millis() as u32);
+        let mut old = self.asked.iter().take_while(|entry| entry.at < horizon).count().min(at);
+        if old == 0 && self.asked.len() >= Repairs::ASKED_MAX {
+            old = at.min(1);
+        }
+        if old > 0 {
+            self.floor = self.asked[old - 1].number + 1;
+            self.asked.drain(..old);
+        }
+        old
+    }
+
+    fn find(&self, number: u64) -> Result<usize, usize> {
+        self.asked.binary_search_by_key(&number, |entry| entry.number)
+    }
+
+    fn since(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.began).as_millis() as u32
+    }
+}
+
+/// Bytes that may be sent again: a bucket that fills with a share of what the viewer is sent, and holds more than a keyframe.
+#[derive(Debug)]
+struct Allowance {
+    bytes: u32,
+    bytes_max: u32,
+    /// What the viewer had been sent when it was filled.
+    octets: u32,
+    filled_at: Instant,
+}
+
+impl Allowance {
+    /// One byte of five: what 10 % loss takes, twice. More would make a path that is too narrow narrower still.
+    const SHARE: u32 = 5;
+    /// 32 kbit/s, however little the viewer is sent.
+    const PER_SECOND_MIN: u64 = 4_000;
+    /// Most keyframes.
+    const BURST_MIN: u32 = 65_536;
+    /// A keyframe that is larger is not worth repairing packet by packet.
+    const BURST_MAX: u32 = 1 << 20;
+
+    const STEP: Duration = Duration::from_millis(1);
+
+    fn new(now: Instant, volume: Volume) -> Allowance {
+        let bytes_max = Allowance::burst(volume);
+        Allowance {
+            bytes: bytes_max,
+            bytes_max,
+            octets: volume.octets,
+            filled_at: now,
+        }
+    }
+
+    /// A lost keyframe, with headers and what is lost of it once more.
+    fn burst(volume: Volume) -> u32 {
+        let keyframe = volume.keyframe.saturating_add(volume.keyframe / 2);
+        keyframe.clamp(Allowance::BURST_MIN, Allowance::BURST_MAX)
+    }
+
+    fn fill(&mut self, now: Instant, volume: Volume) {
+        let bytes_max = Allowance::burst(volume);
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        // In steps in which rounding takes nothing, however often it is asked.
+        if elapsed >= Allowance::STEP {
+            let by_share = volume.octets.wrapping_sub(self.octets) / Allowance::SHARE;
+            let by_time = elapsed.as_millis() as u64 * Allowance::PER_SECOND_MIN / 1_000;
+            let gained = by_share.max(by_time.min(u64::from(bytes_max)) as u32);
+            self.bytes = self.bytes.saturating_add(gained);
+            (self.octets, self.filled_at) = (volume.octets, now);
+        }
+        self.bytes = self.bytes.min(bytes_max);
+        self.bytes_max = bytes_max;
+    }
+
+    /// What matters less leaves a part of the bucket to what matters more.
+    fn take(&mut self, bytes: usize, rank: Rank) -> bool {
+        let reserve = match rank {
+            Rank::First => 0,
+            Rank::Second => self.bytes_max / 8,
+            Rank::Third => self.bytes_max / 4,
+            Rank::Copy => self.bytes_max / 4 * 3,
+        };
+        match self.bytes.checked_sub(bytes as u32) {
+            Some(left) if left >= reserve => {
+                self.bytes = left;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes == self.bytes_max
+    }
+}
+
+/// Sequence numbers that are looked at. Asking is cheaper than looking: without a bound a viewer that asks for everything all the time would
+/// cost more than what it is sent.
+#[derive(Debug, Default)]
+struct Looks {
+    since: Option<Instant>,
+    left: usize,
+}
+
+impl Looks {
+    /// As many as Chromium ever asks for in one go.
+    const MAX: usize = 1_000;
+    /// How often receivers ask at most.
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    fn take(&mut self, now: Instant) -> usize {
+        if self.since.is_none_or(|since| now >= since + Looks::INTERVAL) {
+            *self = Looks {
+                since: Some(now),
+                left: Looks::MAX,
+            };
+        }
+        self.left
+    }
+}
+
+/// How much of what is sent does not arrive.
+#[derive(Debug, Default)]
+struct Losses {
+    lost: u32,
+    /// What the viewer had been sent when counting began.
+    sent_before: Option<u32>,
+    many: bool,
+}
+
+impl Losses {
+    /// Packets after which a share says something.
+    const PACKETS: u32 = 128;
+    /// One of 25 packets: from here on one of 600 would need a third time.
+    const FEW: u32 = 25;
+
+    fn judge(&mut self, sent: u32) {
+        let before = *self.sent_before.get_or_insert(sent);
+        let packets = sent.wrapping_sub(before);
+        if packets >= Losses::PACKETS {
+            *self = Losses {
+                many: self.lost * Losses::FEW >= packets,
+                lost: 0,
+                sent_before: Some(sent),
+            };
+        }
+    }
+
+    fn is_many(&self) -> bool {
+        self.many
+    }
+}
+
+/// Whether the receiver notices what it is sent again: of what it was sent, how much it asked for all the same.
+#[derive(Debug, Default)]
+struct Attention {
+    answered: u8,
+    asked_again: u8,
+}
+
+impl Attention {
+    /// Answers after which they say something.
+    const ANSWERS: u8 = 6;
+    /// What is older counts half.
+    const HALVED: u8 = 64;
+
+    fn answered(&mut self) {
+        if self.answered >= Attention::HALVED {
+            self.answered /= 2;
+            self.asked_again /= 2;
+        }
+        self.answered += 1;
+    }
+
+    fn asked_again(&mut self) {
+        self.asked_again = (self.asked_again + 1).min(self.answered);
+    }
+
+    /// Three of four are asked for again: no path that is worth anything loses so much.
+    fn is_none(&self) -> bool {
+        self.answered >= Attention::ANSWERS && u32::from(self.asked_again) * 4 >= u32::from(self.answered) * 3
+    }
+
+    /// What it asks for again, it has not got.
+    fn is_paid(&self) -> bool {
+        self.answered >= Attention::ANSWERS && u32::from(self.asked_again) * 2 < u32::from(self.answered)
+    }
+}
+
+#[cfg(test)]
+mod tests;
