@@ -57,7 +57,12 @@ async fn expect(wire: &mut Wire, name: &str, data: &str) {
     assert_eq!(message(wire).await, Some((name.to_owned(), data.to_owned())));
 }
 
-const LIVE: Audience = Audience { live: true, viewers: 2 };
+const LIVE: Audience = Audience {
+    live: true,
+    silent: false,
+    viewers: 2,
+    codecs: [None; 2],
+};
 
 #[tokio::test]
 async fn a_follower_is_told_the_present_state_and_what_changes() {
@@ -108,7 +113,7 @@ async fn what_cannot_be_subscribed_to_is_said() {
     for body in ["", "active", "{}", "[1]", "[\"active\"", "\"active\"", "null"] {
         let (said, _) = refused(&[JSON], body, 400).await;
         assert!(
-            said.contains(r#"["active", "inactive", "viewercount", "reconnect"]"#),
+            said.contains(r#"["active", "inactive", "codec-missing", "viewercount", "reconnect"]"#),
             "{said}"
         );
     }

@@ -346,6 +346,7 @@ impl Service for Fake {
         feed.follower = CancellationToken::new();
         Ok(EventFeed {
             wanted: feed.wanted,
+            playable: onecast::room::playable::Playable::default(),
             audience: feed.audience.subscribe(),
             reconnect: feed.reconnect.subscribe(),
             ended: feed.follower.clone(),
@@ -391,6 +392,7 @@ impl Service for Fake {
         let status = |name: &str| StreamStatus {
             name: name.parse().unwrap(),
             live: false,
+            silent: None,
             since_unix: None,
             viewers: 0,
             video: None,

@@ -197,6 +197,18 @@ impl Walk {
         let Some(id) = self.somebody().filter(|id| self.at_shards.contains(id)) else {
             return;
         };
+        match self.registry.succeed(self.now, id) {
+            Succession::Free => {}
+            Succession::Replaces { ended, silent } => {
+                assert!(silent >= Registry::REPLACEABLE_AFTER && ended.connected.is_some());
+                self.ended(*ended, EndReason::Replaced { silent });
+                self.note("replaced");
+            }
+            Succession::Refused => {
+                self.end(id, EndReason::PlaceKept);
+                return self.note("place kept");
+            }
+        }
         let connected = self.registry.connected(self.now, Duration::from_secs(1), id);
         assert_eq!(connected.map(|connected| connected.purpose), self.registry.purpose(id));
         self.note("connected");
@@ -227,7 +239,8 @@ impl Walk {
     }
 
     fn send(&mut self) {
-        let of_stream = |stream: &Stream| stream.publisher.filter(|id| self.at_shards.contains(id));
+        let sessions = &self.registry.sessions;
+        let of_stream = |stream: &Stream| stream.publisher.filter(|id| sessions[id].connected.is_some());
         let publishers: Vec<_> = self.registry.streams.values().filter_map(of_stream).collect();
         for id in publishers {
             let session = self.registry.sessions[&id].session.as_ref();
@@ -326,14 +339,21 @@ impl Walk {
                 of(&|entry| watches(entry) && entry.connected.is_some())
             );
             let publisher = stream.publisher.map(|id| &registry.sessions[&id]);
+            let successor = stream.successor.map(|id| &registry.sessions[&id]);
             assert_eq!(
                 of(&|entry| here(entry) && !watches(entry)),
-                usize::from(publisher.is_some())
+                usize::from(publisher.is_some()) + usize::from(successor.is_some())
             );
-            let live = publisher.is_some_and(|entry| entry.connected.is_some());
-            assert_eq!(stream.since.is_some(), live);
-            assert_eq!(stream.alone_since.is_none(), live);
-            assert_eq!(registry.audience(name).live, live);
+            let is_connected = publisher.is_some_and(|entry| entry.connected.is_some());
+            if let Some(successor) = successor {
+                let credential = publisher.and_then(|entry| entry.right.credential.as_ref());
+                assert!(is_connected && credential.is_none() && successor.connected.is_none());
+            }
+            assert_eq!(stream.since.is_some(), is_connected);
+            assert_eq!(stream.alone_since.is_none(), is_connected);
+            let audience = registry.audience(self.now, name);
+            assert!(is_connected || (!audience.live && !audience.silent));
+            assert!(!(audience.live && audience.silent));
         }
         assert!(slots.last().is_none_or(|&last| u64::from(last) < STREAMS));
     }
@@ -383,7 +403,7 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
             walk.check();
         }
         let registry = &walk.registry;
-        assert!(registry.is_empty() && registry.streams().is_empty() && walk.at_shards.is_empty());
+        assert!(registry.is_empty() && registry.streams(walk.now).is_empty() && walk.at_shards.is_empty());
         assert_eq!((registry.admission().half_open, registry.viewers), (0, 0));
         assert_eq!(walk.handed.len() as u64, registry.handed, "each number ended once");
         for (what, count) in walk.done {
@@ -393,6 +413,8 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
     for what in [
         "taken over",
         "made room",
+        "replaced",
+        "place kept",
         "refused",
         "offered",
         "answered",

@@ -111,7 +111,7 @@ fn viewers_see_who_speaks_and_nobody_loses_the_floor_within_two_seconds() {
         Some(&1),
         "a floor without a holder is given at once"
     );
-    let codecs = bench.rooms.on_air(&Bench::name());
+    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::Vp8)]));
 }
 
@@ -150,7 +150,7 @@ fn viewers_are_told_of_what_changes_of_who_is_on_air() {
     bench.rooms.media(bench.now, id(1), key, (Kind::Video, Codec::H264));
     bench.absorb();
     assert!(bench.log.iter().any(|line| line.starts_with("air")), "{:?}", bench.log);
-    let codecs = bench.rooms.on_air(&Bench::name());
+    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::H264)]));
 }
 
