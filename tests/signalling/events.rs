@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
 use onecast::room::audience::{Audience, Reconnect};
+use onecast::rtp::Codec;
 
 use super::rig::{OFFER, Rig, SDP, SHORT};
 use super::wire::{Wire, request};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-const ALL: &str = r#"["active", "inactive", "viewercount", "reconnect", "layers"]"#;
+const ALL: &str = r#"["active", "inactive", "codec-missing", "viewercount", "reconnect", "layers"]"#;
 
 /// Where event streams of a new viewer's session are opened, and the session.
 async fn viewer(rig: &Rig) -> (String, String) {
@@ -88,6 +89,53 @@ async fn a_follower_is_told_the_present_state_and_what_changes() {
     assert_eq!(rig.request("DELETE", &session, &[], "").await.status, 200);
     assert_eq!(message(&mut wire).await, None, "it ends with the session");
     rig.get(&events).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_follower_is_told_that_the_broadcaster_is_connected_and_silent() {
+    let rig = Rig::start().await;
+    let (events, _) = opened(&rig, r#"["active", "inactive"]"#).await;
+    let mut wire = followed(&rig, &events).await;
+    expect(&mut wire, "inactive", "{}").await;
+    let silent = Audience {
+        live: false,
+        silent: true,
+        ..LIVE
+    };
+    for (audience, name, data) in [
+        (LIVE, "active", "{}"),
+        (silent, "inactive", r#"{"silent":true}"#),
+        (LIVE, "active", "{}"),
+        (Audience { live: false, ..LIVE }, "inactive", "{}"),
+    ] {
+        rig.fake.with_feed(|feed| feed.audience.send_replace(audience));
+        expect(&mut wire, name, data).await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_is_told_which_codec_it_lacks_and_when_it_lacks_none_any_more() {
+    let rig = Rig::start().await;
+    let (events, _) = opened(&rig, r#"["codec-missing"]"#).await;
+    let mut wire = followed(&rig, &events).await;
+    let sent_in = |video| Audience {
+        codecs: [None, video],
+        ..LIVE
+    };
+    for (video, data) in [
+        (
+            Codec::H264,
+            r#"{"missing":[{"codec":"H264","kind":"video","offered":["VP8"]}]}"#,
+        ),
+        (Codec::Vp8, r#"{"missing":[]}"#),
+        (
+            Codec::Av1,
+            r#"{"missing":[{"codec":"AV1","kind":"video","offered":["VP8"]}]}"#,
+        ),
+    ] {
+        rig.fake.with_feed(|feed| feed.audience.send_replace(sent_in(Some(video))));
+        expect(&mut wire, "codec-missing", data).await;
+    }
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ impl Walk {
             address: IpAddr::from([10, 0, 0, self.chance.below(3) as u8]),
         };
         let stream = name(self.chance.below(STREAMS + 1));
-        let credential = self.chance.of(&[None, Some("studio"), Some("phone")]).flatten();
+        let credential = self.chance.of(&[None, None, None, Some("studio"), Some("phone")]).flatten();
         let right = Right {
             credential: credential.map(|name| Credential(name.into())),
             token: None,
@@ -160,7 +160,12 @@ impl Walk {
     /// Somebody's offer is answered, even if it has ended meanwhile.
     fn answer(&mut self) {
         let number = u128::from(self.chance.below(self.admitted.max(1) as u64)) + 1;
-        let recent = self.somebody().filter(|_| self.chance.below(4) > 0);
+        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let mut successors = successors.filter(|id| !self.at_shards.contains(id));
+        let recent = successors
+            .next()
+            .filter(|_| self.chance.below(2) == 0)
+            .or_else(|| self.somebody().filter(|_| self.chance.below(4) > 0));
         let id = recent.unwrap_or(SessionId::from_random(number.to_be_bytes()));
         let is_waiting = self.registry.awaits_answer(id);
         let known = self.registry.sessions.get(&id);
@@ -194,7 +199,14 @@ impl Walk {
 
     /// The shards may tell twice, and of those who have left.
     fn connect(&mut self) {
-        let Some(id) = self.somebody().filter(|id| self.at_shards.contains(id)) else {
+        // One that is to replace another is rare, and gets its turn more often.
+        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let mut successors = successors.filter(|id| self.at_shards.contains(id));
+        let successor = successors.next().filter(|_| self.chance.below(2) == 0);
+        let Some(id) = successor
+            .or_else(|| self.somebody())
+            .filter(|id| self.at_shards.contains(id))
+        else {
             return;
         };
         match self.registry.succeed(self.now, id) {
@@ -243,6 +255,10 @@ impl Walk {
         let of_stream = |stream: &Stream| stream.publisher.filter(|id| sessions[id].connected.is_some());
         let publishers: Vec<_> = self.registry.streams.values().filter_map(of_stream).collect();
         for id in publishers {
+            // Some pause.
+            if self.chance.below(3) == 0 {
+                continue;
+            }
             let session = self.registry.sessions[&id].session.as_ref();
             session
                 .expect("it was answered")
