@@ -268,9 +268,13 @@ fn tell_of_many_missing(missing: &CodecMissing) {
     let offered = list(missing.offered.iter().map(Codec::to_string));
     let more = viewers - missing.first.len();
     match (viewers, more) {
-        (1, _) => warn!(%stream, "viewer {first} cannot play the {kind}, which is sent in {codec}: it offered {offered}"),
+        (1, _) => {
+            warn!(%stream, "viewer {first} cannot play the {kind}, which is sent in {codec}: it offered {offered}")
+        }
         (_, 0) => warn!(%stream, "viewers {first} cannot play the {kind}, which is sent in {codec}"),
-        _ => warn!(%stream, "{viewers} viewers cannot play the {kind}, which is sent in {codec}: {first} and {more} more"),
+        _ => {
+            warn!(%stream, "{viewers} viewers cannot play the {kind}, which is sent in {codec}: {first} and {more} more")
+        }
     }
 }
 

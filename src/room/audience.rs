@@ -356,7 +356,10 @@ mod tests {
             (LIVE, Announcement::Active),
             (silent, Announcement::Inactive { silent: true }),
             (
-                Audience { silent: false, ..silent },
+                Audience {
+                    silent: false,
+                    ..silent
+                },
                 Announcement::Inactive { silent: false },
             ),
         ] {

@@ -104,7 +104,10 @@ mod tests {
             let missing: Vec<_> = playable.missing([opus, Some(codec)]).codecs().collect();
             assert_eq!(missing, [codec]);
         }
-        assert_eq!(playable.codecs(Kind::Video).collect::<Vec<_>>(), [Codec::Vp8, Codec::Vp9]);
+        assert_eq!(
+            playable.codecs(Kind::Video).collect::<Vec<_>>(),
+            [Codec::Vp8, Codec::Vp9]
+        );
     }
 
     #[test]
@@ -114,6 +117,10 @@ mod tests {
             video: None,
         });
         assert!(playable.missing([Some(Codec::Opus), Some(Codec::H264)]).is_empty());
-        assert!(Playable::default().missing([Some(Codec::Opus), Some(Codec::H264)]).is_empty());
+        assert!(
+            Playable::default()
+                .missing([Some(Codec::Opus), Some(Codec::H264)])
+                .is_empty()
+        );
     }
 }

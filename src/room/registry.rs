@@ -15,9 +15,8 @@ use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Calle
 use super::conference::RoomLimits;
 use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
-use super::right::{Right, Terms, TokenDigest};
-use succession::Place;
 use super::playable::Missing;
+use super::right::{Right, Terms, TokenDigest};
 use super::{SessionId, StreamName, TrackMaker};
 use crate::fanout::Session;
 use crate::media::keyframes::KeyframeReading;
@@ -30,6 +29,7 @@ pub use liveness::{Liveness, SilenceChange};
 pub use missing::CodecMissing;
 use sessions::Details;
 pub use sessions::{SessionFilter, SessionState, Via};
+use succession::Place;
 pub use succession::Succession;
 
 /// Bounds of the server.

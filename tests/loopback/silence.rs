@@ -64,7 +64,7 @@ async fn a_broadcaster_that_sends_nothing_is_replaced_by_one_that_connects_and_v
     let first = Publisher::connect(&url, stalling(60), None).await.unwrap();
     until("the stream is live", || status(&rig).live).await;
     let refused = Publisher::connect(&url, test_card(), None).await.err().unwrap();
-    assert!(refused.to_string().contains("somebody is live"), "{refused}");
+    assert!(refused.to_string().contains("Somebody is live"), "{refused}");
     has_frames(&viewer, "VP8", 50).await;
 
     let deadline = onecast::clock::now() + Duration::from_secs(15);

@@ -21,7 +21,7 @@ async fn viewer(rig: &Rig) -> (String, String) {
     assert_eq!(url, format!("{session}/events"));
     assert_eq!(
         rest,
-        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,viewercount,reconnect\""
+        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,codec-missing,viewercount,reconnect\""
     );
     (url.to_owned(), session)
 }
@@ -133,7 +133,8 @@ async fn a_follower_is_told_which_codec_it_lacks_and_when_it_lacks_none_any_more
             r#"{"missing":[{"codec":"AV1","kind":"video","offered":["VP8"]}]}"#,
         ),
     ] {
-        rig.fake.with_feed(|feed| feed.audience.send_replace(sent_in(Some(video))));
+        rig.fake
+            .with_feed(|feed| feed.audience.send_replace(sent_in(Some(video))));
         expect(&mut wire, "codec-missing", data).await;
     }
 }

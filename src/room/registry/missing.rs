@@ -48,8 +48,12 @@ impl Registry {
         }
         let mut found = BTreeMap::<(StreamName, usize), CodecMissing>::new();
         for id in self.handles.values() {
-            let Some(entry) = self.sessions.get_mut(id) else { continue };
-            let Some(stream) = self.streams.get(&entry.stream) else { continue };
+            let Some(entry) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            let Some(stream) = self.streams.get(&entry.stream) else {
+                continue;
+            };
             let is_viewer = entry.caller.purpose == Purpose::Watch && entry.connected.is_some();
             if !is_viewer || !changed.contains(&entry.stream) {
                 continue;

@@ -128,7 +128,10 @@ impl Walk {
             address: IpAddr::from([10, 0, 0, self.chance.below(3) as u8]),
         };
         let stream = name(self.chance.below(STREAMS + 1));
-        let credential = self.chance.of(&[None, None, None, Some("studio"), Some("phone")]).flatten();
+        let credential = self
+            .chance
+            .of(&[None, None, None, Some("studio"), Some("phone")])
+            .flatten();
         let right = Right {
             credential: credential.map(|name| Credential(name.into())),
             token: None,

@@ -63,7 +63,10 @@ fn a_publisher_that_stops_is_silent_after_five_seconds_and_live_with_its_next_pa
         assert_eq!(bench.told(), (true, false));
         bench.pass(ms(1_000));
         let over = bench.silences.pop().unwrap();
-        assert!(over.is_over && (ms(6_000)..ms(9_000)).contains(&over.silent), "{over:?}");
+        assert!(
+            over.is_over && (ms(6_000)..ms(9_000)).contains(&over.silent),
+            "{over:?}"
+        );
         assert_eq!(bench.silences.len(), 1);
     }
 }
@@ -126,7 +129,11 @@ fn a_stream_is_live_while_a_member_of_its_room_is_on_air_whatever_its_publisher_
     bench.pass(ms(20_000));
     assert_eq!((bench.liveness(), bench.silences.len()), (Liveness::Live, 0));
     air(&mut bench, Some(program(true)));
-    assert_eq!(bench.told(), (false, true), "what is on air is the silent publisher itself");
+    assert_eq!(
+        bench.told(),
+        (false, true),
+        "what is on air is the silent publisher itself"
+    );
     bench.pass(ms(1_000));
     assert_eq!(bench.silences.len(), 1);
     air(&mut bench, Some(program(false)));

@@ -82,10 +82,7 @@ fn a_publisher_that_sends_again_in_time_keeps_its_place() {
     bench.pass(ms(500));
     bench.send(1, Codec::Vp8);
     bench.pass(ms(500));
-    assert!(matches!(
-        bench.registry.succeed(bench.now, id(2)),
-        Succession::Refused
-    ));
+    assert!(matches!(bench.registry.succeed(bench.now, id(2)), Succession::Refused));
     assert_eq!(bench.publisher(), Some(id(1)));
     assert!(bench.registry.remove(bench.now, id(2)).is_some());
     assert_eq!(bench.told(), (true, false));
@@ -132,7 +129,10 @@ fn a_publisher_with_a_credential_keeps_its_place_from_all_others_however_silent(
         let Refused::Taken { silent, since, .. } = refused else {
             panic!("{refused:?}");
         };
-        assert!(silent > Some(ms(49_000)) && since.is_some(), "it is said why it is not live");
+        assert!(
+            silent > Some(ms(49_000)) && since.is_some(),
+            "it is said why it is not live"
+        );
     }
     let admitted = bench.offer(2, Some("studio")).unwrap();
     assert!(admitted.takes_over && admitted.displaced.is_some(), "at once");
