@@ -94,8 +94,8 @@ async function listen(current) {
       current.live = name === 'active';
       current.silent = data.silent === true;
     }
-    if (name === 'inactive') current.picture = false;
     if (name === 'codec-missing') current.missing = data.missing;
+    if (name === 'inactive' || lacksVideo(current)) current.picture = false;
     showStats();
     show();
   });
@@ -124,8 +124,8 @@ async function tick() {
   if (media !== current) return;
   const now = Date.now();
   if (numbers.packets > current.packets) current.lastPacketAt = now;
-  // Pictures that were on their way when the broadcaster left do not bring it back.
-  if (numbers.frames > current.frames && !hasLeft(current)) {
+  // Pictures that were on their way when the broadcaster left, or changed its codec, do not bring it back.
+  if (numbers.frames > current.frames && !hasLeft(current) && !lacksVideo(current)) {
     seen = true;
     current.picture = true;
     dropStill();
@@ -155,6 +155,11 @@ async function askWhy(current, now) {
     link.check();
   }
   if (media === current) show();
+}
+
+// The server said that the video is sent in a codec that this browser lacks.
+function lacksVideo(current) {
+  return current.missing.some(({ kind }) => kind === 'video');
 }
 
 // The server itself said that nobody is live. A broadcaster that is only silent may send at any moment.

@@ -1,7 +1,7 @@
 //! The codecs that a viewer can play, and what of a stream it cannot.
 //!
-//! A viewer that comes before the publisher has negotiated codecs that nobody has checked against the stream. Nothing is kept of this:
-//! it follows from the viewer's lines and from what the stream is sent in at the moment.
+//! The codecs of a viewer that joins before the publisher cannot be checked against the stream yet. Nothing is stored: what a viewer
+//! misses follows from its lines and from the stream's present codecs.
 
 use crate::fanout::{SessionRole, ViewerLine};
 use crate::rtp::{Codec, Kind};
@@ -15,7 +15,7 @@ pub struct Playable([Option<u8>; 2]);
 pub struct Missing([Option<Codec>; 2]);
 
 impl Playable {
-    /// What a viewer has negotiated. Whoever is no viewer misses nothing.
+    /// What a viewer has negotiated. Publishers and members of rooms miss nothing.
     pub fn of(role: &SessionRole) -> Playable {
         let SessionRole::Viewer { audio, video } = role else {
             return Playable::default();

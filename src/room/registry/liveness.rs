@@ -1,7 +1,7 @@
 //! Whether the media of a stream arrives: a connected publisher alone does not make a stream live.
 //!
-//! It is read off the counters that [`super::bounds`] reads once a second, so a silence may be a second longer than it is known to be.
-//! The packet path knows nothing of this.
+//! It is derived from the counters that [`super::bounds`] reads once a second, so a silence may be up to a second longer than reported.
+//! The packet path knows nothing of it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub enum Liveness {
         /// For how long.
         silent: Duration,
     },
-    /// Media arrives, from a publisher or from whoever is on air in the room of the stream's name.
+    /// Media arrives from a publisher, or a member of the room of the stream's name is on air.
     Live,
 }
 

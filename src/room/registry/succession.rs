@@ -1,8 +1,8 @@
-//! Who gets the place of a stream's publisher that is not free.
+//! When a publisher may take the place of another.
 //!
-//! Whoever comes with the publisher's own right takes its place at once. A publisher that nobody can be told apart from others, because
-//! no token was asked for, keeps its place while it sends: if it is silent another one may connect, and then replaces it unless it
-//! sends again by then. So an encoder that crashed is back within seconds, and an offer alone ends nobody.
+//! A publisher with the credential of the present one takes its place at once. Where no token was asked for, publishers cannot be told
+//! apart: the present one keeps its place while it sends. When it is silent, another publisher may connect, and replaces it at that
+//! moment unless it sends again by then. So a crashed encoder is back within seconds, and an offer alone ends no session.
 
 use std::time::{Duration, Instant};
 
@@ -38,15 +38,15 @@ pub enum Succession {
 impl Registry {
     /// A publisher that has not connected for this long makes room for another.
     pub(super) const PUBLISHER_PATIENCE: Duration = Duration::from_secs(5);
-    /// A publisher without a credential may be replaced when nothing is known to have come for this long: really 2 to 3 s. More than any encoder
-    /// pauses, and less than a supervisor takes for two tries.
+    /// A publisher without a credential may be replaced when it has been silent for this long by the readings: 2 to 3 s in fact. Encoders do
+    /// not pause for that long, and the supervisor of a crashed one tries again about then.
     pub(super) const REPLACEABLE_AFTER: Duration = Duration::from_secs(2);
     /// Silences are known to be up to this much shorter than they are.
     const READING_EVERY: Duration = Duration::from_secs(1);
-    /// A place that its holder keeps is asked for again after this: the holder may leave at any time, or be found dead within half a minute.
+    /// When to ask again for a place that its holder keeps: the holder may leave at any time, and a dead one is ended within 30 s.
     const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-    /// Whether who publishes the stream came with this right.
+    /// Whether the stream's publisher came with this right.
     pub fn is_of_same_right(&self, name: &StreamName, right: &Right) -> bool {
         let holder = self.streams.get(name).and_then(|stream| stream.publisher);
         let holder = holder.and_then(|holder| self.sessions[&holder].right.credential.as_ref());
