@@ -221,6 +221,36 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     assert_eq!(bench.sees(1), [""; 0]);
 }
 
+#[test]
+fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
+    let mut bench = Bench::new();
+    bench.come(1);
+    let (now, name) = (bench.now, Bench::name());
+    let before = bench.told[&1].number;
+    bench.rooms.renew_air(now, &name);
+    bench.absorb();
+    assert!(bench.told[&1].number > before, "a member");
+    let publisher = broadcast(&bench, 9);
+    let maker = &mut bench.maker;
+    let mut open = |name: &str| maker.open(now, name, || 7);
+    bench.rooms.broadcast(now, &name, publisher, &mut open);
+    bench.absorb();
+    bench.settle();
+    bench.speaks_as(9, true);
+    bench.wait(ms(2_000));
+    let lifts = bench.lifts.len();
+    bench.rooms.renew_air(bench.now, &name);
+    bench.absorb();
+    assert_eq!(bench.lifts.len(), lifts + 1);
+    let [.., before, again] = &bench.lifts[..] else {
+        panic!()
+    };
+    assert!(
+        again.number > before.number && again.air.is_some(),
+        "the broadcast of that name"
+    );
+}
+
 impl Bench {
     /// A broadcast's publisher speaks.
     fn speaks_as(&mut self, member: u64, speaks: bool) {
