@@ -423,10 +423,11 @@ impl Service for App {
     }
 
     fn streams(&self) -> Vec<StreamStatus> {
-        let streams = lock(&self.inner.registry).streams();
+        let streams = lock(&self.inner.registry).streams(clock::now());
         let status = streams.into_iter().map(|stream| StreamStatus {
             name: stream.name,
-            live: stream.since.is_some(),
+            live: stream.liveness.is_live(),
+            silent: stream.liveness.silence(),
             since_unix: stream.since,
             viewers: stream.viewers,
             video: stream.video.map(|codec| codec.to_string()),
@@ -469,7 +470,15 @@ fn sdp_refusal(error: &SdpError) -> Refusal {
 
 fn refusal(refused: Refused) -> Refusal {
     match refused {
-        Refused::Taken { since } => Refusal::Taken { since_unix: since },
+        Refused::Taken {
+            since,
+            silent,
+            retry_after,
+        } => Refusal::Taken {
+            since_unix: since,
+            silent,
+            retry_after,
+        },
         Refused::TooManyStreams { max } => Refusal::TooManyStreams { max },
         Refused::Full { max } => Refusal::Full { max },
         Refused::StreamFull { max } => Refusal::StreamFull { max },

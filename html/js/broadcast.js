@@ -24,6 +24,8 @@ let source = null;
 let sourceProblem = null;
 let liveSince = null;
 let viewers = null;
+// How long the server has received no media, in seconds; null while it receives some.
+let silentSeconds = null;
 let wakeLock = null;
 let meter = null;
 
@@ -174,6 +176,7 @@ function show() {
 function went(live) {
   liveSince = live ? Date.now() : null;
   viewers = null;
+  silentSeconds = null;
   stayAwake();
 }
 
@@ -189,7 +192,7 @@ function stayAwake() {
 
 function showBadge() {
   const badge = {
-    connected: ['Live', 'live'],
+    connected: silentSeconds === null ? ['Live', 'live'] : ['Connected', 'wait'],
     unsteady: ['Unsteady', 'wait'],
     connecting: ['Connecting', 'wait'],
     offered: ['Off air', 'off'],
@@ -208,6 +211,9 @@ function showMessage() {
   if (state === 'unsteady') return say(box, 'wait', 'Nothing is heard from the server', '', 'Waiting for the connection to recover.');
   if (sourceProblem) return sayProblem(box, sourceProblem);
   if (state === 'connecting') return say(box, 'wait', 'Connecting to the server');
+  if (state === 'connected' && silentSeconds !== null) {
+    return say(box, 'wait', 'Connected, but nothing is sent', `The server has received no media for ${silentSeconds} s.`, 'Choose another source, or check this one.');
+  }
   if (state === 'offered') return say(box, 'wait', 'The offer is ready', '', 'Give it to the server and paste the answer.');
   say(box, 'plain');
 }
@@ -238,8 +244,16 @@ function rows(now) {
 
 async function countViewers() {
   try {
-    viewers = (await streams(link.server)).find((one) => one.name === name)?.viewers ?? viewers;
+    const found = (await streams(link.server)).find((one) => one.name === name);
+    viewers = found?.viewers ?? viewers;
+    // One that has just connected is about to send.
+    silentSeconds = found?.state === 'connected' && found.silent_s >= SILENT_AFTER_S ? found.silent_s : null;
+    showBadge();
+    showMessage();
   } catch {
     link.check();
   }
 }
+
+// The server takes a broadcaster for silent after so long.
+const SILENT_AFTER_S = 5;

@@ -1,7 +1,7 @@
 // What the server tells of a stream while it is watched: WHEP's server-sent events.
 
 const RELATION = 'urn:ietf:params:whep:ext:core:server-sent-events';
-const NAMES = ['active', 'inactive', 'viewercount', 'reconnect'];
+const NAMES = ['active', 'inactive', 'codec-missing', 'viewercount', 'reconnect'];
 
 // Where event streams of a new session are opened, by its creation's `Link`; null when nowhere.
 export function eventsUrl(response) {

@@ -38,8 +38,8 @@ async function poll() {
 }
 
 function show(all) {
-  // Those who are live first; then those that people already wait for.
-  const sorted = [...all].sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
+  // Those who are live first; then those whose broadcaster is connected, and those that people already wait for.
+  const sorted = [...all].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
   setState(sorted.some((one) => one.live) ? 'live' : 'empty');
   $('empty').hidden = sorted.length > 0;
   const list = $('streams');
@@ -48,29 +48,36 @@ function show(all) {
   if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
+function rank({ live, state }) {
+  return live ? 0 : state === 'connected' ? 1 : 2;
+}
+
 function item(stream) {
   const row = document.createElement('li');
   row.dataset.live = String(stream.live);
   row.dataset.stream = stream.name;
+  const [words, tone] = [['Live', 'live'], ['Connected', 'off'], ['Waiting', 'off']][rank(stream)];
+  const isThere = rank(stream) < 2;
   const title = element('strong', stream.name);
   const about = element('span', description(stream), 'about');
-  const badge = element('span', stream.live ? 'Live' : 'Waiting', 'badge inline');
-  badge.dataset.tone = stream.live ? 'live' : 'off';
+  const badge = element('span', words, 'badge inline');
+  badge.dataset.tone = tone;
   const text = document.createElement('div');
   const heading = document.createElement('p');
   heading.append(title, badge);
   text.append(heading, about);
   const actions = element('div', '', 'actions');
-  actions.append(stream.live ? go('viewer', 'Watch', stream.name, 'main') : go('broadcast', 'Broadcast', stream.name, ''));
+  actions.append(isThere ? go('viewer', 'Watch', stream.name, 'main') : go('broadcast', 'Broadcast', stream.name, ''));
   row.append(text, actions);
   return row;
 }
 
-function description({ live, since, viewers, video, audio }) {
+function description({ live, since, silent_s: silent, viewers, video, audio }) {
   const count = viewers ?? 0;
   const started = live && since ? Date.parse(since) : NaN;
   return [
     Number.isNaN(started) ? '' : `for ${duration(Date.now() - started)}`,
+    typeof silent === 'number' ? `nothing sent for ${duration(silent * 1000)}` : '',
     count === 1 ? '1 viewer' : `${count} viewers`,
     [video, audio].filter(Boolean).join(', '),
   ]

@@ -13,8 +13,10 @@ export class Problem extends Error {
     this.kind = kind;
   }
 
-  // Whether the same request may succeed later without anybody changing anything.
+  // Whether the same request may succeed later without anybody changing anything. A page does not wait for the place of another
+  // broadcaster: it would go live whenever that one leaves.
   get passing() {
+    if (this.is('stream-taken')) return false;
     return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500 || this.retryAfterMs !== null;
   }
 

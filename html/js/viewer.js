@@ -90,8 +90,12 @@ async function listen(current) {
     if (name === 'reconnect') return reconnect(current, data);
     current.told = name !== 'silent';
     if (name === 'viewercount') current.viewers = data.viewercount;
-    if (name === 'active' || name === 'inactive') current.live = name === 'active';
-    if (name === 'inactive') current.picture = false;
+    if (name === 'active' || name === 'inactive') {
+      current.live = name === 'active';
+      current.silent = data.silent === true;
+    }
+    if (name === 'codec-missing') current.missing = data.missing;
+    if (name === 'inactive' || lacksVideo(current)) current.picture = false;
     showStats();
     show();
   });
@@ -109,7 +113,7 @@ function reconnect(current, { url, retry = 1000 }) {
 
 // Of a connection that takes the place of another; the picture goes on.
 function freshMedia(before = null) {
-  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, stream: null, leavingFor: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
+  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
 }
 
 async function tick() {
@@ -120,8 +124,8 @@ async function tick() {
   if (media !== current) return;
   const now = Date.now();
   if (numbers.packets > current.packets) current.lastPacketAt = now;
-  // Pictures that were on their way when the broadcaster left do not bring it back.
-  if (numbers.frames > current.frames && !hasLeft(current)) {
+  // Pictures that were on their way when the broadcaster left, or changed its codec, do not bring it back.
+  if (numbers.frames > current.frames && !hasLeft(current) && !lacksVideo(current)) {
     seen = true;
     current.picture = true;
     dropStill();
@@ -139,11 +143,12 @@ async function tick() {
 
 // Nothing arrives: has the broadcaster left, have we lost the server, or is there no keyframe to start with?
 async function askWhy(current, now) {
-  if (hasLeft(current) || now - current.asked < 2000) return;
+  if ((current.told && current.live === false) || now - current.asked < 2000) return;
   current.asked = now;
   try {
     const found = (await streams(link.server)).find((one) => one.name === name);
     current.live = found?.live === true;
+    current.silent = found?.state === 'connected';
     current.stream = found ?? null;
     if (current.live) link.check();
   } catch {
@@ -152,9 +157,14 @@ async function askWhy(current, now) {
   if (media === current) show();
 }
 
-// The server itself said that nobody is live.
+// The server said that the video is sent in a codec that this browser lacks.
+function lacksVideo(current) {
+  return current.missing.some(({ kind }) => kind === 'video');
+}
+
+// The server itself said that nobody is live. A broadcaster that is only silent may send at any moment.
 function hasLeft(current) {
-  return current.told && current.live === false;
+  return current.told && current.live === false && !current.silent;
 }
 
 // Everything on the page that depends on the state.
@@ -198,6 +208,9 @@ function situation() {
 
 function whileConnected() {
   if (media?.picture) return ['watching', '', ''];
+  const missing = media?.missing.find(({ kind }) => kind === 'video') ?? media?.missing[0];
+  if (missing) return ['waiting', `This browser cannot play the ${missing.kind}`, otherCodec(missing)];
+  if (media?.silent) return ['waiting', 'The broadcaster is connected and sends nothing', 'The picture comes by itself.'];
   if (media?.live === false) {
     return seen
       ? ['left', 'The broadcaster left', 'The picture returns by itself.']
@@ -207,6 +220,12 @@ function whileConnected() {
     return ['waiting', 'Waiting for a keyframe', keyframes(media.stream.keyframes)];
   }
   return ['waiting', 'Waiting for the picture', ''];
+}
+
+// What to do about a codec that this browser lacks.
+function otherCodec({ codec, offered }) {
+  const own = offered.join(' or ');
+  return `It is sent in ${codec}. Watch with another browser, or ask the broadcaster to send ${own || 'something else'}.`;
 }
 
 // When the next keyframe can be expected.

@@ -9,6 +9,7 @@ use super::*;
 use crate::http::service::EventFeed;
 use crate::room::StreamName;
 use crate::room::audience::{Audience, EventSet, EventStreamId, Farewell, Reconnect};
+use crate::room::playable::Playable;
 
 /// The event streams of all sessions. What is dropped here ends the requests that follow it.
 pub(super) struct EventStreams {
@@ -80,13 +81,14 @@ impl EventStreams {
     }
 
     /// Whoever followed it before is sent away: its client has come again, and its old connection is of no use.
-    fn follow(&mut self, id: EventStreamId) -> Option<EventFeed> {
+    fn follow(&mut self, id: EventStreamId, playable: impl FnOnce(SessionId) -> Playable) -> Option<EventFeed> {
         let event_stream = self.open.get_mut(&id)?;
         let followed = self.audiences.get(&event_stream.stream)?;
         let ended = CancellationToken::new();
         event_stream.follower = Some(ended.clone().drop_guard());
         Some(EventFeed {
             wanted: event_stream.wanted,
+            playable: playable(event_stream.session),
             audience: followed.audience.subscribe(),
             reconnect: event_stream.reconnect.subscribe(),
             ended,
@@ -155,12 +157,14 @@ impl App {
             .stream_of(session)
             .filter(|_| registry.purpose(session) == Some(Purpose::Watch));
         let stream = watched.ok_or(Refusal::UnknownSession)?;
-        let audience = registry.audience(&stream);
+        let audience = registry.audience(clock::now(), &stream);
         events.open(session, stream, audience, wanted)
     }
 
     pub(super) fn follow_event_stream(&self, id: EventStreamId) -> Result<EventFeed, Refusal> {
-        lock(&self.inner.events).follow(id).ok_or(Refusal::UnknownEventStream)
+        let registry = &self.inner.registry;
+        let feed = lock(&self.inner.events).follow(id, |session| lock(registry).playable(session));
+        feed.ok_or(Refusal::UnknownEventStream)
     }
 
     pub(super) fn close_event_stream(&self, id: EventStreamId) -> Result<(), Refusal> {
@@ -172,11 +176,11 @@ impl App {
 }
 
 impl Inner {
-    /// Somebody has come to or left the stream.
+    /// Somebody has come to or left the stream, or what is sent there is different.
     pub(super) fn tell_followers(&self, stream: &StreamName) {
         // Read and told under one lock, so that what is told last is the newest.
         let events = lock(&self.events);
-        let audience = lock(&self.registry).audience(stream);
+        let audience = lock(&self.registry).audience(clock::now(), stream);
         events.tell(stream, audience);
     }
 
@@ -199,6 +203,10 @@ mod tests {
         streams.open(session(number), "live".parse().unwrap(), Audience::default(), wanted)
     }
 
+    fn follow(streams: &mut EventStreams, id: EventStreamId) -> Option<EventFeed> {
+        streams.follow(id, |_| Playable::default())
+    }
+
     #[test]
     fn nothing_is_left_of_sessions_that_have_ended() {
         let mut streams = EventStreams::new();
@@ -207,7 +215,7 @@ mod tests {
             open(&mut streams, number).unwrap();
             let refused = open(&mut streams, number).unwrap_err();
             assert_eq!(refused, Refusal::TooManyEventStreams { max: 2 });
-            let ended = streams.follow(id).unwrap().ended;
+            let ended = follow(&mut streams, id).unwrap().ended;
             if number % 3 == 0 {
                 assert!(streams.close(id) && !streams.close(id));
             } else {
@@ -225,7 +233,7 @@ mod tests {
     fn a_farewell_reaches_who_listens_already_and_who_listens_later() {
         let mut streams = EventStreams::new();
         let early = open(&mut streams, 1).unwrap();
-        let mut feed = streams.follow(early).unwrap();
+        let mut feed = follow(&mut streams, early).unwrap();
         assert_eq!(*feed.reconnect.borrow_and_update(), None);
         streams.say_farewell(Farewell {
             to: Some("https://b.example.org".parse().unwrap()),
@@ -233,7 +241,7 @@ mod tests {
         assert!(feed.reconnect.has_changed().unwrap());
         let late = open(&mut streams, 2).unwrap();
         for id in [early, late] {
-            let told = streams.follow(id).unwrap().reconnect.borrow().clone().unwrap();
+            let told = follow(&mut streams, id).unwrap().reconnect.borrow().clone().unwrap();
             assert_eq!(told.url.as_deref(), Some("https://b.example.org/whep/live"));
             assert!(told.after.is_some());
         }
@@ -243,8 +251,8 @@ mod tests {
     fn a_follower_that_comes_again_takes_the_place_of_its_old_connection() {
         let mut streams = EventStreams::new();
         let id = open(&mut streams, 1).unwrap();
-        let first = streams.follow(id).unwrap();
-        let second = streams.follow(id).unwrap();
+        let first = follow(&mut streams, id).unwrap();
+        let second = follow(&mut streams, id).unwrap();
         assert!(first.ended.is_cancelled() && !second.ended.is_cancelled());
     }
 
@@ -252,12 +260,20 @@ mod tests {
     fn followers_see_the_newest_state_and_are_woken_by_changes_only() {
         let mut streams = EventStreams::new();
         let id = open(&mut streams, 1).unwrap();
-        let mut feed = streams.follow(id).unwrap();
+        let mut feed = follow(&mut streams, id).unwrap();
         let name = "live".parse().unwrap();
         streams.tell(&name, Audience::default());
         assert!(!feed.audience.has_changed().unwrap());
         for viewers in 1..=9 {
-            streams.tell(&name, Audience { live: true, viewers });
+            let live = true;
+            streams.tell(
+                &name,
+                Audience {
+                    live,
+                    viewers,
+                    ..Audience::default()
+                },
+            );
         }
         assert!(feed.audience.has_changed().unwrap());
         assert_eq!(feed.audience.borrow_and_update().viewers, 9);

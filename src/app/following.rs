@@ -1,6 +1,10 @@
 //! What the shards tell, and what they cannot tell: the registry hears of it, and the log tells the story.
 
 use super::*;
+use crate::room::StreamName;
+use crate::room::playable::Missing;
+use crate::room::registry::{CodecMissing, SilenceChange, Succession};
+use crate::rtp::Codec;
 
 impl App {
     /// Follows what the shards tell, and what they cannot tell: clients that never came.
@@ -39,6 +43,7 @@ impl Inner {
                 let published = lock(&self.registry).media(session, kind, codec);
                 if let Some(name) = published {
                     info!(stream = %name, "broadcaster sends {kind} in {codec}");
+                    self.tell_followers(&name);
                     self.take_broadcast_along(&name);
                 } else {
                     self.member_media(session, stream, kind, codec);
@@ -77,6 +82,9 @@ impl Inner {
 
     fn connected(&self, id: SessionId, address: SocketAddr, cipher: Profile) {
         lock(&self.registry).secured(id, address, cipher);
+        if !self.succeeds(id) {
+            return;
+        }
         let connected = lock(&self.registry).connected(clock::now(), clock::unix_time(), id);
         let Some(connected) = connected else { return };
         self.tell_followers(&connected.stream);
@@ -88,11 +96,33 @@ impl Inner {
             }
             Purpose::Watch => {
                 info!(%stream, "viewer {} joined from {address} ({cipher}), {viewers} watching", connected.number);
+                tell_of_missing(stream, connected.number, connected.missing);
             }
             Purpose::Confer => {
                 let member = lock(&self.registry).handle(id).unwrap_or_default();
                 info!(room = %stream, "member {member} connected from {address} ({cipher})");
                 self.member_connected(id);
+            }
+        }
+    }
+
+    /// A publisher that came while another was silent replaces it now, unless that one sends again: then it is ended, and this is false.
+    fn succeeds(&self, id: SessionId) -> bool {
+        let succession = lock(&self.registry).succeed(clock::now(), id);
+        match succession {
+            Succession::Free => true,
+            Succession::Replaces { ended, silent } => {
+                self.end(*ended, EndReason::Replaced { silent });
+                true
+            }
+            Succession::Refused => {
+                let stream = lock(&self.registry).stream_of(id);
+                self.end_session(id, EndReason::PlaceKept);
+                // The shards, which know nothing of this, have given it the stream's tracks.
+                if let Some(stream) = stream {
+                    self.in_rooms(|rooms| rooms.renew_air(clock::now(), &stream));
+                }
+                false
             }
         }
     }
@@ -178,9 +208,33 @@ impl Inner {
         door
     }
 
+    /// Publishers that fell silent or send again, and viewers that cannot play what is sent.
+    fn sweep_silences(&self, now: Instant) {
+        let silences = lock(&self.registry).silence_changes(now);
+        for SilenceChange {
+            stream,
+            silent,
+            is_over,
+        } in silences
+        {
+            let seconds = silent.as_secs();
+            if is_over {
+                info!(%stream, "broadcaster sends media again, after {seconds} s");
+            } else {
+                info!(%stream, "broadcaster is connected and has sent no media for {seconds} s");
+            }
+            self.tell_followers(&stream);
+        }
+        let missing = lock(&self.registry).codecs_missing();
+        for missing in missing {
+            tell_of_many_missing(&missing);
+        }
+    }
+
     fn sweep(&self) {
         let now = clock::now();
         self.sweep_bounds(now);
+        self.sweep_silences(now);
         self.sweep_rooms(now);
         let overdue = lock(&self.registry).overdue(now);
         for id in overdue {
@@ -194,4 +248,36 @@ impl Inner {
             }
         }
     }
+}
+
+/// A viewer that has just come cannot play what the stream is sent in.
+fn tell_of_missing(stream: &StreamName, viewer: u64, missing: Missing) {
+    for codec in missing.codecs() {
+        let kind = codec.kind();
+        warn!(%stream, "viewer {viewer} cannot play the {kind}, which is sent in {codec}");
+    }
+}
+
+/// Viewers that came before the publisher, or before it changed its codec.
+fn tell_of_many_missing(missing: &CodecMissing) {
+    let CodecMissing {
+        stream, codec, viewers, ..
+    } = missing;
+    let kind = codec.kind();
+    let first = list(missing.first.iter());
+    let offered = list(missing.offered.iter().map(Codec::to_string));
+    let more = viewers - missing.first.len();
+    match (viewers, more) {
+        (1, _) => {
+            warn!(%stream, "viewer {first} cannot play the {kind}, which is sent in {codec}: it offered {offered}")
+        }
+        (_, 0) => warn!(%stream, "viewers {first} cannot play the {kind}, which is sent in {codec}"),
+        _ => {
+            warn!(%stream, "{viewers} viewers cannot play the {kind}, which is sent in {codec}: {first} and {more} more")
+        }
+    }
+}
+
+fn list(items: impl Iterator<Item = impl ToString>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -262,6 +262,9 @@ impl Source {
             self.note_level(now, clear, header);
         }
         if !self.tracks.may_write(self.ticket) {
+            if !self.tracks.is_written() {
+                self.write_again();
+            }
             return Received::Dropped;
         }
         let started = self.playing[kind as usize] != Some(packet.codec);
@@ -287,6 +290,17 @@ impl Source {
         } else {
             Received::Media
         }
+    }
+
+    /// A publisher that connected later was refused, and has left: this one goes on from its next keyframe.
+    fn write_again(&mut self) {
+        self.ticket = self.tracks.start_writing(self.shard);
+        self.playing = [None; 2];
+        self.clocks = [None; 2];
+        self.window = window(self.cache);
+        self.ingest
+            .go_on_from(self.tracks.audio.continuity(), self.tracks.video.continuity());
+        self.ingest.request_keyframe(KeyframeNeed::Urgent);
     }
 
     fn note_level(&mut self, now: Instant, clear: &[u8], header: &RtpHeader) {

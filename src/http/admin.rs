@@ -270,6 +270,8 @@ fn describe(session: &SessionState) -> Value {
         "media": session.media.map(|media| media.to_string()),
         "cipher": session.cipher.map(|cipher| cipher.to_string()),
         "received_bytes": (session.purpose != Purpose::Watch).then_some(session.received_bytes),
+        "silent_s": session.silent.map(|silent| silent.as_secs()),
+        "missing_codecs": session.missing.codecs().map(|codec| codec.to_string()).collect::<Vec<_>>(),
     })
 }
 

@@ -75,6 +75,12 @@ fn describe(status: &StreamStatus) -> Value {
     json!({
         "name": status.name.as_str(),
         "live": status.live,
+        "state": match (status.live, status.silent) {
+            (true, _) => "live",
+            (false, Some(_)) => "connected",
+            (false, None) => "waiting",
+        },
+        "silent_s": status.silent.map(|silent| silent.as_secs()),
         "since": status.since_unix.map(rfc3339::utc),
         "viewers": status.viewers,
         "video": status.video,

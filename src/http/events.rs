@@ -28,6 +28,7 @@ use super::whip::wrong_type;
 use super::{Shared, body};
 use crate::clock;
 use crate::room::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
+use crate::room::playable::{Missing, Playable};
 
 /// The routes.
 pub(super) fn routes() -> Router<Shared> {
@@ -101,7 +102,7 @@ async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStrea
 
 /// Tells what there is to tell until the feed or its reader ends.
 async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
-    let mut announcer = Announcer::new(feed.wanted);
+    let mut announcer = Announcer::new(feed.wanted, feed.playable);
     loop {
         announcer.handle_audience(*feed.audience.borrow_and_update());
         announcer.handle_reconnect(feed.reconnect.borrow_and_update().clone());
@@ -131,7 +132,9 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
 
 fn message(announcement: &Announcement) -> Event {
     let data = match announcement {
-        Announcement::Active | Announcement::Inactive => json!({}),
+        Announcement::Active | Announcement::Inactive { silent: false } => json!({}),
+        Announcement::Inactive { silent: true } => json!({ "silent": true }),
+        Announcement::CodecMissing(missing, playable) => describe_missing(*missing, *playable),
         Announcement::ViewerCount(viewers) => json!({ "viewercount": viewers }),
         Announcement::Reconnect(reconnect) => describe(reconnect),
     };
@@ -139,6 +142,16 @@ fn message(announcement: &Announcement) -> Event {
     Event::default()
         .event(announcement.name().as_str())
         .data(data.to_string())
+}
+
+/// An empty list when everything can be played again.
+fn describe_missing(missing: Missing, playable: Playable) -> Value {
+    let missing = missing.codecs().map(|codec| {
+        let kind = codec.kind();
+        let offered = playable.codecs(kind).map(|codec| codec.to_string());
+        json!({ "kind": kind.to_string(), "codec": codec.to_string(), "offered": offered.collect::<Vec<_>>() })
+    });
+    json!({ "missing": missing.collect::<Vec<_>>() })
 }
 
 fn describe(reconnect: &Reconnect) -> Value {

@@ -1,6 +1,7 @@
 //! Errors as responses: problem+json (RFC 9457) for WHIP, WHEP and the API, plain text for people at a terminal.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -151,20 +152,11 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         match refusal {
             Refusal::Sdp(refusal) => refusal.into(),
-            Refusal::Taken { since_unix } => {
-                let since = since_unix.map(|since| format!(", since {}", rfc3339::utc(since)));
-                let detail = match since {
-                    Some(since) => format!("somebody is live on this stream{since}"),
-                    None => "somebody is about to go live on this stream".to_owned(),
-                };
-                Problem::new(
-                    StatusCode::CONFLICT,
-                    "stream-taken",
-                    "The stream has a broadcaster",
-                    detail,
-                )
-                .hint("Publish under another name, or wait until that broadcaster has left.")
-            }
+            Refusal::Taken {
+                since_unix,
+                silent,
+                retry_after,
+            } => taken(since_unix, silent, retry_after),
             Refusal::NoPublisher => {
                 let detail = "nobody is live on this stream, and it does not let viewers wait";
                 Problem::new(StatusCode::CONFLICT, "no-publisher", "Nobody is live", detail).retry_after(RETRY_SOON_S)
@@ -347,6 +339,28 @@ impl From<Busy> for Problem {
     }
 }
 
+/// The place of a stream's publisher is not free. It may be in `retry_after`.
+fn taken(since_unix: Option<Duration>, silent: Option<Duration>, retry_after: Duration) -> Problem {
+    let since = since_unix.map(|since| format!(", since {}", rfc3339::utc(since)));
+    let detail = match (since, silent) {
+        (Some(since), None) => format!("somebody is live on this stream{since}"),
+        (Some(since), Some(silent)) => format!(
+            "somebody is connected as this stream's broadcaster{since}, and has sent nothing for {} s",
+            silent.as_secs()
+        ),
+        (None, _) => "somebody is about to go live on this stream".to_owned(),
+    };
+    let seconds = retry_after.as_millis().div_ceil(1_000).clamp(1, 60) as u16;
+    Problem::new(
+        StatusCode::CONFLICT,
+        "stream-taken",
+        "The stream has a broadcaster",
+        detail,
+    )
+    .hint("Publish under another name, or wait until that broadcaster has left.")
+    .retry_within(seconds, seconds + 1)
+}
+
 /// A session that the server has ended: pages take what begins with `ended-by-` for final, and come again otherwise.
 fn ended(why: &EndReason) -> Problem {
     let (kind, title) = match why {
@@ -354,6 +368,8 @@ fn ended(why: &EndReason) -> Problem {
         EndReason::Unfollowed => ("socket-gone", "The server has given this peer up"),
         EndReason::Operator(_) => ("ended-by-operator", "The operator ended this session"),
         EndReason::TakenOver => ("ended-by-takeover", "The stream was taken over"),
+        EndReason::Replaced { .. } => ("ended-by-replacement", "Another broadcaster took this one's place"),
+        EndReason::PlaceKept => ("ended-by-broadcaster", "The stream has a broadcaster"),
         _ => ("ended-by-limit", "A limit of the server ended this session"),
     };
     Problem::new(
@@ -403,8 +419,6 @@ const RETRY_LATER_S: u16 = 5;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn retry_after(problem: &Problem) -> Option<u16> {
@@ -412,6 +426,14 @@ mod tests {
             .headers
             .get(RETRY_AFTER)
             .map(|value| value.to_str().unwrap().parse().unwrap())
+    }
+
+    fn taken(since_unix: Option<Duration>, silent: Option<Duration>) -> Refusal {
+        Refusal::Taken {
+            since_unix,
+            silent,
+            retry_after: Duration::from_millis(2_100),
+        }
     }
 
     fn busy(purpose: Purpose, cause: Cause) -> Busy {
@@ -468,7 +490,7 @@ mod tests {
         let cases = [
             (sdp(false), 400),
             (sdp(true), 422),
-            (Refusal::Taken { since_unix: None }, 409),
+            (taken(None, None), 409),
             (Refusal::NoPublisher, 409),
             (Refusal::NoAnswerAwaited, 409),
             (Refusal::TooManyEventStreams { max: 2 }, 409),
@@ -487,6 +509,7 @@ mod tests {
             (Refusal::UnknownHandle, 404),
             (Refusal::NotAllowed(Purpose::Publish), 403),
             (Refusal::Ended(EndReason::TakenOver), 404),
+            (Refusal::Ended(EndReason::PlaceKept), 404),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),
@@ -516,20 +539,30 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_by_itself_asks_to_retry() {
-        assert_eq!(retry_after(&Refusal::Taken { since_unix: None }.into()), None);
+        assert_eq!(retry_after(&Refusal::NoAnswerAwaited.into()), None);
+        assert_eq!(retry_after(&Refusal::TooManyEventStreams { max: 2 }.into()), None);
         assert_eq!(retry_after(&Refusal::UnknownSession.into()), None);
         assert!(retry_after(&Refusal::NoPublisher.into()).is_some());
         assert!(retry_after(&Refusal::ShuttingDown.into()).is_some());
     }
 
     #[test]
-    fn a_taken_stream_says_since_when() {
-        let problem = Problem::from(Refusal::Taken {
-            since_unix: Some(Duration::from_secs(1_709_210_096)),
-        });
-        assert_eq!(
-            problem.detail,
-            "somebody is live on this stream, since 2024-02-29T12:34:56Z"
-        );
+    fn a_taken_stream_says_since_when_and_when_to_ask_again() {
+        let since = Some(Duration::from_secs(1_709_210_096));
+        for (refusal, detail) in [
+            (
+                taken(since, None),
+                "somebody is live on this stream, since 2024-02-29T12:34:56Z",
+            ),
+            (
+                taken(since, Some(Duration::from_millis(12_900))),
+                "somebody is connected as this stream's broadcaster, since 2024-02-29T12:34:56Z, and has sent nothing for 12 s",
+            ),
+            (taken(None, None), "somebody is about to go live on this stream"),
+        ] {
+            let problem = Problem::from(refusal);
+            assert_eq!(problem.detail, detail);
+            assert!((3..=4).contains(&retry_after(&problem).unwrap()));
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::media::keyframes::KeyframeReading;
 use crate::room::admission::{AdmissionReading, Busy};
 use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use crate::room::ice_session::Condition;
+use crate::room::playable::Playable;
 use crate::room::registry::LargePackets;
 use crate::room::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest};
 
@@ -205,6 +206,8 @@ pub struct Accepted {
 pub struct EventFeed {
     /// Which events.
     pub wanted: EventSet,
+    /// What the viewer can play.
+    pub playable: Playable,
     /// The stream.
     pub audience: watch::Receiver<Audience>,
     /// A wish that viewers connect anew.
@@ -231,6 +234,10 @@ pub enum Refusal {
     Taken {
         /// Since when, as time since 1970; `None` while that publisher connects.
         since_unix: Option<Duration>,
+        /// How long that publisher has sent no media, if that is long.
+        silent: Option<Duration>,
+        /// When to ask again.
+        retry_after: Duration,
     },
     /// No room for another stream.
     TooManyStreams {
@@ -333,9 +340,11 @@ pub enum CodecsOf {
 pub struct StreamStatus {
     /// Its name.
     pub name: StreamName,
-    /// Whether somebody publishes it.
+    /// Whether its media arrives.
     pub live: bool,
-    /// Since when, as time since 1970.
+    /// How long a connected publisher has sent none; `None` while the stream is live, and when no publisher is connected.
+    pub silent: Option<Duration>,
+    /// Since when a publisher is connected, or a member of the room on air, as time since 1970.
     pub since_unix: Option<Duration>,
     /// Connected viewers.
     pub viewers: usize,

@@ -291,6 +291,11 @@ impl StreamTracks {
         self.writer.load(Ordering::Acquire) == ticket
     }
 
+    /// Whether a publisher writes. `false` also when the newest is gone while an older one is still there.
+    pub fn is_written(&self) -> bool {
+        self.publisher_shard.load(Ordering::Acquire) != StreamTracks::NO_SHARD
+    }
+
     /// The holder of `ticket` is gone. Viewers are told unless another one writes already.
     pub fn stop_writing(&self, ticket: u64) {
         if self.may_write(ticket) {

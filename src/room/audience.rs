@@ -1,21 +1,27 @@
-//! What those who follow a stream are told: is somebody live, how many watch, go elsewhere. A follower is told the newest state,
-//! never a queue of old ones.
+//! What those who follow a stream are told: is somebody live, can it be played, how many watch, go elsewhere. A follower is told the
+//! newest state, never a queue of old ones.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::drain::Destination;
+use super::playable::{Missing, Playable};
 use super::{SessionId, StreamName};
 use crate::peer::session_id::SessionIdError;
+use crate::rtp::Codec;
 
 /// A stream as its followers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Audience {
-    /// Whether somebody publishes it.
+    /// Whether its media arrives.
     pub live: bool,
+    /// Whether a publisher is connected and has sent nothing for long. Never while it is live.
+    pub silent: bool,
     /// Connected viewers.
     pub viewers: usize,
+    /// What it is sent in: audio, video.
+    pub codecs: [Option<Codec>; 2],
 }
 
 /// A wish that viewers connect anew: the server is about to stop.
@@ -41,6 +47,8 @@ pub enum EventName {
     Active,
     /// Nobody is.
     Inactive,
+    /// Which codecs of the stream the follower cannot play.
+    CodecMissing,
     /// How many watch.
     ViewerCount,
     /// Viewers should connect anew.
@@ -57,7 +65,12 @@ pub enum Announcement {
     /// Somebody is live.
     Active,
     /// Nobody is.
-    Inactive,
+    Inactive {
+        /// A publisher is connected, and sends nothing.
+        silent: bool,
+    },
+    /// What the follower cannot play, which may be nothing any more, and what it can.
+    CodecMissing(Missing, Playable),
     /// How many watch.
     ViewerCount(usize),
     /// Viewers should connect anew.
@@ -72,10 +85,13 @@ pub struct EventStreamId(SessionId);
 #[derive(Debug)]
 pub struct Announcer {
     wanted: EventSet,
+    playable: Playable,
     audience: Audience,
     reconnect: Option<Reconnect>,
     told_reconnect: Option<Reconnect>,
-    told_live: Option<bool>,
+    /// Live and silent, as told.
+    told_state: Option<(bool, bool)>,
+    told_missing: Missing,
     counted: Option<(usize, Instant)>,
 }
 
@@ -96,9 +112,10 @@ impl Farewell {
 
 impl EventName {
     /// All that are told.
-    pub const ALL: [EventName; 4] = [
+    pub const ALL: [EventName; 5] = [
         EventName::Active,
         EventName::Inactive,
+        EventName::CodecMissing,
         EventName::ViewerCount,
         EventName::Reconnect,
     ];
@@ -108,6 +125,7 @@ impl EventName {
         match self {
             EventName::Active => "active",
             EventName::Inactive => "inactive",
+            EventName::CodecMissing => "codec-missing",
             EventName::ViewerCount => "viewercount",
             EventName::Reconnect => "reconnect",
         }
@@ -137,7 +155,8 @@ impl Announcement {
     pub const fn name(&self) -> EventName {
         match self {
             Announcement::Active => EventName::Active,
-            Announcement::Inactive => EventName::Inactive,
+            Announcement::Inactive { .. } => EventName::Inactive,
+            Announcement::CodecMissing(..) => EventName::CodecMissing,
             Announcement::ViewerCount(_) => EventName::ViewerCount,
             Announcement::Reconnect(_) => EventName::Reconnect,
         }
@@ -152,14 +171,16 @@ impl EventStreamId {
 }
 
 impl Announcer {
-    /// For a follower who wants these events and has been told nothing.
-    pub fn new(wanted: EventSet) -> Announcer {
+    /// For a follower who wants these events, can play that, and has been told nothing.
+    pub fn new(wanted: EventSet, playable: Playable) -> Announcer {
         Announcer {
             wanted,
+            playable,
             audience: Audience::default(),
             reconnect: None,
             told_reconnect: None,
-            told_live: None,
+            told_state: None,
+            told_missing: Missing::default(),
             counted: None,
         }
     }
@@ -177,6 +198,7 @@ impl Announcer {
     /// What is to be told next, `None` when all has been.
     pub fn poll_announcement(&mut self, now: Instant) -> Option<Announcement> {
         self.poll_live()
+            .or_else(|| self.poll_missing())
             .or_else(|| self.poll_count(now))
             .or_else(|| self.poll_reconnect())
     }
@@ -188,15 +210,25 @@ impl Announcer {
     }
 
     fn poll_live(&mut self) -> Option<Announcement> {
-        let live = self.audience.live;
-        if self.told_live.replace(live) == Some(live) {
+        let Audience { live, silent, .. } = self.audience;
+        if self.told_state.replace((live, silent)) == Some((live, silent)) {
             return None;
         }
         let announcement = if live {
             Announcement::Active
         } else {
-            Announcement::Inactive
+            Announcement::Inactive { silent }
         };
+        self.wanted.has(announcement.name()).then_some(announcement)
+    }
+
+    /// Nothing is said to those who can play everything from the beginning.
+    fn poll_missing(&mut self) -> Option<Announcement> {
+        let missing = self.playable.missing(self.audience.codecs);
+        if std::mem::replace(&mut self.told_missing, missing) == missing {
+            return None;
+        }
+        let announcement = Announcement::CodecMissing(missing, self.playable);
         self.wanted.has(announcement.name()).then_some(announcement)
     }
 
@@ -256,7 +288,16 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    const LIVE: Audience = Audience { live: true, viewers: 3 };
+    const LIVE: Audience = Audience {
+        live: true,
+        silent: false,
+        viewers: 3,
+        codecs: [None; 2],
+    };
+
+    fn follower(wanted: EventSet) -> Announcer {
+        Announcer::new(wanted, Playable::default())
+    }
 
     fn all() -> EventSet {
         EventSet::of_names(EventName::ALL.map(EventName::as_str)).unwrap()
@@ -269,7 +310,7 @@ mod tests {
     #[test]
     fn a_new_follower_is_told_the_present_state_once() {
         let now = crate::clock::now();
-        let mut announcer = Announcer::new(all());
+        let mut announcer = follower(all());
         announcer.handle_audience(LIVE);
         assert_eq!(
             told(&mut announcer, now),
@@ -279,36 +320,97 @@ mod tests {
         assert_eq!(told(&mut announcer, now), []);
         assert_eq!(announcer.poll_timeout(), None);
 
-        let mut announcer = Announcer::new(all());
+        let mut announcer = follower(all());
         assert_eq!(
             told(&mut announcer, now),
-            [Announcement::Inactive, Announcement::ViewerCount(0)]
+            [Announcement::Inactive { silent: false }, Announcement::ViewerCount(0)]
         );
     }
 
     #[test]
     fn what_has_passed_meanwhile_is_not_told() {
         let now = crate::clock::now();
-        let mut announcer = Announcer::new(all());
+        let mut announcer = follower(all());
         announcer.handle_audience(LIVE);
         told(&mut announcer, now);
         announcer.handle_audience(Audience { live: false, ..LIVE });
         announcer.handle_audience(LIVE);
         assert_eq!(told(&mut announcer, now), []);
         announcer.handle_audience(Audience { live: false, ..LIVE });
-        assert_eq!(told(&mut announcer, now), [Announcement::Inactive]);
+        assert_eq!(told(&mut announcer, now), [Announcement::Inactive { silent: false }]);
+    }
+
+    #[test]
+    fn a_publisher_that_falls_silent_is_told_apart_from_one_that_left() {
+        let now = crate::clock::now();
+        let mut announcer = follower(all());
+        let silent = Audience {
+            live: false,
+            silent: true,
+            ..LIVE
+        };
+        announcer.handle_audience(LIVE);
+        told(&mut announcer, now);
+        for (audience, announcement) in [
+            (silent, Announcement::Inactive { silent: true }),
+            (LIVE, Announcement::Active),
+            (silent, Announcement::Inactive { silent: true }),
+            (
+                Audience {
+                    silent: false,
+                    ..silent
+                },
+                Announcement::Inactive { silent: false },
+            ),
+        ] {
+            announcer.handle_audience(audience);
+            assert_eq!(told(&mut announcer, now), [announcement]);
+        }
+    }
+
+    #[test]
+    fn a_follower_is_told_what_it_cannot_play_and_when_that_is_over() {
+        let now = crate::clock::now();
+        let playable = Playable::of_codecs(&[Codec::Opus], &[Codec::Vp8]);
+        let mut announcer = Announcer::new(all(), playable);
+        let sent_in = |video| Audience {
+            codecs: [Some(Codec::Opus), video],
+            ..LIVE
+        };
+        announcer.handle_audience(sent_in(None));
+        let first = told(&mut announcer, now);
+        assert_eq!(first, [Announcement::Active, Announcement::ViewerCount(3)]);
+        for (video, is_news) in [
+            (Some(Codec::Vp8), false),
+            (Some(Codec::H264), true),
+            (Some(Codec::H264), false),
+            (Some(Codec::Av1), true),
+            (Some(Codec::Vp8), true),
+            (None, false),
+            (Some(Codec::H264), true),
+            (None, true),
+        ] {
+            let audience = sent_in(video);
+            announcer.handle_audience(audience);
+            let missing = playable.missing(audience.codecs);
+            let expected = is_news.then_some(Announcement::CodecMissing(missing, playable));
+            assert_eq!(told(&mut announcer, now), Vec::from_iter(expected), "{video:?}");
+        }
+        let mut other = Announcer::new(EventSet::of_names(["inactive"]).unwrap(), playable);
+        other.handle_audience(sent_in(Some(Codec::H264)));
+        assert_eq!(told(&mut other, now), [], "who did not ask for it is told nothing");
     }
 
     #[test]
     fn viewers_are_counted_once_a_second_at_most() {
         let start = crate::clock::now();
-        let mut announcer = Announcer::new(EventSet::of_names(["viewercount"]).unwrap());
+        let mut announcer = follower(EventSet::of_names(["viewercount"]).unwrap());
         let mut counts = Vec::new();
         for ms in 0..2_500 {
             let now = start + Duration::from_millis(ms);
             announcer.handle_audience(Audience {
-                live: true,
                 viewers: ms as usize,
+                ..LIVE
             });
             counts.extend(told(&mut announcer, now));
         }
@@ -323,7 +425,7 @@ mod tests {
     #[test]
     fn only_what_is_wanted_is_told() {
         let now = crate::clock::now();
-        let mut announcer = Announcer::new(EventSet::of_names(["inactive", "reconnect"]).unwrap());
+        let mut announcer = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
         announcer.handle_audience(LIVE);
         announcer.handle_reconnect(Some(Reconnect::default()));
         assert_eq!(
@@ -332,7 +434,7 @@ mod tests {
         );
         assert_eq!(announcer.poll_timeout(), None);
         announcer.handle_audience(Audience::default());
-        assert_eq!(told(&mut announcer, now), [Announcement::Inactive]);
+        assert_eq!(told(&mut announcer, now), [Announcement::Inactive { silent: false }]);
     }
 
     #[test]

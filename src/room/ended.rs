@@ -35,6 +35,13 @@ pub enum EndReason {
     Operator(Option<Note>),
     /// Somebody with the same right publishes the stream now.
     TakenOver,
+    /// A silent publisher without a credential gave way to another one.
+    Replaced {
+        /// How long it had sent nothing.
+        silent: Duration,
+    },
+    /// A publisher that was to replace a silent one connected when that one sent again.
+    PlaceKept,
     /// A publisher sent more than it may.
     BitRate {
         /// What it sent, bits a second.
@@ -109,6 +116,8 @@ impl EndReason {
             | EndReason::MadeRoom => false,
             EndReason::Operator(_)
             | EndReason::TakenOver
+            | EndReason::Replaced { .. }
+            | EndReason::PlaceKept
             | EndReason::BitRate { .. }
             | EndReason::SessionTime { .. }
             | EndReason::Idle { .. } => true,
@@ -133,6 +142,8 @@ impl EndReason {
             EndReason::MadeRoom => "made-room",
             EndReason::Operator(_) => "operator",
             EndReason::TakenOver => "taken-over",
+            EndReason::Replaced { .. } => "replaced",
+            EndReason::PlaceKept => "place-kept",
             EndReason::BitRate { .. } => "bitrate",
             EndReason::SessionTime { .. } => "session-time",
             EndReason::Idle { .. } => "idle",
@@ -156,6 +167,12 @@ impl fmt::Display for EndReason {
             EndReason::Operator(None) => f.write_str("the operator of the server ended it"),
             EndReason::Operator(Some(note)) => write!(f, "the operator of the server ended it: {note}"),
             EndReason::TakenOver => f.write_str("its owner publishes the stream from somewhere else now"),
+            EndReason::Replaced { silent } => write!(
+                f,
+                "it had sent nothing for {} s, and another broadcaster took its place",
+                silent.as_secs()
+            ),
+            EndReason::PlaceKept => f.write_str("the broadcaster that it was to replace sends again"),
             EndReason::BitRate { measured_bps, max_bps } => write!(
                 f,
                 "it sent {:.1} Mbit/s, and {:.1} are allowed",

@@ -6,6 +6,7 @@ pub mod conference;
 pub mod drain;
 pub mod ended;
 pub mod ice_session;
+pub mod playable;
 pub mod pulse;
 pub mod registry;
 pub mod right;

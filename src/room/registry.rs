@@ -1,7 +1,10 @@
 //! The registry: which streams there are, who publishes and who watches them. It decides; it does not act.
 
 mod bounds;
+mod liveness;
+mod missing;
 mod sessions;
+mod succession;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -12,6 +15,7 @@ use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Calle
 use super::conference::RoomLimits;
 use super::ended::RecentlyEnded;
 use super::ice_session::Restarted;
+use super::playable::Missing;
 use super::right::{Right, Terms, TokenDigest};
 use super::{SessionId, StreamName, TrackMaker};
 use crate::fanout::Session;
@@ -21,8 +25,12 @@ use crate::peer::IceCredentials;
 use crate::rtp::{Codec, Kind};
 use bounds::Meter;
 pub use bounds::{LargePackets, SessionLimits, Verdict};
+pub use liveness::{Liveness, SilenceChange};
+pub use missing::CodecMissing;
 use sessions::Details;
 pub use sessions::{SessionFilter, SessionState, Via};
+use succession::Place;
+pub use succession::Succession;
 
 /// Bounds of the server.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +48,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Most peers at once: viewers, and a publisher for each stream.
+    /// Most peers at once: viewers, and for each stream a publisher and one that is about to replace it.
     pub fn peers(&self) -> usize {
-        self.viewers + self.streams
+        self.viewers + 2 * self.streams
     }
 }
 
@@ -61,10 +69,14 @@ pub enum Purpose {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Somebody else publishes the stream.
-    #[error("somebody is live")]
+    #[error("somebody else publishes the stream")]
     Taken {
         /// Since when, as time since 1970; `None` while that publisher connects.
         since: Option<Duration>,
+        /// How long that publisher has sent no media, if that is long.
+        silent: Option<Duration>,
+        /// When to ask again.
+        retry_after: Duration,
     },
     /// No room for another stream.
     #[error("there are {max} streams already")]
@@ -102,7 +114,7 @@ pub struct Admitted {
     pub tracks: Arc<StreamTracks>,
     /// Which viewer of the stream this is, counted from 1; 0 for a publisher.
     pub number: u64,
-    /// A publisher that made room: it never connected, or the right is the same.
+    /// A publisher that made room: it never connected, or the right is the same. A silent one makes room when this one has connected.
     pub displaced: Option<Ended>,
     /// It had the same right.
     pub takes_over: bool,
@@ -136,8 +148,10 @@ pub struct Ended {
 pub struct StreamState {
     /// Its name.
     pub name: StreamName,
-    /// Since when somebody publishes, as time since 1970; `None` when nobody does.
+    /// Since when a publisher is connected or a member of the room is on air, as time since 1970; `None` when neither is.
     pub since: Option<Duration>,
+    /// What there is to see.
+    pub liveness: Liveness,
     /// Connected viewers.
     pub viewers: usize,
     /// What the audio is sent in.
@@ -170,9 +184,17 @@ pub struct Registry {
 struct Stream {
     tracks: Arc<StreamTracks>,
     publisher: Option<SessionId>,
+    /// Replaces the publisher, which is silent, when it has connected.
+    successor: Option<SessionId>,
     since: Option<Duration>,
+    /// Its viewers see a member of the room that has its name.
+    member_on_air: bool,
+    /// Since when the publisher has sent nothing, if that was told.
+    silent_since: Option<Instant>,
     /// What its viewers are sent.
     codecs: [Option<Codec>; 2],
+    /// For which of that viewers were looked for that cannot play it.
+    codecs_checked: [Option<Codec>; 2],
     /// What its publisher sends, which is something else while viewers see somebody else of a conference room.
     published: [Option<Codec>; 2],
     watching: usize,
@@ -204,13 +226,12 @@ struct Entry {
     details: Details,
     /// Of a publisher.
     meter: Option<Box<Meter>>,
+    /// What a viewer cannot play, as far as the log has it.
+    missing: Missing,
     right: Right,
 }
 
 impl Registry {
-    /// A publisher that has not connected for this long makes room for another.
-    const PUBLISHER_PATIENCE: Duration = Duration::from_secs(5);
-
     /// A registry without streams, whose tracks lead into `inboxes`.
     pub fn new(limits: Limits, inboxes: Arc<[Arc<Inbox>]>) -> Registry {
         Registry {
@@ -241,7 +262,8 @@ impl Registry {
     }
 
     /// Gives a place to a client, which must connect within the patience of the terms; until then its session is half-open.
-    /// Who comes with the right of the stream's publisher takes that one's place.
+    /// Who comes with the right of the stream's publisher takes that one's place. One that comes to a silent publisher without a
+    /// credential replaces it when it has connected: see [`succeed`](Self::succeed).
     ///
     /// `random` makes the SSRCs of a new stream.
     pub fn admit(
@@ -264,15 +286,15 @@ impl Registry {
                 max: self.limits.streams,
             });
         }
-        let displaced = match purpose {
+        let place = match purpose {
             Purpose::Publish => self.make_room(now, name, takes_over)?,
             Purpose::Watch | Purpose::Confer if self.viewers >= self.limits.viewers => {
                 return Err(Refused::Full {
                     max: self.limits.viewers,
                 });
             }
-            Purpose::Watch => self.room_in_stream(name).map(|()| None)?,
-            Purpose::Confer => self.room_in_room(name).map(|()| None)?,
+            Purpose::Watch => self.room_in_stream(name).map(|()| Place::default())?,
+            Purpose::Confer => self.room_in_room(name).map(|()| Place::default())?,
         };
         let stream = self.stream(now, name, random);
         stream.sessions += 1;
@@ -280,7 +302,12 @@ impl Registry {
         stream.members += usize::from(purpose == Purpose::Confer);
         let number = match purpose {
             Purpose::Publish => {
-                stream.publisher = Some(id);
+                let holder = if place.is_contested {
+                    &mut stream.successor
+                } else {
+                    &mut stream.publisher
+                };
+                *holder = Some(id);
                 0
             }
             Purpose::Watch | Purpose::Confer => {
@@ -303,6 +330,7 @@ impl Registry {
             connected: None,
             details,
             meter: None,
+            missing: Missing::default(),
             right,
         };
         self.sessions.insert(id, entry);
@@ -310,33 +338,9 @@ impl Registry {
         Ok(Admitted {
             tracks,
             number,
-            displaced,
+            displaced: place.displaced,
             takes_over,
         })
-    }
-
-    /// Whether who publishes the stream came with this right.
-    pub fn is_of_same_right(&self, name: &StreamName, right: &Right) -> bool {
-        let holder = self.streams.get(name).and_then(|stream| stream.publisher);
-        let holder = holder.and_then(|holder| self.sessions[&holder].right.credential.as_ref());
-        holder.is_some() && holder == right.credential.as_ref()
-    }
-
-    /// The place of a publisher is free, or becomes so because its holder never connected, or is taken over.
-    fn make_room(&mut self, now: Instant, name: &StreamName, takes_over: bool) -> Result<Option<Ended>, Refused> {
-        let Some(stream) = self.streams.get(name) else {
-            return Ok(None);
-        };
-        let Some(holder) = stream.publisher else {
-            return Ok(None);
-        };
-        let entry = &self.sessions[&holder];
-        let waited = now.saturating_duration_since(entry.admitted);
-        let stays = entry.connected.is_some() || waited < Registry::PUBLISHER_PATIENCE;
-        if stays && !takes_over {
-            return Err(Refused::Taken { since: stream.since });
-        }
-        Ok(self.remove(now, holder))
     }
 
     fn room_in_stream(&self, name: &StreamName) -> Result<(), Refused> {
@@ -360,8 +364,12 @@ impl Registry {
             let stream = Stream {
                 tracks: self.tracks.open(now, name.as_str(), random),
                 publisher: None,
+                successor: None,
                 since: None,
+                member_on_air: false,
+                silent_since: None,
                 codecs: [None; 2],
+                codecs_checked: [None; 2],
                 published: [None; 2],
                 watching: 0,
                 viewers: 0,
@@ -402,6 +410,7 @@ impl Registry {
     pub fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
         let entry = self.sessions.get_mut(&id)?;
         let stream = self.streams.get_mut(&entry.stream)?;
+        let mut missing = Missing::default();
         if entry.connected.is_none() {
             entry.connected = Some(now);
             self.admission.settled(entry.caller);
@@ -410,7 +419,10 @@ impl Registry {
                     stream.since = Some(unix);
                     stream.alone_since = None;
                 }
-                Purpose::Watch => stream.watching += 1,
+                Purpose::Watch => {
+                    stream.watching += 1;
+                    missing = entry.newly_missing(stream.codecs);
+                }
                 Purpose::Confer => {}
             }
         }
@@ -419,6 +431,7 @@ impl Registry {
             purpose: entry.caller.purpose,
             number: entry.number,
             viewers: stream.watching,
+            missing,
         })
     }
 
@@ -460,8 +473,10 @@ impl Registry {
         let stream = self.streams.get_mut(&entry.stream)?;
         stream.sessions -= 1;
         match entry.caller.purpose {
+            Purpose::Publish if stream.successor == Some(id) => stream.successor = None,
             Purpose::Publish => {
-                stream.publisher = None;
+                stream.publisher = stream.successor.take();
+                stream.silent_since = None;
                 // One that never connected has changed nothing: a room of that name may be on air.
                 if entry.connected.is_some() {
                     stream.since = None;
@@ -531,12 +546,13 @@ impl Registry {
     }
 
     /// Every stream, by name.
-    pub fn streams(&self) -> Vec<StreamState> {
+    pub fn streams(&self, now: Instant) -> Vec<StreamState> {
         self.streams
             .iter()
             .map(|(name, stream)| StreamState {
                 name: name.clone(),
                 since: stream.since,
+                liveness: liveness::liveness(&self.sessions, stream, now),
                 viewers: stream.watching,
                 audio: stream.codecs[Kind::Audio as usize],
                 video: stream.codecs[Kind::Video as usize],
@@ -558,6 +574,8 @@ pub struct Connected {
     pub number: u64,
     /// How many watch now.
     pub viewers: usize,
+    /// What a viewer that has just come cannot play of the stream.
+    pub missing: Missing,
 }
 
 mod offered;
@@ -566,6 +584,8 @@ mod rooms;
 pub use offered::Offered;
 pub use rooms::Publisher;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -12,8 +12,13 @@ pub(crate) struct Publisher(Child);
 
 impl Publisher {
     pub(crate) fn start(server: &Server) -> Publisher {
+        Publisher::of(server, &["test"])
+    }
+
+    fn of(server: &Server, source: &[&str]) -> Publisher {
         let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["publish", "--to", &server.url("/whip/live"), "--source", "test"])
+            .args(["publish", "--to", &server.url("/whip/live"), "--loop", "--source"])
+            .args(source)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,6 +99,30 @@ async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
         .await;
     publisher.leave().await;
     page.wait_for_words("The broadcaster left").await;
+    let _publisher = Publisher::start(&server);
+    page.wait_for_state("watching").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
+    let only_vp8 = "const add = RTCPeerConnection.prototype.addTransceiver; \
+                    RTCPeerConnection.prototype.addTransceiver = function (kind, init) { \
+                      const added = add.call(this, kind, init); \
+                      const { codecs } = RTCRtpReceiver.getCapabilities('video'); \
+                      if (kind === 'video') added.setCodecPreferences(codecs.filter(({ mimeType }) => mimeType === 'video/VP8')); \
+                      return added; };";
+    page.run(only_vp8, vec![]).await;
+    page.click("#watch").await;
+    page.wait_for_words("Waiting for the broadcaster").await;
+    let publisher = Publisher::of(&server, &["tests/data/media/clip.h264", "tests/data/media/clip.ogg"]);
+    page.wait_for_words("This browser cannot play the video").await;
+    page.wait_for_words("It is sent in H264. Watch with another browser, or ask the broadcaster to send VP8.")
+        .await;
+    publisher.leave().await;
     let _publisher = Publisher::start(&server);
     page.wait_for_state("watching").await;
     page.close().await;

@@ -211,6 +211,44 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
 }
 
 #[tokio::test]
+async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let silent = "double.facts = { live: false, state: 'connected', silent_s: 42 }, double.silent = true";
+    let page = chrome.open(&server.url("/viewer.html")).await;
+    with_double(&page).await;
+    page.value(silent).await;
+    page.click("#watch").await;
+    page.wait_for_state("waiting").await;
+    page.wait_for_words("The broadcaster is connected and sends nothing")
+        .await;
+    page.value("double.facts = { live: true, state: 'live' }").await;
+    page.awaited("double.back()").await;
+    page.wait_for_state("watching").await;
+    page.close().await;
+
+    let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
+    with_double(&page).await;
+    page.value(silent).await;
+    page.click("#go").await;
+    page.wait_for_words("Connected, but nothing is sent").await;
+    page.wait_for_words("The server has received no media for 42 s.").await;
+    page.wait_until("document.querySelector('#badge').textContent === 'Connected'")
+        .await;
+    page.value("double.facts = { state: 'live' }").await;
+    page.wait_until("document.querySelector('#badge').textContent.startsWith('Live')")
+        .await;
+    page.close().await;
+
+    let page = chrome.open(&server.url("/")).await;
+    with_double(&page).await;
+    page.value(silent).await;
+    page.wait_for_words("Connected").await;
+    page.wait_for_words("nothing sent for 0:42").await;
+    page.close().await;
+}
+
+#[tokio::test]
 async fn the_viewer_keeps_the_last_picture_and_reconnects() {
     let Some(chrome) = Chrome::launch().await else { return };
     let server = Fake::start().await;

@@ -128,13 +128,14 @@ async fn the_codecs_that_are_live_come_first_in_our_offer() {
 
 /// Opens an event stream of the session and follows it.
 async fn followed(created: &Response) -> Response {
+    followed_for(created, &["active", "inactive", "viewercount", "reconnect"]).await
+}
+
+/// The same for these events.
+pub(crate) async fn followed_for(created: &Response, names: &[&str]) -> Response {
     let link = created.headers()[LINK].to_str().unwrap();
     let events = led_to(created, link.strip_prefix('<').unwrap().split('>').next().unwrap());
-    let names = r#"["active","inactive","viewercount","reconnect"]"#;
-    let opening = Client::new()
-        .post(events)
-        .header(CONTENT_TYPE, "application/json")
-        .body(names);
+    let opening = Client::new().post(events).json(names);
     let opened = opening.send().await.unwrap();
     assert_eq!(opened.status(), 201);
     let url = led_to(&opened, opened.headers()[LOCATION].to_str().unwrap());
@@ -142,7 +143,7 @@ async fn followed(created: &Response) -> Response {
 }
 
 /// Waits until the event stream says this.
-async fn heard(events: &mut Response, message: &str) {
+pub(crate) async fn heard(events: &mut Response, message: &str) {
     let listening = async {
         let mut said = String::new();
         while !said.contains(message) {

@@ -14,6 +14,7 @@ mod relay;
 mod restart;
 mod rig;
 mod rooms;
+mod silence;
 mod stranger;
 mod takeover;
 

@@ -13,7 +13,7 @@ async fn sessions_are_shown_by_numbers_that_are_no_right_to_anything() {
     let publisher = json!({
         "handle": 1, "stream": "live", "role": "publisher", "protocol": "whip", "number": null, "state": "connected",
         "since": "2024-02-29T12:34:56Z", "connected_s": 2, "client": "192.0.2.1:5000", "media": "192.0.2.1:6000",
-        "cipher": null, "received_bytes": 1_234,
+        "cipher": null, "received_bytes": 1_234, "silent_s": null, "missing_codecs": [],
     });
     let all = rig.get("/api/sessions").await;
     assert_eq!(all.header("cache-control"), Some("no-store"));

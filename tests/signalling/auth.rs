@@ -333,8 +333,8 @@ async fn the_list_of_streams_shows_what_a_token_may_see() {
     };
     assert_eq!(rig.get("/api/streams").await.status, 401);
     assert_eq!(names(&guarded.studio).await, ["live"]);
-    assert_eq!(names(&guarded.viewer).await, ["live", "waiting"]);
-    assert_eq!(names(&guarded.admin).await, ["live", "waiting"]);
+    assert_eq!(names(&guarded.viewer).await, ["live", "waiting", "connected"]);
+    assert_eq!(names(&guarded.admin).await, ["live", "waiting", "connected"]);
     assert!(names(&guarded.other).await.is_empty());
     let one = async |path: &str| {
         rig.request("GET", path, &[("Authorization", &*bearer(&guarded.studio))], "")

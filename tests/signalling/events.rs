@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
 use onecast::room::audience::{Audience, Reconnect};
+use onecast::rtp::Codec;
 
 use super::rig::{OFFER, Rig, SDP, SHORT};
 use super::wire::{Wire, request};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-const ALL: &str = r#"["active", "inactive", "viewercount", "reconnect", "layers"]"#;
+const ALL: &str = r#"["active", "inactive", "codec-missing", "viewercount", "reconnect", "layers"]"#;
 
 /// Where event streams of a new viewer's session are opened, and the session.
 async fn viewer(rig: &Rig) -> (String, String) {
@@ -20,7 +21,7 @@ async fn viewer(rig: &Rig) -> (String, String) {
     assert_eq!(url, format!("{session}/events"));
     assert_eq!(
         rest,
-        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,viewercount,reconnect\""
+        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,codec-missing,viewercount,reconnect\""
     );
     (url.to_owned(), session)
 }
@@ -57,7 +58,12 @@ async fn expect(wire: &mut Wire, name: &str, data: &str) {
     assert_eq!(message(wire).await, Some((name.to_owned(), data.to_owned())));
 }
 
-const LIVE: Audience = Audience { live: true, viewers: 2 };
+const LIVE: Audience = Audience {
+    live: true,
+    silent: false,
+    viewers: 2,
+    codecs: [None; 2],
+};
 
 #[tokio::test]
 async fn a_follower_is_told_the_present_state_and_what_changes() {
@@ -86,6 +92,54 @@ async fn a_follower_is_told_the_present_state_and_what_changes() {
 }
 
 #[tokio::test]
+async fn a_follower_is_told_that_the_broadcaster_is_connected_and_silent() {
+    let rig = Rig::start().await;
+    let (events, _) = opened(&rig, r#"["active", "inactive"]"#).await;
+    let mut wire = followed(&rig, &events).await;
+    expect(&mut wire, "inactive", "{}").await;
+    let silent = Audience {
+        live: false,
+        silent: true,
+        ..LIVE
+    };
+    for (audience, name, data) in [
+        (LIVE, "active", "{}"),
+        (silent, "inactive", r#"{"silent":true}"#),
+        (LIVE, "active", "{}"),
+        (Audience { live: false, ..LIVE }, "inactive", "{}"),
+    ] {
+        rig.fake.with_feed(|feed| feed.audience.send_replace(audience));
+        expect(&mut wire, name, data).await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_is_told_which_codec_it_lacks_and_when_it_lacks_none_any_more() {
+    let rig = Rig::start().await;
+    let (events, _) = opened(&rig, r#"["codec-missing"]"#).await;
+    let mut wire = followed(&rig, &events).await;
+    let sent_in = |video| Audience {
+        codecs: [None, video],
+        ..LIVE
+    };
+    for (video, data) in [
+        (
+            Codec::H264,
+            r#"{"missing":[{"codec":"H264","kind":"video","offered":["VP8"]}]}"#,
+        ),
+        (Codec::Vp8, r#"{"missing":[]}"#),
+        (
+            Codec::Av1,
+            r#"{"missing":[{"codec":"AV1","kind":"video","offered":["VP8"]}]}"#,
+        ),
+    ] {
+        rig.fake
+            .with_feed(|feed| feed.audience.send_replace(sent_in(Some(video))));
+        expect(&mut wire, "codec-missing", data).await;
+    }
+}
+
+#[tokio::test]
 async fn only_what_was_asked_for_is_told() {
     let rig = Rig::start().await;
     let (events, _) = opened(&rig, r#"["layers", "active"]"#).await;
@@ -108,7 +162,7 @@ async fn what_cannot_be_subscribed_to_is_said() {
     for body in ["", "active", "{}", "[1]", "[\"active\"", "\"active\"", "null"] {
         let (said, _) = refused(&[JSON], body, 400).await;
         assert!(
-            said.contains(r#"["active", "inactive", "viewercount", "reconnect"]"#),
+            said.contains(r#"["active", "inactive", "codec-missing", "viewercount", "reconnect"]"#),
             "{said}"
         );
     }

@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use onecast::fanout::{SessionRole, ViewerLine};
 use onecast::http::service::{
     Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
     SessionGuard, ShardReading, StreamStatus,
 };
 use onecast::media::keyframes::KeyframeReading;
+use onecast::peer::sdp::{ExtensionIds, Format, MediaLine};
 use onecast::room::admission::{Admission, AdmissionReading};
 use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
+use onecast::room::playable::Playable;
 use onecast::room::registry::LargePackets;
 use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
+use onecast::rtp::{Codec, Kind};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -224,6 +228,31 @@ fn caller(protocol: Protocol, client: SocketAddr) -> Caller {
     }
 }
 
+/// What every viewer can play.
+fn only_vp8() -> Playable {
+    let format = Format {
+        codec: Codec::Vp8,
+        payload_type: 96,
+        rtx: None,
+        fmtp: "".into(),
+        nack: false,
+        pli: false,
+        transport_cc: false,
+    };
+    let line = MediaLine {
+        kind: Kind::Video,
+        mid: "0".into(),
+        formats: vec![format],
+        extensions: ExtensionIds::default(),
+        ssrc: None,
+        rtx_ssrc: None,
+    };
+    Playable::of(&SessionRole::Viewer {
+        audio: None,
+        video: Some(ViewerLine::new(&line)),
+    })
+}
+
 impl Service for Fake {
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.take(request, Protocol::Whip)
@@ -347,6 +376,7 @@ impl Service for Fake {
         feed.follower = CancellationToken::new();
         Ok(EventFeed {
             wanted: feed.wanted,
+            playable: only_vp8(),
             audience: feed.audience.subscribe(),
             reconnect: feed.reconnect.subscribe(),
             ended: feed.follower.clone(),
@@ -392,6 +422,7 @@ impl Service for Fake {
         let status = |name: &str| StreamStatus {
             name: name.parse().unwrap(),
             live: false,
+            silent: None,
             since_unix: None,
             viewers: 0,
             video: None,
@@ -423,7 +454,12 @@ impl Service for Fake {
             },
             ..status("live")
         };
-        vec![live, status("waiting")]
+        let connected = StreamStatus {
+            silent: Some(Duration::from_millis(42_900)),
+            since_unix: live.since_unix,
+            ..status("connected")
+        };
+        vec![live, status("waiting"), connected]
     }
 
     fn admission(&self) -> AdmissionReading {

@@ -8,6 +8,7 @@ use onecast::http::operation::{Condition, DrainState};
 use onecast::http::service::Refusal;
 use onecast::room::drain::DrainOrder;
 use onecast::room::ended::{End, Note};
+use onecast::room::playable::Missing;
 use onecast::room::registry::{SessionFilter, SessionState, Via};
 use onecast::room::{EndReason, Purpose, SessionId, StreamName};
 
@@ -39,6 +40,8 @@ fn session(handle: u64, purpose: Purpose) -> SessionState {
         since_unix: Duration::from_secs(1_709_210_096),
         connected: (purpose == Purpose::Publish).then_some(Duration::from_millis(2_500)),
         received_bytes: 1_234,
+        silent: None,
+        missing: Missing::default(),
     }
 }
 

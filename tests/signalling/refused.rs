@@ -11,6 +11,8 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
     Err(match name {
         "taken" => Refusal::Taken {
             since_unix: Some(Duration::from_secs(1_709_210_096)),
+            silent: None,
+            retry_after: Duration::from_millis(2_500),
         },
         "crowded" => Refusal::TooManyStreams { max: 1_000 },
         "full" => Refusal::Full { max: 100_000 },

@@ -234,6 +234,28 @@ fn viewers_stay_when_another_publisher_with_another_codec_takes_over() {
 }
 
 #[test]
+fn a_publisher_goes_on_when_one_that_connected_after_it_is_refused() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        world.publish(Codec::Vp8, true, FOR_EVER);
+        let viewers = [world.watch(true), world.watch(false)];
+        world.connect();
+        world.run(ms(500));
+        let refused = world.publish(Codec::Vp8, true, FOR_EVER);
+        world.connect();
+        // What the registry decides when the one before sends again.
+        let session = world.clients[refused].session.clone();
+        world.command(&Command::Close(session));
+        world.broadcast(ms(2_000));
+        for viewer in viewers {
+            assert_eq!(world.received(viewer).gap(), None, "seed {seed}");
+            let last = world.received(viewer).span(0).unwrap().1;
+            assert_eq!(last, world.ledgers[0].video.len() - 1, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_viewer_that_vanishes_is_gone_after_30_seconds() {
     for seed in 0..4 {
         let mut world = World::new(seed, 2, Link::CLEAN);

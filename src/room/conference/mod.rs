@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use restarting::IceRestart;
-pub use rooms::{Broadcast, Effect, Joined, Joining, OpenTracks, RoomLimits, Rooms};
+pub use rooms::{Broadcast, Effect, Joined, Joining, OpenTracks, Program, RoomLimits, Rooms};
 pub use roster::{MemberState, Roster, TrackState};
 
 use crate::peer::sdp::CallError;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::member::{Member, Shown, wanted};
 use super::ranking::Ranking;
-use super::rooms::Effect;
+use super::rooms::{Effect, Program};
 use super::{Roster, ServerOffer};
 use crate::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
 use crate::media::StreamTracks;
@@ -26,7 +26,7 @@ pub(super) struct Room {
     /// What of its members others can be sent, and how often that has changed.
     shown: (Vec<Shown>, u64),
     air: Option<OnAir>,
-    /// What was told of that: the stream's serial number, and its codecs (audio, video). `None` when it is to be told anew.
+    /// What was told of that: the stream's serial number, and what it is. `None` when it is to be told anew.
     told_air: Option<Told>,
     roster: Arc<Roster>,
 }
@@ -40,7 +40,7 @@ struct OnAir {
     since: Instant,
 }
 
-type Told = (Option<u32>, Option<[Option<crate::rtp::Codec>; 2]>);
+type Told = (Option<u32>, Option<Program>);
 
 impl Room {
     /// Somebody who has the floor keeps it for so long, whoever else speaks: viewers shall see more than heads turning.
@@ -186,8 +186,11 @@ impl Room {
         self.told_air = None;
         let holder = self.air.map(|air| air.member);
         let holder = self.members.iter_mut().find(|member| Some(member.handle) == holder);
-        if let Some(seat) = holder.and_then(|member| member.seat.as_mut()) {
-            seat.renewed = true;
+        let Some(holder) = holder else { return };
+        match &mut holder.seat {
+            Some(seat) => seat.renewed = true,
+            // The broadcast of before: that it is on air is told as news.
+            None => holder.lifted = holder.lifted.map(|(number, _)| (number, false)),
         }
     }
 
@@ -303,11 +306,14 @@ impl Room {
     }
 
     /// What viewers see, and in which codecs it is sent.
-    pub(super) fn on_air(&self) -> Option<[Option<crate::rtp::Codec>; 2]> {
+    pub(super) fn on_air(&self) -> Option<Program> {
         let air = self.air?;
         let member = self.members.iter().find(|member| member.handle == air.member)?;
         let stream = member.for_viewers()?;
-        Some(crate::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))))
+        Some(Program {
+            codecs: crate::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))),
+            is_broadcast: member.is_broadcast(),
+        })
     }
 }
 

@@ -112,6 +112,15 @@ pub struct Broadcast {
     pub codecs: [Option<Codec>; 2],
 }
 
+/// What viewers of the stream that has a room's name see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// What it is sent in: audio, video.
+    pub codecs: [Option<Codec>; 2],
+    /// It is the broadcast of that name, and no member in the proper sense.
+    pub is_broadcast: bool,
+}
+
 /// Gives the tracks of another stream of this name.
 pub type OpenTracks<'a> = &'a mut dyn FnMut(&str) -> Arc<StreamTracks>;
 
@@ -349,6 +358,14 @@ impl Rooms {
         self.settle(now, name);
     }
 
+    /// A publisher connected under the room's name and was refused, but took the stream of the whole room for a moment.
+    pub fn renew_air(&mut self, now: Instant, name: &StreamName) {
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.renew_air();
+            self.settle(now, name);
+        }
+    }
+
     /// A stream of a member has begun, or goes on in another codec.
     pub fn media(&mut self, now: Instant, id: SessionId, stream: StreamKey, (kind, codec): (Kind, Codec)) {
         let Ok(member) = self.member(id) else { return };
@@ -442,8 +459,8 @@ impl Rooms {
         Some((name, member.handle))
     }
 
-    /// The codecs of what a room's viewers see, audio and video; `None` while they see nothing.
-    pub fn on_air(&self, name: &StreamName) -> Option<[Option<Codec>; 2]> {
+    /// What a room's viewers see; `None` while they see nothing.
+    pub fn on_air(&self, name: &StreamName) -> Option<Program> {
         self.rooms.get(name)?.on_air()
     }
 

@@ -217,6 +217,12 @@ impl Meter {
         }
     }
 
+    /// When the counter, which stands at `bytes` now, is known to have moved last.
+    pub(super) fn moved(&self, now: Instant, bytes: u64) -> Instant {
+        let read = self.readings.back().map_or(0, |(_, bytes)| *bytes);
+        if bytes == read { self.moved } else { now }
+    }
+
     /// The publisher has sent `bytes` by now and may send `max` bits a second.
     fn read(&mut self, now: Instant, bytes: u64, max: Option<u64>) -> Rate {
         let (last, before) = self.readings.back().copied().unwrap_or((now, 0));

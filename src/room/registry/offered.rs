@@ -40,11 +40,14 @@ impl Registry {
     }
 
     /// What followers of a stream are told; of one that is not there, that nobody is.
-    pub fn audience(&self, name: &StreamName) -> Audience {
+    pub fn audience(&self, now: Instant, name: &StreamName) -> Audience {
+        let liveness = self.liveness(now, name);
         let stream = self.streams.get(name);
         stream.map_or_else(Audience::default, |stream| Audience {
-            live: stream.since.is_some(),
+            live: liveness.is_live(),
+            silent: liveness.is_silent(),
             viewers: stream.watching,
+            codecs: stream.codecs,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Registry, SessionId, StreamName};
 use crate::fanout::Session;
+use crate::room::conference::Program;
 use crate::rtp::Codec;
 
 /// Who publishes a stream.
@@ -39,14 +40,15 @@ impl Registry {
         })
     }
 
-    /// Viewers of the stream see a member of the room that has its name, in these codecs (audio, video), or nothing any more.
-    /// `unix` is the time since 1970.
-    pub fn set_air(&mut self, now: Instant, name: &StreamName, codecs: Option<[Option<Codec>; 2]>, unix: Duration) {
+    /// Viewers of the stream see a member of the room that has its name, or nothing any more. `unix` is the time since 1970.
+    pub fn set_air(&mut self, now: Instant, name: &StreamName, air: Option<Program>, unix: Duration) {
+        let codecs = air.map(|air| air.codecs);
         let publishes = self.publisher(name).is_some();
         let Some(stream) = self.streams.get_mut(name) else {
             return;
         };
         stream.codecs = codecs.unwrap_or(if publishes { stream.published } else { [None; 2] });
+        stream.member_on_air = air.is_some_and(|air| !air.is_broadcast);
         if publishes {
             return;
         }

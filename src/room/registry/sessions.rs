@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Ended, Entry, Purpose, Registry};
+use super::{Ended, Entry, Liveness, Purpose, Registry};
 use crate::peer::Profile;
 use crate::room::ended::{End, EndReason};
+use crate::room::playable::Missing;
 use crate::room::{SessionId, StreamName};
 
 /// How a session was signalled.
@@ -46,6 +47,10 @@ pub struct SessionState {
     pub connected: Option<Duration>,
     /// RTP that came from it, bytes; 0 for viewers.
     pub received_bytes: u64,
+    /// How long a connected publisher has sent no media; `None` while it sends, and for others.
+    pub silent: Option<Duration>,
+    /// What a viewer cannot play of what its stream is sent in.
+    pub missing: Missing,
 }
 
 /// Of which sessions to tell.
@@ -104,7 +109,7 @@ impl Registry {
         let of_purpose = |state: &SessionState| filter.purpose.is_none_or(|purpose| purpose == state.purpose);
         self.handles
             .range(filter.after.saturating_add(1)..)
-            .filter_map(|(_, id)| Some(state(now, unix, self.sessions.get(id)?)))
+            .filter_map(|(_, id)| Some(self.state(now, unix, self.sessions.get(id)?)))
             .filter(|state| of_stream(state) && of_purpose(state))
             .take(filter.limit)
             .collect()
@@ -113,7 +118,7 @@ impl Registry {
     /// The session of this number.
     pub fn session(&self, now: Instant, unix: Duration, handle: u64) -> Option<SessionState> {
         let entry = self.sessions.get(self.handles.get(&handle)?)?;
-        Some(state(now, unix, entry))
+        Some(self.state(now, unix, entry))
     }
 
     /// The session of this number.
@@ -131,12 +136,34 @@ impl Registry {
             let entry = self.sessions.get(id);
             everybody && entry.is_some_and(|entry| entry.stream == *name && entry.caller.purpose != Purpose::Publish)
         });
-        viewers.chain(stream.publisher).collect()
+        viewers.chain(stream.successor).chain(stream.publisher).collect()
     }
 
     /// Whether somebody publishes or watches the stream, or is about to.
     pub fn has(&self, name: &StreamName) -> bool {
         self.streams.contains_key(name)
+    }
+
+    fn state(&self, now: Instant, unix: Duration, entry: &Entry) -> SessionState {
+        let details = &entry.details;
+        let age = now.saturating_duration_since(entry.admitted);
+        let is_publisher = entry.caller.purpose == Purpose::Publish;
+        let silent = entry.silence(now).filter(|_| is_publisher);
+        SessionState {
+            handle: details.handle,
+            stream: entry.stream.clone(),
+            purpose: entry.caller.purpose,
+            via: details.via,
+            number: entry.number,
+            client: details.client,
+            media: details.media,
+            cipher: details.cipher,
+            since_unix: unix.saturating_sub(age),
+            connected: entry.connected.map(|at| now.saturating_duration_since(at)),
+            received_bytes: entry.session.as_ref().map_or(0, |session| session.received.value()),
+            silent: silent.filter(|silent| *silent >= Liveness::SILENT_AFTER),
+            missing: entry.playable().missing(self.codecs(&entry.stream)),
+        }
     }
 
     /// How many sessions there are.
@@ -179,23 +206,5 @@ impl Registry {
 impl Details {
     pub(super) fn client(&self) -> Option<SocketAddr> {
         self.client
-    }
-}
-
-fn state(now: Instant, unix: Duration, entry: &Entry) -> SessionState {
-    let details = &entry.details;
-    let age = now.saturating_duration_since(entry.admitted);
-    SessionState {
-        handle: details.handle,
-        stream: entry.stream.clone(),
-        purpose: entry.caller.purpose,
-        via: details.via,
-        number: entry.number,
-        client: details.client,
-        media: details.media,
-        cipher: details.cipher,
-        since_unix: unix.saturating_sub(age),
-        connected: entry.connected.map(|at| now.saturating_duration_since(at)),
-        received_bytes: entry.session.as_ref().map_or(0, |session| session.received.value()),
     }
 }

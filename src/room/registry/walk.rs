@@ -128,7 +128,10 @@ impl Walk {
             address: IpAddr::from([10, 0, 0, self.chance.below(3) as u8]),
         };
         let stream = name(self.chance.below(STREAMS + 1));
-        let credential = self.chance.of(&[None, Some("studio"), Some("phone")]).flatten();
+        let credential = self
+            .chance
+            .of(&[None, None, None, Some("studio"), Some("phone")])
+            .flatten();
         let right = Right {
             credential: credential.map(|name| Credential(name.into())),
             token: None,
@@ -160,7 +163,12 @@ impl Walk {
     /// Somebody's offer is answered, even if it has ended meanwhile.
     fn answer(&mut self) {
         let number = u128::from(self.chance.below(self.admitted.max(1) as u64)) + 1;
-        let recent = self.somebody().filter(|_| self.chance.below(4) > 0);
+        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let mut successors = successors.filter(|id| !self.at_shards.contains(id));
+        let recent = successors
+            .next()
+            .filter(|_| self.chance.below(2) == 0)
+            .or_else(|| self.somebody().filter(|_| self.chance.below(4) > 0));
         let id = recent.unwrap_or(SessionId::from_random(number.to_be_bytes()));
         let is_waiting = self.registry.awaits_answer(id);
         let known = self.registry.sessions.get(&id);
@@ -194,9 +202,28 @@ impl Walk {
 
     /// The shards may tell twice, and of those who have left.
     fn connect(&mut self) {
-        let Some(id) = self.somebody().filter(|id| self.at_shards.contains(id)) else {
+        // One that is to replace another is rare, and gets its turn more often.
+        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let mut successors = successors.filter(|id| self.at_shards.contains(id));
+        let successor = successors.next().filter(|_| self.chance.below(2) == 0);
+        let Some(id) = successor
+            .or_else(|| self.somebody())
+            .filter(|id| self.at_shards.contains(id))
+        else {
             return;
         };
+        match self.registry.succeed(self.now, id) {
+            Succession::Free => {}
+            Succession::Replaces { ended, silent } => {
+                assert!(silent >= Registry::REPLACEABLE_AFTER && ended.connected.is_some());
+                self.ended(*ended, EndReason::Replaced { silent });
+                self.note("replaced");
+            }
+            Succession::Refused => {
+                self.end(id, EndReason::PlaceKept);
+                return self.note("place kept");
+            }
+        }
         let connected = self.registry.connected(self.now, Duration::from_secs(1), id);
         assert_eq!(connected.map(|connected| connected.purpose), self.registry.purpose(id));
         self.note("connected");
@@ -227,9 +254,14 @@ impl Walk {
     }
 
     fn send(&mut self) {
-        let of_stream = |stream: &Stream| stream.publisher.filter(|id| self.at_shards.contains(id));
+        let sessions = &self.registry.sessions;
+        let of_stream = |stream: &Stream| stream.publisher.filter(|id| sessions[id].connected.is_some());
         let publishers: Vec<_> = self.registry.streams.values().filter_map(of_stream).collect();
         for id in publishers {
+            // Some pause.
+            if self.chance.below(3) == 0 {
+                continue;
+            }
             let session = self.registry.sessions[&id].session.as_ref();
             session
                 .expect("it was answered")
@@ -326,14 +358,21 @@ impl Walk {
                 of(&|entry| watches(entry) && entry.connected.is_some())
             );
             let publisher = stream.publisher.map(|id| &registry.sessions[&id]);
+            let successor = stream.successor.map(|id| &registry.sessions[&id]);
             assert_eq!(
                 of(&|entry| here(entry) && !watches(entry)),
-                usize::from(publisher.is_some())
+                usize::from(publisher.is_some()) + usize::from(successor.is_some())
             );
-            let live = publisher.is_some_and(|entry| entry.connected.is_some());
-            assert_eq!(stream.since.is_some(), live);
-            assert_eq!(stream.alone_since.is_none(), live);
-            assert_eq!(registry.audience(name).live, live);
+            let is_connected = publisher.is_some_and(|entry| entry.connected.is_some());
+            if let Some(successor) = successor {
+                let credential = publisher.and_then(|entry| entry.right.credential.as_ref());
+                assert!(is_connected && credential.is_none() && successor.connected.is_none());
+            }
+            assert_eq!(stream.since.is_some(), is_connected);
+            assert_eq!(stream.alone_since.is_none(), is_connected);
+            let audience = registry.audience(self.now, name);
+            assert!(is_connected || (!audience.live && !audience.silent));
+            assert!(!(audience.live && audience.silent));
         }
         assert!(slots.last().is_none_or(|&last| u64::from(last) < STREAMS));
     }
@@ -383,7 +422,7 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
             walk.check();
         }
         let registry = &walk.registry;
-        assert!(registry.is_empty() && registry.streams().is_empty() && walk.at_shards.is_empty());
+        assert!(registry.is_empty() && registry.streams(walk.now).is_empty() && walk.at_shards.is_empty());
         assert_eq!((registry.admission().half_open, registry.viewers), (0, 0));
         assert_eq!(walk.handed.len() as u64, registry.handed, "each number ended once");
         for (what, count) in walk.done {
@@ -393,6 +432,8 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
     for what in [
         "taken over",
         "made room",
+        "replaced",
+        "place kept",
         "refused",
         "offered",
         "answered",

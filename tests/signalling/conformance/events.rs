@@ -44,7 +44,7 @@ pub(super) async fn the_answer_says_where_event_streams_are_opened_and_for_what(
     for reply in [ground.post("/whep/live").await, counter_offer] {
         let (url, names) = told(&reply);
         assert_eq!(url, format!("{}/events", reply.header("location").unwrap()));
-        assert_eq!(names, "active,inactive,viewercount,reconnect");
+        assert_eq!(names, "active,inactive,codec-missing,viewercount,reconnect");
     }
     let publisher = ground.post("/whip/live").await;
     assert_eq!((publisher.status, publisher.header("link")), (201, None));

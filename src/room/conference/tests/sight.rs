@@ -111,7 +111,7 @@ fn viewers_see_who_speaks_and_nobody_loses_the_floor_within_two_seconds() {
         Some(&1),
         "a floor without a holder is given at once"
     );
-    let codecs = bench.rooms.on_air(&Bench::name());
+    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::Vp8)]));
 }
 
@@ -150,7 +150,7 @@ fn viewers_are_told_of_what_changes_of_who_is_on_air() {
     bench.rooms.media(bench.now, id(1), key, (Kind::Video, Codec::H264));
     bench.absorb();
     assert!(bench.log.iter().any(|line| line.starts_with("air")), "{:?}", bench.log);
-    let codecs = bench.rooms.on_air(&Bench::name());
+    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::H264)]));
 }
 
@@ -219,6 +219,36 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     bench.leave(9);
     assert_eq!((bench.on_air(), bench.settle()), (vec![1], 1));
     assert_eq!(bench.sees(1), [""; 0]);
+}
+
+#[test]
+fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
+    let mut bench = Bench::new();
+    bench.come(1);
+    let (now, name) = (bench.now, Bench::name());
+    let before = bench.told[&1].number;
+    bench.rooms.renew_air(now, &name);
+    bench.absorb();
+    assert!(bench.told[&1].number > before, "a member");
+    let publisher = broadcast(&bench, 9);
+    let maker = &mut bench.maker;
+    let mut open = |name: &str| maker.open(now, name, || 7);
+    bench.rooms.broadcast(now, &name, publisher, &mut open);
+    bench.absorb();
+    bench.settle();
+    bench.speaks_as(9, true);
+    bench.wait(ms(2_000));
+    let lifts = bench.lifts.len();
+    bench.rooms.renew_air(bench.now, &name);
+    bench.absorb();
+    assert_eq!(bench.lifts.len(), lifts + 1);
+    let [.., before, again] = &bench.lifts[..] else {
+        panic!()
+    };
+    assert!(
+        again.number > before.number && again.air.is_some(),
+        "the broadcast of that name"
+    );
 }
 
 impl Bench {

@@ -1,0 +1,183 @@
+//! A registry with publishers and viewers whose media is only counted, in a time that a test lets pass.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::tests::UNBOUNDED;
+use super::*;
+use crate::fanout::{SessionRole, ViewerLine};
+use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
+use crate::peer::{DtlsRole, RemoteTransport};
+use crate::room::right::Credential;
+
+pub(super) struct Bench {
+    pub(super) registry: Registry,
+    pub(super) now: Instant,
+    /// When the registry is looked after next, which is once a second.
+    sweep_at: Instant,
+    /// What the sweeps told.
+    pub(super) silences: Vec<SilenceChange>,
+    pub(super) missing: Vec<CodecMissing>,
+}
+
+pub(super) const NO_CREDENTIAL: Option<&str> = None;
+
+impl Bench {
+    pub(super) fn new() -> Bench {
+        Bench::with(UNBOUNDED)
+    }
+
+    pub(super) fn with(sessions: SessionLimits) -> Bench {
+        let limits = Limits {
+            streams: 10,
+            viewers: 100,
+            admission: AdmissionLimits::default(),
+            sessions,
+            rooms: crate::room::conference::RoomLimits::DEFAULT,
+        };
+        let now = crate::clock::now();
+        Bench {
+            registry: Registry::new(limits, Vec::new().into()),
+            now,
+            sweep_at: now + Duration::from_secs(1),
+            silences: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.sweep_at <= end {
+            self.now = self.sweep_at;
+            self.sweep_at += Duration::from_secs(1);
+            assert_eq!(self.registry.verdicts(self.now), []);
+            self.silences.extend(self.registry.silence_changes(self.now));
+            self.missing.extend(self.registry.codecs_missing());
+        }
+        self.now = end;
+    }
+
+    pub(super) fn offer(&mut self, number: u128, credential: Option<&str>) -> Result<Admitted, Refused> {
+        let right = Right {
+            credential: credential.map(|name| Credential(name.into())),
+            token: None,
+        };
+        let terms = Terms {
+            patience: Duration::from_secs(30),
+            right,
+        };
+        self.admit(number, Purpose::Publish, terms)
+    }
+
+    /// A publisher that has connected and sends nothing yet.
+    pub(super) fn publish(&mut self, number: u128, credential: Option<&str>) {
+        self.offer(number, credential).unwrap();
+        assert!(matches!(self.registry.succeed(self.now, id(number)), Succession::Free));
+        self.connect(number);
+    }
+
+    pub(super) fn connect(&mut self, number: u128) -> Connected {
+        let unix = Duration::from_secs(9);
+        self.registry.connected(self.now, unix, id(number)).unwrap()
+    }
+
+    /// A connected viewer with these codecs.
+    pub(super) fn watch(&mut self, number: u128, audio: &[Codec], video: &[Codec]) -> Connected {
+        let terms = Terms::from(Duration::from_secs(30));
+        self.admit(number, Purpose::Watch, terms).unwrap();
+        let role = SessionRole::Viewer {
+            audio: line(Kind::Audio, audio),
+            video: line(Kind::Video, video),
+        };
+        self.answer(number, role);
+        self.connect(number)
+    }
+
+    fn admit(&mut self, number: u128, purpose: Purpose, terms: Terms) -> Result<Admitted, Refused> {
+        let caller = Caller {
+            purpose,
+            address: [192, 0, 2, 1].into(),
+        };
+        let admitted = self
+            .registry
+            .admit(self.now, &name(), caller, id(number), terms, || 7)?;
+        if purpose == Purpose::Publish {
+            let role = SessionRole::Viewer {
+                audio: None,
+                video: None,
+            };
+            self.answer(number, role);
+        }
+        Ok(admitted)
+    }
+
+    fn answer(&mut self, number: u128, role: SessionRole) {
+        let tracks = self.registry.streams[&name()].tracks.clone();
+        let credentials = || IceCredentials {
+            ufrag: "name".into(),
+            pwd: "a-password-of-22-chars".into(),
+        };
+        let remote = RemoteTransport {
+            ice: credentials(),
+            fingerprints: vec![],
+            role: DtlsRole::Server,
+        };
+        let session = Session::new(id(number), credentials(), remote, role, tracks, self.now);
+        assert!(self.registry.answered(id(number), Arc::new(session)));
+    }
+
+    /// A packet comes from a publisher, of video in this codec.
+    pub(super) fn send(&mut self, number: u128, codec: Codec) {
+        let session = self.registry.sessions[&id(number)].session.as_ref();
+        session.unwrap().received.add(1_000);
+        self.registry.media(id(number), codec.kind(), codec);
+    }
+
+    pub(super) fn liveness(&self) -> Liveness {
+        self.registry.liveness(self.now, &name())
+    }
+
+    /// What followers are told: live, silent.
+    pub(super) fn told(&self) -> (bool, bool) {
+        let audience = self.registry.audience(self.now, &name());
+        (audience.live, audience.silent)
+    }
+
+    pub(super) fn publisher(&self) -> Option<SessionId> {
+        self.registry.streams.get(&name())?.publisher
+    }
+}
+
+pub(super) fn name() -> StreamName {
+    "live".parse().unwrap()
+}
+
+pub(super) fn id(number: u128) -> SessionId {
+    SessionId::from_random(number.to_be_bytes())
+}
+
+pub(super) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn line(kind: Kind, codecs: &[Codec]) -> Option<ViewerLine> {
+    let format = |&codec| Format {
+        codec,
+        payload_type: 96,
+        rtx: None,
+        fmtp: "".into(),
+        nack: false,
+        pli: false,
+        transport_cc: false,
+    };
+    let line = MediaLine {
+        kind,
+        mid: "0".into(),
+        formats: codecs.iter().map(format).collect(),
+        extensions: ExtensionIds::default(),
+        ssrc: None,
+        rtx_ssrc: None,
+    };
+    (!codecs.is_empty()).then(|| ViewerLine::new(&line))
+}
