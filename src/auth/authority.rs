@@ -96,19 +96,15 @@ impl Authority {
         Ok(right)
     }
 
-    /// Whether the page that asks may do this, whatever token it will show.
-    ///
-    /// # Errors
-    /// When it will be refused for its origin.
-    pub fn check_page(&self, asking: &Asking<'_>) -> Result<(), Denied> {
+    /// Whether the page that asks may do this, whatever token it will show: false when it will be refused for its origin.
+    pub fn welcomes(&self, asking: &Asking<'_>) -> bool {
         let Decider::Off { said } = &self.decider else {
-            return Ok(());
+            return true;
         };
-        let is_refused = match asking.action {
-            Action::Administer => asking.page != Page::Own,
-            Action::Publish | Action::Watch => is_unwanted(asking, *said),
-        };
-        if is_refused { Err(Denied::Foreign) } else { Ok(()) }
+        match asking.action {
+            Action::Administer => asking.page == Page::Own,
+            Action::Publish | Action::Watch => !is_unwanted(asking, *said),
+        }
     }
 
     /// The streams of which the asker may know, whatever `asking` names.

@@ -40,7 +40,7 @@ fn answered(methods: Methods, for_pages: &'static str) -> impl IntoResponse {
 
 /// Gives no leave to a page (Fetch, section 4.8) whose request would be refused for its origin.
 pub(super) async fn preflight(State(shared): State<Shared>, asker: Asker, request: Request, next: Next) -> Response {
-    let is_welcome = action_to_come(&request).is_none_or(|action| asker.check_page(&shared, action).is_ok());
+    let is_welcome = action_to_come(&request).is_none_or(|action| asker.is_welcome(&shared, action));
     let mut response = next.run(request).await;
     if !is_welcome {
         response.extensions_mut().insert(NoOrigin);

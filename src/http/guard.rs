@@ -81,8 +81,8 @@ impl Asker {
     }
 
     /// Whether the page that asks may do this at all, whatever token it shows: what a preflight is about.
-    pub(super) fn check_page(&self, shared: &Shared, action: Action) -> Result<(), Problem> {
-        Ok(shared.authority.check_page(&self.asking(action, None))?)
+    pub(super) fn is_welcome(&self, shared: &Shared, action: Action) -> bool {
+        shared.authority.welcomes(&self.asking(action, None))
     }
 
     /// The streams that who asks may know of.

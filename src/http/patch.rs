@@ -31,7 +31,7 @@ pub(super) async fn patch(
     let is_answer = protocol == Protocol::Whep && body::has_type(&headers, SDP);
     let condition = match check_head(&shared, protocol, session, &headers) {
         Ok(condition) => condition,
-        Err(problem) => return Err(body::refuse(&headers, body, problem).await),
+        Err(problem) => return Err(body::refuse(&headers, body, *problem).await),
     };
     let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
     if is_answer {
@@ -62,19 +62,21 @@ fn check_head(
     protocol: Protocol,
     session: SessionId,
     headers: &HeaderMap,
-) -> Result<Condition, Problem> {
+) -> Result<Condition, Box<Problem>> {
+    let told = |refusal: Refusal| Box::new(Problem::from(refusal));
     if !shared.service.exists(session, protocol) {
-        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
+        return Err(told(Refusal::gone(shared.service.operation().why_ended(session))));
     }
     if protocol == Protocol::Whep && body::has_type(headers, SDP) {
         return Ok(Condition::Missing);
     }
     if !body::has_type(headers, FRAGMENT) {
-        return Err(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));
+        let taken = HeaderValue::from_static(patches(protocol));
+        return Err(Box::new(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, taken)));
     }
-    let condition = if_match(headers)?;
+    let condition = if_match(headers).map_err(|error| Box::new(Problem::from(error)))?;
     if shared.strict_etags && condition == Condition::Missing {
-        return Err(Refusal::Unconditional.into());
+        return Err(told(Refusal::Unconditional));
     }
     Ok(condition)
 }
