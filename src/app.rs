@@ -31,6 +31,7 @@ use crate::media::Inbox;
 use crate::metrics::ShardCounters;
 use crate::net::counters::SocketCounters;
 use crate::net::interfaces::host_addresses;
+use crate::net::resources::ResourcesError;
 use crate::net::shard_loop::{Mailbox, ShardLoop};
 use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
 use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
@@ -216,7 +217,9 @@ impl App {
                     warn!(shard = id, "the system does not let a media thread stay on one core");
                 }
                 shard_loop.run();
-            })?;
+            });
+            let thread =
+                thread.map_err(|source| std::io::Error::other(ResourcesError::Threads { count: id + 1, source }))?;
             lock(&inner.threads).push(thread);
         }
         Ok(())
@@ -249,8 +252,10 @@ impl App {
     pub fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr> {
         let inner = &self.inner;
         let bound = inner.media.ip().to_canonical();
+        // Over loopback a proxy on this machine has reached us, and not a client that is elsewhere.
+        let reached = Some(local.ip()).filter(|ip| !ip.is_loopback() || client.ip().is_loopback());
         let own = if bound.is_unspecified() {
-            std::iter::once(local.ip()).chain(inner.hosts.iter().copied()).collect()
+            reached.into_iter().chain(inner.hosts.iter().copied()).collect()
         } else {
             vec![bound]
         };
@@ -310,6 +315,10 @@ impl MediaServer for App {
 }
 
 impl Service for App {
+    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.may_knock(client, purpose)
+    }
+
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.knock(request.client, Purpose::Publish)?;
         let accepted = self.join(&request, &parse(request.offer)?, Purpose::Publish, PATIENCE)?;

@@ -4,6 +4,7 @@ mod qr;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use crate::auth::{AuthMode, Made, Secret};
 use crate::tls;
@@ -25,6 +26,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) https: Option<Https<'a>>,
     /// Link for a phone in the same network.
     pub(crate) phone: Option<&'a str>,
+    /// What stands before the path of every page, such as `/rtc`.
+    pub(crate) base_path: &'a str,
     /// Columns of the terminal that shows this; `None` when it is none.
     pub(crate) columns: Option<usize>,
 }
@@ -45,14 +48,49 @@ pub(crate) struct Entry<'a> {
     pub(crate) mode: AuthMode,
     /// Watching needs a token, too.
     pub(crate) private: bool,
-    /// The tokens that the server has made itself: links carry them.
-    pub(crate) made: Option<&'a Made>,
+    /// The tokens that the server has made itself.
+    pub(crate) tokens: OwnTokens<'a>,
+}
+
+/// Tokens that the server has made itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OwnTokens<'a> {
+    /// It has made none.
+    None,
+    /// Links carry them.
+    Shown(&'a Made),
+    /// They are in this file, if there is one, and not told here.
+    Hidden(Option<&'a Path>),
+}
+
+impl<'a> OwnTokens<'a> {
+    /// What is told of the tokens in this file. What is written to something else than a terminal is kept: by a journal, or as the log of a
+    /// container, which others read, too.
+    pub(crate) fn for_whoever_reads(
+        made: Option<&'a Made>,
+        file: Option<&'a Path>,
+        at_terminal: bool,
+    ) -> OwnTokens<'a> {
+        match made {
+            None => OwnTokens::None,
+            Some(made) if at_terminal => OwnTokens::Shown(made),
+            Some(_) => OwnTokens::Hidden(file),
+        }
+    }
+
+    fn shown(self) -> Option<&'a Made> {
+        match self {
+            OwnTokens::Shown(made) => Some(made),
+            OwnTokens::None | OwnTokens::Hidden(_) => None,
+        }
+    }
 }
 
 impl Entry<'_> {
     /// In links, behind `#`: that part of a URL is never sent, so that it is in no log.
     fn in_link(self, secret: impl Fn(&Made) -> &Secret) -> String {
-        self.made
+        self.tokens
+            .shown()
             .map(|made| format!("#token={}", secret(made).tell()))
             .unwrap_or_default()
     }
@@ -112,13 +150,14 @@ pub(crate) fn banner(facts: &Facts<'_>) -> String {
     text
 }
 
-/// The server's own URL, without path: for this machine, or for everybody if there is a name.
+/// The server's own URL, without a slash at its end: for this machine, or for everybody if there is a name.
 fn here(facts: &Facts<'_>) -> String {
-    match facts.https.and_then(|https| https.domain) {
+    let server = match facts.https.and_then(|https| https.domain) {
         Some(domain) if facts.http.port() == 443 => format!("https://{domain}"),
         Some(domain) => format!("https://{domain}:{}", facts.http.port()),
         None => url(facts, facts.http, "localhost"),
-    }
+    };
+    server + facts.base_path
 }
 
 /// The beginning of a command that this server takes: who it is to trust, and what it shows.
@@ -129,32 +168,57 @@ fn curl(facts: &Facts<'_>, secret: impl Fn(&Made) -> &Secret) -> String {
         Some(None) => " --insecure".to_owned(),
         None => String::new(),
     };
-    let header = |made: &Made| format!(" -H 'Authorization: Bearer {}'", secret(made).tell());
-    let header = facts.entry.made.map(header).unwrap_or_default();
-    format!("curl{trust}{header}")
+    let token = match facts.entry.tokens {
+        OwnTokens::None => return format!("curl{trust}"),
+        OwnTokens::Shown(made) => secret(made).tell(),
+        OwnTokens::Hidden(_) => "TOKEN",
+    };
+    format!("curl{trust} -H 'Authorization: Bearer {token}'")
 }
 
 fn bearer_for(entry: Entry<'_>) -> String {
-    let bearer = |made: &Made| format!(", Bearer token {}", made.publish.tell());
-    entry.made.map(bearer).unwrap_or_default()
+    match entry.tokens {
+        OwnTokens::None => String::new(),
+        OwnTokens::Shown(made) => format!(", Bearer token {}", made.publish.tell()),
+        OwnTokens::Hidden(_) => ", Bearer token TOKEN".to_owned(),
+    }
 }
 
 fn tell_entry(text: &mut String, facts: &Facts<'_>, here: &str) {
     let entry = facts.entry;
-    if entry.made.is_some() {
+    if !matches!(entry.tokens, OwnTokens::None) {
         let curl = curl(facts, |made| &made.admin);
         let _ = writeln!(text, "  Administration    {curl} {here}/api/sessions\n");
     }
-    let words = match (entry.mode, entry.made.is_some()) {
+    let words = match (entry.mode, entry.tokens) {
         (AuthMode::Off, _) => return,
-        (AuthMode::Tokens, true) => {
+        (AuthMode::Tokens, OwnTokens::Shown(_)) => {
             "The token is the right to broadcast: give the broadcast link only to those who shall have it."
         }
-        (AuthMode::Tokens, false) => "The tokens of the configuration decide who may broadcast.",
+        (AuthMode::Tokens, OwnTokens::Hidden(file)) => return tell_of_hidden(text, file),
+        (AuthMode::Tokens, OwnTokens::None) => "The tokens of the configuration decide who may broadcast.",
         (AuthMode::Jwt, _) => "Signed tokens (JWT) decide who may broadcast and watch.",
         (AuthMode::Webhook, _) => "The webhook decides who may broadcast and watch.",
     };
     let _ = writeln!(text, "  {words}");
+}
+
+/// Where the tokens are that this output shall not keep.
+fn tell_of_hidden(text: &mut String, file: Option<&Path>) {
+    let _ = match file {
+        Some(file) => writeln!(
+            text,
+            "  The tokens are not shown, because this output is no terminal. Those for broadcasting, watching and administration are in
+      {}
+  Links for pages end in #token=TOKEN then.",
+            file.display()
+        ),
+        None => writeln!(
+            text,
+            "  The tokens are not shown, because this output is no terminal, and no file keeps them: give a directory with --state-dir,
+  or tokens of your own with --tokens-file."
+        ),
+    };
 }
 
 /// What everybody may do without a token.
@@ -198,7 +262,7 @@ fn tell_reach(text: &mut String, facts: &Facts<'_>) {
         _ => writeln!(text, "  {}, from elsewhere at", open_to_all(facts.entry)),
     };
     for address in others {
-        let _ = writeln!(text, "      {address}/");
+        let _ = writeln!(text, "      {address}{}/", facts.base_path);
     }
     if media.ip().to_canonical().is_loopback() {
         let _ = writeln!(
@@ -275,183 +339,4 @@ fn url(facts: &Facts<'_>, address: SocketAddr, everywhere: &str) -> String {
 const ADDRESSES_MAX: usize = 4;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OPEN: Entry<'_> = Entry {
-        mode: AuthMode::Off,
-        private: false,
-        made: None,
-    };
-
-    fn told_of(made: &Made, private: bool) -> String {
-        banner(&Facts {
-            http: "0.0.0.0:8080".parse().unwrap(),
-            media: "0.0.0.0:8080".parse().unwrap(),
-            announced: &["192.0.2.7".parse().unwrap()],
-            demo: false,
-            entry: Entry {
-                mode: AuthMode::Tokens,
-                private,
-                made: Some(made),
-            },
-            https: None,
-            phone: None,
-            columns: None,
-        })
-    }
-
-    #[test]
-    fn links_carry_the_token_that_they_need_and_no_other() {
-        let made = Made {
-            publish: Secret::new("p-u-b"),
-            watch: Secret::new("w-a-t"),
-            admin: Secret::new("a-d-m"),
-        };
-        for private in [false, true] {
-            let text = told_of(&made, private);
-            let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
-            assert!(line("Broadcast").ends_with("/broadcast.html#token=p-u-b"));
-            assert!(line("OBS").ends_with("/whip/live, Bearer token p-u-b"));
-            assert!(line("Administration").contains("Bearer a-d-m"));
-            for start in ["Watch", "Players"] {
-                assert!(!line(start).contains("p-u-b") && line(start).contains("token=w-a-t") == private);
-            }
-            assert!(!text.contains("can broadcast and watch"));
-        }
-    }
-
-    fn told(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
-        let announced: Vec<IpAddr> = announced.iter().map(|ip| ip.parse().unwrap()).collect();
-        banner(&Facts {
-            http: http.parse().unwrap(),
-            media: media.parse().unwrap(),
-            announced: &announced,
-            demo,
-            entry: OPEN,
-            https: None,
-            phone: None,
-            columns: None,
-        })
-    }
-
-    fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: Option<usize>) -> String {
-        banner(&Facts {
-            http: http.parse().unwrap(),
-            media: "[::]:8080".parse().unwrap(),
-            announced: &["192.0.2.7".parse().unwrap()],
-            demo: false,
-            entry: OPEN,
-            https: Some(https),
-            phone,
-            columns,
-        })
-    }
-
-    #[test]
-    fn a_server_on_loopback_says_that_it_is_alone_and_how_to_let_others_in() {
-        let text = told("127.0.0.1:8080", "[::]:9000", &["127.0.0.1", "192.0.2.7"], false);
-        for expected in [
-            "http://127.0.0.1:8080/broadcast.html",
-            "http://127.0.0.1:8080/viewer.html",
-            "curl --data-binary @offer.txt http://127.0.0.1:8080/sdp",
-            "UDP port 9000; clients are told to use 127.0.0.1, 192.0.2.7.",
-            "Only this machine can reach it. To let others in: onecast --http 0.0.0.0:8080",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
-        }
-        assert!(!text.contains("firewall") && !text.contains("demo"));
-    }
-
-    #[test]
-    fn an_open_server_lists_its_addresses_and_ports() {
-        let text = told(
-            "0.0.0.0:8080",
-            "0.0.0.0:8080",
-            &["127.0.0.1", "192.0.2.7", "2001:db8::1"],
-            true,
-        );
-        for expected in [
-            "http://localhost:8080/broadcast.html",
-            "can broadcast and watch, from elsewhere at\n      http://192.0.2.7:8080/\n",
-            "TCP port 8080 and UDP port 8080",
-            "https",
-            "stream \"demo\"",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
-        }
-        assert!(!text.contains("http://127.0.0.1") && !text.contains("http://[2001:db8::1]"));
-    }
-
-    #[test]
-    fn ipv6_addresses_stand_in_brackets() {
-        let text = told("[::]:80", "[::]:80", &["::1", "2001:db8::1"], false);
-        assert!(text.contains("http://localhost:80/viewer.html") && text.contains("http://[2001:db8::1]:80/"));
-        assert!(told("[::1]:80", "[::]:80", &["::1"], false).contains("http://[::1]:80/sdp"));
-    }
-
-    #[test]
-    fn media_that_cannot_be_reached_is_pointed_out() {
-        let text = told("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
-        assert!(text.contains("media is on 127.0.0.1 and stays on this machine"));
-    }
-
-    #[test]
-    fn https_is_told_with_what_to_press_and_whom_to_trust() {
-        let made = tls::Made {
-            fingerprint: "AB:CD".to_owned(),
-            file: Some("/state/tls/self-signed.pem".into()),
-        };
-        let https = Https {
-            made: Some(&made),
-            domain: None,
-        };
-        let text = told_with_https("0.0.0.0:8080", https, None, None);
-        assert!(text.contains("curl --cacert '/state/tls/self-signed.pem' --data-binary"));
-        for expected in [
-            "https://localhost:8080/broadcast.html",
-            "https://192.0.2.7:8080/",
-            "\"Proceed\"",
-            "AB:CD",
-            "--ca /state/tls/self-signed.pem",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
-        }
-        assert!(!text.contains("http://") && !text.contains("--lan"));
-    }
-
-    #[test]
-    fn a_domain_is_the_servers_name() {
-        let https = Https {
-            made: None,
-            domain: Some("live.test"),
-        };
-        let of = |http: &str| told_with_https(http, https, None, None);
-        assert!(of("[::]:443").contains(" https://live.test/viewer.html"));
-        let text = of("[::]:8443");
-        assert!(text.contains(" https://live.test:8443/viewer.html") && !text.contains("fingerprint"));
-    }
-
-    #[test]
-    fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
-        let tokens = Made {
-            publish: Secret::new("x"),
-            watch: Secret::new("y"),
-            admin: Secret::new("z"),
-        };
-        let entry = Entry {
-            mode: AuthMode::Tokens,
-            private: false,
-            made: Some(&tokens),
-        };
-        let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
-        assert_eq!(link, "https://192.0.2.7:8080/broadcast.html#token=x");
-        let https = Https {
-            made: None,
-            domain: None,
-        };
-        let of = |columns| told_with_https("[::]:8080", https, Some(&link), columns);
-        assert!(of(None).ends_with(&format!("open\n      {link}\n\n")));
-        assert!(of(Some(100)).contains('\u{2588}') && !of(Some(20)).contains('\u{2588}'));
-    }
-}
+mod tests;

@@ -29,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("datagram", datagram),
     ("dtls", dtls),
     ("event_names", event_names),
+    ("forwarded", forwarded),
     ("ice_server", ice_server),
     ("if_match", if_match),
     ("jwt", jwt),
@@ -65,6 +66,11 @@ pub fn ice_server(data: &[u8]) {
 /// What a server under load answers: SDP to our offer.
 pub fn load_answer(data: &[u8]) {
     crate::load::run::fuzz_answer(data);
+}
+
+/// `Forwarded` and `X-Forwarded-For`, a line of each in turns.
+pub fn forwarded(data: &[u8]) {
+    crate::http::fuzz_forwarded(data);
 }
 
 /// The names of events that a viewer wants to be told.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use onecast::app::{App, AppConfig};
 use onecast::config::{Command, ConfigCommand, LoadError, Loaded, ServeArgs};
+use onecast::net::resources;
 use onecast::net::udp::MediaSocketConfig;
 use onecast::serve;
 use onecast::{auth, client, config, load};
@@ -70,11 +71,18 @@ fn run_client(client: impl Future<Output = u8>) -> ExitCode {
         .with_writer(std::io::stderr)
         .compact()
         .init();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Err(error) = resources::check(cores, CLIENT_MIB) {
+        return refuse(&error);
+    }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => ExitCode::from(runtime.block_on(client)),
         Err(error) => refuse(&error),
     }
 }
+
+/// What a client begins with.
+const CLIENT_MIB: usize = 32;
 
 /// One line for the user, and the exit code of everything that was asked for and cannot be had (as clap's for wrong options).
 fn refuse(error: &dyn Display) -> ExitCode {

@@ -19,11 +19,12 @@ use tracing_subscriber::filter::LevelFilter;
 
 use self::doors::Doors;
 use crate::auth::{self, Authority, SetupError};
-use crate::banner::{Entry, Facts, Https, banner, phone_link};
+use crate::banner::{Entry, Facts, Https, OwnTokens, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::net;
 use crate::net::interfaces::outward_address;
+use crate::net::resources::{self, ResourcesError};
 use crate::room::StreamName;
 use crate::tls::{Tls, TlsError};
 use leaving::Signals;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The runtime or the signal handlers cannot be set up.
     #[error("the system refuses what the server needs: {0}")]
     System(#[source] io::Error),
+    /// The system lets us have too little.
+    #[error(transparent)]
+    Resources(#[from] ResourcesError),
     /// What systemd hands over cannot be used.
     #[error(transparent)]
     HandedOver(#[from] HandedOver),
@@ -116,6 +120,8 @@ where
     let handed_over = systemd::handed_over()?;
     let drains = !args.limits.drain_timeout.is_zero();
     let signals = Signals::listen(drains).map_err(StartError::System)?;
+    let threads = args.shards() + SIGNALLING_THREADS + OTHER_THREADS;
+    resources::check(threads, args.shards() * MIB_PER_SHARD + OTHER_MIB)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SIGNALLING_THREADS)
         .enable_all()
@@ -143,16 +149,14 @@ where
     let stop = CancellationToken::new();
     let doors = Doors::open(args, handed_over, &stop).await?;
     let (http, tls) = (doors.http, doors.tls.clone());
-    let media = start(args).map_err(|source| StartError::Media {
-        address: args.udp,
-        source,
-    })?;
+    let media = start(args).map_err(|source| not_started(args.udp, source))?;
     let media = Arc::new(media);
 
     let mut entry = auth::open(&args.auth, args.is_local(http), args.state_dir().as_deref())?;
     if let Some(why) = &entry.warning {
         warn!("the tokens in the links are for this run only: {why}");
     }
+    let front = args.proxy.front(entry.is_decided(&args.auth));
     let demo_token = entry.authority.make_own(StreamName::demo());
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let authority = Arc::new(entry.authority);
@@ -161,6 +165,7 @@ where
             authority: authority.clone(),
             ice_servers: Arc::new(ice_servers),
             strict_etags: args.strict_etags,
+            front,
             ..Serving::open(media.clone(), pages)
         },
         HttpLimits::default(),
@@ -170,7 +175,7 @@ where
     let entry = Entry {
         mode: entry.mode,
         private: entry.private,
-        made: entry.made.as_ref(),
+        tokens: OwnTokens::for_whoever_reads(entry.made.as_ref(), entry.kept.as_deref(), io::stdout().is_terminal()),
     };
     announce(http, media.as_ref(), args, tls.as_deref(), entry);
     let demo = for_the_demo.map(|address| {
@@ -243,6 +248,7 @@ fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: O
             domain: args.tls.acme.first().map(String::as_str),
         }),
         phone: phone.as_deref(),
+        base_path: args.proxy.base_path.as_str(),
         columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
         entry,
     };
@@ -332,6 +338,13 @@ fn reload(sources: &mut Sources, media: &impl MediaServer, authority: &Authority
     }
 }
 
+fn not_started(udp: SocketAddr, error: io::Error) -> StartError {
+    match error.downcast::<ResourcesError>() {
+        Ok(error) => error.into(),
+        Err(source) => StartError::Media { address: udp, source },
+    }
+}
+
 fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io::Error) -> impl Display + use<> {
     let port = address.port();
     let other_port = SocketAddr::new(address.ip(), if port < u16::MAX - 1 { port + 1 } else { 8080 });
@@ -378,6 +391,12 @@ const DEFAULT_LOG: &str = "warn,onecast=info";
 const QUIET_LIBRARIES: &str = "rtc_dtls=error,rustls=error";
 /// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
 const SIGNALLING_THREADS: usize = 2;
+/// What blocks has a thread of its own: names are looked up, and files written. With one of them the runtime goes on.
+const OTHER_THREADS: usize = 1;
+/// What a media thread begins with: its queues of datagrams in and out.
+const MIB_PER_SHARD: usize = 4;
+/// What everything else begins with: pages, certificates, HTTP.
+const OTHER_MIB: usize = 32;
 /// The promise is to leave within 5 s; the rest is for what cannot be waited for.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 

@@ -96,8 +96,6 @@ impl Inner {
             return Ok(());
         }
         self.end_session(id, EndReason::Overloaded);
-        Err(Refusal::Full {
-            max: self.config.limits.viewers,
-        })
+        Err(Refusal::Overloaded)
     }
 }

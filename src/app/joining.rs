@@ -5,15 +5,28 @@ use super::*;
 impl App {
     /// Whether a client may go on, before anything is done that costs.
     pub(super) fn knock(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.takes_clients()?;
+        let address = client.ip();
+        let knocked = lock(&self.inner.registry).knock(clock::now(), Caller { purpose, address });
+        knocked.map_err(Refusal::Busy)
+    }
+
+    /// Whether it would be refused whatever it offers.
+    pub(super) fn may_knock(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.takes_clients()?;
+        let address = client.ip();
+        let checked = lock(&self.inner.registry).check_door(clock::now(), Caller { purpose, address });
+        checked.map_err(Refusal::Busy)
+    }
+
+    fn takes_clients(&self) -> Result<(), Refusal> {
         if self.inner.closing.load(Ordering::Acquire) {
             return Err(Refusal::ShuttingDown);
         }
         if lock(&self.inner.drain).is_some() {
             return Err(Refusal::Draining);
         }
-        let address = client.ip();
-        let knocked = lock(&self.inner.registry).knock(clock::now(), Caller { purpose, address });
-        knocked.map_err(Refusal::Busy)
+        Ok(())
     }
 
     pub(super) fn join(
@@ -99,5 +112,31 @@ impl App {
         };
         let answer = offer.answer(Role::Publisher, &params);
         answer.map(drop).map_err(|error| sdp_refusal(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::{Right, StreamName};
+
+    #[tokio::test]
+    async fn a_client_that_no_media_thread_can_hear_of_is_told_so_and_leaves_nothing_behind() {
+        let app = App::start(AppConfig::on_loopback(1)).unwrap();
+        assert!(app.shutdown(Duration::from_secs(10)).await);
+        // Nobody empties the mailbox any more.
+        while app.inner.broadcast(&Command::PeersMax(1)) {}
+        let offer = parse(include_str!("../../tests/data/offers/chromium156-watch.sdp")).unwrap();
+        let (stream, right) = (StreamName::default(), Right::default());
+        let request = Request {
+            stream: &stream,
+            offer: "",
+            client: ([127, 0, 0, 1], 1).into(),
+            local: ([127, 0, 0, 1], 2).into(),
+            right: &right,
+        };
+        let refused = app.join(&request, &offer, Purpose::Watch, PATIENCE).unwrap_err();
+        assert_eq!(refused, Refusal::Overloaded);
+        assert!(app.streams().is_empty());
     }
 }

@@ -96,6 +96,17 @@ impl Authority {
         Ok(right)
     }
 
+    /// Whether the page that asks may do this, whatever token it will show: false when it will be refused for its origin.
+    pub fn welcomes(&self, asking: &Asking<'_>) -> bool {
+        let Decider::Off { said } = &self.decider else {
+            return true;
+        };
+        match asking.action {
+            Action::Administer => asking.page == Page::Own,
+            Action::Publish | Action::Watch => !is_unwanted(asking, *said),
+        }
+    }
+
     /// The streams of which the asker may know, whatever `asking` names.
     ///
     /// # Errors
@@ -207,12 +218,14 @@ fn without_tokens(asking: &Asking<'_>, said: bool) -> Result<(), Denied> {
             "without tokens only this machine itself may administer".to_owned(),
         )),
         Action::Publish if asking.forwarded && !said => Err(Denied::Proxied),
-        // What comes through a proxy is called by the proxy's name.
-        Action::Publish | Action::Watch if asking.page == Page::Foreign && !asking.forwarded && !said => {
-            Err(Denied::Foreign)
-        }
+        Action::Publish | Action::Watch if is_unwanted(asking, said) => Err(Denied::Foreign),
         _ => Ok(()),
     }
+}
+
+/// A page of somebody else, while nobody has said that it may. What comes through a proxy is called by the proxy's name.
+fn is_unwanted(asking: &Asking<'_>, said: bool) -> bool {
+    asking.page == Page::Foreign && !asking.forwarded && !said
 }
 
 fn hex(bytes: &[u8]) -> String {

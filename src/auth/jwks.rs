@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, P
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::{Client, Url};
 use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
 use super::Denied;
@@ -25,11 +26,17 @@ pub(super) enum KeySource {
 /// Keys that an issuer publishes. The old ones stay while it does not answer.
 #[derive(Debug)]
 pub(super) struct Published {
+    issuer: Arc<Issuer>,
+    /// Places for requests that wait for an answer of the issuer.
+    places: Semaphore,
+}
+
+/// The issuer, and what it has published.
+#[derive(Debug)]
+struct Issuer {
     url: Url,
     client: Client,
     known: Mutex<Known>,
-    /// Held while the issuer is asked.
-    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +46,16 @@ struct Known {
     fetched: Option<Instant>,
     /// When the issuer was last asked.
     asked: Option<Instant>,
+    /// The question that is not answered yet: it ends when the other end is dropped.
+    asking: Option<watch::Receiver<()>>,
+}
+
+/// A question to the issuer that has no answer yet.
+#[derive(Debug)]
+struct Question {
+    answered: watch::Receiver<()>,
+    /// Asked just now, for this very token.
+    is_new: bool,
 }
 
 impl KeySource {
@@ -58,6 +75,10 @@ impl Published {
     const ASK_EVERY: Duration = Duration::from_secs(10);
     /// How long it may take to answer.
     const TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long a request waits for that: OBS gives up after 8 s. The question goes on, and its answer is for whoever comes later.
+    const WAIT_MAX: Duration = Duration::from_secs(2);
+    /// How many requests wait at once. More come only when somebody makes up names of keys, or right after the start.
+    const WAITING_MAX: usize = 64;
     /// Largest answer, bytes.
     const ANSWER_MAX: usize = 256 * 1024;
 
@@ -66,40 +87,95 @@ impl Published {
             .timeout(Published::TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Published {
+        let issuer = Issuer {
             url,
             client,
             known: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
+        };
+        Ok(Published {
+            issuer: Arc::new(issuer),
+            places: Semaphore::new(Published::WAITING_MAX),
         })
     }
 
     async fn for_token(&self, kid: Option<&str>, alg: Algorithm) -> Result<Vec<VerifyingKey>, Denied> {
-        let now = clock::now();
-        let found = self.find(kid, alg);
-        if !found.is_empty() && !self.is_stale(now) {
+        let found = self.issuer.find(kid, alg);
+        let Some(question) = self.question(clock::now(), found.is_empty()) else {
+            // For a while after an answer, a name that was not in it is wrong without another question.
+            return self.issuer.unless_unknown(found);
+        };
+        // Keys that are there do while somebody else's question is answered, and while the issuer is slow.
+        if !found.is_empty() && !question.is_new {
             return Ok(found);
         }
-        if found.is_empty() {
-            // Another one may be asking already, and its answer is ours.
-            let _asking = self.asking.lock().await;
-            if self.find(kid, alg).is_empty() && self.may_ask(clock::now()) {
-                self.refresh().await;
-            }
-        } else if self.may_ask(now)
-            && let Ok(_asking) = self.asking.try_lock()
-        {
-            self.refresh().await;
+        let answered = self.wait(question).await;
+        let found = self.issuer.find(kid, alg);
+        if found.is_empty() && !answered {
+            return Err(unavailable());
         }
-        let found = self.find(kid, alg);
-        if found.is_empty() && self.known().fetched.is_none() {
-            return Err(Denied::Unavailable(
-                "the keys for tokens cannot be fetched at this moment".to_owned(),
-            ));
-        }
-        Ok(found)
+        self.issuer.unless_unknown(found)
     }
 
+    /// The question that is asked, or was asked just now because it had to be: the keys are old, or the one that is `wanted` is not among
+    /// them.
+    fn question(&self, now: Instant, wanted: bool) -> Option<Question> {
+        let mut known = self.issuer.known();
+        if !wanted && !known.is_stale(now) {
+            return None;
+        }
+        let asking = known.asking.take().filter(|asking| asking.has_changed().is_ok());
+        let is_new = asking.is_none();
+        let answered = match asking {
+            Some(asking) => asking,
+            None if known.may_ask(now) => {
+                known.asked = Some(now);
+                self.ask()
+            }
+            None => return None,
+        };
+        known.asking = Some(answered.clone());
+        Some(Question { answered, is_new })
+    }
+
+    /// Asks the issuer, whether anybody waits for it or not.
+    fn ask(&self) -> watch::Receiver<()> {
+        let (asking, answered) = watch::channel(());
+        let issuer = self.issuer.clone();
+        tokio::spawn(async move {
+            issuer.refresh().await;
+            drop(asking);
+        });
+        answered
+    }
+
+    /// Whether the question was answered in time.
+    async fn wait(&self, mut question: Question) -> bool {
+        let Ok(_place) = self.places.try_acquire() else {
+            return false;
+        };
+        // Nothing is ever sent: it changes by ending.
+        let answered = tokio::time::timeout(Published::WAIT_MAX, question.answered.changed());
+        answered.await.is_ok()
+    }
+}
+
+impl Known {
+    fn is_stale(&self, now: Instant) -> bool {
+        self.fetched
+            .is_none_or(|at| now.saturating_duration_since(at) >= Published::FRESH_FOR)
+    }
+
+    fn may_ask(&self, now: Instant) -> bool {
+        self.asked
+            .is_none_or(|at| now.saturating_duration_since(at) >= Published::ASK_EVERY)
+    }
+}
+
+fn unavailable() -> Denied {
+    Denied::Unavailable("the keys for tokens cannot be fetched at this moment".to_owned())
+}
+
+impl Issuer {
     /// Those of the kind, by name if there is one.
     fn find(&self, kid: Option<&str>, alg: Algorithm) -> Vec<VerifyingKey> {
         let keys = self.known().keys.clone();
@@ -108,18 +184,15 @@ impl Published {
         fitting.map(|(_, key)| key.clone()).collect()
     }
 
-    fn is_stale(&self, now: Instant) -> bool {
-        let fetched = self.known().fetched;
-        fetched.is_none_or(|at| now.saturating_duration_since(at) >= Published::FRESH_FOR)
-    }
-
-    fn may_ask(&self, now: Instant) -> bool {
-        let asked = self.known().asked;
-        asked.is_none_or(|at| now.saturating_duration_since(at) >= Published::ASK_EVERY)
+    /// What was found; before the issuer has answered for the first time, nothing can be said of a token.
+    fn unless_unknown(&self, found: Vec<VerifyingKey>) -> Result<Vec<VerifyingKey>, Denied> {
+        if found.is_empty() && self.known().fetched.is_none() {
+            return Err(unavailable());
+        }
+        Ok(found)
     }
 
     async fn refresh(&self) {
-        self.known().asked = Some(clock::now());
         match self.fetch().await {
             Ok(keys) => {
                 let mut known = self.known();

@@ -37,7 +37,9 @@ pub struct Opened {
     pub private: bool,
     /// The tokens that the server has made, for whoever has started it.
     pub made: Option<Made>,
-    /// Why those will not outlive this run.
+    /// The file that keeps those, and that only its owner can read.
+    pub kept: Option<PathBuf>,
+    /// Why they will not outlive this run.
     pub warning: Option<String>,
 }
 
@@ -103,6 +105,7 @@ pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<Opened
         mode,
         private: false,
         made: None,
+        kept: None,
         warning: None,
     };
     match mode {
@@ -111,9 +114,13 @@ pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<Opened
         AuthMode::Tokens => {
             let mut rules = rules(args)?;
             if rules.is_empty() {
-                let (made, warning) = made(state);
+                let (made, kept) = made(state);
                 rules = made.rules();
-                (opened.made, opened.warning) = (Some(made), warning);
+                opened.made = Some(made);
+                match kept {
+                    Ok(file) => opened.kept = Some(file),
+                    Err(why) => opened.warning = Some(why),
+                }
             }
             opened.authority = Authority::new(Decider::Tokens {
                 tokens: Tokens::new(&rules)?,
@@ -133,6 +140,13 @@ pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<Opened
         }
     }
     Ok(opened)
+}
+
+impl Opened {
+    /// Whether somebody has said who may do what: with an option, or by letting others reach the server.
+    pub fn is_decided(&self, args: &AuthArgs) -> bool {
+        self.mode != AuthMode::Off || args.auth.is_some()
+    }
 }
 
 impl Authority {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -67,29 +67,27 @@ impl Made {
     }
 }
 
-/// The tokens that were made at an earlier start, or new ones; and why they will not outlive this run, if so.
-pub fn made(directory: Option<&Path>) -> (Made, Option<String>) {
+/// The tokens that were made at an earlier start, or new ones; and the file that keeps them, or why they will not outlive this run.
+pub fn made(directory: Option<&Path>) -> (Made, Result<PathBuf, String>) {
     let Some(directory) = directory else {
-        return (
-            Made::generate(),
-            Some("there is no place for them: give one with --state-dir".to_owned()),
-        );
+        let why = "there is no place for them: give one with --state-dir".to_owned();
+        return (Made::generate(), Err(why));
     };
-    match kept(directory) {
-        Ok(made) => (made, None),
-        Err(why) => (Made::generate(), Some(why)),
+    let file = directory.join(FILE);
+    match kept(directory, &file) {
+        Ok(made) => (made, Ok(file)),
+        Err(why) => (Made::generate(), Err(why)),
     }
 }
 
-fn kept(directory: &Path) -> Result<Made, String> {
-    let file = directory.join(FILE);
+fn kept(directory: &Path, file: &Path) -> Result<Made, String> {
     let told = |error: io::Error| format!("{}: {error}", file.display());
     create(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let made = Made::generate();
-    let Some(other) = write_new(&file, &made.write()).map_err(told)? else {
+    let Some(other) = write_new(file, &made.write()).map_err(told)? else {
         return Ok(made);
     };
-    let text = read(&file, &other).map_err(told)?;
+    let text = read(file, &other).map_err(told)?;
     let unreadable = || {
         format!(
             "{} cannot be understood: remove it, and new ones are made",
@@ -187,15 +185,15 @@ mod tests {
     fn links_outlive_a_restart() {
         let place = tempfile::tempdir().unwrap();
         let state = place.path().join("state/onecast");
-        let (first, warning) = made(Some(&state));
-        assert_eq!(warning, None);
-        assert_eq!(made(Some(&state)), (first.clone(), None));
+        let file = state.join(FILE);
+        let (first, kept) = made(Some(&state));
+        assert_eq!(kept, Ok(file.clone()));
+        assert_eq!(made(Some(&state)), (first.clone(), Ok(file.clone())));
         assert!(first.publish != first.watch && first.watch != first.admin);
 
-        let file = state.join(FILE);
         fs::write(&file, "{}").unwrap();
-        let (other, warning) = made(Some(&state));
-        assert!(other != first && warning.unwrap().contains("remove it"));
+        let (other, kept) = made(Some(&state));
+        assert!(other != first && kept.unwrap_err().contains("remove it"));
     }
 
     #[cfg(unix)]
@@ -225,7 +223,7 @@ mod tests {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(servers)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(all.iter().all(|(made, warning)| *made == all[0].0 && warning.is_none()));
+        assert!(all.iter().all(|(made, kept)| *made == all[0].0 && kept.is_ok()));
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing unfinished is left");
     }
 
@@ -239,18 +237,18 @@ mod tests {
         if std::os::unix::fs::chown(&file, Some(65_534), None).is_err() {
             return;
         }
-        let (other, warning) = made(Some(place.path()));
-        assert!(other != first && warning.unwrap().contains("somebody else"));
+        let (other, kept) = made(Some(place.path()));
+        assert!(other != first && kept.unwrap_err().contains("somebody else"));
     }
 
     #[test]
     fn without_a_place_tokens_are_for_this_run() {
-        let (first, warning) = made(None);
-        assert!(warning.unwrap().contains("--state-dir"));
+        let (first, kept) = made(None);
+        assert!(kept.unwrap_err().contains("--state-dir"));
         assert_ne!(made(None).0, first);
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (_, warning) = made(Some(&file.path().join("below")));
-        assert!(warning.is_some());
+        let (_, kept) = made(Some(&file.path().join("below")));
+        assert!(kept.is_err());
     }
 
     #[test]

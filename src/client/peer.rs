@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket};
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8, MIME_TYPE_VP9,
@@ -116,7 +117,10 @@ impl Peer {
         let mut settings = SettingEngineBuilder::new()
             // The server answers every check itself: there is nothing better to wait for.
             .with_host_acceptance_min_wait(Some(Duration::ZERO))
-            .with_prflx_acceptance_min_wait(Some(Duration::ZERO));
+            .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+            // The server's candidates are addresses. On a machine without a route for multicast, listening for names fails, and with it
+            // the connection.
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled);
         if config.member {
             // As in the first answer, whoever offers later: roles of DTLS do not change (RFC 8842 section 5.5).
             settings = settings.with_answering_dtls_role(RTCDtlsRole::Client);

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use clap::error::ContextKind;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
 
@@ -73,7 +73,7 @@ pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadErr
     // What is on the command line and in the environment, even if it is only good together with the file.
     let alone = Cli::command().ignore_errors(true).try_get_matches_from(&words)?;
     let Some(alone) = of_serve(&alone) else {
-        let command = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&words)?)?.into_command();
+        let command = Cli::from_arg_matches(&matches(&words)?)?.into_command();
         let sources = Sources {
             words,
             values: BTreeMap::new(),
@@ -89,8 +89,7 @@ pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadErr
         Some((_, file)) => with_file(&words, alone, file),
         None => words.clone(),
     };
-    let matches = Cli::command().try_get_matches_from(all);
-    let matches = matches.map_err(|error| match &from_file {
+    let matches = matches(&all).map_err(|error| match &from_file {
         Some((path, file)) => blame(error, path.clone(), file),
         None => error.into(),
     })?;
@@ -151,7 +150,7 @@ pub fn check(path: &Path) -> Result<usize, LoadError> {
         Some(nothing) => with_file(&words, nothing, &file),
         None => words.to_vec(),
     };
-    match Cli::command().try_get_matches_from(all) {
+    match matches(&all) {
         Ok(_) => Ok(file.settings.len()),
         Err(error) => Err(blame(error, path.to_owned(), &file)),
     }
@@ -165,6 +164,27 @@ fn read(path: &Path) -> Result<ConfigFile, LoadError> {
     ConfigFile::parse(&text, &serve_command()).map_err(|source| LoadError::File {
         file: path.to_owned(),
         source,
+    })
+}
+
+/// What the words say. A value that may have a secret in it is not repeated when it is wrong: the error is for a journal, too.
+fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    Cli::command().try_get_matches_from(words).map_err(|mut error| {
+        let serve = serve_command();
+        let named = error
+            .get(ContextKind::InvalidArg)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let named = named
+            .trim_start_matches("--")
+            .split([' ', '='])
+            .next()
+            .unwrap_or_default();
+        let mut options = file::options(&serve);
+        if options.any(|option| option.get_long() == Some(named) && option.is_hide_env_values_set()) {
+            error.insert(ContextKind::InvalidValue, ContextValue::String("..".to_owned()));
+        }
+        error
     })
 }
 
@@ -285,6 +305,18 @@ mod tests {
         assert!(check(file.path()).unwrap_err().to_string().contains("line 2: "));
         let alone = self::file("announce-only-public = true");
         assert!(loaded(&alone, &[]).unwrap_err().contains("--public-ip"));
+    }
+
+    #[test]
+    fn a_secret_in_a_wrong_value_is_not_repeated() {
+        for option in ["jwks-url", "auth-webhook"] {
+            let words = ["onecast".to_owned(), format!("--{option}=user:s-e-c-r-e-t@host")].map(OsString::from);
+            let error = load(words).unwrap_err().to_string();
+            assert!(error.contains(option) && !error.contains("s-e-c-r-e-t"), "{error}");
+            let file = file(&format!("{option} = \"user:s-e-c-r-e-t@host\""));
+            let error = loaded(&file, &[]).unwrap_err();
+            assert!(error.contains("line 1: ") && !error.contains("s-e-c-r-e-t"), "{error}");
+        }
     }
 
     #[test]

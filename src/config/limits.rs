@@ -22,8 +22,8 @@ pub struct LimitArgs {
     #[arg(long, value_name = "RATE", env = "ONECAST_MAX_PUBLISH_BITRATE", default_value = "0", value_parser = bit_rate)]
     pub max_publish_bitrate: u64,
 
-    /// Most viewers, and most broadcasters, let in a second from one address, or one /64 network of IPv6. Loopback is exempt: a reverse proxy
-    /// there stands for all its clients; for a proxy on another machine raise this to --joins-per-second
+    /// Most viewers, and most broadcasters, let in a second from one address, or one /64 network of IPv6. Loopback is exempt. Clients of a
+    /// proxy have their own addresses if it is trusted (--trusted-proxy), and that of the proxy otherwise
     #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub joins_per_address: u32,
 

@@ -8,6 +8,7 @@ mod file;
 mod ice;
 mod layers;
 mod limits;
+mod proxy;
 mod tls;
 mod values;
 
@@ -25,6 +26,7 @@ pub use file::fuzz_file;
 pub use ice::{IceArgs, IceArgsError};
 pub use layers::{LoadError, Loaded, Sources, check, example, load};
 pub use limits::LimitArgs;
+pub use proxy::{ProxyArgs, Trusted};
 pub use tls::{TlsArgs, TlsConflict, TlsMode};
 pub use values::duration;
 use values::{address, bytes, count, directory, pli_interval, public_ip};
@@ -171,8 +173,8 @@ pub struct ServeArgs {
     #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
     pub half_open_max: u32,
 
-    /// Most of those from one address, or one /64 network of IPv6. Loopback is exempt: a reverse proxy there stands for all its
-    /// clients; for a proxy on another machine raise this to --half-open-max
+    /// Most of those from one address, or one /64 network of IPv6. Loopback is exempt. Clients of a proxy have their own addresses if it
+    /// is trusted (--trusted-proxy), and that of the proxy otherwise
     #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub half_open_per_address: u32,
 
@@ -205,6 +207,10 @@ pub struct ServeArgs {
     /// HTTPS.
     #[command(flatten)]
     pub tls: TlsArgs,
+
+    /// Proxies in front.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
 
     /// Bounds of sessions, and the end of the server.
     #[command(flatten)]
@@ -474,6 +480,7 @@ mod tests {
         for (option, group) in [
             ("auth", Some("Who may do what")),
             ("tls_cert", Some("HTTPS")),
+            ("trusted_proxy", Some("Behind a proxy")),
             ("drain_to", Some("Limits and leaving")),
             ("max_viewers", Some("Limits and leaving")),
             ("turn_ttl", Some("STUN and TURN")),

@@ -73,8 +73,7 @@ pub(super) async fn redirect(State(shared): State<Shared>, request: Request, nex
         return next.run(request).await;
     };
     let (parts, body) = request.into_parts();
-    // Taken off the connection, so that the client can read why before it is closed.
-    let _ = body::text(&parts.headers, body, shared.limits.body_timeout).await;
+    body::pass_over(&parts.headers, body).await;
     elsewhere
 }
 

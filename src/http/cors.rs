@@ -1,11 +1,17 @@
 //! Pages of other origins may use the interfaces: what every response and a preflight say about it (Fetch, section 3.2).
 
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderName,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HeaderName, ORIGIN,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use super::guard::Asker;
+use crate::auth::Action;
 
 /// What a resource takes, as in `Allow`.
 #[derive(Debug, Clone, Copy)]
@@ -13,9 +19,18 @@ pub(super) struct Methods(pub(super) &'static str);
 
 /// Answers `OPTIONS`, preflight or not.
 pub(super) async fn options(methods: Methods) -> impl IntoResponse {
+    answered(methods, methods.0)
+}
+
+/// The same for an endpoint of WHIP or WHEP: players ask it about all that they will send, to the session, too.
+pub(super) async fn options_of_endpoint(methods: Methods) -> impl IntoResponse {
+    answered(methods, "GET, HEAD, POST, PATCH, DELETE, OPTIONS")
+}
+
+fn answered(methods: Methods, for_pages: &'static str) -> impl IntoResponse {
     let headers = [
         (ALLOW, methods.0),
-        (ACCESS_CONTROL_ALLOW_METHODS, methods.0),
+        (ACCESS_CONTROL_ALLOW_METHODS, for_pages),
         // By name: `*` does not cover Authorization.
         (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
@@ -23,7 +38,39 @@ pub(super) async fn options(methods: Methods) -> impl IntoResponse {
     (StatusCode::NO_CONTENT, headers)
 }
 
-/// What every response says.
+/// Gives no leave to a page (Fetch, section 4.8) whose request would be refused for its origin.
+pub(super) async fn preflight(State(shared): State<Shared>, asker: Asker, request: Request, next: Next) -> Response {
+    let is_welcome = action_to_come(&request).is_none_or(|action| asker.is_welcome(&shared, action));
+    let mut response = next.run(request).await;
+    if !is_welcome {
+        response.extensions_mut().insert(NoOrigin);
+    }
+    response
+}
+
+/// What the request is for that a preflight announces; `None` where nobody looks at origins, and for what is no preflight. To origins,
+/// publishing and watching are the same.
+fn action_to_come(request: &Request) -> Option<Action> {
+    let headers = request.headers();
+    if request.method() != Method::OPTIONS || !headers.contains_key(ORIGIN) {
+        return None;
+    }
+    let method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?;
+    let route = request.extensions().get::<MatchedPath>()?.as_str();
+    match (method, route) {
+        (_, "/api/sessions" | "/api/sessions/{handle}" | "/api/ended" | "/api/drain" | "/api/shards")
+        | ("DELETE", "/api/streams/{stream}") => Some(Action::Administer),
+        ("POST", "/" | "/sdp" | "/sdp/{stream}" | "/whip/{stream}" | "/whep/{stream}" | "/offer")
+        | ("GET" | "HEAD", "/api/streams" | "/api/streams/{stream}" | "/api/rooms/{stream}") => Some(Action::Watch),
+        _ => None,
+    }
+}
+
+/// Put into a response that pages of other origins must not take for leave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NoOrigin;
+
+/// What every other response says.
 pub(super) fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));

@@ -1,15 +1,22 @@
 //! The counter-offer of WHEP: a player that sends nothing is sent an offer, and answers it with a PATCH of its session.
 
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use hyper::body::Body as _;
 
 use super::connection::Connection;
 use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
-use super::whip::{SDP, opened, what};
+use super::whip::{Endpoint, SDP, opened, what};
 use super::{Shared, body};
-use crate::room::{Right, SessionId, StreamName};
+use crate::room::{Right, SessionId};
+
+/// Whether the head leaves room for that: a body without a type may turn out to be empty, if it does not say how long it is.
+pub(super) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {
+    !headers.contains_key(CONTENT_TYPE) && body.size_hint().lower() == 0
+}
 
 /// Only an empty body asks for one. Some players drop audio on a 406, and some send an empty POST because they were answered 400.
 pub(super) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
@@ -19,10 +26,11 @@ pub(super) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
 /// 406 with our offer.
 pub(super) async fn offer(
     shared: &Shared,
-    stream: &StreamName,
+    endpoint: &Endpoint,
     Connection { client, local }: Connection,
     right: &Right,
 ) -> Result<Response, Problem> {
+    let stream = &endpoint.stream;
     let request = Request {
         stream,
         offer: "",
@@ -32,13 +40,7 @@ pub(super) async fn offer(
     };
     let offered = shared.service.counter_offer(request);
     let offered = offered.map_err(|refusal| Problem::of_offer(what(Protocol::Whep), stream, client, refusal))?;
-    Ok(opened(
-        shared,
-        Protocol::Whep,
-        stream,
-        StatusCode::NOT_ACCEPTABLE,
-        offered,
-    ))
+    Ok(opened(shared, endpoint, StatusCode::NOT_ACCEPTABLE, offered))
 }
 
 /// 204 for the answer to it.

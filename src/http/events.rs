@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::base_path::BasePath;
 use super::connection::{AtWork, Connection, Stop};
 use super::cors::{ACCEPT_POST, Methods, options};
 use super::place::Place;
@@ -52,15 +53,17 @@ async fn open(
     State(shared): State<Shared>,
     StreamPath(stream): StreamPath,
     SessionPath(session): SessionPath,
+    base_path: BasePath,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let names = body::text(&headers, body, shared.limits.body_timeout).await?;
     if !body::has_type(&headers, JSON) {
-        return Err(wrong_type(&headers, JSON).header(ACCEPT_POST, HeaderValue::from_static(JSON)));
+        let problem = wrong_type(&headers, JSON).header(ACCEPT_POST, HeaderValue::from_static(JSON));
+        return Err(body::refuse(&headers, body, problem).await);
     }
+    let names = body::text(&headers, body, shared.limits.body_timeout).await?;
     let events = shared.service.open_events(session, wanted(&names)?)?;
-    let location = format!("/whep/{stream}/events/{events}");
+    let location = format!("{base_path}/whep/{stream}/events/{events}");
     Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
 }
 

@@ -80,6 +80,11 @@ impl Asker {
         self.may(shared, action, Some(&guard.stream)).await.map(drop)
     }
 
+    /// Whether the page that asks may do this at all, whatever token it shows: what a preflight is about.
+    pub(super) fn is_welcome(&self, shared: &Shared, action: Action) -> bool {
+        shared.authority.welcomes(&self.asking(action, None))
+    }
+
     /// The streams that who asks may know of.
     pub(super) async fn visible(&self, shared: &Shared) -> Result<Rooms, Problem> {
         Ok(shared.authority.visible(self.asking(Action::Watch, None)).await?)
@@ -113,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
             token: in_header.or_else(|| in_query(&parts.uri).map(Token::Query)),
             connection,
             forwarded: is_forwarded(parts),
-            page: page::whose(&parts.uri, &parts.headers),
+            page: page::of_request(parts),
         })
     }
 }
@@ -140,8 +145,8 @@ fn in_query(uri: &Uri) -> Option<Secret> {
 
 /// Whether a proxy says that it asks for somebody else.
 fn is_forwarded(parts: &Parts) -> bool {
-    // nginx speaks it unless told otherwise, and adds no header then; no browser and no encoder does.
-    let is_old = parts.version == Version::HTTP_10;
+    // nginx speaks it unless told otherwise, and adds no header but Host then; no browser does.
+    let is_old = parts.version == Version::HTTP_10 && !page::is_nameless(parts);
     let says_so = |name: &HeaderName| name.as_str().starts_with("x-forwarded") || PROXIED.contains(&name.as_str());
     is_old || parts.headers.keys().any(says_so)
 }
@@ -245,8 +250,15 @@ mod tests {
     fn every_proxy_is_recognised() {
         let with = |name: &str, version: Version| {
             let request = axum::http::Request::builder().version(version).header(name, "x");
+            is_forwarded(&request.header("host", "127.0.0.1").body(()).unwrap().into_parts().0)
+        };
+        let nameless = |name: &str| {
+            let request = axum::http::Request::builder()
+                .version(Version::HTTP_10)
+                .header(name, "x");
             is_forwarded(&request.body(()).unwrap().into_parts().0)
         };
+        assert!(!nameless("user-agent") && nameless("via"));
         for name in ["x-forwarded-for", "X-Forwarded-Proto", "x-forwarded"]
             .into_iter()
             .chain(PROXIED)

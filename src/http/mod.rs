@@ -9,6 +9,7 @@ pub mod service;
 
 mod admin;
 mod api;
+mod base_path;
 mod body;
 mod connection;
 mod cors;
@@ -17,7 +18,9 @@ mod crowding;
 mod envelope;
 mod etag;
 mod events;
+mod forwarded;
 mod framing;
+mod front;
 mod guard;
 mod health;
 mod ice_servers;
@@ -45,6 +48,7 @@ mod socket;
 mod stream_path;
 mod whip;
 
+pub use base_path::{BasePath, BasePathError};
 pub use body::MAX_BODY_BYTES;
 pub use conference::Conference;
 #[doc(hidden)]
@@ -52,6 +56,10 @@ pub use envelope::fuzz_envelope;
 #[doc(hidden)]
 pub use etag::fuzz_if_match;
 pub use events::fuzz_event_names;
+#[doc(hidden)]
+pub use forwarded::fuzz_forwarded;
+pub use forwarded::{ProxyNetwork, ProxyNetworkError, TrustedProxies};
+pub use front::Front;
 #[doc(hidden)]
 pub use messages::fuzz_messages;
 pub use operation::Operation;

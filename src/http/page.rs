@@ -3,14 +3,31 @@
 use std::net::IpAddr;
 
 use axum::http::header::{HOST, HeaderName, ORIGIN};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, Uri, Version};
 
 use crate::auth::Page;
 
+/// Whose page has sent a request, if one has.
+pub(super) fn of_request(parts: &Parts) -> Page {
+    if is_nameless(parts) {
+        // A program, since browsers name whom they ask. It does not get the rights of a page of our own: whatever hands it on may have
+        // dropped the name.
+        return Page::Local;
+    }
+    whose(&parts.uri, &parts.headers)
+}
+
+/// HTTP/1.0 as small programs speak it: without `Host`, which only HTTP/1.1 demands.
+pub(super) fn is_nameless(parts: &Parts) -> bool {
+    let names_nobody = !parts.headers.contains_key(HOST) && parts.uri.authority().is_none();
+    parts.version == Version::HTTP_10 && names_nobody && !parts.headers.contains_key(ORIGIN)
+}
+
 /// Whose page has sent this, if one has. A page that was loaded under a name of its owner's which now leads here (DNS rebinding) is
 /// foreign, although its browser takes it for one of ours: so is everybody who calls the server by a name.
-pub(super) fn whose(uri: &Uri, headers: &HeaderMap) -> Page {
+fn whose(uri: &Uri, headers: &HeaderMap) -> Page {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let called = uri.authority().map(Authority::as_str).or(text(HOST));
     let Some(called) = called.and_then(|called| called.parse::<Authority>().ok()) else {
@@ -86,6 +103,16 @@ mod tests {
             assert_eq!(of(host, origin), page, "{host} {origin:?}");
         }
         assert_eq!(whose(&Uri::from_static("/"), &HeaderMap::new()), Page::Foreign);
+        let nameless = |version: Version, origin: Option<&str>| {
+            let mut request = axum::http::Request::builder().version(version).uri("/whip/live");
+            if let Some(origin) = origin {
+                request = request.header(ORIGIN, origin);
+            }
+            of_request(&request.body(()).unwrap().into_parts().0)
+        };
+        assert_eq!(nameless(Version::HTTP_10, None), Page::Local);
+        assert_eq!(nameless(Version::HTTP_10, Some("http://evil.example")), Page::Foreign);
+        assert_eq!(nameless(Version::HTTP_2, None), Page::Foreign);
         // HTTP/2 has the name in the URI.
         assert_eq!(
             whose(&Uri::from_static("http://evil.example/"), &HeaderMap::new()),

@@ -1,5 +1,7 @@
 //! Copy and paste: `POST /`, `/sdp` and `/sdp/:stream` with an offer, 200 with its answer.
 
+use std::io::{self, IsTerminal as _};
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -75,8 +77,16 @@ async fn paste(
         asker.may(shared, Action::Watch, Some(&stream)),
     );
     if let (Err(problem), Err(_)) = (&publish, &watch) {
-        body::pass_over(headers, body).await;
-        return Err(problem.clone());
+        return Err(body::refuse(headers, body, problem.clone()).await);
+    }
+    if body::is_awaited(headers) {
+        let purpose = if publish.is_ok() {
+            Purpose::Publish
+        } else {
+            Purpose::Watch
+        };
+        let may_come = shared.service.check_door(client, purpose);
+        may_come.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
     }
     let text = body::text(headers, body, shared.limits.body_timeout).await?;
     let (envelope, offer) = Envelope::open(&text)?;
@@ -101,7 +111,12 @@ async fn paste(
         PasteRole::Broadcaster => "broadcaster",
         PasteRole::Viewer => "viewer",
     };
-    info!(%stream, "answer for a {role}: {}", Envelope::BASE64_JSON.seal(&accepted.answer));
+    // Somebody at the terminal may carry it on from there. A journal is kept, and an answer has the password of its ICE session.
+    if io::stderr().is_terminal() {
+        info!(%stream, "answer for a {role}: {}", Envelope::BASE64_JSON.seal(&accepted.answer));
+    } else {
+        info!(%stream, "answer for a {role}");
+    }
     let headers = [(CONTENT_TYPE, envelope.media_type())];
     Ok((headers, envelope.seal(&accepted.answer)).into_response())
 }

@@ -15,6 +15,7 @@ use super::service::{Patch, Patched, Protocol, Refusal};
 use super::stream_path::SessionPath;
 use super::whip::{FRAGMENT, SDP, patches, wrong_type};
 use super::{Shared, body, counter_offer};
+use crate::room::SessionId;
 use crate::room::ice_session::Condition;
 
 /// Takes the PATCH. In the letter of RFC 9725 one without `If-Match` is refused; otherwise it is taken as long as it names the ICE
@@ -27,21 +28,16 @@ pub(super) async fn patch(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let is_answer = protocol == Protocol::Whep && body::has_type(&headers, SDP);
+    let condition = match check_head(&shared, protocol, session, &headers) {
+        Ok(condition) => condition,
+        Err(problem) => return Err(body::refuse(&headers, body, *problem).await),
+    };
     let fragment = body::text(&headers, body, shared.limits.body_timeout).await?;
-    if !shared.service.exists(session, protocol) {
-        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
-    }
-    if protocol == Protocol::Whep && body::has_type(&headers, SDP) {
+    if is_answer {
         return counter_offer::take_answer(&shared, session, &fragment)
             .await
             .map(IntoResponse::into_response);
-    }
-    if !body::has_type(&headers, FRAGMENT) {
-        return Err(wrong_type(&headers, FRAGMENT).header(ACCEPT_PATCH, HeaderValue::from_static(patches(protocol))));
-    }
-    let condition = if_match(&headers)?;
-    if shared.strict_etags && condition == Condition::Missing {
-        return Err(Refusal::Unconditional.into());
     }
     let patch = Patch {
         session,
@@ -58,6 +54,31 @@ pub(super) async fn patch(
             (headers, fragment).into_response()
         }
     })
+}
+
+/// What the head alone tells: what `If-Match` demands, or why the body need not be read.
+fn check_head(
+    shared: &Shared,
+    protocol: Protocol,
+    session: SessionId,
+    headers: &HeaderMap,
+) -> Result<Condition, Box<Problem>> {
+    let told = |refusal: Refusal| Box::new(Problem::from(refusal));
+    if !shared.service.exists(session, protocol) {
+        return Err(told(Refusal::gone(shared.service.operation().why_ended(session))));
+    }
+    if protocol == Protocol::Whep && body::has_type(headers, SDP) {
+        return Ok(Condition::Missing);
+    }
+    if !body::has_type(headers, FRAGMENT) {
+        let taken = HeaderValue::from_static(patches(protocol));
+        return Err(Box::new(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, taken)));
+    }
+    let condition = if_match(headers).map_err(|error| Box::new(Problem::from(error)))?;
+    if shared.strict_etags && condition == Condition::Missing {
+        return Err(told(Refusal::Unconditional));
+    }
+    Ok(condition)
 }
 
 impl From<IfMatchError> for Problem {

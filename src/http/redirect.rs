@@ -8,6 +8,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 
+use reqwest::Url;
+
+use super::base_path::BasePath;
 use super::problem::Problem;
 use super::router::finish;
 
@@ -23,8 +26,15 @@ fn send_on(request: &Request, port: Option<u16>) -> Response {
     let uri = request.uri();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = uri.authority().map(Authority::as_str).or(host);
+    // As the client wrote it, or as well.
+    let base_path = request
+        .extensions()
+        .get::<BasePath>()
+        .map(BasePath::as_str)
+        .unwrap_or_default();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let location = authority.and_then(|authority| secure(authority, path, port));
+    let path = format!("{base_path}{path}");
+    let location = authority.and_then(|authority| secure(authority, &path, port));
     let Some((text, location)) = location.and_then(|text| Some((HeaderValue::try_from(&text).ok()?, text))) else {
         return Problem::bad_request("https-only", "it came in plain HTTP, and this server speaks HTTPS")
             .hint("Begin the address with https://.")
@@ -39,17 +49,25 @@ fn send_on(request: &Request, port: Option<u16>) -> Response {
         .into_response()
 }
 
-/// The URL under https; `None` when the host is none.
+/// The URL under https; `None` when none comes of it.
 fn secure(authority: &str, path: &str, port: Option<u16>) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     let host = authority.host();
-    if host.is_empty() || !path.starts_with('/') {
+    let named = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port_follows = |rest: &str| match rest.strip_prefix(':') {
+        Some(port) => port.is_empty() || port.parse::<u16>().is_ok(),
+        None => rest.is_empty(),
+    };
+    if host.is_empty() || !path.starts_with('/') || !named.strip_prefix(host).is_some_and(port_follows) {
         return None;
     }
-    Some(match port.or(authority.port_u16()).unwrap_or(HTTP_PORT) {
+    let url = match port.or(authority.port_u16()).unwrap_or(HTTP_PORT) {
         HTTPS_PORT => format!("https://{host}{path}"),
         port => format!("https://{host}:{port}{path}"),
-    })
+    };
+    // An authority may be well-formed and its host none, such as `[]` or `a[::1]`: the URL is read as a browser reads it.
+    let read = Url::parse(&url).ok()?;
+    (read.scheme() == "https" && read.has_host() && read.username().is_empty()).then_some(url)
 }
 
 /// Reads `authority`, a line feed and `path` as a request may bring them.
@@ -62,10 +80,10 @@ pub fn fuzz_redirect(data: &[u8]) {
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     if let Some(url) = secure(authority, path, Some(8443)) {
-        let target: axum::http::Uri = url.parse().expect("a redirect leads to a URL");
-        assert_eq!(
-            (target.scheme_str(), target.port_u16()),
-            (Some("https"), Some(8443)),
+        let target = Url::parse(&url).expect("a redirect leads to a URL");
+        assert_eq!((target.scheme(), target.port()), ("https", Some(8443)), "{url}");
+        assert!(
+            target.has_host() && target.username().is_empty() && target.password().is_none(),
             "{url}"
         );
     }
@@ -94,6 +112,16 @@ mod tests {
             (":80", Some(443), None),
             ("two words", Some(443), None),
             ("live.test/path", Some(443), None),
+            ("Z[2001:db8::1]", Some(443), None),
+            ("[2001:db8::1]x", Some(443), None),
+            ("[]", Some(443), None),
+            ("[]:80", None, None),
+            ("[::1", Some(443), None),
+            ("[2001:db8::g]", Some(443), None),
+            ("live.test:", Some(443), Some("https://live.test/x?y")),
+            ("live.test:65536", Some(443), None),
+            ("256.0.0.1", Some(443), None),
+            ("live%2ftest", Some(443), None),
         ] {
             assert_eq!(secure(authority, "/x?y", port).as_deref(), expected, "{authority}");
         }

@@ -209,11 +209,11 @@ impl FromRequestParts<Shared> for PeerPath {
 
 /// The text of a body that says that it is JSON.
 async fn json(shared: &Shared, headers: &HeaderMap, body: Body, takes: HeaderName) -> Result<String, Problem> {
-    let text = body::text(headers, body, shared.limits.body_timeout).await?;
     if body::has_type(headers, JSON) {
-        return Ok(text);
+        return body::text(headers, body, shared.limits.body_timeout).await;
     }
-    Err(wrong_type(headers, JSON).header(takes, HeaderValue::from_static(JSON)))
+    let problem = wrong_type(headers, JSON).header(takes, HeaderValue::from_static(JSON));
+    Err(body::refuse(headers, body, problem).await)
 }
 
 /// Answers have secrets in them.

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::cors::NoOrigin;
 use super::crowding::Crowding;
+use super::front::Detour;
 use super::pages::{self, Pages};
 use super::server::{HttpLimits, Serving};
 use super::service::{Protocol, Service};
@@ -44,6 +46,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         links,
         ice_servers,
         strict_etags,
+        front: _,
     } = serving;
     let shared = Shared {
         service,
@@ -70,6 +73,7 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
         .fallback(pages::page)
         .layer(middleware::from_fn_with_state(shared.clone(), admin::redirect))
+        .layer(middleware::from_fn_with_state(shared.clone(), cors::preflight))
         .layer(middleware::from_fn(finish))
         .with_state(shared)
 }
@@ -80,17 +84,40 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let (method, route) = (
         request.method().clone(),
-        route.unwrap_or(request.uri().path()).to_owned(),
+        route.unwrap_or(beginning(request.uri().path())).to_owned(),
     );
-    let mut response = match framing::fault(&request) {
-        None => next.run(request).await,
-        Some(problem) => problem.into_response(),
+    let mut response = match (framing::fault(&request), request.extensions().get::<Detour>()) {
+        (Some(problem), _) => problem.into_response(),
+        (None, Some(detour)) => detour.clone().into_response(),
+        (None, None) => next.run(request).await,
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A page's address may hold a token (`?token=`), which is no business of where its links lead.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    cors::allow_every_origin(headers);
+    if response.extensions().get::<NoOrigin>().is_none() {
+        cors::allow_every_origin(response.headers_mut());
+    }
     debug!(%method, route, status = response.status().as_u16(), "request");
     response
+}
+
+/// What may be shown of a path that has no route: where it goes wrong behind its second part, that may still be a session's.
+fn beginning(path: &str) -> &str {
+    match path.match_indices('/').nth(2) {
+        Some((at, _)) => &path[..at],
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_misspelled_is_not_shown() {
+        assert_eq!(beginning("/whip/live/0123/x"), "/whip/live");
+        assert_eq!(beginning("/whip/live"), "/whip/live");
+        assert_eq!(beginning("/"), "/");
+    }
 }

@@ -1,5 +1,6 @@
 //! Accepts connections, with TLS if there is a certificate, and speaks HTTP/1.1 and HTTP/2 on them (without TLS with prior knowledge).
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::HeaderValue;
 use hyper::body::Incoming;
@@ -19,11 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::connection::{AtWork, Connection, Stop, Upgrades};
 use super::crowding::Crowding;
+use super::front::{Entrance, Front};
 use super::pages::Pages;
 use super::redirect;
 use super::router::router;
@@ -38,7 +38,8 @@ pub struct HttpLimits {
     /// Connections at once; more wait in the system's backlog.
     pub connections: usize,
     /// Of these, how many one address, or one /64 of IPv6, may have; more are closed. As many requests of an address may follow event
-    /// streams. This machine's own addresses have no such bound.
+    /// streams, and as many of one client may be passed on by trusted proxies at once. This machine's own addresses have no such bound,
+    /// and proxies none of connections.
     pub connections_per_address: usize,
     /// How long a client may take for a TLS handshake.
     pub handshake_timeout: Duration,
@@ -89,6 +90,8 @@ pub struct Serving {
     pub ice_servers: Arc<IceServers>,
     /// A PATCH without `If-Match` is refused whatever it says, as RFC 9725 has it.
     pub strict_etags: bool,
+    /// Proxies in front, and the path below which they serve the server.
+    pub front: Front,
 }
 
 impl Serving {
@@ -101,6 +104,7 @@ impl Serving {
             links: Vec::new(),
             ice_servers: Arc::default(),
             strict_etags: false,
+            front: Front::default(),
         }
     }
 }
@@ -108,21 +112,24 @@ impl Serving {
 /// The HTTP server. Its clones share the bounds of connections.
 #[derive(Clone)]
 pub struct Server {
-    router: Router,
+    entrance: Entrance,
     limits: HttpLimits,
     places: Arc<Semaphore>,
-    crowding: Arc<Crowding>,
     tls: Option<Arc<Tls>>,
 }
 
 impl Server {
     /// A server of `serving`.
     pub fn new(serving: Serving, limits: HttpLimits) -> Server {
+        let front = Arc::new(serving.front.clone());
         Server {
-            router: router(serving, limits),
+            entrance: Entrance {
+                router: router(serving, limits),
+                front,
+                crowding: Crowding::new(limits.connections_per_address),
+            },
             limits,
             places: Arc::new(Semaphore::new(limits.connections)),
-            crowding: Crowding::new(limits.connections_per_address),
             tls: None,
         }
     }
@@ -135,7 +142,7 @@ impl Server {
     /// Sends everybody on to HTTPS on `port`, from a listener without TLS.
     pub fn redirecting(self, port: u16) -> Server {
         Server {
-            router: redirect::router(Some(port)),
+            entrance: self.entrance.to(redirect::router(Some(port))),
             tls: None,
             ..self
         }
@@ -152,7 +159,7 @@ impl Server {
             let Some(((stream, client), place)) = stop.run_until_cancelled(next).await else {
                 break;
             };
-            let Some(taken) = self.crowding.take(client.ip()) else {
+            let Some(taken) = self.entrance.take_connection(client.ip()) else {
                 // An answer would cost what the bound is to save, a TLS handshake first of all.
                 debug!(%client, "a connection is closed: its address has as many as it may");
                 continue;
@@ -175,13 +182,14 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let ends = Connection::new(client, local);
         let Some(tls) = &self.tls else {
-            return serve(stream, ends, self.router, self.limits, stop).await;
+            return serve(stream, ends, self.entrance, self.limits, stop).await;
         };
         let opening = tokio::time::timeout(self.limits.handshake_timeout, tls.open(stream));
         match stop.run_until_cancelled(opening).await {
-            Some(Ok(Ok(Opened::Tls(stream)))) => serve(*stream, ends, self.router, self.limits, stop).await,
+            Some(Ok(Ok(Opened::Tls(stream)))) => serve(*stream, ends, self.entrance, self.limits, stop).await,
             Some(Ok(Ok(Opened::Plain(stream)))) => {
-                serve(stream, ends, redirect::router(None), self.limits, stop).await;
+                let entrance = self.entrance.to(redirect::router(None));
+                serve(stream, ends, entrance, self.limits, stop).await;
             }
             Some(Ok(Ok(Opened::Challenge))) => debug!(%client, "a challenge of the ACME directory is answered"),
             Some(Ok(Err(error))) => debug!(%client, "no connection: {error}"),
@@ -219,19 +227,19 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end: of HTTP, or of the WebSocket that it has become.
-async fn serve<S>(stream: S, ends: Connection, router: Router, limits: HttpLimits, stop: CancellationToken)
+async fn serve<S>(stream: S, ends: Connection, entrance: Entrance, limits: HttpLimits, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrades = Upgrades::default();
-    serve_http(stream, ends, router, limits, stop, upgrades.clone()).await;
+    serve_http(stream, ends, entrance, limits, stop, upgrades.clone()).await;
     upgrades.ended().await;
 }
 
 async fn serve_http<S>(
     stream: S,
     ends: Connection,
-    router: Router,
+    entrance: Entrance,
     limits: HttpLimits,
     stop: CancellationToken,
     upgrades: Upgrades,
@@ -244,15 +252,14 @@ async fn serve_http<S>(
     let stopped = Stop(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         noting.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ends);
         request.extensions_mut().insert(stopped.clone());
         request.extensions_mut().insert(working.clone());
         request.extensions_mut().insert(upgrades.clone());
-        let (response, working) = (router.clone().oneshot(request.map(Body::new)), working.clone());
+        let (answer, working) = (entrance.clone().answer(request.map(Body::new), ends), working.clone());
         async move {
-            let response = response.await;
+            let response = answer.await;
             drop(working);
-            response
+            Ok::<_, Infallible>(response)
         }
     });
     let builder = builder(limits);
@@ -326,10 +333,13 @@ mod tests {
     /// A server of redirects whose addresses may have two connections each, and the places that are left.
     async fn start(stop: &CancellationToken, limits: HttpLimits) -> (SocketAddr, Arc<Semaphore>) {
         let server = Server {
-            router: redirect::router(Some(443)),
+            entrance: Entrance {
+                router: redirect::router(Some(443)),
+                front: Arc::default(),
+                crowding: Crowding::of_everybody(2),
+            },
             limits,
             places: Arc::new(Semaphore::new(limits.connections)),
-            crowding: Crowding::of_everybody(2),
             tls: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -18,6 +18,12 @@ use crate::room::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest}
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Service: Send + Sync + 'static {
+    /// Whether a client that waits for leave to send its offer may send it. It takes no turn.
+    ///
+    /// # Errors
+    /// When it would be refused, whatever it offers.
+    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal>;
+
     /// Takes a publisher's offer (WHIP).
     ///
     /// # Errors

@@ -1,15 +1,17 @@
 //! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): publish and watch with one POST. They differ in who sends.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Extension, Router};
 
+use super::base_path::BasePath;
 use super::connection::Connection;
-use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
+use super::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options, options_of_endpoint};
 use super::etag::etag;
 use super::guard::Asker;
 use super::problem::Problem;
@@ -17,7 +19,15 @@ use super::service::{Accepted, Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
 use super::{Shared, body, counter_offer, events, ice_servers, links, patch};
 use crate::auth::Action;
-use crate::room::StreamName;
+use crate::room::{Purpose, StreamName};
+
+/// The endpoint that an offer came to.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    protocol: Protocol,
+    pub(super) stream: StreamName,
+    base_path: BasePath,
+}
 
 /// The routes of one of the two.
 pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
@@ -35,29 +45,35 @@ pub(super) fn routes(protocol: Protocol) -> Router<Shared> {
 
 async fn offer(
     State(shared): State<Shared>,
-    Extension(protocol): Extension<Protocol>,
-    StreamPath(stream): StreamPath,
+    endpoint: Endpoint,
     Connection { client, local }: Connection,
     asker: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let right = match asker.may(&shared, action(protocol), Some(&stream)).await {
+    let Endpoint { protocol, stream, .. } = &endpoint;
+    let protocol = *protocol;
+    let right = match asker.may(&shared, action(protocol), Some(stream)).await {
         Ok(right) => right,
-        Err(problem) => {
-            body::pass_over(&headers, body).await;
-            return Err(problem);
-        }
+        Err(problem) => return Err(body::refuse(&headers, body, problem).await),
     };
+    let may_be_empty = protocol == Protocol::Whep && counter_offer::may_be_asked_for(&headers, &body);
+    if !body::has_type(&headers, SDP) && !may_be_empty {
+        return Err(body::refuse(&headers, body, no_sdp(&headers)).await);
+    }
+    if body::is_awaited(&headers) {
+        let may_come = shared.service.check_door(client, purpose(protocol));
+        may_come.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
+    }
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
-        return counter_offer::offer(&shared, &stream, Connection { client, local }, &right).await;
+        return counter_offer::offer(&shared, &endpoint, Connection { client, local }, &right).await;
     }
     if !body::has_type(&headers, SDP) {
-        return Err(wrong_type(&headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP)));
+        return Err(no_sdp(&headers));
     }
     let request = Request {
-        stream: &stream,
+        stream,
         offer: &offer,
         client,
         local,
@@ -67,20 +83,36 @@ async fn offer(
         Protocol::Whip => shared.service.publish(request),
         Protocol::Whep => shared.service.watch(request),
     };
-    let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), &stream, client, refusal))?;
-    Ok(opened(&shared, protocol, &stream, StatusCode::CREATED, accepted))
+    let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
+    Ok(opened(&shared, &endpoint, StatusCode::CREATED, accepted))
+}
+
+impl FromRequestParts<Shared> for Endpoint {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Endpoint, Problem> {
+        let protocol = parts.extensions.get::<Protocol>().copied();
+        let StreamPath(stream) = StreamPath::from_request_parts(parts, shared).await?;
+        let Ok(base_path) = BasePath::from_request_parts(parts, shared).await;
+        Ok(Endpoint {
+            protocol: protocol.expect("the routes that use this have it"),
+            stream,
+            base_path,
+        })
+    }
 }
 
 /// Tells of a new session: our half of the SDP, and all that its client may need later.
-pub(super) fn opened(
-    shared: &Shared,
-    protocol: Protocol,
-    stream: &StreamName,
-    status: StatusCode,
-    accepted: Accepted,
-) -> Response {
-    // A path without host and query: OBS loses the query of a relative URL, and only we may think that we know our host.
-    let location = format!("{}/{stream}/{}", prefix(protocol), accepted.session);
+pub(super) fn opened(shared: &Shared, endpoint: &Endpoint, status: StatusCode, accepted: Accepted) -> Response {
+    let Endpoint {
+        protocol,
+        stream,
+        base_path,
+    } = endpoint;
+    let protocol = *protocol;
+    // A path from the root, without host and query. OBS puts whatever is no URL in place of the whole path, and loses the query; older
+    // whipsinks of GStreamer do so with a URL, too; and only we may think that we know our host.
+    let location = format!("{base_path}{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [
         (LOCATION, location.as_str()),
         (CONTENT_TYPE, SDP),
@@ -111,7 +143,7 @@ async fn endpoint_options(
     asker: Asker,
     headers: HeaderMap,
 ) -> Response {
-    let methods = options(Methods("GET, HEAD, POST, OPTIONS")).await;
+    let methods = options_of_endpoint(Methods("GET, HEAD, POST, OPTIONS")).await;
     let mut response = ([(ACCEPT_POST, SDP)], methods).into_response();
     links::append(response.headers_mut(), shared.links.iter().cloned());
     // A preflight for a name that cannot be must pass all the same: else a page of another origin never reads what is wrong with it.
@@ -158,6 +190,10 @@ pub(super) fn patches(protocol: Protocol) -> &'static str {
     }
 }
 
+fn no_sdp(headers: &HeaderMap) -> Problem {
+    wrong_type(headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP))
+}
+
 pub(super) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     let detail = match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
         Some(value) => format!("the Content-Type is {value:?}, not {expected}"),
@@ -177,6 +213,14 @@ pub(super) fn action(protocol: Protocol) -> Action {
     match protocol {
         Protocol::Whip => Action::Publish,
         Protocol::Whep => Action::Watch,
+    }
+}
+
+/// What becomes of whoever's offer is taken there.
+fn purpose(protocol: Protocol) -> Purpose {
+    match protocol {
+        Protocol::Whip => Purpose::Publish,
+        Protocol::Whep => Purpose::Watch,
     }
 }
 

@@ -16,6 +16,8 @@ mod linux;
 
 mod portable;
 
+pub mod resources;
+
 pub mod shard_loop;
 
 #[cfg(target_os = "linux")]

@@ -108,9 +108,10 @@ impl Default for AdmissionLimits {
 }
 
 impl Admission {
-    /// Publishers' offers taken a second: far more than real ones, far fewer than could hurt.
-    pub const PUBLISHERS_PER_SECOND: u32 = 50;
-    /// Most publishers that are half-open: five seconds of that rate, as long as one without a sign of life keeps its place.
+    /// Publishers' offers taken a second: more than come when all encoders of a large server return after its restart, far fewer than
+    /// could hurt.
+    pub const PUBLISHERS_PER_SECOND: u32 = 100;
+    /// Most publishers that are half-open, however fast they came: one without a sign of life keeps its place for five seconds.
     pub const PUBLISHERS_HALF_OPEN_MAX: u32 = 256;
 
     /// A door that nobody has come to.
@@ -140,18 +141,27 @@ impl Admission {
     /// # Errors
     /// When a bound is reached. Clients that their own address keeps out take no token.
     pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+        self.check(now, caller)?;
+        self.door(caller.purpose).pace.take(now);
+        if let Some(address) = network(caller.address) {
+            self.paces.take(now, address, caller.purpose);
+        }
+        Ok(())
+    }
+
+    /// The same for a client that has not sent its offer yet. It takes no token: the client may never send one.
+    ///
+    /// # Errors
+    /// When a bound is reached.
+    pub fn check(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         self.room(now, caller)?;
-        let address = network(caller.address);
         let has_token = |address| self.paces.has_token(now, address, caller.purpose);
-        if !address.is_none_or(has_token) {
+        if !network(caller.address).is_none_or(has_token) {
             let max = self.paces.per_second();
             return Err(self.refuse(now, caller, Cause::AddressRate, max));
         }
         let door = self.door(caller.purpose);
-        if door.pace.take(now) {
-            if let Some(address) = address {
-                self.paces.take(now, address, caller.purpose);
-            }
+        if door.pace.has_token(now) {
             return Ok(());
         }
         let max = door.pace.per_second;
@@ -292,13 +302,16 @@ impl Pace {
         }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
-        let spent = self.spent.map_or(now, |spent| spent.max(now)) + self.period;
-        let taken = spent.saturating_duration_since(now) <= BURST;
-        if taken {
-            self.spent = Some(spent);
-        }
-        taken
+    fn has_token(&self, now: Instant) -> bool {
+        self.after_one_more(now).saturating_duration_since(now) <= BURST
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.spent = Some(self.after_one_more(now));
+    }
+
+    fn after_one_more(&self, now: Instant) -> Instant {
+        self.spent.map_or(now, |spent| spent.max(now)) + self.period
     }
 
     /// The turn of one more who was refused, from `now` on: when the bucket will have had tokens for all who were refused before.
@@ -311,7 +324,7 @@ impl Pace {
 }
 
 /// What an address is counted under: a household has a /64 of IPv6 addresses at least. `None` for this machine's own, where
-/// a reverse proxy or a test stands for all clients there are.
+/// a reverse proxy that is not trusted, or a test, stands for all clients there are.
 pub fn network(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         own if own.is_loopback() => None,

@@ -261,6 +261,14 @@ impl Registry {
         self.admission.knock(now, caller)
     }
 
+    /// Whether a client that has not sent its offer yet could go on. It takes no token.
+    ///
+    /// # Errors
+    /// When a bound at the door is reached.
+    pub fn check_door(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+        self.admission.check(now, caller)
+    }
+
     /// Gives a place to a client, which must connect within the patience of the terms; until then its session is half-open.
     /// Who comes with the right of the stream's publisher takes that one's place. One that comes to a silent publisher without a
     /// credential replaces it when it has connected: see [`succeed`](Self::succeed).

@@ -14,7 +14,7 @@ use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::net::udp::MediaSocketConfig;
 use onecast::room::admission::AdmissionReading;
 use onecast::room::audience::{EventSet, EventStreamId};
-use onecast::room::{Limits, SessionId};
+use onecast::room::{Limits, Purpose, SessionId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -191,6 +191,10 @@ impl Detoured {
 }
 
 impl Service for Detoured {
+    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.app.check_door(client, purpose)
+    }
+
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.join(request, |app, request| app.publish(request))
     }

@@ -254,6 +254,14 @@ fn only_vp8() -> Playable {
 }
 
 impl Service for Fake {
+    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        let mut door = self.door.lock().unwrap();
+        let (now, address) = (door.now, client.ip());
+        door.admission
+            .check(now, Caller { purpose, address })
+            .map_err(Refusal::Busy)
+    }
+
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
         self.take(request, Protocol::Whip)
     }

@@ -10,6 +10,7 @@ mod counter_offer;
 mod door;
 mod events;
 mod fake;
+mod front;
 mod hall;
 mod hostile;
 mod ice_servers;

@@ -192,6 +192,63 @@ fn a_port_in_use_is_one_line_and_exit_code_2() {
     );
 }
 
+/// A shell that runs `before` and becomes the server.
+#[cfg(unix)]
+fn after(before: &str, arguments: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!(
+        "{before}; exec '{}' --http 127.0.0.1:0 --udp 127.0.0.1:0 {arguments}",
+        env!("CARGO_BIN_EXE_onecast")
+    );
+    command
+        .args(["-c", &script])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_for_its_threads_is_one_line_and_exit_code_2() {
+    // The stacks alone of so many threads are half a gigabyte.
+    let output = after("ulimit -v 400000", "--shards 256").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("threads") && text.contains("--shards"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_test_card_goes_live_on_a_machine_without_a_route_for_multicast() {
+    let alone = |script: &mut Command| {
+        let inner: Vec<_> = script.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", "sh"]).args(inner);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let can = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "ip", "link"])
+        .output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this system gives no network of its own");
+        return;
+    }
+    let mut server = Running::of(&mut alone(&mut after("ip link set lo up", "--demo --shards 1")));
+    let mut line = String::new();
+    while !line.contains("broadcaster connected") {
+        line.clear();
+        assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended");
+        assert!(!line.contains("the demo cannot publish"), "{line}");
+    }
+}
+
 #[test]
 fn an_address_of_another_machine_is_one_line_and_exit_code_2() {
     // TEST-NET-1 (RFC 5737): nobody has it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::auth::Authority;
-use onecast::http::{HttpLimits, Pages, Server, Serving};
+use onecast::http::{Front, HttpLimits, Pages, Server, Serving};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -48,19 +48,35 @@ impl Rig {
         Rig::with_authority(Pages::built_in(), HttpLimits::default(), "127.0.0.1:0", authority).await
     }
 
+    /// Has this in front of it.
+    pub(crate) async fn behind(front: Front, authority: Authority) -> Rig {
+        Rig::start_as("127.0.0.1:0", HttpLimits::default(), |serving| Serving {
+            authority: Arc::new(authority),
+            front,
+            ..serving
+        })
+        .await
+    }
+
     pub(crate) async fn with(pages: Pages, limits: HttpLimits, listen: &str) -> Rig {
         Rig::with_authority(pages, limits, listen, Authority::off()).await
     }
 
     async fn with_authority(pages: Pages, limits: HttpLimits, listen: &str, authority: Authority) -> Rig {
+        Rig::start_as(listen, limits, |serving| Serving {
+            authority: Arc::new(authority),
+            pages,
+            ..serving
+        })
+        .await
+    }
+
+    async fn start_as(listen: &str, limits: HttpLimits, change: impl FnOnce(Serving) -> Serving) -> Rig {
         let fake = Arc::new(Fake::default());
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = Serving {
-            authority: Arc::new(authority),
-            ..Serving::open(fake.clone(), pages)
-        };
+        let serving = change(Serving::open(fake.clone(), Pages::built_in()));
         let server = Server::new(serving, limits);
         let running = tokio::spawn(server.run(listener, stop.clone()));
         Rig {

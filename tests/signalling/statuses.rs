@@ -225,8 +225,15 @@ async fn a_preflight_names_methods_and_headers() {
         );
         assert!(reply.header("access-control-allow-methods").unwrap().contains(method));
     }
-    let endpoint = rig.request("OPTIONS", "/whip/live", &[], "").await;
-    assert_eq!(endpoint.header("accept-post"), Some("application/sdp"));
+    for path in ["/whip/live", "/whep/live"] {
+        let endpoint = rig.request("OPTIONS", path, &preflight, "").await;
+        assert_eq!(endpoint.header("accept-post"), Some("application/sdp"));
+        assert_eq!(endpoint.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
+        assert_eq!(
+            endpoint.header("access-control-allow-methods"),
+            Some("GET, HEAD, POST, PATCH, DELETE, OPTIONS")
+        );
+    }
     let session = rig.request("OPTIONS", &session, &[], "").await;
     assert_eq!(session.header("accept-patch"), Some("application/trickle-ice-sdpfrag"));
 }

@@ -12,12 +12,14 @@ use super::*;
 
 /// What an issuer publishes: names of keys, or nothing while it is broken.
 #[derive(Default)]
-struct Issuer {
+struct FakeIssuer {
     names: Mutex<Option<Vec<&'static str>>>,
     asked: AtomicUsize,
+    /// Held by a test while the issuer shall not answer.
+    slow: tokio::sync::Mutex<()>,
 }
 
-impl Issuer {
+impl FakeIssuer {
     fn publishes(&self, names: &[&'static str]) {
         *self.names.lock().unwrap() = Some(names.to_vec());
     }
@@ -31,8 +33,9 @@ impl Issuer {
     }
 }
 
-async fn answer(State(issuer): State<Arc<Issuer>>) -> Result<String, StatusCode> {
+async fn answer(State(issuer): State<Arc<FakeIssuer>>) -> Result<String, StatusCode> {
     issuer.asked.fetch_add(1, Ordering::Relaxed);
+    drop(issuer.slow.lock().await);
     let names = issuer.names.lock().unwrap().clone();
     let names = names.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     let x = BASE64_URL_SAFE_NO_PAD.encode([7; 32]);
@@ -40,10 +43,10 @@ async fn answer(State(issuer): State<Arc<Issuer>>) -> Result<String, StatusCode>
     Ok(json!({ "keys": names.into_iter().map(key).collect::<Vec<_>>() }).to_string())
 }
 
-async fn issuer() -> (Arc<Issuer>, Published) {
+async fn issuer() -> (Arc<FakeIssuer>, Published) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let issuer = Arc::<Issuer>::default();
+    let issuer = Arc::<FakeIssuer>::default();
     let router = Router::new().route("/", get(answer)).with_state(issuer.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     (issuer, Published::new(url).unwrap())
@@ -52,7 +55,7 @@ async fn issuer() -> (Arc<Issuer>, Published) {
 impl Published {
     /// As if everything so far had happened earlier.
     fn age(&self, by: Duration) {
-        let mut known = self.known();
+        let mut known = self.issuer.known();
         let known = &mut *known;
         for at in [&mut known.fetched, &mut known.asked].into_iter().flatten() {
             *at = at.checked_sub(by).expect("the machine has run for longer");
@@ -111,6 +114,109 @@ async fn a_crowd_makes_one_question() {
     let crowd = (0..50).map(|_| published.knows("a"));
     let known = futures(crowd).await;
     assert!(known.into_iter().all(|known| known));
+    assert_eq!(issuer.asked(), 1);
+}
+
+/// How many of `count` requests with made-up names are refused before the issuer has answered, and the others.
+fn refused_at_once(
+    published: &Arc<Published>,
+    count: usize,
+) -> (usize, Vec<tokio::task::JoinHandle<Result<usize, Denied>>>) {
+    let mut refused = 0;
+    let mut waiting = Vec::new();
+    for number in 0..count {
+        let published = published.clone();
+        let mut asking = Box::pin(async move {
+            let keys = published
+                .for_token(Some(&format!("made-up-{number}")), Algorithm::EdDSA)
+                .await;
+            keys.map(|keys| keys.len())
+        });
+        match asking
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+        {
+            std::task::Poll::Ready(answer) => {
+                assert!(matches!(answer, Err(Denied::Unavailable(_))), "{answer:?}");
+                refused += 1;
+            }
+            std::task::Poll::Pending => waiting.push(tokio::spawn(asking)),
+        }
+    }
+    (refused, waiting)
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_slow_few_requests_wait_and_known_keys_do_not() {
+    let (issuer, published) = issuer().await;
+    let published = Arc::new(published);
+    issuer.publishes(&["old"]);
+    assert!(published.knows("old").await);
+    published.age(Published::ASK_EVERY);
+    let slow = issuer.slow.lock().await;
+    let (refused, waiting) = refused_at_once(&published, Published::WAITING_MAX + 30);
+    assert_eq!((refused, waiting.len()), (30, Published::WAITING_MAX));
+    assert!(published.knows("old").await, "a key that is there needs no answer");
+    drop(slow);
+    for one in waiting {
+        assert_eq!(
+            one.await.unwrap(),
+            Ok(0),
+            "the answer has come, and there is no such key"
+        );
+    }
+    assert_eq!(issuer.asked(), 2, "one question for all of them");
+    // The answer is remembered: names that were not in it need no other.
+    let slow = issuer.slow.lock().await;
+    assert_eq!(
+        published
+            .for_token(Some("made-up"), Algorithm::EdDSA)
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
+    drop(slow);
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn old_keys_are_good_for_all_but_the_one_who_asks_for_new_ones() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["old"]);
+    assert!(published.knows("old").await);
+    published.age(Published::FRESH_FOR);
+    let slow = issuer.slow.lock().await;
+    let mut first = Box::pin(published.for_token(Some("old"), Algorithm::EdDSA));
+    let waker = std::task::Waker::noop();
+    assert!(
+        first
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(waker))
+            .is_pending()
+    );
+    assert!(published.knows("old").await);
+    drop(slow);
+    assert_eq!(first.await.unwrap().len(), 1);
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waited_for_is_taken_all_the_same() {
+    let (issuer, published) = issuer().await;
+    issuer.publishes(&["a"]);
+    let slow = issuer.slow.lock().await;
+    let mut first = Box::pin(published.for_token(Some("a"), Algorithm::EdDSA));
+    let waker = std::task::Waker::noop();
+    assert!(
+        first
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(waker))
+            .is_pending()
+    );
+    drop(first);
+    drop(slow);
+    assert!(published.knows("a").await);
     assert_eq!(issuer.asked(), 1);
 }
 

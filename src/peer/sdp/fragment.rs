@@ -95,7 +95,7 @@ impl Fragment {
                     fragment.pwd.get_or_insert_with(|| pwd.into());
                 }
                 ("candidate", _) => fragment.candidates += 1,
-                ("mid", mid) if fragment.line.is_none() && text::is_token(mid, super::MAX_MID_BYTES) => {
+                ("mid", mid) if fragment.line.is_none() && text::is_visible(mid, super::MAX_MID_BYTES) => {
                     fragment.line = media.map(|media| FragmentLine {
                         media: media.into(),
                         mid: mid.into(),

@@ -2,7 +2,7 @@
 
 use super::extension::OfferedExtensions;
 use super::payload::PayloadTable;
-use super::text::{Line, is_token};
+use super::text::{Line, is_token, is_visible};
 use super::{MAX_MID_BYTES, MAX_STREAM_ID_BYTES, SdpError};
 use crate::rtp::Kind;
 
@@ -17,6 +17,8 @@ pub(super) struct MediaSection {
     /// The first format: a rejected line repeats it, since an m-line must have one.
     pub(super) first_format: Box<str>,
     pub(super) mid: Option<Box<str>>,
+    /// What a line in use must not have.
+    pub(super) unreadable: Option<SdpError>,
     /// `None` where the line says nothing; the session may.
     pub(super) direction: Option<Direction>,
     pub(super) rtcp_mux: bool,
@@ -52,15 +54,29 @@ impl MediaSection {
             return Err(bad);
         };
         let formats = words;
-        let first_format = formats.clone().next().unwrap_or_default();
         let port = port.split_once('/').map_or(port, |(port, _)| port).parse::<u16>();
-        let (true, Ok(port)) = (is_readable(media, protocol, first_format), port) else {
-            return Err(bad);
+        let mut kind = rtp_kind(media, protocol);
+        // What of an m-line is of no use need not be right: it is answered with port 0.
+        let port = match (port, kind) {
+            (Ok(port), _) => port,
+            (Err(_), None) => 0,
+            (Err(_), Some(_)) => return Err(bad),
         };
-        let kind = rtp_kind(media, protocol);
-        let payloads = match kind {
-            Some(_) => PayloadTable::new(formats).ok_or(bad)?,
-            None => PayloadTable::default(),
+        let first_format = formats
+            .clone()
+            .next()
+            .or((port == 0).then_some("0"))
+            .unwrap_or_default();
+        if !is_readable(media, protocol, first_format) {
+            return Err(bad);
+        }
+        let payloads = match PayloadTable::new(formats).filter(|_| kind.is_some()) {
+            Some(payloads) => payloads,
+            None if kind.is_some() && port != 0 => return Err(bad),
+            None => {
+                kind = None;
+                PayloadTable::default()
+            }
         };
         Ok(MediaSection {
             kind,
@@ -68,6 +84,7 @@ impl MediaSection {
             protocol: protocol.into(),
             first_format: first_format.into(),
             mid: None,
+            unreadable: None,
             direction: None,
             rtcp_mux: false,
             rtcp_rsize: false,
@@ -83,15 +100,17 @@ impl MediaSection {
     }
 
     /// Takes an attribute that is not the transport's.
-    pub(super) fn take(&mut self, line: usize, name: &str, value: &str) -> Result<(), SdpError> {
+    pub(super) fn take(&mut self, line: usize, name: &str, value: &str) {
         match name {
-            "mid" if is_token(value, MAX_MID_BYTES) => self.mid = Some(value.into()),
-            "mid" => return Err(SdpError::BadAttribute { line, name: "mid" }),
+            // RFC 5888 section 4 wants a token; clients use whole URNs and paths, too.
+            "mid" if is_visible(value, MAX_MID_BYTES) => self.mid = Some(value.into()),
+            "mid" => self.unreadable = Some(SdpError::BadAttribute { line, name: "mid" }),
             "bundle-only" => self.bundle_only = true,
-            "rtcp-mux" => self.rtcp_mux = true,
+            // RFC 8858 section 3: who says the latter should say both.
+            "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
             "rtcp-rsize" => self.rtcp_rsize = true,
             "extmap-allow-mixed" => self.allow_mixed = true,
-            "rtpmap" if self.kind.is_some() => self.payloads.take_rtpmap(line, value)?,
+            "rtpmap" => self.payloads.take_rtpmap(value),
             "fmtp" => self.payloads.take_fmtp(value),
             "rtcp-fb" => self.payloads.take_feedback(value),
             "extmap" => self.extensions.take(value),
@@ -100,7 +119,6 @@ impl MediaSection {
             "ssrc-group" => self.take_ssrc_group(value),
             _ => self.direction = Direction::from_name(name).or(self.direction),
         }
-        Ok(())
     }
 
     /// Port 0 without `a=bundle-only`: the client itself has switched the line off (RFC 9143 section 6).
@@ -209,6 +227,7 @@ mod tests {
             "audio 9 UDP/TLS/RTP/SAVPF 128",
             "audio 9 UDP/TLS/RTP/SAVPF opus",
             "vidéo 9 UDP/TLS/RTP/SAVPF 96",
+            "application 9 UDP/DTLS/SCTP",
         ] {
             assert_eq!(
                 section(value).unwrap_err(),
@@ -219,10 +238,45 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_no_use_may_be_odd() {
+        for value in [
+            "text 70000 RTP/AVP 98",
+            "application x UDP/DTLS/SCTP webrtc-datachannel",
+            "video 0 UDP/TLS/RTP/SAVPF",
+            "video 0 UDP/TLS/RTP/SAVPF none",
+        ] {
+            let line = section(value).unwrap();
+            assert!(line.kind.is_none() && !line.first_format.is_empty(), "{value}");
+        }
+        let line = section("video 9 UDP/TLS/RTP/SAVPF 300 96").unwrap();
+        assert_eq!(line.payloads.len(), 1);
+    }
+
+    #[test]
+    fn mids_are_what_clients_make_them() {
+        for (mid, is_fine) in [
+            ("a/0", true),
+            ("urn:a:0", true),
+            ("{a.0~}", true),
+            ("a b", false),
+            ("\u{e9}", false),
+            ("", false),
+        ] {
+            let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
+            line.take(4, "mid", mid);
+            assert_eq!(
+                (line.mid.is_some(), line.unreadable.is_none()),
+                (is_fine, is_fine),
+                "{mid}"
+            );
+        }
+    }
+
+    #[test]
     fn port_zero_is_in_use_only_when_bundled() {
         let mut line = section("video 0 UDP/TLS/RTP/SAVPF 96").unwrap();
         assert!(line.is_disabled());
-        line.take(4, "bundle-only", "").unwrap();
+        line.take(4, "bundle-only", "");
         assert!(!line.is_disabled());
     }
 
@@ -239,7 +293,7 @@ mod tests {
     fn the_stream_of_a_line_is_a_short_token_or_none() {
         let stream = |values: &[&str]| {
             let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
-            values.iter().for_each(|value| line.take(4, "msid", value).unwrap());
+            values.iter().for_each(|value| line.take(4, "msid", value));
             line.stream
         };
         assert_eq!(&*stream(&["camera track", "screen track"]), "camera");
@@ -252,12 +306,12 @@ mod tests {
     #[test]
     fn main_and_rtx_ssrc_come_from_the_first_fid_group() {
         let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
-        line.take(4, "ssrc", "1 cname:x").unwrap();
+        line.take(4, "ssrc", "1 cname:x");
         assert_eq!(line.ssrcs(), (Some(1), None));
-        line.take(5, "ssrc-group", "SIM 2 3").unwrap();
-        line.take(6, "ssrc-group", "FID 2 nonsense").unwrap();
-        line.take(7, "ssrc-group", "FID 2 4").unwrap();
-        line.take(8, "ssrc-group", "FID 5 6").unwrap();
+        line.take(5, "ssrc-group", "SIM 2 3");
+        line.take(6, "ssrc-group", "FID 2 nonsense");
+        line.take(7, "ssrc-group", "FID 2 4");
+        line.take(8, "ssrc-group", "FID 5 6");
         assert_eq!(line.ssrcs(), (Some(2), Some(4)));
     }
 }

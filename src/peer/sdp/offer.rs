@@ -26,8 +26,8 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads the text, CRLF or LF. `o=`, `s=` and `t=` may be missing, unknown lines and attributes are skipped. Time is
-    /// linear in the length of the text.
+    /// Reads the text, CRLF or LF. `o=`, `s=` and `t=` may be missing; unknown lines and attributes are skipped, and so is what cannot be
+    /// read of those that a connection does not depend on. Time is linear in the length of the text.
     ///
     /// # Errors
     /// What is wrong with the text, or with the offer whoever sends it.
@@ -146,7 +146,10 @@ impl<'a> Reading<'a> {
     fn take(&mut self, line: Line<'a>, limits: Limits) -> Result<(), SdpError> {
         match line.letter {
             b'm' => self.begin_media(line, limits),
-            b'a' => self.take_attribute(line),
+            b'a' => {
+                self.take_attribute(line);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -166,24 +169,27 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn take_attribute(&mut self, line: Line<'a>) -> Result<(), SdpError> {
+    fn take_attribute(&mut self, line: Line<'a>) {
         let (name, value) = text::attribute(line.value);
         let transport = self.transports.last_mut().unwrap_or(&mut self.session);
-        if transport.take(line.number, name, value)? {
-            return Ok(());
+        if transport.take(line.number, name, value) {
+            return;
         }
         match self.lines.last_mut() {
-            Some(section) => section.take(line.number, name, value)?,
+            Some(section) => section.take(line.number, name, value),
             None => self.take_session_attribute(name, value),
         }
-        Ok(())
     }
 
     fn take_session_attribute(&mut self, name: &str, value: &'a str) {
         match name {
-            "group" => self.bundles.extend(value.strip_prefix("BUNDLE ")),
+            "group" => {
+                let bundle = value.trim_ascii().split_once([' ', '\t']);
+                self.bundles
+                    .extend(bundle.filter(|(what, _)| *what == "BUNDLE").map(|(_, mids)| mids));
+            }
             "ice-lite" => self.ice_lite = true,
-            "rtcp-mux" => self.rtcp_mux = true,
+            "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
             "extmap-allow-mixed" => self.allow_mixed = true,
             _ => self.direction = Direction::from_name(name).or(self.direction),
         }
@@ -199,7 +205,7 @@ impl<'a> Reading<'a> {
         }
         let in_use = self.lines_in_use(for_what)?;
         self.check_rtcp_mux()?;
-        self.check_mids()?;
+        self.check_mids(for_what)?;
         let bundle = self.bundle(&in_use, for_what)?;
         if self.ice_lite {
             return Err(SdpError::BothIceLite);
@@ -252,10 +258,16 @@ impl<'a> Reading<'a> {
         kind.map_or(Ok(()), |kind| Err(SdpError::NoRtcpMux { kind }))
     }
 
-    /// RFC 8843 section 7: a mid names one line. At most [`MAX_CALL_LINES`], so all pairs are few.
-    fn check_mids(&self) -> Result<(), SdpError> {
-        for (index, line) in self.lines.iter().enumerate() {
-            if line.mid.is_some() && self.lines[..index].iter().any(|other| other.mid == line.mid) {
+    /// RFC 8843 section 7: a mid names one line. In a broadcast a line that is not in use never will be, whatever its name. At most
+    /// [`MAX_CALL_LINES`], so all pairs are few.
+    fn check_mids(&self, for_what: Use<'_>) -> Result<(), SdpError> {
+        let counts = |line: &MediaSection| line.kind.is_some() || matches!(for_what, Use::Call { .. });
+        for (index, line) in self.lines.iter().enumerate().filter(|(_, line)| counts(line)) {
+            if let Some(error) = &line.unreadable {
+                return Err(error.clone());
+            }
+            let mut before = self.lines[..index].iter().filter(|line| counts(line));
+            if line.mid.is_some() && before.any(|other| other.mid == line.mid) {
                 return Err(SdpError::DuplicateMid {
                     mid: line.mid.clone().unwrap_or_default(),
                 });

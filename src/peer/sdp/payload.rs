@@ -1,7 +1,6 @@
 //! Payload types of an m-line: `a=rtpmap`, `a=fmtp` and `a=rtcp-fb` gathered by number.
 
-use super::SdpError;
-use super::text::is_token;
+use super::text::{is_token, numbered};
 use crate::rtp::Codec;
 
 /// The payload types of one m-line in the client's order of preference.
@@ -46,11 +45,13 @@ pub(super) struct Feedback {
 }
 
 impl PayloadTable {
-    /// Reads the formats of an RTP m-line; `None` if there is none, or one that is not 0..=127. Repeated ones count once.
+    /// Reads the formats of an RTP m-line; `None` if there is none of 0..=127. Others are passed over, repeated ones count once.
     pub(super) fn new<'a>(formats: impl Iterator<Item = &'a str>) -> Option<PayloadTable> {
         let mut table = PayloadTable::default();
         for format in formats {
-            let number = format.parse::<u8>().ok().filter(|number| *number < 128)?;
+            let Some(number) = format.parse::<u8>().ok().filter(|number| *number < 128) else {
+                continue;
+            };
             let place = &mut table.places[usize::from(number)];
             if *place != ABSENT {
                 continue;
@@ -94,33 +95,30 @@ impl PayloadTable {
         rtx
     }
 
-    /// `<number> <name>/<clock>[/<channels>]`; one for a number that the m-line does not list is ignored.
-    pub(super) fn take_rtpmap(&mut self, line: usize, value: &str) -> Result<(), SdpError> {
-        let bad = SdpError::BadAttribute { line, name: "rtpmap" };
-        let (number, encoding) = value.split_once(' ').ok_or_else(|| bad.clone())?;
-        if number.parse::<u8>().is_err() {
-            return Err(bad);
+    /// `<number> <name>/<clock>[/<channels>]`; one for a number that the m-line does not list is ignored, and a format that cannot be read
+    /// is one that is not carried.
+    pub(super) fn take_rtpmap(&mut self, value: &str) {
+        if let Some((number, encoding)) = numbered(value)
+            && let Some(payload) = self.by_number(number)
+        {
+            payload.encoding = Encoding::read(encoding);
         }
-        if let Some(payload) = self.by_number(number) {
-            payload.encoding = Encoding::read(encoding.trim()).ok_or(bad)?;
-        }
-        Ok(())
     }
 
     /// `<number> <parameters>`; the first for a number counts. One longer than [`MAX_FMTP_BYTES`] is read without its `sprop-*`, which
     /// are the only long ones, or not at all.
     pub(super) fn take_fmtp(&mut self, value: &str) {
-        if let Some((number, parameters)) = value.split_once(' ')
+        if let Some((number, parameters)) = numbered(value)
             && let Some(payload) = self.by_number(number)
             && payload.fmtp.is_empty()
         {
-            payload.fmtp = of_reasonable_length(parameters.trim());
+            payload.fmtp = of_reasonable_length(parameters);
         }
     }
 
     /// `<number or *> <feedback>`
     pub(super) fn take_feedback(&mut self, value: &str) {
-        let Some((number, feedback)) = value.split_once(' ') else {
+        let Some((number, feedback)) = numbered(value) else {
             return;
         };
         match number {
@@ -181,22 +179,24 @@ impl Payload {
 }
 
 impl Encoding {
-    fn read(encoding: &str) -> Option<Encoding> {
-        let (name, clock) = encoding.split_once('/')?;
+    fn read(encoding: &str) -> Encoding {
+        let (name, clock) = encoding.split_once('/').unwrap_or((encoding, ""));
         let (clock, channels) = clock.split_once('/').unwrap_or((clock, ""));
-        let clock = clock.parse::<u32>().ok()?;
         if !is_token(name, MAX_ENCODING_NAME_BYTES) {
-            return None;
+            return Encoding::Other(Box::default());
         }
+        let Ok(clock) = clock.parse::<u32>() else {
+            return Encoding::Other(name.into());
+        };
         let is_rtx = clock == Codec::Vp8.clock_rate() && name.eq_ignore_ascii_case("rtx");
         let codec = Codec::from_encoding_name(name).filter(|codec| codec.clock_rate() == clock);
-        Some(match codec {
+        match codec {
             // RFC 7587 section 7: always two channels in SDP.
             Some(Codec::Opus) if !matches!(channels, "" | "2") => Encoding::Other(name.into()),
             Some(codec) => Encoding::Codec(codec),
             None if is_rtx => Encoding::Rtx,
             None => Encoding::Other(name.into()),
-        })
+        }
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn clock_and_channels_must_be_the_codecs() {
-        let read = |text| Encoding::read(text).unwrap();
+        let read = Encoding::read;
         assert_eq!(read("OPUS/48000/2"), Encoding::Codec(Codec::Opus));
         assert_eq!(read("opus/48000"), Encoding::Codec(Codec::Opus));
         assert_eq!(read("opus/48000/6"), Encoding::Other("opus".into()));
@@ -287,9 +287,37 @@ mod tests {
         assert_eq!(read("h264/90000"), Encoding::Codec(Codec::H264));
         assert_eq!(read("rtx/90000"), Encoding::Rtx);
         assert_eq!(read("rtx/48000"), Encoding::Other("rtx".into()));
-        for text in ["", "VP8", "VP8/", "VP8/fast", "V P8/90000", "/90000"] {
-            assert_eq!(Encoding::read(text), None, "{text}");
+    }
+
+    #[test]
+    fn a_format_that_cannot_be_read_is_not_carried() {
+        for (text, name) in [
+            ("", ""),
+            ("VP8", "VP8"),
+            ("VP8/", "VP8"),
+            ("VP8/fast", "VP8"),
+            ("flexfec-03", "flexfec-03"),
+            ("V P8/90000", ""),
+            ("/90000", ""),
+            ("b\u{fc}hne/90000", ""),
+        ] {
+            assert_eq!(Encoding::read(text), Encoding::Other(name.into()), "{text}");
         }
+        let mut table = table("96 300 opus 97");
+        for value in [
+            "300 AV1/90000",
+            "",
+            "96",
+            "x VP8/90000",
+            "  96\tVP8/90000 ",
+            "97 VP8",
+            "4294967296 VP8/90000",
+        ] {
+            table.take_rtpmap(value);
+        }
+        let encodings: Vec<_> = table.iter().map(|payload| (payload.number, payload.codec())).collect();
+        assert_eq!(encodings, [(96, Some(Codec::Vp8)), (97, None)]);
+        assert!(PayloadTable::new(["128", "opus"].into_iter()).is_none());
     }
 
     #[test]
@@ -316,7 +344,7 @@ mod tests {
     fn rtx_is_found_by_apt_whatever_stands_around_it() {
         let mut table = table("96 97 98 99");
         for number in [97, 98, 99] {
-            table.take_rtpmap(1, &format!("{number} rtx/90000")).unwrap();
+            table.take_rtpmap(&format!("{number} rtx/90000"));
         }
         table.take_fmtp("97 rtx-time=3000; APT=96");
         table.take_fmtp("98 apt=96");

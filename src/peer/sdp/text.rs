@@ -13,12 +13,22 @@ pub(super) struct Line<'a> {
     pub(super) value: &'a str,
 }
 
-/// The lines of a text; CRLF or LF, empty lines and indentation skipped. The first line that is not `x=value` is the last item, an error.
+/// The lines of a text; CRLF or LF, empty lines and indentation skipped, and those with control characters in them that nothing depends
+/// on. The first line that is not `x=value` is the last item, an error.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = Result<Line<'_>, SdpError>> {
-    text.split('\n').enumerate().filter_map(|(index, line)| {
+    whole(text).split('\n').enumerate().filter_map(|(index, line)| {
         let line = line.trim_ascii();
-        (!line.is_empty()).then(|| read_line(index + 1, line))
+        if line.is_empty() {
+            return None;
+        }
+        read_line(index + 1, line).transpose()
     })
+}
+
+/// The text without what editors and programs put around it: a byte order mark, and the NUL that ends a string in C.
+fn whole(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
+        .trim_end_matches(|character: char| character == '\0' || character.is_ascii_whitespace())
 }
 
 /// Refuses texts that are longer than `limit` or empty before anything reads them.
@@ -27,7 +37,7 @@ pub(super) fn check_size(text: &str, limit: usize) -> Result<(), SdpError> {
     if len > limit {
         return Err(SdpError::TooLong { len, limit });
     }
-    if text.trim_ascii().is_empty() {
+    if whole(text).trim_ascii().is_empty() {
         return Err(SdpError::Empty);
     }
     Ok(())
@@ -38,6 +48,17 @@ pub(super) fn attribute(value: &str) -> (&str, &str) {
     value.split_once(':').unwrap_or((value, ""))
 }
 
+/// The payload type that an attribute is about, and what it says of it; whatever white space stands around the two.
+pub(super) fn numbered(value: &str) -> Option<(&str, &str)> {
+    let (number, rest) = value.trim_ascii().split_once([' ', '\t'])?;
+    Some((number, rest.trim_ascii()))
+}
+
+/// Visible ASCII without spaces, at most `max` bytes: safe to repeat in an answer or an error message.
+pub(super) fn is_visible(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// A token of RFC 8866 section 9, at most `max` bytes: safe to repeat in an answer or an error message.
 pub(super) fn is_token(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
@@ -46,13 +67,19 @@ pub(super) fn is_token(text: &str, max: usize) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
 }
 
-fn read_line(number: usize, line: &str) -> Result<Line<'_>, SdpError> {
+/// `Ok(None)` for a line that is as good as not there.
+fn read_line(number: usize, line: &str) -> Result<Option<Line<'_>>, SdpError> {
     match line.as_bytes() {
-        [letter, b'=', ..] if letter.is_ascii_alphabetic() && !has_control_characters(line) => Ok(Line {
-            number,
-            letter: *letter,
-            value: &line[2..],
-        }),
+        // Every m-line is answered; and a first line that has more in it is one of a text without line ends.
+        [b'm' | b'v', b'=', ..] if has_control_characters(line) => Err(SdpError::BadLine { line: number }),
+        [letter, b'=', ..] if letter.is_ascii_alphabetic() => {
+            let line = Line {
+                number,
+                letter: *letter,
+                value: &line[2..],
+            };
+            Ok(Some(line).filter(|line| !has_control_characters(line.value)))
+        }
         _ => Err(SdpError::BadLine { line: number }),
     }
 }
@@ -82,9 +109,19 @@ mod tests {
         let first_error = |text: &str| lines(text).find_map(Result::err);
         assert_eq!(first_error("v=0\r\nhello\r\n"), Some(SdpError::BadLine { line: 2 }));
         assert_eq!(first_error("v=0\n\n=x"), Some(SdpError::BadLine { line: 3 }));
-        assert_eq!(first_error("a=x\ra=y\n"), Some(SdpError::BadLine { line: 1 }));
-        assert_eq!(first_error("a=\0"), Some(SdpError::BadLine { line: 1 }));
+        assert_eq!(first_error("v=0\rs=-\ra=y\n"), Some(SdpError::BadLine { line: 1 }));
+        assert_eq!(first_error("m=audio 9\0"), None);
+        assert_eq!(first_error("m=audio\0 9 x\n"), Some(SdpError::BadLine { line: 1 }));
         assert_eq!(first_error("é=1"), Some(SdpError::BadLine { line: 1 }));
+    }
+
+    #[test]
+    fn what_stands_around_a_text_and_lines_of_no_use_are_passed_over() {
+        let values = |text: &'static str| lines(text).map(|line| line.unwrap().value).collect::<Vec<_>>();
+        assert_eq!(values("\u{feff}v=0\r\ns=-\r\n\0"), ["0", "-"]);
+        assert_eq!(values("v=0\r\na=x\0\0"), ["0", "x"]);
+        assert_eq!(values("v=0\ns=a\u{7}b\na=x\ra=y\na=\tz\n"), ["0", "\tz"]);
+        assert_eq!(check_size("\u{feff}\r\n\0", 9), Err(SdpError::Empty));
     }
 
     #[test]

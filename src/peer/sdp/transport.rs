@@ -12,19 +12,24 @@ pub(super) struct TransportSection<'a> {
     /// Hash function of a fingerprint that is none of ours.
     other_hash: Option<&'a str>,
     role: Option<DtlsRole>,
+    /// The first value that cannot be read: it counts only where no section has a better one.
+    unreadable: Option<SdpError>,
 }
 
 impl<'a> TransportSection<'a> {
-    /// Takes the attribute if it is one of the transport's; `Ok(false)` if it is not.
-    pub(super) fn take(&mut self, line: usize, name: &str, value: &'a str) -> Result<bool, SdpError> {
-        match name {
-            "ice-ufrag" => self.ufrag = Some(ice_chars(line, "ice-ufrag", value, 4)?),
-            "ice-pwd" => self.pwd = Some(ice_chars(line, "ice-pwd", value, 22)?),
-            "fingerprint" => self.take_fingerprint(line, value)?,
-            "setup" => self.role = Some(role_left_for_us(line, value)?),
-            _ => return Ok(false),
+    /// Takes the attribute if it is one of the transport's; false if it is not.
+    pub(super) fn take(&mut self, line: usize, name: &str, value: &'a str) -> bool {
+        let taken = match name {
+            "ice-ufrag" => ice_chars(line, "ice-ufrag", value, 4).map(|ufrag| self.ufrag = Some(ufrag)),
+            "ice-pwd" => ice_chars(line, "ice-pwd", value, 22).map(|pwd| self.pwd = Some(pwd)),
+            "fingerprint" => self.take_fingerprint(line, value),
+            "setup" => role_left_for_us(line, value).map(|role| self.role = Some(role)),
+            _ => return false,
+        };
+        if let Err(error) = taken {
+            self.unreadable.get_or_insert(error);
         }
-        Ok(true)
+        true
     }
 
     fn take_fingerprint(&mut self, line: usize, value: &'a str) -> Result<(), SdpError> {
@@ -55,26 +60,35 @@ impl<'a> TransportSection<'a> {
 /// The transport of a bundle: each attribute from the first section that has it. `sections` begins with the tagged m-line
 /// (RFC 9143 section 7.2), then the session, then the other m-lines, whose values a client may leave out or repeat.
 pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransport, SdpError> {
+    let unreadable = |names: &[&str]| {
+        let mut errors = sections.iter().filter_map(|s| s.unreadable.clone());
+        errors.find(|error| matches!(error, SdpError::BadAttribute { name, .. } if names.contains(name)))
+    };
     let credentials = sections.iter().find_map(|s| s.ufrag.zip(s.pwd));
     let split = || {
         let ufrag = sections.iter().find_map(|s| s.ufrag)?;
         Some((ufrag, sections.iter().find_map(|s| s.pwd)?))
     };
-    let (ufrag, pwd) = credentials.or_else(split).ok_or(SdpError::NoIceCredentials)?;
+    let no_credentials = || unreadable(&["ice-ufrag", "ice-pwd"]).unwrap_or(SdpError::NoIceCredentials);
+    let (ufrag, pwd) = credentials.or_else(split).ok_or_else(no_credentials)?;
     let fingerprints = sections.iter().find(|s| !s.fingerprints.is_empty());
     let fingerprints = fingerprints.map(|s| s.fingerprints.clone()).ok_or_else(|| {
         match sections.iter().find_map(|s| s.other_hash) {
             Some(hash) => SdpError::NoKnownFingerprint { offered: hash.into() },
-            None => SdpError::NoFingerprint,
+            None => unreadable(&["fingerprint"]).unwrap_or(SdpError::NoFingerprint),
         }
     })?;
+    let role = sections.iter().find_map(|s| s.role);
+    if let (None, Some(error)) = (role, unreadable(&["setup"])) {
+        return Err(error);
+    }
     Ok(RemoteTransport {
         ice: IceCredentials {
             ufrag: ufrag.into(),
             pwd: pwd.into(),
         },
         fingerprints,
-        role: sections.iter().find_map(|s| s.role).unwrap_or(DtlsRole::Server),
+        role: role.unwrap_or(DtlsRole::Server),
     })
 }
 
@@ -90,7 +104,7 @@ pub(super) fn ice_chars<'a>(line: usize, name: &'static str, value: &'a str, min
 
 /// RFC 5763 section 5: an offer says `actpass`; `active` and `passive` leave one role. Without `a=setup` the client is active.
 fn role_left_for_us(line: usize, value: &str) -> Result<DtlsRole, SdpError> {
-    match value {
+    match value.to_ascii_lowercase().as_str() {
         "actpass" | "active" => Ok(DtlsRole::Server),
         "passive" => Ok(DtlsRole::Client),
         _ => Err(SdpError::BadAttribute { line, name: "setup" }),
@@ -120,7 +134,7 @@ mod tests {
     fn section<'a>(attributes: &[(&str, &'a str)]) -> TransportSection<'a> {
         let mut section = TransportSection::default();
         for (name, value) in attributes {
-            assert_eq!(section.take(1, name, value), Ok(true), "{name}");
+            assert!(section.take(1, name, value) && section.unreadable.is_none(), "{name}");
         }
         section
     }
@@ -195,8 +209,23 @@ mod tests {
             ("fingerprint", "sha-512 AA:BB"),
             ("setup", "holdconn"),
         ] {
-            let error = TransportSection::default().take(7, name, value).unwrap_err();
-            assert_eq!(error, SdpError::BadAttribute { line: 7, name }, "{value}");
+            let mut odd = TransportSection::default();
+            assert!(odd.take(7, name, value));
+            let error = SdpError::BadAttribute { line: 7, name };
+            assert_eq!(odd.unreadable, Some(error.clone()), "{value}");
+            // Another section may have what is needed.
+            let digest = digest(1);
+            let all = [
+                ("ice-ufrag", "ufrag"),
+                ("ice-pwd", PWD),
+                ("fingerprint", &*digest),
+                ("setup", "actpass"),
+            ];
+            assert!(resolve(&[&odd, &section(&all)]).is_ok(), "{value}");
+            let rest: Vec<_> = all.into_iter().filter(|(rest, _)| *rest != name).collect();
+            assert_eq!(resolve(&[&odd, &section(&rest)]).unwrap_err(), error, "{value}");
         }
+        let loud = section(&[("setup", "ActPass")]);
+        assert_eq!(loud.role, Some(DtlsRole::Server));
     }
 }

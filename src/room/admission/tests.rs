@@ -57,6 +57,19 @@ fn a_second_s_worth_may_come_at_once_and_then_as_many_as_the_rate() {
 }
 
 #[test]
+fn asking_whether_there_is_room_takes_no_turn() {
+    let now = crate::clock::now();
+    let mut admission = Admission::new(LIMITS);
+    let caller = viewer("192.0.2.1");
+    for _ in 0..1_000 {
+        assert_eq!(admission.check(now, caller), Ok(()));
+    }
+    assert_eq!(taken(&mut admission, now, 100), 10);
+    assert_eq!(admission.check(now, caller).unwrap_err().cause, Cause::Rate);
+    assert_eq!(admission.check(now, publisher("192.0.2.1")), Ok(()));
+}
+
+#[test]
 fn who_was_refused_gets_in_when_it_comes_back_as_told() {
     let mut now = crate::clock::now();
     let mut admission = Admission::new(LIMITS);

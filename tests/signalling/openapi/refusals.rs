@@ -86,10 +86,14 @@ async fn bodies_that_never_come(document: &Document) {
         .filter(|(.., operation)| operation["requestBody"].is_object());
     // All at once, because each takes its time.
     let mut waiting = Vec::new();
-    for (method, path, _) in awaited {
+    for (method, path, operation) in awaited {
         let asked = concrete(&rig, path).await;
         let mut wire = rig.connect().await;
-        let head = format!("{method} {asked} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n");
+        let content = operation["requestBody"]["content"].as_object().unwrap();
+        let media = content.keys().next().unwrap();
+        let head = format!(
+            "{method} {asked} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {media}\r\nContent-Length: 9\r\n\r\n"
+        );
         wire.send(head).await;
         waiting.push((method, path, wire));
     }

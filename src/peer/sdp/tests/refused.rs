@@ -39,11 +39,10 @@ fn not_sdp_is_400_with_a_hint() {
         "v=0\\r\\no=- 1",
         "v=1\r\n",
         "o=- 1 1 IN IP4 0.0.0.0\r\nv=0\r\n",
-        "\0\0",
     ] {
         assert_eq!(error(text), SdpError::NotSdp, "{text}");
     }
-    for text in ["", " \r\n\r\n"] {
+    for text in ["", " \r\n\r\n", "\0\0", "\u{feff}\r\n"] {
         assert_eq!(error(text), SdpError::Empty);
     }
     assert!(!SdpError::NotSdp.is_unusable() && !SdpError::Empty.is_unusable());
@@ -94,6 +93,50 @@ fn lines_that_cannot_be_read_are_400_and_named() {
     );
     let same_mid = obs().replace("a=mid:1", "a=mid:0");
     assert_eq!(error(&same_mid), SdpError::DuplicateMid { mid: "0".into() });
+}
+
+#[test]
+fn parts_of_no_use_that_cannot_be_read_refuse_nothing() {
+    let obs = obs();
+    let end = obs.find("a=mid:0").unwrap();
+    let in_audio = |line: &str| format!("{}{line}\r\n{}", &obs[..end], &obs[end..]);
+    let unused =
+        |line: &str| format!("{obs}m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n{line}\r\n");
+    for offer in [
+        format!("\u{feff}{obs}"),
+        format!("{obs}\0"),
+        obs.replace("s=-", "s=a\u{7}b"),
+        in_audio("a=rtpmap:300 AV1/90000"),
+        in_audio("a=rtpmap:"),
+        in_audio("a=rtpmap:x y"),
+        in_audio("a=extmap:999999 urn:x"),
+        in_audio("a=rtcp-fb:x"),
+        in_audio("a=fmtp:111\u{1}x"),
+        in_audio("a=ssrc-group:FID x y"),
+        in_audio("a=ssrc:99999999999999999999 cname:x"),
+        in_audio("a=msid:"),
+        in_audio("a=candidate:nonsense"),
+        in_audio("a=rid:"),
+        in_audio("a=simulcast:"),
+        in_audio("b=x"),
+        in_audio("a="),
+        unused("a=setup:holdconn"),
+        unused("a=ice-ufrag:a b"),
+        unused("a=mid:\u{e9}"),
+        unused("a=mid:0"),
+        unused("a=fingerprint:x"),
+        obs.replace(
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111 120 300",
+        )
+        .replace("a=mid:0", "a=rtpmap:120 flexfec-03\r\na=mid:0"),
+        format!("{obs}m=text 70000 RTP/AVP 98\r\n"),
+        obs.replace("a=group:BUNDLE", "a=group: BUNDLE"),
+        obs.replace("a=rtcp-mux", "a=rtcp-mux-only"),
+    ] {
+        let read = Offer::parse(&offer).map(|offer| (offer.can_send(), offer.lines[0].payloads.len() >= 1));
+        assert_eq!(read, Ok((true, true)), "{offer}");
+    }
 }
 
 #[test]

@@ -1,0 +1,227 @@
+use super::*;
+
+const OPEN: Entry<'_> = Entry {
+    mode: AuthMode::Off,
+    private: false,
+    tokens: OwnTokens::None,
+};
+
+fn told_of(tokens: OwnTokens<'_>, private: bool) -> String {
+    banner(&Facts {
+        http: "0.0.0.0:8080".parse().unwrap(),
+        media: "0.0.0.0:8080".parse().unwrap(),
+        announced: &["192.0.2.7".parse().unwrap()],
+        demo: false,
+        entry: Entry {
+            mode: AuthMode::Tokens,
+            private,
+            tokens,
+        },
+        https: None,
+        phone: None,
+        base_path: "",
+        columns: None,
+    })
+}
+
+#[test]
+fn links_carry_the_token_that_they_need_and_no_other() {
+    let made = Made {
+        publish: Secret::new("p-u-b"),
+        watch: Secret::new("w-a-t"),
+        admin: Secret::new("a-d-m"),
+    };
+    for private in [false, true] {
+        let text = told_of(OwnTokens::Shown(&made), private);
+        let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
+        assert!(line("Broadcast").ends_with("/broadcast.html#token=p-u-b"));
+        assert!(line("OBS").ends_with("/whip/live, Bearer token p-u-b"));
+        assert!(line("Administration").contains("Bearer a-d-m"));
+        for start in ["Watch", "Players"] {
+            assert!(!line(start).contains("p-u-b") && line(start).contains("token=w-a-t") == private);
+        }
+        assert!(!text.contains("can broadcast and watch"));
+    }
+}
+
+#[test]
+fn what_others_may_read_names_the_file_of_the_tokens_and_no_token() {
+    let made = Made {
+        publish: Secret::new("p-u-b"),
+        watch: Secret::new("w-a-t"),
+        admin: Secret::new("a-d-m"),
+    };
+    let file = Path::new("/state/tokens.json");
+    assert!(matches!(
+        OwnTokens::for_whoever_reads(Some(&made), Some(file), true),
+        OwnTokens::Shown(_)
+    ));
+    assert!(matches!(
+        OwnTokens::for_whoever_reads(None, Some(file), false),
+        OwnTokens::None
+    ));
+    for kept in [Some(file), None] {
+        let tokens = OwnTokens::for_whoever_reads(Some(&made), kept, false);
+        let entry = Entry {
+            mode: AuthMode::Tokens,
+            private: true,
+            tokens,
+        };
+        let text = told_of(tokens, true) + &phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
+        for secret in ["p-u-b", "w-a-t", "a-d-m"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        assert_eq!(text.contains("/state/tokens.json"), kept.is_some());
+        assert!(text.contains("no terminal") && text.contains("Bearer TOKEN"), "{text}");
+    }
+}
+
+#[test]
+fn links_are_below_the_base_path() {
+    let text = banner(&Facts {
+        base_path: "/rtc",
+        ..facts("0.0.0.0:8080", "0.0.0.0:8080", &["192.0.2.7".parse().unwrap()], false)
+    });
+    for expected in [
+        "http://localhost:8080/rtc/broadcast.html",
+        "WHIP server http://localhost:8080/rtc/whip/live",
+        "http://192.0.2.7:8080/rtc/\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+}
+
+fn facts<'a>(http: &str, media: &str, announced: &'a [IpAddr], demo: bool) -> Facts<'a> {
+    Facts {
+        http: http.parse().unwrap(),
+        media: media.parse().unwrap(),
+        announced,
+        demo,
+        entry: OPEN,
+        https: None,
+        phone: None,
+        base_path: "",
+        columns: None,
+    }
+}
+
+fn told(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
+    let announced: Vec<IpAddr> = announced.iter().map(|ip| ip.parse().unwrap()).collect();
+    banner(&facts(http, media, &announced, demo))
+}
+
+fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: Option<usize>) -> String {
+    banner(&Facts {
+        https: Some(https),
+        phone,
+        columns,
+        ..facts(http, "[::]:8080", &["192.0.2.7".parse().unwrap()], false)
+    })
+}
+
+#[test]
+fn a_server_on_loopback_says_that_it_is_alone_and_how_to_let_others_in() {
+    let text = told("127.0.0.1:8080", "[::]:9000", &["127.0.0.1", "192.0.2.7"], false);
+    for expected in [
+        "http://127.0.0.1:8080/broadcast.html",
+        "http://127.0.0.1:8080/viewer.html",
+        "curl --data-binary @offer.txt http://127.0.0.1:8080/sdp",
+        "UDP port 9000; clients are told to use 127.0.0.1, 192.0.2.7.",
+        "Only this machine can reach it. To let others in: onecast --http 0.0.0.0:8080",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("firewall") && !text.contains("demo"));
+}
+
+#[test]
+fn an_open_server_lists_its_addresses_and_ports() {
+    let text = told(
+        "0.0.0.0:8080",
+        "0.0.0.0:8080",
+        &["127.0.0.1", "192.0.2.7", "2001:db8::1"],
+        true,
+    );
+    for expected in [
+        "http://localhost:8080/broadcast.html",
+        "can broadcast and watch, from elsewhere at\n      http://192.0.2.7:8080/\n",
+        "TCP port 8080 and UDP port 8080",
+        "https",
+        "stream \"demo\"",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("http://127.0.0.1") && !text.contains("http://[2001:db8::1]"));
+}
+
+#[test]
+fn ipv6_addresses_stand_in_brackets() {
+    let text = told("[::]:80", "[::]:80", &["::1", "2001:db8::1"], false);
+    assert!(text.contains("http://localhost:80/viewer.html") && text.contains("http://[2001:db8::1]:80/"));
+    assert!(told("[::1]:80", "[::]:80", &["::1"], false).contains("http://[::1]:80/sdp"));
+}
+
+#[test]
+fn media_that_cannot_be_reached_is_pointed_out() {
+    let text = told("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
+    assert!(text.contains("media is on 127.0.0.1 and stays on this machine"));
+}
+
+#[test]
+fn https_is_told_with_what_to_press_and_whom_to_trust() {
+    let made = tls::Made {
+        fingerprint: "AB:CD".to_owned(),
+        file: Some("/state/tls/self-signed.pem".into()),
+    };
+    let https = Https {
+        made: Some(&made),
+        domain: None,
+    };
+    let text = told_with_https("0.0.0.0:8080", https, None, None);
+    assert!(text.contains("curl --cacert '/state/tls/self-signed.pem' --data-binary"));
+    for expected in [
+        "https://localhost:8080/broadcast.html",
+        "https://192.0.2.7:8080/",
+        "\"Proceed\"",
+        "AB:CD",
+        "--ca /state/tls/self-signed.pem",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("http://") && !text.contains("--lan"));
+}
+
+#[test]
+fn a_domain_is_the_servers_name() {
+    let https = Https {
+        made: None,
+        domain: Some("live.test"),
+    };
+    let of = |http: &str| told_with_https(http, https, None, None);
+    assert!(of("[::]:443").contains(" https://live.test/viewer.html"));
+    let text = of("[::]:8443");
+    assert!(text.contains(" https://live.test:8443/viewer.html") && !text.contains("fingerprint"));
+}
+
+#[test]
+fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
+    let tokens = Made {
+        publish: Secret::new("x"),
+        watch: Secret::new("y"),
+        admin: Secret::new("z"),
+    };
+    let entry = Entry {
+        mode: AuthMode::Tokens,
+        private: false,
+        tokens: OwnTokens::Shown(&tokens),
+    };
+    let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
+    assert_eq!(link, "https://192.0.2.7:8080/broadcast.html#token=x");
+    let https = Https {
+        made: None,
+        domain: None,
+    };
+    let of = |columns| told_with_https("[::]:8080", https, Some(&link), columns);
+    assert!(of(None).ends_with(&format!("open\n      {link}\n\n")));
+    assert!(of(Some(100)).contains('\u{2588}') && !of(Some(20)).contains('\u{2588}'));
+}

@@ -1,0 +1,132 @@
+//! Options of what stands in front of the server.
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::http::{BasePath, Front, ProxyNetwork, ProxyNetworkError, TrustedProxies};
+
+/// Options of what stands in front of the server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Behind a proxy")]
+pub struct ProxyArgs {
+    /// Believe the proxy at this address, or those of this network, who their clients are (Forwarded or X-Forwarded-For) and below which
+    /// path they serve the server (X-Forwarded-Prefix); repeatable, such as 192.0.2.7 or 10.0.0.0/8, or none [default: proxies on this
+    /// machine, as soon as it is said who may do what]
+    #[arg(long, value_name = "ADDRESS", env = "ONECAST_TRUSTED_PROXY", value_delimiter = ',', value_parser = trusted)]
+    pub trusted_proxy: Vec<Trusted>,
+
+    /// The path below which a proxy serves the server, such as /rtc, unless the proxy says it itself. It may strip it or not
+    #[arg(long, value_name = "PATH", env = "ONECAST_BASE_PATH", default_value = "/", hide_default_value = true, value_parser = base_path)]
+    pub base_path: BasePath,
+}
+
+/// Whom to believe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trusted {
+    /// Nobody.
+    Nobody,
+    /// These.
+    Network(ProxyNetwork),
+}
+
+impl ProxyArgs {
+    /// What stands in front. `decided` says that it was said who may do what: before, nothing that a request claims counts.
+    pub fn front(&self, decided: bool) -> Front {
+        let networks = self.trusted_proxy.iter().filter_map(|trusted| match trusted {
+            Trusted::Nobody => None,
+            Trusted::Network(network) => Some(*network),
+        });
+        let proxies = if self.trusted_proxy.is_empty() && decided {
+            TrustedProxies::loopback()
+        } else {
+            networks.collect()
+        };
+        Front {
+            proxies,
+            base_path: self.base_path.clone(),
+        }
+    }
+}
+
+fn trusted(text: &str) -> Result<Trusted, ProxyNetworkError> {
+    match text.trim() {
+        "none" => Ok(Trusted::Nobody),
+        network => network.parse().map(Trusted::Network),
+    }
+}
+
+/// A path that no route begins with: whether a proxy has stripped it could not be told.
+fn base_path(text: &str) -> Result<BasePath, String> {
+    let path = BasePath::from_str(text).map_err(|error| error.to_string())?;
+    match path.as_str().split('/').nth(1) {
+        Some(first) if ROUTES.contains(&first) => {
+            Err(format!("/{first} is a path of the server's own; choose another one"))
+        }
+        _ => Ok(path),
+    }
+}
+
+/// First parts of the paths that the server has itself.
+const ROUTES: [&str; 12] = [
+    "whip",
+    "whep",
+    "sdp",
+    "offer",
+    "answer",
+    "renegotiate",
+    "peer",
+    "ws",
+    "api",
+    "healthz",
+    "readyz",
+    "js",
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        proxy: ProxyArgs,
+    }
+
+    fn args(words: &str) -> Result<ProxyArgs, String> {
+        let line = Line::try_parse_from(std::iter::once("x").chain(words.split_whitespace()));
+        line.map(|line| line.proxy).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn proxies_on_this_machine_are_believed_once_it_is_said_who_may_do_what() {
+        let front = |words: &str, decided| args(words).unwrap().front(decided).proxies;
+        assert_eq!(front("", true), TrustedProxies::loopback());
+        assert_eq!(front("", false), TrustedProxies::default());
+        assert_eq!(front("--trusted-proxy none", true), TrustedProxies::default());
+        let named: TrustedProxies = ["10.0.0.0/8", "::1"]
+            .map(|text| text.parse().unwrap())
+            .into_iter()
+            .collect();
+        for words in [
+            "--trusted-proxy 10.0.0.0/8,::1",
+            "--trusted-proxy 10.0.0.0/8 --trusted-proxy ::1",
+        ] {
+            assert_eq!(front(words, true), named);
+            assert_eq!(front(words, false), named);
+        }
+        assert!(args("--trusted-proxy proxy.test").unwrap_err().contains("10.0.0.0/8"));
+    }
+
+    #[test]
+    fn the_base_path_is_none_of_the_servers_own() {
+        let base_path = |words: &str| args(words).map(|args| args.front(true).base_path.to_string());
+        assert_eq!(base_path("").as_deref(), Ok(""));
+        assert_eq!(base_path("--base-path /rtc/").as_deref(), Ok("/rtc"));
+        assert!(base_path("--base-path rtc").unwrap_err().contains("such as /rtc"));
+        assert!(base_path("--base-path /whip").unwrap_err().contains("server's own"));
+        assert!(base_path("--base-path /api/x").unwrap_err().contains("server's own"));
+    }
+}
