@@ -153,7 +153,7 @@ fn policy(page: &Path) -> HeaderValue {
     }
 }
 
-const OF_FILES: &str = "default-src 'self'; connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'self'; object-src 'none'";
+const OF_FILES: &str = "default-src 'self'; worker-src blob:; connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 /// `None` when there is no such file.
 async fn from_directory(directory: ServeDir, request: Request) -> Option<Response> {

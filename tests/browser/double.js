@@ -4,7 +4,7 @@
 (() => {
   const server = (window.double = { up: true, live: true, since: new Date().toISOString(), peers: new Map() });
   const picture = (async () => {
-    const { testPicture } = await import('/js/testpicture.js');
+    if (!globalThis.testPicture) await load('js/testpicture.js');
     return testPicture(360, 'from the double').stream;
   })();
 

@@ -1,0 +1,125 @@
+// A page that was opened from disk (file:) has no server: copy and paste works, and for the rest the page says where to go instead. It cannot
+// know where a server is, so it begins with the default address, which a person can change. A plain script: see paste.js.
+
+'use strict';
+
+// Root of the server, and a token for it.
+let serverThere = { root: new URL('http://localhost:8080/'), token: '' };
+
+if (location.protocol === 'file:') beginOnDisk();
+
+function beginOnDisk() {
+  const { page } = document.documentElement.dataset;
+  for (const link of document.querySelectorAll('a[href="./"]')) link.href = 'index.html';
+  const services = {
+    follow: async () => () => {},
+    streams: () => Promise.reject(needsServer()),
+    token: () => serverThere.token,
+    tokenForm: () => () => {},
+    trust() {},
+    url: (path) => new URL(path, serverThere.root).href,
+  };
+  if (page === 'broadcast') broadcastPage(linkOnDisk(() => sendingPeer(offered())), services);
+  else if (page === 'viewer') viewerPage(linkOnDisk(() => receivingPeer(attach), wantStereo), services);
+  else document.querySelector('main').hidden = true;
+  // Before the page's own listeners: "Go live" need not ask for a camera first.
+  document.addEventListener('click', (event) => event.target.closest('#go, #watch') && refuse(event), { capture: true });
+  showNotice(page === 'broadcast' || page === 'viewer');
+}
+
+function linkOnDisk(build, amend) {
+  const made = new PasteLink(build, amend);
+  made.start = () => made.become('failed', needsServer());
+  return made;
+}
+
+// The buttons that a server is needed for, unless "Watch" is to play what has come by copy and paste.
+function refuse(event) {
+  if (link.state !== 'idle' && link.state !== 'failed') return;
+  event.stopImmediatePropagation();
+  link.start();
+  $('message').scrollIntoView({ block: 'nearest' });
+}
+
+function needsServer() {
+  return new Problem('This needs the server', {
+    detail: `The page was opened from disk. Open ${addressThere()} instead.`,
+    hint: 'Or create an offer, and carry it to the server by copy and paste.',
+    kind: 'on-disk',
+  });
+}
+
+// The address of this page on the server.
+function addressThere() {
+  const file = location.pathname.split('/').at(-1);
+  return new URL(file === 'index.html' ? './' : file, serverThere.root).href + location.search;
+}
+
+// Says what works here and where the rest is, and asks where the server is.
+function showNotice(pastes) {
+  const there = make('a', { id: 'there' });
+  const field = make('input', { id: 'server', inputMode: 'url', autocapitalize: 'none', autocomplete: 'off', spellcheck: false });
+  field.value = readAddress() || serverThere.root.href;
+  const notice = make(
+    'aside',
+    { className: 'message disk', ariaLabel: 'Opened from disk' },
+    make('strong', {}, 'This page was opened from disk'),
+    make('span', {}, pastes ? 'Copy and paste works here. For everything else open ' : 'It needs the server. Open ', there, ' instead.'),
+    make('label', { className: 'field' }, 'Address of the server, or the whole link that you were given', field),
+    make('span', {}, 'A page on disk cannot know the address. This is the default of a server on the same machine.'),
+  );
+  notice.dataset.tone = 'wait';
+  document.querySelector('main').before(notice);
+  field.addEventListener('input', () => takeAddress(field, there));
+  takeAddress(field, there);
+}
+
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+// Uses what a person wrote, in everything that depends on it.
+function takeAddress(field, there) {
+  const found = serverIn(field.value);
+  field.setCustomValidity(found ? '' : 'This is not an address');
+  if (!found) return;
+  serverThere = found;
+  keepAddress(found.root.href);
+  there.href = there.textContent = addressThere();
+  const viewers = $('viewer-link');
+  if (viewers) viewers.href = new URL(`viewer.html?stream=${encodeURIComponent(streamName())}`, found.root);
+  dispatchEvent(new Event('serverchange'));
+}
+
+// Root and token in an address, which may lack the scheme, or be that of a page. Null when it is none.
+function serverIn(text) {
+  const address = text.trim();
+  try {
+    const url = new URL(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
+    if (!/^https?:$/.test(url.protocol)) return null;
+    const token = url.href.match(/[#?&]token=([^&#\s]+)/)?.[1] ?? '';
+    // Without .html the last part is a folder, with a slash or without.
+    if (!/\/$|\.html$/.test(url.pathname)) url.pathname += '/';
+    return { root: new URL('.', url), token: decodeURIComponent(token) };
+  } catch {
+    return null;
+  }
+}
+
+function keepAddress(address) {
+  try {
+    localStorage.setItem('onecast server', address);
+  } catch {
+    // Then it is asked for each time.
+  }
+}
+
+function readAddress() {
+  try {
+    return localStorage.getItem('onecast server');
+  } catch {
+    return null;
+  }
+}
