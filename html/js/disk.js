@@ -6,7 +6,7 @@
 // Root of the server, and a token for it.
 let serverThere = { root: new URL('http://localhost:8080/'), token: '' };
 
-if (location.protocol === 'file:') beginOnDisk();
+if (onDisk) beginOnDisk();
 
 function beginOnDisk() {
   const { page } = document.documentElement.dataset;

@@ -15,7 +15,7 @@ $('new').addEventListener('submit', (event) => {
   const to = event.submitter?.value ?? 'broadcast';
   location.href = `${to}.html?${to === 'conference' ? 'room' : 'stream'}=${encodeURIComponent($('name').value)}`;
 });
-poll();
+if (!onDisk) poll();
 
 async function poll() {
   clearTimeout(timer);

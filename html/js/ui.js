@@ -5,6 +5,9 @@
 
 const $ = (id) => document.getElementById(id);
 
+// Whether the page was opened from disk. Browsers can be told to load modules there, too: then those have nothing to do.
+const onDisk = location.protocol === 'file:';
+
 // The stream that the page is about, from its address.
 function streamName() {
   return new URLSearchParams(location.search).get('stream')?.trim() || 'live';

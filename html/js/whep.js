@@ -7,11 +7,5 @@ import { token, tokenForm, trust, useToken } from './token.js';
 
 const stream = streamName();
 useToken('watch', stream);
-viewerPage(new Link(`whep/${encodeURIComponent(stream)}`, () => receivingPeer(attach), wantStereo), {
-  follow,
-  streams,
-  token,
-  tokenForm,
-  trust,
-  url: absolute,
-});
+const link = new Link(`whep/${encodeURIComponent(stream)}`, () => receivingPeer(attach), wantStereo);
+if (!onDisk) viewerPage(link, { follow, streams, token, tokenForm, trust, url: absolute });

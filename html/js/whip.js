@@ -6,4 +6,5 @@ import { token, tokenForm, useToken } from './token.js';
 
 const stream = streamName();
 useToken('publish', stream);
-broadcastPage(new Link(`whip/${encodeURIComponent(stream)}`, () => sendingPeer(offered())), { url: absolute, streams, token, tokenForm });
+const link = new Link(`whip/${encodeURIComponent(stream)}`, () => sendingPeer(offered()));
+if (!onDisk) broadcastPage(link, { streams, token, tokenForm, url: absolute });
