@@ -1,5 +1,5 @@
-// A page that was opened from disk (file:) has no server: copy and paste works, and for the rest the page says where to go instead. It cannot
-// know where a server is, so it begins with the default address, which a person can change. A plain script: see paste.js.
+// A page that was opened from disk (file:) has no server. Copy and paste works; for everything else the page shows the URL to open instead.
+// It cannot know the server's address: it starts with the default, which the user can change. A plain script: see paste.js.
 
 'use strict';
 
@@ -22,7 +22,7 @@ function beginOnDisk() {
   if (page === 'broadcast') broadcastPage(linkOnDisk(() => sendingPeer(offered())), services);
   else if (page === 'viewer') viewerPage(linkOnDisk(() => receivingPeer(attach), wantStereo), services);
   else document.querySelector('main').hidden = true;
-  // Before the page's own listeners: "Go live" need not ask for a camera first.
+  // Runs before the page's own listeners, so that "Go live" does not ask for the camera first.
   document.addEventListener('click', (event) => event.target.closest('#go, #watch') && refuse(event), { capture: true });
   showNotice(page === 'broadcast' || page === 'viewer');
 }
@@ -33,7 +33,7 @@ function linkOnDisk(build, amend) {
   return made;
 }
 
-// The buttons that a server is needed for, unless "Watch" is to play what has come by copy and paste.
+// These buttons need the server. While media flows, "Watch" only starts the playback.
 function refuse(event) {
   if (link.state !== 'idle' && link.state !== 'failed') return;
   event.stopImmediatePropagation();
@@ -55,7 +55,7 @@ function addressThere() {
   return new URL(file === 'index.html' ? './' : file, serverThere.root).href + location.search;
 }
 
-// Says what works here and where the rest is, and asks where the server is.
+// Says what works here, where the rest is, and asks for the server's address.
 function showNotice(pastes) {
   const there = make('a', { id: 'there' });
   const field = make('input', { id: 'server', inputMode: 'url', autocapitalize: 'none', autocomplete: 'off', spellcheck: false });
@@ -80,7 +80,7 @@ function make(tag, properties, ...children) {
   return element;
 }
 
-// Uses what a person wrote, in everything that depends on it.
+// Applies the address in the field to everything that depends on it.
 function takeAddress(field, there) {
   const found = serverIn(field.value);
   field.setCustomValidity(found ? '' : 'This is not an address');
@@ -93,14 +93,14 @@ function takeAddress(field, there) {
   dispatchEvent(new Event('serverchange'));
 }
 
-// Root and token in an address, which may lack the scheme, or be that of a page. Null when it is none.
+// Root and token in an address, which may lack the scheme or name a page. Null if it is not an address.
 function serverIn(text) {
   const address = text.trim();
   try {
     const url = new URL(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
     if (!/^https?:$/.test(url.protocol)) return null;
     const token = url.href.match(/[#?&]token=([^&#\s]+)/)?.[1] ?? '';
-    // Without .html the last part is a folder, with a slash or without.
+    // A last part that is not a page is a folder, with or without its slash.
     if (!/\/$|\.html$/.test(url.pathname)) url.pathname += '/';
     return { root: new URL('.', url), token: decodeURIComponent(token) };
   } catch {
@@ -112,7 +112,7 @@ function keepAddress(address) {
   try {
     localStorage.setItem('onecast server', address);
   } catch {
-    // Then it is asked for each time.
+    // Without storage every page starts with the default.
   }
 }
 

@@ -14,12 +14,16 @@ export function grid(count, width, height) {
   return best;
 }
 
-// The places of all tiles in a box, as { x, y, width, height }. The first `screens` of them are screens and larger than the others, who stand
-// beside them or below, wherever the screens come out larger.
+// The places of all tiles in a box, as { x, y, width, height }. The first `screens` of them are screens, which get more room. People are placed
+// beside or below them, whichever leaves the screens larger.
 export function places(count, screens, width, height) {
-  const people = count - screens;
-  if (screens === 0 || people === 0) return centred(count, { x: 0, y: 0, width, height });
-  const [beside, below] = [grid(screens, width * SCREENS, height), grid(screens, width, height * SCREENS)];
+  if (screens === 0 || screens === count) return centred(count, { x: 0, y: 0, width, height });
+  const tries = SHARES.map((share) => shared(screens, count - screens, width, height, share));
+  return tries.find((all) => all.at(-1).width >= FACE_MIN) ?? tries.at(-1);
+}
+
+function shared(screens, people, width, height, share) {
+  const [beside, below] = [grid(screens, width * share, height), grid(screens, width, height * share)];
   if (beside.width > below.width) {
     const used = extent(beside.columns, beside.width);
     const rest = { x: used + GAP, y: 0, width: width - used - GAP, height };
@@ -48,5 +52,6 @@ function extent(tiles, length) {
 
 const ASPECT = 16 / 9;
 const GAP = 8;
-// The share of a side that screens may take from the others. What is shown can be read then, and faces can still be told apart.
-const SCREENS = 3 / 4;
+// The shares of the box that screens may take, in the order of preference: less where faces would be narrower than can be recognized.
+const SHARES = [3 / 4, 2 / 3, 1 / 2];
+const FACE_MIN = 64;

@@ -1,20 +1,19 @@
-// Copy and paste: offers and answers as texts that a person carries to the server and back, and the connection that comes of them.
+// Copy and paste: offers and answers as texts that a person carries to the server and back, and the connection that results.
 //
-// A plain script. Browsers load no modules from disk (file:), and there these pages have to work too: so whatever they need there is in plain
-// scripts, which a page loads in order and whose top-level names the later scripts and the modules see. What needs the server is in modules.
+// A plain script. Browsers load no modules from disk (file:), and the pages must work there too. So everything that copy and paste needs is in
+// plain scripts. A page loads them in order; later scripts and modules see their top-level names. Everything that needs the server is a module.
 
 'use strict';
 
-// One connection, made once, because a person has to carry the texts. Link (link.js) is one that is made by WHIP or WHEP, again and again.
-// States: idle, offered (waits for a pasted answer), connecting, connected, unsteady (no packets, may recover), failed (nothing more happens by
-// itself).
+// A connection that is made once, because a person carries the texts. Link (link.js) extends it with WHIP and WHEP, and reconnects.
+// States: idle, offered (waits for a pasted answer), connecting, connected, unsteady (no packets, may recover), failed (needs a person).
 class PasteLink {
   state = 'idle';
   problem = null;
   pc = null;
   // Called after every change of the state.
   onchange = () => {};
-  // The attempt that is under way. What belongs to an earlier one comes too late.
+  // The present attempt. Results of an earlier one are ignored.
   run = null;
   suspect = () => {};
   renewed = () => {};
@@ -76,12 +75,12 @@ class PasteLink {
     this.suspect();
   }
 
-  // Looks for another way to the server. Copy and paste has nothing to do that with.
+  // Restarts ICE where there is a session to do it with. Resolves with a Problem or null.
   async restart() {
     return null;
   }
 
-  // A Problem when the server is gone or has forgotten us, else null; by copy and paste there is nobody to ask.
+  // A Problem when the server is gone or has forgotten us, else null. A page from disk cannot ask.
   async probe() {
     return null;
   }
@@ -138,7 +137,7 @@ class PasteLink {
     });
   }
 
-  // Closes what there is.
+  // Closes the connection.
   drop() {
     this.suspect = () => {};
     this.renewed = () => {};
@@ -154,7 +153,7 @@ class PasteLink {
   }
 }
 
-// Resolves when media can flow. `relay` knows of TURN servers: whether one is needed and lacking, and why none could help.
+// Resolves when media can flow. `relay` knows about TURN servers: whether one is required and missing, and why none helped.
 function whenConnected(pc, relay = { isLacking: () => false, problem: () => null }) {
   return new Promise((resolve, reject) => {
     const fail = () => reject(relay.problem(pc) ?? unreachable(pc));

@@ -1,7 +1,7 @@
 // Where references lead: ours, which are relative to the page, and those that the server gives.
 //
-// A proxy may serve us below a path of its own (/rtc/ for what is / at the server). When it says so (X-Forwarded-Prefix), the server's
-// references have that path; when it does not, they lack it, and it is added here.
+// A proxy may serve us below a path of its own (/rtc/ for what is / at the server). If it says so (X-Forwarded-Prefix), the server's references
+// contain that path. If not, they lack it, and placeOf() adds it.
 
 // The root of the server that this page is of: the folder of the page.
 export function home() {

@@ -67,7 +67,8 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
     let command = page.field("#paste-command").await;
-    let tail = " | curl -sS -H 'Authorization: Bearer very secret' --data-binary @- 'https://live.example.org/rtc/sdp/talk'";
+    let tail =
+        " | curl -sS -H 'Authorization: Bearer very secret' --data-binary @- 'https://live.example.org/rtc/sdp/talk'";
     assert!(command.ends_with(tail), "{command}");
     // The offer that was made is for another address as well.
     page.paste("#server", "192.0.2.7:8080").await;
@@ -89,8 +90,10 @@ async fn what_needs_the_server_says_where_to_go_instead() {
         .await;
     for (file, there) in [("index.html", ""), ("conference.html", "conference.html")] {
         page.goto(&on_disk(file)).await;
-        page.wait_for_words(&format!("It needs the server. Open http://192.0.2.7:8080/{there} instead."))
-            .await;
+        page.wait_for_words(&format!(
+            "It needs the server. Open http://192.0.2.7:8080/{there} instead."
+        ))
+        .await;
         keep(&page, &format!("disk-{file}")).await;
     }
     page.click("nav a[href='viewer.html']").await;
@@ -110,7 +113,9 @@ async fn firefox_broadcasts_and_watches_from_disk() {
     paste_in_firefox(&viewer, &server).await;
     viewer.wait_for_state("watching").await;
     viewer
-        .wait_until("document.querySelector('#video').videoWidth > 0 && document.querySelector('#video').currentTime > 1")
+        .wait_until(
+            "document.querySelector('#video').videoWidth > 0 && document.querySelector('#video').currentTime > 1",
+        )
         .await;
 }
 

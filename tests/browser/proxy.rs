@@ -70,11 +70,11 @@ impl Drop for Proxy {
 
 async fn forward(State(way): State<Arc<Way>>, mut request: Request) -> Response {
     let asked = request.uri().to_string();
-    let Some(path) = asked
-        .strip_prefix(Proxy::PREFIX)
-        .filter(|below| below.starts_with('/'))
-    else {
-        way.outside.lock().unwrap().push(format!("{} {asked}", request.method()));
+    let Some(path) = asked.strip_prefix(Proxy::PREFIX).filter(|below| below.starts_with('/')) else {
+        way.outside
+            .lock()
+            .unwrap()
+            .push(format!("{} {asked}", request.method()));
         return (StatusCode::NOT_FOUND, "the proxy has nothing here").into_response();
     };
     *request.uri_mut() = Uri::try_from(format!("{}{path}", way.server)).unwrap();

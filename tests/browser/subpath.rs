@@ -8,12 +8,14 @@ use super::fake::Fake;
 use super::proxy::Proxy;
 use super::server::Server;
 
-#[tokio::test]
+// The shell command of the page blocks a thread, and the proxy must answer it meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_work_below_a_path_that_the_proxy_does_not_tell_of() {
     everything_works_below_a_path(false).await;
 }
 
-#[tokio::test]
+// The shell command of the page blocks a thread, and the proxy must answer it meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_work_below_a_path_that_the_proxy_tells_of() {
     everything_works_below_a_path(true).await;
 }

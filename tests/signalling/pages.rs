@@ -50,6 +50,13 @@ async fn files_of_a_directory_have_their_types_and_are_never_stored() {
 }
 
 #[tokio::test]
+async fn a_folder_without_its_slash_leads_to_it_below_any_path() {
+    let (rig, _directory) = from_directory().await;
+    let reply = rig.get("/parts?x=1").await;
+    assert_eq!((reply.status, reply.header("location")), (307, Some("./parts/?x=1")));
+}
+
+#[tokio::test]
 async fn an_edited_file_is_served_as_it_is_now() {
     let (rig, directory) = from_directory().await;
     fs::write(directory.path().join("html/viewer.html"), "edited").unwrap();
