@@ -66,7 +66,7 @@ function showNotice(pastes) {
     make('strong', {}, 'This page was opened from disk'),
     make('span', {}, pastes ? 'Copy and paste works here. For everything else open ' : 'It needs the server. Open ', there, ' instead.'),
     make('label', { className: 'field' }, 'Address of the server, or the whole link that you were given', field),
-    make('span', {}, 'A page on disk cannot know the address. This is the default of a server on the same machine.'),
+    make('span', {}, 'A page on disk cannot know it. A server on this machine has http://localhost:8080/ unless it was started with another --http.'),
   );
   notice.dataset.tone = 'wait';
   document.querySelector('main').before(notice);
@@ -87,7 +87,8 @@ function takeAddress(field, there) {
   if (!found) return;
   serverThere = found;
   keepAddress(found.root.href);
-  there.href = there.textContent = addressThere();
+  there.textContent = addressThere();
+  there.href = addressThere() + (found.token && `#token=${encodeURIComponent(found.token)}`);
   const viewers = $('viewer-link');
   if (viewers) viewers.href = new URL(`viewer.html?stream=${encodeURIComponent(streamName())}`, found.root);
   dispatchEvent(new Event('serverchange'));

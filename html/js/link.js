@@ -3,7 +3,7 @@
 
 import { lacksRelay, turnProblem } from './iceservers.js';
 import { open, streams } from './session.js';
-import { home, serverOf } from './urls.js';
+import { pageRoot, serverOf } from './urls.js';
 
 // States beside those of copy and paste: lost (will be tried again at `retryAt`).
 export class Link extends PasteLink {
@@ -39,7 +39,7 @@ export class Link extends PasteLink {
 
   // Where the server that we are with has its root: see urls.js.
   get server() {
-    return this.#session?.server ?? serverOf(new URL(this.#endpoints[0], home()));
+    return this.#session?.server ?? serverOf(new URL(this.#endpoints[0], pageRoot()));
   }
 
   // Connects, and connects again, until stop().

@@ -3,7 +3,7 @@
 import { eventsUrl } from './events.js';
 import { parseLinks, useIceServers } from './iceservers.js';
 import { authorization, trust } from './token.js';
-import { home, placeOf, serverOf } from './urls.js';
+import { pageRoot, placeOf, serverOf } from './urls.js';
 
 // Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
 export async function open(endpoint, pc, offer) {
@@ -15,7 +15,7 @@ export async function open(endpoint, pc, offer) {
     response = await request(response.url, options);
   }
   if (response.status !== 201) throw await Problem.fromResponse(response);
-  const from = new URL(response.url || endpoint, home());
+  const from = new URL(response.url || endpoint, pageRoot());
   const server = serverOf(from);
   const session = new Session(placeOf(response.headers.get('Location') ?? '', from, server), server);
   session.events = eventsUrl(response.headers, from, server);
@@ -135,7 +135,7 @@ export async function request(url, options = {}, limitMs = 10_000) {
 }
 
 // The list of streams of the server that has its root there. Throws a Problem.
-export async function streams(server = home()) {
+export async function streams(server = pageRoot()) {
   const response = await request(new URL('api/streams', server), { cache: 'no-store' }, 5000);
   if (!response.ok) throw await Problem.fromResponse(response);
   const list = (await response.json())?.streams;

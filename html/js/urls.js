@@ -4,7 +4,7 @@
 // contain that path. If not, they lack it, and placeOf() adds it.
 
 // The root of the server that this page is of: the folder of the page.
-export function home() {
+export function pageRoot() {
   return new URL('.', location.href);
 }
 

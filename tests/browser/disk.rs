@@ -70,6 +70,9 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     let tail =
         " | curl -sS -H 'Authorization: Bearer very secret' --data-binary @- 'https://live.example.org/rtc/sdp/talk'";
     assert!(command.ends_with(tail), "{command}");
+    let there = page.value("document.querySelector('#there').href").await;
+    let expected = "https://live.example.org/rtc/broadcast.html?stream=talk#token=very%20secret";
+    assert_eq!(there, json!(expected));
     // The offer that was made is for another address as well.
     page.paste("#server", "192.0.2.7:8080").await;
     let command = page.field("#paste-command").await;
