@@ -1,23 +1,13 @@
-// The broadcaster's page: choose a source, see it, go live, see how it goes.
+// The broadcaster's page: choose a source, see it, go live, see how it goes. On a server whip.js begins it; from disk, disk.js.
+// A plain script: see paste.js.
 
-import { pasteBox } from './pastebox.js';
-import { streams } from './session.js';
-import { cameras, missing, openSource } from './source.js';
-import { Meter } from './stats.js';
-import { Problem } from './problem.js';
-import { tokenForm, useToken } from './token.js';
-import {
-  $, absolute, bitrate, buttons, copies, duration, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say,
-  sayProblem, setState, streamName, tryingAgain,
-} from './ui.js';
-import { canChooseCodec, publisher, sendableCodecs } from './whip.js';
+'use strict';
 
 const name = streamName();
-useToken('publish', name);
-const link = publisher(name, offered);
-// For tests and for people with a console.
-window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
-
+// The connection, and what the page has of its server: see broadcastPage().
+let link;
+let server;
+let askToken;
 // What is being shown and sent: { kind, stream, problem, stop }, or null.
 let source = null;
 // The message about the source stays until another source is chosen.
@@ -29,24 +19,31 @@ let silentSeconds = null;
 let wakeLock = null;
 let meter = null;
 
-keepStream(name);
-document.title = `Broadcast ${name} – onecast`;
-fillChoices();
-copies($('copy-link'), () => absolute($('viewer-link').href));
-const askToken = tokenForm(async () => (await ready()) && link.start());
-pasteBox(link, name, ready);
-link.onchange = show;
-$('go').addEventListener('click', async () => (await ready()) && link.start());
-$('stop').addEventListener('click', () => link.stop());
-$('sound').addEventListener('change', soundChanged);
-$('quality').addEventListener('change', () => source && (source.kind === 'screen' ? limitBitrate() : choose(source.kind)));
-$('camera').addEventListener('change', () => choose('camera'));
-for (const radio of radios()) radio.addEventListener('click', () => choose(radio.value));
-addEventListener('pagehide', () => link.stop());
-document.addEventListener('visibilitychange', stayAwake);
-setInterval(everySecond, 1000);
-show();
-if (parameter('source')) choose(parameter('source'));
+// Begins the page, with a PasteLink or a Link. `services` are what the page has of its server: { streams, token, tokenForm, url }.
+function broadcastPage(made, services) {
+  link = made;
+  server = services;
+  // For tests and for people with a console.
+  window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
+  keepStream(name);
+  document.title = `Broadcast ${name} – onecast`;
+  fillChoices();
+  copies($('copy-link'), () => absolute($('viewer-link').href));
+  askToken = server.tokenForm(async () => (await ready()) && link.start());
+  pasteBox(link, name, ready, server);
+  link.onchange = show;
+  $('go').addEventListener('click', async () => (await ready()) && link.start());
+  $('stop').addEventListener('click', () => link.stop());
+  $('sound').addEventListener('change', soundChanged);
+  $('quality').addEventListener('change', () => source && (source.kind === 'screen' ? limitBitrate() : choose(source.kind)));
+  $('camera').addEventListener('change', () => choose('camera'));
+  for (const radio of radios()) radio.addEventListener('click', () => choose(radio.value));
+  addEventListener('pagehide', () => link.stop());
+  document.addEventListener('visibilitychange', stayAwake);
+  setInterval(everySecond, 1000);
+  show();
+  if (parameter('source')) choose(parameter('source'));
+}
 
 function offered() {
   return { video: track('video'), audio: track('audio'), codec: $('codec').value, maxBitsPerSecond: maxBitsPerSecond() };
@@ -244,7 +241,7 @@ function rows(now) {
 
 async function countViewers() {
   try {
-    const found = (await streams(link.server)).find((one) => one.name === name);
+    const found = (await server.streams(link.server)).find((one) => one.name === name);
     viewers = found?.viewers ?? viewers;
     // One that has just connected is about to send.
     silentSeconds = found?.state === 'connected' && found.silent_s >= SILENT_AFTER_S ? found.silent_s : null;

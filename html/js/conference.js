@@ -2,14 +2,11 @@
 
 import { Devices } from './devices.js';
 import { Local } from './local.js';
-import { Problem } from './problem.js';
 import { Quality } from './quality.js';
 import { Room } from './room.js';
 import { isMuted, nameOf } from './roster.js';
-import { missing } from './source.js';
 import { Tiles } from './tiles.js';
 import { tokenForm, useToken } from './token.js';
-import { $, absolute, buttons, copies, parameter, say, sayProblem, setState, tryingAgain } from './ui.js';
 
 const room = new Room();
 const local = new Local(settings, (line, track) => room.send(line, track));
@@ -233,8 +230,9 @@ function show() {
   const alone = pageState() === 'alone';
   $('lobby').hidden = inside;
   $('main').classList.toggle('columns', !inside);
+  document.body.classList.toggle('call', inside);
   $('room-name').textContent = roomName();
-  $('room-link').href = absolute(`/conference.html?room=${encodeURIComponent(roomName())}`);
+  $('room-link').href = absolute(`conference.html?room=${encodeURIComponent(roomName())}`);
   $('room-link').textContent = $('room-link').href;
   $('alone').hidden = !alone;
   showButtons(inside);

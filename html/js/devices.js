@@ -1,9 +1,6 @@
 // The choice of camera and microphone, in the lobby and during the call: another device takes the place of the one before, and the others in
 // the room see no gap.
 
-import { Problem } from './problem.js';
-import { cameras, microphones } from './source.js';
-import { $ } from './ui.js';
 
 export class Devices {
   #local;

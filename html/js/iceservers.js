@@ -4,9 +4,6 @@
 // gathers; gathering begins with setLocalDescription; so that comes after the POST. Without candidates in the offer nothing is
 // lost: the server answers checks and sends none itself.
 
-import { Problem } from './problem.js';
-import { parameter } from './ui.js';
-
 // What was seen of the TURN servers, by connection.
 const seenBy = new WeakMap();
 
@@ -26,11 +23,6 @@ export function useIceServers(pc, iceServers) {
     // A server that this browser does not take must not keep out those who need none.
     console.warn('the ICE servers cannot be used:', error);
   }
-}
-
-// ?relay=1 takes only ways through a TURN server: to see whether that one works.
-export function transportPolicy() {
-  return parameter('relay') === '1' ? 'relay' : 'all';
 }
 
 // Whether a connection may go through a relay only, and has found none.

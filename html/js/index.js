@@ -1,9 +1,7 @@
 // The front page: what is live, the way to a new stream, and the lines for a terminal.
 
 import { streams } from './session.js';
-import { Problem } from './problem.js';
 import { tokenForm, useToken } from './token.js';
-import { $, absolute, copies, duration, say, sayProblem, setState } from './ui.js';
 
 const STREAM = 'live';
 
@@ -15,9 +13,9 @@ lines();
 $('new').addEventListener('submit', (event) => {
   event.preventDefault();
   const to = event.submitter?.value ?? 'broadcast';
-  location.href = `/${to}.html?${to === 'conference' ? 'room' : 'stream'}=${encodeURIComponent($('name').value)}`;
+  location.href = `${to}.html?${to === 'conference' ? 'room' : 'stream'}=${encodeURIComponent($('name').value)}`;
 });
-poll();
+if (!onDisk) poll();
 
 async function poll() {
   clearTimeout(timer);
@@ -87,7 +85,7 @@ function description({ live, since, silent_s: silent, viewers, video, audio }) {
 
 function go(page, words, name, look) {
   const link = element('a', words, `button ${look}`);
-  link.href = `/${page}.html?stream=${encodeURIComponent(name)}${page === 'viewer' ? '&autoplay=1' : ''}`;
+  link.href = `${page}.html?stream=${encodeURIComponent(name)}${page === 'viewer' ? '&autoplay=1' : ''}`;
   link.dataset.key = `${page} ${name}`;
   link.setAttribute('aria-label', `${words}: ${name}`);
   return link;
@@ -95,10 +93,10 @@ function go(page, words, name, look) {
 
 function lines() {
   const rows = [
-    ['Hand in an offer, get the answer', `curl -s --data-binary @offer.txt ${absolute(`/sdp/${STREAM}`)}`],
-    ['What is live', `curl -s ${absolute('/api/streams')}`],
-    ['OBS and FFmpeg publish to (WHIP)', absolute(`/whip/${STREAM}`)],
-    ['Players watch at (WHEP)', absolute(`/whep/${STREAM}`)],
+    ['Hand in an offer, get the answer', `curl -s --data-binary @offer.txt ${absolute(`sdp/${STREAM}`)}`],
+    ['What is live', `curl -s ${absolute('api/streams')}`],
+    ['OBS and FFmpeg publish to (WHIP)', absolute(`whip/${STREAM}`)],
+    ['Players watch at (WHEP)', absolute(`whep/${STREAM}`)],
   ];
   for (const [words, line] of rows) {
     const group = document.createElement('div');

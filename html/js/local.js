@@ -1,7 +1,6 @@
 // What this page sends of its own: a camera or the test picture with a microphone, and a screen. Opened, switched off and on, and given to
 // the lines of the room.
 
-import { openMicrophone, openSource } from './source.js';
 
 export class Local {
   #settings;

@@ -1,6 +1,5 @@
 // Offers and answers of one member's peer connection, one at a time, in the order in which frames come. What to do, turns.js decides.
 
-import { Problem } from './problem.js';
 import { Turns } from './turns.js';
 
 export class Negotiation {

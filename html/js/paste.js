@@ -1,16 +1,255 @@
-// Copy and paste: descriptions as base64 of {"type": .., "sdp": ..}, for a person to carry to the server and back.
+// Copy and paste: offers and answers as texts that a person carries to the server and back, and the connection that results.
+//
+// A plain script. Browsers load no modules from disk (file:), and the pages must work there too. So everything that copy and paste needs is in
+// plain scripts. A page loads them in order; later scripts and modules see their top-level names. Everything that needs the server is a module.
 
-import { Problem } from './problem.js';
+'use strict';
+
+// A connection that is made once, because a person carries the texts. Link (link.js) extends it with WHIP and WHEP, and reconnects.
+// States: idle, offered (waits for a pasted answer), connecting, connected, unsteady (no packets, may recover), failed (needs a person).
+class PasteLink {
+  state = 'idle';
+  problem = null;
+  pc = null;
+  // Called after every change of the state.
+  onchange = () => {};
+  // The present attempt. Results of an earlier one are ignored.
+  run = null;
+  suspect = () => {};
+  renewed = () => {};
+
+  // `build` makes a new RTCPeerConnection with everything that is to be offered; `amend` may change the offer's SDP.
+  constructor(build, amend = (sdp) => sdp) {
+    this.build = build;
+    this.amend = amend;
+  }
+
+  // Makes an offer for copy and paste and returns its text.
+  async offer() {
+    this.stop();
+    const run = (this.run = {});
+    const [pc, offer] = await this.offering();
+    await pc.setLocalDescription(offer);
+    await gathered(pc);
+    if (this.run === run) this.become('offered');
+    return encode(pc.localDescription);
+  }
+
+  // Takes the answer that a person pasted. Throws a Problem when the text is none; the offer then stays good.
+  async answer(text) {
+    const answer = decodeAnswer(text);
+    const run = this.run;
+    const pc = this.pc;
+    try {
+      await pc.setRemoteDescription(answer);
+    } catch (error) {
+      throw new Problem('The browser cannot use this answer', {
+        detail: String(error?.message ?? error),
+        hint: 'It belongs to another offer, or a part is missing. Create a new offer.',
+        kind: 'paste',
+      });
+    }
+    this.become('connecting');
+    let problem;
+    try {
+      await whenConnected(pc);
+      problem = await this.untilLost(run, pc);
+    } catch (error) {
+      problem = Problem.from(error);
+    }
+    if (this.run !== run) return;
+    this.drop();
+    problem.detail = `${problem.detail} ${problem.hint}`.trim();
+    problem.hint = 'What was made by copy and paste cannot be made again by itself: create a new offer.';
+    this.become('failed', problem);
+  }
+
+  stop() {
+    this.run = null;
+    this.drop();
+    if (this.state !== 'idle') this.become('idle');
+  }
+
+  // Asks the server whether it still knows us; the caller has a reason for doubt.
+  check() {
+    this.suspect();
+  }
+
+  // Restarts ICE where there is a session to do it with. Resolves with a Problem or null.
+  async restart() {
+    return null;
+  }
+
+  // A Problem when the server is gone or has forgotten us, else null. A page from disk cannot ask.
+  async probe() {
+    return null;
+  }
+
+  // Why the server has closed the connection.
+  async whyEnded() {
+    return ended();
+  }
+
+  // A new peer connection, and the offer that it has made.
+  async offering() {
+    const pc = (this.pc = this.build());
+    const { type, sdp } = await pc.createOffer();
+    return [pc, { type, sdp: this.amend(sdp) }];
+  }
+
+  // Resolves with the reason when the connection is over.
+  untilLost(run, pc) {
+    if (this.run !== run) return null;
+    this.become('connected');
+    return new Promise((resolve) => {
+      let asking = false;
+      let silentSince = 0;
+      const isSilent = () => pc.connectionState === 'disconnected';
+      const ask = async () => {
+        if (asking || this.run !== run) return;
+        asking = true;
+        let problem = await this.probe();
+        const mayReturn = Date.now() - silentSince < RESTART_AFTER_MS;
+        if (!problem && isSilent() && !mayReturn) problem = await this.restart();
+        asking = false;
+        if (this.pc !== pc) return;
+        if (problem) resolve(problem);
+        else if (isSilent()) setTimeout(ask, PROBE_EVERY_MS);
+      };
+      this.suspect = ask;
+      this.renewed = () => resolve(RENEWED);
+      pc.onconnectionstatechange = () => {
+        if (this.run !== run) return resolve(null);
+        if (pc.connectionState === 'failed') resolve(broken());
+        if (isSilent()) {
+          silentSince = Date.now();
+          this.become('unsteady');
+          ask();
+        }
+        if (pc.connectionState === 'connected') this.become('connected');
+      };
+      const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
+      transport?.addEventListener('statechange', () => {
+        if (this.pc !== pc) return;
+        // The server may say why it closed.
+        if (transport.state === 'closed' || transport.state === 'failed') resolve(this.whyEnded());
+      });
+    });
+  }
+
+  // Closes the connection.
+  drop() {
+    this.suspect = () => {};
+    this.renewed = () => {};
+    if (!this.pc) return;
+    this.pc.onconnectionstatechange = null;
+    this.pc.close();
+  }
+
+  become(state, problem = null) {
+    this.state = state;
+    this.problem = problem;
+    this.onchange(this);
+  }
+}
+
+// Resolves when media can flow. `relay` knows about TURN servers: whether one is required and missing, and why none helped.
+function whenConnected(pc, relay = { isLacking: () => false, problem: () => null }) {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(relay.problem(pc) ?? unreachable(pc));
+    const timer = setTimeout(fail, CONNECT_LIMIT_MS);
+    const look = () => {
+      const waits = pc.connectionState === 'new' || pc.connectionState === 'connecting';
+      if (waits && !relay.isLacking(pc)) return;
+      clearTimeout(timer);
+      if (pc.connectionState === 'connected') resolve();
+      else fail();
+    };
+    pc.onconnectionstatechange = look;
+    pc.addEventListener('icegatheringstatechange', look);
+    look();
+  });
+}
+
+function unreachable(pc) {
+  const lines = pc.remoteDescription?.sdp.match(/^a=candidate:.*$/gm) ?? [];
+  const tried = [...new Set(lines.map((line) => line.split(' ')).map((part) => `${part[4]} port ${part[5]}`))];
+  return new Problem('The server answered, but no media connection came about', {
+    detail: tried.length ? `Tried by UDP: ${tried.join(', ')}.` : '',
+    hint: 'A firewall may be in the way, or the server announces an address that cannot be reached from here (--public-ip).',
+    kind: 'no-media-path',
+  });
+}
+
+function broken() {
+  return new Problem('The connection broke', { kind: 'broken' });
+}
+
+function ended() {
+  return new Problem('The server ended the connection', { kind: 'ended' });
+}
+
+// The peer connection of a broadcaster: { video, audio, codec, maxBitsPerSecond }; tracks and codec may be null.
+function sendingPeer({ video, audio, codec, maxBitsPerSecond }) {
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
+  // Both lines are always there, so that another source can be chosen without a new offer.
+  const sender = pc.addTransceiver(video ?? 'video', { direction: 'sendonly', sendEncodings: [{ maxBitrate: maxBitsPerSecond }] });
+  pc.addTransceiver(audio ?? 'audio', { direction: 'sendonly' });
+  if (codec && canChooseCodec()) sender.setCodecPreferences(preferences(codec));
+  return pc;
+}
+
+// Only the chosen codec, with retransmission: then the server either takes it or says that it cannot.
+function preferences(codec) {
+  const wanted = [`VIDEO/${codec}`, 'VIDEO/RTX'];
+  return RTCRtpSender.getCapabilities('video').codecs.filter((known) => wanted.includes(known.mimeType.toUpperCase()));
+}
+
+// The names of the video codecs that this browser can send, without helpers such as RTX.
+function sendableCodecs() {
+  const codecs = globalThis.RTCRtpSender?.getCapabilities?.('video')?.codecs ?? [];
+  const names = new Set(codecs.map((codec) => codec.mimeType.split('/')[1].toUpperCase()));
+  return KNOWN_CODECS.filter((name) => names.has(name));
+}
+
+// Whether the codec can be chosen at all.
+function canChooseCodec() {
+  return 'setCodecPreferences' in (globalThis.RTCRtpTransceiver?.prototype ?? {});
+}
+
+// The peer connection of a viewer. `ontracks` gets a new MediaStream with what comes.
+function receivingPeer(ontracks) {
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
+  const tracks = new MediaStream();
+  pc.ontrack = ({ track }) => {
+    tracks.addTrack(track);
+    if (tracks.getTracks().length === 1) ontracks(tracks);
+  };
+  pc.addTransceiver('video', { direction: 'recvonly' });
+  pc.addTransceiver('audio', { direction: 'recvonly' });
+  return pc;
+}
+
+// Chromium plays Opus in one channel unless the offer says that two are wanted.
+function wantStereo(sdp) {
+  const opus = sdp.match(/^a=rtpmap:(\d+) opus\//im)?.[1];
+  return sdp.replace(new RegExp(`^(a=fmtp:${opus} (?!.*\\bstereo=).*?)(\\r?)$`, 'm'), '$1;stereo=1$2');
+}
+
+// ?relay=1 takes only ways through a TURN server: to see whether that one works.
+function transportPolicy() {
+  return parameter('relay') === '1' ? 'relay' : 'all';
+}
 
 // Text to copy. Broken into lines because a terminal that reads a line itself takes at most 4095 characters of it.
-export function encode({ type, sdp }) {
+function encode({ type, sdp }) {
   const bytes = new TextEncoder().encode(JSON.stringify({ type, sdp }));
   const base64 = btoa(String.fromCharCode(...bytes));
   return base64.match(/.{1,76}/g).join('\n');
 }
 
 // The answer in a pasted text: base64 of JSON, bare JSON or bare SDP. Throws a Problem that says what it is instead.
-export function decodeAnswer(pasted) {
+function decodeAnswer(pasted) {
   const given = pasted.trim();
   if (!given) throw new Problem('The answer is empty', { hint: 'Paste what the curl command printed.', kind: 'paste' });
   if (given.startsWith('v=0')) return { type: 'answer', sdp: `${given}\r\n` };
@@ -19,14 +258,14 @@ export function decodeAnswer(pasted) {
   return checked(parse(given.startsWith('{') ? given : unbase64(given)));
 }
 
-// A line for a shell that hands in the offer, with a token if there is one, and prints the answer.
-export function curlLine(offer, url, token = '') {
+// A line for a shell that hands in the offer, with a token if there is one, and prints the answer, or what went wrong.
+function curlLine(offer, url, token = '') {
   const header = token ? ` -H 'Authorization: Bearer ${token.replaceAll("'", "'\\''")}'` : '';
-  return `echo '${offer}' | curl -s${header} --data-binary @- '${url}'`;
+  return `echo '${offer}' | curl -sS${header} --data-binary @- '${url}'`;
 }
 
 // Waits until the browser has gathered its own addresses, or for a second: the server needs none of them.
-export async function gathered(pc, limitMs = 1000) {
+async function gathered(pc, limitMs = 1000) {
   if (pc.iceGatheringState === 'complete') return;
   await new Promise((resolve) => {
     const timer = setTimeout(resolve, limitMs);
@@ -75,3 +314,50 @@ function checked(value) {
   }
   return { type: 'answer', sdp: value.sdp };
 }
+
+// Wires the section to a link. `prepare` runs before an offer is made; it returns false when that cannot be done now. `server` tells the URL and
+// the token for the command, and may change its mind ('serverchange').
+function pasteBox(link, stream, prepare, server) {
+  const message = $('paste-message');
+  const command = () => curlLine(offer, server.url(`sdp/${encodeURIComponent(stream)}`), server.token());
+  let offer = '';
+  $('paste-make').addEventListener('click', async () => {
+    if (!(await prepare())) return;
+    try {
+      offer = await link.offer();
+      show();
+      say(message, 'plain');
+    } catch (error) {
+      sayProblem(message, Problem.from(error));
+    }
+  });
+  $('paste-start').addEventListener('click', async () => {
+    say(message, 'plain');
+    try {
+      if (link.state !== 'offered') throw new Problem('There is no open offer', { hint: 'Create a new offer first.' });
+      await link.answer($('paste-answer').value);
+    } catch (error) {
+      sayProblem(message, Problem.from(error));
+    }
+  });
+  copies($('paste-copy-offer'), () => $('paste-offer').value);
+  copies($('paste-copy-command'), () => $('paste-command').value);
+  for (const id of ['paste-offer', 'paste-command']) $(id).addEventListener('focus', () => $(id).select());
+  addEventListener('serverchange', () => offer && ($('paste-command').value = command()));
+
+  function show() {
+    $('paste-offer').value = offer;
+    $('paste-command').value = command();
+    $('paste-answer').value = '';
+    $('paste-make').textContent = 'Create a new offer';
+    $('paste-steps').hidden = false;
+  }
+}
+
+const KNOWN_CODECS = ['VP8', 'VP9', 'H264', 'AV1', 'H265'];
+const CONNECT_LIMIT_MS = 15_000;
+const PROBE_EVERY_MS = 1000;
+// A short silence passes by itself.
+const RESTART_AFTER_MS = 900;
+// How a connection ends that another has taken the place of.
+const RENEWED = new Problem('There is a newer connection', { kind: 'renewed' });

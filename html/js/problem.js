@@ -1,7 +1,10 @@
 // What went wrong, in words: of the server (problem+json, RFC 9457), of the network, of the browser.
+// A plain script: see paste.js.
+
+'use strict';
 
 // An error that a person can read: what happened, more about it, and what to do.
-export class Problem extends Error {
+class Problem extends Error {
   constructor(title, { detail = '', hint = '', status = 0, retryAfterMs = null, kind = '' } = {}) {
     super(title);
     this.title = title;
@@ -68,7 +71,7 @@ export class Problem extends Error {
 }
 
 // Milliseconds to wait by a Retry-After header (seconds or a date), or null.
-export function retryAfterMs(value, nowMs = Date.now()) {
+function retryAfterMs(value, nowMs = Date.now()) {
   if (!value) return null;
   if (/^\s*\d+\s*$/.test(value)) return Number(value) * 1000;
   const at = Date.parse(value);
@@ -76,7 +79,7 @@ export function retryAfterMs(value, nowMs = Date.now()) {
 }
 
 // Why a camera, a microphone or a screen could not be opened.
-export function mediaProblem(error, what) {
+function mediaProblem(error, what) {
   const otherwise = {
     camera: 'Or choose the test picture.',
     microphone: 'Until then the picture goes out without sound.',
@@ -107,7 +110,7 @@ function mediaWords(name, what) {
 }
 
 // Cameras and screens are given to secure pages only.
-export function insecurePage() {
+function insecurePage() {
   return new Problem('This page may not use cameras or screens', {
     detail: 'Browsers give them to pages of https:// and of http://localhost only.',
     hint: 'Open the page by https or on the server’s own machine as localhost, or choose the test picture.',

@@ -3,11 +3,10 @@
 // Two things can break. The socket alone: another resumes for the same member, and media goes on meanwhile. The media: then the page joins
 // anew, as another member with the same name and the same camera.
 
-import { transportPolicy, useIceServers } from './iceservers.js';
+import { useIceServers } from './iceservers.js';
 import { Lines } from './lines.js';
 import { backOffMs, connected, refusedMs } from './link.js';
 import { Negotiation } from './negotiation.js';
-import { Problem } from './problem.js';
 import { Roster } from './roster.js';
 import { token } from './token.js';
 import { Wire } from './wire.js';
@@ -116,7 +115,7 @@ export class Room {
     this.roster.forgetTracks();
     this.lines.attach(pc);
     const offer = await pc.createOffer();
-    const wire = await Wire.open('/ws');
+    const wire = await Wire.open('ws');
     if (this.#run !== run) return wire.close();
     this.#wire = wire;
     wire.send({ type: 'offer', sdp: offer.sdp, ...run, labels: this.lines.labels(offer.sdp), ...credential() });
@@ -192,7 +191,7 @@ export class Room {
 
   // The server's reply to one try.
   async #resumeOnce(run, pc) {
-    const wire = await Wire.open('/ws', 3000);
+    const wire = await Wire.open('ws', 3000);
     try {
       wire.send({ type: 'resume', peer_id: this.#peer, ...credential() });
       const reply = await wire.next(3000);

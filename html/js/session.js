@@ -2,8 +2,8 @@
 
 import { eventsUrl } from './events.js';
 import { parseLinks, useIceServers } from './iceservers.js';
-import { Problem } from './problem.js';
 import { authorization, trust } from './token.js';
+import { pageRoot, placeOf, serverOf } from './urls.js';
 
 // Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
 export async function open(endpoint, pc, offer) {
@@ -15,8 +15,10 @@ export async function open(endpoint, pc, offer) {
     response = await request(response.url, options);
   }
   if (response.status !== 201) throw await Problem.fromResponse(response);
-  const session = new Session(new URL(response.headers.get('Location') ?? '', response.url || location.href));
-  session.events = eventsUrl(response);
+  const from = new URL(response.url || endpoint, pageRoot());
+  const server = serverOf(from);
+  const session = new Session(placeOf(response.headers.get('Location') ?? '', from, server), server);
+  session.events = eventsUrl(response.headers, from, server);
   try {
     const sdp = await response.text();
     useIceServers(pc, parseLinks(response.headers.get('Link')));
@@ -36,8 +38,10 @@ class Session {
   // Why the server has ended it for good: a Problem, once look() has found out.
   why = null;
 
-  constructor(url) {
+  constructor(url, server) {
     this.url = url;
+    // Where its server has its root.
+    this.server = server;
   }
 
   // Restarts ICE: the way to the server is searched anew, perhaps from another network, while media goes on the old way. Throws a
@@ -130,9 +134,9 @@ export async function request(url, options = {}, limitMs = 10_000) {
   }
 }
 
-// The list of streams of the server that has the URL. Throws a Problem.
-export async function streams(server = location.href) {
-  const response = await request(new URL('/api/streams', server), { cache: 'no-store' }, 5000);
+// The list of streams of the server that has its root there. Throws a Problem.
+export async function streams(server = pageRoot()) {
+  const response = await request(new URL('api/streams', server), { cache: 'no-store' }, 5000);
   if (!response.ok) throw await Problem.fromResponse(response);
   const list = (await response.json())?.streams;
   return Array.isArray(list) ? list : [];

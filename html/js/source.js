@@ -1,16 +1,16 @@
 // Where picture and sound come from. Each is { stream, problem, stop }; `problem` tells of a missing microphone.
+// A plain script: see paste.js.
 
-import { insecurePage, mediaProblem } from './problem.js';
-import { testPicture } from './testpicture.js';
+'use strict';
 
 // `height` in lines; 16:9. `ground` is the colour behind a test picture.
-export async function openSource(kind, { height, cameraId, microphoneId, withMicrophone, stream, ground }) {
+async function openSource(kind, { height, cameraId, microphoneId, withMicrophone, stream, ground }) {
   if (kind === 'canvas') return testPicture(height, stream, ground);
   return kind === 'screen' ? openScreen(height) : openCamera(height, cameraId, withMicrophone, microphoneId);
 }
 
 // The microphone alone. Throws a Problem.
-export async function openMicrophone(microphoneId) {
+async function openMicrophone(microphoneId) {
   if (!navigator.mediaDevices?.getUserMedia) throw insecurePage();
   try {
     return opened(await navigator.mediaDevices.getUserMedia({ audio: chosen(microphoneId) }));
@@ -20,12 +20,12 @@ export async function openMicrophone(microphoneId) {
 }
 
 // The cameras, by name as soon as the browser tells (after the first permission).
-export async function cameras() {
+async function cameras() {
   return devices('videoinput', 'Camera');
 }
 
 // The microphones, in the same way.
-export async function microphones() {
+async function microphones() {
   return devices('audioinput', 'Microphone');
 }
 
@@ -37,7 +37,7 @@ async function devices(kind, what) {
 }
 
 // Whether this browser, on this page, has such a source; if not, why, in words.
-export function missing(kind) {
+function missing(kind) {
   if (kind === 'canvas') return '';
   if (!globalThis.isSecureContext || !navigator.mediaDevices) return 'needs https or localhost';
   if (kind === 'screen' && !navigator.mediaDevices.getDisplayMedia) return 'not in this browser';

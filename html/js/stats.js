@@ -1,7 +1,10 @@
 // Numbers of a connection, read once a second or so; what is a rate is the change since the last reading.
+// A plain script: see paste.js.
+
+'use strict';
 
 // Reads one RTCPeerConnection again and again.
-export class Meter {
+class Meter {
   #before = null;
 
   constructor(pc) {
@@ -53,7 +56,7 @@ function describe(now, before) {
     frames: video?.framesEncoded ?? video?.framesDecoded ?? 0,
     packets: packetCount(video) + packetCount(audio),
     videoPackets: packetCount(video),
-    roundTripMs: milliseconds(remoteVideo?.roundTripTime ?? remoteAudio?.roundTripTime ?? pair?.currentRoundTripTime),
+    roundTripMs: inMilliseconds(remoteVideo?.roundTripTime ?? remoteAudio?.roundTripTime ?? pair?.currentRoundTripTime),
     lossPercent: lossPercent(now, before),
     jitterBufferMs: jitterBufferMs(video, before?.video),
     framesDropped: video?.framesDropped ?? null,
@@ -73,7 +76,7 @@ function codecName(codec) {
   return name === 'opus' ? 'Opus' : name;
 }
 
-function milliseconds(seconds) {
+function inMilliseconds(seconds) {
   return typeof seconds === 'number' ? seconds * 1000 : null;
 }
 

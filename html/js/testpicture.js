@@ -1,8 +1,11 @@
 // A picture and a sound for machines without a camera: a running clock, something that moves, and a beep each second,
 // at the moment the bar at the bottom is full. Delay and synchrony can be read from it.
+// A plain script: see paste.js.
+
+'use strict';
 
 // 16:9 with `height` lines, 30 pictures a second, on a ground of any dark colour.
-export function testPicture(height, name, ground = '#10161d') {
+function testPicture(height, name, ground = '#10161d') {
   const canvas = document.createElement('canvas');
   canvas.height = height;
   canvas.width = Math.round((height * 16) / 9 / 2) * 2;
@@ -18,17 +21,27 @@ export function testPicture(height, name, ground = '#10161d') {
     sound.beep();
   };
   draw();
-  const ticker = new Worker(new URL('./ticker.js', import.meta.url));
-  ticker.onmessage = draw;
-  ticker.postMessage(1000 / FRAMES_PER_SECOND);
+  const endTicks = ticks(1000 / FRAMES_PER_SECOND, draw);
   const stream = canvas.captureStream(FRAMES_PER_SECOND);
   sound.tracks.forEach((track) => stream.addTrack(track));
   const stop = () => {
-    ticker.terminate();
+    endTicks();
     sound.close();
     stream.getTracks().forEach((track) => track.stop());
   };
   return { stream, problem: null, stop };
+}
+
+// Calls `tick` evenly even when the page is in the background, where its own timers are slowed down: a worker has none of that. Its script is
+// a blob, because browsers take no file from disk for one. Returns a function that ends it.
+function ticks(everyMs, tick) {
+  const url = URL.createObjectURL(new Blob([`setInterval(() => postMessage(0), ${everyMs})`], { type: 'text/javascript' }));
+  const worker = new Worker(url);
+  worker.onmessage = tick;
+  return () => {
+    worker.terminate();
+    URL.revokeObjectURL(url);
+  };
 }
 
 function paint(context, nowMs, runningMs, name, ground) {

@@ -1,16 +1,20 @@
 // The grid: one tile for each that is to be seen, kept as long as it is there, so that a picture never blinks when others come and go.
 
+import { places } from './grid.js';
 import { initials } from './roster.js';
 
 export class Tiles {
   #list;
   #tiles = new Map();
+  // How many of the first tiles are screens.
+  #screens = 0;
   // Whether the browser lets us make a sound; while not, everything is muted so that pictures play at least.
   #silent = false;
   onsilenced = () => {};
 
   constructor(list) {
     this.#list = list;
+    new ResizeObserver(() => this.#place()).observe(list);
   }
 
   // Shows these, in this order: { key, member, name, words, own, screen, mirrored, video, audio, muted, speaking, speaker, quality }, where
@@ -26,8 +30,8 @@ export class Tiles {
       tile.show(view, this.#silent);
       if (this.#list.children[index] !== tile.element) this.#list.insertBefore(tile.element, this.#list.children[index] ?? null);
     });
-    this.#list.dataset.count = String(views.length);
-    this.#list.dataset.screens = String(views.filter(({ screen }) => screen).length);
+    this.#screens = views.filter(({ screen }) => screen).length;
+    this.#place();
   }
 
   // Sees to it that a picture which has stopped is not taken for one that goes on.
@@ -39,6 +43,13 @@ export class Tiles {
   sound() {
     this.#silent = false;
     for (const tile of this.#tiles.values()) tile.play(false);
+  }
+
+  #place() {
+    const { children, clientWidth, clientHeight } = this.#list;
+    places(children.length, this.#screens, clientWidth, clientHeight).forEach(({ x, y, width, height }, index) => {
+      Object.assign(children[index].style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
+    });
   }
 
   #add(key) {

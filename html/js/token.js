@@ -1,8 +1,6 @@
 // The token of this page: taken out of its address or from a person, kept for this tab, and sent to our own server only, and to
 // those that it sends us to.
 
-import { $ } from './ui.js';
-
 // What the page does, and with which stream; the front page has no stream.
 let role = 'list';
 let stream = '';

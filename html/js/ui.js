@@ -1,29 +1,35 @@
 // What the pages share: finding elements, saying things, copying texts, writing numbers.
+// A plain script: see paste.js.
 
-export const $ = (id) => document.getElementById(id);
+'use strict';
+
+const $ = (id) => document.getElementById(id);
+
+// Whether the page was opened from disk. Browsers can be told to load modules there, too: then those have nothing to do.
+const onDisk = location.protocol === 'file:';
 
 // The stream that the page is about, from its address.
-export function streamName() {
+function streamName() {
   return new URLSearchParams(location.search).get('stream')?.trim() || 'live';
 }
 
 // A parameter of the page's address, or ''.
-export function parameter(name) {
+function parameter(name) {
   return new URLSearchParams(location.search).get(name) ?? '';
 }
 
 // The state of the page in one word, for the stylesheet and for tests.
-export function setState(state) {
+function setState(state) {
   document.documentElement.dataset.state = state;
 }
 
-// Absolute URL of a path on this server.
-export function absolute(path) {
+// Absolute URL of what is there on the page's server: `path` is relative to the page, which may be below a path of a proxy.
+function absolute(path) {
   return new URL(path, location.href).href;
 }
 
 // Links between the pages keep the stream.
-export function keepStream(stream) {
+function keepStream(stream) {
   for (const link of document.querySelectorAll('a[data-keep-stream]')) {
     link.href = `${link.getAttribute('href').split('?')[0]}?stream=${encodeURIComponent(stream)}`;
   }
@@ -31,7 +37,7 @@ export function keepStream(stream) {
 }
 
 // Shows a message, or hides it when there are no words. Tones: plain, good, wait, bad.
-export function say(box, tone, title = '', detail = '', hint = '') {
+function say(box, tone, title = '', detail = '', hint = '') {
   const parts = [
     ['strong', title],
     ['span', detail],
@@ -52,19 +58,19 @@ export function say(box, tone, title = '', detail = '', hint = '') {
 }
 
 // Shows a Problem.
-export function sayProblem(box, problem) {
+function sayProblem(box, problem) {
   say(box, 'bad', problem.title, problem.detail, problem.hint);
 }
 
 // Shows or hides buttons by [element, shown]; who was on one that goes is put on the first that is shown.
-export function buttons(...pairs) {
+function buttons(...pairs) {
   const left = pairs.some(([element, shown]) => !shown && element === document.activeElement);
   for (const [element, shown] of pairs) element.hidden = !shown;
   if (left) pairs.find(([, shown]) => shown)?.[0].focus();
 }
 
 // Makes a button copy what `text` returns.
-export function copies(button, text) {
+function copies(button, text) {
   const label = button.textContent;
   let timer;
   button.addEventListener('click', async () => {
@@ -75,7 +81,7 @@ export function copies(button, text) {
 }
 
 // Fills a definition list with [name, value] pairs; values that are null read "–".
-export function facts(list, rows) {
+function facts(list, rows) {
   if (list.children.length !== rows.length) {
     list.replaceChildren(
       ...rows.map(() => {
@@ -93,29 +99,29 @@ export function facts(list, rows) {
   });
 }
 
-export function bitrate(bitsPerSecond) {
+function bitrate(bitsPerSecond) {
   if (bitsPerSecond === null) return null;
   return bitsPerSecond >= 1e6 ? `${(bitsPerSecond / 1e6).toFixed(2)} Mbit/s` : `${Math.round(bitsPerSecond / 1000)} kbit/s`;
 }
 
-export function milliseconds(value) {
+function milliseconds(value) {
   return value === null ? null : `${Math.round(value)} ms`;
 }
 
-export function percent(value) {
+function percent(value) {
   return value === null ? null : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
-export function resolution({ width, height }) {
+function resolution({ width, height }) {
   return width && height ? `${width} × ${height}` : null;
 }
 
-export function framesPerSecond(value) {
+function framesPerSecond(value) {
   return value === null ? null : `${Math.round(value)}`;
 }
 
 // 3:07, 1:03:07 or 4 days.
-export function duration(ms) {
+function duration(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds >= 2 * 86_400) return `${Math.floor(seconds / 86_400)} days`;
   const two = (number) => String(number).padStart(2, '0');
@@ -124,7 +130,7 @@ export function duration(ms) {
 }
 
 // "Trying again in 3 s."
-export function tryingAgain(retryAt) {
+function tryingAgain(retryAt) {
   const seconds = Math.ceil((retryAt - Date.now()) / 1000);
   return seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again now.';
 }

@@ -1,47 +1,46 @@
-// The viewer's page: one button, and a picture that comes back by itself.
+// The viewer's page: one button, and a picture that comes back by itself. On a server whep.js begins it; from disk, disk.js.
+// A plain script: see paste.js.
 
-import { follow } from './events.js';
-import { pasteBox } from './pastebox.js';
-import { streams } from './session.js';
-import { Meter } from './stats.js';
-import { tokenForm, trust, useToken } from './token.js';
-import {
-  $, bitrate, buttons, facts, framesPerSecond, keepStream, milliseconds, parameter, percent, resolution, say, sayProblem, setState,
-  streamName, tryingAgain,
-} from './ui.js';
-import { viewer } from './whep.js';
+'use strict';
 
 const name = streamName();
-useToken('watch', name);
 const video = $('video');
 // With the reading every half second: silence is noticed after two seconds.
 const QUIET_MS = 1800;
 // A picture that is not there after this is asked about: they come within a fraction of it.
 const NO_PICTURE_MS = 800;
-const link = viewer(name, attach);
-// For tests and for people with a console.
-window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
+// The connection, and what the page has of its server: see viewerPage().
+let link;
+let server;
+let askToken;
 
 // What is known of the media while connected: see watchMedia().
 let media = null;
 // Whether a picture was ever seen since "Watch" was pressed.
 let seen = false;
 
-keepStream(name);
-document.title = `${name} – onecast`;
-const askToken = tokenForm(start);
-pasteBox(link, name, () => ((seen = false), true));
-link.onchange = changed;
-$('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
-$('stop').addEventListener('click', stop);
-$('mute').addEventListener('click', () => mute(true));
-$('unmute').addEventListener('click', () => mute(false));
-$('fullscreen').addEventListener('click', fullScreen);
-$('show-stats').addEventListener('click', toggleStats);
-addEventListener('pagehide', () => link.stop());
-setInterval(tick, 500);
-show();
-if (parameter('autoplay') === '1') start();
+// Begins the page, with a PasteLink or a Link. `services` are what the page has of its server: { follow, streams, token, tokenForm, trust, url }.
+function viewerPage(made, services) {
+  link = made;
+  server = services;
+  // For tests and for people with a console.
+  window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
+  keepStream(name);
+  document.title = `${name} – onecast`;
+  askToken = server.tokenForm(start);
+  pasteBox(link, name, () => ((seen = false), true), server);
+  link.onchange = changed;
+  $('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
+  $('stop').addEventListener('click', stop);
+  $('mute').addEventListener('click', () => mute(true));
+  $('unmute').addEventListener('click', () => mute(false));
+  $('fullscreen').addEventListener('click', fullScreen);
+  $('show-stats').addEventListener('click', toggleStats);
+  addEventListener('pagehide', () => link.stop());
+  setInterval(tick, 500);
+  show();
+  if (parameter('autoplay') === '1') start();
+}
 
 function start() {
   seen = false;
@@ -85,7 +84,7 @@ function changed() {
 
 // The server tells who comes and leaves. Where it does not, silence has to: see askWhy().
 async function listen(current) {
-  const unfollow = await follow(link.events, (name, data) => {
+  const unfollow = await server.follow(link.events, (name, data) => {
     if (media !== current) return;
     if (name === 'reconnect') return reconnect(current, data);
     current.told = name !== 'silent';
@@ -98,7 +97,7 @@ async function listen(current) {
     if (name === 'inactive' || lacksVideo(current)) current.picture = false;
     showStats();
     show();
-  });
+  }, link.server);
   if (media === current) current.unfollow = unfollow;
   else unfollow();
 }
@@ -107,7 +106,7 @@ async function listen(current) {
 function reconnect(current, { url, retry = 1000 }) {
   if (current.leavingFor === (url ?? '')) return;
   current.leavingFor = url ?? '';
-  if (url) trust(url);
+  if (url) server.trust(url);
   link.renew(url, retry);
 }
 
@@ -146,7 +145,7 @@ async function askWhy(current, now) {
   if ((current.told && current.live === false) || now - current.asked < 2000) return;
   current.asked = now;
   try {
-    const found = (await streams(link.server)).find((one) => one.name === name);
+    const found = (await server.streams(link.server)).find((one) => one.name === name);
     current.live = found?.live === true;
     current.silent = found?.state === 'connected';
     current.stream = found ?? null;

@@ -1,6 +1,5 @@
 // A WebSocket that carries frames of JSON.
 
-import { Problem } from './problem.js';
 
 export class Wire {
   #socket;
@@ -10,7 +9,7 @@ export class Wire {
   // Called once when it has broken; not after close().
   onbreak = () => {};
 
-  // Resolves when it is open. Throws a Problem.
+  // Resolves when it is open. `path` is relative to the page. Throws a Problem.
   static open(path, limitMs = 5000) {
     return new Promise((resolve, reject) => {
       const url = new URL(path, location.href);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -142,7 +142,7 @@ impl Asset {
     }
 }
 
-/// Nothing runs but the files beside the page. It may ask servers elsewhere: a drain sends it there. Not every browser takes `'self'` for
+/// Nothing runs but the files beside the page, and the worker that their test picture makes. It may ask servers elsewhere: a drain sends it there. Not every browser takes `'self'` for
 /// the WebSocket of a conference. Others may show the viewer in a page
 /// of theirs, but not those pages on which a click opens a camera or sends a token.
 fn policy(page: &Path) -> HeaderValue {
@@ -153,7 +153,7 @@ fn policy(page: &Path) -> HeaderValue {
     }
 }
 
-const OF_FILES: &str = "default-src 'self'; connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'self'; object-src 'none'";
+const OF_FILES: &str = "default-src 'self'; worker-src blob:; connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 /// `None` when there is no such file.
 async fn from_directory(directory: ServeDir, request: Request) -> Option<Response> {
@@ -171,7 +171,18 @@ async fn from_directory(directory: ServeDir, request: Request) -> Option<Respons
     {
         headers.insert(CONTENT_TYPE, media_type);
     }
+    if let Some(folder) = headers.get(LOCATION).and_then(relative) {
+        headers.insert(LOCATION, folder);
+    }
     Some(response)
+}
+
+/// Where a folder is that was asked for without its slash, relative to that: a proxy may serve us below a path of its own.
+fn relative(location: &HeaderValue) -> Option<HeaderValue> {
+    let location = location.to_str().ok()?;
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let folder = path.trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1);
+    HeaderValue::try_from(format!("./{}", &location[folder..])).ok()
 }
 
 /// Name of the file at a URL path. It is looked up as it stands: nothing is decoded and nothing resolved.
@@ -218,6 +229,17 @@ mod tests {
         assert_eq!(with_charset("text/html"), "text/html; charset=utf-8");
         assert_eq!(with_charset("text/css; charset=utf-8"), "text/css; charset=utf-8");
         assert_eq!(with_charset("image/png"), "image/png");
+    }
+
+    #[test]
+    fn a_folder_is_found_from_where_it_was_asked_for() {
+        for (location, found) in [
+            ("/parts/", "./parts/"),
+            ("/a/parts/?x=/y/", "./parts/?x=/y/"),
+            ("//parts/", "./parts/"),
+        ] {
+            assert_eq!(relative(&HeaderValue::from_static(location)).unwrap(), found);
+        }
     }
 
     #[test]

@@ -164,7 +164,7 @@ async fn watch_by_paste(chrome: &Chrome, server: &Server) -> Page {
 }
 
 /// Does what a person does with the two text boxes and curl.
-async fn carry_by_hand(page: &Page, server: &Server) {
+pub(crate) async fn carry_by_hand(page: &Page, server: &Server) {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
     let answer = if installed("curl") {
@@ -193,7 +193,7 @@ async fn hand_in(offer: &str, server: &Server) -> String {
 }
 
 /// Pictures are decoded and shown, the beep is heard, all under the cipher that the server is to choose.
-async fn assert_sees_and_hears(page: &Page, codec: &str) {
+pub(crate) async fn assert_sees_and_hears(page: &Page, codec: &str) {
     // Browsers do not decode sound that nobody hears.
     if page.value("document.querySelector('#video').muted").await == json!(true) {
         page.click("#unmute").await;

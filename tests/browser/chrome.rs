@@ -242,7 +242,7 @@ fn capabilities(Look { size, dark }: Look) -> Capabilities {
     // A window of a desktop is never as narrow as a phone: for that the driver emulates one.
     let phone = json!({ "deviceMetrics": { "width": size.0, "height": size.1, "pixelRatio": 2.0, "touch": true } });
     let mut options = json!({ "args": arguments });
-    if size.0 < 500 {
+    if size.0.min(size.1) < 500 {
         options["mobileEmulation"] = phone;
     }
     let capabilities = json!({ "browserName": "chrome", "goog:chromeOptions": options });

@@ -364,6 +364,101 @@ async fn the_conference_fits_a_desktop_and_a_phone() {
     }
 }
 
+#[tokio::test]
+async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    for (size, dark) in [
+        ((1200, 800), false),
+        ((1920, 1080), true),
+        ((360, 640), false),
+        ((640, 360), true),
+    ] {
+        let name = format!("conference-{}x{}", size.0, size.1);
+        let page = chrome
+            .open_as(&server.url(&format!("{PAGE}&share=canvas")), Look { size, dark })
+            .await;
+        prepare(&page).await;
+        page.click("#join").await;
+        page.wait_for_state("alone").await;
+        for tiles in 1..=16 {
+            if tiles > 1 {
+                page.value(&format!(
+                    "double.tell({{ type: 'joined', member: {{ id: {}, name: 'Guest {tiles}', tracks: [] }} }})",
+                    40 + tiles
+                ))
+                .await;
+            }
+            page.wait_until(&format!("document.querySelectorAll('.tile').length === {tiles}"))
+                .await;
+            assert_eq!(page.value("misplaced()").await, json!([]), "{tiles} tiles in {size:?}");
+            if [4, 9, 16].contains(&tiles) {
+                keep(&page, &format!("{name}-{tiles}")).await;
+            }
+        }
+        // A screen takes most of the room, and the others keep theirs.
+        page.click("#share").await;
+        page.wait_until("document.querySelectorAll('.tile').length === 17")
+            .await;
+        assert_eq!(page.value("misplaced()").await, json!([]), "a screen in {size:?}");
+        let widths = page
+            .value(
+                "['true', 'false'].map((screen) => document.querySelector(`.tile[data-screen=${screen}]`).offsetWidth)",
+            )
+            .await;
+        assert!(widths[0].as_u64() > widths[1].as_u64(), "{widths}");
+        keep(&page, &format!("{name}-screen")).await;
+        page.close().await;
+    }
+}
+
+/// The rule of where tiles go, for boxes of all shapes.
+#[tokio::test]
+async fn tiles_are_as_large_as_the_box_allows() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Fake::start().await;
+    let page = chrome.open(&server.url("/conference.html")).await;
+    for (count, width, height, expected) in [
+        (1, 1600, 900, json!([1, 1, 1600])),
+        (2, 1600, 900, json!([2, 1, 796])),
+        (2, 400, 900, json!([1, 2, 400])),
+        (4, 1160, 630, json!([2, 2, 552])),
+        // As large in four columns as in three, where the last row is fuller.
+        (5, 3000, 408, json!([5, 1, 593])),
+        (5, 1200, 408, json!([3, 2, 355])),
+        (16, 1160, 630, json!([4, 4, 269])),
+        (16, 328, 430, json!([3, 6, 104])),
+        (3, 0, 0, json!([1, 3, 0])),
+    ] {
+        let grid = format!(
+            "import('/js/grid.js').then(({{ grid }}) => grid({count}, {width}, {height}))\
+             .then(({{ columns, rows, width }}) => [columns, rows, width])"
+        );
+        assert_eq!(page.awaited(&grid).await, expected, "{count} in {width} by {height}");
+    }
+    assert_eq!(page.awaited(&format!("({PLACES})()")).await, json!([]));
+    page.close().await;
+}
+
+/// Tiles that are outside of their box, meet another, or have another shape than 16:9; and screens that are not larger than people.
+const PLACES: &str = "async () => { \
+    const { places } = await import('/js/grid.js'); \
+    const faults = []; \
+    for (const [width, height] of [[1160, 630], [1880, 900], [328, 430], [600, 260], [300, 1200], [2000, 200]]) { \
+      for (let count = 1; count <= 17; count += 1) { \
+        for (let screens = 0; screens <= Math.min(2, count); screens += 1) { \
+          const tiles = places(count, screens, width, height); \
+          const isIn = ({ x, y, width: w, height: h }) => x >= -0.01 && y >= -0.01 && x + w <= width + 0.01 && y + h <= height + 0.01; \
+          const meet = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height; \
+          const isGood = (tile, index) => isIn(tile) && tile.width > 20 && Math.abs(tile.width / tile.height - 16 / 9) < 0.001 && \
+            !tiles.some((other, at) => at !== index && meet(tile, other)); \
+          const isLarger = screens === 0 || screens === count || tiles[0].width >= tiles.at(-1).width; \
+          if (tiles.length !== count || !tiles.every(isGood) || !isLarger) faults.push([count, screens, width, height]); \
+        } \
+      } \
+    } \
+    return faults; }";
+
 /// The rule of who negotiates when, without a connection.
 #[tokio::test]
 async fn turns_are_taken_by_one_rule() {

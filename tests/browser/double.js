@@ -4,7 +4,14 @@
 (() => {
   const server = (window.double = { up: true, live: true, since: new Date().toISOString(), peers: new Map() });
   const picture = (async () => {
-    const { testPicture } = await import('/js/testpicture.js');
+    // The broadcaster's page has it already.
+    if (!globalThis.testPicture) {
+      const script = Object.assign(document.createElement('script'), { src: 'js/testpicture.js' });
+      await new Promise((resolve) => {
+        script.onload = resolve;
+        document.head.append(script);
+      });
+    }
     return testPicture(360, 'from the double').stream;
   })();
 

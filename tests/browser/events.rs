@@ -42,7 +42,8 @@ impl Drop for Publisher {
 }
 
 async fn player(chrome: &Chrome, server: &Server) -> Page {
-    let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
+    // A page that plays nothing itself, and has no names that the player's would hide.
+    let page = chrome.open(&server.url("/")).await;
     page.run(include_str!("events.js"), vec![]).await;
     page
 }

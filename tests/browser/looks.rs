@@ -63,7 +63,7 @@ async fn the_front_page_lists_who_is_live_and_makes_new_streams() {
     page.wait_for_words("VP8, Opus").await;
     page.wait_for_words("1 viewer").await;
     let watch = "document.querySelector('[data-stream=live] a').getAttribute('href')";
-    assert_eq!(page.value(watch).await, json!("/viewer.html?stream=live&autoplay=1"));
+    assert_eq!(page.value(watch).await, json!("viewer.html?stream=live&autoplay=1"));
     let command = format!("curl -s --data-binary @offer.txt {}", server.url("/sdp/live"));
     page.wait_for_words(&command).await;
     page.run("document.querySelector('#name').value = 'garden-2';", vec![])
@@ -76,7 +76,7 @@ async fn the_front_page_lists_who_is_live_and_makes_new_streams() {
 }
 
 /// Nothing may be wider than the window, and whatever can be used must have a name for those who do not see it.
-async fn keep(page: &Page, name: &str) {
+pub(crate) async fn keep(page: &Page, name: &str) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&directory).unwrap();
     page.screenshot(&directory.join(format!("{name}.png"))).await;

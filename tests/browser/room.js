@@ -150,7 +150,6 @@
   const soon = (step) => (queue = queue.then(step));
 
   double.add = async (id, name, colour, label = null) => {
-    const { testPicture } = await import('/js/testpicture.js');
     const isNew = !others.has(id);
     if (isNew) others.set(id, { id, name, streams: [] });
     const other = others.get(id);

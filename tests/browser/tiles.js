@@ -59,5 +59,22 @@
     return done;
   };
 
+  // What is not as it should be: tiles that are out of sight or covered, and a page that has to be scrolled.
+  window.misplaced = () => {
+    const tiles = [...document.querySelectorAll('.tile')].map((tile) => tile.getBoundingClientRect());
+    const toolbar = document.querySelector('#controls').getBoundingClientRect();
+    const isSeen = (box) => box.left >= 0 && box.top >= 0 && box.right <= innerWidth + 0.5 && box.bottom <= innerHeight + 0.5;
+    const meet = (a, b) => a.left < b.right - 0.5 && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5;
+    const faults = tiles.flatMap((tile, index) => [
+      !isSeen(tile) && `tile ${index} is out of sight`,
+      tile.width < 60 && `tile ${index} is ${tile.width} wide`,
+      meet(tile, toolbar) && `tile ${index} is under the toolbar`,
+      tiles.some((other, at) => at > index && meet(tile, other)) && `tile ${index} is covered`,
+    ]);
+    const { scrollWidth, scrollHeight } = document.documentElement;
+    const scrolls = (scrollWidth > innerWidth || scrollHeight > innerHeight) && `the page is ${scrollWidth} by ${scrollHeight}`;
+    return [...faults, !isSeen(toolbar) && 'the toolbar is out of sight', scrolls].filter(Boolean);
+  };
+
   window.mLines = () => onecast.pc.localDescription.sdp.match(/^m=/gm).length;
 })();

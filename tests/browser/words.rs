@@ -140,7 +140,7 @@ async fn pasted_texts_that_are_no_answer_are_told_apart() {
     assert_eq!(
         command,
         format!(
-            "echo '{offer}' | curl -s --data-binary @- '{}'",
+            "echo '{offer}' | curl -sS --data-binary @- '{}'",
             server.url("/sdp/live")
         )
     );

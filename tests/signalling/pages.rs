@@ -50,6 +50,13 @@ async fn files_of_a_directory_have_their_types_and_are_never_stored() {
 }
 
 #[tokio::test]
+async fn a_folder_without_its_slash_leads_to_it_below_any_path() {
+    let (rig, _directory) = from_directory().await;
+    let reply = rig.get("/parts?x=1").await;
+    assert_eq!((reply.status, reply.header("location")), (307, Some("./parts/?x=1")));
+}
+
+#[tokio::test]
 async fn an_edited_file_is_served_as_it_is_now() {
     let (rig, directory) = from_directory().await;
     fs::write(directory.path().join("html/viewer.html"), "edited").unwrap();
@@ -140,11 +147,71 @@ async fn pages_run_nothing_of_others_and_only_the_viewer_is_shown_in_pages_of_ot
         let text = page.text();
         assert!(!text.contains("style=") && !text.contains("javascript:"), "{path}");
         for script in text.split("<script").skip(1) {
-            assert!(script.contains("src=\"/"), "{path} has a script within it");
+            let (tag, within) = script.split_once('>').unwrap();
+            assert!(
+                tag.contains("src=\"js/") && within.starts_with("</script>"),
+                "{path} has a script within it"
+            );
         }
         assert!(!text.contains("<style"), "{path}");
     }
     assert_eq!(rig.get("/js/viewer.js").await.header("content-security-policy"), None);
+}
+
+/// A proxy may serve the pages below a path of its own, and a browser opens them from disk.
+#[test]
+fn pages_refer_to_nothing_by_an_absolute_path() {
+    for (path, text) in sources() {
+        for quote in ["\"/", "'/", "`/", "(/"] {
+            let found = text.lines().find(|line| {
+                let mut rest = line.split(quote).skip(1);
+                rest.any(|after| after.starts_with(|next: char| next.is_ascii_lowercase() || next == '"'))
+                    && !line.trim_start().starts_with("//")
+                    && !line.contains(".match(")
+            });
+            assert_eq!(found, None, "{path}");
+        }
+    }
+}
+
+/// Browsers load no modules from disk. So what the pages need there is in plain scripts, whose names all scripts of a page share.
+#[test]
+fn plain_scripts_import_nothing_and_share_no_name() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| path.ends_with(".html")) {
+        let mut names = std::collections::HashSet::new();
+        for script in text.split("<script defer src=\"").skip(1) {
+            let script = script.split_once('"').unwrap().0;
+            let source = fs::read_to_string(html().join(script)).unwrap();
+            assert!(source.contains("\n'use strict';\n"), "{script}");
+            for line in source.lines() {
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                assert!(
+                    !line.starts_with("import ") && !line.starts_with("export "),
+                    "{script} is no module: {line}"
+                );
+                let declared = ["function ", "class ", "const ", "let "];
+                let rest = declared.iter().find_map(|word| line.strip_prefix(word));
+                let name = rest.and_then(|rest| rest.split([' ', '(', ';']).next());
+                if let Some(name) = name {
+                    assert!(names.insert(name.to_owned()), "{path} declares {name} twice");
+                }
+            }
+        }
+        assert!(!names.is_empty(), "{path}");
+    }
+}
+
+fn html() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("html")
+}
+
+/// The text of each page and script.
+fn sources() -> Vec<(String, String)> {
+    let of = |directory: std::path::PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let all = of(html()).chain(of(html().join("js")));
+    let files = all.filter(|path| path.is_file() && path.extension().is_some_and(|kind| kind != "svg"));
+    let read = |path: std::path::PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
+    files.map(read).collect()
 }
 
 #[tokio::test]

@@ -1,0 +1,139 @@
+//! Pages that are opened from disk: copy and paste works, and the rest says where to go.
+
+use serde_json::json;
+
+use super::broadcast::{assert_sees_and_hears, carry_by_hand};
+use super::chrome::{Chrome, Page};
+use super::firefox::{self, Firefox};
+use super::looks::keep;
+use super::server::Server;
+
+/// URL of a page in the checkout.
+pub(crate) fn on_disk(page: &str) -> String {
+    format!("file://{}/html/{page}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let server = Server::start().await;
+    let broadcaster = chrome
+        .open(&on_disk("broadcast.html?source=canvas&quality=360&codec=vp8"))
+        .await;
+    paste(&broadcaster, &server).await;
+    broadcaster.wait_for_state("live").await;
+    broadcaster.wait_for_words("VP8, Opus").await;
+    keep(&broadcaster, "broadcast-disk").await;
+
+    let viewer = chrome.open(&on_disk("viewer.html")).await;
+    paste(&viewer, &server).await;
+    viewer.wait_for_state("watching").await;
+    assert_sees_and_hears(&viewer, "VP8").await;
+    keep(&viewer, "viewer-disk").await;
+
+    // Another source takes the place of the first while live.
+    broadcaster.click("input[value=camera]").await;
+    broadcaster
+        .wait_until("onecast.pc.getSenders()[0].track?.label.includes('fake_device')")
+        .await;
+    assert_sees_and_hears(&viewer, "VP8").await;
+    broadcaster.close().await;
+    viewer.wait_for_state("waiting").await;
+    viewer.close().await;
+}
+
+#[tokio::test]
+async fn what_needs_the_server_says_where_to_go_instead() {
+    let Some(chrome) = Chrome::launch().await else { return };
+    let page = chrome.open(&on_disk("broadcast.html?stream=talk")).await;
+    page.wait_for_words("This page was opened from disk").await;
+    page.click("#go").await;
+    page.wait_for_state("error").await;
+    page.wait_for_words("This needs the server").await;
+    page.wait_for_words("Open http://localhost:8080/broadcast.html?stream=talk instead.")
+        .await;
+    let preview = page.value("document.querySelector('#preview').srcObject").await;
+    assert_eq!(preview, json!(null), "no camera is asked for in vain");
+    let viewers = page.value("document.querySelector('#viewer-link').href").await;
+    assert_eq!(viewers, json!("http://localhost:8080/viewer.html?stream=talk"));
+
+    // A link as the server prints it has all that the command needs.
+    page.paste(
+        "#server",
+        "https://live.example.org/rtc/broadcast.html#token=very%20secret",
+    )
+    .await;
+    page.click("input[value=canvas]").await;
+    page.click("#paste-make").await;
+    page.wait_for_state("offered").await;
+    let command = page.field("#paste-command").await;
+    let tail =
+        " | curl -sS -H 'Authorization: Bearer very secret' --data-binary @- 'https://live.example.org/rtc/sdp/talk'";
+    assert!(command.ends_with(tail), "{command}");
+    let there = page.value("document.querySelector('#there').href").await;
+    let expected = "https://live.example.org/rtc/broadcast.html?stream=talk#token=very%20secret";
+    assert_eq!(there, json!(expected));
+    // The offer that was made is for another address as well.
+    page.paste("#server", "192.0.2.7:8080").await;
+    let command = page.field("#paste-command").await;
+    assert!(
+        command.ends_with(" | curl -sS --data-binary @- 'http://192.0.2.7:8080/sdp/talk'"),
+        "{command}"
+    );
+    page.paste("#server", "ftp://").await;
+    let valid = page.value("document.querySelector('#server').validity.valid").await;
+    assert_eq!(valid, json!(false));
+    assert_eq!(page.field("#paste-command").await, command);
+
+    // The address is kept for the other pages, but not the token.
+    page.goto(&on_disk("viewer.html")).await;
+    assert_eq!(page.field("#server").await, "http://192.0.2.7:8080/");
+    page.click("#watch").await;
+    page.wait_for_words("Open http://192.0.2.7:8080/viewer.html instead.")
+        .await;
+    for (file, there) in [("index.html", ""), ("conference.html", "conference.html")] {
+        page.goto(&on_disk(file)).await;
+        page.wait_for_words(&format!(
+            "It needs the server. Open http://192.0.2.7:8080/{there} instead."
+        ))
+        .await;
+        keep(&page, &format!("disk-{file}")).await;
+    }
+    page.click("nav a[href='viewer.html']").await;
+    page.wait_for_words("Copy and paste works here.").await;
+    page.close().await;
+}
+
+#[tokio::test]
+async fn firefox_broadcasts_and_watches_from_disk() {
+    let Some(firefox) = Firefox::launch().await else { return };
+    // Firefox takes no way through the loopback interface.
+    let server = Server::start_everywhere().await;
+    let broadcaster = firefox.open(&on_disk("broadcast.html?source=canvas&quality=360")).await;
+    paste_in_firefox(&broadcaster, &server).await;
+    broadcaster.wait_for_state("live").await;
+    let viewer = firefox.open(&on_disk("viewer.html")).await;
+    paste_in_firefox(&viewer, &server).await;
+    viewer.wait_for_state("watching").await;
+    viewer
+        .wait_until(
+            "document.querySelector('#video').videoWidth > 0 && document.querySelector('#video').currentTime > 1",
+        )
+        .await;
+}
+
+async fn paste(page: &Page, server: &Server) {
+    page.paste("#server", &server.url("")).await;
+    carry_by_hand(page, server).await;
+}
+
+async fn paste_in_firefox(page: &firefox::Page<'_>, server: &Server) {
+    page.paste("#server", &server.url("")).await;
+    page.click("#paste-make").await;
+    page.wait_for_state("offered").await;
+    let offer = page.value("document.querySelector('#paste-offer').value").await;
+    let request = reqwest::Client::new().post(server.url("/sdp/live"));
+    let answer = request.body(offer.as_str().unwrap().to_owned()).send().await.unwrap();
+    page.paste("#paste-answer", &answer.text().await.unwrap()).await;
+    page.click("#paste-start").await;
+}

@@ -1,0 +1,191 @@
+//! A Firefox driven through WebDriver BiDi, which it speaks itself. It ends with the test.
+
+use std::future::Future;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use super::chrome::installed;
+use super::process::{each_line, signal};
+
+/// One browser with a profile of its own.
+pub(crate) struct Firefox {
+    process: Child,
+    session: Mutex<Session>,
+    _profile: TempDir,
+}
+
+/// Commands and their results, one at a time.
+struct Session {
+    socket: WebSocketStream<TcpStream>,
+    commands: u64,
+}
+
+impl Firefox {
+    /// `None`, after saying so, when there is no Firefox here; then the test has nothing to do. In CI that is a failure.
+    pub(crate) async fn launch() -> Option<Firefox> {
+        let Some(program) = ["firefox-esr", "firefox"].into_iter().find(|name| installed(name)) else {
+            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!in_ci, "browser tests are required in CI, and there is no Firefox");
+            eprintln!("skipped: no Firefox");
+            return None;
+        };
+        let profile = tempfile::tempdir().unwrap();
+        std::fs::write(profile.path().join("user.js"), PREFERENCES).unwrap();
+        let mut process = Command::new(program)
+            .args(["--headless", "--no-remote", "--remote-debugging-port=0", "--profile"])
+            .arg(profile.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let (told, url) = oneshot::channel();
+        let mut told = Some(told);
+        each_line(process.stderr.take().unwrap(), move |line| {
+            if let Some((_, url)) = line.split_once("BiDi listening on ")
+                && let Some(told) = told.take()
+            {
+                let _ = told.send(url.trim().to_owned());
+            }
+        });
+        let url = within("the start of Firefox", url).await.unwrap();
+        let stream = TcpStream::connect(url.trim_start_matches("ws://")).await.unwrap();
+        let (socket, _) = client_async(format!("{url}/session"), stream).await.unwrap();
+        let session = Mutex::new(Session { socket, commands: 0 });
+        let firefox = Firefox {
+            process,
+            session,
+            _profile: profile,
+        };
+        firefox.command("session.new", json!({ "capabilities": {} })).await;
+        Some(firefox)
+    }
+
+    /// Opens a page in a window of its own.
+    pub(crate) async fn open(&self, url: &str) -> Page<'_> {
+        let window = self
+            .command("browsingContext.create", json!({ "type": "window" }))
+            .await;
+        let context = window["context"].as_str().unwrap().to_owned();
+        let to = json!({ "context": context, "url": url, "wait": "complete" });
+        self.command("browsingContext.navigate", to).await;
+        Page { firefox: self, context }
+    }
+
+    async fn command(&self, method: &str, parameters: Value) -> Value {
+        let command = async { self.session.lock().await.command(method, parameters).await };
+        within(method, command).await
+    }
+}
+
+impl Session {
+    async fn command(&mut self, method: &str, parameters: Value) -> Value {
+        self.commands += 1;
+        let command = json!({ "id": self.commands, "method": method, "params": parameters });
+        self.socket.send(Message::text(command.to_string())).await.unwrap();
+        loop {
+            let Message::Text(text) = self.socket.next().await.unwrap().unwrap() else {
+                continue;
+            };
+            let mut reply: Value = serde_json::from_str(&text).unwrap();
+            if reply["id"] == json!(self.commands) {
+                assert_eq!(reply["type"], "success", "{method}: {reply}");
+                return reply["result"].take();
+            }
+        }
+    }
+}
+
+impl Drop for Firefox {
+    fn drop(&mut self) {
+        signal("KILL", &format!("-{}", self.process.id()));
+        let _ = self.process.wait();
+    }
+}
+
+/// One page.
+pub(crate) struct Page<'a> {
+    firefox: &'a Firefox,
+    context: String,
+}
+
+impl Page<'_> {
+    /// Value of a JavaScript expression, or what its promise resolves to.
+    pub(crate) async fn value(&self, expression: &str) -> Value {
+        let script = json!({
+            "expression": format!("Promise.resolve({expression}).then((value) => JSON.stringify(value ?? null))"),
+            "target": { "context": self.context },
+            "awaitPromise": true,
+            "userActivation": true,
+        });
+        let found = self.firefox.command("script.evaluate", script).await;
+        assert_eq!(found["type"], "success", "{expression}: {found}");
+        serde_json::from_str(found["result"]["value"].as_str().unwrap()).unwrap()
+    }
+
+    pub(crate) async fn click(&self, css: &str) {
+        self.value(&format!("document.querySelector({css:?}).click()")).await;
+    }
+
+    /// Puts a text into a field as a paste does.
+    pub(crate) async fn paste(&self, css: &str, text: &str) {
+        let field = format!("document.querySelector({css:?})");
+        let text = json!(text);
+        self.value(&format!(
+            "({field}.value = {text}, {field}.dispatchEvent(new Event('input', {{ bubbles: true }})))"
+        ))
+        .await;
+    }
+
+    pub(crate) async fn wait_for_state(&self, state: &str) {
+        self.wait_until(&format!("document.documentElement.dataset.state === {state:?}"))
+            .await;
+    }
+
+    /// Waits until a JavaScript expression is true.
+    pub(crate) async fn wait_until(&self, condition: &str) {
+        let waiting = async {
+            while self.value(condition).await != json!(true) {
+                sleep(POLL).await;
+            }
+        };
+        if timeout(WAIT, waiting).await.is_err() {
+            let words = self.value("document.body.innerText").await;
+            panic!("not within {WAIT:?}: {condition}\nwords on the page:\n{words}");
+        }
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(WAIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("not done within {WAIT:?}: {what}"))
+}
+
+/// As long as Chromium has; see there.
+const WAIT: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(150);
+
+/// Pages from disk as everybody has them: what Firefox sets for tests would let them load modules. Nothing is asked or fetched.
+const PREFERENCES: &str = r#"
+user_pref("remote.prefs.recommended", false);
+user_pref("media.navigator.permission.disabled", true);
+user_pref("media.navigator.streams.fake", true);
+user_pref("media.autoplay.default", 0);
+user_pref("media.peerconnection.ice.obfuscate_host_addresses", false);
+user_pref("browser.aboutwelcome.enabled", false);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("app.update.enabled", false);
+"#;
