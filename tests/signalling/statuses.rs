@@ -280,7 +280,7 @@ async fn the_api_tells_what_is_live() {
     let connected = serde_json::json!({
         "name": "connected", "live": false, "state": "connected", "silent_s": 42, "since": "2024-02-29T12:34:56Z", "viewers": 0,
         "video": null, "audio": null,
-        "keyframes": waiting["keyframes"], "start_cache": waiting["start_cache"],
+        "keyframes": waiting["keyframes"], "start_cache": waiting["start_cache"], "large_packets": waiting["large_packets"],
     });
     let all = rig.get("/api/streams").await;
     assert_eq!(

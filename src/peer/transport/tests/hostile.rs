@@ -4,6 +4,7 @@
 mod dtls_attack;
 
 use self::dtls_attack::nested_fragments;
+use super::net::certificate;
 use super::*;
 use crate::net::thread_cpu_time;
 use crate::peer::dtls::Association;

@@ -205,7 +205,7 @@ fn a_certificate_is_known_by_each_hash() {
             let mut net = Net::new(client(certificate, true));
             let mut remote = net.client.remote_transport();
             remote.fingerprints = vec![fingerprint];
-            net.server = Transport::new(credentials(), remote, super::net::certificate(), net.now);
+            net.server = super::net::transport(remote, net.now);
             net.connect();
             assert_eq!(net.closed().is_none(), is_good, "{fingerprint:?}");
         }

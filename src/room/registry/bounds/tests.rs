@@ -231,12 +231,12 @@ fn large_packets_of_a_publisher_are_told_once_and_shown() {
     };
     for second in 3..100 {
         assert_eq!(registry.verdicts(at(second)), []);
-        assert_eq!(registry.streams()[0].large, shown);
+        assert_eq!(registry.streams(at(second))[0].large, shown);
     }
     registry.remove(at(100), id(1)).unwrap();
     assert!(
         registry
-            .streams()
+            .streams(at(100))
             .iter()
             .all(|stream| stream.large == LargePackets::default())
     );
