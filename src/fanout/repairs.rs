@@ -163,6 +163,13 @@ impl Repairs {
         }
     }
 
+    /// The viewer is at another address: what it was sent again went to the one before. The allowance stays what it is.
+    pub(super) fn moved(&mut self) {
+        for entry in &mut self.asked {
+            (entry.times, entry.noted) = (0, false);
+        }
+    }
+
     /// Takes so many bytes out of the allowance; false when there is too little left for a packet that matters so much.
     pub(super) fn afford(&mut self, bytes: usize, rank: Rank) -> bool {
         self.allowance.take(bytes, rank)

@@ -108,6 +108,18 @@ impl Viewer {
         }
     }
 
+    /// It is sent everything there from now on.
+    pub(super) fn move_to(&mut self, to: SocketAddr) {
+        if self.to == to {
+            return;
+        }
+        self.to = to;
+        let forwarders = [&mut self.audio, &mut self.video].into_iter().flatten();
+        forwarders
+            .filter_map(|forwarder| forwarder.repairs.as_mut())
+            .for_each(|repairs| repairs.moved());
+    }
+
     /// Switches a track on, off, or over to another line.
     pub(super) fn switch(&mut self, kind: Kind, line: Option<&ViewerLine>) -> Switched {
         let place = match kind {

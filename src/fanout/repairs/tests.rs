@@ -48,6 +48,20 @@ fn a_packet_is_sent_three_times_at_most_and_not_within_a_round_trip() {
 }
 
 #[test]
+fn what_went_to_the_address_before_is_sent_again() {
+    let start = crate::clock::now();
+    let mut repairs = repairs(start);
+    for round in 0..3 {
+        assert!(ask(&mut repairs, start + ms(100 * round), 7));
+    }
+    assert!(!ask(&mut repairs, start + ms(300), 7));
+    repairs.moved();
+    assert!(ask(&mut repairs, start + ms(301), 7));
+    let sent = (302..2_000).filter(|&at| ask(&mut repairs, start + ms(at), 7));
+    assert_eq!(sent.count(), 2, "three times there, too");
+}
+
+#[test]
 fn the_first_request_after_the_last_time_is_news() {
     let start = crate::clock::now();
     let mut repairs = repairs(start);

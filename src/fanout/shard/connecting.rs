@@ -122,7 +122,7 @@ impl Shard {
         let streams = &mut self.streams;
         let mut follow = |slot: u32, position: u32| {
             if let Some(stream) = streams.get_mut(slot as usize).and_then(Option::as_mut) {
-                stream.viewer(position as usize).to = remote;
+                stream.viewer(position as usize).move_to(remote);
             }
         };
         match &peer.state {
