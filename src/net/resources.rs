@@ -47,6 +47,12 @@ fn check_with(
     mib: usize,
     mut spawn: impl FnMut(Arc<Barrier>) -> io::Result<JoinHandle<()>>,
 ) -> Result<(), ResourcesError> {
+    // Their stacks first: a thread that gets its stack and not the little that the standard library needs beside it ends the process.
+    let stacks = Vec::<u8>::new().try_reserve_exact(count.saturating_mul(STACK));
+    if stacks.is_err() {
+        let source = io::ErrorKind::OutOfMemory.into();
+        return Err(ResourcesError::Threads { count, source });
+    }
     // Each waits for this one with a barrier of its own, so that all of them are there at once.
     let mut threads = Vec::with_capacity(count);
     let mut refused = None;
@@ -66,6 +72,9 @@ fn check_with(
     }
     refused.map_or(Ok(()), Err)
 }
+
+/// The standard library's 2 MiB, the stack for signals, and guard pages.
+const STACK: usize = (2 << 20) + (64 << 10);
 
 #[cfg(test)]
 mod tests {
