@@ -107,8 +107,7 @@ async fn what_needs_the_server_says_where_to_go_instead() {
 #[tokio::test]
 async fn firefox_broadcasts_and_watches_from_disk() {
     let Some(firefox) = Firefox::launch().await else { return };
-    // Firefox takes no way through the loopback interface.
-    let server = Server::start_everywhere().await;
+    let server = Server::start().await;
     let broadcaster = firefox.open(&on_disk("broadcast.html?source=canvas&quality=360")).await;
     paste_in_firefox(&broadcaster, &server).await;
     broadcaster.wait_for_state("live").await;

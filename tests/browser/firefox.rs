@@ -177,13 +177,25 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 const WAIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(150);
 
-/// Pages from disk as everybody has them: what Firefox sets for tests would let them load modules. Nothing is asked or fetched.
+/// Pages from disk as users have them: the preferences that Firefox recommends for tests would let them load modules. Firefox uses loopback candidates, asks
+/// for no permission, and fetches nothing by itself.
 const PREFERENCES: &str = r#"
 user_pref("remote.prefs.recommended", false);
 user_pref("media.navigator.permission.disabled", true);
 user_pref("media.navigator.streams.fake", true);
 user_pref("media.autoplay.default", 0);
+user_pref("media.peerconnection.ice.loopback", true);
 user_pref("media.peerconnection.ice.obfuscate_host_addresses", false);
+user_pref("network.captive-portal-service.enabled", false);
+user_pref("network.connectivity-service.enabled", false);
+user_pref("network.dns.disablePrefetch", true);
+user_pref("network.prefetch-next", false);
+user_pref("services.settings.server", "data:,#remote-settings-dummy/v1");
+user_pref("browser.safebrowsing.update.enabled", false);
+user_pref("browser.region.network.url", "");
+user_pref("browser.newtabpage.enabled", false);
+user_pref("extensions.update.enabled", false);
+user_pref("app.normandy.enabled", false);
 user_pref("browser.aboutwelcome.enabled", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);

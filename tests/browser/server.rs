@@ -32,12 +32,6 @@ impl Server {
         Server::start_at(any, any, options, Arc::default()).await
     }
 
-    /// Starts with media on all addresses of the machine.
-    pub(crate) async fn start_everywhere() -> Server {
-        let (http, udp) = ([127, 0, 0, 1], [0, 0, 0, 0]);
-        Server::start_at((http, 0).into(), (udp, 0).into(), Vec::new(), Arc::default()).await
-    }
-
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(&mut self) {
         signal("TERM", &self.process.id().to_string());
