@@ -76,7 +76,12 @@ fn tricks_in_paths_lead_nowhere() {
             );
             let reply = scene.exchange(request.as_bytes());
             let status = statuses(&reply);
-            assert!(matches!(status[..], [400 | 404 | 405 | 415]), "{path} got {reply}");
+            // A slash at the end is left out: `/sdp/` is the stream without a name, whose offer is read.
+            let is_read = name.is_empty() && status[..] == [422];
+            assert!(
+                is_read || matches!(status[..], [400 | 404 | 405 | 415]),
+                "{path} got {reply}"
+            );
         }
     }
     for path in [

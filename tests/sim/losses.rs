@@ -201,9 +201,14 @@ fn receivers_of_all_habits_are_repaired_at_any_loss() {
         for (receiver, row) in RECEIVERS.iter().zip(table(loss, 0..6, ms(20_000))) {
             assert!(row.lost > 100, "{receiver:?}: {row:?}");
             assert!(row.cost() < 20.0, "{receiver:?}: {row:?}");
-            // aiortc forgets what is missing for 128 packets, and asks for it only when another one is missing.
+            // aiortc forgets what is missing for 128 packets, and asks for it only when another one is missing: some losses it never
+            // asks for again, whatever the server does.
+            let never_asked = usize::from(receiver.habit == Habit::Aiortc);
             if !receiver.forgets_starts() {
-                assert!(row.unrecovered * 1_000 <= row.lost, "{receiver:?}: {row:?}");
+                assert!(
+                    row.unrecovered <= never_asked + row.lost / 1_000,
+                    "{receiver:?}: {row:?}"
+                );
             }
         }
     }
