@@ -146,6 +146,10 @@ impl Paths {
         path.heard = now;
         path.unproven.as_mut().is_some_and(|unproven| {
             unproven.has_media = true;
+            unproven.received = unproven.received.saturating_add(MEDIA_LEN_MIN);
+            if let Some(probe) = &mut unproven.probe {
+                probe.at.get_or_insert(now + probe.wait);
+            }
             unproven.checks >= CHECKS_BESIDE_MEDIA
         })
     }
@@ -283,7 +287,7 @@ impl Paths {
         self.list.iter_mut().find_map(|path| {
             let probe = path.unproven.as_mut()?.probe.as_mut()?;
             probe.at.take_if(|at| *at <= now)?;
-            probe.wait *= 2;
+            probe.wait = (2 * probe.wait).min(PROBE_INTERVAL_MAX);
             Some(path.at)
         })
     }
@@ -300,16 +304,20 @@ impl Paths {
         unproven.probe.map(|probe| (probe.transaction, unproven.ice))
     }
 
-    /// The request of so many bytes may be sent: notes that it is, and when it is due again.
+    /// Whether the request of so many bytes may be sent: notes that it is, and when it is due again. One that is too much for now is due
+    /// again when the client's media comes from there, which makes room for it.
     pub(super) fn take_probe(&mut self, now: Instant, to: SocketAddr, len: usize) -> bool {
-        if !self.may_send(to, len) {
-            return false;
+        let may_send = self.may_send(to, len);
+        if may_send {
+            self.note_sent(to, len);
         }
-        self.note_sent(to, len);
-        if let Some(probe) = self.unproven(to).and_then(|unproven| unproven.probe.as_mut()) {
+        if let Some(unproven) = self.unproven(to)
+            && let Some(probe) = unproven.probe.as_mut()
+            && (may_send || unproven.has_media)
+        {
             probe.at = Some(now + probe.wait);
         }
-        true
+        may_send
     }
 }
 
@@ -335,5 +343,9 @@ const AMPLIFICATION_MAX: usize = 3;
 const FREE_FLIGHTS: u8 = 2;
 /// Checks from an address that, with authentic media, allow feedback to it: one more than a single forged datagram.
 const CHECKS_BESIDE_MEDIA: u8 = 2;
-/// Until a request is sent again, doubled each time; [`AMPLIFICATION_MAX`] ends it after one or two.
-const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// No authentic packet is shorter: header of SRTCP, its index, and a tag of AES-GCM.
+const MEDIA_LEN_MIN: u32 = 8 + 4 + 16;
+/// A request that is never answered costs a timer a second, until the address is forgotten.
+const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Until a request is sent again, doubled each time. A path's round trip is mostly shorter, and [`AMPLIFICATION_MAX`] allows two for a check.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);

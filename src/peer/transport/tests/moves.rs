@@ -103,6 +103,22 @@ fn a_lost_request_is_sent_again() {
 }
 
 #[test]
+fn a_client_whose_requests_were_lost_is_asked_again_when_its_reports_come() {
+    let mut net = settled(Sends::Media);
+    net.check_from(addr(2), true).unwrap();
+    // Nobody answers at first, until the address may be sent no more.
+    net.advance(Duration::from_secs(3));
+    net.homes.push(addr(2));
+    net.advance(Duration::from_secs(2));
+    assert_eq!(net.server.remote(), Some(addr(1)), "one check allows so many requests");
+    for _ in 0..4 {
+        net.server.handle_authenticated_media(net.now, addr(2));
+        net.advance(Duration::from_secs(1));
+    }
+    assert_eq!(net.server.remote(), Some(addr(2)));
+}
+
+#[test]
 fn a_client_that_only_checks_from_another_port_is_followed_when_the_old_one_is_silent() {
     let mut net = settled(Sends::Media);
     net.client.addr = addr(2);
