@@ -128,8 +128,8 @@ pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
             let about = format!("member {} from {}: {:?}", report.id, track.member, track.report);
             assert_eq!(track.report.began_with_keyframe, Some(true), "{about}");
             // The crate binds running tracks anew with each renegotiation, and may lose what comes in that moment: see the server's
-            // counters for what was sent.
-            assert_eq!(track.report.keyframes, 1, "{about}");
+            // counters for what was sent. One that lost much of its start is sent the same keyframe again.
+            assert!((1..=4).contains(&track.report.keyframes), "{about}");
         }
     }
 }

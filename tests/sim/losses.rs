@@ -213,7 +213,8 @@ fn receivers_of_all_habits_are_repaired_at_any_loss() {
         }
     }
     for (receiver, row) in RECEIVERS.iter().zip(table(200, 0..6, ms(20_000))) {
-        assert!(row.cost() < 21.0, "{receiver:?}: {row:?}");
+        // The allowance, and what starts repair out of their own pace.
+        assert!(row.cost() < 25.0, "{receiver:?}: {row:?}");
     }
 }
 

@@ -111,7 +111,8 @@ fn media_follows_to_another_address_on_another_shard_and_what_was_lost_on_the_wa
             world.assert_gone_over(publisher, 1);
             world.assert_gone_over(viewer, 1);
             assert!(world.strays > 50, "seed {seed}: {} strays", world.strays);
-            assert_eq!(world.received(viewer).gap(), None, "seed {seed}");
+            // A start of which much was lost on the way is sent again as a whole.
+            assert_eq!(world.received(viewer).gap_since_start(), None, "seed {seed}");
             let last = *world.received(viewer).packets.last_key_value().unwrap().1;
             let sent = world.ledgers[0].video.len();
             assert!(last.position + 60 > sent, "seed {seed}: {} of {sent}", last.position);
@@ -199,7 +200,8 @@ fn restart_after_restart_some_used_and_some_not() {
         world.broadcast(ms(500));
         world.assert_gone_over(publisher, used);
         world.assert_gone_over(viewer, used);
-        assert_eq!(world.received(viewer).gap(), None, "seed {seed}");
+        // A start of which much was lost on the way is sent again as a whole.
+        assert_eq!(world.received(viewer).gap_since_start(), None, "seed {seed}");
         assert_eq!(world.peers(), 2, "seed {seed}");
         world.command(&Command::Shutdown);
         world.run(ms(200));
@@ -223,7 +225,8 @@ fn a_session_that_has_not_connected_yet_may_restart_and_use_either() {
         world.broadcast(ms(1_000));
         let expected = if seed % 2 == 0 { 2 } else { 0 };
         assert_eq!(world.counted("ice_restarts"), expected, "seed {seed}");
-        assert_eq!(world.received(viewer).gap(), None, "seed {seed}");
+        // A start of which much was lost on the way is sent again as a whole.
+        assert_eq!(world.received(viewer).gap_since_start(), None, "seed {seed}");
     }
 }
 
