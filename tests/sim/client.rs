@@ -16,9 +16,9 @@ use crate::publisher::{Ledger, Publisher};
 use crate::viewer::Viewer;
 
 pub(crate) enum Actor {
-    Publisher(Publisher),
-    Viewer(Viewer),
-    Member(Member),
+    Publisher(Box<Publisher>),
+    Viewer(Box<Viewer>),
+    Member(Box<Member>),
     Caller(Box<Caller>),
 }
 

@@ -250,7 +250,7 @@ fn a_handshake_sends_two_flights_to_a_victim_and_no_more() {
             rtx: true,
             active,
         };
-        let actor = crate::client::Actor::Viewer(crate::viewer::Viewer::new(1));
+        let actor = crate::client::Actor::Viewer(Box::new(crate::viewer::Viewer::new(1)));
         let client = world.join(joining, actor);
         world.clients[client].vanished = true;
         let check = check(&world.clients[client].session, true);

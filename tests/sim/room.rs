@@ -83,7 +83,7 @@ impl Room {
             active: ledger.is_multiple_of(2),
         };
         let mut lines = None;
-        let actor = Actor::Member(Member::new(Some(publisher)));
+        let actor = Actor::Member(Box::new(Member::new(Some(publisher))));
         let client = world.join_as(joining, actor, tracks.clone(), |role| {
             let SessionRole::Publisher(negotiated) = role else {
                 panic!("it offered to publish")

@@ -34,7 +34,7 @@ impl World {
             rtx,
             active: !self.seed.is_multiple_of(3),
         };
-        self.join(joining, Actor::Publisher(publisher))
+        self.join(joining, Actor::Publisher(Box::new(publisher)))
     }
 
     pub(crate) fn watch(&mut self, rtx: bool) -> usize {
@@ -49,7 +49,7 @@ impl World {
             rtx,
             active: self.clients.len().is_multiple_of(2),
         };
-        self.join(joining, Actor::Viewer(viewer))
+        self.join(joining, Actor::Viewer(Box::new(viewer)))
     }
 
     /// Until everybody has keys.

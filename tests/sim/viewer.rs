@@ -151,8 +151,8 @@ impl Viewer {
     }
 
     fn wants_keyframe(&self) -> bool {
-        let has_nothing = !self.is_pion && !(self.has_head || self.asking.is_none() && !self.video.packets.is_empty());
-        self.impatient || has_nothing || self.video.given_up
+        let has_something = self.has_head || self.asking.is_none() && !self.video.packets.is_empty();
+        self.impatient || !(self.is_pion || has_something) || self.video.given_up
     }
 
     fn report(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
