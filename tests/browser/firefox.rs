@@ -177,14 +177,13 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 const WAIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(150);
 
-/// Pages from disk as users have them: the preferences that Firefox recommends for tests would let them load modules. Firefox uses loopback candidates, asks
-/// for no permission, and fetches nothing by itself.
+/// Pages from disk as users have them: the preferences that Firefox recommends for tests would let them load modules. Firefox asks for no
+/// permission, and fetches nothing by itself.
 const PREFERENCES: &str = r#"
 user_pref("remote.prefs.recommended", false);
 user_pref("media.navigator.permission.disabled", true);
 user_pref("media.navigator.streams.fake", true);
 user_pref("media.autoplay.default", 0);
-user_pref("media.peerconnection.ice.loopback", true);
 user_pref("media.peerconnection.ice.obfuscate_host_addresses", false);
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("network.connectivity-service.enabled", false);
