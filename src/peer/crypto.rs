@@ -2,7 +2,8 @@
 
 mod ecdsa;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -27,8 +28,9 @@ struct Random;
 static AWS_LC: AwsLcRsProvider = AwsLcRsProvider::new();
 
 thread_local! {
-    /// What was verified last on this thread, with success.
-    static VERIFIED: Cell<Option<Question>> = const { Cell::new(None) };
+    /// What was verified last on this thread, with success. Between the two verifications of one client come those of others that
+    /// connect at the same time.
+    static VERIFIED: RefCell<VecDeque<Question>> = const { RefCell::new(VecDeque::new()) };
     /// What the next draw of its length gives.
     static COOKIE: Cell<Option<[u8; COOKIE_LEN]>> = const { Cell::new(None) };
     /// The last key of an HMAC that can be a master secret, while somebody wants to know.
@@ -162,7 +164,7 @@ impl RTCCrypto for Provider {
         signature: &[u8],
     ) -> Result<(), CryptoError> {
         let question = Question::new(scheme, &public_key, message, signature);
-        if VERIFIED.get() == Some(question) {
+        if VERIFIED.with_borrow(|known| known.contains(&question)) {
             return Ok(());
         }
         match public_key.encoding {
@@ -171,10 +173,16 @@ impl RTCCrypto for Provider {
                 .crypto()
                 .verify_signature(scheme, public_key, message, signature)?,
         }
-        VERIFIED.set(Some(question));
+        VERIFIED.with_borrow_mut(|known| {
+            known.truncate(VERIFIED_MAX - 1);
+            known.push_front(question);
+        });
         Ok(())
     }
 }
+
+/// Signatures remembered: each is looked at twice, a round trip apart at most.
+const VERIFIED_MAX: usize = 64;
 
 /// What is to be verified: the same question has the same answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
