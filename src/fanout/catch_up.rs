@@ -234,9 +234,9 @@ impl Pace {
     }
 
     pub(super) fn spend(&mut self, bytes: usize) {
-        self.credit -= bytes as i32;
+        self.credit = self.credit.saturating_sub(bytes as i32);
         self.sent += 1;
-        self.beginning -= bytes as i32;
+        self.beginning = self.beginning.saturating_sub(bytes as i32);
     }
 
     /// The viewer lost `lost` packets. A few of many sent are the path's own, and it becomes faster more slowly; a fifth and more means that the

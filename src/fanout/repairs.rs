@@ -23,6 +23,8 @@ pub(super) struct Repairs {
     attention: Attention,
     /// Packets missing since the viewer's last start.
     lost_since_start: u32,
+    /// When the viewer last was at another address before, milliseconds since the beginning.
+    moved_at: Option<u32>,
 }
 
 /// A packet that was asked for.
@@ -90,6 +92,8 @@ impl Repairs {
     const ASKED_MAX: usize = 256;
     /// Older requests make room first: Pion's log of 512 packets is 5 s long at 100 packets a second.
     const KEPT: Duration = Duration::from_secs(5);
+    /// Between two moves that count: no client changes its network more often.
+    const MOVES_APART: Duration = Duration::from_secs(2);
 
     /// Of a viewer that asks for the first time.
     pub(super) fn new(now: Instant, volume: Volume) -> Repairs {
@@ -103,6 +107,7 @@ impl Repairs {
             losses: Losses::default(),
             attention: Attention::default(),
             lost_since_start: 0,
+            moved_at: None,
         }
     }
 
@@ -163,8 +168,14 @@ impl Repairs {
         }
     }
 
-    /// The viewer is at another address: what it was sent again went to the one before. The allowance stays what it is.
-    pub(super) fn moved(&mut self) {
+    /// The viewer is at another address: what it was sent again went to the one before. The allowance stays what it is, and a viewer
+    /// that goes to and fro gains nothing by it.
+    pub(super) fn moved(&mut self, now: Instant) {
+        let at = self.since(now);
+        let lately = self.moved_at.replace(at).map(|before| at.saturating_sub(before));
+        if lately.is_some_and(|since| u128::from(since) < Repairs::MOVES_APART.as_millis()) {
+            return;
+        }
         for entry in &mut self.asked {
             (entry.times, entry.noted) = (0, false);
         }

@@ -109,7 +109,7 @@ impl Viewer {
     }
 
     /// It is sent everything there from now on.
-    pub(super) fn move_to(&mut self, to: SocketAddr) {
+    pub(super) fn move_to(&mut self, now: Instant, to: SocketAddr) {
         if self.to == to {
             return;
         }
@@ -117,7 +117,7 @@ impl Viewer {
         let forwarders = [&mut self.audio, &mut self.video].into_iter().flatten();
         forwarders
             .filter_map(|forwarder| forwarder.repairs.as_mut())
-            .for_each(|repairs| repairs.moved());
+            .for_each(|repairs| repairs.moved(now));
     }
 
     /// Switches a track on, off, or over to another line.

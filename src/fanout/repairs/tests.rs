@@ -55,10 +55,17 @@ fn what_went_to_the_address_before_is_sent_again() {
         assert!(ask(&mut repairs, start + ms(100 * round), 7));
     }
     assert!(!ask(&mut repairs, start + ms(300), 7));
-    repairs.moved();
+    repairs.moved(start + ms(301));
     assert!(ask(&mut repairs, start + ms(301), 7));
     let sent = (302..2_000).filter(|&at| ask(&mut repairs, start + ms(at), 7));
     assert_eq!(sent.count(), 2, "three times there, too");
+    for at in (2_000..4_000).step_by(100) {
+        repairs.moved(start + ms(at));
+    }
+    assert!(
+        !ask(&mut repairs, start + ms(4_000), 7),
+        "to and fro is no other network"
+    );
 }
 
 #[test]

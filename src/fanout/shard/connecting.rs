@@ -88,7 +88,7 @@ impl Shard {
             self.claim(now, index, from, &mut out);
         }
         self.queue_control(out);
-        self.follow_paths(index);
+        self.follow_paths(now, index);
         self.schedule(index);
     }
 
@@ -104,25 +104,25 @@ impl Shard {
         self.counters.stun_in.add(1);
         self.claim(now, tag, from, &mut Vec::new());
         self.handle_transport_event(now, tag, event);
-        self.follow_paths(tag);
+        self.follow_paths(now, tag);
         self.schedule(tag);
     }
 
     /// The peer's addresses may have changed, and with them where its media goes.
-    pub(super) fn follow_paths(&mut self, index: u32) {
+    pub(super) fn follow_paths(&mut self, now: Instant, index: u32) {
         self.forget_lost(index);
-        self.follow_remote(index);
+        self.follow_remote(now, index);
         self.note_restart(index);
     }
 
     /// Media goes where the peer's transport says now.
-    fn follow_remote(&mut self, index: u32) {
+    fn follow_remote(&mut self, now: Instant, index: u32) {
         let Some(peer) = self.peers.get(index) else { return };
         let Some(remote) = peer.transport.remote() else { return };
         let streams = &mut self.streams;
         let mut follow = |slot: u32, position: u32| {
             if let Some(stream) = streams.get_mut(slot as usize).and_then(Option::as_mut) {
-                stream.viewer(position as usize).move_to(remote);
+                stream.viewer(position as usize).move_to(now, remote);
             }
         };
         match &peer.state {

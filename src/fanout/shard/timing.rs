@@ -43,7 +43,7 @@ impl Shard {
         self.queue_control(out);
         self.handle_transport_event(now, index, event);
         if moves {
-            self.follow_paths(index);
+            self.follow_paths(now, index);
         }
         self.forget_lost(index);
         self.report_if_due(now, index);
