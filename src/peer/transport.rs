@@ -217,11 +217,10 @@ impl Transport {
         }
     }
 
-    /// Goes on with the handshake: a quarter of a millisecond at most. `to` is the address that the last datagram came from.
-    pub fn work(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
-        if !self.is_checked(to) {
-            return None;
-        }
+    /// Goes on with the handshake: a quarter of a millisecond at most. `from` is where the last datagram came from; if that address has
+    /// made way for others, what is to be said goes to the selected one.
+    pub fn work(&mut self, now: Instant, from: SocketAddr, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
+        let to = if self.is_checked(from) { from } else { self.remote()? };
         let before = out.len();
         let mut send = |bytes| out.push(Transmit { to, bytes });
         let step = match &mut self.phase {
@@ -489,6 +488,9 @@ impl Transport {
                 self.paths.note_heard(now, from);
                 // Its last message depends on random numbers in our last flight: whoever sent the one has read the other.
                 if self.paths.all_flights_went_to(from) {
+                    self.prove(from);
+                } else if self.sends == Sends::Feedback && self.paths.note_media_elsewhere(now, from) {
+                    // It is as authentic as media.
                     self.prove(from);
                 }
                 self.admit(now)

@@ -39,8 +39,8 @@ struct Unproven {
     checks: u8,
     /// Authentic media came from there.
     has_media: bool,
-    /// The client nominated it last: it is selected as soon as it is proven.
-    is_wanted: bool,
+    /// The client nominated it last, in this ICE session: it is selected as soon as it is proven.
+    wanted: Option<u32>,
     /// Number of the ICE session that its last check was made in.
     ice: u32,
     probe: Option<Probe>,
@@ -207,7 +207,7 @@ impl Paths {
         let place = self.place(at)?;
         for path in &mut self.list {
             if let Some(unproven) = &mut path.unproven {
-                unproven.is_wanted = path.at == at;
+                unproven.wanted = (path.at == at).then_some(ice);
             }
         }
         if is_connected && !self.list[place].is_proven() {
@@ -221,13 +221,13 @@ impl Paths {
     pub(super) fn prove(&mut self, at: SocketAddr) -> Option<Nomination> {
         let place = self.place(at)?;
         let unproven = self.list[place].unproven.take()?;
-        if unproven.is_wanted {
+        if let Some(ice) = unproven.wanted {
             self.list.swap(0, place);
-            return Some(Nomination { ice: unproven.ice });
+            return Some(Nomination { ice });
         }
         if let Some(selected) = &mut self.list[0].unproven {
             // Better a proven one meanwhile.
-            selected.is_wanted = true;
+            selected.wanted = Some(selected.ice);
             self.list.swap(0, place);
         }
         None
