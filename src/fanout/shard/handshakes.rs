@@ -4,11 +4,13 @@
 use super::*;
 
 /// Peers whose handshake can go on, in the order in which they came to that point. Publishers come before those who watch: there is one
-/// for each stream, and nobody sees anything without it.
+/// for each stream, and nobody sees anything without it. One turn of four is the others' all the same.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     publishers: VecDeque<Flight>,
     others: VecDeque<Flight>,
+    /// Publishers taken one after the other while others waited.
+    in_a_row: u8,
     /// Taken out of turn since the last turn.
     hurried: usize,
 }
@@ -25,6 +27,8 @@ impl Handshakes {
     /// Flights that may wait: at four a turn they take less than a client's patience. A client whose flight finds no room repeats it, as
     /// after a loss.
     const WAITING_MAX: usize = 1_024;
+    /// Three of the four flights of a turn.
+    const IN_A_ROW_MAX: u8 = 3;
 
     /// When the first should have its turn: since it came.
     pub(super) fn next(&self) -> Option<Instant> {
@@ -46,7 +50,13 @@ impl Handshakes {
     }
 
     fn pop(&mut self) -> Option<Flight> {
-        self.publishers.pop_front().or_else(|| self.others.pop_front())
+        let is_others_turn = self.in_a_row >= Handshakes::IN_A_ROW_MAX && !self.others.is_empty();
+        if !is_others_turn && let Some(flight) = self.publishers.pop_front() {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(flight);
+        }
+        self.in_a_row = 0;
+        self.others.pop_front()
     }
 
     fn pop_of(&mut self, peer: u32) -> Option<Flight> {
@@ -162,5 +172,17 @@ mod tests {
         assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(200));
         assert_eq!(handshakes.pop().map(|flight| flight.peer), Some(0));
         assert!(handshakes.next().is_some());
+    }
+
+    #[test]
+    fn publishers_leave_one_turn_of_four_to_the_others() {
+        let mut handshakes = Handshakes::default();
+        assert!((0..40).all(|peer| handshakes.push(flight(peer), true)));
+        assert!((100..140).all(|peer| handshakes.push(flight(peer), false)));
+        let first: Vec<u32> = std::iter::from_fn(|| handshakes.pop())
+            .map(|flight| flight.peer)
+            .take(8)
+            .collect();
+        assert_eq!(first, [0, 1, 2, 100, 3, 4, 5, 101]);
     }
 }

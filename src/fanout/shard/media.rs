@@ -32,15 +32,16 @@ impl Shard {
         }
         let moves = authentic && peer.transport.handle_authenticated_media(now, from);
         if moves {
-            self.follow_paths(index);
+            self.follow_paths(now, index);
         }
         match received {
-            Received::Dropped => return self.counters.rtp_in_dropped.add(1),
             Received::Unreadable => return self.close_peer(index, CloseCause::Unreadable),
-            Received::Media | Received::Started(..) => {}
+            Received::Dropped => self.counters.rtp_in_dropped.add(1),
+            Received::Media | Received::Started(..) => self.counters.rtp_in.add(1),
         }
-        self.counters.rtp_in.add(1);
-        self.schedule(index);
+        if authentic {
+            self.schedule(index);
+        }
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
@@ -66,7 +67,7 @@ impl Shard {
         if let Some(peer) = self.peers.get_mut(index)
             && peer.transport.handle_authenticated_media(now, from)
         {
-            self.follow_paths(index);
+            self.follow_paths(now, index);
         }
         self.schedule(index);
     }
