@@ -10,7 +10,7 @@ pub enum ResourcesError {
     /// Too few threads.
     #[error(
         "the system does not let this program have {count} threads: {source}; raise its limits (ulimit -u and ulimit -v, or TasksMax= \
-         and MemoryMax= of its systemd unit), or have fewer media threads with --shards"
+         and LimitAS= of its systemd unit), or have fewer media threads with --shards"
     )]
     Threads {
         /// How many are needed at once.
@@ -20,7 +20,7 @@ pub enum ResourcesError {
     },
     /// Too little memory.
     #[error(
-        "the system does not let this program have {mib} MiB of memory to begin with; raise its limit (ulimit -v, or MemoryMax= of its \
+        "the system does not let this program have {mib} MiB of memory to begin with; raise its limit (ulimit -v, or LimitAS= of its \
          systemd unit), or have fewer media threads with --shards"
     )]
     Memory {
@@ -47,9 +47,16 @@ fn check_with(
     mib: usize,
     mut spawn: impl FnMut(Arc<Barrier>) -> io::Result<JoinHandle<()>>,
 ) -> Result<(), ResourcesError> {
-    // Their stacks first: a thread that gets its stack and not the little that the standard library needs beside it ends the process.
-    let stacks = Vec::<u8>::new().try_reserve_exact(count.saturating_mul(STACK));
-    if stacks.is_err() {
+    // Memory first, given back without having been used: a thread that gets its stack and not the little that the standard library
+    // needs beside it ends the process, and with the threads come reservations of the allocator that it can do without.
+    let stacks = count.saturating_mul(STACK);
+    if Vec::<u8>::new().try_reserve_exact(mib << 20).is_err() {
+        return Err(ResourcesError::Memory { mib });
+    }
+    if Vec::<u8>::new()
+        .try_reserve_exact(stacks.saturating_add(mib << 20))
+        .is_err()
+    {
         let source = io::ErrorKind::OutOfMemory.into();
         return Err(ResourcesError::Threads { count, source });
     }
@@ -63,9 +70,6 @@ fn check_with(
             Err(source) => refused = Some(ResourcesError::Threads { count, source }),
         }
     }
-    // Beside the threads' stacks. It is given back without having been used.
-    let memory = Vec::<u8>::new().try_reserve_exact(mib << 20);
-    let refused = refused.or(memory.err().map(|_| ResourcesError::Memory { mib }));
     for (barrier, thread) in threads {
         barrier.wait();
         let _ = thread.join();
