@@ -58,7 +58,7 @@ document.addEventListener('visibilitychange', stayAwake);
 setInterval(everySecond, 1000);
 show();
 if (radios().some(({ value }) => value === parameter('source'))) radios().find(({ value }) => value === parameter('source')).checked = true;
-if (parameter('autoplay') === '1') join();
+if (!onDisk && parameter('autoplay') === '1') join();
 
 function settings() {
   return {

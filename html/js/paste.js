@@ -260,8 +260,9 @@ function decodeAnswer(pasted) {
 
 // A line for a shell that hands in the offer, with a token if there is one, and prints the answer, or what went wrong.
 function curlLine(offer, url, token = '') {
-  const header = token ? ` -H 'Authorization: Bearer ${token.replaceAll("'", "'\\''")}'` : '';
-  return `echo '${offer}' | curl -sS${header} --data-binary @- '${url}'`;
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const header = token ? ` -H ${quoted(`Authorization: Bearer ${token}`)}` : '';
+  return `echo '${offer}' | curl -sS${header} --data-binary @- ${quoted(url)}`;
 }
 
 // Waits until the browser has gathered its own addresses, or for a second: the server needs none of them.
