@@ -211,31 +211,37 @@ fn two_flights_go_to_an_address_that_shows_nothing_but_a_check() {
     assert!(stun <= 3 * (check_len() + 4), "{stun} bytes");
 }
 
-/// The client's last flight, and its nomination, come from where our flights never went.
-#[test]
-fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
-    for is_there in [true, false] {
-        let mut net = Net::new(Client::new(vec![GCM], true));
-        net.homes.extend(is_there.then_some(addr(66)));
-        net.client.start(net.now);
+impl Net {
+    /// A handshake whose last flight, and its nomination, come from where our flights never went.
+    fn connect_from_two_addresses(&mut self) {
+        self.client.start(self.now);
         for _ in 0..10 {
-            net.pump_client();
-            while let Some((_, bytes)) = net.to_server.pop_front() {
+            self.pump_client();
+            while let Some((_, bytes)) = self.to_server.pop_front() {
                 let first = records(&bytes)
                     .next()
                     .filter(|record| record.epoch == 0 && record.kind == HANDSHAKE)
                     .map(|record| record.body[0]);
                 let from = addr(if first == Some(CLIENT_HELLO) { 1 } else { 66 });
-                net.check_from(from, true).unwrap();
+                self.check_from(from, true).unwrap();
                 let mut out = Vec::new();
-                let event = net.server.handle_dtls(net.now, from, &bytes, &mut out);
-                net.events.extend(event);
-                net.send(out);
+                let event = self.server.handle_dtls(self.now, from, &bytes, &mut out);
+                self.events.extend(event);
+                self.send(out);
             }
-            while let Some(bytes) = net.to_client.pop_front() {
-                net.client.handle(net.now, &bytes);
+            while let Some(bytes) = self.to_client.pop_front() {
+                self.client.handle(self.now, &bytes);
             }
         }
+    }
+}
+
+#[test]
+fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
+    for is_there in [true, false] {
+        let mut net = Net::new(Client::new(vec![GCM], true));
+        net.homes.extend(is_there.then_some(addr(66)));
+        net.connect_from_two_addresses();
         assert_eq!(net.events.len(), usize::from(is_there));
         assert!(matches!(net.server.phase, Phase::Proving { .. }) != is_there);
         if !is_there {
@@ -244,6 +250,29 @@ fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
             assert_eq!(net.events.len(), 1, "no keys came out");
         }
     }
+}
+
+/// It is sent feedback only: the end of the handshake is as good as media.
+#[test]
+fn a_publisher_whose_handshake_ends_elsewhere_than_it_began_needs_to_answer_nothing() {
+    let mut net = Net::new(Client::new(vec![GCM], true));
+    net.server = Transport::new(
+        credentials(),
+        net.client.remote_transport(),
+        net::certificate(),
+        (Sends::Feedback, 0),
+        net.now,
+    );
+    net.connect_from_two_addresses();
+    assert!(net.events.is_empty(), "one check may be forged");
+    net.check_from(addr(66), true).unwrap();
+    net.advance(Duration::from_millis(10));
+    assert!(
+        matches!(net.events[..], [TransportEvent::Connected(_)]),
+        "{:?}",
+        net.events
+    );
+    assert_eq!(net.server.remote(), Some(addr(66)));
 }
 
 #[test]

@@ -72,6 +72,18 @@ fn a_restart_from_where_the_client_is_not_changes_nothing() {
 }
 
 #[test]
+fn a_check_of_the_session_before_does_not_take_a_nomination_over() {
+    let mut net = connected();
+    net.server.restart(ice(1));
+    net.new_check(1, 5, true).unwrap();
+    net.check_from(addr(5), false).unwrap();
+    assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(1)), 0));
+    net.homes = vec![addr(5)];
+    net.advance(Duration::from_secs(1));
+    assert_eq!((net.server.remote(), net.server.ice_number()), (Some(addr(5)), 1));
+}
+
+#[test]
 fn of_two_restarts_only_the_newest_waits() {
     let mut net = connected();
     net.homes = vec![addr(5)];
