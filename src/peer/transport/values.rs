@@ -28,7 +28,7 @@ pub struct Transmit {
 pub enum Check {
     /// Passed, from an address known before.
     Known,
-    /// Passed, from a new address. There is room for [`CHECKED_MAX`]; another may have made way: see [`Transport::poll_lost`](super::Transport::poll_lost).
+    /// Passed, from a new address. There is room for [`CHECKED_MAX`](super::CHECKED_MAX); another may have made way: see [`Transport::poll_lost`](super::Transport::poll_lost).
     New,
     /// Answered with an error; the address counts for nothing.
     Refused,
