@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broadcast::Broadcast;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use onecast::peer::Certificate;
+use onecast_rtc::Certificate;
 
 #[path = "../tests/common/broadcast.rs"]
 #[expect(clippy::unwrap_used, reason = "shared with a test")]
@@ -33,13 +33,13 @@ fn joins(c: &mut Criterion) {
     group.bench_function("offer to keys, both ends", |b| {
         b.iter_custom(|count| {
             let mut broadcast = Broadcast::of(1, false);
-            let start = onecast::clock::now();
+            let start = onecast_udp::clock::now();
             for number in 0..count {
                 // Numbers come again when there are very many: the later client takes the address over.
                 let number = 2 + (number % 5_000) as u16;
                 black_box(broadcast.connect(number, false, &certificate));
             }
-            onecast::clock::now() - start
+            onecast_udp::clock::now() - start
         });
     });
 }

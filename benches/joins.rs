@@ -13,17 +13,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use onecast::clock;
-use onecast::load::bench::OwnServer;
-use onecast::load::broadcast::Broadcast;
-use onecast::load::joiner::JoinTimes;
-use onecast::load::joiners::{Admission, Invitation, Joiners};
-use onecast::load::publisher::Publisher;
-use onecast::load::session::Session;
-use onecast::load::signalling::Signalling;
-use onecast::load::spread::Spread;
-use onecast::load::viewers::{FrameDelay, Received, Viewers};
-use onecast::peer::Certificate;
+use onecast_clients::load::bench::OwnServer;
+use onecast_clients::load::broadcast::Broadcast;
+use onecast_clients::load::joiner::JoinTimes;
+use onecast_clients::load::joiners::{Admission, Invitation, Joiners};
+use onecast_clients::load::publisher::Publisher;
+use onecast_clients::load::session::Session;
+use onecast_clients::load::signalling::Signalling;
+use onecast_clients::load::spread::Spread;
+use onecast_clients::load::viewers::{FrameDelay, Received, Viewers};
+use onecast_rtc::Certificate;
+use onecast_udp::clock;
 
 use rig::{option, print_machine, start_server, wait};
 

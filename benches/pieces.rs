@@ -4,12 +4,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use onecast::media::Packet;
-use onecast::media::packet::PassedExtensions;
-use onecast::media::window::{CacheBounds, Window, WindowBounds};
-use onecast::rtp::header::{HeaderOut, RtpHeader};
-use onecast::rtp::keyframe::starts_keyframe;
-use onecast::rtp::{Codec, Refresh};
+use onecast_engine::media::Packet;
+use onecast_engine::media::packet::PassedExtensions;
+use onecast_engine::media::window::{CacheBounds, Window, WindowBounds};
+use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
+use onecast_rtc::rtp::keyframe::starts_keyframe;
+use onecast_rtc::rtp::{Codec, Refresh};
 
 fn header(c: &mut Criterion) {
     let mut buffer = [0; 64];
@@ -39,7 +39,7 @@ fn header(c: &mut Criterion) {
 }
 
 fn window(c: &mut Criterion) {
-    let arrived = onecast::clock::now();
+    let arrived = onecast_udp::clock::now();
     let packet = |index: u64| {
         let starts = index.is_multiple_of(600);
         Arc::new(Packet {

@@ -15,13 +15,13 @@ mod stage;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use onecast::clock;
-use onecast::load::bench::OwnServer;
-use onecast::load::publisher::Publisher;
-use onecast::load::session::Session;
-use onecast::load::signalling::Signalling;
-use onecast::load::workload::Video;
-use onecast::peer::Certificate;
+use onecast_clients::load::bench::OwnServer;
+use onecast_clients::load::publisher::Publisher;
+use onecast_clients::load::session::Session;
+use onecast_clients::load::signalling::Signalling;
+use onecast_clients::load::workload::Video;
+use onecast_rtc::Certificate;
+use onecast_udp::clock;
 
 use client::Client;
 use member::{Described, LEVEL_ID, Seat};

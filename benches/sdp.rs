@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use onecast::peer::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
-use onecast::peer::{Fingerprint, IceCredentials};
+use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast_rtc::{Fingerprint, IceCredentials};
 
 const CHROMIUM_WATCH: &str = include_str!("../tests/data/offers/chromium156-watch.sdp");
 const FIREFOX_WATCH: &str = include_str!("../tests/data/offers/firefox153-watch.sdp");

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use onecast::peer::{DtlsRole, Opener, Profile, Sealer, SrtpKeys};
+use onecast_rtc::{DtlsRole, Opener, Profile, Sealer, SrtpKeys};
 
 const PACKET_LEN: usize = 1200;
 const HEADER_LEN: usize = 12;

@@ -18,36 +18,38 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use crate::clock;
 use crate::config::ServeArgs;
-use crate::fanout::{CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine};
 use crate::http::conference::{Conference, RoomRefusal};
 use crate::http::operation::Operation;
 use crate::http::service::{
     Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
     SessionGuard, ShardReading, StreamStatus,
 };
-use crate::media::Inbox;
-use crate::metrics::ShardCounters;
-use crate::net::counters::SocketCounters;
-use crate::net::interfaces::host_addresses;
-use crate::net::resources::ResourcesError;
-use crate::net::shard_loop::{Mailbox, ShardLoop};
-use crate::net::udp::{self, MediaSocket, MediaSocketConfig};
-use crate::peer::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
-use crate::peer::{Certificate, IceCredentials, Profile};
-use crate::room::admission::AdmissionReading;
-use crate::room::audience::{EventSet, EventStreamId};
-use crate::room::conference::RoomLimits;
-use crate::room::drain::{Drain, DrainOrder};
-use crate::room::ice_session::entity_tag;
-use crate::room::pulse::Pulse;
-use crate::room::registry::{Ended, Refused, Via};
-use crate::room::{AdmissionLimits, Caller, EndReason, Limits, Purpose, Registry, SessionId, SessionLimits, Terms};
-use crate::rtp::rtcp::ntp_from_unix;
 use crate::serve::MediaServer;
+use crate::shard_loop::{Mailbox, ShardLoop, WakeThread};
 use conference::Conferences;
 use events::EventStreams;
+use onecast_control::admission::AdmissionReading;
+use onecast_control::audience::{EventSet, EventStreamId};
+use onecast_control::conference::RoomLimits;
+use onecast_control::drain::{Drain, DrainOrder};
+use onecast_control::ice_session::entity_tag;
+use onecast_control::registry::{Ended, Refused, Via};
+use onecast_control::{AdmissionLimits, Caller, EndReason, Limits, Purpose, Registry, SessionId, SessionLimits, Terms};
+use onecast_engine::fanout::{
+    CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine,
+};
+use onecast_engine::media::Inbox;
+use onecast_engine::metrics::ShardCounters;
+use onecast_engine::pulse::Pulse;
+use onecast_rtc::rtp::rtcp::ntp_from_unix;
+use onecast_rtc::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
+use onecast_rtc::{Certificate, IceCredentials, Profile};
+use onecast_udp::clock;
+use onecast_udp::counters::SocketCounters;
+use onecast_udp::interfaces::host_addresses;
+use onecast_udp::resources::ResourcesError;
+use onecast_udp::socket::{self, MediaSocket, MediaSocketConfig};
 
 /// What the server is started with.
 #[derive(Debug, Clone)]
@@ -143,11 +145,11 @@ impl App {
     /// When the media port cannot be bound, or no certificate be made.
     pub fn start(config: AppConfig) -> std::io::Result<App> {
         let certificate = Certificate::generate().map_err(std::io::Error::other)?;
-        let sockets = udp::bind(&config.sockets)?;
+        let sockets = socket::bind(&config.sockets)?;
         let media = sockets[0].local_addr();
         let inboxes: Arc<[_]> = sockets
             .iter()
-            .map(|socket| Inbox::new(Box::new(socket.waker())))
+            .map(|socket| Inbox::new(Box::new(WakeThread(socket.waker()))))
             .collect();
         let mailboxes: Arc<[_]> = sockets
             .iter()

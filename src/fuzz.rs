@@ -6,19 +6,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fanout::{Outlet, SendQueue, Shard, ShardConfig};
-use crate::media::{Inbox, Wake};
-use crate::net::thread_cpu_time;
-use crate::peer::dtls::{Association, Step};
-use crate::peer::sdp::{
+use onecast_control::drain::Destination;
+use onecast_control::ended::Note;
+use onecast_engine::fanout::{Shard, ShardConfig};
+use onecast_engine::media::{Inbox, Wake};
+use onecast_rtc::dtls::{Association, Step};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::{Codec, Refresh, keyframe, refresh, rtcp};
+use onecast_rtc::sdp::{
     Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer,
     Role, TrackSsrcs, announced_parameter_sets,
 };
-use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
-use crate::room::drain::Destination;
-use crate::room::ended::Note;
-use crate::rtp::header::RtpHeader;
-use crate::rtp::{Codec, Refresh, keyframe, refresh, rtcp};
+use onecast_rtc::transmit::{Outlet, SendQueue};
+use onecast_rtc::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
+use onecast_udp::thread_cpu_time;
 
 /// Takes any bytes; a panic is a find.
 pub type Target = fn(&[u8]);
@@ -65,7 +66,7 @@ pub fn ice_server(data: &[u8]) {
 
 /// What a server under load answers: SDP to our offer.
 pub fn load_answer(data: &[u8]) {
-    crate::load::run::fuzz_answer(data);
+    onecast_clients::load::run::fuzz_answer(data);
 }
 
 /// `Forwarded` and `X-Forwarded-For`, a line of each in turns.
@@ -181,7 +182,7 @@ pub fn stun(data: &[u8]) {
 pub fn datagram(data: &[u8]) {
     thread_local!(static SHARD: std::cell::RefCell<Shard> = std::cell::RefCell::new(idle_shard()));
     SHARD.with_borrow_mut(|shard| {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         shard.handle_datagram(now, SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), &mut data.to_vec());
         shard.flush(&mut Silence);
         assert!(shard.poll_event().is_none() && shard.poll_stray().is_none());
@@ -192,13 +193,13 @@ pub fn datagram(data: &[u8]) {
 fn idle_shard() -> Shard {
     let inbox = Inbox::new(Box::new(Silence));
     let certificate = Certificate::generate().expect("this machine has cryptography");
-    let wall = (crate::clock::now(), 0);
+    let wall = (onecast_udp::clock::now(), 0);
     let config = ShardConfig {
         id: 0,
         certificate,
         pli_interval: None,
         keyframe_share: 10,
-        start: crate::fanout::StartConfig::default(),
+        start: onecast_engine::fanout::StartConfig::default(),
         peers_max: 1,
         slice: ShardConfig::SLICE,
         wall,
@@ -230,7 +231,7 @@ pub fn dtls(data: &[u8]) {
         let fingerprint = PeerFingerprint::Sha256(certificate.fingerprint());
         Association::new(certificate, role, vec![fingerprint])
     });
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut on_the_way = VecDeque::new();
     sides[0].start(now, &mut |bytes| on_the_way.push_back((1, bytes)));
     for _ in 0..control >> 1 {
@@ -328,7 +329,7 @@ pub fn sdp_call(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    crate::peer::sdp::call::fuzz(text);
+    onecast_rtc::sdp::call::fuzz(text);
 }
 
 /// The body of a trickle PATCH.
@@ -356,7 +357,7 @@ pub fn sdp_fragment(data: &[u8]) {
     }
 }
 
-fn answer(offer: &Offer, role: Role) -> Result<Answer, crate::peer::sdp::SdpError> {
+fn answer(offer: &Offer, role: Role) -> Result<Answer, onecast_rtc::sdp::SdpError> {
     let ice = IceCredentials {
         ufrag: "fuzz".into(),
         pwd: "0123456789012345678901".into(),

@@ -1,38 +1,19 @@
 //! onecast: publish once over WebRTC, any number of viewers watch, nothing re-encoded.
 //!
-//! The rooms, from the packet up; a room uses only rooms above it. `docs/ARCHITECTURE.md` has the map.
-
-pub mod clock;
-
-pub mod metrics;
-
-pub mod rtp;
-
-pub mod media;
-
-pub mod peer;
-
-pub mod ingest;
-
-pub mod fanout;
-
-pub mod room;
+//! This is the server's shell: sockets, HTTP, configuration. What it decides and forwards is in the crates below `crates/`;
+//! `docs/ARCHITECTURE.md` has the map.
 
 pub mod auth;
 
 pub mod turn;
 
-pub mod net;
-
 pub mod tls;
 
 pub mod http;
 
-pub mod client;
-
-pub mod load;
-
 pub mod config;
+
+pub mod shard_loop;
 
 mod banner;
 

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use onecast::app::{App, AppConfig};
 use onecast::config::{Command, ConfigCommand, LoadError, Loaded, ServeArgs};
-use onecast::net::resources;
-use onecast::net::udp::MediaSocketConfig;
 use onecast::serve;
-use onecast::{auth, client, config, load};
+use onecast::{auth, config};
+use onecast_clients::{self as client, load};
+use onecast_udp::resources;
+use onecast_udp::socket::MediaSocketConfig;
 
 fn main() -> ExitCode {
     let Loaded { command, sources } = match config::load(std::env::args_os()) {

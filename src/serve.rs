@@ -22,12 +22,12 @@ use crate::auth::{self, Authority, SetupError};
 use crate::banner::{Entry, Facts, Https, OwnTokens, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
-use crate::net;
-use crate::net::interfaces::outward_address;
-use crate::net::resources::{self, ResourcesError};
-use crate::room::StreamName;
 use crate::tls::{Tls, TlsError};
 use leaving::Signals;
+use onecast_control::StreamName;
+use onecast_udp;
+use onecast_udp::interfaces::outward_address;
+use onecast_udp::resources::{self, ResourcesError};
 pub use systemd::HandedOver;
 use systemd::Watchdog;
 
@@ -221,7 +221,7 @@ where
 /// Every connection is an open file, and systems let a process have 1,024 unless it asks for more.
 fn raise_open_files() {
     let wanted = HttpLimits::default().connections as u64 + OTHER_FILES;
-    match net::raise_open_files(wanted) {
+    match onecast_udp::raise_open_files(wanted) {
         Ok(Some(limit)) if limit < wanted => warn!(
             "this process may have {limit} open files; for as many HTTP connections as it takes it needs {wanted} (ulimit -n {wanted})"
         ),

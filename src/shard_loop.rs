@@ -7,11 +7,11 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-use super::udp::MediaSocket;
-use super::waker::ShardWaker;
-use crate::clock;
-use crate::fanout::{Claim, Command, Event, Shard, Stray};
-use crate::media::{Inbox, Wake};
+use onecast_engine::fanout::{Claim, Command, Event, Shard, Stray};
+use onecast_engine::media::{Inbox, Wake};
+use onecast_udp::clock;
+use onecast_udp::socket::MediaSocket;
+use onecast_udp::waker::ShardWaker;
 
 /// How others reach a shard's thread.
 #[derive(Debug)]
@@ -64,9 +64,13 @@ impl Mailbox {
     }
 }
 
-impl Wake for ShardWaker {
+/// Wakes a shard's thread when a lane to it has something new.
+#[derive(Debug)]
+pub struct WakeThread(pub ShardWaker);
+
+impl Wake for WakeThread {
     fn wake(&self) {
-        ShardWaker::wake(self);
+        self.0.wake();
     }
 }
 

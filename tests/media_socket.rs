@@ -2,8 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "real sockets run in real time")]
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers too")]
 
-use onecast::fanout::egress::{Outlet, Run, SendQueue};
-use onecast::net::udp::{DATAGRAM_IN_MAX, MediaSocket, MediaSocketConfig, RECEIVE_MAX, bind};
+use onecast_rtc::transmit::{Outlet, Run, SendQueue};
+use onecast_udp::socket::{DATAGRAM_IN_MAX, MediaSocket, MediaSocketConfig, RECEIVE_MAX, bind};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use onecast::client::test_card::{Colour, TestCard};
+use onecast_clients::test_card::{Colour, TestCard};
 
 /// Wraps frames in IVF, decodes them with ffmpeg, and returns planar YUV 4:2:0, one buffer a frame. `None` without ffmpeg.
 fn decode(frames: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {

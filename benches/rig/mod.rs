@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onecast::load::bench::OwnServer;
+use onecast_clients::load::bench::OwnServer;
 
 /// The value behind the option `name`.
 pub(crate) fn option<'a>(args: &'a [String], name: &str) -> Option<&'a str> {

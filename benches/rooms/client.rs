@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use onecast::clock;
-use onecast::load::publisher::Publisher;
-use onecast::load::session::{Incoming, Protected, Session};
-use onecast::load::stamp::Stamp;
-use onecast::load::viewers::drop_rtp_in_kernel;
-use onecast::load::workload::{AUDIO_BYTES, AUDIO_RATE, Video};
-use onecast::peer::srtp::{Opener, Sealer, SrtpKeys};
-use onecast::rtp::Kind;
-use onecast::rtp::header::{HeaderOut, RtpHeader};
+use onecast_clients::load::publisher::Publisher;
+use onecast_clients::load::session::{Incoming, Protected, Session};
+use onecast_clients::load::stamp::Stamp;
+use onecast_clients::load::viewers::drop_rtp_in_kernel;
+use onecast_clients::load::workload::{AUDIO_BYTES, AUDIO_RATE, Video};
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
+use onecast_rtc::srtp::{Opener, Sealer, SrtpKeys};
+use onecast_udp::clock;
 
 /// One client.
 pub(crate) struct Client {

@@ -1,10 +1,10 @@
 //! The signalling of a member of a room: it joins by POST, and answers our offers by rewriting them.
 
 use anyhow::{Context as _, Result};
-use onecast::load::client_peer::{Answered, OfferParams, write_offer};
-use onecast::load::session::Session;
-use onecast::load::signalling::Signalling;
-use onecast::peer::{Certificate, IceCredentials};
+use onecast_clients::load::session::Session;
+use onecast_clients::load::signalling::Signalling;
+use onecast_rtc::client_peer::{Answered, OfferParams, write_offer};
+use onecast_rtc::{Certificate, IceCredentials};
 use serde_json::{Value, json};
 
 /// A member as far as it talks to the server.

@@ -5,12 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onecast::clock;
-use onecast::load::bench::OwnServer;
-use onecast::load::client_peer::ClientPeer;
-use onecast::load::viewers::kernel_drops;
-use onecast::load::workload::Video;
-use onecast::rtp::Kind;
+use onecast_clients::load::bench::OwnServer;
+use onecast_clients::load::viewers::kernel_drops;
+use onecast_clients::load::workload::Video;
+use onecast_rtc::client_peer::ClientPeer;
+use onecast_rtc::rtp::Kind;
+use onecast_udp::clock;
 
 use crate::client::{Client, SILENCE, SPEECH};
 use crate::rig::wait;

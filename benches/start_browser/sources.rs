@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use onecast::client::source;
+use onecast_clients::source;
 
 use super::picture::Picture;
 

@@ -1,8 +1,8 @@
 //! Codecs that do not meet, said with both lists.
 
 use crate::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
-use crate::peer::sdp::{Negotiated, SdpError};
-use crate::rtp::Codec;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{Negotiated, SdpError};
 
 /// A viewer that cannot take what is sent at this moment (audio, video) is refused: it would wait for ever, and nobody would know why.
 pub(super) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result<(), Refusal> {
@@ -49,8 +49,8 @@ pub(super) fn of_error(error: &SdpError) -> Option<CodecLists> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
-    use crate::rtp::Kind;
+    use onecast_rtc::rtp::Kind;
+    use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
     fn line(kind: Kind, codecs: &[Codec]) -> Option<MediaLine> {
         let formats = codecs.iter().map(|&codec| Format {

@@ -9,12 +9,12 @@ use super::patching::patch_refusal;
 use super::*;
 use crate::http::conference::{Change, Joined, MemberOffer, Presence, RoomFeed, RoomRefusal, ServerOffer, Words};
 use crate::http::operation::Operation as _;
-use crate::media::lane::StreamKey;
-use crate::peer::sdp::{CallError, CallParams};
-use crate::room::StreamName;
-use crate::room::conference::{Broadcast, Effect, IceRestart, Joining, RoomError, Rooms, Roster};
-use crate::room::ice_session::PatchRefused;
-use crate::rtp::{Codec, Kind};
+use onecast_control::StreamName;
+use onecast_control::conference::{Broadcast, Effect, IceRestart, Joining, RoomError, Rooms, Roster};
+use onecast_control::ice_session::PatchRefused;
+use onecast_engine::media::lane::StreamKey;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::{CallError, CallParams};
 
 /// The rooms, and those who wait for news of them. Locked before the event streams and the registry where more than one is.
 #[derive(Debug, Default)]
@@ -214,7 +214,7 @@ impl Inner {
         &self,
         now: Instant,
         joining: Joining<'_>,
-        program: Arc<crate::media::StreamTracks>,
+        program: Arc<onecast_engine::media::StreamTracks>,
     ) -> Result<(Joined, Arc<Session>), Refusal> {
         let (id, handle, room) = (joining.id, joining.handle, joining.room.clone());
         let local = joining.params.ice.clone();
@@ -315,7 +315,7 @@ impl Inner {
         self.in_rooms(|rooms| rooms.handle_timeout(now));
     }
 
-    fn open_tracks(&self, name: &str) -> Arc<crate::media::StreamTracks> {
+    fn open_tracks(&self, name: &str) -> Arc<onecast_engine::media::StreamTracks> {
         lock(&self.registry).open_tracks(clock::now(), name, dice)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::http::operation::Operation as _;
-use crate::peer::sdp::{OwnAnswer, OwnOffer};
-use crate::rtp::Codec;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{OwnAnswer, OwnOffer};
 
 impl App {
     pub(super) fn offer(&self, request: &Request<'_>) -> Result<Accepted, Refusal> {

@@ -7,9 +7,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::http::service::EventFeed;
-use crate::room::StreamName;
-use crate::room::audience::{Audience, EventSet, EventStreamId, Farewell, Reconnect};
-use crate::room::playable::Playable;
+use onecast_control::StreamName;
+use onecast_control::audience::{Audience, EventSet, EventStreamId, Farewell, Reconnect};
+use onecast_control::playable::Playable;
 
 /// The event streams of all sessions. What is dropped here ends the requests that follow it.
 pub(super) struct EventStreams {

@@ -1,10 +1,10 @@
 //! What the shards tell, and what they cannot tell: the registry hears of it, and the log tells the story.
 
 use super::*;
-use crate::room::StreamName;
-use crate::room::playable::Missing;
-use crate::room::registry::{CodecMissing, SilenceChange, Succession};
-use crate::rtp::Codec;
+use onecast_control::StreamName;
+use onecast_control::playable::Missing;
+use onecast_control::registry::{CodecMissing, SilenceChange, Succession};
+use onecast_rtc::rtp::Codec;
 
 impl App {
     /// Follows what the shards tell, and what they cannot tell: clients that never came.

@@ -118,7 +118,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::{Right, StreamName};
+    use onecast_control::{Right, StreamName};
 
     #[tokio::test]
     async fn a_client_that_no_media_thread_can_hear_of_is_told_so_and_leaves_nothing_behind() {

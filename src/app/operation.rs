@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{App, Inner, lock};
-use crate::clock;
 use crate::http::operation::{Condition, DrainState, Operation};
 use crate::http::service::Refusal;
-use crate::room::audience::Farewell;
-use crate::room::drain::{Drain, DrainOrder};
-use crate::room::ended::{End, Note};
-use crate::room::registry::{SessionFilter, SessionState, Verdict, Via};
-use crate::room::{EndReason, SessionId, StreamName};
+use onecast_control::audience::Farewell;
+use onecast_control::drain::{Drain, DrainOrder};
+use onecast_control::ended::{End, Note};
+use onecast_control::registry::{SessionFilter, SessionState, Verdict, Via};
+use onecast_control::{EndReason, SessionId, StreamName};
+use onecast_udp::clock;
 
 /// Sessions that are ended at once; then the media threads get time to say goodbye to their clients. A fraction of what their mailboxes hold.
 const ENDS_AT_ONCE: usize = 1_024;

@@ -6,14 +6,14 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::{App, Inner, credentials, lock, sdp_refusal};
-use crate::clock;
-use crate::fanout::{Command, Restart};
 use crate::http::operation::Operation as _;
 use crate::http::service::{Patch, Patched, Refusal, Service as _};
-use crate::peer::IceCredentials;
-use crate::peer::sdp::{Fragment, FragmentParams};
-use crate::room::SessionId;
-use crate::room::ice_session::{self, Condition, PatchRefused, entity_tag};
+use onecast_control::SessionId;
+use onecast_control::ice_session::{self, Condition, PatchRefused, entity_tag};
+use onecast_engine::fanout::{Command, Restart};
+use onecast_rtc::IceCredentials;
+use onecast_rtc::sdp::{Fragment, FragmentParams};
+use onecast_udp::clock;
 
 impl App {
     /// Does what `PATCH` of a session asks for.

@@ -9,8 +9,8 @@ use super::jwt::Jwt;
 use super::throttle::Throttle;
 use super::webhook::Webhook;
 use super::{Action, Asking, Credential, Denied, Page, Right, Rooms, Secret, TokenDigest, TokenHash, Tokens};
-use crate::clock;
-use crate::room::StreamName;
+use onecast_control::StreamName;
+use onecast_udp::clock;
 
 /// Decides who may do what.
 pub struct Authority {

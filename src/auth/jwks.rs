@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::Denied;
 use super::jwt::{FixedKeys, VerifyingKey};
-use crate::clock;
+use onecast_udp::clock;
 
 /// Where keys come from.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl Issuer {
 
     async fn fetch(&self) -> Result<Vec<(Option<String>, VerifyingKey)>, String> {
         // The URL may carry a secret, so that errors are told without it.
-        let told = |error: reqwest::Error| crate::client::signal::innermost(&error.without_url());
+        let told = |error: reqwest::Error| onecast_clients::signal::innermost(&error.without_url());
         let response = self.client.get(self.url.clone()).send().await.map_err(told)?;
         if !response.status().is_success() {
             return Err(format!("it answered {}", response.status().as_u16()));
@@ -228,7 +228,7 @@ pub(super) async fn bounded(mut response: reqwest::Response, max: usize) -> Resu
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|error| crate::client::signal::innermost(&error.without_url()))?;
+        let chunk = chunk.map_err(|error| onecast_clients::signal::innermost(&error.without_url()))?;
         let Some(chunk) = chunk else { return Ok(body) };
         if body.len() + chunk.len() > max {
             return Err(format!("its answer is larger than {} KiB", max / 1024));

@@ -250,7 +250,7 @@ pub fn fuzz_jwt(bytes: &[u8]) {
     if let Ok(claims) = serde_json::from_str::<Claims>(text) {
         let powers = powers(claims, text);
         assert!(powers.credential.0.starts_with("jwt:"));
-        let _ = powers.suffice(super::Action::Publish, Some(&crate::room::StreamName::default()));
+        let _ = powers.suffice(super::Action::Publish, Some(&onecast_control::StreamName::default()));
     }
     let _ = VerifyingKey::public(bytes);
     for key in super::jwks::read(text) {

@@ -33,9 +33,9 @@ pub use state::{Made, made};
 pub use tokens::fuzz_tokens;
 pub use tokens::{RulesError, TokenRule, Tokens};
 
-pub use crate::room::right::{Credential, Right, TokenDigest};
+pub use onecast_control::right::{Credential, Right, TokenDigest};
 
-use crate::room::StreamName;
+use onecast_control::StreamName;
 
 /// What a client wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a token is good for.
 
 use super::{Action, Credential, Denied, Rooms};
-use crate::room::StreamName;
+use onecast_control::StreamName;
 
 /// What a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]

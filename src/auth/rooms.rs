@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use crate::room::StreamName;
+use onecast_control::StreamName;
 
 /// Streams by name. In text form a list of patterns: `*` in one stands for any characters, also for none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -255,7 +255,7 @@ mod tests {
     fn each_token_is_good_for_one_thing() {
         let made = Made::generate();
         let rules = made.rules();
-        let live = crate::room::StreamName::default();
+        let live = onecast_control::StreamName::default();
         let good: Vec<_> = rules
             .iter()
             .map(|rule| (rule.publish.has(&live), rule.watch.has(&live), rule.admin))

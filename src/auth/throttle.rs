@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::room::admission;
+use onecast_control::admission;
 
 /// Failed attempts by address. An IPv6 address counts as its /64, which is what one customer has.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn an_address_may_fail_a_few_times_and_then_once_in_a_while() {
-        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..Throttle::FAILURES_MAX {
             assert!(!throttle.is_spent(now, bad) && throttle.failed(now, bad));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         for host in 0..Throttle::FAILURES_MAX {
             assert!(throttle.failed(now, address(&format!("2001:db8::{host:x}"))));
         }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn many_addresses_take_bounded_memory_and_are_slowed_together() {
-        let (mut throttle, now) = (Throttle::default(), crate::clock::now());
+        let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         let failed = (0..20_000u32)
             .filter(|&number| throttle.failed(now, IpAddr::from(number.to_be_bytes())))
             .count();

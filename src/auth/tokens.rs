@@ -280,7 +280,7 @@ pub fn fuzz_tokens(bytes: &[u8]) {
     match TokenRule::read(text) {
         Ok(rules) => {
             assert!(Rules::new(&rules).is_ok());
-            let live = crate::room::StreamName::default();
+            let live = onecast_control::StreamName::default();
             for rule in rules {
                 let again: Result<TokenHash, _> = rule.hash.to_string().parse();
                 assert!(again.is_ok_and(|again| again == rule.hash));
@@ -297,7 +297,7 @@ const MESSAGE_CHARS_MAX: usize = 200;
 mod tests {
     use super::*;
     use crate::auth::{Action, Secret};
-    use crate::room::StreamName;
+    use onecast_control::StreamName;
 
     fn digest(number: u8) -> TokenDigest {
         TokenDigest([number; 32])

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::jwks::bounded;
 use super::{Action, Asking, Credential, Denied, Secret};
-use crate::client::signal::innermost;
+use onecast_clients::signal::innermost;
 
 /// Asks another server.
 ///

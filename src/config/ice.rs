@@ -6,8 +6,8 @@ use std::{fs, io};
 
 use clap::Args;
 
-use super::values::duration;
 use crate::turn::{IceServers, IceServersError, IceUrl, Secret, TurnCredentials, Word, WordError};
+use onecast_clients::values::duration;
 
 /// Options of the STUN and TURN servers that clients are told of.
 #[derive(Debug, Clone, Args)]

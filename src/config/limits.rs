@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{count, duration};
-use crate::room::SessionLimits;
-use crate::room::conference::RoomLimits;
-use crate::room::drain::{Destination, DrainOrder};
+use super::values::count;
+use onecast_clients::values::duration;
+use onecast_control::SessionLimits;
+use onecast_control::conference::RoomLimits;
+use onecast_control::drain::{Destination, DrainOrder};
 
 /// Options that bound sessions, and of how the server ends.
 #[derive(Debug, Clone, Args)]

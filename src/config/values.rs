@@ -4,27 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Reads a duration: `500ms`, `3s`, `2m`, or a bare number of seconds; fractions are taken.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.len()
-        - text
-            .trim_start_matches(|character: char| character.is_ascii_digit() || character == '.')
-            .len();
-    let (number, unit) = text.split_at(digits);
-    let unit_seconds = match unit.trim() {
-        "ms" => 1e-3,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        _ => return Err("expected a time such as 500ms, 3s or 2m".to_owned()),
-    };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected a time such as 500ms, 3s or 2m".to_owned())?;
-    Duration::try_from_secs_f64(number * unit_seconds).map_err(|_| "this time is too long".to_owned())
-}
+use onecast_clients::values::duration;
 
 pub(super) fn pli_interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;

@@ -23,11 +23,11 @@ use super::problem::Problem;
 use super::service::Refusal;
 use super::stream_path::StreamPath;
 use super::{Shared, api, body, rfc3339};
-use crate::room::drain::{Destination, DrainOrder};
-use crate::room::ended::{End, Note, NoteError, RecentlyEnded};
-use crate::room::registry::{SessionFilter, SessionState, Via};
-use crate::room::stream_name::StreamNameError;
-use crate::room::{Purpose, StreamName};
+use onecast_control::drain::{Destination, DrainOrder};
+use onecast_control::ended::{End, Note, NoteError, RecentlyEnded};
+use onecast_control::registry::{SessionFilter, SessionState, Via};
+use onecast_control::stream_name::StreamNameError;
+use onecast_control::{Purpose, StreamName};
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`super::api`].
 pub(super) fn routes(shared: &Shared) -> Router<Shared> {

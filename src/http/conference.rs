@@ -6,9 +6,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::service::{PasteRights, Refusal, Request};
-use crate::room::conference::Roster;
-pub use crate::room::conference::{Change, OfferedTrack, ServerOffer, Words};
-use crate::room::{SessionId, StreamName};
+use onecast_control::conference::Roster;
+pub use onecast_control::conference::{Change, OfferedTrack, ServerOffer, Words};
+use onecast_control::{SessionId, StreamName};
 
 /// The rooms behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Conference: Send + Sync {
@@ -50,7 +50,7 @@ pub trait Conference: Send + Sync {
     fn leave(&self, peer: SessionId) -> Result<(), Refusal>;
 
     /// Follows a room as its member, in place of whoever did before. When the last follower is gone for
-    /// [`RESUME`](crate::room::conference::RESUME), so is the member.
+    /// [`RESUME`](onecast_control::conference::RESUME), so is the member.
     ///
     /// # Errors
     /// When there is no such member.

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::service::{Protocol, Refusal, Request};
 use super::whip::{Endpoint, SDP, opened, what};
 use super::{Shared, body};
-use crate::room::{Right, SessionId};
+use onecast_control::{Right, SessionId};
 
 /// Whether the head leaves room for that: a body without a type may turn out to be empty, if it does not say how long it is.
 pub(super) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {

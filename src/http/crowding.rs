@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::room::admission::network;
+use onecast_control::admission::network;
 
 /// Counts what each address has taken. As many addresses are in it as have something at this moment.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderValue};
 
-use crate::room::ice_session::Condition;
+use onecast_control::ice_session::Condition;
 
 /// `If-Match` is not what RFC 9110 says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -27,9 +27,9 @@ use super::service::EventFeed;
 use super::stream_path::{EventStreamPath, SessionPath, StreamPath};
 use super::whip::wrong_type;
 use super::{Shared, body};
-use crate::clock;
-use crate::room::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
-use crate::room::playable::{Missing, Playable};
+use onecast_control::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
+use onecast_control::playable::{Missing, Playable};
+use onecast_udp::clock;
 
 /// The routes.
 pub(super) fn routes() -> Router<Shared> {

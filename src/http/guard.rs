@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::service::SessionGuard;
 use super::{Shared, page};
 use crate::auth::{Action, Asking, Denied, Page, Right, Rooms, Secret};
-use crate::room::{Purpose, StreamName};
+use onecast_control::{Purpose, StreamName};
 
 /// Who asks: what of a request counts for that.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use super::Shared;
 use super::cors::{Methods, options};
 use super::operation::Condition;
 use super::problem::Problem;
-use crate::room::pulse::Pulse;
+use onecast_engine::pulse::Pulse;
 
 /// The routes.
 pub(super) fn routes() -> Router<Shared> {

@@ -7,9 +7,9 @@ use super::Shared;
 use super::guard::Asker;
 use super::service::Protocol;
 use super::whip::action;
-use crate::clock;
-use crate::room::StreamName;
 use crate::turn::{IceServer, IceServers, IceUrl, Login};
+use onecast_control::StreamName;
+use onecast_udp::clock;
 
 /// A line for each server, for a client that may use the endpoint.
 pub(super) fn links(servers: &IceServers) -> impl Iterator<Item = HeaderValue> {

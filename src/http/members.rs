@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::room_problem::{of_member, unknown_peer};
 use super::service::{PasteRights, Refusal, Request, SessionGuard};
 use crate::auth::Action;
-use crate::room::{Purpose, SessionId};
+use onecast_control::{Purpose, SessionId};
 
 /// Somebody who has joined, and whether they may send.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::conference::{Change, Words};
 use crate::auth::Secret;
-use crate::room::{SessionId, StreamName};
+use onecast_control::{SessionId, StreamName};
 
 /// `POST /offer`, and the first `offer` of a WebSocket.
 #[derive(Debug)]

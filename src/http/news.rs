@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::room::conference::{MemberState, Roster};
+use onecast_control::conference::{MemberState, Roster};
 
 /// Something to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +58,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::room::conference::TrackState;
-    use crate::rtp::Kind;
+    use onecast_control::conference::TrackState;
+    use onecast_rtc::rtp::Kind;
 
     fn member(id: u64) -> MemberState {
         MemberState {

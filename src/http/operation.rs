@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::service::Refusal;
-use crate::room::drain::{Destination, DrainOrder};
-use crate::room::ended::{End, EndReason, Note};
-use crate::room::registry::{SessionFilter, SessionState};
-use crate::room::{SessionId, StreamName};
+use onecast_control::drain::{Destination, DrainOrder};
+use onecast_control::ended::{End, EndReason, Note};
+use onecast_control::registry::{SessionFilter, SessionState};
+use onecast_control::{SessionId, StreamName};
 
 /// The server as its operator sees it. All calls are made in place, on a thread of the runtime.
 pub trait Operation: Send + Sync {
@@ -66,6 +66,6 @@ pub enum Condition {
     Draining,
     /// It is about to stop.
     Stopping,
-    /// These media threads have not turned for [`crate::room::pulse::Pulse::PATIENCE`].
+    /// These media threads have not turned for [`onecast_engine::pulse::Pulse::PATIENCE`].
     Stuck(Vec<usize>),
 }

@@ -68,7 +68,7 @@ pub(super) const ERRORS_MAX: u32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use onecast_udp::clock;
 
     #[test]
     fn a_burst_is_taken_and_then_as_many_as_time_has_passed_for() {

@@ -20,7 +20,7 @@ use super::service::{PasteRights, PasteRole, Refusal, Request};
 use super::stream_path::StreamPath;
 use super::{Shared, body, pages};
 use crate::auth::Action;
-use crate::room::{Purpose, Right, StreamName};
+use onecast_control::{Purpose, Right, StreamName};
 
 /// The routes, and the front page, which shares one with them.
 pub(super) fn routes() -> Router<Shared> {

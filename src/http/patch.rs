@@ -15,8 +15,8 @@ use super::service::{Patch, Patched, Protocol, Refusal};
 use super::stream_path::SessionPath;
 use super::whip::{FRAGMENT, SDP, patches, wrong_type};
 use super::{Shared, body, counter_offer};
-use crate::room::SessionId;
-use crate::room::ice_session::Condition;
+use onecast_control::SessionId;
+use onecast_control::ice_session::Condition;
 
 /// Takes the PATCH. In the letter of RFC 9725 one without `If-Match` is refused; otherwise it is taken as long as it names the ICE
 /// session that there is, or none: many clients never store the tag.

@@ -11,8 +11,8 @@ use tracing::{debug, info};
 
 use super::rfc3339;
 use super::service::{CodecsOf, Refusal, SdpRefusal};
-use crate::room::admission::{Busy, Cause};
-use crate::room::{EndReason, Purpose, StreamName};
+use onecast_control::admission::{Busy, Cause};
+use onecast_control::{EndReason, Purpose, StreamName};
 
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]

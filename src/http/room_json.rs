@@ -6,11 +6,11 @@ use super::conference::{OfferedTrack, ServerOffer};
 use super::news::News;
 use super::problem::Problem;
 use super::rfc3339;
-use crate::clock;
-use crate::room::conference::{MemberState, Roster, TrackState};
-use crate::room::{SessionId, StreamName};
-use crate::rtp::Kind;
 use crate::turn::{IceServer, IceServers, IceUrl};
+use onecast_control::conference::{MemberState, Roster, TrackState};
+use onecast_control::{SessionId, StreamName};
+use onecast_rtc::rtp::Kind;
+use onecast_udp::clock;
 
 /// Our answer to a member's offer.
 #[derive(Debug, Clone, Copy)]

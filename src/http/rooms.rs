@@ -30,7 +30,7 @@ use super::stream_path::StreamPath;
 use super::whip::wrong_type;
 use super::{Shared, admin, body};
 use crate::auth::Action;
-use crate::room::SessionId;
+use onecast_control::SessionId;
 
 /// The routes.
 pub(super) fn routes() -> Router<Shared> {

@@ -15,8 +15,8 @@ use super::problem::Problem;
 use super::room_json::{self, Answer};
 use super::room_problem::{of_member, unknown_peer};
 use super::service::Refusal;
-use crate::room::conference::Roster;
-use crate::room::{SessionId, StreamName};
+use onecast_control::conference::Roster;
+use onecast_control::{SessionId, StreamName};
 
 /// Whom a socket speaks for.
 pub(super) struct Member {

@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::conference::{Conference, RoomRefusal};
 use super::operation::Operation;
-use crate::media::keyframes::KeyframeReading;
-use crate::room::admission::{AdmissionReading, Busy};
-use crate::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
-use crate::room::ice_session::Condition;
-use crate::room::playable::Playable;
-use crate::room::registry::LargePackets;
-use crate::room::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest};
+use onecast_control::admission::{AdmissionReading, Busy};
+use onecast_control::audience::{Audience, EventSet, EventStreamId, Reconnect};
+use onecast_control::ice_session::Condition;
+use onecast_control::playable::Playable;
+use onecast_control::registry::LargePackets;
+use onecast_control::{EndReason, Purpose, Right, SessionId, StreamName, TokenDigest};
+use onecast_engine::media::keyframes::KeyframeReading;
 
 /// The server behind the HTTP surface. All calls take microseconds and are made in place, on a thread of the runtime.
 pub trait Service: Send + Sync + 'static {

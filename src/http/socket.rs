@@ -27,8 +27,8 @@ use super::room_problem::of_member;
 use super::seat::{Done, Host, Member};
 use super::service::Refusal;
 use super::{MAX_BODY_BYTES, Shared, news};
-use crate::clock;
-use crate::room::SessionId;
+use onecast_control::SessionId;
+use onecast_udp::clock;
 
 /// The route.
 pub(super) fn routes() -> Router<Shared> {

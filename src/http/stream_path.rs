@@ -7,9 +7,9 @@ use super::Shared;
 use super::guard::Asker;
 use super::problem::Problem;
 use super::service::Refusal;
-use crate::room::audience::EventStreamId;
-use crate::room::stream_name::StreamNameError;
-use crate::room::{SessionId, StreamName};
+use onecast_control::audience::EventStreamId;
+use onecast_control::stream_name::StreamNameError;
+use onecast_control::{SessionId, StreamName};
 
 /// The `{stream}` of a route.
 #[derive(Debug)]

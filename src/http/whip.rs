@@ -19,7 +19,7 @@ use super::service::{Accepted, Protocol, Refusal, Request};
 use super::stream_path::{SessionPath, StreamPath};
 use super::{Shared, body, counter_offer, events, ice_servers, links, patch};
 use crate::auth::Action;
-use crate::room::{Purpose, StreamName};
+use onecast_control::{Purpose, StreamName};
 
 /// The endpoint that an offer came to.
 #[derive(Debug)]

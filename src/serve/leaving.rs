@@ -10,9 +10,9 @@ use tracing::info;
 
 use super::systemd::Watchdog;
 use crate::http::operation::{DrainState, Operation};
-use crate::room::drain::DrainOrder;
-use crate::room::registry::SessionFilter;
-use crate::room::{Purpose, StreamName};
+use onecast_control::drain::DrainOrder;
+use onecast_control::registry::SessionFilter;
+use onecast_control::{Purpose, StreamName};
 
 /// What signals have asked for.
 #[derive(Debug)]

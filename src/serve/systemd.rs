@@ -8,8 +8,8 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tracing::{debug, warn};
 
-use crate::clock;
 use crate::http::operation::{Condition, Operation};
+use onecast_udp::clock;
 
 /// Why what was handed over cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -23,8 +23,8 @@ use tracing::{info, warn};
 use super::shown::Shown;
 use super::store::Store;
 use super::{Made, TlsError, provider};
-use crate::clock;
-use crate::net::interfaces::host_addresses;
+use onecast_udp::clock;
+use onecast_udp::interfaces::host_addresses;
 
 /// Shows the certificate that is kept, or a new one; and starts to look every hour whether it is good still.
 pub(super) fn start(

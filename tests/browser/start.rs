@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use onecast::client::test_card::TestCard;
+use onecast_clients::test_card::TestCard;
 use serde_json::{Value, json};
 
 use super::chrome::Chrome;

@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{
-    Command, Membership, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, SubscriptionSpec, ViewerLine,
+use onecast_engine::fanout::{
+    Command, Membership, Session, SessionRole, Shard, ShardConfig, SubscriptionSpec, ViewerLine,
 };
-use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
-use onecast::media::lane::StreamKey;
-use onecast::media::{Inbox, StreamTracks, Wake};
-use onecast::metrics::ShardCounters;
-use onecast::peer::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
-use onecast::peer::srtp::{Sealer, SrtpKeys};
-use onecast::peer::{Certificate, IceCredentials, SessionId};
-use onecast::rtp::header::HeaderOut;
+use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::{Inbox, StreamTracks, Wake};
+use onecast_engine::metrics::ShardCounters;
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
+use onecast_rtc::srtp::{Sealer, SrtpKeys};
+use onecast_rtc::transmit::{Outlet, SendQueue};
+use onecast_rtc::{Certificate, IceCredentials, SessionId};
 
 /// A network without loss: keeps what the shard sends while handshakes need it, and forgets media.
 #[derive(Default)]
@@ -61,7 +62,7 @@ pub(crate) struct Broadcast {
 impl Broadcast {
     /// Watched by viewers, or by as many members of a room.
     pub(crate) fn of(viewers: u16, members: bool) -> Broadcast {
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         let certificate = Certificate::generate().unwrap();
         let inbox = Inbox::new(Box::new(Asleep));
         let key = StreamKey { slot: 0, serial: 1 };
@@ -71,7 +72,7 @@ impl Broadcast {
             certificate: certificate.clone(),
             pli_interval: None,
             keyframe_share: 10,
-            start: onecast::fanout::StartConfig::default(),
+            start: onecast_engine::fanout::StartConfig::default(),
             peers_max: 10_000,
             slice: ShardConfig::SLICE,
             wall: (now, 0),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
-use onecast::client::peer::{Peer, PeerConfig};
-use onecast::rtp::Codec;
+use onecast_clients::peer::{Peer, PeerConfig};
+use onecast_rtc::rtp::Codec;
 use webrtc::peer_connection::RTCSessionDescription;
 
 /// Starts it. It lives as long as the test's runtime.

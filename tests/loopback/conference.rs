@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onecast::client::conference::{Member, MemberConfig, MemberEvent, MemberReport, ReceivedTrack, Signalling};
-use onecast::client::source::{Sample, Source};
-use onecast::client::test_card::TestCard;
-use onecast::client::trust::Trust;
-use onecast::rtp::{Codec, Kind};
+use onecast_clients::conference::{Member, MemberConfig, MemberEvent, MemberReport, ReceivedTrack, Signalling};
+use onecast_clients::source::{Sample, Source};
+use onecast_clients::test_card::TestCard;
+use onecast_clients::trust::Trust;
+use onecast_rtc::rtp::{Codec, Kind};
 
 use crate::rig::{Detours, Rig};
 use crate::{test_card, until};

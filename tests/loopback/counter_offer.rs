@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use onecast::client::peer::{Peer, PeerConfig};
-use onecast::client::publish::Publisher;
 use onecast::http::service::Service as _;
-use onecast::rtp::Codec;
+use onecast_clients::peer::{Peer, PeerConfig};
+use onecast_clients::publish::Publisher;
+use onecast_rtc::rtp::Codec;
 use reqwest::header::{CONTENT_TYPE, LINK, LOCATION};
 use reqwest::{Client, Response, Url};
 use webrtc::media_stream::track_remote::TrackRemoteEvent;
@@ -91,7 +91,7 @@ async fn a_player_that_answers_our_offer_gets_packets_and_events() {
     publisher.close().await;
     heard(&mut events, "event: inactive\ndata: {}").await;
 
-    rig.app.ask_to_reconnect(onecast::room::audience::Farewell {
+    rig.app.ask_to_reconnect(onecast_control::audience::Farewell {
         to: Some("https://b.example.org".parse().unwrap()),
     });
     heard(&mut events, "event: reconnect\ndata: {").await;

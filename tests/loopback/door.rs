@@ -1,11 +1,11 @@
 //! Half-open sessions of the whole server: none stays when its client has connected or has gone.
 
-use onecast::client::publish::Publisher;
-use onecast::client::signal::{Granted, post_offer};
-use onecast::client::watch::Viewer;
 use onecast::http::service::Service as _;
-use onecast::load::client_peer::{OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials};
+use onecast_clients::publish::Publisher;
+use onecast_clients::signal::{Granted, post_offer};
+use onecast_clients::watch::Viewer;
+use onecast_rtc::client_peer::{OfferParams, write_offer};
+use onecast_rtc::{Certificate, IceCredentials};
 
 use crate::rig::{Detours, Rig};
 use crate::{test_card, until};

@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use onecast::client::publish::Publisher;
-use onecast::client::watch::Viewer;
-use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials, Sealer};
-use onecast::rtp::Kind;
+use onecast_clients::publish::Publisher;
+use onecast_clients::watch::Viewer;
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::{Certificate, IceCredentials, Sealer};
 
 use crate::dtls_attack::nested_fragments;
 use crate::rig::{Detours, Rig};
@@ -92,7 +92,7 @@ async fn answered(rig: &Rig, name: &str, certificate: &Certificate) -> Answered 
         publishes: false,
         rtx: true,
     };
-    let granted = onecast::client::signal::post_offer(&rig.whep("live"), write_offer(&params), None)
+    let granted = onecast_clients::signal::post_offer(&rig.whep("live"), write_offer(&params), None)
         .await
         .unwrap();
     Answered::parse(&granted.answer).unwrap()
@@ -118,8 +118,14 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
     // hard to put together. None of it may use up what the handshake after it needs.
     let insider = UdpSocket::bind("127.0.0.1:0").unwrap();
     insider.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut peer = ClientPeer::new(&credentials("insider"), own, true, certificate, onecast::clock::now());
-    peer.handle_timeout(onecast::clock::now());
+    let mut peer = ClientPeer::new(
+        &credentials("insider"),
+        own,
+        true,
+        certificate,
+        onecast_udp::clock::now(),
+    );
+    peer.handle_timeout(onecast_udp::clock::now());
     while let Some(check) = peer.poll_transmit() {
         insider.send_to(&check, server).unwrap();
     }
@@ -139,12 +145,12 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
 fn handshake(socket: &UdpSocket, server: SocketAddr, peer: &mut ClientPeer) -> Option<Sealer> {
     let mut buffer = [0; 2_048];
     for _ in 0..500 {
-        peer.handle_timeout(onecast::clock::now());
+        peer.handle_timeout(onecast_udp::clock::now());
         while let Some(datagram) = peer.poll_transmit() {
             socket.send_to(&datagram, server).unwrap();
         }
         let Ok(len) = socket.recv(&mut buffer) else { continue };
-        if let Some(ClientEvent::Connected(keys)) = peer.handle_datagram(onecast::clock::now(), &buffer[..len]) {
+        if let Some(ClientEvent::Connected(keys)) = peer.handle_datagram(onecast_udp::clock::now(), &buffer[..len]) {
             while let Some(datagram) = peer.poll_transmit() {
                 socket.send_to(&datagram, server).unwrap();
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use onecast::client::conference::{Member, Signalling};
-use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer};
+use onecast_clients::conference::{Member, Signalling};
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -248,7 +248,7 @@ async fn floods_of_offers_and_of_joins_are_turned_away() {
     );
     one.offers(rig, &sdp).await.refused(429, "too-many-offers");
 
-    let certificate = onecast::peer::Certificate::generate().unwrap();
+    let certificate = onecast_rtc::Certificate::generate().unwrap();
     let join = async |number: u32| {
         let sdp = offer(&credentials(&format!("flood{number}")), &certificate, true);
         post(rig, "offer", &json!({ "sdp": sdp })).await.status
@@ -318,7 +318,7 @@ async fn sockets_that_send_garbage_or_nothing_are_closed_with_the_reason() {
         garbage.refused(422, "bad-field").await;
     }
     // One that is in says nonsense, too, and stays until it says too much of it.
-    let (ice, certificate) = (credentials("in"), onecast::peer::Certificate::generate().unwrap());
+    let (ice, certificate) = (credentials("in"), onecast_rtc::Certificate::generate().unwrap());
     let joining = json!({ "type": "offer", "sdp": offer(&ice, &certificate, true) });
     garbage.say(&joining).await;
     garbage.expect("roster").await;
@@ -409,7 +409,7 @@ impl Connection {
         let answered = Answered::parse(&member.answer).unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         let certificate = member.certificate.clone();
         let mut connection = Connection {
             socket,
@@ -428,10 +428,10 @@ impl Connection {
 
     /// Until something happens. False when it did not in that time.
     fn run(&mut self, time: Duration, ends: impl Fn(&ClientEvent) -> bool) -> bool {
-        let begun: Instant = onecast::clock::now();
+        let begun: Instant = onecast_udp::clock::now();
         let mut buffer = [0; 2_048];
         loop {
-            let now = onecast::clock::now();
+            let now = onecast_udp::clock::now();
             if now - begun >= time {
                 return false;
             }

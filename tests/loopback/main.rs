@@ -22,13 +22,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onecast::client::peer::{Peer, PeerConfig};
-use onecast::client::publish::Publisher;
-use onecast::client::source::{self, Source};
-use onecast::client::watch::{TrackReport, Viewer};
-use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials};
-use onecast::rtp::{Codec, Kind};
+use onecast_clients::peer::{Peer, PeerConfig};
+use onecast_clients::publish::Publisher;
+use onecast_clients::source::{self, Source};
+use onecast_clients::watch::{TrackReport, Viewer};
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::{Certificate, IceCredentials};
 use rig::{Detours, Rig};
 use webrtc::media_stream::track_remote::TrackRemoteEvent;
 use webrtc::peer_connection::SrtpProtectionProfile;
@@ -292,20 +292,20 @@ fn connect_and_stop_reading(url: &str) -> std::net::UdpSocket {
         publishes: false,
         rtx: true,
     });
-    let answer = tokio::runtime::Handle::current().block_on(onecast::client::signal::post_offer(url, offer, None));
+    let answer = tokio::runtime::Handle::current().block_on(onecast_clients::signal::post_offer(url, offer, None));
     let answered = Answered::parse(&answer.unwrap().answer).unwrap();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&socket).set_recv_buffer_size(4_096).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut peer = ClientPeer::new(&ice, &answered, true, certificate, onecast::clock::now());
+    let mut peer = ClientPeer::new(&ice, &answered, true, certificate, onecast_udp::clock::now());
     let mut buffer = [0; 2_048];
     for _ in 0..500 {
-        peer.handle_timeout(onecast::clock::now());
+        peer.handle_timeout(onecast_udp::clock::now());
         while let Some(datagram) = peer.poll_transmit() {
             socket.send_to(&datagram, answered.candidates[0]).unwrap();
         }
         let Ok(len) = socket.recv(&mut buffer) else { continue };
-        if let Some(ClientEvent::Connected(_)) = peer.handle_datagram(onecast::clock::now(), &buffer[..len]) {
+        if let Some(ClientEvent::Connected(_)) = peer.handle_datagram(onecast_udp::clock::now(), &buffer[..len]) {
             while let Some(datagram) = peer.poll_transmit() {
                 socket.send_to(&datagram, answered.candidates[0]).unwrap();
             }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use onecast::client::publish::Publisher;
-use onecast::client::watch::Viewer;
 use onecast::http::Operation as _;
 use onecast::http::operation::Condition;
 use onecast::http::service::Service as _;
-use onecast::room::drain::DrainOrder;
-use onecast::room::registry::{SessionFilter, SessionState, Via};
-use onecast::room::{EndReason, Purpose, SessionLimits};
-use onecast::rtp::Kind;
+use onecast_clients::publish::Publisher;
+use onecast_clients::watch::Viewer;
+use onecast_control::drain::DrainOrder;
+use onecast_control::registry::{SessionFilter, SessionState, Via};
+use onecast_control::{EndReason, Purpose, SessionLimits};
+use onecast_rtc::rtp::Kind;
 
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card, until};

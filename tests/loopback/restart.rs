@@ -3,9 +3,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use onecast::client::publish::Publisher;
-use onecast::load::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials};
+use onecast_clients::publish::Publisher;
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::{Certificate, IceCredentials};
 use reqwest::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 
 use super::rig::{Detours, Rig};
@@ -82,7 +82,7 @@ impl RawViewer {
             session,
             server: answered.candidates[0],
             socket: socket(),
-            peer: ClientPeer::new(&ice, &answered, true, certificate, onecast::clock::now()),
+            peer: ClientPeer::new(&ice, &answered, true, certificate, onecast_udp::clock::now()),
         }
     }
 
@@ -107,15 +107,15 @@ impl RawViewer {
         let answered = Answered::parse(&response.text().await.unwrap()).unwrap();
         self.server = answered.candidates[0];
         self.socket = socket();
-        self.peer.restart(&ice, answered.ice, onecast::clock::now());
+        self.peer.restart(&ice, answered.ice, onecast_udp::clock::now());
     }
 
     /// Until so many datagrams of media have come.
     fn watch(&mut self, media: usize) {
-        let begun: Instant = onecast::clock::now();
+        let begun: Instant = onecast_udp::clock::now();
         let (mut seen, mut buffer) = (0, [0; 2_048]);
         while seen < media {
-            let now = onecast::clock::now();
+            let now = onecast_udp::clock::now();
             assert!(now - begun < Duration::from_secs(20), "{seen} of {media} datagrams");
             if self.peer.poll_timeout() <= now {
                 self.peer.handle_timeout(now);

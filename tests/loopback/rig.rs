@@ -11,10 +11,10 @@ use onecast::http::service::{
     ShardReading, StreamStatus,
 };
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::net::udp::MediaSocketConfig;
-use onecast::room::admission::AdmissionReading;
-use onecast::room::audience::{EventSet, EventStreamId};
-use onecast::room::{Limits, Purpose, SessionId};
+use onecast_control::admission::AdmissionReading;
+use onecast_control::audience::{EventSet, EventStreamId};
+use onecast_control::{Limits, Purpose, SessionId};
+use onecast_udp::socket::MediaSocketConfig;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ pub(crate) struct Detours {
     /// Plain sends and receives.
     pub(crate) portable: bool,
     /// Bounds of sessions.
-    pub(crate) sessions: onecast::room::SessionLimits,
+    pub(crate) sessions: onecast_control::SessionLimits,
     /// Most members of a room; 0 for the usual bound.
     pub(crate) room_members: usize,
     /// Joins that are taken a second; 0 for the usual bound.

@@ -1,7 +1,7 @@
 //! Members whose network changes, and members whom the operator ends.
 
-use onecast::client::conference::{Member, MemberEvent, Signalling};
-use onecast::client::peer::PeerError;
+use onecast_clients::conference::{Member, MemberEvent, Signalling};
+use onecast_clients::peer::PeerError;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -41,8 +41,8 @@ async fn a_member_goes_on_from_another_port_after_an_ice_restart() {
         members.iter().zip(&before).all(|(member, before)| {
             let now = member.report();
             let grows = |(old, new): (
-                &onecast::client::conference::ReceivedTrack,
-                &onecast::client::conference::ReceivedTrack,
+                &onecast_clients::conference::ReceivedTrack,
+                &onecast_clients::conference::ReceivedTrack,
             )| { new.report.packets >= old.report.packets + 30 };
             before.tracks.iter().zip(&now.tracks).all(grows)
         })

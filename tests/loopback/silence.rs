@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use onecast::client::publish::Publisher;
-use onecast::client::source::{Sample, Source};
-use onecast::client::watch::Viewer;
 use onecast::http::Operation as _;
 use onecast::http::service::{Service as _, StreamStatus};
-use onecast::peer::Certificate;
-use onecast::room::Purpose;
-use onecast::room::registry::SessionFilter;
-use onecast::rtp::{Codec, Kind};
+use onecast_clients::publish::Publisher;
+use onecast_clients::source::{Sample, Source};
+use onecast_clients::watch::Viewer;
+use onecast_control::Purpose;
+use onecast_control::registry::SessionFilter;
+use onecast_rtc::Certificate;
+use onecast_rtc::rtp::{Codec, Kind};
 use reqwest::header::CONTENT_TYPE;
 
 use crate::counter_offer::{followed_for, heard};
@@ -67,11 +67,11 @@ async fn a_broadcaster_that_sends_nothing_is_replaced_by_one_that_connects_and_v
     assert!(refused.to_string().contains("Somebody is live"), "{refused}");
     has_frames(&viewer, "VP8", 50).await;
 
-    let deadline = onecast::clock::now() + Duration::from_secs(15);
+    let deadline = onecast_udp::clock::now() + Duration::from_secs(15);
     let second = loop {
         match Publisher::connect(&url, test_card(), None).await {
             Ok(second) => break second,
-            Err(refused) => assert!(onecast::clock::now() < deadline, "{refused}"),
+            Err(refused) => assert!(onecast_udp::clock::now() < deadline, "{refused}"),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };

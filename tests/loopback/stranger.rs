@@ -1,7 +1,7 @@
 //! A member of a room that is nothing but its words: whatever it likes to say, and what it is told.
 
-use onecast::load::client_peer::{OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials};
+use onecast_rtc::client_peer::{OfferParams, write_offer};
+use onecast_rtc::{Certificate, IceCredentials};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;

@@ -1,13 +1,13 @@
 //! A live stream is taken over: by who comes with the same token, and by nobody else.
 
 use onecast::auth::{Authority, Rooms, Secret, TokenRule, Tokens};
-use onecast::client::publish::Publisher;
-use onecast::client::signal::post_offer;
-use onecast::client::watch::Viewer;
 use onecast::http::service::Service as _;
-use onecast::load::client_peer::{OfferParams, write_offer};
-use onecast::peer::{Certificate, IceCredentials};
-use onecast::rtp::Kind;
+use onecast_clients::publish::Publisher;
+use onecast_clients::signal::post_offer;
+use onecast_clients::watch::Viewer;
+use onecast_rtc::client_peer::{OfferParams, write_offer};
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::{Certificate, IceCredentials};
 
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card, until};

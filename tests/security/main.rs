@@ -125,7 +125,7 @@ fn slow_clients_are_given_up_and_others_are_served_meanwhile() {
 #[test]
 fn ten_thousand_half_open_posts_are_told_that_they_took_too_long() {
     let connections: usize = 10_000;
-    onecast::net::raise_open_files(connections as u64 + 200).unwrap();
+    onecast_udp::raise_open_files(connections as u64 + 200).unwrap();
     let mut scene = Scene::start();
     let mut open = Vec::with_capacity(connections);
     for _ in 0..connections {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
-use onecast::room::audience::{Audience, Reconnect};
-use onecast::rtp::Codec;
+use onecast_control::audience::{Audience, Reconnect};
+use onecast_rtc::rtp::Codec;
 
 use super::rig::{OFFER, Rig, SDP, SHORT};
 use super::wire::{Wire, request};
@@ -239,9 +239,9 @@ async fn a_follower_is_not_cut_off_for_asking_nothing_more() {
     expect(&mut wire, "active", "{}").await;
     assert_eq!(rig.fake.followers(), 1);
     drop(wire);
-    let deadline = onecast::clock::now() + Duration::from_secs(10);
+    let deadline = onecast_udp::clock::now() + Duration::from_secs(10);
     while rig.fake.followers() > 0 {
-        assert!(onecast::clock::now() < deadline, "who has left is still told");
+        assert!(onecast_udp::clock::now() < deadline, "who has left is still told");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

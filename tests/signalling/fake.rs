@@ -5,19 +5,19 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{SessionRole, ViewerLine};
 use onecast::http::service::{
     Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
     SessionGuard, ShardReading, StreamStatus,
 };
-use onecast::media::keyframes::KeyframeReading;
-use onecast::peer::sdp::{ExtensionIds, Format, MediaLine};
-use onecast::room::admission::{Admission, AdmissionReading};
-use onecast::room::audience::{Audience, EventSet, EventStreamId, Reconnect};
-use onecast::room::playable::Playable;
-use onecast::room::registry::LargePackets;
-use onecast::room::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
-use onecast::rtp::{Codec, Kind};
+use onecast_control::admission::{Admission, AdmissionReading};
+use onecast_control::audience::{Audience, EventSet, EventStreamId, Reconnect};
+use onecast_control::playable::Playable;
+use onecast_control::registry::LargePackets;
+use onecast_control::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
+use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_engine::media::keyframes::KeyframeReading;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +92,7 @@ pub(crate) fn answer(stream: &str) -> String {
 impl Default for Fake {
     fn default() -> Fake {
         let door = Door {
-            now: onecast::clock::now(),
+            now: onecast_udp::clock::now(),
             admission: Admission::new(LIMITS),
         };
         Fake {

@@ -10,9 +10,9 @@ use onecast::http::conference::{
     Change, Joined, MemberOffer, OfferedTrack, Presence, RoomFeed, RoomRefusal, ServerOffer, Words,
 };
 use onecast::http::service::{PasteRights, Refusal, Request};
-use onecast::room::conference::{MemberState, Roster, TrackState};
-use onecast::room::{Purpose, SessionId, StreamName};
-use onecast::rtp::Kind;
+use onecast_control::conference::{MemberState, Roster, TrackState};
+use onecast_control::{Purpose, SessionId, StreamName};
+use onecast_rtc::rtp::Kind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -201,7 +201,7 @@ async fn the_watchdog_is_fed_twice_in_its_time_and_only_if_it_wants() {
     let manager = Manager::new();
     let server = manager.starts(onecast(&PORTS).env("WATCHDOG_USEC", "600000"));
     assert!(manager.next_but("WATCHDOG").starts_with("READY=1\n"));
-    let began = onecast::clock::now();
+    let began = onecast_udp::clock::now();
     for _ in 0..5 {
         assert_eq!(manager.next_but("READY"), "WATCHDOG=1\n");
     }

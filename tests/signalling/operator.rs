@@ -6,11 +6,11 @@ use std::time::Duration;
 use onecast::http::Operation;
 use onecast::http::operation::{Condition, DrainState};
 use onecast::http::service::Refusal;
-use onecast::room::drain::DrainOrder;
-use onecast::room::ended::{End, Note};
-use onecast::room::playable::Missing;
-use onecast::room::registry::{SessionFilter, SessionState, Via};
-use onecast::room::{EndReason, Purpose, SessionId, StreamName};
+use onecast_control::drain::DrainOrder;
+use onecast_control::ended::{End, Note};
+use onecast_control::playable::Missing;
+use onecast_control::registry::{SessionFilter, SessionState, Via};
+use onecast_control::{EndReason, Purpose, SessionId, StreamName};
 
 use super::fake::Fake;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use onecast::http::conference::RoomRefusal;
 use onecast::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
-use onecast::room::Purpose;
-use onecast::room::admission::{Busy, Cause};
+use onecast_control::Purpose;
+use onecast_control::admission::{Busy, Cause};
 
 pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
     Err(match name {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use onecast::app::{App, AppConfig};
 use onecast::http::service::Service as _;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::room::Limits;
+use onecast_control::Limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -109,7 +109,7 @@ fn path_of(url: &str) -> &str {
 async fn obs_publishes_leaves_and_publishes_again() {
     let whole = Whole::start().await;
     for version in OBS {
-        let asked = onecast::clock::now();
+        let asked = onecast_udp::clock::now();
         let (created, _wire) = whole.replay(&format!("{version}-publish"), "").await;
         assert!(asked.elapsed() < OBS_LIMIT);
         let resource = resource_of_obs(&whole, &created);
@@ -223,7 +223,7 @@ async fn obs_is_answered_in_time_while_500_others_join() {
             wire.reply().await.map(|reply| reply.status)
         });
     }
-    let asked = onecast::clock::now();
+    let asked = onecast_udp::clock::now();
     let (created, _wire) = whole.replay("obs32-publish", "").await;
     let took = asked.elapsed();
     assert_eq!(created.status, 201);

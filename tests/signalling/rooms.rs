@@ -117,7 +117,7 @@ async fn an_offer_of_the_server_is_fetched_and_answered_once() {
 async fn a_poll_that_waits_is_answered_when_there_is_an_offer_and_not_later_than_it_said() {
     let rig = Rig::start().await;
     let peer = joined(&rig, "den").await;
-    let began = onecast::clock::now();
+    let began = onecast_udp::clock::now();
     assert_eq!(rig.get(&format!("/renegotiate/{peer}?wait=1")).await.status, 204);
     assert!(began.elapsed() >= Duration::from_millis(950));
 

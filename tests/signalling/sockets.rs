@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
-use onecast::room::conference::Roster;
+use onecast_control::conference::Roster;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;

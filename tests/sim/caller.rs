@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use onecast::peer::srtp::{Opener, SrtpKeys};
-use onecast::rtp::Kind;
-use onecast::rtp::header::{HeaderOut, RtpHeader};
-use onecast::rtp::rtcp::{self, Report};
-use onecast::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::calls::Section;
 use crate::client::Clear;
@@ -94,7 +94,7 @@ const LEVEL_ID: u8 = 1;
 
 impl Caller {
     pub(crate) fn new(seed: u64, number: u32) -> Caller {
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         let mut random = Random::new(seed + u64::from(number) * 7_919);
         let sources = [Kind::Audio, Kind::Video, Kind::Video].into_iter().enumerate();
         let sources = sources.map(|(place, kind)| {

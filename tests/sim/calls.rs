@@ -1,7 +1,7 @@
 //! The m-lines of a member as its browser has them: what it offers, and what it answers.
 
-use onecast::peer::IceCredentials;
-use onecast::rtp::Kind;
+use onecast_rtc::IceCredentials;
+use onecast_rtc::rtp::Kind;
 
 /// What a client reads in a description, of one m-line.
 #[derive(Debug, Clone)]

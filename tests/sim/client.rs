@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast::fanout::Session;
-use onecast::load::client_peer::{ClientEvent, ClientPeer};
-use onecast::peer::srtp::{Opener, Sealer};
-use onecast::rtp::header::RtpHeader;
+use onecast_engine::fanout::Session;
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::srtp::{Opener, Sealer};
 
 use crate::caller::Caller;
 use crate::guard::Guard;

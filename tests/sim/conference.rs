@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{Command, Event, Session, SessionRole};
-use onecast::load::client_peer::{Answered, ClientPeer};
-use onecast::media::StreamTracks;
-use onecast::peer::sdp::CallParams;
-use onecast::peer::{IceCredentials, SessionId};
-use onecast::room::conference::{Change, Effect, Joining, RoomError, Rooms, ServerOffer, Words};
-use onecast::room::{EndReason, StreamName, TrackMaker};
+use onecast_control::conference::{Change, Effect, Joining, RoomError, Rooms, ServerOffer, Words};
+use onecast_control::{EndReason, StreamName, TrackMaker};
+use onecast_engine::fanout::{Command, Event, Session, SessionRole};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::client_peer::{Answered, ClientPeer};
+use onecast_rtc::sdp::CallParams;
+use onecast_rtc::{IceCredentials, SessionId};
 
 use crate::caller::Caller;
 use crate::calls::{Calls, sections};

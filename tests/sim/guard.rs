@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use onecast::fanout::{Run, SendQueue};
-use onecast::rtp::header::RtpHeader;
-use onecast::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::transmit::{Run, SendQueue};
 
 pub(crate) struct Guard {
     seed: u64,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use onecast::rtp::rtcp::ReceptionBlock;
+use onecast_rtc::rtp::rtcp::ReceptionBlock;
 
 /// Whose habits a viewer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use onecast::net::thread_cpu_time;
-use onecast::rtp::Codec;
+use onecast_rtc::rtp::Codec;
+use onecast_udp::thread_cpu_time;
 
 use crate::dtls_attack::nested_fragments;
 use crate::scenarios::{FOR_EVER, ms};

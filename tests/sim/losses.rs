@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onecast::rtp::Codec;
+use onecast_rtc::rtp::Codec;
 
 use crate::habits::Habit;
 use crate::publisher::Shape;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use onecast::peer::srtp::SrtpKeys;
-use onecast::rtp::header::RtpHeader;
-use onecast::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::srtp::SrtpKeys;
 
 use crate::client::Clear;
 use crate::publisher::{Ledger, Publisher};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onecast::fanout::{Command, Event, Lift, Membership, SubscriptionSpec, ViewerLine};
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, Event, Lift, Membership, SubscriptionSpec, ViewerLine};
+use onecast_rtc::rtp::Codec;
 
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};

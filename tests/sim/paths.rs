@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use onecast::fanout::Event;
-use onecast::rtp::Codec;
+use onecast_engine::fanout::Event;
+use onecast_rtc::rtp::Codec;
 
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use onecast::peer::SessionId;
-use onecast::room::conference::{RoomError, ServerOffer};
+use onecast_control::conference::{RoomError, ServerOffer};
+use onecast_rtc::SessionId;
 
 use crate::caller::Caller;
 use crate::calls::{Calls, sections};

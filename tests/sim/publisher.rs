@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use onecast::rtp::header::{HeaderOut, RtpHeader};
-use onecast::rtp::rtcp::{self, Report};
-use onecast::rtp::{Codec, Kind};
+use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::{Codec, Kind};
 
 use crate::client::Clear;
 use crate::world::Random;
@@ -158,7 +158,7 @@ impl Publisher {
         sends_for: Duration,
     ) -> Publisher {
         let mut random = Random::new(seed ^ 0xabcd);
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         let ssrc = 0x7000_0000 + 16 * ledger as u32;
         // Some cross the wrap of their sequence numbers soon.
         let first = if random.below(2) == 0 {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use onecast::fanout::{Command, Event, Restart, StartConfig};
-use onecast::peer::{IceCredentials, IceSession};
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, Event, Restart, StartConfig};
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::{IceCredentials, IceSession};
 
 use crate::client::Client;
 use crate::scenarios::{FOR_EVER, ms};

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use onecast::fanout::{
+use onecast_engine::fanout::{
     Command, Membership, Session, SessionRole, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
 };
-use onecast::media::StreamTracks;
-use onecast::media::lane::StreamKey;
-use onecast::peer::sdp::{MediaLine, Negotiated};
-use onecast::rtp::Codec;
+use onecast_engine::media::StreamTracks;
+use onecast_engine::media::lane::StreamKey;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::client::Actor;
 use crate::member::Member;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onecast::room::EndReason;
+use onecast_control::EndReason;
 
 use crate::calls::Calls;
 use crate::conference::Conference;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onecast::fanout::{Command, Session, SessionRole};
-use onecast::peer::{IceCredentials, SessionId};
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, Session, SessionRole};
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::{IceCredentials, SessionId};
 
 use crate::scenarios::{FOR_EVER, ms};
 use crate::stun::{check, check_with};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use onecast::fanout::{Command, StartConfig};
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, StartConfig};
+use onecast_rtc::rtp::Codec;
 
 use crate::client::{Actor, Client};
 use crate::publisher::{Ledger, Publisher, Shape};

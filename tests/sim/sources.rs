@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use onecast::fanout::{CloseCause, Event, SendQueue};
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{CloseCause, Event};
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::transmit::SendQueue;
 
 use crate::publisher::Shape;
 use crate::room::Room;

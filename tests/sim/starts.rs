@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{Command, Stamping, StartConfig};
-use onecast::media::window::CacheBounds;
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, Stamping, StartConfig};
+use onecast_engine::media::window::CacheBounds;
+use onecast_rtc::rtp::Codec;
 
 use crate::publisher::Shape;
 use crate::scenarios::{FOR_EVER, ms};

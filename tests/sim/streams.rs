@@ -4,9 +4,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::time::Duration;
 
-use onecast::fanout::{Command, Event, Stamping, StartConfig};
-use onecast::media::window::CacheBounds;
-use onecast::rtp::Codec;
+use onecast_engine::fanout::{Command, Event, Stamping, StartConfig};
+use onecast_engine::media::window::CacheBounds;
+use onecast_rtc::rtp::Codec;
 
 use crate::publisher::{Shape, parameter_sets};
 use crate::scenarios::{FOR_EVER, ms};

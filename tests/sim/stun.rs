@@ -1,6 +1,6 @@
 //! STUN as anyone can write it who knows the credentials, or guesses them.
 
-use onecast::fanout::Session;
+use onecast_engine::fanout::Session;
 use rtc_crypto::RTCCryptoProvider;
 use rtc_crypto::providers::AwsLcRsProvider;
 use rtc_stun::attributes::{ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME};

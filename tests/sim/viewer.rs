@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use onecast::peer::srtp::{Opener, SrtpKeys};
-use onecast::rtp::header::RtpHeader;
-use onecast::rtp::rtcp::{self, Report};
-use onecast::rtp::seq::SequenceExtender;
-use onecast::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::client::Clear;
 use crate::habits::{Asking, Habit, Reception};
@@ -93,7 +93,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(20);
 
 impl Viewer {
     pub(crate) fn new(seed: u64) -> Viewer {
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         Viewer {
             seed,
             ssrcs: SSRCS,

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use onecast::fanout::{
-    Claim, Command, Event, Outlet, SendQueue, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
+use onecast_engine::fanout::{
+    Claim, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
 };
-use onecast::load::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
-use onecast::media::lane::StreamKey;
-use onecast::media::{Inbox, StreamTracks, Wake};
-use onecast::peer::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
-use onecast::peer::{Certificate, IceCredentials, SessionId};
+use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::{Inbox, StreamTracks, Wake};
+use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast_rtc::transmit::{Outlet, SendQueue};
+use onecast_rtc::{Certificate, IceCredentials, SessionId};
 
 use crate::client::{Actor, Client};
 use crate::guard::Guard;
@@ -241,7 +242,7 @@ impl World {
     }
 
     pub(crate) fn with(seed: u64, shards: usize, link: Link, start: StartConfig) -> World {
-        let now = onecast::clock::now();
+        let now = onecast_udp::clock::now();
         let woken: Vec<Arc<AtomicBool>> = (0..shards).map(|_| Arc::default()).collect();
         let inboxes: Arc<[_]> = woken
             .iter()

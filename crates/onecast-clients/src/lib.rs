@@ -1,6 +1,7 @@
 //! Command-line clients on the full webrtc peer: publish, watch and peer.
 
 pub mod conference;
+pub mod load;
 pub mod patience;
 pub mod peer;
 pub mod publish;
@@ -8,6 +9,7 @@ pub mod signal;
 pub mod source;
 pub mod test_card;
 pub mod trust;
+pub mod values;
 mod vp9;
 pub mod watch;
 

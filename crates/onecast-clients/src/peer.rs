@@ -29,7 +29,7 @@ use super::patience::{self, Patience};
 use super::publish::LEVEL_URI;
 use super::signal::{self, Granted, SignalError};
 use super::trust::Trust;
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind};
 
 /// Why a client cannot go on.
 #[derive(Debug, thiserror::Error)]

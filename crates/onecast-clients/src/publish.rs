@@ -19,8 +19,8 @@ use super::signal::Granted;
 use super::source::{self, Sample, Source};
 use super::trust::TrustArgs;
 use super::vp9::Vp9Payloader;
-use crate::clock;
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_udp::clock;
 
 /// Options of `onecast publish`.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,7 +43,7 @@ pub struct PublishArgs {
     pub repeat: bool,
 
     /// Stop after this time, such as 10s or 2m [default: at the end of the files, or never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
     pub limit: Option<Duration>,
 
     /// Bearer token for the endpoint

@@ -226,7 +226,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// The deepest cause: "connection refused" rather than "error sending request".
-pub(crate) fn innermost(error: &reqwest::Error) -> String {
+pub fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} s", TIMEOUT.as_secs());
     }

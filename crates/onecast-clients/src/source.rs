@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::test_card::TestCard;
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind};
 
 /// One encoded frame.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use rtc::rtp::packetizer::Payloader;
 use rtc::shared::error::Result;
 
-use crate::rtp::keyframe;
+use onecast_rtc::rtp::keyframe;
 
 /// Splits frames into payloads (RFC 9628 section 4.2).
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,7 @@ const REFERS_TO_THE_PICTURE_BEFORE: u8 = 1 << 1;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::Codec;
+    use onecast_rtc::rtp::Codec;
 
     #[test]
     fn frames_are_split_and_predicted_ones_say_so() {

@@ -12,9 +12,9 @@ use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters}
 use super::publish::fail;
 use super::signal::Granted;
 use super::trust::TrustArgs;
-use crate::clock;
-use crate::rtp::seq::SequenceExtender;
-use crate::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::{Codec, Kind, keyframe};
+use onecast_udp::clock;
 
 /// Options of `onecast watch`.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,7 +29,7 @@ pub struct WatchArgs {
     pub from: String,
 
     /// Stop after this time, such as 10s or 2m [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
     pub limit: Option<Duration>,
 
     /// Bearer token for the endpoint

@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::registry::Purpose;
-use crate::metrics::AdmissionCounters;
 use addresses::Addresses;
+use onecast_engine::metrics::AdmissionCounters;
 
 /// Bounds at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

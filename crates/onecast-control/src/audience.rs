@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::drain::Destination;
 use super::playable::{Missing, Playable};
 use super::{SessionId, StreamName};
-use crate::peer::session_id::SessionIdError;
-use crate::rtp::Codec;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::session_id::SessionIdError;
 
 /// A stream as its followers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_new_follower_is_told_the_present_state_once() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut announcer = follower(all());
         announcer.handle_audience(LIVE);
         assert_eq!(
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_has_passed_meanwhile_is_not_told() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut announcer = follower(all());
         announcer.handle_audience(LIVE);
         told(&mut announcer, now);
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_publisher_that_falls_silent_is_told_apart_from_one_that_left() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut announcer = follower(all());
         let silent = Audience {
             live: false,
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_follower_is_told_what_it_cannot_play_and_when_that_is_over() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let playable = Playable::of_codecs(&[Codec::Opus], &[Codec::Vp8]);
         let mut announcer = Announcer::new(all(), playable);
         let sent_in = |video| Audience {
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn viewers_are_counted_once_a_second_at_most() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut announcer = follower(EventSet::of_names(["viewercount"]).unwrap());
         let mut counts = Vec::new();
         for ms in 0..2_500 {
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn only_what_is_wanted_is_told() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut announcer = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
         announcer.handle_audience(LIVE);
         announcer.handle_reconnect(Some(Reconnect::default()));

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_second_order_only_makes_it_sooner() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let seconds = Duration::from_secs;
         let order = |to: Option<&str>, timeout| DrainOrder {
             to: to.map(|to| to.parse().unwrap()),

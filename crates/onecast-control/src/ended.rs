@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Purpose, SessionId, StreamName};
-use crate::fanout::CloseCause;
+use onecast_engine::fanout::CloseCause;
 
 /// Why a session ended. As text: the end of a sentence that begins with who it was.
 #[derive(Debug, Clone, PartialEq, Eq)]

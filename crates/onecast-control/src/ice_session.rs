@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::SessionId;
 use super::registry::Registry;
-use crate::fanout::{Restart, Session};
-use crate::peer::sdp::Fragment;
-use crate::peer::{IceCredentials, IceSession};
+use onecast_engine::fanout::{Restart, Session};
+use onecast_rtc::sdp::Fragment;
+use onecast_rtc::{IceCredentials, IceSession};
 
 /// What `If-Match` demands (RFC 9110 section 13.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! The codecs of a viewer that joins before the publisher cannot be checked against the stream yet. Nothing is stored: what a viewer
 //! misses follows from its lines and from the stream's present codecs.
 
-use crate::fanout::{SessionRole, ViewerLine};
-use crate::rtp::{Codec, Kind};
+use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_rtc::rtp::{Codec, Kind};
 
 /// The codecs of a viewer's lines: a bit for each, by the order of [`Codec::ALL`]. Nothing is missed of a kind that has no line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +68,7 @@ fn bit(codec: Codec) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
+    use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
     fn line(kind: Kind, codecs: &[Codec]) -> Option<ViewerLine> {
         let format = |&codec| Format {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::media::lane::StreamKey;
-use crate::media::{Inbox, StreamTracks};
+use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::{Inbox, StreamTracks};
 
 /// Makes the tracks of streams.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_place_that_was_free_for_longest_is_taken_first() {
         let mut maker = TrackMaker::new(Arc::new([]));
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let open = |maker: &mut TrackMaker| maker.open(now, "x", || 7).key;
         let keys: Vec<StreamKey> = (0..3).map(|_| open(&mut maker)).collect();
         assert_eq!(keys.iter().map(|key| key.slot).collect::<Vec<_>>(), [0, 1, 2]);

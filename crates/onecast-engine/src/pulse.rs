@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_stands_still_is_told_apart_and_forgiven_when_it_turns_again() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let at = |second| start + Duration::from_secs(second);
         let mut pulse = Pulse::new(2, start);
         for second in 1..=20 {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn when_nobody_looks_nothing_is_taken_for_well() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let pulse = Pulse::new(1, start);
         assert!(pulse.stuck(start + Pulse::PATIENCE).is_empty());
         assert_eq!(pulse.stuck(start + Pulse::PATIENCE + Duration::from_millis(1)), [0]);

@@ -12,10 +12,10 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc_stun::textattrs::TextAttribute;
 
-use crate::peer::demux::{Datagram, classify};
-use crate::peer::dtls::{Association, Step};
-use crate::peer::ice::probe;
-use crate::peer::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, SrtpKeys};
+use crate::demux::{Datagram, classify};
+use crate::dtls::{Association, Step};
+use crate::ice::probe;
+use crate::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, SrtpKeys};
 
 /// What a client says in its offer.
 #[derive(Debug, Clone)]

@@ -37,7 +37,7 @@ use self::flights::{SECOND_HELLO_SEQ, Stage};
 use self::hello::Cookie;
 use self::keys::{Hellos, Keys, SEALED_FINISHED_LEN, open_finished};
 use self::reassembly::{Flight, Message, Reassembly};
-pub(crate) use self::remains::Remains;
+pub use self::remains::Remains;
 use self::remains::{ALERT_FATAL, is_closing};
 use super::certificate::{FLIGHT_INTERVAL, matches};
 use super::record::{self, Fragment, Record, fragments, records, write_message, write_record};
@@ -45,7 +45,8 @@ use super::{Certificate, DtlsRole, PeerFingerprint, Profile, SrtpKeys, crypto};
 
 /// A step that the caller must know of.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub enum Step {
+    /// The handshake is complete; the keys protect the media.
     Connected(SrtpKeys),
     /// The certificate shown is none of those the offer lists.
     FingerprintMismatch,
@@ -56,7 +57,7 @@ pub(crate) enum Step {
 }
 
 /// A DTLS association in progress, or finished and still complete.
-pub(crate) struct Association {
+pub struct Association {
     certificate: Certificate,
     role: DtlsRole,
     fingerprints: Box<[PeerFingerprint]>,
@@ -90,7 +91,7 @@ enum Work {
 
 impl Association {
     /// As server it waits for the client; as client it waits for [`start`](Self::start).
-    pub(crate) fn new(certificate: Certificate, role: DtlsRole, fingerprints: Vec<PeerFingerprint>) -> Self {
+    pub fn new(certificate: Certificate, role: DtlsRole, fingerprints: Vec<PeerFingerprint>) -> Self {
         let endpoint = server_endpoint(certificate.server_gcm());
         let (stage, first) = match role {
             DtlsRole::Server => (Stage::Hello, SECOND_HELLO_SEQ),
@@ -119,7 +120,7 @@ impl Association {
     }
 
     /// Sends the first flight of a client, once.
-    pub(crate) fn start(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    pub fn start(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         if self.stage != Stage::Idle {
             return None;
         }
@@ -133,12 +134,12 @@ impl Association {
     }
 
     /// Takes a datagram of a checked address, and does what has become possible.
-    pub(crate) fn handle(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    pub fn handle(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         self.take(now, datagram, send).or_else(|| self.work(now, send))
     }
 
     /// Reads a datagram of a checked address. What takes public-key operations is left for [`work`](Self::work).
-    pub(crate) fn take(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    pub fn take(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         // A client would otherwise be connected to before nomination.
         if self.stage == Stage::Idle {
             return None;
@@ -159,12 +160,12 @@ impl Association {
     }
 
     /// Whether [`work`](Self::work) has something to do.
-    pub(crate) fn has_work(&self) -> bool {
+    pub fn has_work(&self) -> bool {
         self.work.is_some()
     }
 
     /// Goes on with the handshake as far as the datagrams taken allow: up to a key agreement, a signature and a verification.
-    pub(crate) fn work(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
+    pub fn work(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         match self.work.take()? {
             Work::Finished(record) => self.complete(now, &record, send),
             Work::Flight(flight) => match (self.role, self.stage) {
@@ -176,7 +177,7 @@ impl Association {
     }
 
     /// There is no time for it: as if what led to it had been lost.
-    pub(crate) fn forget_work(&mut self) {
+    pub fn forget_work(&mut self) {
         if let Some(Work::Flight(flight)) = self.work.take()
             && let Some(first) = flight.first()
         {
@@ -185,12 +186,12 @@ impl Association {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.flight.map(|(due, _)| due)
     }
 
     /// Sends the flight again that got no answer, waiting twice as long each time (RFC 6347 section 4.2.4.1).
-    pub(crate) fn handle_timeout(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
+    pub fn handle_timeout(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let Some((due, wait)) = self.flight else { return };
         if now < due {
             return;
@@ -205,7 +206,7 @@ impl Association {
     }
 
     /// Our close_notify, when the client can understand it.
-    pub(crate) fn close(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
+    pub fn close(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         if self.stage == Stage::Connected {
             self.endpoint.stop(now, PEER);
             self.flush(now, send);
@@ -213,7 +214,7 @@ impl Association {
     }
 
     /// What remains of a finished association.
-    pub(crate) fn settle(mut self, now: Instant) -> Remains {
+    pub fn settle(mut self, now: Instant) -> Remains {
         self.endpoint.stop(now, PEER);
         let close_notify = self.endpoint.poll_transmit().map(|transmit| transmit.message.to_vec());
         Remains {
@@ -223,17 +224,17 @@ impl Association {
     }
 
     /// Why the client gave up, if it said so. It may be somebody else who did.
-    pub(crate) fn complaint(&self) -> Option<HandshakeError> {
+    pub fn complaint(&self) -> Option<HandshakeError> {
         self.complaint.map(HandshakeError::Refused)
     }
 
     /// Bytes given to the DTLS crate so far.
-    pub(crate) fn fed(&self) -> usize {
+    pub fn fed(&self) -> usize {
         self.fed
     }
 
     /// Bytes kept for messages that are not complete.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.incoming.held() + self.early.iter().map(|record| record.len()).sum::<usize>()
     }
 

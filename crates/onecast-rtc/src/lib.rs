@@ -1,15 +1,18 @@
 //! One connected client as the network sees it: ICE-lite, DTLS, SRTP, SDP. Pure.
 
 pub mod certificate;
+pub mod client_peer;
 pub mod credentials;
 mod crypto;
 pub mod demux;
-pub(crate) mod dtls;
+pub mod dtls;
 pub mod ice;
 mod record;
+pub mod rtp;
 pub mod sdp;
 pub mod session_id;
 pub mod srtp;
+pub mod transmit;
 pub mod transport;
 
 pub use certificate::{Certificate, CertificateError};

@@ -9,7 +9,7 @@ pub struct SocketCounters {
     pub datagrams_in: AtomicU64,
     /// UDP payload bytes received.
     pub bytes_in: AtomicU64,
-    /// Datagrams longer than [`DATAGRAM_IN_MAX`](super::udp::DATAGRAM_IN_MAX), dropped.
+    /// Datagrams longer than [`DATAGRAM_IN_MAX`](super::socket::DATAGRAM_IN_MAX), dropped.
     pub oversized_in: AtomicU64,
     /// System calls that asked for datagrams.
     pub receive_calls: AtomicU64,

@@ -1,11 +1,13 @@
 //! Sockets and the threads that turn a shard. All `unsafe` of the project lives in `sys`.
 //!
-//! [`udp::MediaSocket`] is the one socket of a shard. Underneath it has two ways to move datagrams, chosen when it is bound:
+//! [`socket::MediaSocket`] is the one socket of a shard. Underneath it has two ways to move datagrams, chosen when it is bound:
 //! `linux` (sendmmsg, recvmmsg, UDP_SEGMENT) and `portable` (one datagram a call, any system).
 
 use std::io;
 use std::net::UdpSocket;
 use std::time::Duration;
+
+pub mod clock;
 
 pub mod counters;
 
@@ -18,12 +20,10 @@ mod portable;
 
 pub mod resources;
 
-pub mod shard_loop;
+pub mod socket;
 
 #[cfg(target_os = "linux")]
 mod sys;
-
-pub mod udp;
 
 pub mod waker;
 

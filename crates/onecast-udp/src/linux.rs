@@ -1,9 +1,9 @@
 //! Runs to messages: what goes into one sendmmsg, and what follows when the kernel takes only some of it.
 
 use super::counters::{Received, Sent};
+use super::socket::{DATAGRAM_IN_MAX, Family};
 use super::sys::{BATCH, Message, ReceiveBatch, SendBatch, knows_gso, wait_writable};
-use super::udp::{DATAGRAM_IN_MAX, Family};
-use crate::fanout::egress::{Run, SendQueue};
+use onecast_rtc::transmit::{Run, SendQueue};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
 //! One datagram a call, on any system.
 
 use super::counters::{Received, Sent};
-use super::udp::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX};
-use crate::fanout::egress::{Run, SendQueue};
+use super::socket::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX};
 use mio::net::UdpSocket;
+use onecast_rtc::transmit::{Run, SendQueue};
 use std::io;
 use std::net::SocketAddr;
 

@@ -382,7 +382,7 @@ pub(super) mod tests {
     use std::os::fd::AsFd;
 
     /// Makes the kernel answer EINVAL to UDP_SEGMENT on this socket: segmentation needs the checksums that this turns off.
-    pub(in crate::net) fn refuse_gso(socket: BorrowedFd<'_>) {
+    pub(crate) fn refuse_gso(socket: BorrowedFd<'_>) {
         let on: libc::c_int = 1;
         // SAFETY: the value lives across the call, and the length is its own.
         let result = unsafe {

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Wakes the thread that waits in [`MediaSocket::wait`](super::udp::MediaSocket::wait). Cheap to clone.
+/// Wakes the thread that waits in [`MediaSocket::wait`](super::socket::MediaSocket::wait). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ShardWaker {
     shared: Arc<Shared>,

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::Action;
-use crate::clock;
-use crate::room::StreamName;
+use onecast_control::StreamName;
+use onecast_udp::clock;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 

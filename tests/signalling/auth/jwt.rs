@@ -10,7 +10,7 @@ use axum::routing::get;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use onecast::auth::AuthMode;
-use onecast::clock;
+use onecast_udp::clock;
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

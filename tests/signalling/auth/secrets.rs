@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use onecast::auth::Secret;
-use onecast::clock;
+use onecast_udp::clock;
 use serde_json::json;
 
 use super::super::rig::{FRAGMENT, SDP};

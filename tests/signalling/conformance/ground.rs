@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::load::client_peer::{OfferParams, write_offer};
-use onecast::peer::{Fingerprint, IceCredentials};
-use onecast::room::registry::SessionLimits;
-use onecast::room::{AdmissionLimits, Limits};
+use onecast_control::registry::SessionLimits;
+use onecast_control::{AdmissionLimits, Limits};
+use onecast_rtc::client_peer::{OfferParams, write_offer};
+use onecast_rtc::{Fingerprint, IceCredentials};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -1,6 +1,6 @@
 //! The counter-offer: a viewer that sends nothing is sent an offer.
 
-use onecast::load::client_peer::Answered;
+use onecast_rtc::client_peer::Answered;
 
 use super::ground::{CANDIDATES, Ground, Session};
 use super::whip::assert_strong;

@@ -1,6 +1,6 @@
 //! PATCH of a session with an SDP fragment: candidates, and ICE restarts.
 
-use onecast::load::client_peer::Answered;
+use onecast_rtc::client_peer::Answered;
 
 use super::ground::{CANDIDATES, ENDPOINTS, Ground, fragment};
 use super::whip::assert_strong;

@@ -1,7 +1,7 @@
 //! The table of statuses.
 
-use onecast::room::registry::SessionLimits;
-use onecast::room::{AdmissionLimits, Limits};
+use onecast_control::registry::SessionLimits;
+use onecast_control::{AdmissionLimits, Limits};
 
 use super::ground::{ENDPOINTS, Ground};
 use crate::rig::{FRAGMENT, OFFER, Rig, SDP};

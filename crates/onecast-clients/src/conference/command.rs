@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::member::{Member, MemberConfig, MemberReport, Signalling};
 use super::output::Output;
-use crate::client::peer::PeerError;
-use crate::client::publish::fail;
-use crate::client::source::{self, Source};
-use crate::client::trust::{Trust, TrustArgs};
-use crate::rtp::Kind;
+use crate::peer::PeerError;
+use crate::publish::fail;
+use crate::source::{self, Source};
+use crate::trust::{Trust, TrustArgs};
+use onecast_rtc::rtp::Kind;
 
 /// Options of `onecast peer`.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,7 +43,7 @@ pub struct PeerArgs {
     pub ws: bool,
 
     /// Ask for offers this often, such as 500ms [default: one long request after another]
-    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
     pub poll: Option<Duration>,
 
     /// Receive the video of this many others at most, who spoke last [default: the server's]
@@ -59,7 +59,7 @@ pub struct PeerArgs {
     pub no_audio: bool,
 
     /// Leave after this time, such as 30s or 2m [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
     pub limit: Option<Duration>,
 
     /// Bearer token for the room

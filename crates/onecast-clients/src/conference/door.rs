@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::words::{AnswerSaid, Joined, Offer, OfferSaid, Refused};
-use crate::client::signal::{self, SignalError, innermost, reason};
-use crate::client::trust::Trust;
+use crate::signal::{self, SignalError, innermost, reason};
+use crate::trust::Trust;
 
 /// A server with rooms.
 #[derive(Debug, Clone)]

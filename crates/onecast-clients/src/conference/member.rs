@@ -17,13 +17,13 @@ use super::received::{self, Received, ReceivedTrack};
 use super::socket::Socket;
 use super::talk::{self, Entered, Talk};
 use super::words::{OfferSaid, shown};
-use crate::client::peer::{Peer, PeerConfig, PeerError, in_library};
-use crate::client::publish::{self, Sending};
-use crate::client::source::Source;
-use crate::client::trust::Trust;
-use crate::client::watch::lock;
-use crate::clock;
-use crate::rtp::Kind;
+use crate::peer::{Peer, PeerConfig, PeerError, in_library};
+use crate::publish::{self, Sending};
+use crate::source::Source;
+use crate::trust::Trust;
+use crate::watch::lock;
+use onecast_rtc::rtp::Kind;
+use onecast_udp::clock;
 
 /// How a member hears of the server's offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use rtc::rtp::header::Header;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::words::OfferedTrack;
-use crate::client::peer::parameters;
-use crate::client::watch::{TrackCounter, TrackReport, lock};
-use crate::clock;
-use crate::rtp::{Codec, Kind};
+use crate::peer::parameters;
+use crate::watch::{TrackCounter, TrackReport, lock};
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_udp::clock;
 
 /// A track that a member is sent, or was.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

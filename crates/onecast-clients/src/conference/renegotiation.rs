@@ -14,11 +14,11 @@ use webrtc::peer_connection::RTCSessionDescription;
 use super::lines::agree;
 use super::received::{self, Received};
 use super::words::OfferedTrack;
-use crate::client::peer::{Peer, PeerConfig};
-use crate::client::publish;
-use crate::client::watch::lock;
-use crate::clock;
-use crate::rtp::Codec;
+use crate::peer::{Peer, PeerConfig};
+use crate::publish;
+use crate::watch::lock;
+use onecast_rtc::rtp::Codec;
+use onecast_udp::clock;
 
 /// A peer that sends three tracks, and shows them to the other side line by line, as a script wants.
 struct Script {

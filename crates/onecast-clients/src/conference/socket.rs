@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::door::{Door, DoorError, TIMEOUT};
 use super::words::{Heard, Said};
-use crate::client::signal::SignalError;
+use crate::signal::SignalError;
 
 /// An open WebSocket.
 pub(super) struct Socket {

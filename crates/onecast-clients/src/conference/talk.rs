@@ -13,11 +13,11 @@ use super::member::{MemberEvent, OnEvent, Signalling};
 use super::received::Received;
 use super::socket::{Broken, Socket};
 use super::words::{AnswerSaid, Heard, Joined, Offer, OfferSaid, Refused, Said};
-use crate::client::patience::{self, Patience};
-use crate::client::peer::{Peer, PeerError};
-use crate::client::signal::SignalError;
-use crate::client::watch::lock;
-use crate::clock;
+use crate::patience::{self, Patience};
+use crate::peer::{Peer, PeerError};
+use crate::signal::SignalError;
+use crate::watch::lock;
+use onecast_udp::clock;
 
 /// One side of the conversation.
 pub(super) struct Talk {
@@ -130,7 +130,7 @@ fn in_words(door: &Door, refused: &Refused) -> SignalError {
     SignalError::Refused {
         url: door.base().to_string(),
         status,
-        why: crate::client::signal::reason(status, &said.to_string()),
+        why: crate::signal::reason(status, &said.to_string()),
         retry_after: Some(Duration::from_secs(seconds)),
     }
 }

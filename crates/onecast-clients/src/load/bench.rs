@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::ClientPeer;
 use super::floor::{FloorConfig, FloorReport, Rhythm, Sinks, floor};
 use super::publisher::Publisher;
 use super::session::Session;
 use super::signalling::Signalling;
 use super::viewers::{Received, Viewers};
 use super::workload::{Video, Workload};
-use crate::clock;
-use crate::config::duration;
-use crate::fanout::Run;
-use crate::net::raise_open_files;
-use crate::peer::Certificate;
+use crate::values::duration;
 pub use crypto_floor::crypto_floor;
 use delays::Delays;
+use onecast_rtc::Certificate;
+use onecast_rtc::client_peer::ClientPeer;
+use onecast_rtc::transmit::Run;
+use onecast_udp::clock;
+use onecast_udp::raise_open_files;
 pub use own_server::{OwnServer, SentTotals};
 use report::Report;
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::publisher::Publisher;
-use crate::clock;
+use onecast_udp::clock;
 
 /// A running broadcast. Ends when dropped.
 pub struct Broadcast {

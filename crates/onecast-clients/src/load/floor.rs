@@ -4,11 +4,11 @@
 //! queue, socket and loopback to as many destinations as there would be viewers, each with its own key.
 
 use super::viewers::drop_rtp_in_kernel;
-use crate::clock;
-use crate::fanout::egress::{Outlet, Run, SendQueue};
-use crate::net::thread_cpu_time;
-use crate::net::udp::{MediaSocket, MediaSocketConfig, bind};
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use onecast_rtc::transmit::{Outlet, Run, SendQueue};
+use onecast_udp::clock;
+use onecast_udp::socket::{MediaSocket, MediaSocketConfig, bind};
+use onecast_udp::thread_cpu_time;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -8,11 +8,11 @@ use super::publisher::VP8;
 use super::reception::{Progress, Reception};
 use super::session::seal_report;
 use super::stamp::Stamp;
-use super::{ClientEvent, ClientPeer};
-use crate::peer::srtp::{Opener, SrtpKeys};
-use crate::rtp::Codec;
-use crate::rtp::header::RtpHeader;
-use crate::rtp::keyframe::starts_keyframe;
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::keyframe::starts_keyframe;
+use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 /// One viewer from its answer on.
 pub struct Joiner {

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::ClientPeer;
 use super::joiner::{JoinTimes, Joiner, JoinerConfig};
 use super::publisher::Publisher;
 use super::relay::Relay;
 use super::session::{open_socket, post};
 use super::signalling::Signalling;
 use super::viewers::drop_rtp_in_kernel;
-use crate::clock;
-use crate::net::udp::DATAGRAM_IN_MAX;
-use crate::net::{receive_stamped, stamp_arrivals};
-use crate::peer::Certificate;
+use onecast_rtc::Certificate;
+use onecast_rtc::client_peer::ClientPeer;
+use onecast_udp::clock;
+use onecast_udp::socket::DATAGRAM_IN_MAX;
+use onecast_udp::{receive_stamped, stamp_arrivals};
 
 /// What all joining viewers have in common.
 #[derive(Clone)]

@@ -2,7 +2,6 @@
 
 pub mod bench;
 pub mod broadcast;
-pub mod client_peer;
 pub mod floor;
 pub mod joiner;
 pub mod joiners;
@@ -17,5 +16,3 @@ pub mod spread;
 pub mod stamp;
 pub mod viewers;
 pub mod workload;
-
-pub use client_peer::{ClientEvent, ClientPeer};

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::session::{Protected, Session};
 use super::stamp::Stamp;
 use super::workload::Video;
-use crate::clock;
-use crate::peer::srtp::{Opener, Sealer};
-use crate::rtp::header::HeaderOut;
-use crate::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::srtp::{Opener, Sealer};
+use onecast_udp::clock;
 
 /// A connected publisher of video that looks like VP8.
 pub struct Publisher {

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::clock;
-use crate::net::udp::DATAGRAM_IN_MAX;
+use onecast_udp::clock;
+use onecast_udp::socket::DATAGRAM_IN_MAX;
 
 /// A running relay. When dropped it still passes on what comes, and ends in the first quiet moment.
 pub struct Relay {

@@ -4,15 +4,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::client_peer::{Answered, OfferParams, write_offer};
 use super::signalling::Signalling;
-use super::{ClientEvent, ClientPeer};
-use crate::clock;
-use crate::net::receive_stamped;
-use crate::net::udp::DATAGRAM_IN_MAX;
-use crate::peer::srtp::{Sealer, SrtpKeys};
-use crate::peer::{Certificate, IceCredentials};
-use crate::rtp::rtcp::write_receiver_report_empty;
+use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::rtcp::write_receiver_report_empty;
+use onecast_rtc::srtp::{Sealer, SrtpKeys};
+use onecast_rtc::{Certificate, IceCredentials};
+use onecast_udp::clock;
+use onecast_udp::receive_stamped;
+use onecast_udp::socket::DATAGRAM_IN_MAX;
 
 /// A datagram for the caller to open.
 pub struct Incoming<'a> {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::session::{Incoming, Protected, Session};
 use super::signalling::Signalling;
 use super::stamp::Stamp;
-use crate::net::stamp_arrivals;
-use crate::peer::Certificate;
-use crate::peer::srtp::Opener;
-use crate::rtp::header::RtpHeader;
+use onecast_rtc::Certificate;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::srtp::Opener;
+use onecast_udp::stamp_arrivals;
 
 /// Viewers that are connected.
 pub struct Viewers {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{BURST, queue};
-use crate::room::Purpose;
+use crate::Purpose;
 
 /// The buckets. Each holds one second's worth, so that an address is full again, and forgotten, a second after its last offer.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_second_s_worth_at_once_and_then_its_rate() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut addresses = Addresses::new(10);
         assert_eq!(taken(&mut addresses, now, address(1), 50), 10);
         assert_eq!(taken(&mut addresses, now, address(2), 50), 10);
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_table_forgets_and_is_bounded() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut addresses = Addresses::new(10);
         for number in 0..100_000 {
             addresses.take(now, address(number), Purpose::Watch);

@@ -39,7 +39,7 @@ fn taken(admission: &mut Admission, now: Instant, count: usize) -> usize {
 
 #[test]
 fn a_second_s_worth_may_come_at_once_and_then_as_many_as_the_rate() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     for rate in [1, 3, 10, 1_000, 1_000_000] {
         let mut admission = Admission::new(AdmissionLimits {
             joins_per_second: rate,
@@ -58,7 +58,7 @@ fn a_second_s_worth_may_come_at_once_and_then_as_many_as_the_rate() {
 
 #[test]
 fn asking_whether_there_is_room_takes_no_turn() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     let caller = viewer("192.0.2.1");
     for _ in 0..1_000 {
@@ -71,7 +71,7 @@ fn asking_whether_there_is_room_takes_no_turn() {
 
 #[test]
 fn who_was_refused_gets_in_when_it_comes_back_as_told() {
-    let mut now = crate::clock::now();
+    let mut now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     let mut waiting: Vec<(Instant, Caller)> = crowd().take(60).map(|caller| (now, caller)).collect();
     let mut tries = 0;
@@ -95,7 +95,7 @@ fn who_was_refused_gets_in_when_it_comes_back_as_told() {
 
 #[test]
 fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_absurd() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     assert_eq!(taken(&mut admission, now, 10), 10);
     let mut refused = |now| admission.knock(now, viewer("192.0.2.1")).unwrap_err();
@@ -115,7 +115,7 @@ fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_a
 
 #[test]
 fn half_open_sessions_are_bounded_until_they_settle() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for caller in crowd().take(6) {
         admission.knock(now, caller).unwrap();
@@ -133,7 +133,7 @@ fn half_open_sessions_are_bounded_until_they_settle() {
 
 #[test]
 fn one_address_cannot_take_all_places_nor_the_tokens_of_others() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     let greedy = viewer("192.0.2.1");
     for _ in 0..4 {
@@ -151,7 +151,7 @@ fn one_address_cannot_take_all_places_nor_the_tokens_of_others() {
 
 #[test]
 fn an_address_that_comes_too_often_is_refused_alone_and_takes_no_token_of_others() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(AdmissionLimits {
         joins_per_address: 3,
         ..LIMITS
@@ -176,7 +176,7 @@ fn an_address_that_comes_too_often_is_refused_alone_and_takes_no_token_of_others
 
 #[test]
 fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for host in [
         "2001:db8::1",
@@ -198,7 +198,7 @@ fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
 
 #[test]
 fn this_machine_s_own_addresses_are_not_counted_but_the_sum_is() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for host in [
         "127.0.0.1",
@@ -218,7 +218,7 @@ fn this_machine_s_own_addresses_are_not_counted_but_the_sum_is() {
 
 #[test]
 fn a_crowd_of_viewers_does_not_keep_a_publisher_out() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     let mut spare = crowd();
     for caller in spare.by_ref().take(5) {
@@ -238,7 +238,7 @@ fn a_crowd_of_viewers_does_not_keep_a_publisher_out() {
 
 #[test]
 fn the_table_of_addresses_holds_only_half_open_ones() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for caller in crowd().take(10_000) {
         let _ = admission.knock(now, caller);

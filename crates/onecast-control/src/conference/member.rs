@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::signalling::{Allowance, OwnOffers};
 use super::streams::{Stream, Streams};
 use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, RESUME, TrackState, Words};
-use crate::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
-use crate::media::StreamTracks;
-use crate::peer::SessionId;
-use crate::peer::sdp::{Call, CallParams, MediaLine, TrackId, WantedTrack};
-use crate::room::ended::EndReason;
-use crate::rtp::Kind;
+use crate::ended::EndReason;
+use onecast_engine::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::SessionId;
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::sdp::{Call, CallParams, MediaLine, TrackId, WantedTrack};
 
 /// Somebody in a room: a member in the proper sense, or the publisher of its broadcast.
 #[derive(Debug)]

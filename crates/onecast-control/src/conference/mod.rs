@@ -24,9 +24,9 @@ pub use restarting::IceRestart;
 pub use rooms::{Broadcast, Effect, Joined, Joining, OpenTracks, Program, RoomLimits, Rooms};
 pub use roster::{MemberState, Roster, TrackState};
 
-use crate::peer::sdp::CallError;
-use crate::room::ice_session::PatchRefused;
-use crate::rtp::Kind;
+use crate::ice_session::PatchRefused;
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::sdp::CallError;
 
 /// How long a member whose WebSocket has broken may take to come back.
 pub const RESUME: Duration = Duration::from_secs(10);

@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::member::Seat;
 use super::rooms::{OpenTracks, Rooms};
 use super::{RoomError, Words};
-use crate::peer::sdp::CallParams;
-use crate::peer::{IceCredentials, RemoteTransport, SessionId};
-use crate::room::ice_session::PatchRefused;
+use crate::ice_session::PatchRefused;
+use onecast_rtc::sdp::CallParams;
+use onecast_rtc::{IceCredentials, RemoteTransport, SessionId};
 
 /// What an ICE restart takes.
 pub struct IceRestart<'a> {

@@ -8,11 +8,11 @@ use super::member::{Member, Shown, wanted};
 use super::ranking::Ranking;
 use super::rooms::{Effect, Program};
 use super::{Roster, ServerOffer};
-use crate::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
-use crate::media::StreamTracks;
-use crate::peer::SessionId;
-use crate::peer::sdp::TrackId;
-use crate::room::StreamName;
+use crate::StreamName;
+use onecast_engine::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::SessionId;
+use onecast_rtc::sdp::TrackId;
 
 /// A room with somebody in it.
 #[derive(Debug)]
@@ -137,7 +137,11 @@ impl Room {
         let streams = self.members.iter().flat_map(|member| member.streams.iter());
         let label = |stream: &super::streams::Stream, kind| Some((stream.track(kind), stream.label(kind)?.into()));
         streams
-            .flat_map(|stream| crate::rtp::Kind::ALL.into_iter().filter_map(|kind| label(stream, kind)))
+            .flat_map(|stream| {
+                onecast_rtc::rtp::Kind::ALL
+                    .into_iter()
+                    .filter_map(|kind| label(stream, kind))
+            })
             .collect()
     }
 
@@ -311,7 +315,7 @@ impl Room {
         let member = self.members.iter().find(|member| member.handle == air.member)?;
         let stream = member.for_viewers()?;
         Some(Program {
-            codecs: crate::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))),
+            codecs: onecast_rtc::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))),
             is_broadcast: member.is_broadcast(),
         })
     }

@@ -9,14 +9,14 @@ use super::restarting::IceRestart;
 use super::room::Room;
 use super::streams::{Stream, Streams};
 use super::{Change, RoomError, Roster, ServerOffer, Words};
-use crate::fanout::{Lift, Membership, Session, SessionRole};
-use crate::media::StreamTracks;
-use crate::media::lane::StreamKey;
-use crate::peer::sdp::{Call, CallError, CallParams, ReceivedLine};
-use crate::peer::{RemoteTransport, SessionId};
-use crate::room::StreamName;
-use crate::room::ended::EndReason;
-use crate::rtp::{Codec, Kind};
+use crate::StreamName;
+use crate::ended::EndReason;
+use onecast_engine::fanout::{Lift, Membership, Session, SessionRole};
+use onecast_engine::media::StreamTracks;
+use onecast_engine::media::lane::StreamKey;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::{Call, CallError, CallParams, ReceivedLine};
+use onecast_rtc::{RemoteTransport, SessionId};
 
 /// Every conference room, and who is in it.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::room::StreamName;
-use crate::rtp::{Codec, Kind};
+use crate::StreamName;
+use onecast_rtc::rtp::{Codec, Kind};
 
 /// A room at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

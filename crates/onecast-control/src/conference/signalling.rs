@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_offer_is_repeated_as_it_was_until_it_is_answered() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut offers = OwnOffers::new();
         let first = offers.send(start, "one".into(), Vec::new());
         assert_eq!(first.number, 1);
@@ -164,7 +164,7 @@ mod tests {
     fn an_answer_must_be_to_the_offer_that_waits() {
         let mut offers = OwnOffers::new();
         assert_eq!(offers.check_answer(None), Err(RoomError::NothingToAnswer));
-        let number = offers.send(crate::clock::now(), "sdp".into(), Vec::new()).number;
+        let number = offers.send(onecast_udp::clock::now(), "sdp".into(), Vec::new()).number;
         assert_eq!(offers.check_answer(None), Ok(()));
         assert_eq!(offers.check_answer(Some(number)), Ok(()));
         assert_eq!(
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn ten_offers_at_once_and_two_a_second_are_taken() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut allowance = Allowance::new(start);
         let taken = |allowance: &mut Allowance, at| (0..20).filter(|_| allowance.take(at).is_ok()).count();
         assert_eq!(taken(&mut allowance, start), 10);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Broadcast;
-use crate::fanout::{SessionRole, SourceSpec};
-use crate::media::StreamTracks;
-use crate::peer::sdp::{MediaLine, ReceivedLine, TrackId};
-use crate::rtp::{Codec, Kind};
+use onecast_engine::fanout::{SessionRole, SourceSpec};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::{MediaLine, ReceivedLine, TrackId};
 
 /// The streams of one member, the first of which is what it shows of itself.
 #[derive(Debug, Default)]

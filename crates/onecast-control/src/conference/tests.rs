@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::fanout::{Lift, Membership, Session, SessionRole};
-use crate::media::StreamTracks;
-use crate::media::lane::StreamKey;
-use crate::peer::SessionId;
-use crate::peer::sdp::call::tests::client::Client;
-use crate::peer::sdp::call::tests::params;
-use crate::peer::sdp::{AnswerParams, Offer, Role};
-use crate::room::{EndReason, StreamName, TrackMaker};
-use crate::rtp::Codec;
+use crate::{EndReason, StreamName, TrackMaker};
+use onecast_engine::fanout::{Lift, Membership, Session, SessionRole};
+use onecast_engine::media::StreamTracks;
+use onecast_engine::media::lane::StreamKey;
+use onecast_rtc::SessionId;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::call::testing::{Client, params};
+use onecast_rtc::sdp::{AnswerParams, Offer, Role};
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -67,7 +66,7 @@ fn labels(all: &[(&str, &str)]) -> Words {
 
 impl Bench {
     fn new() -> Bench {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let mut maker = TrackMaker::new(Arc::new([]));
         let program = maker.open(now, "main", || 7);
         Bench {
@@ -214,7 +213,7 @@ impl Bench {
     /// What a member is sent, for instance `m2.0 av` or, of one that is switched off, `m2.0`.
     fn sees(&self, member: u64) -> Vec<String> {
         let subscriptions = self.told[&member].subscriptions.iter();
-        let text = |spec: &crate::fanout::SubscriptionSpec| {
+        let text = |spec: &onecast_engine::fanout::SubscriptionSpec| {
             let audio = if spec.audio.is_some() { "a" } else { "" };
             let video = if spec.video.is_some() { "v" } else { "" };
             format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()
@@ -225,7 +224,7 @@ impl Bench {
     /// What a member sends, in the same words.
     fn sends(&self, member: u64) -> Vec<String> {
         let sources = self.told[&member].sources.iter();
-        let text = |spec: &crate::fanout::SourceSpec| {
+        let text = |spec: &onecast_engine::fanout::SourceSpec| {
             let audio = if spec.audio.is_some() { "a" } else { "" };
             let video = if spec.video.is_some() { "v" } else { "" };
             format!("{} {audio}{video}", spec.tracks.name).trim().to_owned()

@@ -1,10 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::fanout::SessionRole;
-use crate::peer::{DtlsRole, RemoteTransport};
-use crate::room::registry::SessionLimits;
-use crate::room::{AdmissionLimits, Caller, Limits, Purpose};
+use crate::registry::SessionLimits;
+use crate::{AdmissionLimits, Caller, Limits, Purpose};
+use onecast_engine::fanout::SessionRole;
+use onecast_rtc::{DtlsRole, RemoteTransport};
 
 const PWD: &str = "a-password-of-22-chars";
 const NEW_PWD: &str = "b-password-of-22-chars";
@@ -19,13 +19,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let limits = Limits {
             streams: 1,
             viewers: 1,
             admission: AdmissionLimits::default(),
             sessions: SessionLimits::default(),
-            rooms: crate::room::conference::RoomLimits::DEFAULT,
+            rooms: crate::conference::RoomLimits::DEFAULT,
         };
         let mut registry = Registry::new(limits, Vec::new().into());
         let caller = Caller {

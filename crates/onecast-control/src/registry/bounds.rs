@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Entry, Purpose, Registry, Stream};
-use crate::room::ended::EndReason;
-use crate::room::{SessionId, StreamName};
+use crate::ended::EndReason;
+use crate::{SessionId, StreamName};
 
 /// Bounds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Entry, Registry, Stream};
-use crate::room::{SessionId, StreamName};
+use crate::{SessionId, StreamName};
 
 /// What there is to see of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Entry, Purpose, Registry};
-use crate::room::playable::{Missing, Playable};
-use crate::room::{SessionId, StreamName};
-use crate::rtp::Codec;
+use crate::playable::{Missing, Playable};
+use crate::{SessionId, StreamName};
+use onecast_rtc::rtp::Codec;
 
 /// Viewers of a stream that cannot play one of its codecs, because its publisher came or changed its codec after them.
 #[derive(Debug, Clone, PartialEq, Eq)]

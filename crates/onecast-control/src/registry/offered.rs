@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Registry, SessionId, StreamName};
-use crate::media::StreamTracks;
-use crate::peer::IceCredentials;
-use crate::room::audience::Audience;
+use crate::audience::Audience;
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::IceCredentials;
 
 /// An offer of our own whose answer has come.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Registry, SessionId, StreamName};
-use crate::fanout::Session;
-use crate::room::conference::Program;
-use crate::rtp::Codec;
+use crate::conference::Program;
+use onecast_engine::fanout::Session;
+use onecast_rtc::rtp::Codec;
 
 /// Who publishes a stream.
 #[derive(Debug, Clone)]

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Ended, Entry, Liveness, Purpose, Registry};
-use crate::peer::Profile;
-use crate::room::ended::{End, EndReason};
-use crate::room::playable::Missing;
-use crate::room::{SessionId, StreamName};
+use crate::ended::{End, EndReason};
+use crate::playable::Missing;
+use crate::{SessionId, StreamName};
+use onecast_rtc::Profile;
 
 /// How a session was signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Ended, Refused, Registry};
-use crate::room::right::Right;
-use crate::room::{SessionId, StreamName};
+use crate::right::Right;
+use crate::{SessionId, StreamName};
 
 /// The place of a publisher, given to another.
 #[derive(Debug, Default)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::tests::UNBOUNDED;
 use super::*;
-use crate::fanout::{SessionRole, ViewerLine};
-use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
-use crate::peer::{DtlsRole, RemoteTransport};
-use crate::room::right::Credential;
+use crate::right::Credential;
+use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
+use onecast_rtc::{DtlsRole, RemoteTransport};
 
 pub(super) struct Bench {
     pub(super) registry: Registry,
@@ -33,9 +33,9 @@ impl Bench {
             viewers: 100,
             admission: AdmissionLimits::default(),
             sessions,
-            rooms: crate::room::conference::RoomLimits::DEFAULT,
+            rooms: crate::conference::RoomLimits::DEFAULT,
         };
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         Bench {
             registry: Registry::new(limits, Vec::new().into()),
             now,

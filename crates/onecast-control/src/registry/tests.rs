@@ -1,9 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::room::EndReason;
-use crate::room::admission::Cause;
-use crate::room::right::Credential;
+use crate::EndReason;
+use crate::admission::Cause;
+use crate::right::Credential;
 
 fn registry(limits: Limits) -> Registry {
     Registry::new(limits, Vec::new().into())
@@ -41,7 +41,7 @@ const LIMITS: Limits = Limits {
         joins_per_address: 1_000,
     },
     sessions: UNBOUNDED,
-    rooms: crate::room::conference::RoomLimits::DEFAULT,
+    rooms: crate::conference::RoomLimits::DEFAULT,
 };
 /// With a narrow door.
 const NARROW: Limits = Limits {
@@ -54,7 +54,7 @@ const NARROW: Limits = Limits {
         joins_per_address: 1_000,
     },
     sessions: UNBOUNDED,
-    rooms: crate::room::conference::RoomLimits::DEFAULT,
+    rooms: crate::conference::RoomLimits::DEFAULT,
 };
 const VIEWER: Caller = caller(Purpose::Watch);
 const PUBLISHER: Caller = caller(Purpose::Publish);
@@ -62,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn the_first_publisher_holds_the_stream_until_it_leaves() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry
         .admit(now, &name("a"), PUBLISHER, id(1), terms(Some("studio")), || 7)
@@ -89,7 +89,7 @@ fn the_first_publisher_holds_the_stream_until_it_leaves() {
 
 #[test]
 fn a_publisher_that_never_connects_makes_room() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry
         .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
@@ -114,7 +114,7 @@ fn terms(credential: Option<&str>) -> Terms {
 
 #[test]
 fn only_the_same_right_takes_a_live_stream_over() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let studio = || terms(Some("studio"));
     registry
@@ -149,7 +149,7 @@ fn only_the_same_right_takes_a_live_stream_over() {
 
 #[test]
 fn without_a_right_nobody_takes_over() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry
         .admit(now, &name("a"), PUBLISHER, id(1), terms(None), || 7)
@@ -162,7 +162,7 @@ fn without_a_right_nobody_takes_over() {
 
 #[test]
 fn who_was_taken_over_can_be_told() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let studio = || terms(Some("studio"));
     registry
@@ -182,7 +182,7 @@ fn who_was_taken_over_can_be_told() {
 
 #[test]
 fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let first = registry
         .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
@@ -206,7 +206,7 @@ fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last
 
 #[test]
 fn streams_and_viewers_are_bounded() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     for number in 0..2 {
         let name = name(&format!("s{number}"));
@@ -224,7 +224,7 @@ fn streams_and_viewers_are_bounded() {
 
 #[test]
 fn clients_that_do_not_connect_are_overdue() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry.admit(now, &name("a"), VIEWER, id(1), PATIENCE, || 7).unwrap();
     registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
@@ -234,7 +234,7 @@ fn clients_that_do_not_connect_are_overdue() {
 
 #[test]
 fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(NARROW);
     let half_open = |registry: &Registry| registry.admission().half_open;
     let admit = |registry: &mut Registry, now, caller, number| {
@@ -281,7 +281,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
 
 #[test]
 fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(NARROW);
     let mut seed = 42u64;
     let mut chance = |below: u64| {
@@ -328,7 +328,7 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
 
 #[test]
 fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let local = || IceCredentials {
         ufrag: "ours".into(),
@@ -362,7 +362,7 @@ fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() 
 
 #[test]
 fn followers_are_told_whose_media_comes_and_how_many_watch() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let told = |registry: &Registry| {
         let audience = registry.audience(now, &name("a"));
@@ -385,13 +385,13 @@ fn followers_are_told_whose_media_comes_and_how_many_watch() {
 
 #[test]
 fn a_publisher_that_never_connects_does_not_take_a_room_off_air() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let member = caller(Purpose::Confer);
     registry.admit(now, &name("a"), member, id(1), PATIENCE, || 7).unwrap();
     registry.connected(now, Duration::ZERO, id(1));
     let codecs = [Some(Codec::Opus), Some(Codec::Vp8)];
-    let program = crate::room::conference::Program {
+    let program = crate::conference::Program {
         codecs,
         is_broadcast: false,
     };

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use super::tests::UNBOUNDED;
 use super::*;
-use crate::fanout::SessionRole;
-use crate::peer::sdp::Fragment;
-use crate::peer::{DtlsRole, RemoteTransport};
-use crate::room::EndReason;
-use crate::room::ice_session::{Condition, Patch, PatchRefused, Patched};
-use crate::room::right::Credential;
+use crate::EndReason;
+use crate::ice_session::{Condition, Patch, PatchRefused, Patched};
+use crate::right::Credential;
+use onecast_engine::fanout::SessionRole;
+use onecast_rtc::sdp::Fragment;
+use onecast_rtc::{DtlsRole, RemoteTransport};
 
 const STREAMS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ const WIDE: Limits = Limits {
         publisher_idle: Some(Duration::from_secs(15)),
         viewer_idle: Some(Duration::from_secs(25)),
     },
-    rooms: crate::room::conference::RoomLimits::DEFAULT,
+    rooms: crate::conference::RoomLimits::DEFAULT,
 };
 /// After a reload: fewer of everything than there may be, and nothing bounds those who are in.
 const NARROW: Limits = Limits {
@@ -80,7 +80,7 @@ impl Walk {
             registry: Registry::new(WIDE, Vec::new().into()),
             seed,
             chance: Chance(seed),
-            now: crate::clock::now(),
+            now: onecast_udp::clock::now(),
             inside: BTreeSet::new(),
             at_shards: BTreeSet::new(),
             admitted: 0,

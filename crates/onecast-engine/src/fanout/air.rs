@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::media::continuity::Mapping;
 use crate::media::keyframes::KeyframeReading;
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
-use crate::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::{Codec, Kind, keyframe};
 
 /// The way of a source's packets into another stream.
 pub(super) struct Air {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_source_without_keyframes_is_seen_after_a_while() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let (mut air, inbox) = air(start);
         for second in 0..8 {
             let packet = packet(second).timestamp(second as u32 * 90_000).payload(&[0x10, 1]);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn viewers_start_again_where_parameter_sets_do_not_come_by_themselves() {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         for (sets, restarts) in [(None, false), (Some(&[0x78, 1][..]), true)] {
             let (mut air, inbox) = air(now);
             let keyframe = packet(7).codec(Codec::H264).keyframe();

@@ -31,7 +31,7 @@ pub struct CatchUp {
 }
 
 /// How frames of the past are stamped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stamping {
     /// With the live clock at the moment of sending.
     #[default]
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn frames_of_the_past_carry_the_live_clock_and_the_newest_its_own() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let live = LiveClock {
             timestamp: 900_000,
             at: start,
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn another_timeline_is_followed_at_once() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut way = way(start, 2);
         let live = LiveClock {
             timestamp: 5_000,
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn it_becomes_faster_while_nothing_is_lost() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut pace = Pace::new(start);
         assert!((65_000..=77_000).contains(&sent(&mut pace, start, 0, 14)));
         assert!((100_000..=115_000).contains(&sent(&mut pace, start, 14, 100)));
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_full_path_slows_it_down_but_not_below_the_stream() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut pace = Pace::new(start);
         sent(&mut pace, start, 0, 300);
         pace.lose(start + ms(300), 200, Some(600_000));
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_few_losses_keep_it_from_becoming_faster_at_once() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut pace = Pace::new(start);
         for time in 0..20 {
             let packets = sent(&mut pace, start, 100 * time, 100 * time + 100) / 1_100;

@@ -2,9 +2,9 @@
 //! was announced, and if nothing else tells by its payload type.
 
 use crate::media::lane::StreamKey;
-use crate::peer::sdp::MediaLine;
-use crate::peer::srtp;
-use crate::rtp::header::RtpHeader;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::sdp::MediaLine;
+use onecast_rtc::srtp;
 
 /// The lines of one transport, and the SSRCs that were seen on them.
 #[derive(Debug, Default)]
@@ -145,9 +145,9 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::sdp::{ExtensionIds, Format};
-    use crate::rtp::header::HeaderOut;
-    use crate::rtp::{Codec, Kind};
+    use onecast_rtc::rtp::header::HeaderOut;
+    use onecast_rtc::rtp::{Codec, Kind};
+    use onecast_rtc::sdp::{ExtensionIds, Format};
 
     const MID: u8 = 4;
 

@@ -1,7 +1,7 @@
 //! What one viewer negotiated, in a few bytes.
 
-use crate::peer::sdp::{ExtensionIds, MediaLine};
-use crate::rtp::Codec;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 /// The formats and extensions of one m-line towards a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub fn profile(codec: Codec, fmtp: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::sdp::Format;
-    use crate::rtp::Kind;
+    use onecast_rtc::rtp::Kind;
+    use onecast_rtc::sdp::Format;
 
     fn line(formats: &[(Codec, u8, &str)]) -> ViewerLine {
         let formats = formats.iter().map(|&(codec, payload_type, fmtp)| Format {

@@ -13,7 +13,7 @@ use super::repairs::{Repairs, Volume};
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind};
 
 /// One viewer's view of one track.
 #[derive(Debug)]

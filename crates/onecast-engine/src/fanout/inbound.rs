@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::egress::SendQueue;
 use super::source::Received;
-use crate::peer::{Opener, Profile, SrtpDrop};
-use crate::rtp::header::RtpHeader;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::transmit::SendQueue;
+use onecast_rtc::{Opener, Profile, SrtpDrop};
 
 /// The receiving half of a client's SRTP.
 pub(super) struct Inbound {
@@ -153,8 +153,8 @@ impl Unreadable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::{DtlsRole, Sealer, SrtpKeys};
-    use crate::rtp::header::HeaderOut;
+    use onecast_rtc::rtp::header::HeaderOut;
+    use onecast_rtc::{DtlsRole, Sealer, SrtpKeys};
 
     const PROFILE: Profile = Profile::AeadAes128Gcm;
 
@@ -172,7 +172,7 @@ mod tests {
             World {
                 sealer: Sealer::new(&keys(DtlsRole::Client)),
                 inbound: Inbound::new(Opener::new(&keys(DtlsRole::Server))),
-                now: crate::clock::now(),
+                now: onecast_udp::clock::now(),
             }
         }
 

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::demux::Demux;
-use super::egress::SendQueue;
 use super::inbound::{Inbound, Inflow};
 use super::membership::SourceSpec;
 use super::source::{PublisherConfig, RTCP_OVERHEAD_MAX, Received, Sender, Source};
 use super::subscriptions::Subscriptions;
 use crate::ingest::TransportFeedback;
 use crate::media::lane::StreamKey;
-use crate::peer::sdp::{MediaLine, Negotiated};
-use crate::peer::{Opener, Sealer, SrtpKeys};
-use crate::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::sdp::{MediaLine, Negotiated};
+use onecast_rtc::transmit::SendQueue;
+use onecast_rtc::{Opener, Sealer, SrtpKeys};
 
 /// Both directions of a member's transport.
 pub struct Member {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::formats::ViewerLine;
 use super::session::Session;
 use crate::media::StreamTracks;
-use crate::peer::sdp::MediaLine;
+use onecast_rtc::sdp::MediaLine;
 
 /// Everything that a member sends and is sent at one moment.
 ///

@@ -6,7 +6,6 @@
 mod air;
 pub mod catch_up;
 mod demux;
-pub mod egress;
 pub mod formats;
 pub mod forwarder;
 pub mod inbound;
@@ -26,7 +25,6 @@ mod timers;
 pub mod viewer;
 
 pub use catch_up::Stamping;
-pub use egress::{Outlet, Run, SendQueue};
 pub use formats::ViewerLine;
 pub use membership::{Lift, Membership, SourceSpec, SubscriptionSpec};
 pub use session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::egress::SendQueue;
 use super::inbound::{Inbound, Inflow};
 use super::membership::Lift;
 use super::source::{KeyframeNews, PublisherConfig, Received, Sender, Source};
 use crate::media::StreamTracks;
-use crate::peer::sdp::Negotiated;
-use crate::peer::{Opener, Sealer};
-use crate::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::sdp::Negotiated;
+use onecast_rtc::transmit::SendQueue;
+use onecast_rtc::{Opener, Sealer};
 
 /// The sending half of a session, as we see it.
 pub struct Publisher {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rtp::Kind;
+use onecast_rtc::rtp::Kind;
 
 /// What is known of the round trip.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn it_is_what_is_left_of_the_time_since_the_sender_report() {
-        let sent = crate::clock::now();
+        let sent = onecast_udp::clock::now();
         let mut round_trip = RoundTrip::default();
         assert_eq!(round_trip.wait(), RoundTrip::UNKNOWN);
         round_trip.reported(Kind::Video, 0x1111_2222_3333_4444);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn reports_on_something_else_and_lies_are_harmless() {
-        let sent = crate::clock::now();
+        let sent = onecast_udp::clock::now();
         let mut round_trip = RoundTrip::default();
         round_trip.handle_report(sent + ms(100), Kind::Video, (0, 0), sent);
         round_trip.reported(Kind::Audio, 0x1111_2222_3333_4444);

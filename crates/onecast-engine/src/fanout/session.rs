@@ -11,10 +11,10 @@ use super::membership::{Lift, Membership};
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
 use crate::metrics::Counter;
-use crate::peer::SessionId;
-use crate::peer::sdp::Negotiated;
-use crate::peer::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::SessionId;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::Negotiated;
+use onecast_rtc::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
 
 /// An answered offer: everything a shard needs to serve the client that will now send STUN checks.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::egress::{Outlet, SendQueue};
 use super::member::Member;
 use super::membership::{Lift, Membership};
 use super::publisher::Publisher;
@@ -31,11 +30,12 @@ use super::timers::{Entry, Timers};
 use super::viewer::Viewer;
 use crate::media::{Inbox, SenderClock};
 use crate::metrics::ShardCounters;
-use crate::peer::demux::{Datagram, classify};
-use crate::peer::{Certificate, Opener, Sealer, Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
-use crate::rtp::Kind;
-use crate::rtp::rtcp::{self, Report};
 use handshakes::Handshakes;
+use onecast_rtc::demux::{Datagram, classify};
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::transmit::{Outlet, SendQueue};
+use onecast_rtc::{Certificate, Opener, Sealer, Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 use routing::Routes;
 use starting::Starting;
 
@@ -254,7 +254,8 @@ impl Shard {
             if self.queue.is_full() {
                 self.send(outlet);
             }
-            self.queue.push(outgoing.to, super::Run::NOBODY, &outgoing.bytes);
+            self.queue
+                .push(outgoing.to, onecast_rtc::transmit::Run::NOBODY, &outgoing.bytes);
         }
         self.send(outlet);
     }

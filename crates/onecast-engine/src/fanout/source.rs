@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::air::{Air, Sight};
-use super::egress::SendQueue;
 use super::formats;
 use crate::ingest::{AudioLevel, Ingest, IngestConfig, KeyframeStatus, Speech};
 use crate::media::keyframes::KeyframeReading;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
-use crate::peer::Sealer;
-use crate::peer::sdp::{Format, MediaLine, Negotiated};
-use crate::rtp::header::RtpHeader;
-use crate::rtp::rtcp::Report;
-use crate::rtp::{Codec, Kind};
+use onecast_rtc::Sealer;
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::rtcp::Report;
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::sdp::{Format, MediaLine, Negotiated};
+use onecast_rtc::transmit::SendQueue;
 
 /// One stream that a client sends.
 pub struct Source {

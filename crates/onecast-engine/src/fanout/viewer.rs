@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::egress::SendQueue;
 use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Route};
 use super::round_trip::RoundTrip;
 use crate::media::Packet;
 use crate::media::packet::Passed;
-use crate::peer::sdp::ExtensionIds;
-use crate::peer::{Opener, Sealer};
-use crate::rtp::Kind;
-use crate::rtp::header::HeaderOut;
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::sdp::ExtensionIds;
+use onecast_rtc::transmit::SendQueue;
+use onecast_rtc::{Opener, Sealer};
 
 /// A connected viewer of one stream.
 pub struct Viewer {

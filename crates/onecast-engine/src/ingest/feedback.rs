@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::twcc::Twcc;
-use crate::peer::sdp::MediaLine;
-use crate::rtp::{RtpHeader, rtcp};
+use onecast_rtc::rtp::{RtpHeader, rtcp};
+use onecast_rtc::sdp::MediaLine;
 
 /// When each packet of a transport arrived, for its sender's bandwidth estimate.
 pub struct TransportFeedback {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::KeyframeFeedback;
 use crate::media::KeyframeNeed;
-use crate::rtp::rtcp;
+use onecast_rtc::rtp::rtcp;
 
 /// What is wanted from one source, and what was asked for.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_request_is_repeated_until_it_is_answered() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         requests.want(KeyframeNeed::Urgent);
         assert_eq!(sent(&mut requests, start, 0, 20_000), [0, 1_000, 3_000, 7_000, 15_000]);
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_timer_is_not_slowed_down_by_silence() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         let mut all = Vec::new();
         for tick in 0..5 {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn keyframes_that_nobody_asked_for_tell_the_interval() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         requests.satisfied(start);
         assert_eq!(requests.status().interval, None);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn repairs_wait_for_the_share_and_first_pictures_do_not() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         keyframe(&mut requests, start, 1);
         requests.note_packet(1_000, false);
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn neither_a_late_packet_nor_the_next_keyframe_forgives_what_keyframes_took() {
-        let start = crate::clock::now();
+        let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         for _ in 0..2 {
             keyframe(&mut requests, start, 200);

@@ -11,9 +11,9 @@ use super::{IngestDrop, KeyframeFeedback, ReceiveStats, SenderClock};
 use crate::media::KeyframeNeed;
 use crate::media::continuity::{Continuity, Mapping};
 use crate::media::packet::{Packet, Passed, PassedExtensions};
-use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
-use crate::rtp::rtcp::{self, ReceptionBlock};
-use crate::rtp::{Codec, RtpHeader};
+use onecast_rtc::rtp::rtcp::{self, ReceptionBlock};
+use onecast_rtc::rtp::{Codec, RtpHeader};
+use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
 /// A packet on its way in: decrypted, its payload type known.
 #[derive(Clone, Copy)]

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_overtaken_packet_is_never_asked_for() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         missing.note_gap(70_000..70_001, t0);
         assert!(due(&mut missing, t0 + Duration::from_millis(14)).is_empty());
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_not_asked_for_again() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         for number in 0..20u32 {
             let at = t0 + Duration::from_secs(1) * number;
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_crowd_is_asked_for_less_often() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         missing.note_gap(70_000..70_900, t0);
         let mut rounds = Vec::new();
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn requests_are_repeated_ever_slower_and_then_given_up() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         missing.note_gap(65_536..65_538, t0);
         let mut asked = Vec::new();
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_repaired_packet_is_not_asked_for_again() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         missing.note_gap(65_536..65_538, t0);
         assert_eq!(due(&mut missing, t0 + FIRST_WAIT), [0, 1]);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_stays_due() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         missing.note_gap(65_536..65_546, t0);
         let mut first = Vec::new();
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_keeps_the_newest() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut missing = Missing::default();
         assert_eq!(missing.note_gap(70_000..70_900, t0), 0);
         assert_eq!(missing.note_gap(71_000..73_000, t0), 1_000 + 900);

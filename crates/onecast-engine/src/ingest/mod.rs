@@ -27,10 +27,10 @@ pub use keyframes::KeyframeStatus;
 pub use speech::{AudioLevel, Speech};
 
 use crate::media::packet::Packet;
-use crate::peer::sdp::{MediaLine, Negotiated};
-use crate::rtp::rtcp::{self, Report};
-use crate::rtp::{Codec, Kind, RtpHeader};
 use line::{Accepted, Incoming, Line};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::{Codec, Kind, RtpHeader};
+use onecast_rtc::sdp::{MediaLine, Negotiated};
 use source::SenderReport;
 
 /// What ingest is told about one publisher.

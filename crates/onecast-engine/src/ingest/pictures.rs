@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::line::Accepted;
 use crate::media::parameter_sets::ParameterSets;
-use crate::peer::sdp::{MediaLine, announced_parameter_sets};
-use crate::rtp::{Codec, Kind, Refresh, keyframe, refresh};
+use onecast_rtc::rtp::{Codec, Kind, Refresh, keyframe, refresh};
+use onecast_rtc::sdp::{MediaLine, announced_parameter_sets};
 
 /// What is known of the pictures of one line's source.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::media::continuity::Mapping;
-use crate::rtp::rtcp::ReceptionBlock;
-use crate::rtp::{Codec, RtpHeader, SequenceExtender};
+use onecast_rtc::rtp::rtcp::ReceptionBlock;
+use onecast_rtc::rtp::{Codec, RtpHeader, SequenceExtender};
 
 /// The source of a track, from its first packet on.
 #[derive(Debug)]

@@ -139,7 +139,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Scene {
-            let now = crate::clock::now();
+            let now = onecast_udp::clock::now();
             Scene {
                 speech: Speech::default(),
                 start: now,

@@ -85,7 +85,7 @@ mod tests {
     fn a_new_track_starts_at_the_given_random_place() {
         let start = Continuity::starting(0x0102_0304_0000_ffff);
         assert_eq!((start.next_index, start.last_timestamp), (65_536 + 0x7fff, 0x0102_0304));
-        let mapping = start.append(70_000, 5, crate::clock::now(), 90_000);
+        let mapping = start.append(70_000, 5, onecast_udp::clock::now(), 90_000);
         assert_eq!(
             (mapping.index(70_000), mapping.timestamp(5)),
             (start.next_index, 0x0102_0304)
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_replacement_goes_on_without_gap_and_as_late_as_it_is() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut track = Continuity::starting(7);
         track.advance(65_543, 1_000, t0);
         let mapping = track.append(99_999, 77, t0 + Duration::from_secs(2), 90_000);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_very_long_pause_does_not_look_like_a_step_back() {
-        let t0 = crate::clock::now();
+        let t0 = onecast_udp::clock::now();
         let mut track = Continuity::starting(7);
         track.advance(65_543, 0, t0);
         let mapping = track.append(1, 0, t0 + Duration::from_secs(9 * 3600), 90_000);

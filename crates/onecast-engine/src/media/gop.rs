@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Packet;
 use super::parameter_sets::packet_in_front_of;
 use super::window::CacheBounds;
-use crate::rtp::{Refresh, keyframe};
+use onecast_rtc::rtp::{Refresh, keyframe};
 
 /// The newest keyframe and what followed; or, where there is none near enough, a recovery point.
 #[derive(Debug)]
@@ -255,7 +255,7 @@ fn pixels(packet: &Packet) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::media::testing::packet;
-    use crate::rtp::Codec;
+    use onecast_rtc::rtp::Codec;
 
     const SPS: &[u8] = &[0x67, 0x42, 0, 30, 0x80];
     const PPS: &[u8] = &[0x68, 0xce, 0x80];

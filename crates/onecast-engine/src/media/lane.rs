@@ -16,7 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use super::Packet;
 use super::SenderClock;
 use super::window::Past;
-use crate::rtp::Kind;
+use onecast_rtc::rtp::Kind;
 
 /// Tells a sleeping shard to look at its inbox. Cheap when it is awake.
 pub trait Wake: Send + Sync {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::rtp::{Codec, Refresh};
+use onecast_rtc::rtp::{Codec, Refresh};
 
 /// One RTP packet: received once, decrypted once, never changed, shared by `Arc`.
 #[derive(Debug, Clone)]

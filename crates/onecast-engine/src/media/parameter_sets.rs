@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Packet;
 use crate::media::packet::PassedExtensions;
-use crate::rtp::{Codec, keyframe};
+use onecast_rtc::rtp::{Codec, keyframe};
 
 /// The newest parameter sets of a source.
 #[derive(Debug, Default)]

@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_carried_on_in_both_units() {
-        let at = crate::clock::now();
+        let at = onecast_udp::clock::now();
         let clock = SenderClock {
             ntp: 5 << 32,
             rtp: u32::MAX,

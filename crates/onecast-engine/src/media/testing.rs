@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Packet;
-use crate::rtp::{Codec, Refresh};
+use onecast_rtc::rtp::{Codec, Refresh};
 
 /// A packet for tests of other modules: VP8, one byte of payload.
 pub(crate) fn packet(index: u64) -> Builder {
@@ -17,7 +17,7 @@ pub(crate) fn packet(index: u64) -> Builder {
         payload: [index as u8].into(),
         sets: None,
         extensions: crate::media::packet::PassedExtensions::default(),
-        arrived: crate::clock::now(),
+        arrived: onecast_udp::clock::now(),
     })
 }
 

@@ -11,7 +11,7 @@ use super::keyframes::{KeyframeFacts, KeyframeNeed};
 use super::lane::{Inbox, Lane, LaneItem, StreamKey};
 use super::packet::Packet;
 use super::window::Past;
-use crate::rtp::Kind;
+use onecast_rtc::rtp::Kind;
 
 /// The one local track of a published audio or video line.
 ///
@@ -349,7 +349,13 @@ mod tests {
             .collect();
         let key = StreamKey { slot: 0, serial: 1 };
         (
-            StreamTracks::new(key, "live", [10, 20, 30], inboxes.clone().into(), crate::clock::now()),
+            StreamTracks::new(
+                key,
+                "live",
+                [10, 20, 30],
+                inboxes.clone().into(),
+                onecast_udp::clock::now(),
+            ),
             inboxes,
             wakes,
         )

@@ -74,7 +74,7 @@ mod tests {
 
     macro_rules! file {
         ($name:expr) => {
-            include_bytes!(concat!("../../../tests/data/certificates/", $name))
+            include_bytes!(concat!("../../../../tests/data/certificates/", $name))
         };
     }
 

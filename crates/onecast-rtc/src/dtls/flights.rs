@@ -1,7 +1,7 @@
 //! The flights of a handshake (RFC 6347 section 4.2.4): which messages can come when.
 
 use super::reassembly::Flight;
-use crate::peer::{DtlsRole, record};
+use crate::{DtlsRole, record};
 
 /// How far the messages went.
 #[derive(Clone, Copy, PartialEq, Eq)]

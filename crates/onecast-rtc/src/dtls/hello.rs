@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::peer::record::{self, write_message, write_record};
+use crate::record::{self, write_message, write_record};
 
 /// What a client has to repeat in its second ClientHello. The DTLS crate's have this length, too.
 pub(super) type Cookie = [u8; 20];

@@ -7,8 +7,8 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hmac};
 
 use super::hello;
-use crate::peer::DtlsRole;
-use crate::peer::record::{CLIENT_HELLO, FINISHED, MESSAGE_HEADER_LEN, Record, SERVER_HELLO, write_message};
+use crate::DtlsRole;
+use crate::record::{CLIENT_HELLO, FINISHED, MESSAGE_HEADER_LEN, Record, SERVER_HELLO, write_message};
 
 /// RFC 5246 section 8.1.
 pub(super) type MasterSecret = [u8; 48];

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::peer::record::Fragment;
+use crate::record::Fragment;
 
 /// A whole message.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,22 +1,22 @@
 //! What is kept of an association for as long as its client stays.
 
 use super::keys::PeerKey;
-use crate::peer::record::{self, Record, records};
+use crate::record::{self, Record, records};
 
 /// A finished association after the heavy part is gone.
-pub(crate) struct Remains {
+pub struct Remains {
     pub(super) close_notify: Box<[u8]>,
     pub(super) peer: Option<PeerKey>,
 }
 
 impl Remains {
     /// Our close_notify. Always the same bytes: it may be sent more than once.
-    pub(crate) fn close_notify(&self) -> &[u8] {
+    pub fn close_notify(&self) -> &[u8] {
         &self.close_notify
     }
 
     /// Whether the datagram holds the client's authentic close_notify or another fatal alert.
-    pub(crate) fn is_closed_by(&self, datagram: &[u8]) -> bool {
+    pub fn is_closed_by(&self, datagram: &[u8]) -> bool {
         let is_alert = |record: &Record| record.kind == record::ALERT && record.epoch == 1;
         let mut alerts = records(datagram).filter(is_alert);
         self.peer

@@ -50,7 +50,7 @@ fn connects(seed: u64) -> bool {
         random >> 40
     };
     let mut sides = [Side::new(DtlsRole::Client), Side::new(DtlsRole::Server)];
-    let mut now = crate::clock::now();
+    let mut now = onecast_udp::clock::now();
     let deadline = now + Duration::from_secs(15);
     let mut sent = Vec::new();
     assert!(sides[0].association.start(now, &mut |bytes| sent.push(bytes)).is_none());
@@ -125,7 +125,7 @@ fn finished(seq: u16, said: [u8; 12]) -> Vec<u8> {
 
 #[test]
 fn the_clients_finished_is_verified() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let (mut server, genuine) = server_before_finished(now);
     let expected = server.keys.as_ref().unwrap().finished.unwrap();
     let same = sealed(&server, record::HANDSHAKE, 9, &finished(5, expected));
@@ -148,7 +148,7 @@ fn the_clients_finished_is_verified() {
 
 #[test]
 fn sealed_records_that_are_no_finished_do_not_reach_the_crate() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let (mut server, genuine) = server_before_finished(now);
     let fed = server.fed();
     let chain = |offset: u8| {
@@ -171,7 +171,7 @@ fn sealed_records_that_are_no_finished_do_not_reach_the_crate() {
 
 #[test]
 fn a_sealed_alert_ends_an_association_only_if_it_is_authentic_and_an_end() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let (mut server, genuine) = server_before_finished(now);
     assert!(matches!(
         server.handle(now, &genuine, &mut |_| {}),

@@ -3,8 +3,8 @@
 pub mod codec;
 pub mod header;
 pub mod keyframe;
-#[cfg(test)]
-pub(crate) mod noise;
+#[doc(hidden)]
+pub mod noise;
 mod picture;
 pub mod refresh;
 pub mod rtcp;

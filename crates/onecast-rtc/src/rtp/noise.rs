@@ -2,14 +2,14 @@
 
 /// A xorshift64* generator: the same seed gives the same bytes.
 #[derive(Debug)]
-pub(crate) struct Noise(u64);
+pub struct Noise(u64);
 
 impl Noise {
-    pub(crate) fn seeded(seed: u64) -> Noise {
+    pub fn seeded(seed: u64) -> Noise {
         Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -17,12 +17,12 @@ impl Noise {
     }
 
     /// 0..limit
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         ((self.next() >> 33) as usize) % limit
     }
 
     /// Up to `len_max` random bytes, often with small values, which lengths and types are made of.
-    pub(crate) fn bytes(&mut self, len_max: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, len_max: usize) -> Vec<u8> {
         let len = self.below(len_max + 1);
         let mask = [0xff, 0x0f, 0x03][self.below(3)];
         (0..len)

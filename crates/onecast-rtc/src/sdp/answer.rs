@@ -12,8 +12,8 @@ use super::negotiate::{self, Accepted, Chosen};
 use super::offer::Offer;
 use super::payload::describes_sender;
 use super::{AnswerParams, Negotiated, Role, SdpError, TrackSsrcs};
-use crate::peer::{DtlsRole, Fingerprint, IceCredentials};
 use crate::rtp::Kind;
+use crate::{DtlsRole, Fingerprint, IceCredentials};
 
 /// The answer and what it agrees to.
 #[derive(Debug)]

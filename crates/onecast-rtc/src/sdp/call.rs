@@ -13,18 +13,21 @@ mod line;
 mod numbers;
 mod plan;
 mod state;
+#[doc(hidden)]
+pub mod testing;
 
 use std::net::SocketAddr;
 
 pub use error::{CallError, Description};
-pub(crate) use fuzz::fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 use self::describe::Describing;
 use self::plan::Plan;
 use self::state::State;
 use super::{AnswerError, MediaLine, Offer};
-use crate::peer::{Fingerprint, IceCredentials, RemoteTransport};
 use crate::rtp::{Codec, Kind};
+use crate::{Fingerprint, IceCredentials, RemoteTransport};
 
 /// Our side of the connection, which every offer and answer says.
 #[derive(Debug, Clone)]
@@ -235,4 +238,4 @@ pub const MAX_SENDING_LINES: usize = 8;
 const FIRST_VERSION: u64 = 2;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

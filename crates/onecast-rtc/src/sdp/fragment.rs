@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::transport::ice_chars;
 use super::{SdpError, text};
-use crate::peer::IceCredentials;
+use crate::IceCredentials;
 
 /// What a client trickles. An ICE-lite server needs no candidates of the client's: it answers whoever passes the check.
 #[derive(Debug, Clone, PartialEq, Eq)]

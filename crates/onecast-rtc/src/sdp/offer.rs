@@ -10,7 +10,7 @@ use super::{
     AnswerParams, MAX_CALL_LINES, MAX_CALL_PAYLOAD_TYPES, MAX_CALL_SDP_BYTES, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES,
     MAX_SDP_BYTES, Role, SdpError,
 };
-use crate::peer::RemoteTransport;
+use crate::RemoteTransport;
 use crate::rtp::Kind;
 
 /// An offer that can be answered: one transport, at most one audio and one video line in use, at least one of them.

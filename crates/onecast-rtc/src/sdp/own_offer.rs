@@ -10,7 +10,7 @@ use super::extension::{Extension, Extmap};
 use super::media::MediaSection;
 use super::negotiate::{self, Chosen};
 use super::{AnswerParams, Format, Negotiated, Offer, Role, SdpError, TrackSsrcs};
-use crate::peer::RemoteTransport;
+use crate::RemoteTransport;
 use crate::rtp::{Codec, Kind};
 
 /// What is sent to a viewer, offered.
@@ -260,7 +260,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::peer::{DtlsRole, Fingerprint, IceCredentials};
+    use crate::{DtlsRole, Fingerprint, IceCredentials};
 
     const SSRCS: TrackSsrcs = TrackSsrcs {
         video: 1001,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use super::*;
-use crate::peer::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint};
+use crate::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint};
 
 const SSRCS: TrackSsrcs = TrackSsrcs {
     video: 1001,
@@ -28,7 +28,7 @@ const PUBLISHERS: [&str; 8] = [
 const VIEWERS: [&str; 3] = ["chromium156-watch", "firefox153-watch", "safari18-watch"];
 
 fn file(name: &str) -> String {
-    let path = format!("{}/tests/data/offers/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/data/offers/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 

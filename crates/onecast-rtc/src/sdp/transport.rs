@@ -1,7 +1,7 @@
 //! What an offer says about ICE and DTLS. Each attribute may stand at media level or, for all lines, at session level.
 
 use super::{SdpError, text};
-use crate::peer::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, RemoteTransport};
+use crate::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, RemoteTransport};
 
 /// The transport attributes of one section (the session, or one m-line).
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::peer::ice::probe::Transaction;
+use crate::ice::probe::Transaction;
 
 /// The addresses that passed a check, the selected one first.
 #[derive(Default)]

@@ -13,8 +13,8 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{
 
 use self::net::{Client, Fate, Net, SERVER, addr, transport};
 use super::*;
-use crate::peer::ice::tests::{credentials, request, use_candidate};
-use crate::peer::{Fingerprint, HandshakeError, PeerFingerprint, Profile};
+use crate::ice::tests::{credentials, request, use_candidate};
+use crate::{Fingerprint, HandshakeError, PeerFingerprint, Profile};
 
 fn connected() -> Net {
     let mut net = Net::new(Client::new(vec![SHA1, GCM], true));

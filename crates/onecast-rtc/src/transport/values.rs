@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::peer::{HandshakeError, SrtpKeys};
+use crate::{HandshakeError, SrtpKeys};
 
 /// What a client is sent once it has connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
 
-use crate::clock;
-use crate::net::thread_cpu_time;
+use onecast_udp::clock;
+use onecast_udp::thread_cpu_time;
 
 /// CPU time of the public-key operations of one handshake at a server: ECDSA P-256 sign and verify, ECDH P-256 key and agreement. The mean of
 /// many, on the calling thread.

@@ -29,7 +29,7 @@ pub struct LoadArgs {
     pub ramp: f64,
 
     /// How long they watch once all have joined
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = crate::config::duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = crate::values::duration)]
     pub limit: Duration,
 
     /// Share of the viewers that open every packet and check every frame; at least one does
@@ -61,7 +61,7 @@ pub struct LoadArgs {
     pub max_loss: Option<f64>,
 
     /// Exit with 1 when 1 % of the joins take longer, from the POST to the first picture (audio: packet)
-    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
     pub max_join_p99: Option<Duration>,
 
     /// Print one JSON object instead of a table
@@ -129,17 +129,17 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::config::{Cli, Command};
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: LoadArgs,
+    }
 
     fn load(arguments: &[&str]) -> Result<LoadArgs, String> {
-        let all = [&["onecast", "load", "--whep", "http://h/whep/live"], arguments].concat();
-        match Cli::try_parse_from(all)
-            .map_err(|error| error.to_string())?
-            .into_command()
-        {
-            Command::Load(args) => Ok(args),
-            other => panic!("not load: {other:?}"),
-        }
+        let all = [&["load", "--whep", "http://h/whep/live"], arguments].concat();
+        let command = Command::try_parse_from(all).map_err(|error| error.to_string())?;
+        Ok(command.args)
     }
 
     #[test]

@@ -11,11 +11,11 @@ use super::desk::{Granted, Who};
 use super::figures::Figures;
 use super::member::{Invitation, Member, Sums};
 use super::viewing::ViewingConfig;
-use crate::clock;
 use crate::load::viewers::drop_rtp_in_kernel;
-use crate::net::udp::DATAGRAM_IN_MAX;
-use crate::net::{dropped, receive_stamped, stamp_arrivals};
-use crate::peer::Certificate;
+use onecast_rtc::Certificate;
+use onecast_udp::clock;
+use onecast_udp::socket::DATAGRAM_IN_MAX;
+use onecast_udp::{dropped, receive_stamped, stamp_arrivals};
 
 /// Viewers that are connecting or connected.
 pub(super) struct Crew {

@@ -10,11 +10,11 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::runtime::Runtime;
 
 use super::offer::{Accepted, AnswerError, publisher_offer, read_answer, viewer_offer};
-use crate::client::signal::{SignalError, innermost, parse, reason};
-use crate::clock;
 use crate::load::workload::Workload;
-use crate::net::interfaces::host_addresses;
-use crate::peer::{Certificate, IceCredentials};
+use crate::signal::{SignalError, innermost, parse, reason};
+use onecast_rtc::{Certificate, IceCredentials};
+use onecast_udp::clock;
+use onecast_udp::interfaces::host_addresses;
 
 /// Where offers are handed in.
 pub(super) struct Desk {

@@ -16,12 +16,12 @@ use super::desk::{Desk, DeskConfig, Who};
 use super::report::{Report, ViewerCounts};
 use super::source::Source;
 use super::viewing::ViewingConfig;
-use crate::client::signal::SignalError;
-use crate::clock;
 use crate::load::process::Usage;
 use crate::load::workload::Workload;
-use crate::net::raise_open_files;
-use crate::peer::Certificate;
+use crate::signal::SignalError;
+use onecast_rtc::Certificate;
+use onecast_udp::clock;
+use onecast_udp::raise_open_files;
 
 /// Why a load cannot be run.
 #[derive(Debug, thiserror::Error)]

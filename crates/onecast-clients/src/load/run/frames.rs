@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::seq::SequenceExtender;
 
 /// The video of one viewer.
 #[derive(Debug, Default)]

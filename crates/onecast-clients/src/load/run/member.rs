@@ -7,12 +7,12 @@ use super::figures::Figures;
 use super::offer::{Accepted, Payload, payload_type};
 use super::viewing::{SSRC, Viewing, ViewingConfig};
 use crate::load::joiner::JoinTimes;
-use crate::load::{ClientEvent, ClientPeer};
-use crate::peer::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
-use crate::peer::{Certificate, IceCredentials};
-use crate::rtp::header::RtpHeader;
-use crate::rtp::rtcp::write_receiver_report_empty;
-use crate::rtp::seq::SequenceExtender;
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::rtcp::write_receiver_report_empty;
+use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
+use onecast_rtc::{Certificate, IceCredentials};
 
 /// A viewer from its answer on.
 pub(super) struct Member {

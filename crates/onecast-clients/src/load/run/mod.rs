@@ -30,7 +30,7 @@ use driver::Driver;
 use report::Thresholds;
 
 /// Body of the fuzz target `load_answer`.
-pub(crate) fn fuzz_answer(data: &[u8]) {
+pub fn fuzz_answer(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(accepted) = offer::read_answer(text, |ip| ip.is_loopback())
     {

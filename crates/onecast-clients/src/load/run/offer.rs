@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::load::client_peer::Answered;
 use crate::load::workload::Workload;
-use crate::peer::{Fingerprint, IceCredentials};
-use crate::rtp::Codec;
+use onecast_rtc::client_peer::Answered;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::{Fingerprint, IceCredentials};
 
 /// Writes a viewer's offer: Opus and VP8, VP9, H264, AV1, each with RTX. No transport-wide feedback is announced, so that no server
 /// slows down for want of it.

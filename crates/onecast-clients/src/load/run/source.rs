@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::desk::Granted;
 use super::offer::{AUDIO_SSRC, OPUS, VIDEO_SSRC, VP8};
-use crate::clock;
 use crate::load::stamp::Stamp;
 use crate::load::workload::{AUDIO_BYTES, AUDIO_RATE, VIDEO_BYTES, Video, Workload};
-use crate::load::{ClientEvent, ClientPeer};
-use crate::net::receive_stamped;
-use crate::peer::Certificate;
-use crate::peer::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
-use crate::rtp::header::HeaderOut;
-use crate::rtp::rtcp::{self, Report, ntp_from_unix, write_sender_report};
+use onecast_rtc::Certificate;
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
+use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::rtp::rtcp::{self, Report, ntp_from_unix, write_sender_report};
+use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
+use onecast_udp::clock;
+use onecast_udp::receive_stamped;
 
 /// A publisher of a workload.
 pub(super) struct Source {
@@ -375,8 +375,8 @@ const FOREVER: Duration = Duration::from_secs(1 << 32);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::Codec;
-    use crate::rtp::keyframe::{starts_frame, starts_keyframe};
+    use onecast_rtc::rtp::Codec;
+    use onecast_rtc::rtp::keyframe::{starts_frame, starts_keyframe};
 
     #[test]
     fn frames_and_keyframes_are_seen_where_they_start() {

@@ -6,10 +6,10 @@ use super::figures::Figures;
 use super::frames::{Frames, Part};
 use super::offer::Payload;
 use crate::load::stamp::Stamp;
-use crate::peer::srtp::Opener;
-use crate::rtp::header::RtpHeader;
-use crate::rtp::keyframe::starts_keyframe;
-use crate::rtp::rtcp::{write_nack, write_pli, write_receiver_report_empty};
+use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::keyframe::starts_keyframe;
+use onecast_rtc::rtp::rtcp::{write_nack, write_pli, write_receiver_report_empty};
+use onecast_rtc::srtp::Opener;
 
 /// How viewers look.
 #[derive(Debug, Clone, Copy)]

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::fanout::{Session, SessionRole};
-use crate::media::StreamTracks;
-use crate::media::lane::StreamKey;
-use crate::peer::sdp::CallParams;
-use crate::peer::{Fingerprint, IceCredentials, SessionId};
-use crate::room::StreamName;
-use crate::room::conference::signalling::OwnOffers;
-use crate::room::conference::*;
-use crate::room::ended::EndReason;
+use crate::StreamName;
+use crate::conference::signalling::OwnOffers;
+use crate::conference::*;
+use crate::ended::EndReason;
+use onecast_engine::fanout::{Session, SessionRole};
+use onecast_engine::media::StreamTracks;
+use onecast_engine::media::lane::StreamKey;
+use onecast_rtc::sdp::CallParams;
+use onecast_rtc::{Fingerprint, IceCredentials, SessionId};
 
 /// A room, and what the shards were told of restarts.
 struct Scene {
@@ -83,7 +83,7 @@ impl Scene {
     fn of_two() -> Scene {
         let mut scene = Scene {
             rooms: Rooms::default(),
-            now: crate::clock::now(),
+            now: onecast_udp::clock::now(),
             serial: 1,
             told: Vec::new(),
         };

@@ -1,7 +1,7 @@
 //! Who is seen and heard when not everybody can be, and what viewers of the room see.
 
 use super::*;
-use crate::room::conference::Broadcast;
+use crate::conference::Broadcast;
 
 #[test]
 fn whoever_spoke_last_is_seen_and_everybody_heard() {

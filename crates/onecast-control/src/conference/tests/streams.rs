@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn line<'a>(bench: &'a mut Bench, member: u64, mid: &str) -> &'a mut crate::peer::sdp::call::tests::client::Line {
+fn line<'a>(bench: &'a mut Bench, member: u64, mid: &str) -> &'a mut onecast_rtc::sdp::call::testing::Line {
     let client = bench.clients.get_mut(&member).unwrap();
     client.lines.iter_mut().find(|line| line.mid == mid).unwrap()
 }

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::fanout::{Session, SessionRole};
-use crate::peer::{DtlsRole, IceCredentials, RemoteTransport};
-use crate::room::Caller;
-use crate::room::registry::{Limits, Refused};
+use crate::Caller;
+use crate::registry::{Limits, Refused};
+use onecast_engine::fanout::{Session, SessionRole};
+use onecast_rtc::{DtlsRole, IceCredentials, RemoteTransport};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -12,9 +12,9 @@ fn registry(sessions: SessionLimits) -> Registry {
     let limits = Limits {
         streams: 10,
         viewers: 100,
-        admission: crate::room::AdmissionLimits::default(),
+        admission: crate::AdmissionLimits::default(),
         sessions,
-        rooms: crate::room::conference::RoomLimits::DEFAULT,
+        rooms: crate::conference::RoomLimits::DEFAULT,
     };
     Registry::new(limits, Vec::new().into())
 }
@@ -47,7 +47,7 @@ fn drive(meter: &mut Meter, start: Instant, sent: &mut u64, from: u64, seconds: 
 
 #[test]
 fn a_publisher_above_its_bound_is_warned_of_once_and_is_beyond_it_after_five_seconds() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let (mut meter, mut sent) = (Meter::new(start), 0);
     let told = drive(&mut meter, start, &mut sent, 0, 7, 3_000_000, 2_000_000);
     // The first second is no window yet; the rate is known to be above at two seconds, and five later it is enough.
@@ -59,7 +59,7 @@ fn a_publisher_above_its_bound_is_warned_of_once_and_is_beyond_it_after_five_sec
 
 #[test]
 fn a_burst_and_a_rate_at_the_bound_are_within_it() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let (mut meter, mut sent) = (Meter::new(start), 0);
     let told = drive(&mut meter, start, &mut sent, 0, 60, 2_000_000, 2_000_000);
     assert!(told.iter().all(|rate| *rate == Rate::Within), "{told:?}");
@@ -78,7 +78,7 @@ fn a_burst_and_a_rate_at_the_bound_are_within_it() {
 
 #[test]
 fn who_falls_below_the_bound_in_time_begins_anew() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let (mut meter, mut sent) = (Meter::new(start), 0);
     for round in 0..10 {
         let above = drive(&mut meter, start, &mut sent, round * 8, 5, 3_000_000, 2_000_000);
@@ -90,7 +90,7 @@ fn who_falls_below_the_bound_in_time_begins_anew() {
 
 #[test]
 fn readings_are_bounded_however_often_they_are_taken() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut meter = Meter::new(start);
     for step in 0..100_000 {
         meter.read(start + Duration::from_millis(step), step * 1_000, Some(1_000_000));
@@ -103,7 +103,7 @@ fn readings_are_bounded_however_often_they_are_taken() {
 
 #[test]
 fn a_publisher_that_sends_nothing_is_idle_and_one_that_connects_is_not() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let after = Duration::from_secs(60);
     let mut registry = registry(SessionLimits {
         publisher_idle: Some(after),
@@ -121,7 +121,7 @@ fn a_publisher_that_sends_nothing_is_idle_and_one_that_connects_is_not() {
 
 #[test]
 fn a_viewer_is_idle_while_nobody_publishes_and_not_before_its_own_time() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let at = |second| start + Duration::from_secs(second);
     let after = Duration::from_secs(10);
     let mut registry = registry(SessionLimits {
@@ -149,7 +149,7 @@ fn a_viewer_is_idle_while_nobody_publishes_and_not_before_its_own_time() {
 
 #[test]
 fn the_longest_time_is_of_publishers_and_viewers_from_their_connection_on() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let at = |second| start + Duration::from_secs(second);
     let max = Duration::from_secs(100);
     let mut registry = registry(SessionLimits {
@@ -170,7 +170,7 @@ fn the_longest_time_is_of_publishers_and_viewers_from_their_connection_on() {
 
 #[test]
 fn a_stream_has_its_own_bound_of_viewers() {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let mut registry = registry(SessionLimits {
         viewers_per_stream: Some(2),
         ..SessionLimits::default()
@@ -195,7 +195,7 @@ fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
         ..SessionLimits::default()
     };
     let mut registry = registry(limits);
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     connect(&mut registry, start, Purpose::Confer, "room", 1);
     assert_eq!(registry.verdicts(start + Duration::from_secs(99)), []);
     let why = EndReason::SessionTime {
@@ -209,7 +209,7 @@ fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
 
 #[test]
 fn large_packets_of_a_publisher_are_told_once_and_shown() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut registry = registry(SessionLimits::default());
     admit(&mut registry, start, Purpose::Publish, "s", 1).unwrap();
     let session = Arc::new(session(&registry, "s", 1, start));

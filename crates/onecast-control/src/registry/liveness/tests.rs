@@ -1,8 +1,8 @@
 use super::super::testing::{Bench, NO_CREDENTIAL, id, ms, name};
 use super::*;
-use crate::room::SessionLimits;
-use crate::room::conference::Program;
-use crate::rtp::Codec;
+use crate::SessionLimits;
+use crate::conference::Program;
+use onecast_rtc::rtp::Codec;
 
 const VP8: Codec = Codec::Vp8;
 

@@ -1,7 +1,7 @@
 use super::super::testing::{Bench, NO_CREDENTIAL, id, ms};
 use super::super::{Purpose, Registry};
 use super::*;
-use crate::rtp::Codec;
+use onecast_rtc::rtp::Codec;
 
 /// A publisher that sent for a while, until now.
 fn stopped(credential: Option<&str>) -> Bench {

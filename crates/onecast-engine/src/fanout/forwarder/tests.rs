@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::media::testing::packet;
-use crate::peer::sdp::{ExtensionIds, Format, MediaLine};
+use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
 fn format(codec: Codec, payload_type: u8) -> Format {
     Format {
@@ -45,7 +45,7 @@ fn at(index: u64) -> StartPoint {
 
 /// Starts at `from` while `newest` is the newest packet, and goes to the live edge.
 fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> Vec<Result<Route, Skip>> {
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let live = LiveClock {
         timestamp: (newest * 3_000) as u32,
         at: now,
@@ -98,7 +98,7 @@ fn a_start_near_the_wrap_is_moved_so_that_losing_it_does_no_harm() {
 #[test]
 fn live_packets_wait_until_the_past_was_sent() {
     let mut forwarder = forwarder();
-    let (now, start) = (crate::clock::now(), 70_000);
+    let (now, start) = (onecast_udp::clock::now(), 70_000);
     forwarder
         .start(now, at(start), (Codec::Vp8, 0), Stamping::Live)
         .unwrap();
@@ -149,7 +149,7 @@ fn a_repeated_start_goes_on_with_new_numbers_and_closes_the_past() {
 #[test]
 fn parameter_sets_go_in_front_under_the_number_before() {
     let mut forwarder = forwarder();
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     let point = StartPoint {
         index: 70_000,
         parameter_sets: Some(packet(70_000).build()),
@@ -208,7 +208,7 @@ fn a_codec_change_waits_for_its_keyframe_and_closes_the_past() {
 #[test]
 fn a_codec_the_viewer_lacks_is_waited_out() {
     let mut forwarder = forwarder();
-    let now = crate::clock::now();
+    let now = onecast_udp::clock::now();
     assert_eq!(
         forwarder.start(now, at(70_000), (Codec::H265, 0), Stamping::Live),
         Err(Skip::Codec)

@@ -35,7 +35,7 @@ fn ask(repairs: &mut Repairs, now: Instant, number: u64) -> bool {
 
 #[test]
 fn a_packet_is_sent_three_times_at_most_and_not_within_a_round_trip() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     let sent: Vec<u64> = (0..1_000)
         .step_by(10)
@@ -49,7 +49,7 @@ fn a_packet_is_sent_three_times_at_most_and_not_within_a_round_trip() {
 
 #[test]
 fn what_went_to_the_address_before_is_sent_again() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     for round in 0..3 {
         assert!(ask(&mut repairs, start + ms(100 * round), 7));
@@ -70,7 +70,7 @@ fn what_went_to_the_address_before_is_sent_again() {
 
 #[test]
 fn the_first_request_after_the_last_time_is_news() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     for round in 0..3 {
         assert!(ask(&mut repairs, start + ms(100 * round), 7));
@@ -82,7 +82,7 @@ fn the_first_request_after_the_last_time_is_news() {
 
 #[test]
 fn first_requests_come_before_repetitions() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     let sent_at = |repairs: &mut Repairs, at: u64, numbers: std::ops::Range<u64>| {
         numbers.filter(|&number| ask(repairs, start + ms(at), number)).count()
@@ -97,7 +97,7 @@ fn first_requests_come_before_repetitions() {
 
 #[test]
 fn the_allowance_is_a_fifth_of_what_the_viewer_is_sent() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     for (per_millisecond, expected) in [(125, 250_000), (2_500, 5_000_000), (1, 40_000), (0, 40_000)] {
         let mut volume = Volume {
             octets: u32::MAX - 10_000,
@@ -122,7 +122,7 @@ fn the_allowance_is_a_fifth_of_what_the_viewer_is_sent() {
 
 #[test]
 fn its_burst_covers_a_lost_keyframe_and_is_bounded() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     for (keyframe, burst) in [(0, 65_536), (200_000, 300_000), (u32::MAX, 1 << 20)] {
         let allowance = Allowance::new(start, Volume { keyframe, ..VOLUME });
         assert_eq!(allowance.bytes, burst);
@@ -140,7 +140,7 @@ fn its_burst_covers_a_lost_keyframe_and_is_bounded() {
 
 #[test]
 fn a_receiver_that_asks_for_what_it_was_sent_takes_no_notice() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     for number in 0..10 {
         let at = start + ms(number * 300);
@@ -158,7 +158,7 @@ fn a_receiver_that_asks_for_what_it_was_sent_takes_no_notice() {
 
 #[test]
 fn one_that_loses_every_third_repetition_takes_notice() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     for number in 0..300 {
         let at = start + ms(number * 200);
@@ -173,7 +173,7 @@ fn one_that_loses_every_third_repetition_takes_notice() {
 
 #[test]
 fn what_is_known_is_bounded_and_nothing_is_sent_more_often_for_that() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     let mut sent = vec![0; 3_000];
     for round in 0..30u64 {
@@ -190,7 +190,7 @@ fn what_is_known_is_bounded_and_nothing_is_sent_more_often_for_that() {
 
 #[test]
 fn few_losses_take_little_memory_for_however_long() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     for number in 0..10_000 {
         assert!(ask(&mut repairs, start + ms(500 * number), 50 * number));
@@ -200,7 +200,7 @@ fn few_losses_take_little_memory_for_however_long() {
 
 #[test]
 fn looking_is_bounded_as_well() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     assert_eq!(repairs.begin(start, VOLUME), Looks::MAX);
     repairs.looked(900);
@@ -212,7 +212,7 @@ fn looking_is_bounded_as_well() {
 
 #[test]
 fn many_losses_are_told_from_few() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     for (every, many) in [(10, true), (100, false)] {
         let mut repairs = repairs(start);
         for number in (0..2_000).step_by(every) {
@@ -226,7 +226,7 @@ fn many_losses_are_told_from_few() {
 
 #[test]
 fn it_is_over_when_nothing_is_asked_for_and_the_allowance_is_whole() {
-    let start = crate::clock::now();
+    let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     (0..15).for_each(|number| assert!(ask(&mut repairs, start, number)));
     assert!(!repairs.is_over(start + ms(4_900), VOLUME));

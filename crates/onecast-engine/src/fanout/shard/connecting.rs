@@ -3,7 +3,7 @@
 use super::*;
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
-use crate::peer::sdp::Negotiated;
+use onecast_rtc::sdp::Negotiated;
 
 impl Shard {
     pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {

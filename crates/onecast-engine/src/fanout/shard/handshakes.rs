@@ -144,7 +144,7 @@ mod tests {
 
     fn flight(peer: u32) -> Flight {
         Flight {
-            at: crate::clock::now(),
+            at: onecast_udp::clock::now(),
             peer,
             from: SocketAddr::from(([192, 0, 2, 1], 5_000)),
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fanout::source::Source;
-use crate::peer::SessionId;
+use onecast_rtc::SessionId;
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {

@@ -2,7 +2,7 @@
 //!
 //! A client's addresses may reach other shards than its peer's. The owner tells the shard that handed over a check, once the check has
 //! passed, and takes it back when the address ends ([`Claim`]). So nothing that is not authenticated is remembered, and a shard
-//! knows at most [`CHECKED_MAX`](crate::peer::transport::CHECKED_MAX) addresses of each peer of the others.
+//! knows at most [`CHECKED_MAX`](onecast_rtc::transport::CHECKED_MAX) addresses of each peer of the others.
 
 use super::*;
 use crate::metrics::Counter;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::media::testing::packet;
-use crate::rtp::noise::Noise;
+use onecast_rtc::rtp::noise::Noise;
 
 /// Presentation times in decoding order, frames of 3,000 ticks.
 type Pattern = (&'static str, fn(u32) -> Vec<u32>);

@@ -4,8 +4,8 @@ use super::*;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
 use crate::media::window::{Past, Slot};
-use crate::peer::Profile;
-use crate::rtp::Refresh;
+use onecast_rtc::Profile;
+use onecast_rtc::rtp::Refresh;
 
 pub(super) struct TrackFan {
     pub(super) kind: Kind,

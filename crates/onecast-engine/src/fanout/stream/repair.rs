@@ -3,7 +3,7 @@
 use super::*;
 use crate::fanout::repairs::{Rank, Repairs, Request};
 use crate::media::TrackLocalStaticRtp;
-use crate::rtp::rtcp::NackSequences;
+use onecast_rtc::rtp::rtcp::NackSequences;
 
 /// What a viewer needs besides the packets that it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::media::packet::Passed;
-use crate::peer::sdp::{ExtensionIds, Format};
-use crate::rtp::HeaderOut;
-use crate::rtp::noise::Noise;
+use onecast_rtc::rtp::HeaderOut;
+use onecast_rtc::rtp::noise::Noise;
+use onecast_rtc::sdp::{ExtensionIds, Format};
 
 const LOCAL: u32 = 0x10ca1;
 const VIDEO: u32 = 1_000;
@@ -99,7 +99,7 @@ impl World {
     }
 
     fn with(config: &IngestConfig) -> World {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         World {
             ingest: Ingest::new(config, now),
             now,

@@ -1,7 +1,7 @@
 //! Where decoders can begin, and the parameter sets that go along.
 
 use super::*;
-use crate::rtp::Refresh;
+use onecast_rtc::rtp::Refresh;
 
 const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];

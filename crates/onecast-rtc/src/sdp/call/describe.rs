@@ -7,7 +7,7 @@ use super::super::answer;
 use super::line::Line;
 use super::state::State;
 use super::{CallParams, Description};
-use crate::peer::DtlsRole;
+use crate::DtlsRole;
 
 /// A description of ours.
 pub(super) struct Describing<'a> {

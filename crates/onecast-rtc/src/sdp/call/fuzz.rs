@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::super::MAX_CALL_LINES;
 use super::state::State;
 use super::{Call, CallError, CallParams, TrackId, WantedTrack};
-use crate::peer::{Fingerprint, IceCredentials};
 use crate::rtp::{Codec, Kind};
+use crate::{Fingerprint, IceCredentials};
 
 /// The first text offers, the last one offers again and answers an offer of ours.
-pub(crate) fn fuzz(text: &str) {
+pub fn fuzz(text: &str) {
     let (first, last) = text.split_once("\n---\n").unwrap_or((text, text));
     let mut call = Call::new();
     for offer in [first, last] {

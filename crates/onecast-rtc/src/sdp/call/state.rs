@@ -6,7 +6,7 @@ use super::line::{self, Flow, Line};
 use super::numbers::Numbers;
 use super::plan::Plan;
 use super::{CallError, Description, MAX_SENDING_LINES, WantedTrack};
-use crate::peer::RemoteTransport;
+use crate::RemoteTransport;
 use crate::rtp::{Codec, Kind};
 
 /// What both sides have agreed, or will have once our offer is answered.

@@ -1,29 +1,14 @@
 //! One rule each, with a client of which the tests decide every word.
 
-pub(crate) mod client;
 mod errors;
 mod offers;
 mod real;
 mod walk;
 
-use std::net::SocketAddr;
 
 use super::*;
-use crate::peer::{DtlsRole, PeerFingerprint};
-use client::{Client, Section, sections};
-
-pub(crate) fn params() -> CallParams {
-    let candidates: [SocketAddr; 1] = ["[::ffff:192.0.2.7]:8080".parse().unwrap()];
-    CallParams {
-        ice: IceCredentials {
-            ufrag: "ours".into(),
-            pwd: "ourpasswordisalittlelong".into(),
-        },
-        fingerprint: Fingerprint([0xAB; 32]),
-        candidates: candidates.to_vec(),
-        session_id: 42,
-    }
-}
+use crate::sdp::call::testing::{Client, Line, Section, params, sections};
+use crate::{DtlsRole, PeerFingerprint};
 
 fn track(stream: u32, kind: Kind) -> WantedTrack {
     let codecs = match kind {
@@ -242,7 +227,7 @@ fn a_stopped_place_comes_back_as_the_client_likes() {
         answer.contains("m=video 0 ") && answer.contains("a=group:BUNDLE 0\r\n"),
         "{answer}"
     );
-    client.lines[1] = client::Line::sending("9", Kind::Audio, "screen");
+    client.lines[1] = Line::sending("9", Kind::Audio, "screen");
     offer_of(&mut call, &mut client).unwrap();
     let received: Vec<_> = call
         .received()

@@ -1,14 +1,14 @@
 //! DTLS from somebody who wants the server to work, or a client not to connect.
 
-#[path = "../../../../tests/common/dtls_attack.rs"]
+#[path = "../../../../../tests/common/dtls_attack.rs"]
 mod dtls_attack;
 
 use self::dtls_attack::nested_fragments;
 use super::net::certificate;
 use super::*;
-use crate::net::thread_cpu_time;
-use crate::peer::dtls::Association;
-use crate::peer::record::{CERTIFICATE, CHANGE_CIPHER_SPEC, HANDSHAKE, write_record};
+use crate::dtls::Association;
+use crate::record::{CERTIFICATE, CHANGE_CIPHER_SPEC, HANDSHAKE, write_record};
+use onecast_udp::thread_cpu_time;
 
 /// A header of a fragment, whose length and fragment length are as they like.
 fn header(kind: u8, len: u32, seq: u16, offset: u32, fragment: u32) -> Vec<u8> {
@@ -121,7 +121,7 @@ fn nested_fragments_cost_the_bare_crate_seconds() {
     let config = certificate().server_gcm().clone();
     let transport = rtc_shared::TransportProtocol::UDP;
     let mut endpoint = rtc_dtls::endpoint::Endpoint::new(SERVER, transport, Some(config));
-    let (now, before) = (crate::clock::now(), thread_cpu_time());
+    let (now, before) = (onecast_udp::clock::now(), thread_cpu_time());
     for datagram in nested_fragments() {
         let _ = endpoint.read(now, addr(1), None, datagram.as_slice().into());
     }

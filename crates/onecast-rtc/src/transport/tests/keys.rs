@@ -10,12 +10,12 @@ use rtc_crypto::{CryptoError, PublicKey, PublicKeyEncoding, SignatureScheme, Sig
 use rtc_dtls::crypto::Certificate as Shown;
 
 use super::*;
-use crate::peer::certificate::matches;
-use crate::peer::crypto::crypto;
+use crate::certificate::matches;
+use crate::crypto::crypto;
 
 macro_rules! file {
     ($name:expr) => {
-        include_bytes!(concat!("../../../../tests/data/certificates/", $name))
+        include_bytes!(concat!("../../../../../tests/data/certificates/", $name))
     };
 }
 

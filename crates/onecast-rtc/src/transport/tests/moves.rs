@@ -1,8 +1,8 @@
 //! Addresses: which are alive, which are proven, and what goes where.
 
 use super::*;
-use crate::peer::ice::tests::controlling;
-use crate::peer::record::{CLIENT_HELLO, HANDSHAKE, records};
+use crate::ice::tests::controlling;
+use crate::record::{CLIENT_HELLO, HANDSHAKE, records};
 
 /// A check as the client writes it, in bytes.
 fn check_len() -> usize {
@@ -71,7 +71,7 @@ fn only_the_answer_to_the_request_from_where_it_went_proves_an_address() {
     let asked = out.pop().unwrap();
     assert_eq!((asked.to, &asked.bytes[..2]), (addr(2), &[0, 1][..]));
     let client = net.client.remote_transport().ice;
-    let answer = crate::peer::ice::probe::answer_request(&asked.bytes, SERVER, &client, "ours").unwrap();
+    let answer = crate::ice::probe::answer_request(&asked.bytes, SERVER, &client, "ours").unwrap();
     let forged = request("ours:theirs", &client.pwd, vec![]);
     let mut other = answer.clone();
     other[15] ^= 1;

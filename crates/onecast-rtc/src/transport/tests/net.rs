@@ -10,11 +10,11 @@ use rtc_shared::TransportProtocol;
 use rtc_srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
 
 use super::super::*;
-use crate::peer::certificate::fingerprint_of;
-use crate::peer::crypto::{crypto, crypto_provider};
-use crate::peer::ice::probe::answer_request;
-use crate::peer::ice::tests::{controlling, credentials, request, use_candidate};
-use crate::peer::{Datagram, Fingerprint, Opener, PeerFingerprint, Profile, Sealer, demux};
+use crate::certificate::fingerprint_of;
+use crate::crypto::{crypto, crypto_provider};
+use crate::ice::probe::answer_request;
+use crate::ice::tests::{controlling, credentials, request, use_candidate};
+use crate::{Datagram, Fingerprint, Opener, PeerFingerprint, Profile, Sealer, demux};
 
 /// A client of the other make: checks, DTLS, and what it ended up with.
 pub(super) struct Client {
@@ -154,7 +154,7 @@ pub(super) struct Net {
 
 impl Net {
     pub(super) fn new(client: Client) -> Self {
-        let now = crate::clock::now();
+        let now = onecast_udp::clock::now();
         let server = transport(client.remote_transport(), now);
         Self {
             now,

@@ -6,9 +6,9 @@ use reqwest::Url;
 
 use super::turn::TURN;
 use super::{Driver, Stop};
-use crate::clock;
 use crate::load::process::Usage;
 use crate::load::run::report::ServerUse;
+use onecast_udp::clock;
 
 impl Driver<'_> {
     /// Finds out what each viewer lost, some at a time: all at once would be more than this process can read.

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Driver, LoadError, Stop};
-use crate::clock;
 use crate::load::run::desk::{Granted, Outcome, Who};
 use crate::load::run::source::Source;
+use onecast_udp::clock;
 
 impl Driver<'_> {
     pub(super) fn post(&mut self) {

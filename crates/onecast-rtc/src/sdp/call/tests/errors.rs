@@ -1,7 +1,7 @@
 //! What is refused, and that a refusal changes nothing.
 
 use super::*;
-use crate::peer::sdp::SdpError;
+use crate::sdp::SdpError;
 
 fn refused(call: &mut Call, offer: &str) -> CallError {
     let before = format!("{call:?}");

@@ -1,6 +1,7 @@
 //! What our offers say.
 
 use super::*;
+use crate::sdp::call::testing::Line;
 
 #[test]
 fn numbers_are_the_clients_own_where_it_has_them() {
@@ -103,7 +104,7 @@ fn a_room_of_a_hundred_is_well_under_a_quarter_of_a_mebibyte() {
 #[test]
 fn mids_of_ours_are_never_ones_that_exist() {
     let (mut call, mut client) = joined();
-    client.lines.push(client::Line::sending("s0", Kind::Audio, ""));
+    client.lines.push(Line::sending("s0", Kind::Audio, ""));
     offer_of(&mut call, &mut client).unwrap();
     let offer = settle(&mut call, &mut client, &[video(7)]);
     assert!(offer.contains("a=group:BUNDLE 0 1 s0 s1\r\n"), "{offer}");

@@ -17,7 +17,7 @@ const CLIENTS: [&str; 11] = [
 ];
 
 fn file(name: &str) -> String {
-    let path = format!("{}/tests/data/offers/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/data/offers/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::rtp::noise::Noise;
+use crate::sdp::call::testing::Line;
 
 const STREAMS: usize = 8;
 const STEPS: usize = 4_800;
@@ -243,7 +244,7 @@ impl Walk {
             let mut holding = lines
                 .zip(&self.client.lines)
                 .filter(|(line, _)| line.track.as_ref().is_some_and(|t| t.id == *missing));
-            let refuses = |line: &client::Line| line.is_stopped || !line.takes;
+            let refuses = |line: &Line| line.is_stopped || !line.takes;
             let is_refused = holding.any(|(line, client)| line.is_dead || refuses(client));
             let is_hopeless = self
                 .call

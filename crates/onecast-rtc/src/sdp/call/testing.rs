@@ -1,24 +1,29 @@
-//! A client with as many lines as it likes, that offers and answers as a browser does.
+//! A client with as many lines as it likes, that offers and answers as a browser does. For the tests of this crate and of those above it.
+#![expect(clippy::unwrap_used, reason = "a failure ends the test")]
+
+use std::net::SocketAddr;
 
 use crate::rtp::{Codec, Kind};
+use crate::sdp::CallParams;
+use crate::{Fingerprint, IceCredentials};
 
 /// What the tests read in a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Section {
-    pub(crate) kind: String,
-    pub(crate) port: u16,
-    pub(crate) mid: String,
-    pub(crate) direction: String,
-    pub(crate) stream: String,
+pub struct Section {
+    pub kind: String,
+    pub port: u16,
+    pub mid: String,
+    pub direction: String,
+    pub stream: String,
     /// Number and encoding.
-    pub(crate) formats: Vec<(u8, String)>,
+    pub formats: Vec<(u8, String)>,
     /// Lines of formats, feedback and extensions, as they stand.
-    pub(crate) details: Vec<String>,
+    pub details: Vec<String>,
     /// Id and URI.
-    pub(crate) extensions: Vec<(u8, String)>,
+    pub extensions: Vec<(u8, String)>,
 }
 
-pub(crate) fn sections(sdp: &str) -> Vec<Section> {
+pub fn sections(sdp: &str) -> Vec<Section> {
     let mut parts = sdp.split("\r\nm=");
     parts.next();
     parts.map(read).collect()
@@ -61,27 +66,27 @@ fn numbered(part: &str, name: &str) -> Vec<(u8, String)> {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
-    pub(crate) lines: Vec<Line>,
-    pub(crate) setup: &'static str,
+pub struct Client {
+    pub lines: Vec<Line>,
+    pub setup: &'static str,
     /// Streams whose video it rejects with port 0.
-    pub(crate) rejects: Vec<u32>,
+    pub rejects: Vec<u32>,
     /// Payload types of VP8, H264 and Opus.
-    pub(crate) numbers: [u8; 3],
-    pub(crate) next_mid: u32,
+    pub numbers: [u8; 3],
+    pub next_mid: u32,
 }
 
 /// One m-line as the client sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) mid: String,
-    pub(crate) kind: Kind,
-    pub(crate) stream: String,
-    pub(crate) sends: bool,
-    pub(crate) takes: bool,
-    pub(crate) is_stopped: bool,
+pub struct Line {
+    pub mid: String,
+    pub kind: Kind,
+    pub stream: String,
+    pub sends: bool,
+    pub takes: bool,
+    pub is_stopped: bool,
     /// What it lists; `None` for all that it can.
-    pub(crate) details: Option<(Vec<u8>, Vec<String>)>,
+    pub details: Option<(Vec<u8>, Vec<String>)>,
 }
 
 impl Default for Client {
@@ -97,7 +102,7 @@ impl Default for Client {
 }
 
 impl Line {
-    pub(crate) fn sending(mid: &str, kind: Kind, stream: &str) -> Line {
+    pub fn sending(mid: &str, kind: Kind, stream: &str) -> Line {
         Line {
             mid: mid.to_owned(),
             kind,
@@ -111,24 +116,24 @@ impl Line {
 }
 
 impl Client {
-    pub(crate) fn add(&mut self, kind: Kind, stream: &str) {
+    pub fn add(&mut self, kind: Kind, stream: &str) {
         let mid = self.next_mid.to_string();
         self.next_mid += 1;
         self.lines.push(Line::sending(&mid, kind, stream));
     }
 
-    pub(crate) fn add_place(&mut self, kind: Kind) {
+    pub fn add_place(&mut self, kind: Kind) {
         self.add(kind, "");
         let line = self.lines.last_mut().unwrap();
         (line.sends, line.takes) = (false, true);
     }
 
-    pub(crate) fn offer(&self) -> String {
+    pub fn offer(&self) -> String {
         let lines = self.lines.iter();
         self.describe(lines.map(|line| (line, (line.sends, line.takes))).collect(), self.setup)
     }
 
-    pub(crate) fn take_answer(&mut self, answer: &str) {
+    pub fn take_answer(&mut self, answer: &str) {
         let all = sections(answer);
         assert_eq!(all.len(), self.lines.len(), "{answer}");
         for (line, section) in self.lines.iter_mut().zip(all) {
@@ -148,7 +153,7 @@ impl Client {
     }
 
     /// Takes our offer, with lines it did not know, and answers.
-    pub(crate) fn answer(&mut self, offer: &str) -> String {
+    pub fn answer(&mut self, offer: &str) -> String {
         let all = sections(offer);
         for (index, section) in all.iter().enumerate() {
             self.take_line(index, section);
@@ -255,5 +260,19 @@ impl Client {
                 (vec![vp8, vp8 + 1, h264, h264 + 1], details)
             }
         }
+    }
+}
+
+/// What the server says of itself in the tests.
+pub fn params() -> CallParams {
+    let candidates: [SocketAddr; 1] = ["[::ffff:192.0.2.7]:8080".parse().unwrap()];
+    CallParams {
+        ice: IceCredentials {
+            ufrag: "ours".into(),
+            pwd: "ourpasswordisalittlelong".into(),
+        },
+        fingerprint: Fingerprint([0xAB; 32]),
+        candidates: candidates.to_vec(),
+        session_id: 42,
     }
 }

@@ -1,0 +1,13 @@
+//! Media, sans-IO: a publisher's packets in, one sealed datagram for each viewer out.
+//!
+//! The modules, from the packet up; a module uses only modules above it.
+
+pub mod metrics;
+
+pub mod media;
+
+pub mod ingest;
+
+pub mod fanout;
+
+pub mod pulse;
