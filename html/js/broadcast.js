@@ -1,14 +1,14 @@
-// The broadcaster's page: choose a source, see it, go live, see how it goes. On a server whip.js begins it; from disk, disk.js.
+// The broadcast page: choose a source, preview it, go live, watch the statistics. On a server whip.js starts it; from disk, disk.js.
 // A plain script: see paste.js.
 
 'use strict';
 
 const name = streamName();
-// The connection, and what the page has of its server: see broadcastPage().
+// The connection, and what the server offers to the page: see broadcastPage().
 let link;
 let server;
 let askToken;
-// What is being shown and sent: { kind, stream, problem, stop }, or null.
+// The source that is shown and sent: { kind, stream, problem, stop }, or null.
 let source = null;
 // The message about the source stays until another source is chosen.
 let sourceProblem = null;
@@ -19,11 +19,11 @@ let silentSeconds = null;
 let wakeLock = null;
 let meter = null;
 
-// Begins the page, with a PasteLink or a Link. `services` are what the page has of its server: { streams, token, tokenForm, url }.
+// Starts the page, with a PasteLink or a Link. `services` is what the server offers to the page: { streams, token, tokenForm, url }.
 function broadcastPage(made, services) {
   link = made;
   server = services;
-  // For tests and for people with a console.
+  // For tests and the developer console.
   window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
   keepStream(name);
   document.title = `Broadcast ${name} – onecast`;
@@ -65,7 +65,7 @@ function fillChoices() {
   for (const codec of sendableCodecs()) $('codec').append(new Option(codec, codec));
   if (!canChooseCodec()) {
     $('codec').disabled = true;
-    $('codec').title = 'This browser chooses by itself';
+    $('codec').title = 'This browser chooses the codec';
   }
   const wanted = [['codec', parameter('codec').toUpperCase()], ['quality', parameter('quality')]];
   for (const [id, value] of wanted) {
@@ -76,17 +76,17 @@ function fillChoices() {
   }
 }
 
-// Whether there is something to send; opens the camera when nothing has been chosen.
+// Whether there is something to send. Opens the camera if no source has been chosen.
 async function ready() {
   return source !== null || choose([...radios()].find((radio) => radio.checked)?.value ?? 'camera');
 }
 
-// Opens a source and, when live, sends it instead of the one before. True when it worked.
+// Opens a source and, when live, sends it instead of the previous one. Returns true if it worked.
 async function choose(kind) {
   const radio = [...radios()].find((one) => one.value === kind);
   if (!radio) return false;
   radio.checked = true;
-  if (kind !== 'canvas') say($('message'), 'wait', kind === 'screen' ? 'Choose what to share' : 'Asking for the camera');
+  if (kind !== 'canvas') say($('message'), 'wait', kind === 'screen' ? 'Choose what to share' : 'Waiting for permission to use the camera');
   const settings = {
     height: Number($('quality').value),
     cameraId: $('camera').value,
@@ -124,7 +124,7 @@ function sourceEnded(ended) {
   if (source !== ended) return;
   source.stop();
   source = null;
-  sourceProblem = new Problem(ended.kind === 'screen' ? 'The screen is not shared any more' : 'The camera is gone', {
+  sourceProblem = new Problem(ended.kind === 'screen' ? 'Screen sharing has ended' : 'The camera was disconnected', {
     hint: 'Choose a source.',
   });
   $('preview').srcObject = null;
@@ -153,7 +153,7 @@ async function limitBitrate() {
   await sender.setParameters(parameters).catch(() => {});
 }
 
-// Everything on the page that depends on the state.
+// Updates everything on the page that depends on the state.
 function show() {
   const { state } = link;
   const live = state === 'connected' || state === 'unsteady';
@@ -177,7 +177,7 @@ function went(live) {
   stayAwake();
 }
 
-// A phone that goes to sleep stops sending. The browser gives the lock back whenever the page is hidden.
+// A phone that goes to sleep stops sending. The browser releases the lock whenever the page is hidden.
 function stayAwake() {
   if (liveSince === null) {
     wakeLock?.release().catch(() => {});
@@ -190,7 +190,7 @@ function stayAwake() {
 function showBadge() {
   const badge = {
     connected: silentSeconds === null ? ['Live', 'live'] : ['Connected', 'wait'],
-    unsteady: ['Unsteady', 'wait'],
+    unsteady: ['Unstable', 'wait'],
     connecting: ['Connecting', 'wait'],
     offered: ['Off air', 'off'],
     lost: ['Off air', 'wait'],
@@ -205,13 +205,13 @@ function showMessage() {
   const { state, problem } = link;
   if (state === 'failed') return sayProblem(box, problem);
   if (state === 'lost') return say(box, 'wait', problem.title, problem.detail, tryingAgain(link.retryAt));
-  if (state === 'unsteady') return say(box, 'wait', 'Nothing is heard from the server', '', 'Waiting for the connection to recover.');
+  if (state === 'unsteady') return say(box, 'wait', 'The server has stopped responding', '', 'Waiting for the connection to recover.');
   if (sourceProblem) return sayProblem(box, sourceProblem);
   if (state === 'connecting') return say(box, 'wait', 'Connecting to the server');
   if (state === 'connected' && silentSeconds !== null) {
-    return say(box, 'wait', 'Connected, but nothing is sent', `The server has received no media for ${silentSeconds} s.`, 'Choose another source, or check this one.');
+    return say(box, 'wait', 'Connected, but not sending', `The server has received no media for ${silentSeconds} s.`, 'Choose another source, or check this one.');
   }
-  if (state === 'offered') return say(box, 'wait', 'The offer is ready', '', 'Give it to the server and paste the answer.');
+  if (state === 'offered') return say(box, 'wait', 'The offer is ready', '', 'Send it to the server, then paste the answer.');
   say(box, 'plain');
 }
 
@@ -231,8 +231,8 @@ function rows(now) {
     ['Bitrate', bitrate(total)],
     ['Codec', [now.video, now.audio].filter(Boolean).join(', ') || null],
     ['Resolution', resolution(now)],
-    ['Pictures per second', framesPerSecond(now.fps)],
-    ['Round trip', milliseconds(now.roundTripMs)],
+    ['Frames per second', framesPerSecond(now.fps)],
+    ['Round-trip time', milliseconds(now.roundTripMs)],
     ['Packet loss', percent(now.lossPercent)],
     ['Limited by', { none: 'nothing', cpu: 'this machine', bandwidth: 'the network' }[now.limitation] ?? now.limitation],
     ['Viewers', viewers === null ? null : String(viewers)],
@@ -243,7 +243,7 @@ async function countViewers() {
   try {
     const found = (await server.streams(link.server)).find((one) => one.name === name);
     viewers = found?.viewers ?? viewers;
-    // One that has just connected is about to send.
+    // A broadcaster that has just connected is about to send.
     silentSeconds = found?.state === 'connected' && found.silent_s >= SILENT_AFTER_S ? found.silent_s : null;
     showBadge();
     showMessage();
@@ -252,5 +252,5 @@ async function countViewers() {
   }
 }
 
-// The server takes a broadcaster for silent after so long.
+// The server reports a broadcaster as silent after this time.
 const SILENT_AFTER_S = 5;

@@ -1,4 +1,4 @@
-// The conference page: join a room, see and hear who is there, be seen and heard.
+// The conference page: join a room, see and hear the others, be seen and heard.
 
 import { Devices } from './devices.js';
 import { Local } from './local.js';
@@ -12,9 +12,9 @@ const room = new Room();
 const local = new Local(settings, (line, track) => room.send(line, track));
 const tiles = new Tiles($('grid'));
 const devices = new Devices(local, show, (problem) => told(problem));
-// Of camera, microphone or screen; it stays until something else is done with them.
+// The last problem of camera, microphone or screen. It stays until the next action on one of them.
 let localProblem = null;
-// A question of the browser is open: 'camera', 'microphone' or 'screen'.
+// What the browser is asking permission for: 'camera', 'microphone', 'screen' or null.
 let asking = null;
 let silenced = false;
 let quality = null;
@@ -22,7 +22,7 @@ let qualities = new Map();
 let wakeLock = null;
 // Whether a connection has been lost since "Join" was pressed.
 let wasLost = false;
-// For tests and for people with a console.
+// For tests and the developer console.
 window.onecast = { room, local, get pc() { return room.pc; }, get wasLost() { return wasLost; }, view: () => views() };
 
 $('room').value = parameter('room').trim() || 'main';
@@ -97,7 +97,7 @@ async function join() {
   if (!isOpen && !(await open(chosen()))) return;
   room.join(roomName(), $('name').value.trim());
   room.mute(isSilent());
-  // The form is gone; who uses a keyboard goes on with the buttons.
+  // The form disappears; keyboard users continue at the buttons.
   [$('mute'), $('leave')].find((button) => !button.hidden)?.focus();
 }
 
@@ -108,7 +108,7 @@ function leave() {
   $('join').focus();
 }
 
-// Opens what is chosen. True when there is something to join with.
+// Opens the chosen source. Returns true if there is something to join with.
 async function open(kind) {
   const opens = { camera: 'camera', screen: 'screen', canvas: null, sound: 'microphone', nothing: null }[kind];
   return attempt(opens, async () => {
@@ -119,7 +119,7 @@ async function open(kind) {
   });
 }
 
-// Does something with a device, saying what the browser asks for, and what went wrong. True when it worked.
+// Performs an action on a device and shows what the browser asks for and what went wrong. Returns true if it worked.
 async function attempt(what, action) {
   asking = what;
   localProblem = null;
@@ -162,18 +162,18 @@ function toggleShare() {
   return local.tracks.screen ? attempt(null, () => local.unshare()) : attempt('screen', () => local.share(sharing()));
 }
 
-// ?share=canvas is for machines without a screen.
+// ?share=canvas shares the test picture, for machines without a screen.
 function sharing() {
   return parameter('share') === 'canvas' ? 'canvas' : 'screen';
 }
 
-// Something ended without this page: unplugged, or by the browser's own button.
+// A source ended by itself: it was unplugged, or stopped with the browser's own button.
 async function ended(what) {
   if (what === 'screen') return attempt(null, () => local.unshare());
-  const title = what === 'camera' ? 'The camera is gone' : 'The microphone is gone';
+  const title = what === 'camera' ? 'The camera was disconnected' : 'The microphone was disconnected';
   await attempt(null, () => local.refused(what));
   room.mute(isSilent());
-  told(new Problem(title, { hint: 'Plug it in again, or choose another one.', kind: 'no-device' }));
+  told(new Problem(title, { hint: 'Plug it in again or choose another one.', kind: 'no-device' }));
 }
 
 async function refused(lines, problem) {
@@ -223,7 +223,7 @@ async function everySecond() {
   show();
 }
 
-// Everything on the page that depends on the state.
+// Updates everything on the page that depends on the state.
 function show() {
   setState(pageState());
   const inside = isIn();
@@ -272,19 +272,19 @@ function showMessage() {
   if (asking) return say(box, 'wait', ASKING[asking]);
   if (state === 'failed') return say(box, 'bad', problem.title, problem.detail, [problem.hint, mayWatch(problem)].filter(Boolean).join(' '));
   if (state === 'lost') return say(box, 'wait', problem.title, [problem.detail, problem.hint].filter(Boolean).join(' '), tryingAgain(room.retryAt));
-  if (state === 'unsteady') return say(box, 'wait', 'The connection is unsteady', '', 'Waiting for it to recover.');
+  if (state === 'unsteady') return say(box, 'wait', 'The connection is unstable', '', 'Waiting for it to recover.');
   if (localProblem) return sayProblem(box, localProblem);
   if (state === 'connecting') return say(box, 'wait', 'Joining the room');
-  if (state === 'connected' && wasLost) return say(box, 'good', 'You are back in the room', 'The connection was lost, and you joined anew.');
+  if (state === 'connected' && wasLost) return say(box, 'good', 'You are back in the room', 'The connection was lost and has been restored.');
   say(box, 'plain');
 }
 
-// Who may not send may be allowed to watch.
+// A member that may not send may be allowed to watch.
 function mayWatch({ status }) {
   return status === 403 && Object.values(local.tracks).some(Boolean) ? 'Or choose “Nothing, just watch”.' : '';
 }
 
-// What is to be shown, one after the other: ours last, screens first.
+// The tiles in their order: screens first, our own last.
 function views() {
   const lines = new Map(room.incoming().map(([transceiver, line]) => [line.mid, transceiver.receiver.track]));
   const { roster } = room;
@@ -331,7 +331,7 @@ function addressOf(name) {
   return `${location.pathname}?${address}`;
 }
 
-// A phone that goes to sleep is not there any more. The browser gives the lock back whenever the page is hidden.
+// A phone that goes to sleep drops out. The browser releases the lock whenever the page is hidden.
 function stayAwake() {
   if (!isIn()) {
     wakeLock?.release?.().catch(() => {});
@@ -346,7 +346,7 @@ function keep(name, value) {
   try {
     localStorage.setItem(`onecast ${name}`, value);
   } catch {
-    // Then it is asked for each time.
+    // Without storage the page asks every time.
   }
 }
 
@@ -358,11 +358,11 @@ function kept(name) {
   }
 }
 
-// The test pictures of a room are told apart by their grounds.
+// Members' test pictures differ in their background.
 function groundOf(name) {
   const number = [...name].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) % 65_521, 7);
   return GROUNDS[number % GROUNDS.length];
 }
 
 const GROUNDS = ['#5a1414', '#145a14', '#14145a', '#5a5a14', '#5a145a', '#145a5a'];
-const ASKING = { camera: 'Asking for the camera', microphone: 'Asking for the microphone', screen: 'Choose what to share' };
+const ASKING = { camera: 'Waiting for permission to use the camera', microphone: 'Waiting for permission to use the microphone', screen: 'Choose what to share' };

@@ -1,5 +1,4 @@
-// The choice of camera and microphone, in the lobby and during the call: another device takes the place of the one before, and the others in
-// the room see no gap.
+// The choice of camera and microphone, in the lobby and during the call. A new device replaces the previous one without a gap for the others.
 
 
 export class Devices {
@@ -7,7 +6,7 @@ export class Devices {
   #changed;
   #failed;
 
-  // `changed()` is called after another device was taken, `failed(problem)` when it could not be.
+  // `changed()` is called after a device was changed, `failed(problem)` if that failed.
   constructor(local, changed, failed) {
     this.#local = local;
     this.#changed = changed;
@@ -17,14 +16,14 @@ export class Devices {
     navigator.mediaDevices?.addEventListener?.('devicechange', () => this.list());
   }
 
-  // Fills the two lists with what there is now.
+  // Fills the two lists with the available devices.
   async list() {
     const { camera, microphone } = this.#local.tracks;
-    fill($('camera'), await cameras().catch(() => []), camera, 'No camera is known yet');
-    fill($('microphone'), await microphones().catch(() => []), microphone, 'No microphone is known yet');
+    fill($('camera'), await cameras().catch(() => []), camera, 'No camera found yet');
+    fill($('microphone'), await microphones().catch(() => []), microphone, 'No microphone found yet');
   }
 
-  // What is off stays off: the device is for when it is switched on.
+  // A device that is off stays off; the choice applies when it is switched on.
   async #take(track, action) {
     if (!track) return;
     try {

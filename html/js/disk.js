@@ -1,9 +1,9 @@
 // A page that was opened from disk (file:) has no server. Copy and paste works; for everything else the page shows the URL to open instead.
-// It cannot know the server's address: it starts with the default, which the user can change. A plain script: see paste.js.
+// It cannot know the server's address, so it starts with the default, which the user can change. A plain script: see paste.js.
 
 'use strict';
 
-// Root of the server, and a token for it.
+// The root of the server, and a token for it.
 let serverThere = { root: new URL('http://localhost:8080/'), token: '' };
 
 if (onDisk) beginOnDisk();
@@ -22,7 +22,7 @@ function beginOnDisk() {
   if (page === 'broadcast') broadcastPage(linkOnDisk(() => sendingPeer(offered())), services);
   else if (page === 'viewer') viewerPage(linkOnDisk(() => receivingPeer(attach), wantStereo), services);
   else document.querySelector('main').hidden = true;
-  // Runs before the page's own listeners, so that "Go live" does not ask for the camera first.
+  // Runs before the page's own listeners, so that "Go live" does not request the camera first.
   document.addEventListener('click', (event) => event.target.closest('#go, #watch') && refuse(event), { capture: true });
   showNotice(page === 'broadcast' || page === 'viewer');
 }
@@ -33,7 +33,7 @@ function linkOnDisk(build, amend) {
   return made;
 }
 
-// These buttons need the server. While media flows, "Watch" only starts the playback.
+// These buttons need the server. While media flows, "Watch" only starts playback.
 function refuse(event) {
   if (link.state !== 'idle' && link.state !== 'failed') return;
   event.stopImmediatePropagation();
@@ -44,7 +44,7 @@ function refuse(event) {
 function needsServer() {
   return new Problem('This needs the server', {
     detail: `The page was opened from disk. Open ${addressThere()} instead.`,
-    hint: 'Or create an offer, and carry it to the server by copy and paste.',
+    hint: 'Or create an offer and use copy and paste.',
     kind: 'on-disk',
   });
 }
@@ -55,7 +55,7 @@ function addressThere() {
   return new URL(file === 'index.html' ? './' : file, serverThere.root).href + location.search;
 }
 
-// Says what works here, where the rest is, and asks for the server's address.
+// Says what works here and where the rest is, and asks for the server's address.
 function showNotice(pastes) {
   const there = make('a', { id: 'there' });
   const field = make('input', { id: 'server', inputMode: 'url', autocapitalize: 'none', autocomplete: 'off', spellcheck: false });
@@ -65,8 +65,8 @@ function showNotice(pastes) {
     { className: 'message disk', ariaLabel: 'Opened from disk' },
     make('strong', {}, 'This page was opened from disk'),
     make('span', {}, pastes ? 'Copy and paste works here. For everything else open ' : 'It needs the server. Open ', there, ' instead.'),
-    make('label', { className: 'field' }, 'Address of the server, or the whole link that you were given', field),
-    make('span', {}, 'A page on disk cannot know it. A server on this machine has http://localhost:8080/ unless it was started with another --http.'),
+    make('label', { className: 'field' }, 'Server address, or the complete link you received', field),
+    make('span', {}, 'A page on disk cannot detect it. A server on this machine uses http://localhost:8080/ unless it was started with a different --http.'),
   );
   notice.dataset.tone = 'wait';
   document.querySelector('main').before(notice);
@@ -94,14 +94,14 @@ function takeAddress(field, there) {
   dispatchEvent(new Event('serverchange'));
 }
 
-// Root and token in an address, which may lack the scheme or name a page. Null if it is not an address.
+// The root and the token in an address, which may lack the scheme or name a page. Null if it is not an address.
 function serverIn(text) {
   const address = text.trim();
   try {
     const url = new URL(/^[a-z]+:\/\//i.test(address) ? address : `http://${address}`);
     if (!/^https?:$/.test(url.protocol)) return null;
     const token = url.href.match(/[#?&]token=([^&#\s]+)/)?.[1] ?? '';
-    // A last part that is not a page is a folder, with or without its slash.
+    // A last segment that is not a page is a folder, with or without its slash.
     if (!/\/$|\.html$/.test(url.pathname)) url.pathname += '/';
     return { root: new URL('.', url), token: decodeURIComponent(token) };
   } catch {

@@ -1,20 +1,19 @@
-// What the server tells of a stream while it is watched: WHEP's server-sent events.
+// The server's events about a stream that is being watched: WHEP's server-sent events.
 
 import { placeOf } from './urls.js';
 
 const RELATION = 'urn:ietf:params:whep:ext:core:server-sent-events';
 const NAMES = ['active', 'inactive', 'codec-missing', 'viewercount', 'reconnect'];
 
-// Where event streams of a new session are opened, by its creation's `Link`; null when nowhere. `from` and `server` as in placeOf().
+// The URL for event streams of a new session, from the `Link` header of its creation, or null. `from` and `server` as in placeOf().
 export function eventsUrl(headers, from, server) {
   const links = headers.get('Link')?.match(/<[^>]*>[^<]*/g) ?? [];
   const link = links.find((one) => one.includes(`rel="${RELATION}"`));
   return link ? placeOf(link.slice(1, link.indexOf('>')), from, server) : null;
 }
 
-// Calls `tell(name, data)` for each event of the server with this root, and `tell('silent')` when none can come for now. Returns a function that
-// ends it.
-// Without an event stream there is nothing but silence, and whoever calls has other means.
+// Calls `tell(name, data)` for each event of the server with this root, and `tell('silent')` while no events can arrive. Returns a function that
+// ends it. If the server has no event streams, there are no calls, and the caller polls instead.
 export async function follow(url, tell, server) {
   if (!url) return () => {};
   try {
@@ -28,7 +27,7 @@ export async function follow(url, tell, server) {
   }
 }
 
-// Browsers give an origin six connections of HTTP/1.1, whatever the number of pages: one that nobody sees leaves its to the others.
+// Browsers allow an origin six HTTP/1.1 connections for all of its pages, so a hidden page leaves its connection to the others.
 function listen(place, tell) {
   let source = null;
   const end = () => {
@@ -40,7 +39,7 @@ function listen(place, tell) {
     if (document.hidden) return tell('silent');
     source = new EventSource(place);
     for (const name of NAMES) source.addEventListener(name, ({ data }) => tell(name, JSON.parse(data)));
-    // It connects again by itself, and is then told the present state.
+    // It reconnects by itself, and the server then repeats the current state.
     source.onerror = () => tell('silent');
   };
   document.addEventListener('visibilitychange', follow);

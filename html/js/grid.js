@@ -1,6 +1,6 @@
-// Where the tiles of a conference go, so that everyone is seen without scrolling. No side effects; lengths are CSS pixels.
+// The layout of conference tiles, so that everyone is visible without scrolling. No side effects; lengths are in CSS pixels.
 
-// The largest equal tiles, `count` of them, that a box can hold: { columns, rows, width, height }, the last two of one tile.
+// The largest `count` equal tiles that fit a box: { columns, rows, width, height }, the last two of one tile.
 export function grid(count, width, height) {
   let best = { columns: 1, rows: count, width: 0, height: 0 };
   for (let columns = 1; columns <= count; columns += 1) {
@@ -8,13 +8,13 @@ export function grid(count, width, height) {
     const inWidth = (width - GAP * (columns - 1)) / columns;
     const inHeight = (height - GAP * (rows - 1)) / rows;
     const tile = Math.floor(Math.min(inWidth, inHeight * ASPECT));
-    // Of equal sizes the one with fewer columns: it leaves the last row fuller.
+    // Among equal sizes, prefer fewer columns: the last row is then fuller.
     if (tile > best.width) best = { columns, rows, width: tile, height: tile / ASPECT };
   }
   return best;
 }
 
-// The places of all tiles in a box, as { x, y, width, height }. The first `screens` of them are screens, which get more room. People are placed
+// The places of all tiles in a box, as { x, y, width, height }. The first `screens` of them are screens, which get more space. People are placed
 // beside or below them, whichever leaves the screens larger.
 export function places(count, screens, width, height) {
   if (screens === 0 || screens === count) return centred(count, { x: 0, y: 0, width, height });
@@ -45,13 +45,13 @@ function centred(count, box) {
   });
 }
 
-// Of so many tiles in a row or column, with the gaps between them.
+// The length of a row or column of tiles, including the gaps.
 function extent(tiles, length) {
   return tiles * length + (tiles - 1) * GAP;
 }
 
 const ASPECT = 16 / 9;
 const GAP = 8;
-// The shares of the box that screens may take, in the order of preference: less where faces would be narrower than can be recognized.
+// The shares of the box that screens may take, in order of preference: less if faces would become too narrow to recognize.
 const SHARES = [3 / 4, 2 / 3, 1 / 2];
 const FACE_MIN = 64;

@@ -1,4 +1,4 @@
-// The front page: what is live, the way to a new stream, and the lines for a terminal.
+// The front page: live streams, a form for a new stream, and addresses for other programs.
 
 import { streams } from './session.js';
 import { tokenForm, useToken } from './token.js';
@@ -36,7 +36,7 @@ async function poll() {
 }
 
 function show(all) {
-  // Those who are live first; then those whose broadcaster is connected, and those that people already wait for.
+  // Live streams first, then those with a connected broadcaster, then those with waiting viewers only.
   const sorted = [...all].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
   setState(sorted.some((one) => one.live) ? 'live' : 'empty');
   $('empty').hidden = sorted.length > 0;
@@ -75,7 +75,7 @@ function description({ live, since, silent_s: silent, viewers, video, audio }) {
   const started = live && since ? Date.parse(since) : NaN;
   return [
     Number.isNaN(started) ? '' : `for ${duration(Date.now() - started)}`,
-    typeof silent === 'number' ? `nothing sent for ${duration(silent * 1000)}` : '',
+    typeof silent === 'number' ? `silent for ${duration(silent * 1000)}` : '',
     count === 1 ? '1 viewer' : `${count} viewers`,
     [video, audio].filter(Boolean).join(', '),
   ]
@@ -93,10 +93,10 @@ function go(page, words, name, look) {
 
 function lines() {
   const rows = [
-    ['Hand in an offer, get the answer', `curl -s --data-binary @offer.txt ${absolute(`sdp/${STREAM}`)}`],
-    ['What is live', `curl -s ${absolute('api/streams')}`],
-    ['OBS and FFmpeg publish to (WHIP)', absolute(`whip/${STREAM}`)],
-    ['Players watch at (WHEP)', absolute(`whep/${STREAM}`)],
+    ['Post an offer, get the answer', `curl -s --data-binary @offer.txt ${absolute(`sdp/${STREAM}`)}`],
+    ['List live streams', `curl -s ${absolute('api/streams')}`],
+    ['Publish from OBS or FFmpeg (WHIP)', absolute(`whip/${STREAM}`)],
+    ['Watch in a player (WHEP)', absolute(`whep/${STREAM}`)],
   ];
   for (const [words, line] of rows) {
     const group = document.createElement('div');

@@ -1,5 +1,5 @@
-// The lines on which a member sends: microphone and camera as one stream, a screen and its sound as another. A line is made when there is
-// something to send for the first time; after that it stays, and is used again.
+// The m-lines on which a member sends: microphone and camera form one stream, a screen and its sound another. A line is created when there is
+// something to send for the first time; after that it is kept and reused.
 
 export class Lines {
   #pc = null;
@@ -13,12 +13,12 @@ export class Lines {
     this.#lines.set('screen-sound', { kind: 'audio', stream: screen, label: 'screen', track: null, transceiver: null });
   }
 
-  // Everything that is sent, on a new connection; with nothing to send, lines on which the server may.
+  // Adds everything that is sent to a new connection; with nothing to send, lines on which the server may send.
   attach(pc) {
     this.#pc = pc;
     for (const line of this.#lines.values()) {
       line.transceiver = null;
-      // One that ended meanwhile would be sent as nothing.
+      // A track that ended meanwhile would send nothing.
       if (line.track?.readyState === 'ended') line.track = null;
       if (line.track) this.#open(line);
     }
@@ -32,7 +32,7 @@ export class Lines {
     for (const line of this.#lines.values()) line.transceiver = null;
   }
 
-  // Whether what is to be sent differs from what was agreed.
+  // Whether the lines differ from what was negotiated.
   differ() {
     return [...this.#lines.values()].some(({ track, transceiver }) => {
       return transceiver ? transceiver.mid === null || transceiver.direction !== transceiver.currentDirection : Boolean(track);
@@ -43,7 +43,7 @@ export class Lines {
     return this.#lines.get(name).track;
   }
 
-  // Sends a track, or with null nothing. True when the server has to be told by an offer: not when one track takes another's place.
+  // Sends a track, or nothing if null. Returns true if that needs an offer; replacing a track does not.
   async set(name, track) {
     const line = this.#lines.get(name);
     line.track = track;
@@ -57,7 +57,7 @@ export class Lines {
     return changes;
   }
 
-  // The server did not take the last offer: whatever it does not receive is not sent any more. Their names.
+  // The server refused the last offer: stops sending on lines that it does not receive, and returns their names.
   revert() {
     const reverted = [];
     for (const [name, line] of this.#lines) {
@@ -75,7 +75,7 @@ export class Lines {
     return reverted;
   }
 
-  // What the lines are called, by mid. Before the first offer is set they have none: then they are in the order of its text.
+  // The labels of the lines, by mid. Before the first offer is set, lines have no mids; they are then in the order of the offer's text.
   labels(firstOffer = '') {
     const mids = [...firstOffer.matchAll(/^a=mid:(\S+)/gm)].map(([, mid]) => mid);
     const all = this.#pc.getTransceivers();

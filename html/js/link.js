@@ -1,13 +1,13 @@
-// One connection to the server that is kept alive: by WHIP or WHEP it is made again whenever it breaks, until stop().
-// By copy and paste it is made once, because a person has to carry the texts.
+// A connection to the server that is kept alive: by WHIP or WHEP it reconnects whenever it breaks, until stop().
+// By copy and paste it is made once, because the user carries the texts.
 
 import { lacksRelay, turnProblem } from './iceservers.js';
 import { open, streams } from './session.js';
 import { pageRoot, serverOf } from './urls.js';
 
-// States beside those of copy and paste: lost (will be tried again at `retryAt`).
+// States in addition to those of copy and paste: lost (retries at `retryAt`).
 export class Link extends PasteLink {
-  // The server that this page is of, and in front of it another that it has sent us to.
+  // The endpoint on this page's server, preceded by one on another server if this one redirected us.
   #endpoints;
   #session = null;
   #wake = () => {};
@@ -15,7 +15,7 @@ export class Link extends PasteLink {
   #restarting = false;
   #restartedAt = 0;
 
-  // Date.now() of the next try while `lost`.
+  // Date.now() of the next attempt while `lost`.
   retryAt = null;
 
   // `build` and `amend` as in PasteLink. The endpoint is relative to the page.
@@ -25,43 +25,43 @@ export class Link extends PasteLink {
     globalThis.addEventListener?.('online', () => this.#moved());
     const network = globalThis.navigator?.connection;
     let kind = network?.type;
-    // It changes for estimates of the speed, too.
+    // The event also fires for new estimates of the speed.
     network?.addEventListener?.('change', () => {
       if (network.type !== kind) this.#moved();
       kind = network.type;
     });
   }
 
-  // Where event streams of the session are opened; null when nowhere.
+  // The URL for event streams of the session, or null.
   get events() {
     return this.#session?.events ?? null;
   }
 
-  // Where the server that we are with has its root: see urls.js.
+  // The root of the current server: see urls.js.
   get server() {
     return this.#session?.server ?? serverOf(new URL(this.#endpoints[0], pageRoot()));
   }
 
-  // Connects, and connects again, until stop().
+  // Connects and reconnects until stop().
   start() {
     this.stop();
     this.#keep((this.run = {}));
   }
 
-  // Leaves, and tells the server. Works while the page is being closed, too.
+  // Leaves and tells the server. Also works while the page is being closed.
   stop() {
     this.run = null;
     this.#wake();
     super.stop();
   }
 
-  // Ends the waiting between two tries.
+  // Ends the wait between two attempts.
   retryNow() {
     this.#wake();
   }
 
-  // Looks for another way to the server while media goes on (ICE restart). Resolves with a Problem when the server does not take part,
-  // else null; whether a way was found, the state tells.
+  // Looks for another path to the server while media continues (ICE restart). Resolves with a Problem if the server refuses, else null. The
+  // state shows whether a path was found.
   async restart() {
     const [session, pc] = [this.#session, this.pc];
     if (!session || this.#restarting || Date.now() - this.#restartedAt < RESTART_EVERY_MS) return null;
@@ -78,8 +78,8 @@ export class Link extends PasteLink {
     }
   }
 
-  // The server is about to stop: connects anew after `afterMs`, to it or to `endpoint` of another. Media goes on the old way until the new
-  // one is there; when that one ends before, it is lost like any other.
+  // The server is about to stop: connects again after `afterMs`, to it or to `endpoint` on another server. Media uses the old connection until the
+  // new one works. If the old one ends before that, it is lost like any other.
   async renew(endpoint, afterMs) {
     const [run, old] = [this.run, this.pc];
     const renewing = (this.#renewing = {});
@@ -95,7 +95,7 @@ export class Link extends PasteLink {
     }
   }
 
-  // Makes another connection and gives the present one up for it. Returns a Problem when nothing comes of it.
+  // Makes another connection and closes the current one in favour of it. Returns a Problem if that fails.
   async #replace(isWanted) {
     const pc = this.build();
     const { ontrack } = pc;
@@ -126,7 +126,7 @@ export class Link extends PasteLink {
     return null;
   }
 
-  // The network is another one, or is back.
+  // The network changed or is back.
   async #moved() {
     this.retryNow();
     if (this.state !== 'connected' && this.state !== 'unsteady') return;
@@ -163,7 +163,7 @@ export class Link extends PasteLink {
     }
   }
 
-  // When the server that we were sent to is not there, the first is tried in turns with it.
+  // If the server that we were redirected to does not answer, alternate between it and the original one.
   #endpoint(failures) {
     return this.#endpoints[Math.max(failures - 1, 0) % this.#endpoints.length];
   }
@@ -180,13 +180,13 @@ export class Link extends PasteLink {
     await connected(pc);
   }
 
-  // The server has closed the connection: it may say why.
+  // The server closed the connection and may say why.
   async whyEnded() {
     const session = this.#session;
     return (await session?.look()) === 'ended' ? session.why : ended();
   }
 
-  // A Problem when the server is gone or has forgotten us, else null.
+  // Resolves with a Problem if the server or the session is gone, else null.
   async probe() {
     if (!this.#session) {
       return streams().then(
@@ -201,7 +201,7 @@ export class Link extends PasteLink {
     return seen === 'there' ? null : ended();
   }
 
-  // Closes what there is; resolves when the server knows, or cannot be told.
+  // Closes the connection. Resolves when the server knows or cannot be reached.
   drop() {
     const session = this.#session;
     this.#session = null;
@@ -225,12 +225,12 @@ export class Link extends PasteLink {
   }
 }
 
-// 0.5, 1, 2, 4, 8, 10, 10 .. s, each up to a quarter longer at random so that many do not come at once.
+// 0.5, 1, 2, 4, 8, 10, 10 .. s, each up to a quarter longer at random, so that clients do not return all at once.
 export function backOffMs(failures) {
   return Math.min(500 * 2 ** failures, 10_000) * (1 + Math.random() / 4);
 }
 
-// As long as the server said, but not for ever, and up to a second more: it speaks in whole seconds, and to many at once.
+// As long as the server said, up to a limit, plus up to a second at random: Retry-After has whole seconds and goes to many clients at once.
 export function refusedMs(retryAfterMs) {
   return Math.min(retryAfterMs, WAIT_MAX_MS) + Math.random() * 1000;
 }
@@ -240,15 +240,15 @@ export function connected(pc) {
   return whenConnected(pc, { isLacking: lacksRelay, problem: turnProblem });
 }
 
-// After a loss the server may take us for another one until it misses our old connection (30 s of consent).
+// After a loss, the server may refuse us as a second publisher until it notices that our old connection is gone (30 s of consent).
 function mayPass(problem, lostAt) {
   const ghost = problem.status === 409 && lostAt !== null && Date.now() - lostAt < GHOST_MS;
   return problem.passing || ghost;
 }
 
-// The server takes one a second, and a new path needs a moment to be found.
+// The server accepts one restart per second, and finding a new path takes a moment.
 const RESTART_EVERY_MS = 3000;
 const GHOST_MS = 40_000;
 const WAIT_MAX_MS = 60_000;
-// Some minutes; then a person may decide whether to go on.
+// Some minutes; then the user can decide whether to continue.
 const REFUSALS_MAX = 20;

@@ -1,28 +1,28 @@
-// What this page sends of its own: a camera or the test picture with a microphone, and a screen. Opened, switched off and on, and given to
-// the lines of the room.
+// The media that this page sends: a camera or the test picture with a microphone, and a screen. Opens them, switches them on and off, and passes
+// them to the lines of the room.
 
 
 export class Local {
   #settings;
   #send;
-  // Where each track comes from: what has to be stopped with it.
+  // The source of each track, which has to be stopped with it.
   #from = { microphone: null, camera: null, screen: null };
-  // What the picture comes from: 'camera', 'canvas' or null.
+  // The source of the video: 'camera', 'canvas' or null.
   kind = null;
   muted = false;
-  // Tracks by the names of lines.
+  // Tracks by the name of their line.
   tracks = { microphone: null, camera: null, screen: null, 'screen-sound': null };
-  // Called with 'camera', 'microphone' or 'screen' when it ends by itself: unplugged, or stopped in the browser.
+  // Called with 'camera', 'microphone' or 'screen' when it ends by itself: unplugged or stopped in the browser.
   onended = () => {};
 
-  // `settings()` returns what sources are opened with; `send(line, track)` sends.
+  // `settings()` returns the settings for new sources; `send(line, track)` sends.
   constructor(settings, send) {
     this.#settings = settings;
     this.#send = send;
   }
 
-  // Opens what is to be seen and heard: 'camera', 'canvas', 'sound' (a microphone only) or 'nothing'. Resolves with a Problem when something
-  // of it could not be had; throws one when nothing could.
+  // Opens a source: 'camera', 'canvas', 'sound' (a microphone only) or 'nothing'. Resolves with a Problem if part of it is unavailable; throws one
+  // if all of it is.
   async open(kind) {
     if (kind === 'nothing') {
       this.close();
@@ -36,14 +36,14 @@ export class Local {
     return problem;
   }
 
-  // Really lets go of the camera: its light goes out.
+  // Releases the camera, so that its light goes out.
   async cameraOff() {
     await this.#use('camera', null);
   }
 
   async cameraOn(kind) {
     const source = await openSource(kind, { ...this.#settings(), withMicrophone: false });
-    // The test picture has a sound, which is there already, or is wanted now.
+    // The test picture brings its own sound.
     await this.#use('camera', source);
     this.kind = kind;
     if (kind === 'canvas' && !this.tracks.microphone) await this.#use('microphone', source);
@@ -58,7 +58,7 @@ export class Local {
     if (this.tracks.microphone) this.tracks.microphone.enabled = !muted;
   }
 
-  // `kind` is 'screen', or 'canvas' where no screen can be had.
+  // `kind` is 'screen', or 'canvas' if no screen is available.
   async share(kind) {
     const source = await openSource(kind, { ...this.#settings(), stream: 'shared', ground: SHARED });
     await this.#use('screen', source);
@@ -70,7 +70,7 @@ export class Local {
     await this.#give('screen-sound', null);
   }
 
-  // The server did not take it: what was opened for it is closed.
+  // The server refused the line: closes what was opened for it.
   async refused(line) {
     if (line === 'screen') await this.unshare();
     if (line === 'camera' || line === 'microphone') await this.#use(line, null);
@@ -81,7 +81,7 @@ export class Local {
     this.#give('screen-sound', null);
   }
 
-  // A camera that is not there does not keep anybody out who can be heard.
+  // Without a camera, the user can still join with a microphone.
   async #openCamera(kind) {
     const settings = { ...this.#settings(), withMicrophone: true };
     try {
@@ -95,7 +95,7 @@ export class Local {
     }
   }
 
-  // Takes a track from a source, in place of the one that was there; with null there is none. A source is stopped with its last track.
+  // Replaces a track by one of the given source, or removes it if null. A source is stopped with its last track.
   async #use(name, source) {
     const before = this.#from[name];
     const track = source && trackOf(source, name === 'microphone' ? 'audio' : 'video');

@@ -1,4 +1,4 @@
-// Offers and answers of one member's peer connection, one at a time, in the order in which frames come. What to do, turns.js decides.
+// Offers and answers of one member's peer connection, one at a time, in the order in which frames arrive. turns.js decides what to do.
 
 import { Turns } from './turns.js';
 
@@ -12,28 +12,27 @@ export class Negotiation {
   #timer = null;
   #closed = false;
 
-  // `send` sends a frame. `does` is { labels(), settled(tracks or null), refused(problem), broken(problem) }: what our lines are called;
-  // what to do when a negotiation is over, with what is on the lines if the server said it; when the server does not take our offer; and
-  // when the two sides have lost each other.
+  // `send` sends a frame. `does` is { labels(), settled(tracks or null), refused(problem), broken(problem) }: the labels of our lines, and callbacks
+  // for the end of a negotiation (with the tracks on the lines if the server listed them), for a refused offer, and for a broken negotiation.
   constructor(pc, send, does) {
     this.#pc = pc;
     this.#send = send;
     this.#does = does;
   }
 
-  // Our lines have changed. One offer covers whatever changes until it is made.
+  // Our lines changed. One offer covers all changes until it is made.
   want() {
     this.#turns.wanted = true;
     this.#enqueue(() => this.#offer());
   }
 
-  // A frame of the server that is about offers and answers.
+  // Handles a frame of the server about offers and answers.
   take(frame) {
     const take = { offer: (one) => this.#takeOffer(one), answer: (one) => this.#takeAnswer(one), error: (one) => this.#takeError(one) }[frame.type];
     this.#enqueue(() => take(frame));
   }
 
-  // The socket has broken, and there is another.
+  // A new socket replaced a broken one.
   resumed() {
     this.#enqueue(() => this.#turns.resumed() && this.#sendOffer());
   }
@@ -82,7 +81,7 @@ export class Negotiation {
 
   async #takeAnswer({ sdp }) {
     const turn = this.#turns.theirReply(true);
-    if (turn === 'broken') return this.#does.broken(new Problem('The negotiation with the server got out of step', { kind: 'out-of-step' }));
+    if (turn === 'broken') return this.#does.broken(new Problem('The negotiation with the server is out of sync', { kind: 'out-of-step' }));
     await this.#pc.setRemoteDescription({ type: 'answer', sdp });
     this.#does.settled(null);
   }
@@ -90,7 +89,7 @@ export class Negotiation {
   async #takeError(frame) {
     const problem = Problem.fromFrame(frame);
     if (frame.request === 'answer') {
-      // The answer was repeated, and had come the first time.
+      // The repeated answer had already arrived the first time.
       if (!problem.is('no-offer-pending', 'stale-answer')) this.#does.broken(problem);
       return;
     }
@@ -108,7 +107,7 @@ export class Negotiation {
     this.#turns.withdrawn();
   }
 
-  // Offers again after a while, unless the server's offer comes before.
+  // Offers again after a while, unless the server's offer arrives first.
   #later(waitMs) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -125,7 +124,7 @@ export class Negotiation {
 
 function unusable(error) {
   if (error instanceof Problem) return error;
-  return new Problem('The browser and the server do not understand each other', { detail: String(error?.message ?? error), kind: 'unusable' });
+  return new Problem('The browser and the server could not negotiate', { detail: String(error?.message ?? error), kind: 'unusable' });
 }
 
 // The server repeats an offer that was not answered every 5 s.

@@ -1,24 +1,24 @@
-// Copy and paste: offers and answers as texts that a person carries to the server and back, and the connection that results.
+// Copy and paste: offers and answers as texts that the user takes to the server and back, and the resulting connection.
 //
-// A plain script. Browsers load no modules from disk (file:), and the pages must work there too. So everything that copy and paste needs is in
+// A plain script. Browsers load no modules from disk (file:), and the pages must work there too, so everything that copy and paste needs is in
 // plain scripts. A page loads them in order; later scripts and modules see their top-level names. Everything that needs the server is a module.
 
 'use strict';
 
-// A connection that is made once, because a person carries the texts. Link (link.js) extends it with WHIP and WHEP, and reconnects.
-// States: idle, offered (waits for a pasted answer), connecting, connected, unsteady (no packets, may recover), failed (needs a person).
+// A connection that is made once, because the user carries the texts. Link (link.js) extends it with WHIP, WHEP and reconnecting.
+// States: idle, offered (waits for a pasted answer), connecting, connected, unsteady (no packets, may recover), failed (needs the user).
 class PasteLink {
   state = 'idle';
   problem = null;
   pc = null;
-  // Called after every change of the state.
+  // Called after every state change.
   onchange = () => {};
-  // The present attempt. Results of an earlier one are ignored.
+  // The current attempt. Results of earlier ones are ignored.
   run = null;
   suspect = () => {};
   renewed = () => {};
 
-  // `build` makes a new RTCPeerConnection with everything that is to be offered; `amend` may change the offer's SDP.
+  // `build` makes a new RTCPeerConnection with everything to offer; `amend` may change the offer's SDP.
   constructor(build, amend = (sdp) => sdp) {
     this.build = build;
     this.amend = amend;
@@ -35,7 +35,7 @@ class PasteLink {
     return encode(pc.localDescription);
   }
 
-  // Takes the answer that a person pasted. Throws a Problem when the text is none; the offer then stays good.
+  // Takes the pasted answer. Throws a Problem if the text is not an answer; the offer then stays valid.
   async answer(text) {
     const answer = decodeAnswer(text);
     const run = this.run;
@@ -45,7 +45,7 @@ class PasteLink {
     } catch (error) {
       throw new Problem('The browser cannot use this answer', {
         detail: String(error?.message ?? error),
-        hint: 'It belongs to another offer, or a part is missing. Create a new offer.',
+        hint: 'It belongs to another offer or is incomplete. Create a new offer.',
         kind: 'paste',
       });
     }
@@ -60,7 +60,7 @@ class PasteLink {
     if (this.run !== run) return;
     this.drop();
     problem.detail = `${problem.detail} ${problem.hint}`.trim();
-    problem.hint = 'What was made by copy and paste cannot be made again by itself: create a new offer.';
+    problem.hint = 'A connection made by copy and paste cannot be restored automatically. Create a new offer.';
     this.become('failed', problem);
   }
 
@@ -70,27 +70,27 @@ class PasteLink {
     if (this.state !== 'idle') this.become('idle');
   }
 
-  // Asks the server whether it still knows us; the caller has a reason for doubt.
+  // Asks the server whether the session still exists, because the caller has a reason to doubt it.
   check() {
     this.suspect();
   }
 
-  // Restarts ICE where there is a session to do it with. Resolves with a Problem or null.
+  // Restarts ICE if there is a session. Resolves with a Problem or null.
   async restart() {
     return null;
   }
 
-  // A Problem when the server is gone or has forgotten us, else null. A page from disk cannot ask.
+  // Resolves with a Problem if the server or the session is gone, else null. A page from disk cannot ask.
   async probe() {
     return null;
   }
 
-  // Why the server has closed the connection.
+  // Why the server closed the connection.
   async whyEnded() {
     return ended();
   }
 
-  // A new peer connection, and the offer that it has made.
+  // A new peer connection and its offer.
   async offering() {
     const pc = (this.pc = this.build());
     const { type, sdp } = await pc.createOffer();
@@ -131,7 +131,7 @@ class PasteLink {
       const transport = pc.getTransceivers()[0]?.sender.transport ?? pc.getTransceivers()[0]?.receiver.transport;
       transport?.addEventListener('statechange', () => {
         if (this.pc !== pc) return;
-        // The server may say why it closed.
+        // The server may know why it closed the connection.
         if (transport.state === 'closed' || transport.state === 'failed') resolve(this.whyEnded());
       });
     });
@@ -153,7 +153,7 @@ class PasteLink {
   }
 }
 
-// Resolves when media can flow. `relay` knows about TURN servers: whether one is required and missing, and why none helped.
+// Resolves when media can flow. `relay` reports about TURN servers: whether one is required but missing, and why none helped.
 function whenConnected(pc, relay = { isLacking: () => false, problem: () => null }) {
   return new Promise((resolve, reject) => {
     const fail = () => reject(relay.problem(pc) ?? unreachable(pc));
@@ -174,15 +174,15 @@ function whenConnected(pc, relay = { isLacking: () => false, problem: () => null
 function unreachable(pc) {
   const lines = pc.remoteDescription?.sdp.match(/^a=candidate:.*$/gm) ?? [];
   const tried = [...new Set(lines.map((line) => line.split(' ')).map((part) => `${part[4]} port ${part[5]}`))];
-  return new Problem('The server answered, but no media connection came about', {
-    detail: tried.length ? `Tried by UDP: ${tried.join(', ')}.` : '',
-    hint: 'A firewall may be in the way, or the server announces an address that cannot be reached from here (--public-ip).',
+  return new Problem('The server answered, but no media connection was established', {
+    detail: tried.length ? `Tried over UDP: ${tried.join(', ')}.` : '',
+    hint: 'A firewall may block it, or the server announces an address that cannot be reached from here (--public-ip).',
     kind: 'no-media-path',
   });
 }
 
 function broken() {
-  return new Problem('The connection broke', { kind: 'broken' });
+  return new Problem('The connection was lost', { kind: 'broken' });
 }
 
 function ended() {
@@ -192,32 +192,32 @@ function ended() {
 // The peer connection of a broadcaster: { video, audio, codec, maxBitsPerSecond }; tracks and codec may be null.
 function sendingPeer({ video, audio, codec, maxBitsPerSecond }) {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
-  // Both lines are always there, so that another source can be chosen without a new offer.
+  // Both lines always exist, so that the user can change the source without a new offer.
   const sender = pc.addTransceiver(video ?? 'video', { direction: 'sendonly', sendEncodings: [{ maxBitrate: maxBitsPerSecond }] });
   pc.addTransceiver(audio ?? 'audio', { direction: 'sendonly' });
   if (codec && canChooseCodec()) sender.setCodecPreferences(preferences(codec));
   return pc;
 }
 
-// Only the chosen codec, with retransmission: then the server either takes it or says that it cannot.
+// Only the chosen codec, with retransmission, so that the server either accepts it or says that it cannot.
 function preferences(codec) {
   const wanted = [`VIDEO/${codec}`, 'VIDEO/RTX'];
   return RTCRtpSender.getCapabilities('video').codecs.filter((known) => wanted.includes(known.mimeType.toUpperCase()));
 }
 
-// The names of the video codecs that this browser can send, without helpers such as RTX.
+// The names of the video codecs that this browser can send, without auxiliary ones such as RTX.
 function sendableCodecs() {
   const codecs = globalThis.RTCRtpSender?.getCapabilities?.('video')?.codecs ?? [];
   const names = new Set(codecs.map((codec) => codec.mimeType.split('/')[1].toUpperCase()));
   return KNOWN_CODECS.filter((name) => names.has(name));
 }
 
-// Whether the codec can be chosen at all.
+// Whether this browser lets the page choose a codec.
 function canChooseCodec() {
   return 'setCodecPreferences' in (globalThis.RTCRtpTransceiver?.prototype ?? {});
 }
 
-// The peer connection of a viewer. `ontracks` gets a new MediaStream with what comes.
+// The peer connection of a viewer. `ontracks` receives a new MediaStream with the incoming tracks.
 function receivingPeer(ontracks) {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
   const tracks = new MediaStream();
@@ -230,25 +230,25 @@ function receivingPeer(ontracks) {
   return pc;
 }
 
-// Chromium plays Opus in one channel unless the offer says that two are wanted.
+// Chromium plays Opus in mono unless the offer requests stereo.
 function wantStereo(sdp) {
   const opus = sdp.match(/^a=rtpmap:(\d+) opus\//im)?.[1];
   return sdp.replace(new RegExp(`^(a=fmtp:${opus} (?!.*\\bstereo=).*?)(\\r?)$`, 'm'), '$1;stereo=1$2');
 }
 
-// ?relay=1 takes only ways through a TURN server: to see whether that one works.
+// ?relay=1 allows only paths through a TURN server, to test that server.
 function transportPolicy() {
   return parameter('relay') === '1' ? 'relay' : 'all';
 }
 
-// Text to copy. Broken into lines because a terminal that reads a line itself takes at most 4095 characters of it.
+// The text to copy, broken into lines because a terminal in line mode accepts at most 4095 characters per line.
 function encode({ type, sdp }) {
   const bytes = new TextEncoder().encode(JSON.stringify({ type, sdp }));
   const base64 = btoa(String.fromCharCode(...bytes));
   return base64.match(/.{1,76}/g).join('\n');
 }
 
-// The answer in a pasted text: base64 of JSON, bare JSON or bare SDP. Throws a Problem that says what it is instead.
+// The answer in a pasted text: base64 of JSON, bare JSON or bare SDP. Throws a Problem that says what the text is instead.
 function decodeAnswer(pasted) {
   const given = pasted.trim();
   if (!given) throw new Problem('The answer is empty', { hint: 'Paste what the curl command printed.', kind: 'paste' });
@@ -258,14 +258,14 @@ function decodeAnswer(pasted) {
   return checked(parse(given.startsWith('{') ? given : unbase64(given)));
 }
 
-// A line for a shell that hands in the offer, with a token if there is one, and prints the answer, or what went wrong.
+// A shell command that posts the offer, with a token if there is one, and prints the answer or the error.
 function curlLine(offer, url, token = '') {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const header = token ? ` -H ${quoted(`Authorization: Bearer ${token}`)}` : '';
   return `echo '${offer}' | curl -sS${header} --data-binary @- ${quoted(url)}`;
 }
 
-// Waits until the browser has gathered its own addresses, or for a second: the server needs none of them.
+// Waits until the browser has gathered its own addresses, for at most a second: the server does not need them.
 async function gathered(pc, limitMs = 1000) {
   if (pc.iceGatheringState === 'complete') return;
   await new Promise((resolve) => {
@@ -285,7 +285,7 @@ function unbase64(text) {
   } catch {
     throw new Problem('This is not an answer', {
       detail: 'The text is not base64.',
-      hint: 'Paste exactly what the curl command printed. When it printed nothing, the server was not reached.',
+      hint: 'Paste exactly what the curl command printed. If it printed nothing, it did not reach the server.',
       kind: 'paste',
     });
   }
@@ -296,7 +296,7 @@ function parse(json) {
     return JSON.parse(json);
   } catch {
     throw new Problem('This is not an answer', {
-      detail: 'The text is base64, but not of JSON: a part of it may be missing.',
+      detail: 'The base64 text does not contain JSON. Part of it may be missing.',
       hint: 'Copy the whole answer.',
       kind: 'paste',
     });
@@ -306,7 +306,7 @@ function parse(json) {
 function checked(value) {
   if (value?.type === 'offer') {
     throw new Problem('This is the offer, not the answer', {
-      hint: 'Give the offer to the server with the curl command, and paste what that prints.',
+      hint: 'Send the offer to the server with the curl command, and paste what it prints.',
       kind: 'paste',
     });
   }
@@ -316,8 +316,8 @@ function checked(value) {
   return { type: 'answer', sdp: value.sdp };
 }
 
-// Wires the section to a link. `prepare` runs before an offer is made; it returns false when that cannot be done now. `server` tells the URL and
-// the token for the command, and may change its mind ('serverchange').
+// Connects the section of the page to a link. `prepare` runs before an offer is made and returns false if that is impossible now. `server` has the
+// URL and the token for the command; the event 'serverchange' announces that they changed.
 function pasteBox(link, stream, prepare, server) {
   const message = $('paste-message');
   const command = () => curlLine(offer, server.url(`sdp/${encodeURIComponent(stream)}`), server.token());
@@ -335,7 +335,7 @@ function pasteBox(link, stream, prepare, server) {
   $('paste-start').addEventListener('click', async () => {
     say(message, 'plain');
     try {
-      if (link.state !== 'offered') throw new Problem('There is no open offer', { hint: 'Create a new offer first.' });
+      if (link.state !== 'offered') throw new Problem('There is no pending offer', { hint: 'Create a new offer first.' });
       await link.answer($('paste-answer').value);
     } catch (error) {
       sayProblem(message, Problem.from(error));
@@ -358,7 +358,7 @@ function pasteBox(link, stream, prepare, server) {
 const KNOWN_CODECS = ['VP8', 'VP9', 'H264', 'AV1', 'H265'];
 const CONNECT_LIMIT_MS = 15_000;
 const PROBE_EVERY_MS = 1000;
-// A short silence passes by itself.
+// Shorter silences usually end without a restart.
 const RESTART_AFTER_MS = 900;
-// How a connection ends that another has taken the place of.
+// The end of a connection that a newer one replaced.
 const RENEWED = new Problem('There is a newer connection', { kind: 'renewed' });

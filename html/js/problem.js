@@ -1,35 +1,35 @@
-// What went wrong, in words: of the server (problem+json, RFC 9457), of the network, of the browser.
+// Problems in words: of the server (problem+json, RFC 9457), the network and the browser.
 // A plain script: see paste.js.
 
 'use strict';
 
-// An error that a person can read: what happened, more about it, and what to do.
+// A readable error: what happened, details, and what to do.
 class Problem extends Error {
   constructor(title, { detail = '', hint = '', status = 0, retryAfterMs = null, kind = '' } = {}) {
     super(title);
     this.title = title;
     this.detail = detail;
     this.hint = hint;
-    // HTTP status; 0 when no answer came.
+    // HTTP status; 0 if there was no response.
     this.status = status;
     this.retryAfterMs = retryAfterMs;
     this.kind = kind;
   }
 
-  // Whether the same request may succeed later without anybody changing anything. A page does not wait for the place of another
-  // broadcaster: it would go live whenever that one leaves.
+  // Whether the same request may succeed later without any change. A page does not wait for the place of another broadcaster, because it would
+  // then go live at an unexpected time.
   get passing() {
     if (this.is('stream-taken')) return false;
     return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500 || this.retryAfterMs !== null;
   }
 
-  // The problem that an HTTP response tells of.
+  // The problem in an HTTP response.
   static async fromResponse(response) {
     const body = await readJson(response);
     const words = byStatus(response.status);
     return new Problem(text(body?.title) || words.title, {
       detail: sentence(text(body?.detail)),
-      // The server tells programs how to send a token; a person only has to have one.
+      // The server's hint explains to programs how to send a token; a person only needs to have one.
       hint: response.status === 401 ? words.hint : text(body?.hint) || (body ? '' : words.hint),
       status: response.status,
       retryAfterMs: retryAfterMs(response.headers.get('Retry-After')),
@@ -37,7 +37,7 @@ class Problem extends Error {
     });
   }
 
-  // What an `error` or `closed` frame of a conference room tells of.
+  // The problem in an `error` or `closed` frame of a conference room.
   static fromFrame(frame) {
     const status = Number.isInteger(frame?.status) ? frame.status : 0;
     const seconds = frame?.retry_after;
@@ -50,7 +50,7 @@ class Problem extends Error {
     });
   }
 
-  // Whether it is of one of these kinds, by the last part of the name.
+  // Whether it is of one of these kinds, compared by the last part of the name.
   is(...names) {
     return names.includes(this.kind.split(':').at(-1));
   }
@@ -61,7 +61,7 @@ class Problem extends Error {
     return new Problem('Something unexpected happened', { detail: String(error?.message ?? error), kind: 'unexpected' });
   }
 
-  // No answer to an HTTP request.
+  // The problem of an HTTP request without a response.
   static noServer() {
     return new Problem('The server does not answer', {
       hint: 'It may have been stopped, or the network is down.',
@@ -82,7 +82,7 @@ function retryAfterMs(value, nowMs = Date.now()) {
 function mediaProblem(error, what) {
   const otherwise = {
     camera: 'Or choose the test picture.',
-    microphone: 'Until then the picture goes out without sound.',
+    microphone: 'Until then the video is sent without sound.',
     screen: '',
   }[what];
   const [title, hint, kind] = mediaWords(error?.name, what) ?? [`The ${what} cannot be used`, '', 'device'];
@@ -95,38 +95,38 @@ function mediaWords(name, what) {
     case 'NotAllowedError':
     case 'SecurityError':
       return what === 'screen'
-        ? ['The screen was not shared', 'Choose a screen, a window or a tab in the browser’s question, and allow it.', 'refused']
-        : [`The browser was not allowed to use the ${what}`, 'Allow it at the icon in the address bar, and in the settings of the operating system.', 'refused'];
+        ? ['The screen was not shared', 'Choose a screen, a window or a tab in the browser’s dialog and allow sharing.', 'refused']
+        : [`The browser is not allowed to use the ${what}`, 'Allow it with the icon in the address bar and in the system settings.', 'refused'];
     case 'NotFoundError':
-      return [`There is no ${what} on this machine`, 'Plug one in and try again.', 'no-device'];
+      return [`No ${what} was found`, 'Plug one in and try again.', 'no-device'];
     case 'NotReadableError':
     case 'AbortError':
-      return [`The ${what} cannot be read`, 'Another program may be using it: close that program and try again.', 'device-busy'];
+      return [`The ${what} cannot be opened`, 'Another program may be using it. Close that program and try again.', 'device-busy'];
     case 'OverconstrainedError':
-      return [`The chosen ${what} is not there any more`, 'Choose another one.', 'no-device'];
+      return [`The chosen ${what} is no longer available`, 'Choose another one.', 'no-device'];
     default:
       return null;
   }
 }
 
-// Cameras and screens are given to secure pages only.
+// Browsers restrict cameras and screens to secure pages.
 function insecurePage() {
   return new Problem('This page may not use cameras or screens', {
-    detail: 'Browsers give them to pages of https:// and of http://localhost only.',
-    hint: 'Open the page by https or on the server’s own machine as localhost, or choose the test picture.',
+    detail: 'Browsers allow them only on https:// pages and on http://localhost.',
+    hint: 'Open the page over HTTPS, or as localhost on the server’s own machine, or choose the test picture.',
     kind: 'insecure',
   });
 }
 
-// Where the server gives no title.
+// Titles for frames without one.
 function inRooms(kind, status) {
   const name = kind.split(':').at(-1);
   const known = {
     'room-full': 'The room is full',
-    'unknown-peer': 'The server does not know us any more',
-    'ended-by-operator': 'The operator ended this conference for you',
-    'resumed-elsewhere': 'Another page speaks for you now',
-    'shutting-down': 'The server is about to stop',
+    'unknown-peer': 'The server no longer knows this member',
+    'ended-by-operator': 'The operator removed you from the conference',
+    'resumed-elsewhere': 'Another page has taken over your place',
+    'shutting-down': 'The server is shutting down',
   }[name];
   return known ?? (status ? byStatus(status).title : 'The server ended the connection');
 }
@@ -134,11 +134,11 @@ function inRooms(kind, status) {
 function byStatus(status) {
   return (
     {
-      401: { title: 'The server wants a token', hint: 'Whoever runs the server can give you one, or a link with it.' },
+      401: { title: 'A token is required', hint: 'The operator of the server can give you one, or a link that contains it.' },
       403: { title: 'This token is for another stream', hint: '' },
-      404: { title: 'There is no such stream here', hint: 'Check the name in the address.' },
-      409: { title: 'The stream is taken', hint: 'Somebody else is live under this name. Choose another name.' },
-      422: { title: 'The server cannot carry this', hint: 'Choose another codec.' },
+      404: { title: 'There is no such stream', hint: 'Check the name in the address.' },
+      409: { title: 'The stream is taken', hint: 'Another broadcaster is live under this name. Choose another name.' },
+      422: { title: 'The server does not support this format', hint: 'Choose another codec.' },
       429: { title: 'Too many requests', hint: '' },
       503: { title: 'The server is busy', hint: '' },
     }[status] ?? { title: `The server answered ${status}`, hint: '' }
@@ -158,7 +158,7 @@ function text(value) {
   return typeof value === 'string' ? value : '';
 }
 
-// Capital letter at the beginning, full stop at the end.
+// Capitalizes the first letter and ends with a full stop.
 function sentence(words) {
   const trimmed = words.trim();
   if (!trimmed) return '';

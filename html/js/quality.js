@@ -1,16 +1,16 @@
-// How well each member comes in, from the numbers of the browser: 'good', 'poor' or 'none'.
+// The quality of each member's media, from the browser's statistics: 'good', 'poor' or 'none'.
 
-// Reads one peer connection again and again.
+// Reads one peer connection repeatedly.
 export class Quality {
   #before = new Map();
-  // By key: when something came last, and until when what was bad is remembered.
+  // By key: when something last arrived, and until when poor quality is remembered.
   #kept = new Map();
 
   constructor(pc) {
     this.pc = pc;
   }
 
-  // `places` are { key, mids }. Resolves with a Map from key to { quality, bitsPerSecond, lossPercent }; ours is under 'own'.
+  // `places` are { key, mids }. Resolves with a Map from key to { quality, bitsPerSecond, lossPercent }; 'own' is for what we send.
   async read(places, now = Date.now()) {
     const report = [...(await this.pc.getStats()).values()];
     const after = new Map(report.filter(({ type }) => READ.includes(type)).map((one) => [one.id, one]));
@@ -36,7 +36,7 @@ export class Quality {
   }
 }
 
-// What changed between two readings of one line.
+// The changes between two readings of one line.
 export function change(now, before = null) {
   const since = (name) => (before ? Math.max(0, (now[name] ?? 0) - (before[name] ?? 0)) : 0);
   const seconds = before ? (now.timestamp - before.timestamp) / 1000 : 0;
@@ -47,13 +47,13 @@ export function change(now, before = null) {
     lost: since('packetsLost'),
     freezes: since('freezeCount'),
     bitsPerSecond: seconds > 0 ? ((since('bytesReceived') + since('bytesSent')) * 8) / seconds : 0,
-    // What the server says it missed of what we send.
+    // The loss of our media, as reported by the server.
     fractionLost: now.type === 'remote-inbound-rtp' ? (now.fractionLost ?? 0) : 0,
     isHeldBack: now.qualityLimitationReason === 'bandwidth',
   };
 }
 
-// Of all lines of one place.
+// The sum over all lines of one place.
 export function total(changes) {
   const sum = (name) => changes.reduce((all, one) => all + one[name], 0);
   const [packets, lost] = [sum('packets'), sum('lost')];
@@ -77,8 +77,8 @@ export function judge({ cameAt, poorUntil }, now) {
 }
 
 const READ = ['inbound-rtp', 'outbound-rtp', 'remote-inbound-rtp'];
-// More than what retransmission hides.
+// More than retransmission hides.
 const LOSS_PERCENT_MAX = 5;
-// Sound alone comes 50 times a second.
+// Sound alone arrives 50 times a second.
 const NONE_MS = 3000;
 const REMEMBERED_MS = 5000;

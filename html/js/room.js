@@ -1,7 +1,7 @@
-// Taking part in a conference room, and being in it again whenever the way there breaks, until leave().
+// Takes part in a conference room, and returns to it whenever the connection breaks, until leave().
 //
-// Two things can break. The socket alone: another resumes for the same member, and media goes on meanwhile. The media: then the page joins
-// anew, as another member with the same name and the same camera.
+// Two things can break. If only the socket breaks, a new one resumes for the same member, and media continues meanwhile. If media breaks, the page
+// joins again, as a new member with the same name and the same camera.
 
 import { useIceServers } from './iceservers.js';
 import { Lines } from './lines.js';
@@ -11,8 +11,8 @@ import { Roster } from './roster.js';
 import { token } from './token.js';
 import { Wire } from './wire.js';
 
-// States: idle, connecting, connected, unsteady (the socket or the media is away, may recover), lost (will be tried again at `retryAt`),
-// failed (nothing more happens by itself).
+// States: idle, connecting, connected, unsteady (the socket or the media is away but may recover), lost (retries at `retryAt`), failed (needs
+// the user).
 export class Room {
   #run = null;
   #wire = null;
@@ -20,32 +20,32 @@ export class Room {
   #negotiation = null;
   #wake = () => {};
   #over = () => {};
-  // What breaks while in the room: any of 'socket' and 'media'.
+  // What is broken while in the room: any of 'socket' and 'media'.
   #away = new Set();
   #muted = { audio_muted: false };
 
   state = 'idle';
   problem = null;
-  // Date.now() of the next try while `lost`.
+  // Date.now() of the next attempt while `lost`.
   retryAt = null;
   pc = null;
   lines = new Lines();
-  // Who is here, and what of them comes on which line.
+  // The members, and which of their tracks is on which line.
   roster = new Roster();
-  // Called after every change of the state, of the roster and of the tracks.
+  // Called after every change of the state, the roster or the tracks.
   onchange = () => {};
-  // Called with the names of lines that the server does not take, and a Problem.
+  // Called with the names of lines that the server refused, and a Problem.
   onrefused = () => {};
-  // Called with what was told of others: ('joined' or 'left', member).
+  // Called when other members come and go: ('joined' or 'left', member).
   onnews = () => {};
 
-  // Joins, and joins again, until leave().
+  // Joins and rejoins until leave().
   join(room, name) {
     this.leave();
     this.#keep((this.#run = { room, name: name || undefined }));
   }
 
-  // Works while the page is being closed, too.
+  // Also works while the page is being closed.
   leave() {
     this.#run = null;
     this.#wake();
@@ -54,24 +54,24 @@ export class Room {
     if (this.state !== 'idle') this.#become('idle');
   }
 
-  // Sends a track on one of our lines, or with null nothing.
+  // Sends a track on one of our lines, or nothing if null.
   async send(name, track) {
     const { pc } = this;
     if ((await this.lines.set(name, track)) && pc && this.pc === pc) this.#negotiation?.want();
   }
 
-  // Says that our microphone is off, or on again.
+  // Tells the room whether our microphone is off.
   mute(muted) {
     this.#muted = { audio_muted: muted };
     this.#wire?.send({ type: 'change', ...this.#muted });
   }
 
-  // Ends the waiting between two tries.
+  // Ends the wait between two attempts.
   retryNow() {
     this.#wake();
   }
 
-  // The lines on which something comes, as [transceiver, { mid, id, stream, kind, label }].
+  // The lines that carry media of others, as [transceiver, { mid, id, stream, kind, label }].
   incoming() {
     return (this.pc?.getTransceivers() ?? [])
       .filter(({ mid, currentDirection }) => this.roster.tracks.has(mid) && RECEIVES.includes(currentDirection))
@@ -79,7 +79,7 @@ export class Room {
       .filter(([, line]) => this.roster.isSent(line));
   }
 
-  // Where the others and their streams are to be shown.
+  // The tiles for the others and their streams.
   places() {
     return this.roster.places(this.incoming().map(([, line]) => line));
   }
@@ -143,7 +143,7 @@ export class Room {
       refused: (problem) => this.onrefused(this.lines.revert(), problem),
       broken: (problem) => this.#over(problem),
     });
-    // Tracks that came or went since the first offer was made.
+    // Tracks may have come or gone since the first offer was made.
     if (this.lines.differ()) this.#negotiation.want();
   }
 
@@ -158,7 +158,7 @@ export class Room {
     this.#away.delete('socket');
     wire.onbreak = () => this.#resume(this.#run, wire);
     wire.each((frame) => this.#wire === wire && frame && this.#take(frame));
-    // It may have changed while there was no socket.
+    // The microphone may have been switched while there was no socket.
     if (this.#muted.audio_muted || resumes) wire.send({ type: 'change', ...this.#muted });
     if (!wire.isOpen) wire.onbreak();
   }
@@ -172,7 +172,7 @@ export class Room {
     this.onchange();
   }
 
-  // The socket has broken: the server keeps our place for ten seconds.
+  // The socket broke. The server keeps our place for ten seconds.
   async #resume(run, broken) {
     if (this.#wire !== broken || this.#run !== run) return;
     this.#away.add('socket');
@@ -189,7 +189,7 @@ export class Room {
     this.#over(Problem.noServer());
   }
 
-  // The server's reply to one try.
+  // The server's reply to one attempt.
   async #resumeOnce(run, pc) {
     const wire = await Wire.open('ws', 3000);
     try {
@@ -209,7 +209,7 @@ export class Room {
     }
   }
 
-  // Sees to it that media which is gone is noticed.
+  // Detects the loss of media.
   #watch(run, pc) {
     let timer = null;
     pc.onconnectionstatechange = () => {
@@ -226,13 +226,13 @@ export class Room {
     const transport = pc.getTransceivers().map(({ sender }) => sender.transport).find(Boolean);
     transport?.addEventListener('statechange', async () => {
       if (transport.state !== 'closed' && transport.state !== 'failed') return;
-      // The server says why, or is gone; the socket tells which.
+      // The socket reports whether the server ended the session or is gone.
       await sleep(1000);
       if (this.pc === pc) this.#over(lostMedia());
     });
   }
 
-  // Which of the two states of somebody who is in the room it is.
+  // Switches between the two states of a member that is in the room.
   #show() {
     if (!this.#run) return;
     this.#become(this.#away.size ? 'unsteady' : 'connected');
@@ -276,18 +276,18 @@ export class Room {
   }
 }
 
-// Whether joining again may help. What the server decided about this member, it would decide again.
+// Whether joining again may help. The server would repeat a decision about this member.
 function mayPass(problem) {
   return problem.passing && !FINAL.test(problem.kind);
 }
 
 function closed(frame) {
   const problem = Problem.fromFrame(frame);
-  problem.hint ||= FINAL.test(problem.kind) ? '' : 'This page joins again by itself.';
+  problem.hint ||= FINAL.test(problem.kind) ? '' : 'This page rejoins automatically.';
   return passing(problem);
 }
 
-// Of somebody who was in the room: it can be joined again.
+// For a member that was in the room, and so can join again.
 function passing(reply) {
   const problem = reply instanceof Problem ? reply : Problem.fromFrame(reply);
   if (problem.status < 500 && problem.status !== 429) problem.status = 0;
@@ -295,7 +295,7 @@ function passing(reply) {
 }
 
 function lostMedia() {
-  return new Problem('The connection broke', { hint: 'This page joins again by itself.', kind: 'broken' });
+  return new Problem('The connection was lost', { hint: 'This page rejoins automatically.', kind: 'broken' });
 }
 
 function credential() {
@@ -307,12 +307,12 @@ function sleep(ms) {
 }
 
 const RECEIVES = ['recvonly', 'sendrecv'];
-// The server has ended it for this member, rather than lost it.
+// The server ended the member's session deliberately.
 const FINAL = /(^|:)(ended-by-|resumed-elsewhere)/;
 const RESUME_MS = 10_000;
-// Long enough for a change of the network; then the way is looked for anew.
+// Long enough for a change of the network; after that the page joins again.
 const SILENT_MS = 5000;
-// Who was in for so long is not taken for one whom the server throws out again and again.
+// A member that stayed this long is not in a loop of joining and being removed.
 const STEADY_MS = 10_000;
-// Some minutes; then a person may decide whether to go on.
+// Some minutes; then the user can decide whether to continue.
 const REFUSALS_MAX = 20;

@@ -1,14 +1,14 @@
-// Who is in a room, and what of them comes on which line: put together from what the server tells. No side effects.
+// The members of a room and the tracks on each line, from the server's frames. No side effects.
 
 export class Roster {
   members = new Map();
-  // Our own number, and that of who speaks or spoke last.
+  // Our own number, and that of the current or last speaker.
   own = null;
   speaker = null;
-  // By mid. The same line may carry somebody else's track later.
+  // By mid. A line may carry another member's track later.
   tracks = new Map();
 
-  // A frame about the room. Returns ['joined' or 'left', member] when somebody else came or went, else null.
+  // Handles a frame about the room. Returns ['joined' or 'left', member] if another member came or went, else null.
   take(frame) {
     switch (frame.type) {
       case 'roster':
@@ -45,14 +45,14 @@ export class Roster {
     return [...this.members.values()].filter(({ id }) => id !== this.own);
   }
 
-  // Whether something comes on a line at this moment. A line stays with its member's stream while the camera is off.
+  // Whether a line carries media at the moment. It stays with its member's stream while the camera is off.
   isSent({ id, stream, kind }) {
     const member = this.members.get(id);
     return !member?.tracks || member.tracks.some((track) => track.stream === stream && track.kind === kind);
   }
 
-  // What is to be shown of others: { key, member, stream, label, tracks: { audio, video } }, where a track is a line's entry. Each has one
-  // place at least, with the camera or without; every other stream, such as a screen, has a place of its own.
+  // The tiles of others: { key, member, stream, label, tracks: { audio, video } }, where a track is a line's entry. Each member has at least one
+  // tile, with or without a camera; every other stream, such as a screen, has its own.
   places(lines) {
     const streams = new Map();
     for (const line of lines) {
@@ -67,7 +67,7 @@ export class Roster {
     });
   }
 
-  // Who sends, but has not been told of yet.
+  // Members that already send but have not been announced yet.
   #unknown(streams) {
     const ids = new Set([...streams.values()].map(({ id }) => id).filter((id) => id !== this.own && !this.members.has(id)));
     return [...ids].map((id) => ({ id, tracks: [] }));
@@ -93,7 +93,7 @@ export class Roster {
   }
 }
 
-// What somebody is called.
+// The name to display.
 export function nameOf({ id, name, broadcast }) {
   return name?.trim() || (broadcast ? 'Broadcast' : `Guest ${id}`);
 }
@@ -105,7 +105,7 @@ export function initials(name) {
   return letters.map((word) => [...word][0] ?? '').join('').toUpperCase();
 }
 
-// Whether a member says that there is nothing to hear of its stream.
+// Whether a member reports its stream as muted.
 export function isMuted(member, stream) {
   const sound = (member.tracks ?? []).filter(({ kind }) => kind === 'audio');
   const one = sound.find((track) => track.stream === stream) ?? sound.find(({ label }) => !label);

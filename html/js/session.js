@@ -5,12 +5,12 @@ import { parseLinks, useIceServers } from './iceservers.js';
 import { authorization, trust } from './token.js';
 import { pageRoot, placeOf, serverOf } from './urls.js';
 
-// Hands in an offer that `pc` has made and not yet set: only then can it still be given the ICE servers of the answer. Throws a Problem.
+// Posts an offer that `pc` has made but not set yet, because only then it can still accept the ICE servers in the response. Throws a Problem.
 export async function open(endpoint, pc, offer) {
   const options = { method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: offer.sdp };
   let response = await request(endpoint, options);
   if (response.status === 401 && response.redirected) {
-    // Our server sends us to another (307), and the browser takes no token along.
+    // Our server redirects us to another one (307), and the browser drops the token.
     trust(response.url);
     response = await request(response.url, options);
   }
@@ -31,21 +31,21 @@ export async function open(endpoint, pc, offer) {
   return session;
 }
 
-// What the server made of one offer.
+// The server's session for one offer.
 class Session {
-  // Where event streams are opened; null where the server has none.
+  // The URL for event streams, or null if the server has none.
   events = null;
-  // Why the server has ended it for good: a Problem, once look() has found out.
+  // Why the server ended the session: a Problem, once look() has found out.
   why = null;
 
   constructor(url, server) {
     this.url = url;
-    // Where its server has its root.
+    // The root of the session's server.
     this.server = server;
   }
 
-  // Restarts ICE: the way to the server is searched anew, perhaps from another network, while media goes on the old way. Throws a
-  // Problem when the server does not take part; then the old way stays. `amend` may change the offer's SDP.
+  // Restarts ICE: looks for a new path to the server, perhaps from another network, while media uses the old one. Throws a Problem if the server
+  // refuses; the old path then stays. `amend` may change the offer's SDP.
   async restart(pc, amend = (sdp) => sdp) {
     const answer = pc.remoteDescription.sdp;
     const offer = await pc.createOffer({ iceRestart: true });
@@ -64,7 +64,7 @@ class Session {
     }
   }
 
-  // Tells the server that we leave. Works while the page is being closed, too.
+  // Tells the server that we leave. Also works while the page is being closed.
   async end() {
     try {
       await request(this.url, { method: 'DELETE', keepalive: true }, 3000);
@@ -73,7 +73,7 @@ class Session {
     }
   }
 
-  // 'there', 'gone' (the server does not know it any more), 'ended' (by the server, see `why`) or 'unknown' (no answer).
+  // 'there', 'gone' (the server no longer knows it), 'ended' (by the server, see `why`) or 'unknown' (no response).
   async look() {
     try {
       const response = await request(this.url, { method: 'GET', cache: 'no-store' }, 3000);
@@ -86,14 +86,14 @@ class Session {
   }
 }
 
-// What an offer says about ICE (RFC 8840): the credentials, and the m-line that carries the transport of all. The server needs no candidates.
+// The ICE part of an offer (RFC 8840): the credentials, and the m-line that carries the transport of all lines. The server needs no candidates.
 export function fragmentOf(offer) {
   const first = (pattern) => offer.match(pattern)?.[0];
   const lines = [/^a=group:BUNDLE .*$/m, /^m=.*$/m, /^a=mid:.*$/m, /^a=ice-ufrag:.*$/m, /^a=ice-pwd:.*$/m].map(first);
   return lines.filter(Boolean).map((line) => `${line.trim()}\r\n`).join('');
 }
 
-// The answer of before, with credentials and candidates of a fragment.
+// The previous answer with the credentials and candidates of a fragment.
 export function withIceOf(answer, fragment) {
   const all = (name) => fragment.split(/\r?\n/).filter((line) => line.startsWith(name));
   const candidates = all('a=candidate:');
@@ -107,11 +107,11 @@ export function withIceOf(answer, fragment) {
 
 const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
-// A session that the server has ended, rather than forgotten, is not made again by itself.
+// The page does not automatically reopen a session that the server ended deliberately.
 function finality(problem) {
   if (problem.kind.endsWith(':ended-by-takeover')) {
     return new Problem('Taken over by another device', {
-      detail: 'The same token publishes this stream from somewhere else now.',
+      detail: 'The same token now publishes this stream from another place.',
       hint: 'To take it back, go live again here.',
       status: problem.status,
       kind: problem.kind,
@@ -120,7 +120,7 @@ function finality(problem) {
   return problem.kind.includes(':ended-by-') ? problem : null;
 }
 
-// fetch with a time limit, whose failures are Problems.
+// fetch with a time limit, which throws a Problem on failure.
 export async function request(url, options = {}, limitMs = 10_000) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), limitMs);
@@ -134,7 +134,7 @@ export async function request(url, options = {}, limitMs = 10_000) {
   }
 }
 
-// The list of streams of the server that has its root there. Throws a Problem.
+// The list of streams of the server with this root. Throws a Problem.
 export async function streams(server = pageRoot()) {
   const response = await request(new URL('api/streams', server), { cache: 'no-store' }, 5000);
   if (!response.ok) throw await Problem.fromResponse(response);

@@ -1,9 +1,9 @@
-// Where picture and sound come from. Each is { stream, problem, stop }; `problem` tells of a missing microphone.
+// Sources of video and sound. Each is { stream, problem, stop }; `problem` reports a missing microphone.
 // A plain script: see paste.js.
 
 'use strict';
 
-// `height` in lines; 16:9. `ground` is the colour behind a test picture.
+// `height` is in lines, at 16:9. `ground` is the background colour of a test picture.
 async function openSource(kind, { height, cameraId, microphoneId, withMicrophone, stream, ground }) {
   if (kind === 'canvas') return testPicture(height, stream, ground);
   return kind === 'screen' ? openScreen(height) : openCamera(height, cameraId, withMicrophone, microphoneId);
@@ -19,12 +19,12 @@ async function openMicrophone(microphoneId) {
   }
 }
 
-// The cameras, by name as soon as the browser tells (after the first permission).
+// The cameras, by name once the browser reveals names (after the first permission).
 async function cameras() {
   return devices('videoinput', 'Camera');
 }
 
-// The microphones, in the same way.
+// The microphones, likewise.
 async function microphones() {
   return devices('audioinput', 'Microphone');
 }
@@ -36,7 +36,7 @@ async function devices(kind, what) {
     .map(({ deviceId, label }, index) => ({ id: deviceId, label: label || `${what} ${index + 1}` }));
 }
 
-// Whether this browser, on this page, has such a source; if not, why, in words.
+// Why this browser cannot open such a source on this page, in words; '' if it can.
 function missing(kind) {
   if (kind === 'canvas') return '';
   if (!globalThis.isSecureContext || !navigator.mediaDevices) return 'needs https or localhost';
@@ -55,10 +55,10 @@ async function openCamera(height, cameraId, withMicrophone, microphoneId) {
   let problem = null;
   if (withMicrophone) {
     try {
-      // One question for both.
+      // Ask for both permissions at once.
       return opened(await navigator.mediaDevices.getUserMedia({ video, audio: chosen(microphoneId) }));
     } catch (error) {
-      // Which of the two it was, the camera alone will tell. A picture without sound is better than nothing.
+      // Trying the camera alone shows which of the two failed. Video without sound is better than nothing.
       problem = mediaProblem(error, 'microphone');
     }
   }

@@ -1,9 +1,9 @@
-// Numbers of a connection, read once a second or so; what is a rate is the change since the last reading.
+// Statistics of a connection, read about once a second. Rates are changes since the last reading.
 // A plain script: see paste.js.
 
 'use strict';
 
-// Reads one RTCPeerConnection again and again.
+// Reads one RTCPeerConnection repeatedly.
 class Meter {
   #before = null;
 
@@ -11,7 +11,7 @@ class Meter {
     this.pc = pc;
   }
 
-  // The numbers now; null where the browser does not say. Rates need a second reading.
+  // The current numbers; null where the browser has none. Rates need a second reading.
   async read() {
     const report = await this.pc.getStats();
     const all = [...report.values()];
@@ -22,7 +22,7 @@ class Meter {
   }
 }
 
-// Both directions in one shape: a page either sends or receives.
+// The same shape for both directions: a page either sends or receives.
 function snapshot(all, report) {
   const rtp = (kind) => all.find((s) => (s.type === 'outbound-rtp' || s.type === 'inbound-rtp') && s.kind === kind);
   const video = rtp('video');
@@ -86,7 +86,7 @@ function perSecond(now, before, at, atBefore, scale) {
   return ((now - before) * scale * 1000) / elapsedMs;
 }
 
-// Of what was sent: what the server last reported. Of what is received: what went missing since the last reading.
+// For a sender, the server's last report; for a receiver, the loss since the last reading.
 function lossPercent(now, before) {
   if (typeof now.remoteVideo?.fractionLost === 'number') return now.remoteVideo.fractionLost * 100;
   if (typeof now.video?.packetsLost !== 'number' || typeof before?.video?.packetsLost !== 'number') return null;

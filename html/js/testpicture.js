@@ -1,10 +1,10 @@
-// A picture and a sound for machines without a camera: a running clock, something that moves, and a beep each second,
-// at the moment the bar at the bottom is full. Delay and synchrony can be read from it.
+// Video and sound for machines without a camera: a running clock, a moving dial, and a beep each second at the moment when the bar at the bottom
+// is full. It shows delay and synchronization.
 // A plain script: see paste.js.
 
 'use strict';
 
-// 16:9 with `height` lines, 30 pictures a second, on a ground of any dark colour.
+// 16:9 with `height` lines, 30 frames a second, on any dark background colour.
 function testPicture(height, name, ground = '#10161d') {
   const canvas = document.createElement('canvas');
   canvas.height = height;
@@ -32,8 +32,8 @@ function testPicture(height, name, ground = '#10161d') {
   return { stream, problem: null, stop };
 }
 
-// Calls `tick` evenly even when the page is in the background, where its own timers are slowed down: a worker has none of that. Its script is
-// a blob, because browsers take no file from disk for one. Returns a function that ends it.
+// Calls `tick` evenly even while the page is in the background. Browsers slow down the timers of such pages but not of workers. The worker's script is
+// a blob, because browsers accept no file from disk for it. Returns a function that ends it.
 function ticks(everyMs, tick) {
   const url = URL.createObjectURL(new Blob([`setInterval(() => postMessage(0), ${everyMs})`], { type: 'text/javascript' }));
   const worker = new Worker(url);
@@ -71,7 +71,7 @@ function grid(context, width, height, unit) {
   context.stroke();
 }
 
-// A dial with a hand that turns once in four seconds and a disc that runs ahead of it.
+// A dial with a disc that turns once in four seconds and an arc that follows it.
 function orbit(context, x, y, unit, nowMs) {
   const angle = ((nowMs % 4000) / 4000) * 2 * Math.PI - Math.PI / 2;
   const radius = 19 * unit;
@@ -123,7 +123,7 @@ function bars(context, width, height, unit, phase) {
   context.fillRect(0, top + 16 * unit, width * phase, 6 * unit);
 }
 
-// A tone of 60 ms. Silent in the page itself: it goes into the stream only.
+// A tone of 60 ms. It is silent on the page itself and goes only into the stream.
 function beeper() {
   const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
   if (!Context) return { tracks: [], beep() {}, close() {} };
@@ -136,7 +136,7 @@ function beeper() {
   tone.connect(volume).connect(out);
   tone.start();
   const wake = () => audio.resume();
-  // Without a click or key the browser keeps sound generators asleep.
+  // Without a click or key press the browser keeps audio contexts suspended.
   document.addEventListener('pointerdown', wake);
   document.addEventListener('keydown', wake);
   wake();

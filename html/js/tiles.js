@@ -1,4 +1,4 @@
-// The grid: one tile for each that is to be seen, kept as long as it is there, so that a picture never blinks when others come and go.
+// The grid of tiles. A tile is kept while its view exists, so that its video does not flicker when others come and go.
 
 import { places } from './grid.js';
 import { initials } from './roster.js';
@@ -6,9 +6,9 @@ import { initials } from './roster.js';
 export class Tiles {
   #list;
   #tiles = new Map();
-  // How many of the first tiles are screens.
+  // The number of screens, which are the first tiles.
   #screens = 0;
-  // Whether the browser lets us make a sound; while not, everything is muted so that pictures play at least.
+  // Whether the browser blocks sound. Meanwhile all tiles are muted, so that at least the video plays.
   #silent = false;
   onsilenced = () => {};
 
@@ -17,8 +17,8 @@ export class Tiles {
     new ResizeObserver(() => this.#place()).observe(list);
   }
 
-  // Shows these, in this order: { key, member, name, words, own, screen, mirrored, video, audio, muted, speaking, speaker, quality }, where
-  // video and audio are tracks or null. Tracks are taken away from all before any is given to another: a track may change hands.
+  // Shows these views in this order: { key, member, name, words, own, screen, mirrored, video, audio, muted, speaking, speaker, quality }, where
+  // video and audio are tracks or null. All tiles release their old tracks before any tile gets a new one, because a track may move between tiles.
   show(views) {
     const wanted = new Map(views.map((view) => [view.key, view]));
     for (const [key, tile] of this.#tiles) {
@@ -34,12 +34,12 @@ export class Tiles {
     this.#place();
   }
 
-  // Sees to it that a picture which has stopped is not taken for one that goes on.
+  // Hides video that has stopped.
   tick() {
     for (const tile of this.#tiles.values()) tile.tick();
   }
 
-  // After a tap.
+  // Turns sound on; the browser allows it after a tap.
   sound() {
     this.#silent = false;
     for (const tile of this.#tiles.values()) tile.play(false);
@@ -94,7 +94,7 @@ class Tile {
     if (!this.video.requestVideoFrameCallback) this.video.addEventListener('timeupdate', () => this.video.videoWidth && this.#frameCame());
   }
 
-  // Takes away what is not to be shown here any more.
+  // Releases tracks that no longer belong to this tile.
   letGo({ video, audio }) {
     if (this.#tracks.every((track) => track === video || track === audio)) return;
     this.#tracks = [];
@@ -121,11 +121,11 @@ class Tile {
     const marks = { member: view.member, own: view.own, screen: view.screen, muted: view.muted, speaking: view.speaking, speaker: view.speaker };
     for (const [name, value] of Object.entries({ ...marks, quality: view.quality ?? '' })) dataset[name] = String(value);
     label(this.element, this.#words());
-    label(this.video, view.screen ? `Screen of ${view.name}` : `Picture of ${view.name}`);
+    label(this.video, view.screen ? `Screen of ${view.name}` : `Video of ${view.name}`);
     this.#showPicture();
   }
 
-  // Nobody hears themselves.
+  // The own tile is always muted.
   async play(silent) {
     const { video } = this;
     video.muted = silent || this.#view?.own === true;
@@ -146,7 +146,7 @@ class Tile {
     this.video.srcObject = null;
   }
 
-  // The picture shows when its first frame is there, and goes when frames do not come any more. A screen may stand still.
+  // Shows the video when its first frame has arrived and hides it when frames stop. A screen may stand still.
   #showPicture() {
     if (!this.#view) return;
     const { video, screen } = this.#view;
@@ -154,7 +154,7 @@ class Tile {
     this.element.dataset.video = video && comes ? 'on' : 'off';
   }
 
-  // Anew for each source: what waits for a frame of one that was taken away may wait for ever.
+  // Starts again for each source: a callback that waits for a frame of a removed source may wait for ever.
   #followFrames() {
     const { video } = this;
     if (!video.requestVideoFrameCallback) return;

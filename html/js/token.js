@@ -1,15 +1,15 @@
-// The token of this page: taken out of its address or from a person, kept for this tab, and sent to our own server only, and to
-// those that it sends us to.
+// The token of this page: taken from its address or from the user, kept for this tab, and sent only to our own server and to servers that it
+// redirects us to.
 
-// What the page does, and with which stream; the front page has no stream.
+// The purpose of the page and its stream; the front page has no stream.
 let role = 'list';
 let stream = '';
-// Origins of servers that may see it.
+// Origins of servers that may receive the token.
 const trusted = new Set([location.origin]);
-// For browsers that keep nothing.
+// For browsers without session storage.
 const kept = new Map();
 
-// Says what the page's requests are for, and takes the token out of its address: a link has it behind `#`, which is never sent.
+// Sets what the page's requests are for, and takes the token from its address. Links carry it behind `#`, which browsers never send.
 export function useToken(forRole, forStream = '') {
   role = forRole;
   stream = forStream;
@@ -21,18 +21,18 @@ export function token() {
   return read(`${role} ${stream}`) || read('last');
 }
 
-// Our own server sends us to `url`: the token is for that one, too.
+// Our own server redirects us to `url`, so that server may receive the token too.
 export function trust(url) {
   trusted.add(new URL(url, location.href).origin);
 }
 
-// The header for a request to `url`, if it is to a server that may see the token.
+// The header for a request to `url`, if that server may receive the token.
 export function authorization(url) {
   const own = trusted.has(new URL(url, location.href).origin);
   return own && token() ? { Authorization: `Bearer ${token()}` } : {};
 }
 
-// Wires the form that asks for a token. `again` runs when one was given. What is returned shows or hides the form for a problem.
+// Connects the form that asks for a token. `again` runs when the user entered one. Returns a function that shows or hides the form for a problem.
 export function tokenForm(again) {
   const form = $('token-form');
   form.addEventListener('submit', (event) => {
@@ -53,17 +53,17 @@ export function tokenForm(again) {
   };
 }
 
-// Whether a token, or another one, would help.
+// Whether a token, or a different one, would help.
 export function wantsToken(problem) {
   return problem?.status === 401 || (problem?.status === 403 && !problem.kind.endsWith(':proxied'));
 }
 
-// A token as it is, or in a whole link.
+// The token in a text that is a token or a link.
 export function tokenIn(text) {
   return text.trim().match(/[#?&]token=([^&#\s]+)/)?.[1] ?? text.trim();
 }
 
-// True when there was one. The address bar shall not show it to who looks over a shoulder, or keep it in the history.
+// Returns true if there was one. Removes it from the address bar, where others could read it, and from the history.
 function fromAddress() {
   if (!/^#token=./.test(location.hash)) return false;
   keep(decoded(location.hash.slice('#token='.length)));
@@ -85,7 +85,7 @@ function keep(value) {
     try {
       sessionStorage.setItem(`onecast token ${key}`, value);
     } catch {
-      // Then it lasts as long as the page.
+      // Without storage it lasts as long as the page.
     }
   }
 }

@@ -1,14 +1,14 @@
-// What the pages share: finding elements, saying things, copying texts, writing numbers.
+// Functions that the pages share: finding elements, showing messages, copying texts, formatting numbers.
 // A plain script: see paste.js.
 
 'use strict';
 
 const $ = (id) => document.getElementById(id);
 
-// Whether the page was opened from disk. Browsers can be told to load modules there, too: then those have nothing to do.
+// Whether the page was opened from disk. Some browsers can be configured to load modules from there; the modules then do nothing.
 const onDisk = location.protocol === 'file:';
 
-// The stream that the page is about, from its address.
+// The stream of the page, from its address.
 function streamName() {
   return new URLSearchParams(location.search).get('stream')?.trim() || 'live';
 }
@@ -23,12 +23,12 @@ function setState(state) {
   document.documentElement.dataset.state = state;
 }
 
-// Absolute URL of what is there on the page's server: `path` is relative to the page, which may be below a path of a proxy.
+// The absolute URL of a path on the page's server. `path` is relative to the page, which may be below a path of a proxy.
 function absolute(path) {
   return new URL(path, location.href).href;
 }
 
-// Links between the pages keep the stream.
+// Adds the stream to the links between the pages.
 function keepStream(stream) {
   for (const link of document.querySelectorAll('a[data-keep-stream]')) {
     link.href = `${link.getAttribute('href').split('?')[0]}?stream=${encodeURIComponent(stream)}`;
@@ -36,7 +36,7 @@ function keepStream(stream) {
   for (const place of document.querySelectorAll('[data-stream-name]')) place.textContent = stream;
 }
 
-// Shows a message, or hides it when there are no words. Tones: plain, good, wait, bad.
+// Shows a message, or hides it if it is empty. Tones: plain, good, wait, bad.
 function say(box, tone, title = '', detail = '', hint = '') {
   const parts = [
     ['strong', title],
@@ -62,7 +62,7 @@ function sayProblem(box, problem) {
   say(box, 'bad', problem.title, problem.detail, problem.hint);
 }
 
-// Shows or hides buttons by [element, shown]; who was on one that goes is put on the first that is shown.
+// Shows or hides buttons by [element, shown]. If the focused button disappears, the first visible one gets the focus.
 function buttons(...pairs) {
   const left = pairs.some(([element, shown]) => !shown && element === document.activeElement);
   for (const [element, shown] of pairs) element.hidden = !shown;
@@ -74,13 +74,13 @@ function copies(button, text) {
   const label = button.textContent;
   let timer;
   button.addEventListener('click', async () => {
-    button.textContent = (await copy(text())) ? 'Copied' : 'Select and copy it by hand';
+    button.textContent = (await copy(text())) ? 'Copied' : 'Select and copy it manually';
     clearTimeout(timer);
     timer = setTimeout(() => (button.textContent = label), 2000);
   });
 }
 
-// Fills a definition list with [name, value] pairs; values that are null read "–".
+// Fills a definition list with [name, value] pairs; null is shown as "–".
 function facts(list, rows) {
   if (list.children.length !== rows.length) {
     list.replaceChildren(
@@ -144,7 +144,7 @@ async function copy(text) {
   }
 }
 
-// Pages that are not secure have no clipboard interface.
+// Insecure pages have no clipboard API.
 function copyTheOldWay(text) {
   const area = document.createElement('textarea');
   area.value = text;

@@ -1,29 +1,29 @@
-// The viewer's page: one button, and a picture that comes back by itself. On a server whep.js begins it; from disk, disk.js.
+// The viewer page: one button, and video that resumes automatically. On a server whep.js starts it; from disk, disk.js.
 // A plain script: see paste.js.
 
 'use strict';
 
 const name = streamName();
 const video = $('video');
-// With the reading every half second: silence is noticed after two seconds.
+// With a reading every half second, silence is noticed after two seconds.
 const QUIET_MS = 1800;
-// A picture that is not there after this is asked about: they come within a fraction of it.
+// If no frame has arrived after this time, the page asks the server why. Usually frames arrive much sooner.
 const NO_PICTURE_MS = 800;
-// The connection, and what the page has of its server: see viewerPage().
+// The connection, and what the server offers to the page: see viewerPage().
 let link;
 let server;
 let askToken;
 
-// What is known of the media while connected: see watchMedia().
+// What is known about the media while connected: see freshMedia().
 let media = null;
-// Whether a picture was ever seen since "Watch" was pressed.
+// Whether a frame has been shown since "Watch" was pressed.
 let seen = false;
 
-// Begins the page, with a PasteLink or a Link. `services` are what the page has of its server: { follow, streams, token, tokenForm, trust, url }.
+// Starts the page, with a PasteLink or a Link. `services` is what the server offers to the page: { follow, streams, token, tokenForm, trust, url }.
 function viewerPage(made, services) {
   link = made;
   server = services;
-  // For tests and for people with a console.
+  // For tests and the developer console.
   window.onecast = { get pc() { return link.pc; }, restart: () => link.restart() };
   keepStream(name);
   document.title = `${name} – onecast`;
@@ -53,7 +53,7 @@ function stop() {
   $('still').hidden = true;
 }
 
-// The tracks of a new connection. What was last seen stays until there is something newer.
+// Shows the tracks of a new connection. The last frame stays visible until there is a newer one.
 function attach(tracks) {
   if (link.state === 'connected') keepStill();
   video.srcObject = tracks;
@@ -64,7 +64,7 @@ async function play() {
   try {
     await video.play();
   } catch (error) {
-    // Refused without a click (power saving of phones); the button over the picture asks for one.
+    // Phones that save power refuse to play without a click; the button over the video asks for one.
     if (error.name === 'NotAllowedError') show();
   }
 }
@@ -82,7 +82,7 @@ function changed() {
   show();
 }
 
-// The server tells who comes and leaves. Where it does not, silence has to: see askWhy().
+// Follows the server's events. Without them, the page infers from silence that the broadcaster left: see askWhy().
 async function listen(current) {
   const unfollow = await server.follow(link.events, (name, data) => {
     if (media !== current) return;
@@ -102,7 +102,7 @@ async function listen(current) {
   else unfollow();
 }
 
-// The server is about to stop, and says when to connect anew, perhaps to another. It says so again to a page that comes into view again.
+// The server is about to stop and says when to connect again, perhaps to another server. It repeats the event to a page that becomes visible again.
 function reconnect(current, { url, retry = 1000 }) {
   if (current.leavingFor === (url ?? '')) return;
   current.leavingFor = url ?? '';
@@ -110,7 +110,7 @@ function reconnect(current, { url, retry = 1000 }) {
   link.renew(url, retry);
 }
 
-// Of a connection that takes the place of another; the picture goes on.
+// The state of a new connection. If it replaces another one, the video continues.
 function freshMedia(before = null) {
   return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
 }
@@ -123,7 +123,7 @@ async function tick() {
   if (media !== current) return;
   const now = Date.now();
   if (numbers.packets > current.packets) current.lastPacketAt = now;
-  // Pictures that were on their way when the broadcaster left, or changed its codec, do not bring it back.
+  // Frames that were in flight when the broadcaster left, or changed its codec, do not mean that it is back.
   if (numbers.frames > current.frames && !hasLeft(current) && !lacksVideo(current)) {
     seen = true;
     current.picture = true;
@@ -140,7 +140,7 @@ async function tick() {
   show();
 }
 
-// Nothing arrives: has the broadcaster left, have we lost the server, or is there no keyframe to start with?
+// Nothing arrives: did the broadcaster leave, is the server gone, or is there no keyframe to start with?
 async function askWhy(current, now) {
   if ((current.told && current.live === false) || now - current.asked < 2000) return;
   current.asked = now;
@@ -156,17 +156,17 @@ async function askWhy(current, now) {
   if (media === current) show();
 }
 
-// The server said that the video is sent in a codec that this browser lacks.
+// The server reported that this browser lacks the codec of the video.
 function lacksVideo(current) {
   return current.missing.some(({ kind }) => kind === 'video');
 }
 
-// The server itself said that nobody is live. A broadcaster that is only silent may send at any moment.
+// The server reported that there is no broadcaster. A silent broadcaster may send again at any moment.
 function hasLeft(current) {
   return current.told && current.live === false && !current.silent;
 }
 
-// Everything on the page that depends on the state.
+// Updates everything on the page that depends on the state.
 function show() {
   const [state, title, hint] = situation();
   setState(state);
@@ -182,12 +182,12 @@ function show() {
   $('badge').dataset.tone = 'live';
   $('badge').textContent = 'Live';
   if (link.state === 'failed') sayProblem($('message'), link.problem);
-  else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unsteady', '', 'Waiting for it to recover.');
+  else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unstable', '', 'Waiting for it to recover.');
   else say($('message'), 'plain');
   askToken(link.state === 'failed' ? link.problem : null);
 }
 
-// [state, what it is, what happens next]
+// Returns [state, title, hint].
 function situation() {
   switch (link.state) {
     case 'idle':
@@ -195,7 +195,7 @@ function situation() {
     case 'connecting':
       return ['connecting', 'Connecting', ''];
     case 'offered':
-      return ['offered', 'The offer is ready', 'Give it to the server and paste the answer.'];
+      return ['offered', 'The offer is ready', 'Send it to the server, then paste the answer.'];
     case 'lost':
       return ['lost', link.problem.title, tryingAgain(link.retryAt)];
     case 'failed':
@@ -209,31 +209,31 @@ function whileConnected() {
   if (media?.picture) return ['watching', '', ''];
   const missing = media?.missing.find(({ kind }) => kind === 'video') ?? media?.missing[0];
   if (missing) return ['waiting', `This browser cannot play the ${missing.kind}`, otherCodec(missing)];
-  if (media?.silent) return ['waiting', 'The broadcaster is connected and sends nothing', 'The picture comes by itself.'];
+  if (media?.silent) return ['waiting', 'The broadcaster is connected but sends nothing', 'The video starts automatically.'];
   if (media?.live === false) {
     return seen
-      ? ['left', 'The broadcaster left', 'The picture returns by itself.']
-      : ['waiting', 'Waiting for the broadcaster', 'The picture comes by itself.'];
+      ? ['left', 'The broadcaster left', 'The video resumes automatically.']
+      : ['waiting', 'Waiting for the broadcaster', 'The video starts automatically.'];
   }
   if (media?.live && media.stream?.video && media.stream.start_cache?.ready === false) {
     return ['waiting', 'Waiting for a keyframe', keyframes(media.stream.keyframes)];
   }
-  return ['waiting', 'Waiting for the picture', ''];
+  return ['waiting', 'Waiting for the video', ''];
 }
 
-// What to do about a codec that this browser lacks.
+// Advice about a codec that this browser lacks.
 function otherCodec({ codec, offered }) {
   const own = offered.join(' or ');
-  return `It is sent in ${codec}. Watch with another browser, or ask the broadcaster to send ${own || 'something else'}.`;
+  return `Its codec is ${codec}. Use another browser, or ask the broadcaster to send ${own || 'another codec'}.`;
 }
 
-// When the next keyframe can be expected.
+// When to expect the next keyframe.
 function keyframes({ interval_ms: interval, ignored } = {}) {
-  if (interval) return `The encoder’s interval is ${Math.round(interval / 100) / 10} s.`;
-  return ignored ? 'The broadcaster does not answer requests for one.' : 'The broadcaster was asked for one.';
+  if (interval) return `The encoder sends one every ${Math.round(interval / 100) / 10} s.`;
+  return ignored ? 'The broadcaster ignores keyframe requests.' : 'The server has requested one.';
 }
 
-// Keeps the last picture over the video while connections change under it.
+// Keeps the last frame visible while the connection changes.
 function keepStill() {
   const still = $('still');
   if (!video.videoWidth || !seen || !still.hidden) return;
@@ -257,7 +257,7 @@ function fullScreen() {
   const screen = $('screen');
   if (document.fullscreenElement) document.exitFullscreen();
   else if (screen.requestFullscreen) screen.requestFullscreen().catch(() => {});
-  // iPhones give it to videos only.
+  // iPhones allow full screen only for videos.
   else video.webkitEnterFullscreen?.();
 }
 
@@ -274,13 +274,13 @@ function showStats() {
   const value = (pick) => (now ? pick(now) : null);
   facts($('stats'), [
     ['Resolution', value(resolution)],
-    ['Pictures per second', value((n) => framesPerSecond(n.fps))],
+    ['Frames per second', value((n) => framesPerSecond(n.fps))],
     ['Bitrate', value((n) => bitrate(n.videoBitsPerSecond === null ? null : n.videoBitsPerSecond + (n.audioBitsPerSecond ?? 0)))],
     ['Codec', value((n) => [n.video, n.audio].filter(Boolean).join(', ') || null)],
     ['Packet loss', value((n) => percent(n.lossPercent))],
     ['Jitter buffer', value((n) => milliseconds(n.jitterBufferMs))],
-    ['Round trip', value((n) => milliseconds(n.roundTripMs))],
-    ['Pictures dropped', value((n) => n.framesDropped?.toString() ?? null)],
+    ['Round-trip time', value((n) => milliseconds(n.roundTripMs))],
+    ['Dropped frames', value((n) => n.framesDropped?.toString() ?? null)],
     ['Freezes', value((n) => n.freezes?.toString() ?? null)],
     ['Encryption', value((n) => n.srtpCipher)],
     ['Viewers', media?.viewers?.toString() ?? null],

@@ -1,4 +1,4 @@
-// The viewer's page on a server: it watches by WHEP.
+// The viewer page on a server, which watches by WHEP.
 
 import { follow } from './events.js';
 import { Link } from './link.js';

@@ -1,4 +1,4 @@
-// The broadcaster's page on a server: it publishes by WHIP (RFC 9725).
+// The broadcast page on a server, which publishes by WHIP (RFC 9725).
 
 import { Link } from './link.js';
 import { streams } from './session.js';

@@ -1,15 +1,15 @@
-// A WebSocket that carries frames of JSON.
+// A WebSocket that carries JSON frames.
 
 
 export class Wire {
   #socket;
-  // Frames that nobody was there for.
+  // Frames that arrived while there was no receiver.
   #waiting = [];
   #take = null;
-  // Called once when it has broken; not after close().
+  // Called once when the socket breaks, but not after close().
   onbreak = () => {};
 
-  // Resolves when it is open. `path` is relative to the page. Throws a Problem.
+  // Resolves when the socket is open. `path` is relative to the page. Throws a Problem.
   static open(path, limitMs = 5000) {
     return new Promise((resolve, reject) => {
       const url = new URL(path, location.href);
@@ -43,12 +43,12 @@ export class Wire {
     return this.#socket.readyState === WebSocket.OPEN;
   }
 
-  // What is sent on a broken one is lost.
+  // A frame that is sent on a broken socket is lost.
   send(frame) {
     if (this.isOpen) this.#socket.send(JSON.stringify(frame));
   }
 
-  // The next frame. Throws a Problem when none comes.
+  // The next frame. Throws a Problem if none arrives.
   next(limitMs = 10_000) {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#take(null), limitMs);
@@ -62,7 +62,7 @@ export class Wire {
     });
   }
 
-  // Calls `take` for each frame from now on, and for those that came before.
+  // Calls `take` for each frame that is waiting or arrives from now on.
   each(take) {
     this.#take = take;
     while (this.#waiting.length && this.#take) this.#take(this.#waiting.shift());

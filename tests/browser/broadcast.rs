@@ -116,7 +116,7 @@ async fn the_front_page_shows_who_is_live_until_the_tab_is_closed() {
     let server = Server::start().await;
     let front = chrome.open(&server.url("/")).await;
     front.wait_for_state("empty").await;
-    front.wait_for_words("Nobody is live.").await;
+    front.wait_for_words("No stream is live.").await;
     let broadcaster = broadcast(&chrome, &server, "VP8").await;
     front.wait_for_state("live").await;
     front

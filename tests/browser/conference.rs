@@ -82,7 +82,7 @@ async fn a_broken_socket_is_replaced_while_media_goes_on() {
     page.run("window.before = onecast.pc; double.up = false; double.cut();", vec![])
         .await;
     page.wait_for_state("unsteady").await;
-    page.wait_for_words("The connection is unsteady").await;
+    page.wait_for_words("The connection is unstable").await;
     // What is changed and offered meanwhile is made good afterwards.
     page.click("#mute").await;
     page.click("#camera-toggle").await;
@@ -143,7 +143,7 @@ async fn refusals_are_said_in_words() {
     page.value("double.tell({ type: 'closed', problem: 'ended-by-operator', detail: 'be quiet' })")
         .await;
     page.wait_for_state("error").await;
-    page.wait_for_words("The operator ended this conference for you").await;
+    page.wait_for_words("The operator removed you from the conference").await;
     page.wait_for_words("Be quiet.").await;
     page.run(
         "double.refuse = { status: 403, problem: 'may-not-publish', title: 'This token is for watching' };",
@@ -156,7 +156,7 @@ async fn refusals_are_said_in_words() {
     page.run("double.refuse = { status: 401, problem: 'token-needed' };", vec![])
         .await;
     page.click("#join").await;
-    page.wait_for_words("The server wants a token").await;
+    page.wait_for_words("A token is required").await;
     page.run("double.refuse = null;", vec![]).await;
     page.paste("#token", "https://onecast.test/conference.html#token=secret")
         .await;

@@ -121,7 +121,7 @@ async fn a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can(
     page.wait_for_words("Waiting for the broadcaster").await;
     let publisher = Publisher::of(&server, &["tests/data/media/clip.h264", "tests/data/media/clip.ogg"]);
     page.wait_for_words("This browser cannot play the video").await;
-    page.wait_for_words("It is sent in H264. Watch with another browser, or ask the broadcaster to send VP8.")
+    page.wait_for_words("Its codec is H264. Use another browser, or ask the broadcaster to send VP8.")
         .await;
     publisher.leave().await;
     let _publisher = Publisher::start(&server);

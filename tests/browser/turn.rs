@@ -78,7 +78,7 @@ async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
     let server = Server::start_with(&["--demo"]).await;
     let page = chrome.open(&server.url("/viewer.html?stream=demo&relay=1")).await;
     page.click("#watch").await;
-    page.wait_for_words("The server tells of no TURN server").await;
+    page.wait_for_words("The server announces no TURN server").await;
     page.close().await;
 }
 

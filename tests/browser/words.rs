@@ -37,7 +37,7 @@ async fn a_refused_codec_is_said_even_without_words_of_the_server() {
     let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
     page.click("#go").await;
     page.wait_for_state("error").await;
-    page.wait_for_words("The server cannot carry this").await;
+    page.wait_for_words("The server does not support this format").await;
     page.close().await;
 }
 
@@ -89,9 +89,9 @@ async fn a_camera_that_is_missing_or_refused_is_said() {
     let Some(chrome) = Chrome::launch().await else { return };
     let server = Fake::start().await;
     let cases = [
-        ("NotFoundError", "There is no camera on this machine"),
-        ("NotAllowedError", "The browser was not allowed to use the camera"),
-        ("NotReadableError", "The camera cannot be read"),
+        ("NotFoundError", "No camera was found"),
+        ("NotAllowedError", "The browser is not allowed to use the camera"),
+        ("NotReadableError", "The camera cannot be opened"),
     ];
     let page = chrome.open(&server.url("/broadcast.html")).await;
     for (error, words) in cases {
@@ -102,7 +102,7 @@ async fn a_camera_that_is_missing_or_refused_is_said() {
         page.wait_for_state("idle").await;
     }
     page.click("#go").await;
-    page.wait_for_words("The camera cannot be read").await;
+    page.wait_for_words("The camera cannot be opened").await;
     page.close().await;
 }
 
@@ -178,7 +178,7 @@ async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
     page.awaited("double.leave()").await;
     page.wait_for_state("left").await;
     page.wait_for_words("The broadcaster left").await;
-    page.wait_for_words("The picture returns by itself.").await;
+    page.wait_for_words("The video resumes automatically.").await;
     page.awaited("double.back()").await;
     page.wait_for_state("watching").await;
     page.close().await;
@@ -199,12 +199,12 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
     page.click("#watch").await;
     page.wait_for_state("waiting").await;
     page.wait_for_words("Waiting for a keyframe").await;
-    page.wait_for_words("The encoder’s interval is 10 s.").await;
+    page.wait_for_words("The encoder sends one every 10 s.").await;
     page.value("double.facts.keyframes.interval_ms = null").await;
-    page.wait_for_words("The broadcaster does not answer requests for one.")
+    page.wait_for_words("The broadcaster ignores keyframe requests.")
         .await;
     page.value("double.facts.keyframes.ignored = false").await;
-    page.wait_for_words("The broadcaster was asked for one.").await;
+    page.wait_for_words("The server has requested one.").await;
     page.awaited("double.back()").await;
     page.wait_for_state("watching").await;
     page.close().await;
@@ -220,7 +220,7 @@ async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
     page.value(silent).await;
     page.click("#watch").await;
     page.wait_for_state("waiting").await;
-    page.wait_for_words("The broadcaster is connected and sends nothing")
+    page.wait_for_words("The broadcaster is connected but sends nothing")
         .await;
     page.value("double.facts = { live: true, state: 'live' }").await;
     page.awaited("double.back()").await;
@@ -231,7 +231,7 @@ async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
     with_double(&page).await;
     page.value(silent).await;
     page.click("#go").await;
-    page.wait_for_words("Connected, but nothing is sent").await;
+    page.wait_for_words("Connected, but not sending").await;
     page.wait_for_words("The server has received no media for 42 s.").await;
     page.wait_until("document.querySelector('#badge').textContent === 'Connected'")
         .await;
@@ -244,7 +244,7 @@ async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
     with_double(&page).await;
     page.value(silent).await;
     page.wait_for_words("Connected").await;
-    page.wait_for_words("nothing sent for 0:42").await;
+    page.wait_for_words("silent for 0:42").await;
     page.close().await;
 }
 
