@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
-use super::problem::Problem;
+use crate::http::problem::Problem;
 
 /// Largest body that is taken. A browser's offer is 5 to 10 KB, one with simulcast and many codecs 30 KB; base64 adds a third.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Reads the body of a request as text. Nothing is read of one that is refused for what its head says: a client that asked first
 /// (`Expect: 100-continue`) then sends none of it.
-pub(super) async fn text(headers: &HeaderMap, body: Body, limit: Duration) -> Result<String, Problem> {
+pub(crate) async fn text(headers: &HeaderMap, body: Body, limit: Duration) -> Result<String, Problem> {
     if let Some(problem) = coded(headers) {
         return Err(refuse(headers, body, problem).await);
     }
@@ -61,18 +61,18 @@ fn coded(headers: &HeaderMap) -> Option<Problem> {
 }
 
 /// Gives back the problem that the head of a request has, after its body was passed over.
-pub(super) async fn refuse(headers: &HeaderMap, body: Body, problem: Problem) -> Problem {
+pub(crate) async fn refuse(headers: &HeaderMap, body: Body, problem: Problem) -> Problem {
     pass_over(headers, body).await;
     problem
 }
 
 /// Whether the client waits for `100 Continue` before it sends the body.
-pub(super) fn is_awaited(headers: &HeaderMap) -> bool {
+pub(crate) fn is_awaited(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
 }
 
 /// True if the request's `Content-Type`, without its parameters, is `expected`.
-pub(super) fn has_type(headers: &HeaderMap, expected: &str) -> bool {
+pub(crate) fn has_type(headers: &HeaderMap, expected: &str) -> bool {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -105,7 +105,7 @@ async fn bytes(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Problem> 
 }
 
 /// Passes over the body of a request that is refused for its head, but not for long.
-pub(super) async fn pass_over(headers: &HeaderMap, body: Body) {
+pub(crate) async fn pass_over(headers: &HeaderMap, body: Body) {
     if !is_awaited(headers) && body.size_hint().lower() <= DRAIN_BYTES_MAX as u64 {
         let _ = tokio::time::timeout(PASS_OVER_MAX, drain(body)).await;
     }

@@ -1,11 +1,21 @@
 //! What signalling of conference rooms needs from the rest of the server, as values.
 
+pub(super) mod join;
+pub(super) mod messages;
+pub(super) mod problem;
+pub(super) mod replies;
+pub(super) mod roster_diff;
+pub(super) mod routes;
+pub(super) mod ws;
+pub(super) mod ws_limits;
+pub(super) mod ws_session;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::service::{PasteRights, Refusal, Request};
+use crate::http::service::{PasteRights, Refusal, Request};
 use onecast_control::conference::Roster;
 pub use onecast_control::conference::{Change, OfferedTrack, ServerOffer, Words};
 use onecast_control::{SessionId, StreamName};

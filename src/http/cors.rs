@@ -9,21 +9,21 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Shared;
-use super::guard::Asker;
 use crate::auth::Action;
+use crate::http::Shared;
+use crate::http::auth::requester::Asker;
 
 /// What a resource takes, as in `Allow`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Methods(pub(super) &'static str);
+pub(crate) struct Methods(pub(crate) &'static str);
 
 /// Answers `OPTIONS`, preflight or not.
-pub(super) async fn options(methods: Methods) -> impl IntoResponse {
+pub(crate) async fn options(methods: Methods) -> impl IntoResponse {
     answered(methods, methods.0)
 }
 
 /// The same for an endpoint of WHIP or WHEP: players ask it about all that they will send, to the session, too.
-pub(super) async fn options_of_endpoint(methods: Methods) -> impl IntoResponse {
+pub(crate) async fn options_of_endpoint(methods: Methods) -> impl IntoResponse {
     answered(methods, "GET, HEAD, POST, PATCH, DELETE, OPTIONS")
 }
 
@@ -39,7 +39,7 @@ fn answered(methods: Methods, for_pages: &'static str) -> impl IntoResponse {
 }
 
 /// Gives no leave to a page (Fetch, section 4.8) whose request would be refused for its origin.
-pub(super) async fn preflight(State(shared): State<Shared>, asker: Asker, request: Request, next: Next) -> Response {
+pub(crate) async fn preflight(State(shared): State<Shared>, asker: Asker, request: Request, next: Next) -> Response {
     let is_welcome = action_to_come(&request).is_none_or(|action| asker.is_welcome(&shared, action));
     let mut response = next.run(request).await;
     if !is_welcome {
@@ -68,17 +68,17 @@ fn action_to_come(request: &Request) -> Option<Action> {
 
 /// Put into a response that pages of other origins must not take for leave.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NoOrigin;
+pub(crate) struct NoOrigin;
 
 /// What every other response says.
-pub(super) fn allow_every_origin(headers: &mut HeaderMap) {
+pub(crate) fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
 }
 
 /// Announces what a resource takes by POST (the header of LDP, section 7.1, that RFC 9725 uses).
-pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+pub(crate) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 /// Announces what a resource takes by PATCH (RFC 5789 section 3.1).
-pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 const EXPOSED: &str = "Location, ETag, Link, Accept-Post, Accept-Patch, Retry-After";

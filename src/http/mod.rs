@@ -7,66 +7,39 @@ pub mod conference;
 pub mod operation;
 pub mod service;
 
-mod admin;
 mod api;
-mod base_path;
+mod auth;
 mod body;
-mod connection;
 mod cors;
-mod counter_offer;
-mod crowding;
-mod envelope;
-mod etag;
-mod events;
-mod forwarded;
-mod framing;
-mod front;
-mod guard;
-mod health;
-mod ice_servers;
-mod links;
-mod members;
-mod messages;
-mod news;
-mod openapi;
-mod pace;
-mod page;
-mod pages;
 mod paste;
-mod patch;
-mod place;
+mod path_params;
 mod problem;
-mod redirect;
 mod rfc3339;
-mod room_json;
-mod room_problem;
-mod rooms;
 mod router;
-mod seat;
 mod server;
-mod socket;
-mod stream_path;
+mod static_files;
 mod whip;
 
-pub use base_path::{BasePath, BasePathError};
 pub use body::MAX_BODY_BYTES;
 pub use conference::Conference;
 #[doc(hidden)]
-pub use envelope::fuzz_envelope;
-#[doc(hidden)]
-pub use etag::fuzz_if_match;
-pub use events::fuzz_event_names;
-#[doc(hidden)]
-pub use forwarded::fuzz_forwarded;
-pub use forwarded::{ProxyNetwork, ProxyNetworkError, TrustedProxies};
-pub use front::Front;
-#[doc(hidden)]
-pub use messages::fuzz_messages;
+pub use conference::messages::fuzz_messages;
 pub use operation::Operation;
-pub use pages::Pages;
 #[doc(hidden)]
-pub use redirect::fuzz_redirect;
+pub use paste::pasted_sdp::fuzz_envelope;
+pub use server::base_path::{BasePath, BasePathError};
+#[doc(hidden)]
+pub use server::forwarded::fuzz_forwarded;
+pub use server::forwarded::{ProxyNetwork, ProxyNetworkError, TrustedProxies};
+pub use server::front::Front;
+#[doc(hidden)]
+pub use server::redirect::fuzz_redirect;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;
+pub use static_files::Pages;
+#[doc(hidden)]
+pub use whip::etag::fuzz_if_match;
+#[doc(hidden)]
+pub use whip::events::fuzz_event_names;
 
 use router::Shared;

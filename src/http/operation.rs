@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::Refusal;
+use crate::http::service::Refusal;
 use onecast_control::drain::{Destination, DrainOrder};
 use onecast_control::ended::{End, EndReason, Note};
 use onecast_control::registry::{SessionFilter, SessionState};

@@ -9,21 +9,21 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tracing::{debug, info};
 
-use super::rfc3339;
-use super::service::{CodecsOf, Refusal, SdpRefusal};
+use crate::http::rfc3339;
+use crate::http::service::{CodecsOf, Refusal, SdpRefusal};
 use onecast_control::admission::{Busy, Cause};
 use onecast_control::{EndReason, Purpose, StreamName};
 
 /// Why a request was not done, and what to do about it. As a response it is problem+json; see [`Problem::into_text`].
 #[derive(Debug, Clone)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
     /// Last part of the `type` URN: stable, for programs.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The same in words: stable, for people.
-    pub(super) title: &'static str,
-    pub(super) detail: String,
-    pub(super) hint: Option<String>,
+    pub(crate) title: &'static str,
+    pub(crate) detail: String,
+    pub(crate) hint: Option<String>,
     /// More members, for programs.
     lists: Vec<(&'static str, Vec<String>)>,
     headers: HeaderMap,
@@ -31,7 +31,7 @@ pub(super) struct Problem {
 
 impl Problem {
     /// A problem whose `detail` is one sentence about this very request, without a full stop.
-    pub(super) fn new(
+    pub(crate) fn new(
         status: StatusCode,
         kind: &'static str,
         title: &'static str,
@@ -49,7 +49,7 @@ impl Problem {
     }
 
     /// A request that cannot be understood.
-    pub(super) fn bad_request(kind: &'static str, detail: impl Into<String>) -> Problem {
+    pub(crate) fn bad_request(kind: &'static str, detail: impl Into<String>) -> Problem {
         Problem::new(
             StatusCode::BAD_REQUEST,
             kind,
@@ -59,17 +59,17 @@ impl Problem {
     }
 
     /// Something that is not there.
-    pub(super) fn not_found(kind: &'static str, detail: impl Into<String>) -> Problem {
+    pub(crate) fn not_found(kind: &'static str, detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, kind, "Not found", detail)
     }
 
     /// The same under another title: who asks is told what this is about.
-    pub(super) fn titled(self, title: &'static str) -> Problem {
+    pub(crate) fn titled(self, title: &'static str) -> Problem {
         Problem { title, ..self }
     }
 
     /// Says what to do about it, in sentences.
-    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Problem {
         Problem {
             hint: Some(hint.into()),
             ..self
@@ -77,13 +77,13 @@ impl Problem {
     }
 
     /// Adds a header.
-    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
         self.headers.insert(name, value);
         self
     }
 
     /// Asks to come back after `seconds` to twice as many.
-    pub(super) fn retry_after(self, seconds: u16) -> Problem {
+    pub(crate) fn retry_after(self, seconds: u16) -> Problem {
         self.retry_within(seconds, 2 * seconds)
     }
 
@@ -94,7 +94,7 @@ impl Problem {
     }
 
     /// The problem that a refusal is, told in the log. Those of a crowd are told in sum, elsewhere.
-    pub(super) fn of_offer(what: &str, stream: &StreamName, client: SocketAddr, refusal: Refusal) -> Problem {
+    pub(crate) fn of_offer(what: &str, stream: &StreamName, client: SocketAddr, refusal: Refusal) -> Problem {
         let of_a_crowd = matches!(refusal, Refusal::Busy(_));
         let problem = Problem::from(refusal);
         if of_a_crowd {
@@ -106,7 +106,7 @@ impl Problem {
     }
 
     /// The response for a person at a terminal.
-    pub(super) fn into_text(self) -> Response {
+    pub(crate) fn into_text(self) -> Response {
         let hint = self.hint.map(|hint| format!("{hint}\n")).unwrap_or_default();
         let text = format!("{} ({}): {}.\n{hint}", self.title, self.status.as_u16(), self.detail);
         (
@@ -119,7 +119,7 @@ impl Problem {
     }
 
     /// The response in the form that suits who asks at `path`.
-    pub(super) fn into_response_at(self, path: &str) -> Response {
+    pub(crate) fn into_response_at(self, path: &str) -> Response {
         let for_programs = FOR_PROGRAMS.iter().any(|prefix| path.starts_with(prefix));
         if for_programs {
             self.into_response()

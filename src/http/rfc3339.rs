@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `2026-08-01T12:34:56Z` of a time since 1970.
-pub(super) fn utc(since_1970: Duration) -> String {
+pub(crate) fn utc(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);

@@ -11,34 +11,37 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use super::cors::NoOrigin;
-use super::crowding::Crowding;
-use super::front::Detour;
-use super::pages::{self, Pages};
-use super::server::{HttpLimits, Serving};
-use super::service::{Protocol, Service};
-use super::{admin, api, cors, events, framing, health, openapi, paste, rooms, socket, whip};
 use crate::auth::Authority;
+use crate::http::api::{health, openapi, sessions, streams};
+use crate::http::conference::ws;
+use crate::http::cors::NoOrigin;
+use crate::http::server::front::Detour;
+use crate::http::server::per_ip_limit::Crowding;
+use crate::http::server::{HttpLimits, Serving, smuggling};
+use crate::http::service::{Protocol, Service};
+use crate::http::static_files::{self, Pages};
+use crate::http::whip::events;
+use crate::http::{conference, cors, paste, whip};
 use crate::turn::IceServers;
 
 /// What handlers need.
 #[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) service: Arc<dyn Service>,
-    pub(super) authority: Arc<Authority>,
-    pub(super) pages: Pages,
-    pub(super) links: Arc<[HeaderValue]>,
-    pub(super) ice_servers: Arc<IceServers>,
-    pub(super) strict_etags: bool,
-    pub(super) limits: HttpLimits,
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) pages: Pages,
+    pub(crate) links: Arc<[HeaderValue]>,
+    pub(crate) ice_servers: Arc<IceServers>,
+    pub(crate) strict_etags: bool,
+    pub(crate) limits: HttpLimits,
     /// Requests that follow an event stream at this moment, taken from what there may be.
-    pub(super) followers: Arc<Semaphore>,
+    pub(crate) followers: Arc<Semaphore>,
     /// Which of them an address has: with HTTP/2 a few connections are enough for all.
-    pub(super) crowding: Arc<Crowding>,
+    pub(crate) crowding: Arc<Crowding>,
 }
 
 /// The routes of the server.
-pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
+pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
     let Serving {
         service,
         authority,
@@ -60,33 +63,35 @@ pub(super) fn router(serving: Serving, limits: HttpLimits) -> Router {
         crowding: Crowding::new(limits.connections_per_address),
     };
     Router::new()
-        .merge(paste::routes())
-        .merge(whip::routes(Protocol::Whip))
-        .merge(whip::routes(Protocol::Whep))
+        .merge(paste::routes::routes())
+        .merge(whip::routes::routes(Protocol::Whip))
+        .merge(whip::routes::routes(Protocol::Whep))
         .merge(events::routes())
-        .merge(rooms::routes())
-        .merge(socket::routes())
-        .merge(api::routes())
-        .merge(admin::routes(&shared))
+        .merge(conference::routes::routes())
+        .merge(ws::routes())
+        .merge(streams::routes())
+        .merge(sessions::routes(&shared))
         .merge(health::routes())
         .merge(openapi::routes())
-        .method_not_allowed_fallback(async |uri: Uri| pages::not_allowed(uri.path()).into_response_at(uri.path()))
-        .fallback(pages::page)
-        .layer(middleware::from_fn_with_state(shared.clone(), admin::redirect))
+        .method_not_allowed_fallback(async |uri: Uri| {
+            static_files::not_allowed(uri.path()).into_response_at(uri.path())
+        })
+        .fallback(static_files::page)
+        .layer(middleware::from_fn_with_state(shared.clone(), sessions::redirect))
         .layer(middleware::from_fn_with_state(shared.clone(), cors::preflight))
         .layer(middleware::from_fn(finish))
         .with_state(shared)
 }
 
 /// Adds what every response carries, and logs it.
-pub(super) async fn finish(request: Request, next: Next) -> Response {
+pub(crate) async fn finish(request: Request, next: Next) -> Response {
     // The route rather than the path where there is one: the path of a session is the right to end it.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let (method, route) = (
         request.method().clone(),
         route.unwrap_or(beginning(request.uri().path())).to_owned(),
     );
-    let mut response = match (framing::fault(&request), request.extensions().get::<Detour>()) {
+    let mut response = match (smuggling::fault(&request), request.extensions().get::<Detour>()) {
         (Some(problem), _) => problem.into_response(),
         (None, Some(detour)) => detour.clone().into_response(),
         (None, None) => next.run(request).await,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::conference::{Conference, RoomRefusal};
-use super::operation::Operation;
+use crate::http::conference::{Conference, RoomRefusal};
+use crate::http::operation::Operation;
 use onecast_control::admission::{AdmissionReading, Busy};
 use onecast_control::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast_control::ice_session::Condition;
@@ -135,7 +135,7 @@ pub enum Protocol {
 pub struct Request<'a> {
     /// The stream in the URL.
     pub stream: &'a StreamName,
-    /// The SDP, as the client sent it: at most [`super::MAX_BODY_BYTES`], otherwise unchecked.
+    /// The SDP, as the client sent it: at most [`crate::http::MAX_BODY_BYTES`], otherwise unchecked.
     pub offer: &'a str,
     /// The other end of the HTTP connection.
     pub client: SocketAddr,

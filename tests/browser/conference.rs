@@ -143,7 +143,8 @@ async fn refusals_are_said_in_words() {
     page.value("double.tell({ type: 'closed', problem: 'ended-by-operator', detail: 'be quiet' })")
         .await;
     page.wait_for_state("error").await;
-    page.wait_for_words("The operator removed you from the conference").await;
+    page.wait_for_words("The operator removed you from the conference")
+        .await;
     page.wait_for_words("Be quiet.").await;
     page.run(
         "double.refuse = { status: 403, problem: 'may-not-publish', title: 'This token is for watching' };",

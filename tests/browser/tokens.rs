@@ -90,8 +90,7 @@ async fn a_page_without_a_token_asks_for_one() {
     page.click("#go").await;
     page.wait_for_state("error").await;
     page.wait_for_words("A token is needed").await;
-    page.wait_for_words("Token, or the complete link you received")
-        .await;
+    page.wait_for_words("Token, or the complete link you received").await;
     let pictures = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&pictures).unwrap();
     page.screenshot(&pictures.join("broadcast-token.png")).await;

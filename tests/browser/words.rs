@@ -201,8 +201,7 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
     page.wait_for_words("Waiting for a keyframe").await;
     page.wait_for_words("The encoder sends one every 10 s.").await;
     page.value("double.facts.keyframes.interval_ms = null").await;
-    page.wait_for_words("The broadcaster ignores keyframe requests.")
-        .await;
+    page.wait_for_words("The broadcaster ignores keyframe requests.").await;
     page.value("double.facts.keyframes.ignored = false").await;
     page.wait_for_words("The server has requested one.").await;
     page.awaited("double.back()").await;

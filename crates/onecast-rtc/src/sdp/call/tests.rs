@@ -5,7 +5,6 @@ mod offers;
 mod real;
 mod walk;
 
-
 use super::*;
 use crate::sdp::call::testing::{Client, Line, Section, params, sections};
 use crate::{DtlsRole, PeerFingerprint};

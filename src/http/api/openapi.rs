@@ -1,0 +1,26 @@
+//! The description of every route for programs (OpenAPI 3.1): `GET /api/openapi.json`. The document is kept by hand beside this file;
+//! `tests/signalling/openapi.rs` holds it against what the server does.
+
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use crate::http::Shared;
+use crate::http::cors::{Methods, options};
+
+/// The route.
+pub(crate) fn routes() -> Router<Shared> {
+    let methods = || options(Methods("GET, HEAD, OPTIONS"));
+    Router::new().route("/api/openapi.json", get(document).options(methods))
+}
+
+async fn document() -> impl IntoResponse {
+    // A newer server at the same address has another one.
+    (
+        [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")],
+        DOCUMENT,
+    )
+}
+
+const DOCUMENT: &str = include_str!("openapi.json");

@@ -1,0 +1,110 @@
+//! What is live, for programs: `GET /api/streams` and `GET /api/streams/:stream`; and what was counted, for [`crate::http::api::sessions`].
+
+use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use crate::http::auth::requester::Asker;
+use crate::http::cors::{Methods, options};
+use crate::http::path_params::StreamPath;
+use crate::http::problem::Problem;
+use crate::http::service::{Reading, Refusal, ShardReading, StreamStatus};
+use crate::http::{Shared, rfc3339};
+
+/// The routes.
+pub(crate) fn routes() -> Router<Shared> {
+    let methods = || options(Methods("GET, HEAD, OPTIONS"));
+    Router::new()
+        .route("/api/streams", get(streams).options(methods))
+        .route(
+            "/api/streams/{stream}",
+            get(stream).options(|| options(Methods("GET, HEAD, DELETE, OPTIONS"))),
+        )
+}
+
+async fn streams(State(shared): State<Shared>, asker: Asker) -> Result<Response, Problem> {
+    let visible = asker.visible(&shared).await?;
+    let streams = shared.service.streams();
+    let streams = streams.iter().filter(|status| visible.has(&status.name));
+    let streams: Vec<Value> = streams.map(describe).collect();
+    let door = shared.service.admission();
+    let joins = json!({
+        "half_open": door.half_open,
+        "refused": {
+            "rate": door.refused_rate,
+            "half_open": door.refused_half_open,
+            "address": door.refused_address,
+            "address_rate": door.refused_address_rate,
+        },
+    });
+    Ok(fresh(json!({ "streams": streams, "joins": joins })))
+}
+
+async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath, asker: Asker) -> Result<Response, Problem> {
+    if !asker.visible(&shared).await?.has(&name) {
+        return Err(Refusal::UnknownStream.into());
+    }
+    let streams = shared.service.streams();
+    let status = streams
+        .iter()
+        .find(|status| status.name == name)
+        .ok_or(Refusal::UnknownStream)?;
+    Ok(fresh(describe(status)))
+}
+
+/// `GET /api/shards`.
+pub(crate) async fn shards(State(shared): State<Shared>) -> Response {
+    let object = |reading: Reading| -> Value {
+        let pairs = reading.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        Value::Object(pairs.collect())
+    };
+    let describe = |shard: ShardReading| {
+        let mut counters = object(shard.counters);
+        counters["socket"] = object(shard.socket);
+        counters
+    };
+    let shards: Vec<Value> = shared.service.shards().into_iter().map(describe).collect();
+    fresh(json!({ "shards": shards }))
+}
+
+fn describe(status: &StreamStatus) -> Value {
+    json!({
+        "name": status.name.as_str(),
+        "live": status.live,
+        "state": match (status.live, status.silent) {
+            (true, _) => "live",
+            (false, Some(_)) => "connected",
+            (false, None) => "waiting",
+        },
+        "silent_s": status.silent.map(|silent| silent.as_secs()),
+        "since": status.since_unix.map(rfc3339::utc),
+        "viewers": status.viewers,
+        "video": status.video,
+        "audio": status.audio,
+        "keyframes": {
+            "interval_ms": status.keyframes.interval.map(|interval| interval.as_millis() as u64),
+            "wanted": status.keyframes.wanted,
+            "coalesced": status.keyframes.coalesced,
+            "deferred": status.keyframes.deferred,
+            "requested": status.keyframes.requested,
+            "answered": status.keyframes.answered,
+            "ignored": status.keyframes.unanswered,
+        },
+        "start_cache": {
+            "ready": status.keyframes.ready,
+            "frames": status.keyframes.cached_frames,
+            "bytes": status.keyframes.cached_bytes,
+        },
+        "large_packets": {
+            "count": status.large.count,
+            "longest_bytes": status.large.longest,
+        },
+    })
+}
+
+fn fresh(value: Value) -> Response {
+    ([(CACHE_CONTROL, "no-store")], Json(value)).into_response()
+}

@@ -1,0 +1,191 @@
+//! Rooms as JSON: what members and those who look at a room are told.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::conference::roster_diff::News;
+use crate::http::conference::{OfferedTrack, ServerOffer};
+use crate::http::problem::Problem;
+use crate::http::rfc3339;
+use crate::turn::{IceServer, IceServers, IceUrl};
+use onecast_control::conference::{MemberState, Roster, TrackState};
+use onecast_control::{SessionId, StreamName};
+use onecast_rtc::rtp::Kind;
+use onecast_udp::clock;
+
+/// Our answer to a member's offer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) sdp: &'a str,
+    pub(crate) peer: SessionId,
+    /// Its public number, where that is at hand.
+    pub(crate) id: Option<u64>,
+    pub(crate) room: &'a StreamName,
+}
+
+/// The answer, with servers for whoever it is for.
+pub(crate) fn answer(answer: Answer<'_>, servers: &IceServers) -> Value {
+    let servers: Vec<Value> = servers.for_client(clock::unix_time()).iter().map(ice_server).collect();
+    let mut value = json!({
+        "type": "answer",
+        "sdp": answer.sdp,
+        "peer_id": format!("peer-{}", answer.peer),
+        "room": answer.room.as_str(),
+        "ice_servers": servers,
+    });
+    if let Some(id) = answer.id {
+        value["id"] = id.into();
+    }
+    value
+}
+
+/// An offer of ours.
+pub(crate) fn offer(offer: &ServerOffer) -> Value {
+    let tracks: Vec<Value> = offer.tracks.iter().map(offered).collect();
+    json!({ "type": "offer", "sdp": &*offer.sdp, "offer": offer.number, "tracks": tracks })
+}
+
+/// A room.
+pub(crate) fn roster(roster: &Roster) -> Map<String, Value> {
+    let members: Vec<Value> = roster.members.iter().map(member).collect();
+    Map::from_iter([
+        ("room".to_owned(), roster.room.as_str().into()),
+        ("speaker".to_owned(), roster.speaker.into()),
+        ("members".to_owned(), members.into()),
+    ])
+}
+
+/// The frame that tells all of a room.
+pub(crate) fn roster_frame(of: &Roster) -> Value {
+    let mut value = roster(of);
+    value.insert("type".to_owned(), "roster".into());
+    Value::Object(value)
+}
+
+/// The frame that greets somebody who has come back.
+pub(crate) fn resumed(id: u64, room: &StreamName) -> Value {
+    json!({ "type": "resumed", "id": id, "room": room.as_str() })
+}
+
+/// The frame of an event.
+pub(crate) fn news(news: News<'_>) -> Value {
+    match news {
+        News::Left(id) => json!({ "type": "left", "id": id }),
+        News::Joined(joined) => json!({ "type": "joined", "member": member(joined) }),
+        News::Changed(changed) => json!({ "type": "changed", "member": member(changed) }),
+        News::Speaking { id, speaking } => json!({ "type": "speaking", "id": id, "speaking": speaking }),
+        News::Speaker(id) => json!({ "type": "speaker", "id": id }),
+    }
+}
+
+/// The frame of what could not be done.
+pub(crate) fn error(request: Option<&str>, problem: &Problem) -> Value {
+    let mut value = json!({
+        "type": "error",
+        "request": request,
+        "status": problem.status.as_u16(),
+        "problem": problem.kind,
+        "title": problem.title,
+        "detail": problem.detail,
+    });
+    if let Some(hint) = &problem.hint {
+        value["hint"] = hint.as_str().into();
+    }
+    value
+}
+
+/// The last frame.
+pub(crate) fn closed(problem: &Problem) -> Value {
+    json!({ "type": "closed", "problem": problem.kind, "detail": problem.detail })
+}
+
+fn member(member: &MemberState) -> Value {
+    let tracks: Vec<Value> = member.tracks.iter().map(track).collect();
+    let mut value = json!({
+        "id": member.id,
+        "broadcast": member.broadcast,
+        "since": rfc3339::utc(member.since_unix),
+        "speaking": member.speaking,
+        "tracks": tracks,
+    });
+    if let Some(name) = member.name.as_deref().filter(|name| !name.is_empty()) {
+        value["name"] = name.into();
+    }
+    value
+}
+
+fn track(track: &TrackState) -> Value {
+    let mut value = json!({
+        "stream": &*track.stream,
+        "kind": kind(track.kind),
+        "muted": track.muted,
+    });
+    label(&mut value, track.label.as_deref());
+    if let Some(codec) = track.codec {
+        value["codec"] = codec.to_string().into();
+    }
+    value
+}
+
+fn offered(track: &OfferedTrack) -> Value {
+    let mut value = json!({
+        "mid": &*track.mid,
+        "id": track.member,
+        "stream": &*track.stream,
+        "kind": kind(track.kind),
+    });
+    label(&mut value, track.label.as_deref());
+    value
+}
+
+fn label(value: &mut Value, label: Option<&str>) {
+    if let Some(label) = label {
+        value["label"] = label.into();
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Audio => "audio",
+        Kind::Video => "video",
+    }
+}
+
+fn ice_server(server: &IceServer) -> Value {
+    let urls: Vec<String> = server.urls.iter().map(IceUrl::to_string).collect();
+    let mut value = json!({ "urls": urls });
+    if let Some(login) = &server.login {
+        value["username"] = login.username.as_str().into();
+        value["credential"] = login.credential.as_str().into();
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::TurnCredentials;
+
+    #[test]
+    fn servers_are_told_as_browsers_take_them() {
+        let credentials = TurnCredentials::Fixed {
+            username: "user".parse().unwrap(),
+            password: "myPassword".parse().unwrap(),
+        };
+        let urls = ["turn:turn.example.net", "stun:stun.example.net"].map(|url| url.parse().unwrap());
+        let servers = IceServers::new(urls.to_vec(), Some(credentials)).unwrap();
+        let told = answer(
+            Answer {
+                sdp: "v=0",
+                peer: SessionId::from_random([1; 16]),
+                id: Some(7),
+                room: &StreamName::default(),
+            },
+            &servers,
+        );
+        let stun = json!({ "urls": ["stun:stun.example.net"] });
+        let turn = json!({ "urls": ["turn:turn.example.net"], "username": "user", "credential": "myPassword" });
+        assert_eq!(told["ice_servers"], json!([stun, turn]));
+        assert_eq!((&told["id"], &told["type"]), (&json!(7), &json!("answer")));
+        assert_eq!(told["peer_id"], format!("peer-{}", "01".repeat(16)));
+    }
+}

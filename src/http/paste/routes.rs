@@ -1,0 +1,128 @@
+//! Copy and paste: `POST /`, `/sdp` and `/sdp/:stream` with an offer, 200 with its answer.
+
+use std::io::{self, IsTerminal as _};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tracing::info;
+
+use crate::auth::Action;
+use crate::http::auth::requester::Asker;
+use crate::http::cors::{Methods, options};
+use crate::http::paste::pasted_sdp::{Envelope, EnvelopeError};
+use crate::http::path_params::StreamPath;
+use crate::http::problem::Problem;
+use crate::http::server::connection::Connection;
+use crate::http::service::{PasteRights, PasteRole, Refusal, Request};
+use crate::http::{Shared, body, static_files};
+use onecast_control::{Purpose, Right, StreamName};
+
+/// The routes, and the front page, which shares one with them.
+pub(crate) fn routes() -> Router<Shared> {
+    let unnamed = || post(paste_unnamed).options(|| options(Methods("POST, OPTIONS")));
+    let named = post(paste_named).options(|| options(Methods("POST, OPTIONS")));
+    let front = post(paste_unnamed)
+        .get(static_files::page)
+        .options(|| options(Methods("GET, HEAD, POST, OPTIONS")));
+    Router::new()
+        .route("/", front)
+        .route("/sdp", unnamed())
+        .route("/sdp/{stream}", named)
+}
+
+async fn paste_unnamed(
+    shared: State<Shared>,
+    connection: Connection,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    paste(&shared, StreamName::default(), connection, &asker, &headers, body)
+        .await
+        .unwrap_or_else(Problem::into_text)
+}
+
+async fn paste_named(
+    shared: State<Shared>,
+    stream: Result<StreamPath, Problem>,
+    connection: Connection,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match stream {
+        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &asker, &headers, body)
+            .await
+            .unwrap_or_else(Problem::into_text),
+        Err(problem) => problem.into_text(),
+    }
+}
+
+async fn paste(
+    shared: &Shared,
+    stream: StreamName,
+    Connection { client, local }: Connection,
+    asker: &Asker,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    // Only the offer tells what the client wants to become, and it is not read for somebody who may become nothing.
+    let (publish, watch) = tokio::join!(
+        asker.may(shared, Action::Publish, Some(&stream)),
+        asker.may(shared, Action::Watch, Some(&stream)),
+    );
+    if let (Err(problem), Err(_)) = (&publish, &watch) {
+        return Err(body::refuse(headers, body, problem.clone()).await);
+    }
+    if body::is_awaited(headers) {
+        let purpose = if publish.is_ok() {
+            Purpose::Publish
+        } else {
+            Purpose::Watch
+        };
+        let may_come = shared.service.check_door(client, purpose);
+        may_come.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
+    }
+    let text = body::text(headers, body, shared.limits.body_timeout).await?;
+    let (envelope, offer) = Envelope::open(&text)?;
+    let request = Request {
+        stream: &stream,
+        offer: &offer,
+        client,
+        local,
+        right: &Right::default(),
+    };
+    let rights = PasteRights {
+        publish: publish.as_ref().ok(),
+        watch: watch.as_ref().ok(),
+    };
+    let pasted = shared.service.paste(request, rights);
+    let (accepted, role) = pasted.map_err(|refusal| match (&refusal, &publish, &watch) {
+        (Refusal::NotAllowed(Purpose::Publish), Err(problem), _) => problem.clone(),
+        (Refusal::NotAllowed(Purpose::Watch), _, Err(problem)) => problem.clone(),
+        _ => Problem::of_offer("pasted offer", &stream, client, refusal),
+    })?;
+    let role = match role {
+        PasteRole::Broadcaster => "broadcaster",
+        PasteRole::Viewer => "viewer",
+    };
+    // Somebody at the terminal may carry it on from there. A journal is kept, and an answer has the password of its ICE session.
+    if io::stderr().is_terminal() {
+        info!(%stream, "answer for a {role}: {}", Envelope::BASE64_JSON.seal(&accepted.answer));
+    } else {
+        info!(%stream, "answer for a {role}");
+    }
+    let headers = [(CONTENT_TYPE, envelope.media_type())];
+    Ok((headers, envelope.seal(&accepted.answer)).into_response())
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Problem {
+        Problem::bad_request("no-offer", error.to_string()).hint(error.hint())
+    }
+}

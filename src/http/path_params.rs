@@ -1,0 +1,78 @@
+//! The names that URLs carry, parsed before a handler sees them.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use crate::http::Shared;
+use crate::http::auth::requester::Asker;
+use crate::http::problem::Problem;
+use crate::http::service::Refusal;
+use onecast_control::audience::EventStreamId;
+use onecast_control::stream_name::StreamNameError;
+use onecast_control::{SessionId, StreamName};
+
+/// The `{stream}` of a route.
+#[derive(Debug)]
+pub(crate) struct StreamPath(pub(crate) StreamName);
+
+/// The `{session}` of a route, below the `{stream}` that it belongs to, for somebody who may do something with it: if the session was
+/// opened with a token in a header, the same token is wanted again, or another one for its stream.
+#[derive(Debug)]
+pub(crate) struct SessionPath(pub(crate) SessionId);
+
+/// The `{events}` of a route.
+#[derive(Debug)]
+pub(crate) struct EventStreamPath(pub(crate) EventStreamId);
+
+impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<StreamPath, Problem> {
+        let name = parameter(parts, state, "stream").await?;
+        name.parse().map(StreamPath).map_err(|error: StreamNameError| {
+            Problem::bad_request("bad-stream-name", error.to_string())
+                .hint("A name is 1 to 64 letters, digits, dots, dashes and underscores, and does not begin with a dot.")
+        })
+    }
+}
+
+impl FromRequestParts<Shared> for SessionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<SessionPath, Problem> {
+        let id = parameter(parts, shared, "session").await?;
+        let session: SessionId = id.parse().map_err(|_| Problem::from(Refusal::UnknownSession))?;
+        let Some(guard) = shared.service.guard(session)? else {
+            return Err(Refusal::UnknownSession.into());
+        };
+        // A proxy in front may let by what is below one stream's path and nothing else.
+        if parameter(parts, shared, "stream").await? != guard.stream.as_str() {
+            return Err(Refusal::UnknownSession.into());
+        }
+        let asker = Asker::from_request_parts(parts, shared).await?;
+        asker.may_return(shared, &guard).await?;
+        Ok(SessionPath(session))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for EventStreamPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<EventStreamPath, Problem> {
+        let id = parameter(parts, state, "events").await?;
+        id.parse()
+            .map(EventStreamPath)
+            .map_err(|_| Refusal::UnknownEventStream.into())
+    }
+}
+
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+    let parameters = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Problem::bad_request("bad-path", "the path, percent-decoded, is not UTF-8"))?;
+    let value = parameters
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned());
+    Ok(value.expect("the routes that use this have the parameter"))
+}

@@ -1,0 +1,320 @@
+//! What stands in front of the server, proxies and the path below which they serve it, and the way of a request past them to its handler.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tower::ServiceExt as _;
+
+use crate::http::problem::Problem;
+use crate::http::server::base_path::BasePath;
+use crate::http::server::connection::Connection;
+use crate::http::server::forwarded::TrustedProxies;
+use crate::http::server::per_ip_limit::{Crowding, Taken};
+
+/// What stands in front of the server.
+#[derive(Debug, Clone, Default)]
+pub struct Front {
+    /// Proxies that are believed who their clients are, and below which path they serve us.
+    pub proxies: TrustedProxies,
+    /// The path below which the server is reached, if proxies do not say. They may strip it or not.
+    pub base_path: BasePath,
+}
+
+/// The way of requests to their handlers.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    pub(crate) router: Router,
+    pub(crate) front: Arc<Front>,
+    /// What an address has taken of the connections, or of the requests that proxies pass on.
+    pub(crate) crowding: Arc<Crowding>,
+}
+
+/// Put into a request that no handler is asked about.
+#[derive(Debug, Clone)]
+pub(crate) enum Detour {
+    /// It should have gone there.
+    Moved(HeaderValue),
+    /// As many requests of its client are being answered as may be.
+    Crowded,
+}
+
+impl Entrance {
+    /// The same way to other handlers.
+    pub(crate) fn to(self, router: Router) -> Entrance {
+        Entrance { router, ..self }
+    }
+
+    /// A connection of an address, unless it has as many as it may.
+    pub(crate) fn take_connection(&self, address: IpAddr) -> Option<Option<Taken>> {
+        // A proxy's connections are those of all its clients, whose requests are counted instead.
+        if self.front.proxies.has(address) {
+            return Some(None);
+        }
+        self.crowding.take(address).map(Some)
+    }
+
+    /// Answers a request that came on this connection.
+    pub(crate) async fn answer(self, mut request: Request, ends: Connection) -> Response {
+        let client = self.front.receive(&mut request, ends);
+        let taken = if self.front.proxies.has(ends.client.ip()) {
+            let taken = self.crowding.take(client.client.ip());
+            if taken.is_none() {
+                request.extensions_mut().insert(Detour::Crowded);
+            }
+            taken
+        } else {
+            None
+        };
+        let Ok::<Response, Infallible>(response) = self.router.oneshot(request).await;
+        match taken {
+            Some(taken) => response.map(|body| Body::new(Held { body, _taken: taken })),
+            None => response,
+        }
+    }
+}
+
+impl Front {
+    /// Makes the request one that came from the client itself to this server itself; notes both with it, and returns the first.
+    fn receive(&self, request: &mut Request, ends: Connection) -> Connection {
+        let is_proxy = self.proxies.has(ends.client.ip());
+        let client = Connection::new(self.proxies.client(ends.client, request.headers()), ends.local);
+        let forwarded = is_proxy.then(|| BasePath::forwarded(request.headers())).flatten();
+        self.enter(request);
+        let extensions = request.extensions_mut();
+        extensions.insert(client);
+        extensions.insert(forwarded.unwrap_or_else(|| self.base_path.clone()));
+        client
+    }
+
+    /// Strips the base path, if the proxy has not, and slashes at the end of endpoints and sessions.
+    fn enter(&self, request: &mut Request) {
+        let path = request.uri().path();
+        let below = self.base_path.below(path);
+        if below == Some("") {
+            let query = request
+                .uri()
+                .query()
+                .map(|query| format!("?{query}"))
+                .unwrap_or_default();
+            if let Ok(moved) = HeaderValue::try_from(format!("{}/{query}", self.base_path)) {
+                request.extensions_mut().insert(Detour::Moved(moved));
+            }
+            return;
+        }
+        let entered = without_slash(below.unwrap_or(path));
+        if entered != path {
+            let entered = with_path(request.uri(), entered);
+            *request.uri_mut() = entered.unwrap_or_else(|| request.uri().clone());
+        }
+    }
+}
+
+/// People and programs write `/whip/live/`, too. Only where offers go: elsewhere a proxy's rules may tell the two apart.
+fn without_slash(path: &str) -> &str {
+    let is_signalling = SIGNALLING.iter().any(|prefix| path.starts_with(prefix));
+    if is_signalling {
+        path.trim_end_matches('/')
+    } else {
+        path
+    }
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+impl IntoResponse for Detour {
+    fn into_response(self) -> Response {
+        match self {
+            // The operator may serve us elsewhere tomorrow.
+            Detour::Moved(to) => {
+                let headers = [(LOCATION, to), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+                (StatusCode::PERMANENT_REDIRECT, headers).into_response()
+            }
+            Detour::Crowded => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests-from-address",
+                "Too many requests at once",
+                "the server is answering as many requests of the same address as it may have",
+            )
+            .retry_after(RETRY_SOON_S)
+            .into_response(),
+        }
+    }
+}
+
+/// A body of which something is held until it is sent.
+struct Held {
+    body: Body,
+    _taken: Taken,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+const SIGNALLING: [&str; 3] = ["/whip/", "/whep/", "/sdp/"];
+/// Requests take milliseconds, and a poll half a minute.
+const RETRY_SOON_S: u16 = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::middleware;
+
+    use super::*;
+    use crate::http::router::finish;
+
+    fn front(base_path: &str) -> Front {
+        Front {
+            proxies: TrustedProxies::loopback(),
+            base_path: base_path.parse().unwrap(),
+        }
+    }
+
+    fn ends(client: &str) -> Connection {
+        Connection::new(
+            SocketAddr::new(client.parse().unwrap(), 1),
+            ([127, 0, 0, 1], 8_080).into(),
+        )
+    }
+
+    fn received(front: &Front, client: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        front.receive(&mut request, ends(client));
+        request
+    }
+
+    fn base_path(request: &Request) -> &str {
+        request.extensions().get::<BasePath>().unwrap().as_str()
+    }
+
+    #[test]
+    fn the_path_is_the_servers_own_whether_the_proxy_strips_its_prefix_or_not() {
+        for (uri, own) in [
+            ("/rtc/whip/live", "/whip/live"),
+            ("/rtc/whip/live?token=x", "/whip/live?token=x"),
+            ("/rtc/", "/"),
+            ("/whip/live", "/whip/live"),
+            ("/rtcx", "/rtcx"),
+            (
+                "http://live.test/rtc/viewer.html?stream=a",
+                "http://live.test/viewer.html?stream=a",
+            ),
+        ] {
+            let request = received(&front("/rtc"), "192.0.2.1", uri, &[]);
+            assert_eq!(request.uri(), own);
+            assert_eq!(base_path(&request), "/rtc");
+        }
+        let bare = received(&front("/rtc"), "192.0.2.1", "/rtc?stream=a", &[]);
+        let moved = bare.extensions().get::<Detour>().unwrap().clone().into_response();
+        assert_eq!(
+            (moved.status().as_u16(), &moved.headers()[LOCATION]),
+            (308, &HeaderValue::from_static("/rtc/?stream=a"))
+        );
+    }
+
+    #[test]
+    fn slashes_at_the_end_count_for_nothing_where_offers_go() {
+        for (uri, own) in [
+            ("/whip/live/", "/whip/live"),
+            ("/whep/live//?a=b", "/whep/live?a=b"),
+            ("/sdp/", "/sdp"),
+            ("/whip/live/0123/", "/whip/live/0123"),
+            ("/api/sessions/", "/api/sessions/"),
+            ("/js/", "/js/"),
+            ("/", "/"),
+        ] {
+            assert_eq!(received(&front(""), "127.0.0.1", uri, &[]).uri(), own);
+        }
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_who_asks_and_below_which_path() {
+        let headers = [("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Prefix", "/rtc")];
+        let client = |request: &Request| request.extensions().get::<Connection>().unwrap().client.ip();
+        let passed_on = received(&front("/other"), "127.0.0.1", "/", &headers);
+        assert_eq!(
+            (client(&passed_on).to_string(), base_path(&passed_on)),
+            ("203.0.113.7".to_owned(), "/rtc")
+        );
+        let direct = received(&front("/other"), "192.0.2.1", "/", &headers);
+        assert_eq!(
+            (client(&direct).to_string(), base_path(&direct)),
+            ("192.0.2.1".to_owned(), "/other")
+        );
+        let odd = received(
+            &front("/other"),
+            "127.0.0.1",
+            "/",
+            &[("X-Forwarded-Prefix", "//evil.example")],
+        );
+        assert_eq!(base_path(&odd), "/other");
+    }
+
+    #[tokio::test]
+    async fn a_client_of_a_proxy_has_no_more_requests_at_once_than_its_own_connections_would_be() {
+        let entrance = Entrance {
+            router: Router::new()
+                .route("/", axum::routing::get(async || "here"))
+                .layer(middleware::from_fn(finish)),
+            front: Arc::new(front("")),
+            crowding: Crowding::new(2),
+        };
+        let ask = async |client: &'static str| {
+            let request = Request::builder()
+                .uri("/")
+                .header("Host", "a.test")
+                .header("X-Forwarded-For", client);
+            let request = request.body(Body::empty()).unwrap();
+            entrance.clone().answer(request, ends("127.0.0.1")).await
+        };
+        let (first, second) = (ask("203.0.113.7").await, ask("203.0.113.7").await);
+        assert_eq!(first.body().size_hint().exact(), Some(4));
+        assert_eq!(
+            ask("198.51.100.1, 203.0.113.7").await.status(),
+            StatusCode::TOO_MANY_REQUESTS
+        );
+        assert_eq!(ask("203.0.113.8").await.status(), StatusCode::OK);
+        drop((first, second));
+        assert_eq!(ask("203.0.113.7").await.status(), StatusCode::OK);
+    }
+}

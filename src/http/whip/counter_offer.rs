@@ -1,0 +1,58 @@
+//! The counter-offer of WHEP: a player that sends nothing is sent an offer, and answers it with a PATCH of its session.
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use hyper::body::Body as _;
+
+use crate::http::problem::Problem;
+use crate::http::server::connection::Connection;
+use crate::http::service::{Protocol, Refusal, Request};
+use crate::http::whip::routes::{Endpoint, SDP, opened, what};
+use crate::http::{Shared, body};
+use onecast_control::{Right, SessionId};
+
+/// Whether the head leaves room for that: a body without a type may turn out to be empty, if it does not say how long it is.
+pub(crate) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {
+    !headers.contains_key(CONTENT_TYPE) && body.size_hint().lower() == 0
+}
+
+/// Only an empty body asks for one. Some players drop audio on a 406, and some send an empty POST because they were answered 400.
+pub(crate) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
+    body.is_empty() && (!headers.contains_key(CONTENT_TYPE) || body::has_type(headers, SDP))
+}
+
+/// 406 with our offer.
+pub(crate) async fn offer(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    Connection { client, local }: Connection,
+    right: &Right,
+) -> Result<Response, Problem> {
+    let stream = &endpoint.stream;
+    let request = Request {
+        stream,
+        offer: "",
+        client,
+        local,
+        right,
+    };
+    let offered = shared.service.counter_offer(request);
+    let offered = offered.map_err(|refusal| Problem::of_offer(what(Protocol::Whep), stream, client, refusal))?;
+    Ok(opened(shared, endpoint, StatusCode::NOT_ACCEPTABLE, offered))
+}
+
+/// 204 for the answer to it.
+pub(crate) async fn take_answer(shared: &Shared, session: SessionId, answer: &str) -> Result<StatusCode, Problem> {
+    shared.service.take_answer(session, answer).map_err(|refusal| {
+        let unusable = matches!(&refusal, Refusal::Sdp(refusal) if refusal.unusable);
+        let problem = Problem::from(refusal);
+        if unusable {
+            problem.titled("The answer cannot be used")
+        } else {
+            problem
+        }
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}

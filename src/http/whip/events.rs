@@ -1,0 +1,218 @@
+//! Event streams of WHEP: what happens to the stream that a viewer watches, as server-sent events (HTML, section 9.2).
+//!
+//! The URL of an event stream cannot be guessed and is the right to follow it, because an `EventSource` cannot send a token. It tells
+//! nothing of the session's own URL, which is the right to end that.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HeaderName, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::http::cors::{ACCEPT_POST, Methods, options};
+use crate::http::path_params::{EventStreamPath, SessionPath, StreamPath};
+use crate::http::problem::Problem;
+use crate::http::server::base_path::BasePath;
+use crate::http::server::connection::{AtWork, Connection, Stop};
+use crate::http::server::request_permit::Place;
+use crate::http::service::EventFeed;
+use crate::http::whip::routes::wrong_type;
+use crate::http::{Shared, body};
+use onecast_control::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
+use onecast_control::playable::{Missing, Playable};
+use onecast_udp::clock;
+
+/// The routes.
+pub(crate) fn routes() -> Router<Shared> {
+    let opening = post(open).options(async || ([(ACCEPT_POST, JSON)], options(Methods("POST, OPTIONS")).await));
+    let following = get(follow)
+        .delete(close)
+        .options(|| options(Methods("GET, HEAD, DELETE, OPTIONS")));
+    Router::new()
+        .route("/whep/{stream}/{session}/events", opening)
+        .route("/whep/{stream}/events/{events}", following)
+}
+
+/// Value of the `Link` that tells where event streams of the session at `location` are opened.
+pub(crate) fn link(location: &str) -> HeaderValue {
+    let events = EventName::ALL.map(EventName::as_str).join(",");
+    HeaderValue::try_from(format!("<{location}/events>; rel=\"{RELATION}\"; events=\"{events}\""))
+        .expect("a path of ours and names of ours are visible ASCII")
+}
+
+async fn open(
+    State(shared): State<Shared>,
+    StreamPath(stream): StreamPath,
+    SessionPath(session): SessionPath,
+    base_path: BasePath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    if !body::has_type(&headers, JSON) {
+        let problem = wrong_type(&headers, JSON).header(ACCEPT_POST, HeaderValue::from_static(JSON));
+        return Err(body::refuse(&headers, body, problem).await);
+    }
+    let names = body::text(&headers, body, shared.limits.body_timeout).await?;
+    let events = shared.service.open_events(session, wanted(&names)?)?;
+    let location = format!("{base_path}/whep/{stream}/events/{events}");
+    Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
+}
+
+async fn follow(
+    State(shared): State<Shared>,
+    Stop(stop): Stop,
+    Connection { client, .. }: Connection,
+    at_work: AtWork,
+    EventStreamPath(events): EventStreamPath,
+) -> Result<Response, Problem> {
+    let place = Place::take(&shared, client)?;
+    let feed = shared.service.follow_events(events)?;
+    // One message, and the newest state after it: whoever reads slowly has nothing waiting here.
+    let (messages, to_client) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let (ended, left) = (feed.ended.clone(), messages.clone());
+        tokio::select! {
+            () = announce(feed, messages) => {}
+            () = ended.cancelled() => {}
+            () = stop.cancelled() => {}
+            () = left.closed() => {}
+        }
+        drop((place, at_work));
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
+    let mut response = Sse::new(ReceiverStream::new(to_client))
+        .keep_alive(keep_alive)
+        .into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStreamPath) -> Result<StatusCode, Problem> {
+    shared.service.close_events(events)?;
+    Ok(StatusCode::OK)
+}
+
+/// Tells what there is to tell until the feed or its reader ends.
+async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
+    let mut announcer = Announcer::new(feed.wanted, feed.playable);
+    loop {
+        announcer.handle_audience(*feed.audience.borrow_and_update());
+        announcer.handle_reconnect(feed.reconnect.borrow_and_update().clone());
+        if let Some(announcement) = announcer.poll_announcement(clock::now()) {
+            if messages.send(Ok(message(&announcement))).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let due = announcer.poll_timeout();
+        let held_back = async move {
+            match due {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let told = tokio::select! {
+            changed = feed.audience.changed() => changed,
+            changed = feed.reconnect.changed() => changed,
+            () = held_back => Ok(()),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+fn message(announcement: &Announcement) -> Event {
+    let data = match announcement {
+        Announcement::Active | Announcement::Inactive { silent: false } => json!({}),
+        Announcement::Inactive { silent: true } => json!({ "silent": true }),
+        Announcement::CodecMissing(missing, playable) => describe_missing(*missing, *playable),
+        Announcement::ViewerCount(viewers) => json!({ "viewercount": viewers }),
+        Announcement::Reconnect(reconnect) => describe(reconnect),
+    };
+    // JSON of `serde_json` is one line.
+    Event::default()
+        .event(announcement.name().as_str())
+        .data(data.to_string())
+}
+
+/// An empty list when everything can be played again.
+fn describe_missing(missing: Missing, playable: Playable) -> Value {
+    let missing = missing.codecs().map(|codec| {
+        let kind = codec.kind();
+        let offered = playable.codecs(kind).map(|codec| codec.to_string());
+        json!({ "kind": kind.to_string(), "codec": codec.to_string(), "offered": offered.collect::<Vec<_>>() })
+    });
+    json!({ "missing": missing.collect::<Vec<_>>() })
+}
+
+fn describe(reconnect: &Reconnect) -> Value {
+    let mut data = json!({});
+    if let Some(url) = &reconnect.url {
+        data["url"] = url.as_ref().into();
+    }
+    if let Some(after) = reconnect.after {
+        data["retry"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    data
+}
+
+/// Why a text names no events.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum NamesError {
+    #[error("the body is no JSON array of names: {0}")]
+    NotNames(String),
+    #[error("the server knows none of these events")]
+    NoneKnown,
+}
+
+/// Reads the names of events that a client wants.
+fn wanted(names: &str) -> Result<EventSet, NamesError> {
+    let names: Vec<String> = serde_json::from_str(names).map_err(|error| NamesError::NotNames(error.to_string()))?;
+    EventSet::of_names(names.iter().map(String::as_str)).ok_or(NamesError::NoneKnown)
+}
+
+impl From<NamesError> for Problem {
+    fn from(error: NamesError) -> Problem {
+        let detail = error.to_string();
+        let problem = match error {
+            NamesError::NotNames(_) => Problem::bad_request("no-event-names", detail),
+            NamesError::NoneKnown => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unknown-events",
+                "Unknown events",
+                detail,
+            ),
+        };
+        let known = EventName::ALL.map(EventName::as_str).join("\", \"");
+        problem.hint(format!("Send [\"{known}\"], or some of these."))
+    }
+}
+
+/// Reads any bytes as names of events and panics if a promise is broken.
+#[doc(hidden)]
+pub fn fuzz_event_names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match wanted(text) {
+        Ok(set) => assert!(EventName::ALL.into_iter().any(|event| set.has(event))),
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
+const JSON: &str = "application/json";
+const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
+/// Proxies that gather what they pass on would keep events back; nginx asks the response whether it may.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Proxies take half a minute or more of silence for the end.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);

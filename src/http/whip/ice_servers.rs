@@ -1,0 +1,77 @@
+//! STUN and TURN servers for clients, as `Link` lines (RFC 9725 section 4.6; WHEP does the same).
+
+use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use axum::http::{HeaderMap, HeaderValue};
+
+use crate::http::Shared;
+use crate::http::auth::requester::Asker;
+use crate::http::service::Protocol;
+use crate::http::whip::routes::action;
+use crate::turn::{IceServer, IceServers, IceUrl, Login};
+use onecast_control::StreamName;
+use onecast_udp::clock;
+
+/// A line for each server, for a client that may use the endpoint.
+pub(crate) fn links(servers: &IceServers) -> impl Iterator<Item = HeaderValue> {
+    servers.for_client(clock::unix_time()).into_iter().flat_map(of_server)
+}
+
+/// Those for a client that sent `OPTIONS` to the endpoint of a stream. A preflight has no token to show and is told nothing; nor is who
+/// may not use the endpoint.
+pub(crate) async fn links_for(
+    shared: &Shared,
+    asker: &Asker,
+    headers: &HeaderMap,
+    protocol: Protocol,
+    stream: &StreamName,
+) -> Vec<HeaderValue> {
+    if shared.ice_servers.is_empty() || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return Vec::new();
+    }
+    match asker.may(shared, action(protocol), Some(stream)).await {
+        Ok(_) => links(&shared.ice_servers).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn of_server(server: IceServer) -> impl Iterator<Item = HeaderValue> {
+    let IceServer { urls, login } = server;
+    urls.into_iter().map(move |url| link(&url, login.as_ref()))
+}
+
+fn link(url: &IceUrl, login: Option<&Login>) -> HeaderValue {
+    let mut text = format!("<{url}>; rel=\"ice-server\"");
+    if let Some(Login { username, credential }) = login {
+        text.push_str(&format!(
+            "; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\""
+        ));
+    }
+    let mut value = HeaderValue::try_from(text).expect("URLs and logins are visible ASCII");
+    // Keeps it out of Debug output and of the compression tables of HTTP/2.
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::TurnCredentials;
+
+    #[test]
+    fn a_line_is_as_the_standard_shows_it_and_debug_does_not_tell_it() {
+        let credentials = TurnCredentials::Fixed {
+            username: "user".parse().unwrap(),
+            password: "myPassword".parse().unwrap(),
+        };
+        let urls = ["turn:turn.example.net?transport=udp", "stun:stun.example.net"];
+        let urls = urls.map(|url| url.parse().unwrap()).to_vec();
+        let lines: Vec<HeaderValue> = links(&IceServers::new(urls, Some(credentials)).unwrap()).collect();
+        assert_eq!(lines[0], "<stun:stun.example.net>; rel=\"ice-server\"");
+        assert_eq!(
+            lines[1],
+            "<turn:turn.example.net?transport=udp>; rel=\"ice-server\"; username=\"user\"; credential=\"myPassword\"; \
+             credential-type=\"password\""
+        );
+        assert!(!format!("{lines:?}").contains("myPassword"));
+    }
+}

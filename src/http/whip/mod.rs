@@ -1,0 +1,9 @@
+//! WHIP and WHEP: publishing and watching with one POST, and everything a session is told later.
+
+pub(super) mod counter_offer;
+pub(super) mod etag;
+pub(super) mod events;
+pub(super) mod ice_servers;
+pub(super) mod links;
+pub(super) mod patch;
+pub(super) mod routes;

@@ -1,0 +1,243 @@
+//! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): publish and watch with one POST. They differ in who sends.
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, post};
+use axum::{Extension, Router};
+
+use crate::auth::Action;
+use crate::http::auth::requester::Asker;
+use crate::http::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options, options_of_endpoint};
+use crate::http::path_params::{SessionPath, StreamPath};
+use crate::http::problem::Problem;
+use crate::http::server::base_path::BasePath;
+use crate::http::server::connection::Connection;
+use crate::http::service::{Accepted, Protocol, Refusal, Request};
+use crate::http::whip::etag::etag;
+use crate::http::whip::{counter_offer, events, ice_servers, links, patch};
+use crate::http::{Shared, body};
+use onecast_control::{Purpose, StreamName};
+
+/// The endpoint that an offer came to.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    protocol: Protocol,
+    pub(crate) stream: StreamName,
+    base_path: BasePath,
+}
+
+/// The routes of one of the two.
+pub(crate) fn routes(protocol: Protocol) -> Router<Shared> {
+    let endpoint = post(offer).get(describe_endpoint).options(endpoint_options);
+    let session = delete(end)
+        .patch(patch::patch)
+        .get(describe_session)
+        .options(session_options);
+    let prefix = prefix(protocol);
+    Router::new()
+        .route(&format!("{prefix}/{{stream}}"), endpoint)
+        .route(&format!("{prefix}/{{stream}}/{{session}}"), session)
+        .layer(Extension(protocol))
+}
+
+async fn offer(
+    State(shared): State<Shared>,
+    endpoint: Endpoint,
+    Connection { client, local }: Connection,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Endpoint { protocol, stream, .. } = &endpoint;
+    let protocol = *protocol;
+    let right = match asker.may(&shared, action(protocol), Some(stream)).await {
+        Ok(right) => right,
+        Err(problem) => return Err(body::refuse(&headers, body, problem).await),
+    };
+    let may_be_empty = protocol == Protocol::Whep && counter_offer::may_be_asked_for(&headers, &body);
+    if !body::has_type(&headers, SDP) && !may_be_empty {
+        return Err(body::refuse(&headers, body, no_sdp(&headers)).await);
+    }
+    if body::is_awaited(&headers) {
+        let may_come = shared.service.check_door(client, purpose(protocol));
+        may_come.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
+    }
+    let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
+    if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
+        return counter_offer::offer(&shared, &endpoint, Connection { client, local }, &right).await;
+    }
+    if !body::has_type(&headers, SDP) {
+        return Err(no_sdp(&headers));
+    }
+    let request = Request {
+        stream,
+        offer: &offer,
+        client,
+        local,
+        right: &right,
+    };
+    let accepted = match protocol {
+        Protocol::Whip => shared.service.publish(request),
+        Protocol::Whep => shared.service.watch(request),
+    };
+    let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
+    Ok(opened(&shared, &endpoint, StatusCode::CREATED, accepted))
+}
+
+impl FromRequestParts<Shared> for Endpoint {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Endpoint, Problem> {
+        let protocol = parts.extensions.get::<Protocol>().copied();
+        let StreamPath(stream) = StreamPath::from_request_parts(parts, shared).await?;
+        let Ok(base_path) = BasePath::from_request_parts(parts, shared).await;
+        Ok(Endpoint {
+            protocol: protocol.expect("the routes that use this have it"),
+            stream,
+            base_path,
+        })
+    }
+}
+
+/// Tells of a new session: our half of the SDP, and all that its client may need later.
+pub(crate) fn opened(shared: &Shared, endpoint: &Endpoint, status: StatusCode, accepted: Accepted) -> Response {
+    let Endpoint {
+        protocol,
+        stream,
+        base_path,
+    } = endpoint;
+    let protocol = *protocol;
+    // A path from the root, without host and query. OBS puts whatever is no URL in place of the whole path, and loses the query; older
+    // whipsinks of GStreamer do so with a URL, too; and only we may think that we know our host.
+    let location = format!("{base_path}{}/{stream}/{}", prefix(protocol), accepted.session);
+    let headers = [
+        (LOCATION, location.as_str()),
+        (CONTENT_TYPE, SDP),
+        (ACCEPT_PATCH, patches(protocol)),
+    ];
+    let mut response = (status, headers, [(ETAG, etag(&accepted.tag))], accepted.answer).into_response();
+    let headers = response.headers_mut();
+    links::append(headers, shared.links.iter().cloned());
+    links::append(headers, ice_servers::links(&shared.ice_servers));
+    if protocol == Protocol::Whep {
+        links::append(headers, [events::link(&location)]);
+    }
+    response
+}
+
+/// GET or HEAD of the endpoint: some players ask whether it is there. WHEP wants the media type told.
+async fn describe_endpoint(Extension(protocol): Extension<Protocol>, _: StreamPath) -> Response {
+    match protocol {
+        Protocol::Whip => StatusCode::NO_CONTENT.into_response(),
+        Protocol::Whep => [(CONTENT_TYPE, SDP)].into_response(),
+    }
+}
+
+async fn endpoint_options(
+    State(shared): State<Shared>,
+    Extension(protocol): Extension<Protocol>,
+    stream: Result<StreamPath, Problem>,
+    asker: Asker,
+    headers: HeaderMap,
+) -> Response {
+    let methods = options_of_endpoint(Methods("GET, HEAD, POST, OPTIONS")).await;
+    let mut response = ([(ACCEPT_POST, SDP)], methods).into_response();
+    links::append(response.headers_mut(), shared.links.iter().cloned());
+    // A preflight for a name that cannot be must pass all the same: else a page of another origin never reads what is wrong with it.
+    if let Ok(StreamPath(stream)) = stream {
+        let ice_servers = ice_servers::links_for(&shared, &asker, &headers, protocol, &stream).await;
+        links::append(response.headers_mut(), ice_servers);
+    }
+    response
+}
+
+async fn describe_session(
+    State(shared): State<Shared>,
+    Extension(protocol): Extension<Protocol>,
+    SessionPath(session): SessionPath,
+) -> Result<StatusCode, Problem> {
+    if !shared.service.exists(session, protocol) {
+        return Err(Refusal::gone(shared.service.operation().why_ended(session)).into());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// 200 and not 204: OBS takes nothing else for success.
+async fn end(
+    State(shared): State<Shared>,
+    Extension(protocol): Extension<Protocol>,
+    SessionPath(session): SessionPath,
+) -> Result<StatusCode, Problem> {
+    shared.service.close(session, protocol)?;
+    Ok(StatusCode::OK)
+}
+
+async fn session_options(Extension(protocol): Extension<Protocol>) -> impl IntoResponse {
+    (
+        [(ACCEPT_PATCH, patches(protocol))],
+        options(Methods("GET, HEAD, PATCH, DELETE, OPTIONS")).await,
+    )
+}
+
+/// What a session takes by PATCH.
+pub(crate) fn patches(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Whip => FRAGMENT,
+        Protocol::Whep => "application/trickle-ice-sdpfrag, application/sdp",
+    }
+}
+
+fn no_sdp(headers: &HeaderMap) -> Problem {
+    wrong_type(headers, SDP).header(ACCEPT_POST, HeaderValue::from_static(SDP))
+}
+
+pub(crate) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
+    let detail = match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
+        Some(value) => format!("the Content-Type is {value:?}, not {expected}"),
+        None => format!("there is no Content-Type; it must be {expected}"),
+    };
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "wrong-type",
+        "The content type is not supported",
+        detail,
+    )
+    .hint(format!("Send the header Content-Type: {expected}"))
+}
+
+/// What somebody must be allowed to do who uses an endpoint.
+pub(crate) fn action(protocol: Protocol) -> Action {
+    match protocol {
+        Protocol::Whip => Action::Publish,
+        Protocol::Whep => Action::Watch,
+    }
+}
+
+/// What becomes of whoever's offer is taken there.
+fn purpose(protocol: Protocol) -> Purpose {
+    match protocol {
+        Protocol::Whip => Purpose::Publish,
+        Protocol::Whep => Purpose::Watch,
+    }
+}
+
+pub(crate) fn prefix(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Whip => "/whip",
+        Protocol::Whep => "/whep",
+    }
+}
+
+pub(crate) fn what(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Whip => "WHIP offer",
+        Protocol::Whep => "WHEP offer",
+    }
+}
+
+pub(crate) const SDP: &str = "application/sdp";
+pub(crate) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
