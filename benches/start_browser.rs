@@ -9,7 +9,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-use chrome::{Chrome, installed};
+use chrome::Chrome;
+use onecast_testing::find_program;
 use start_browser::children::{Publisher, Server};
 use start_browser::join::{Audience, Join};
 use start_browser::sources::{self, Codec, GROUP, Size};
@@ -36,7 +37,10 @@ mod start_browser {
 #[tokio::main]
 async fn main() -> Result<()> {
     let plan = Plan::read(&std::env::args().skip(1).collect::<Vec<_>>())?;
-    let missing: Vec<&str> = PROGRAMS.into_iter().filter(|name| !installed(name)).collect();
+    let missing: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|name| find_program(name).is_none())
+        .collect();
     if !missing.is_empty() {
         bail!(
             "not installed: {}; on Debian: apt-get install chromium chromium-driver ffmpeg",
@@ -108,7 +112,7 @@ async fn measure(plan: &Plan) -> Result<()> {
     print_machine(plan);
     let folder = tempfile::tempdir()?;
     let sound = sources::sound(folder.path())?;
-    let chrome = Chrome::launch().await.context("no browser")?;
+    let chrome = Chrome::launch().await;
     println!("\n{}", table::HEAD);
     for &size in &plan.sizes {
         for &codec in &plan.codecs {

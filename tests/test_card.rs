@@ -1,13 +1,24 @@
-//! The test card as a real decoder sees it.
+//! The test card: as a real decoder sees it, and on a machine without a route.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use onecast_clients::test_card::{Colour, TestCard};
+use onecast_testing::requirements::{FFMPEG, NETWORK_NAMESPACES};
+use onecast_testing::{Suite, tests};
 
-/// Wraps frames in IVF, decodes them with ffmpeg, and returns planar YUV 4:2:0, one buffer a frame. `None` without ffmpeg.
-fn decode(frames: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+fn main() -> ExitCode {
+    Suite::new([
+        tests![a_real_decoder_shows_exactly_the_picture].needs(&FFMPEG),
+        tests![the_frames_number_can_be_read_from_the_picture],
+        tests![the_test_card_goes_live_without_a_route_for_multicast].needs(&NETWORK_NAMESPACES),
+    ])
+    .run()
+}
+
+/// Wraps frames in IVF, decodes them with ffmpeg, and returns planar YUV 4:2:0, one buffer a frame.
+fn decode(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut ivf = b"DKIF\0\0\x20\0VP80".to_vec();
     ivf.extend(TestCard::WIDTH.to_le_bytes());
     ivf.extend(TestCard::HEIGHT.to_le_bytes());
@@ -19,7 +30,7 @@ fn decode(frames: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
         ivf.extend((number as u64).to_le_bytes());
         ivf.extend(frame);
     }
-    let started = Command::new("ffmpeg")
+    let mut ffmpeg = Command::new("ffmpeg")
         .args([
             "-loglevel",
             "error",
@@ -37,21 +48,14 @@ fn decode(frames: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut ffmpeg) = started else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "ffmpeg is required here: it is the decoder that this test is about"
-        );
-        eprintln!("skipped: no ffmpeg");
-        return None;
-    };
+        .spawn()
+        .unwrap();
     let mut input = ffmpeg.stdin.take().unwrap();
     let writer = std::thread::spawn(move || input.write_all(&ivf));
     let output = ffmpeg.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     let size = usize::from(TestCard::WIDTH) * usize::from(TestCard::HEIGHT) * 3 / 2;
-    Some(output.stdout.chunks(size).map(<[u8]>::to_vec).collect())
+    output.stdout.chunks(size).map(<[u8]>::to_vec).collect()
 }
 
 /// The picture that a mosaic stands for.
@@ -69,7 +73,6 @@ fn expected(picture: &[Colour]) -> Vec<u8> {
     planes.map(|(at, plane)| picture[at][plane]).collect()
 }
 
-#[test]
 fn a_real_decoder_shows_exactly_the_picture() {
     let mut card = TestCard::new();
     let mut pictures = Vec::new();
@@ -83,14 +86,13 @@ fn a_real_decoder_shows_exactly_the_picture() {
         "an inter frame costs only what changed: {} bytes",
         frames[1].len()
     );
-    let Some(decoded) = decode(&frames) else { return };
+    let decoded = decode(&frames);
     assert_eq!(decoded.len(), frames.len(), "every frame decodes");
     for (number, (decoded, picture)) in decoded.iter().zip(&pictures).enumerate() {
         assert!(*decoded == expected(picture), "frame {number} differs");
     }
 }
 
-#[test]
 fn the_frames_number_can_be_read_from_the_picture() {
     let mut card = TestCard::new();
     for _ in 0..1_000 {
@@ -102,4 +104,37 @@ fn the_frames_number_can_be_read_from_the_picture() {
         .iter()
         .fold(0u32, |number, colour| (number << 1) | u32::from(colour[0] > 128));
     assert_eq!(number, 1_000);
+}
+
+fn the_test_card_goes_live_without_a_route_for_multicast() {
+    let server = format!(
+        "ip link set lo up && exec {} --http 127.0.0.1:0 --udp 127.0.0.1:0 --demo --shards 1",
+        env!("CARGO_BIN_EXE_onecast")
+    );
+    let mut server = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", &server])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map(Server)
+        .unwrap();
+    let mut log = BufReader::new(server.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("broadcaster connected") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended");
+        assert!(!line.contains("the demo cannot publish"), "{line}");
+    }
+}
+
+/// Ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -2,34 +2,46 @@
 
 use std::process::Command;
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, find_program, tests};
 use serde_json::json;
 
-use super::chrome::{Chrome, Page, installed};
+use super::chrome::{Chrome, Page};
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        vp8_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
+        vp9_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
+        h264_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
+        av1_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
+        viewers_see_the_broadcaster_leave_and_return_with_another_codec,
+        a_broadcast_by_copy_and_paste_takes_the_stream,
+        pages_come_back_after_the_server_was_started_again,
+        a_viewer_may_come_before_the_broadcaster,
+        the_front_page_shows_who_is_live_until_the_tab_is_closed,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn vp8_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
     everybody_sees_and_hears("VP8").await;
 }
 
-#[tokio::test]
 async fn vp9_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
     everybody_sees_and_hears("VP9").await;
 }
 
-#[tokio::test]
 async fn h264_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
     everybody_sees_and_hears("H264").await;
 }
 
-#[tokio::test]
 async fn av1_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
     everybody_sees_and_hears("AV1").await;
 }
 
-#[tokio::test]
 async fn viewers_see_the_broadcaster_leave_and_return_with_another_codec() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = broadcast(&chrome, &server, "VP8").await;
     let by_whep = watch(&chrome, &server).await;
@@ -57,9 +69,8 @@ async fn viewers_see_the_broadcaster_leave_and_return_with_another_codec() {
     close([broadcaster, by_whep, by_paste]).await;
 }
 
-#[tokio::test]
 async fn a_broadcast_by_copy_and_paste_takes_the_stream() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let first = chrome.open(&server.url(BROADCAST)).await;
     carry_by_hand(&first, &server).await;
@@ -75,9 +86,8 @@ async fn a_broadcast_by_copy_and_paste_takes_the_stream() {
     close([first, second, viewer]).await;
 }
 
-#[tokio::test]
 async fn pages_come_back_after_the_server_was_started_again() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let mut server = Server::start().await;
     let broadcaster = broadcast(&chrome, &server, "VP8").await;
     let viewer = watch(&chrome, &server).await;
@@ -97,9 +107,8 @@ async fn pages_come_back_after_the_server_was_started_again() {
     close([broadcaster, viewer]).await;
 }
 
-#[tokio::test]
 async fn a_viewer_may_come_before_the_broadcaster() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=live&autoplay=1")).await;
     viewer.wait_for_state("waiting").await;
@@ -110,9 +119,8 @@ async fn a_viewer_may_come_before_the_broadcaster() {
     close([broadcaster, viewer]).await;
 }
 
-#[tokio::test]
 async fn the_front_page_shows_who_is_live_until_the_tab_is_closed() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let front = chrome.open(&server.url("/")).await;
     front.wait_for_state("empty").await;
@@ -128,7 +136,7 @@ async fn the_front_page_shows_who_is_live_until_the_tab_is_closed() {
 }
 
 async fn everybody_sees_and_hears(codec: &str) {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = broadcast(&chrome, &server, codec).await;
     let by_whep = watch(&chrome, &server).await;
@@ -167,7 +175,7 @@ async fn watch_by_paste(chrome: &Chrome, server: &Server) -> Page {
 pub(crate) async fn carry_by_hand(page: &Page, server: &Server) {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
-    let answer = if installed("curl") {
+    let answer = if find_program("curl").is_some() {
         in_a_shell(&page.field("#paste-command").await)
     } else {
         hand_in(&page.field("#paste-offer").await, server).await

@@ -1,7 +1,6 @@
-//! Chromium sessions driven through chromedriver. Everything started here ends with the test.
+//! Chromium, driven through ChromeDriver. Everything started here ends with the test.
 
 use std::future::Future;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,35 +9,24 @@ use fantoccini::wd::Capabilities;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::process::{each_line, signal};
+use super::process::{each_line, lead_group, signal};
 
-/// A chromedriver of our own, and through it any number of browsers. One test at a time has one: encoders need the machine.
+/// A ChromeDriver for one test, and through it any number of browsers.
 pub(crate) struct Chrome {
     driver: Child,
     url: String,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Chrome {
-    /// `None`, after saying so, when there is no Chromium here; then the test has nothing to do. In CI that is a failure.
-    pub(crate) async fn launch() -> Option<Chrome> {
-        let missing = ["chromedriver", "chromium"].into_iter().find(|name| !installed(name));
-        if let Some(missing) = missing {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!in_ci, "browser tests are required in CI, and there is no {missing}");
-            eprintln!("skipped: no chromium ({missing} is not installed)");
-            return None;
-        }
-        let turn = TURN.lock().await;
+    pub(crate) async fn launch() -> Chrome {
         let (driver, port) = start_driver().await;
-        Some(Chrome {
+        Chrome {
             driver,
             url: format!("http://127.0.0.1:{port}"),
-            _turn: turn,
-        })
+        }
     }
 
     /// Opens a page in a browser process of its own: pages in the background would be slowed down.
@@ -199,20 +187,13 @@ impl Page {
     }
 }
 
-/// Whether a program of this name can be started.
-pub(crate) fn installed(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
-}
-
 /// Starts chromedriver on a free port and waits until it says which.
 async fn start_driver() -> (Child, u16) {
-    let mut driver = Command::new("chromedriver")
+    let mut driver = lead_group(&mut Command::new("chromedriver"))
         .arg("--port=0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .process_group(0)
         .spawn()
         .unwrap();
     let (told, port) = oneshot::channel();
@@ -254,8 +235,6 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .await
         .unwrap_or_else(|_| panic!("not done within {WAIT:?}: {what}"))
 }
-
-static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Long enough for a busy machine to start three browsers and for a slow encoder to make its first picture.
 const WAIT: Duration = Duration::from_secs(40);

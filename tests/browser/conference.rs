@@ -2,14 +2,35 @@
 
 use std::path::PathBuf;
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Look, Page};
 use super::fake::Fake;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        tiles_follow_who_comes_and_goes_though_lines_change_hands,
+        an_offer_that_crosses_the_servers_is_taken_back_and_made_again,
+        a_broken_socket_is_replaced_while_media_goes_on,
+        who_lost_the_room_joins_anew_with_the_same_camera_and_says_so,
+        refusals_are_said_in_words,
+        the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard,
+        another_microphone_takes_the_place_of_the_one_before_without_an_offer,
+        a_screen_is_shared_beside_the_camera_until_the_browser_ends_it,
+        where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play,
+        who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive,
+        the_conference_fits_a_desktop_and_a_phone,
+        everyone_is_seen_without_scrolling_from_one_tile_to_sixteen,
+        tiles_are_as_large_as_the_box_allows,
+        turns_are_taken_by_one_rule,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
     page.wait_for_state("alone").await;
@@ -43,9 +64,8 @@ async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
     page.wait_for_state("alone").await;
@@ -72,9 +92,8 @@ async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_broken_socket_is_replaced_while_media_goes_on() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
     page.awaited("double.add(20, 'Anna', '#5a0000')").await;
@@ -98,9 +117,8 @@ async fn a_broken_socket_is_replaced_while_media_goes_on() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "camera").await;
     page.awaited("double.add(20, 'Anna', '#5a0000')").await;
@@ -123,9 +141,8 @@ async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn refusals_are_said_in_words() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = with_room(&chrome, &server, "canvas").await;
     page.run(
@@ -185,9 +202,8 @@ async fn refusals_are_said_in_words() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "sound").await;
     page.awaited("double.add(20, 'Anna Bell', '#5a0000')").await;
@@ -220,9 +236,8 @@ async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "camera").await;
     page.wait_for_state("alone").await;
@@ -245,9 +260,8 @@ async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer()
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome
         .open(&server.url("/conference.html?name=Olga&quality=180&source=camera"))
@@ -282,9 +296,8 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "nothing").await;
     page.run(
@@ -312,9 +325,8 @@ async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "nothing").await;
     page.awaited("double.add(20, 'Anna', '#5a0000')").await;
@@ -330,9 +342,8 @@ async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_conference_fits_a_desktop_and_a_phone() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (name, size, dark) in [
         ("desktop", (1280, 900), false),
@@ -365,9 +376,8 @@ async fn the_conference_fits_a_desktop_and_a_phone() {
     }
 }
 
-#[tokio::test]
 async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (size, dark) in [
         ((1200, 800), false),
@@ -414,9 +424,8 @@ async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
 }
 
 /// The rule of where tiles go, for boxes of all shapes.
-#[tokio::test]
 async fn tiles_are_as_large_as_the_box_allows() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/conference.html")).await;
     for (count, width, height, expected) in [
@@ -461,9 +470,8 @@ const PLACES: &str = "async () => { \
     return faults; }";
 
 /// The rule of who negotiates when, without a connection.
-#[tokio::test]
 async fn turns_are_taken_by_one_rule() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/conference.html")).await;
     let told = page.awaited(&format!("({TURNS})()")).await;

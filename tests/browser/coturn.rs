@@ -1,17 +1,18 @@
 //! A real TURN server: coturn, on loopback, with a secret of the test.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use onecast_testing::attach;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::chrome::installed;
-
-/// A running coturn. What it wrote is printed when the test fails.
+/// A running coturn. Its log is part of a failed test's report.
 pub(crate) struct Coturn {
     process: Child,
     address: SocketAddr,
@@ -19,25 +20,20 @@ pub(crate) struct Coturn {
 }
 
 impl Coturn {
-    /// `None`, after saying so, when there is no coturn here; then the test has nothing to do. In CI that is a failure.
-    pub(crate) async fn start(secret: &str) -> Option<Coturn> {
-        if !installed("turnserver") {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!in_ci, "TURN tests are required in CI, and there is no turnserver");
-            eprintln!("skipped: no coturn (turnserver is not installed)");
-            return None;
-        }
+    pub(crate) async fn start(secret: &str) -> Coturn {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let (address, relay_ports) = (free_address(), relay_ports());
         let path = |name: &str| folder.path().join(name);
         // Beside what loopback needs, this is the configuration that docs/OPERATING.md shows.
         let configuration = format!(
-            "listening-ip={ip}\nlistening-port={port}\nrelay-ip={ip}\nmin-port={FIRST}\nmax-port={LAST}\n\
+            "listening-ip={ip}\nlistening-port={port}\nrelay-ip={ip}\nmin-port={first}\nmax-port={last}\n\
              realm=onecast.test\nuse-auth-secret\nstatic-auth-secret={secret}\n\
              denied-peer-ip=0.0.0.0-255.255.255.255\nallowed-peer-ip={ip}\nallow-loopback-peers\n\
              no-cli\nno-tls\nno-dtls\nverbose\nsimple-log\nlog-file={log}\npidfile={pid}\nuserdb={db}\n",
             ip = address.ip(),
             port = address.port(),
+            first = relay_ports.start(),
+            last = relay_ports.end(),
             log = path("log").display(),
             pid = path("pid").display(),
             db = path("db").display(),
@@ -62,7 +58,7 @@ impl Coturn {
             }
         };
         timeout(START_LIMIT, listening).await.expect("coturn starts");
-        Some(coturn)
+        coturn
     }
 
     /// Its URL for a client that reaches it by `transport`.
@@ -82,14 +78,12 @@ impl Drop for Coturn {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.folder.path().join("log"));
-            eprintln!("coturn wrote:\n{}", log.unwrap_or_default());
-        }
+        let log = std::fs::read_to_string(self.folder.path().join("log"));
+        attach("coturn wrote", &log.unwrap_or_default());
     }
 }
 
-/// An address that nobody uses by UDP nor by TCP.
+/// An address whose port is free for UDP and TCP.
 fn free_address() -> SocketAddr {
     loop {
         let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
@@ -100,7 +94,15 @@ fn free_address() -> SocketAddr {
     }
 }
 
+/// Ports for relayed media, which no other coturn of this test run has.
+fn relay_ports() -> RangeInclusive<u16> {
+    static STARTED: AtomicU16 = AtomicU16::new(0);
+    let first = FIRST_RELAY_PORT + RELAY_PORTS * STARTED.fetch_add(1, Ordering::Relaxed);
+    first..=first + RELAY_PORTS - 1
+}
+
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// Ports of the relay: Chromium asks for one from each of its interfaces.
-const FIRST: u16 = 61_000;
-const LAST: u16 = 61_099;
+/// Above the range from which Linux takes ephemeral ports.
+const FIRST_RELAY_PORT: u16 = 61_000;
+/// Chromium asks for one port for each of its interfaces.
+const RELAY_PORTS: u16 = 100;

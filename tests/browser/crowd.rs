@@ -2,15 +2,24 @@
 
 use std::time::Duration;
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::Chrome;
 use super::fake::Fake;
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later,
+        a_viewer_who_is_always_refused_gives_up_and_can_be_told_to_go_on,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--joins-per-second", "1"]).await;
     let page = chrome.open(&server.url("/viewer.html?stream=show")).await;
     // Others ask all the time, until the page is refused. Their offers are none, but each takes the token of its second.
@@ -34,9 +43,8 @@ async fn a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_viewer_who_is_always_refused_gives_up_and_can_be_told_to_go_on() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let problem = json!({ "title": "The server is busy", "detail": "more viewers come than it takes" });
     server.refuse(503, vec![("retry-after", "0")], problem);

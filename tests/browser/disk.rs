@@ -1,5 +1,7 @@
 //! Pages that are opened from disk: copy and paste works, and the rest says where to go.
 
+use onecast_testing::requirements::{CHROMIUM, FIREFOX};
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::broadcast::{assert_sees_and_hears, carry_by_hand};
@@ -8,14 +10,22 @@ use super::firefox::{self, Firefox};
 use super::looks::keep;
 use super::server::Server;
 
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages,
+        what_needs_the_server_says_where_to_go_instead,
+    ]
+    .needs(&CHROMIUM)
+    .and(tests![firefox_makes_offers_and_takes_answers_from_disk,].needs(&FIREFOX))
+}
+
 /// URL of a page in the checkout.
 pub(crate) fn on_disk(page: &str) -> String {
     format!("file://{}/html/{page}", env!("CARGO_MANIFEST_DIR"))
 }
 
-#[tokio::test]
 async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = chrome
         .open(&on_disk("broadcast.html?source=canvas&quality=360&codec=vp8"))
@@ -42,9 +52,8 @@ async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
     viewer.close().await;
 }
 
-#[tokio::test]
 async fn what_needs_the_server_says_where_to_go_instead() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let page = chrome.open(&on_disk("broadcast.html?stream=talk")).await;
     page.wait_for_words("This page was opened from disk").await;
     page.click("#go").await;
@@ -105,9 +114,8 @@ async fn what_needs_the_server_says_where_to_go_instead() {
 }
 
 /// Up to the answer: Firefox uses no loopback candidates, so no media can follow here.
-#[tokio::test]
 async fn firefox_makes_offers_and_takes_answers_from_disk() {
-    let Some(firefox) = Firefox::launch().await else { return };
+    let firefox = Firefox::launch().await;
     let server = Server::start().await;
     for (page, publishes) in [
         ("broadcast.html?source=canvas&quality=360", true),

@@ -3,11 +3,22 @@
 use std::time::Duration;
 
 use onecast::auth::Secret;
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 
 use super::chrome::{Chrome, Page};
 use super::events::Publisher;
 use super::server::Server;
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_viewer_is_sent_to_the_other_server_and_watches_on,
+        a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_it,
+        a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it,
+    ]
+    .needs(&CHROMIUM)
+}
 
 /// Notes every other state that the page is in.
 const NOTE_STATES: &str = "window.states = []; \
@@ -33,9 +44,8 @@ fn has(sessions: usize, role: &str) -> String {
     )
 }
 
-#[tokio::test]
 async fn a_viewer_is_sent_to_the_other_server_and_watches_on() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let (mut first, mut second) = (Server::start().await, Server::start().await);
     let _publishers = [Publisher::start(&first), Publisher::start(&second)];
     let operators = [chrome.open(&first.url("/")).await, chrome.open(&second.url("/")).await];
@@ -72,9 +82,8 @@ async fn a_viewer_is_sent_to_the_other_server_and_watches_on() {
     }
 }
 
-#[tokio::test]
 async fn a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_it() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let mut server = Server::start_with(&["--demo"]).await;
     let operator = chrome.open(&server.url("/")).await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
@@ -105,9 +114,8 @@ async fn a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_
     }
 }
 
-#[tokio::test]
 async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let secret = Secret::generate();
     let file = tempfile::NamedTempFile::new().unwrap();
     let table = format!(

@@ -2,10 +2,22 @@
 
 use std::process::{Child, Command, Stdio};
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::server::Server;
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_player_that_asks_for_an_offer_plays,
+        an_event_source_hears_who_comes_and_leaves,
+        the_page_is_told_that_the_broadcaster_left_and_returned,
+        a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can,
+    ]
+    .needs(&CHROMIUM)
+}
 
 /// A test card on the stream `live`. Ends with the test.
 pub(crate) struct Publisher(Child);
@@ -48,9 +60,8 @@ async fn player(chrome: &Chrome, server: &Server) -> Page {
     page
 }
 
-#[tokio::test]
 async fn a_player_that_asks_for_an_offer_plays() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let _publisher = Publisher::start(&server);
     let page = player(&chrome, &server).await;
@@ -68,9 +79,8 @@ async fn a_player_that_asks_for_an_offer_plays() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn an_event_source_hears_who_comes_and_leaves() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = player(&chrome, &server).await;
     page.awaited("watch('live').then(follow)").await;
@@ -86,9 +96,8 @@ async fn an_event_source_hears_who_comes_and_leaves() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
     page.click("#watch").await;
@@ -105,9 +114,8 @@ async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
     let only_vp8 = "const add = RTCPeerConnection.prototype.addTransceiver; \

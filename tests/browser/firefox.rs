@@ -1,11 +1,11 @@
 //! A Firefox driven through WebDriver BiDi, which it speaks itself. It ends with the test.
 
 use std::future::Future;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use onecast_testing::find_program;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -14,8 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::chrome::installed;
-use super::process::{each_line, signal};
+use super::process::{each_line, lead_group, signal};
 
 /// One browser with a profile of its own.
 pub(crate) struct Firefox {
@@ -31,23 +30,20 @@ struct Session {
 }
 
 impl Firefox {
-    /// `None`, after saying so, when there is no Firefox here; then the test has nothing to do. In CI that is a failure.
-    pub(crate) async fn launch() -> Option<Firefox> {
-        let Some(program) = ["firefox-esr", "firefox"].into_iter().find(|name| installed(name)) else {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!in_ci, "browser tests are required in CI, and there is no Firefox");
-            eprintln!("skipped: no Firefox");
-            return None;
-        };
+    pub(crate) async fn launch() -> Firefox {
+        let programs = ["firefox-esr", "firefox"];
+        let program = programs
+            .into_iter()
+            .find_map(find_program)
+            .expect("Firefox is installed");
         let profile = tempfile::tempdir().unwrap();
         std::fs::write(profile.path().join("user.js"), PREFERENCES).unwrap();
-        let mut process = Command::new(program)
+        let mut process = lead_group(&mut Command::new(program))
             .args(["--headless", "--no-remote", "--remote-debugging-port=0", "--profile"])
             .arg(profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
             .unwrap();
         let (told, url) = oneshot::channel();
@@ -69,7 +65,7 @@ impl Firefox {
             _profile: profile,
         };
         firefox.command("session.new", json!({ "capabilities": {} })).await;
-        Some(firefox)
+        firefox
     }
 
     /// Opens a page in a window of its own.

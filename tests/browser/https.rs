@@ -1,13 +1,23 @@
 //! HTTPS with the certificate that the server makes: pages on names that are not localhost, and requests from other origins.
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_camera_is_broadcast_from_a_page_on_another_name_over_https,
+        without_https_such_a_page_has_no_camera_and_says_why,
+        a_page_of_another_origin_publishes_its_camera_with_a_token,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn a_camera_is_broadcast_from_a_page_on_another_name_over_https() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = HttpsServer::start().await;
     let page = chrome
         .open(&server.on("phone.test", "/broadcast.html?source=camera"))
@@ -24,9 +34,8 @@ async fn a_camera_is_broadcast_from_a_page_on_another_name_over_https() {
     viewer.close().await;
 }
 
-#[tokio::test]
 async fn without_https_such_a_page_has_no_camera_and_says_why() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let url = server
         .url("/broadcast.html?source=camera")
@@ -37,9 +46,8 @@ async fn without_https_such_a_page_has_no_camera_and_says_why() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_page_of_another_origin_publishes_its_camera_with_a_token() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let (server, elsewhere) = (HttpsServer::start().await, HttpsServer::start().await);
     let page = chrome.open(&elsewhere.on("other.test", "/viewer.html")).await;
     let endpoint = server.on("phone.test", "/whip/live");

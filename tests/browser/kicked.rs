@@ -1,13 +1,18 @@
 //! Pages whose sessions the operator ends: they say so and do not come again.
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::Chrome;
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![a_kicked_broadcaster_and_a_kicked_viewer_are_told_why_and_stay_away,].needs(&CHROMIUM)
+}
+
 async fn a_kicked_broadcaster_and_a_kicked_viewer_are_told_why_and_stay_away() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = chrome
         .open(&server.url("/broadcast.html?stream=show&source=canvas"))

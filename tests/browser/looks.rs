@@ -2,14 +2,23 @@
 
 use std::path::PathBuf;
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Look, Page};
 use super::fake::Fake;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        pages_fit_a_desktop_and_a_phone_in_light_and_dark,
+        the_front_page_lists_who_is_live_and_makes_new_streams,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn pages_fit_a_desktop_and_a_phone_in_light_and_dark() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (name, look) in LOOKS {
         server.list(vec![]);
@@ -53,9 +62,8 @@ async fn pages_fit_a_desktop_and_a_phone_in_light_and_dark() {
     }
 }
 
-#[tokio::test]
 async fn the_front_page_lists_who_is_live_and_makes_new_streams() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.list(streams());
     let page = chrome.open(&server.url("/")).await;

@@ -15,6 +15,13 @@ pub(crate) fn each_line(from: impl Read + Send + 'static, mut take: impl FnMut(&
     });
 }
 
+/// Has the command lead a process group, to which all processes that it starts belong.
+pub(crate) fn lead_group(command: &mut Command) -> &mut Command {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    command
+}
+
 /// Sends a signal by its name, to a process or with a minus before the number to a process group.
 pub(crate) fn signal(name: &str, target: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), "--", target]).status();

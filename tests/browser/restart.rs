@@ -1,13 +1,23 @@
 //! ICE restarts in mid-play: a real Chromium, and the PATCH of the pages themselves.
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, note, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on,
+        a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is,
+        a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_by_itself,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--shards", "2"]).await;
     let broadcaster = chrome
         .open(&server.url("/broadcast.html?stream=live&source=canvas&quality=360"))
@@ -30,7 +40,7 @@ async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on(
             .await;
         viewer.wait_until(&format!("gaps.frames > {frames} + 60")).await;
         let stall = viewer.value("Math.round(gaps.longest)").await;
-        eprintln!("{who}: the longest time without a new picture was {stall} ms");
+        note(format_args!("{who}: longest time between two frames: {stall} ms"));
 
         // The same session, with another tag; and no other was made.
         let exchanges = page.value("exchanges").await;
@@ -55,9 +65,8 @@ async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on(
     broadcaster.close().await;
 }
 
-#[tokio::test]
 async fn a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
     viewer.click("#watch").await;
@@ -85,9 +94,8 @@ async fn a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is() {
     viewer.close().await;
 }
 
-#[tokio::test]
 async fn a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_by_itself() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
     viewer.click("#watch").await;

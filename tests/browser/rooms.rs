@@ -2,15 +2,27 @@
 
 use std::time::Duration;
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::chrome::{Chrome, Page};
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        three_see_and_hear_each_other_through_whatever_one_of_them_does,
+        lines_do_not_grow_with_those_who_come_and_go,
+        a_conference_survives_the_servers_restart,
+        a_socket_that_breaks_is_resumed_without_a_gap,
+        real_cameras_and_screens_are_seen,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn three_see_and_hear_each_other_through_whatever_one_of_them_does() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
     let ben = join(&chrome, &server, "Ben").await;
@@ -60,9 +72,8 @@ async fn three_see_and_hear_each_other_through_whatever_one_of_them_does() {
     }
 }
 
-#[tokio::test]
 async fn lines_do_not_grow_with_those_who_come_and_go() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let stays = join(&chrome, &server, "Anna").await;
     let visits = join(&chrome, &server, "Ben").await;
@@ -79,9 +90,8 @@ async fn lines_do_not_grow_with_those_who_come_and_go() {
     visits.page.close().await;
 }
 
-#[tokio::test]
 async fn a_conference_survives_the_servers_restart() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let mut server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
     let ben = join(&chrome, &server, "Ben").await;
@@ -97,9 +107,8 @@ async fn a_conference_survives_the_servers_restart() {
     ben.page.close().await;
 }
 
-#[tokio::test]
 async fn a_socket_that_breaks_is_resumed_without_a_gap() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
     let ben = join(&chrome, &server, "Ben").await;
@@ -125,9 +134,8 @@ async fn a_socket_that_breaks_is_resumed_without_a_gap() {
     ben.page.close().await;
 }
 
-#[tokio::test]
 async fn real_cameras_and_screens_are_seen() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let camera = enter(
         &chrome,

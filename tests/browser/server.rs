@@ -5,12 +5,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use onecast_testing::{Tests, attach, tests};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::process::{each_line, ended, signal};
 
-/// A running server. What it wrote is printed when the test fails.
+pub(crate) fn tests() -> Tests {
+    tests![the_line_with_the_addresses_is_understood]
+}
+
+/// A running server. Its log is part of a failed test's report.
 pub(crate) struct Server {
     process: Child,
     http: SocketAddr,
@@ -93,9 +98,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("the server wrote:\n{}", self.log.lock().unwrap());
-        }
+        attach("the server wrote", &self.log.lock().unwrap());
     }
 }
 
@@ -119,7 +122,6 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// The server promises 5 s.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
-#[test]
 fn the_line_with_the_addresses_is_understood() {
     let line = "2026-01-01T00:00:00Z  INFO onecast::serve: listening http=127.0.0.1:4711 udp=[::1]:4712";
     let (http, udp) = addresses(line).unwrap();

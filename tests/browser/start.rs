@@ -4,10 +4,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use onecast_clients::test_card::TestCard;
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 
 use super::chrome::Chrome;
 use super::server::Server;
+
+pub(crate) fn tests() -> Tests {
+    tests![a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others,]
+        .needs(&CHROMIUM)
+        .alone()
+}
 
 /// Ends with the test.
 struct Publisher(Child);
@@ -33,9 +41,8 @@ impl Drop for Publisher {
     }
 }
 
-#[tokio::test]
 async fn a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("card.ivf");

@@ -1,5 +1,7 @@
 //! The pages below a path of a proxy that the server may not know of.
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::broadcast::{assert_sees_and_hears, carry_by_hand};
@@ -8,20 +10,25 @@ use super::fake::Fake;
 use super::proxy::Proxy;
 use super::server::Server;
 
-// The shell command of the page blocks a thread, and the proxy must answer it meanwhile.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+pub(crate) fn tests() -> Tests {
+    tests![
+        pages_work_below_a_path_that_the_proxy_does_not_tell_of,
+        pages_work_below_a_path_that_the_proxy_tells_of,
+        references_of_the_server_lead_below_the_path_of_the_proxy,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn pages_work_below_a_path_that_the_proxy_does_not_tell_of() {
     everything_works_below_a_path(false).await;
 }
 
-// The shell command of the page blocks a thread, and the proxy must answer it meanwhile.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_work_below_a_path_that_the_proxy_tells_of() {
     everything_works_below_a_path(true).await;
 }
 
 async fn everything_works_below_a_path(says_prefix: bool) {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--auth", "off"]).await;
     let proxy = Proxy::start(&server, says_prefix).await;
     let broadcaster = chrome
@@ -68,9 +75,8 @@ async fn everything_works_below_a_path(says_prefix: bool) {
 }
 
 /// Where a page finds what the server refers to, with and without the proxy's path in it.
-#[tokio::test]
 async fn references_of_the_server_lead_below_the_path_of_the_proxy() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/")).await;
     for (endpoint, reference, place) in [

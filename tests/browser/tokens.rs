@@ -1,11 +1,24 @@
 //! Tokens on the pages: in links, asked for, kept, and never where others see them.
 
 use onecast::auth::{Rooms, Secret, TokenRule};
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::fake::Fake;
 use super::server::Server;
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_link_with_a_token_goes_live_and_shows_the_token_to_nobody,
+        a_page_without_a_token_asks_for_one,
+        a_private_stream_is_watched_with_a_token,
+        who_is_taken_over_is_told_and_does_not_fight_back,
+        pages_of_other_origins_may_use_tokens,
+    ]
+    .needs(&CHROMIUM)
+}
 
 /// A server with tokens of a file.
 struct Guarded {
@@ -49,9 +62,8 @@ async fn give(page: &Page, token: &str) {
     page.click("#token-form button").await;
 }
 
-#[tokio::test]
 async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let page = chrome
         .open(&format!("{}#token={}", guarded.url(BROADCAST), guarded.publish))
@@ -81,9 +93,8 @@ async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
     viewer.close().await;
 }
 
-#[tokio::test]
 async fn a_page_without_a_token_asks_for_one() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let page = chrome.open(&guarded.url(BROADCAST)).await;
     assert_eq!(page.value(ASKED).await, json!(false));
@@ -112,9 +123,8 @@ async fn a_page_without_a_token_asks_for_one() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_private_stream_is_watched_with_a_token() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&["--private"]).await;
     let page = chrome
         .open(&format!("{}#token={}", guarded.url(BROADCAST), guarded.publish))
@@ -150,9 +160,8 @@ async fn a_private_stream_is_watched_with_a_token() {
     }
 }
 
-#[tokio::test]
 async fn who_is_taken_over_is_told_and_does_not_fight_back() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let link = format!("{}#token={}", guarded.url(BROADCAST), guarded.publish);
     let first = chrome.open(&link).await;
@@ -182,9 +191,8 @@ async fn who_is_taken_over_is_told_and_does_not_fight_back() {
     }
 }
 
-#[tokio::test]
 async fn pages_of_other_origins_may_use_tokens() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&["--private"]).await;
     let elsewhere = Fake::start().await;
     let page = chrome.open(&elsewhere.url("/style.css")).await;

@@ -1,17 +1,30 @@
 //! Pages that reach the server through a real TURN server, and through nothing else.
 
+use onecast_testing::requirements::{CHROMIUM, COTURN};
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::coturn::Coturn;
 use super::server::Server;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_broadcast_goes_through_the_relay_in_both_directions,
+        a_viewer_that_has_only_tcp_watches_through_the_relay,
+        the_pages_say_that_the_turn_server_refused,
+    ]
+    .needs(&COTURN)
+    .and(tests![
+        a_page_that_may_use_only_a_relay_says_when_there_is_none,
+        pages_find_the_servers_among_other_links,
+    ])
+    .needs(&CHROMIUM)
+}
+
 async fn a_broadcast_goes_through_the_relay_in_both_directions() {
-    let Some(chrome) = Chrome::launch().await else { return };
-    let Some(turn) = Coturn::start(SECRET).await else {
-        return;
-    };
+    let chrome = Chrome::launch().await;
+    let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "udp", SECRET).await;
     let broadcaster = chrome
         .open(&server.url("/broadcast.html?stream=live&source=canvas&quality=360&relay=1"))
@@ -32,12 +45,9 @@ async fn a_broadcast_goes_through_the_relay_in_both_directions() {
     }
 }
 
-#[tokio::test]
 async fn a_viewer_that_has_only_tcp_watches_through_the_relay() {
-    let Some(chrome) = Chrome::launch().await else { return };
-    let Some(turn) = Coturn::start(SECRET).await else {
-        return;
-    };
+    let chrome = Chrome::launch().await;
+    let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "tcp", SECRET).await;
     let viewer = watch(&chrome, &server, "/viewer.html?stream=demo&relay=1").await;
     assert_relayed(&viewer, "tcp").await;
@@ -45,12 +55,9 @@ async fn a_viewer_that_has_only_tcp_watches_through_the_relay() {
     viewer.close().await;
 }
 
-#[tokio::test]
 async fn the_pages_say_that_the_turn_server_refused() {
-    let Some(chrome) = Chrome::launch().await else { return };
-    let Some(turn) = Coturn::start(SECRET).await else {
-        return;
-    };
+    let chrome = Chrome::launch().await;
+    let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "udp", "another secret").await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo&relay=1")).await;
     let broadcaster = chrome
@@ -72,9 +79,8 @@ async fn the_pages_say_that_the_turn_server_refused() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let page = chrome.open(&server.url("/viewer.html?stream=demo&relay=1")).await;
     page.click("#watch").await;
@@ -82,9 +88,8 @@ async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn pages_find_the_servers_among_other_links() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
     let links = [

@@ -1,13 +1,32 @@
 //! What the pages say and do for each answer of a server, without one: the pages' own logic.
 
+use onecast_testing::requirements::CHROMIUM;
+use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
 use super::fake::Fake;
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_taken_stream_is_said_in_the_servers_words,
+        a_refused_codec_is_said_even_without_words_of_the_server,
+        a_full_server_is_asked_again_when_it_said_so,
+        a_server_that_is_gone_is_said_and_tried_again,
+        a_camera_that_is_missing_or_refused_is_said,
+        an_insecure_page_says_what_to_do,
+        pasted_texts_that_are_no_answer_are_told_apart,
+        the_viewer_says_who_left_and_the_picture_returns_by_itself,
+        the_viewer_says_that_it_waits_for_a_keyframe_and_how_long,
+        a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live,
+        the_viewer_keeps_the_last_picture_and_reconnects,
+        the_broadcaster_goes_live_changes_the_source_and_stops,
+    ]
+    .needs(&CHROMIUM)
+}
+
 async fn a_taken_stream_is_said_in_the_servers_words() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.refuse(
         409,
@@ -29,9 +48,8 @@ async fn a_taken_stream_is_said_in_the_servers_words() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_refused_codec_is_said_even_without_words_of_the_server() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.refuse(422, vec![], json!({}));
     let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
@@ -41,9 +59,8 @@ async fn a_refused_codec_is_said_even_without_words_of_the_server() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_full_server_is_asked_again_when_it_said_so() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let problem = json!({ "title": "The server is busy", "detail": "the limit of 5 viewers is reached" });
     server.refuse(503, vec![("retry-after", "2")], problem);
@@ -67,9 +84,8 @@ async fn a_full_server_is_asked_again_when_it_said_so() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_server_that_is_gone_is_said_and_tried_again() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
     page.run(
@@ -84,9 +100,8 @@ async fn a_server_that_is_gone_is_said_and_tried_again() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_camera_that_is_missing_or_refused_is_said() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let cases = [
         ("NotFoundError", "No camera was found"),
@@ -106,9 +121,8 @@ async fn a_camera_that_is_missing_or_refused_is_said() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn an_insecure_page_says_what_to_do() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html")).await;
     page.run(
@@ -125,9 +139,8 @@ async fn an_insecure_page_says_what_to_do() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn pasted_texts_that_are_no_answer_are_told_apart() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
     page.click("#paste-make").await;
@@ -163,9 +176,8 @@ async fn pasted_texts_that_are_no_answer_are_told_apart() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
     with_double(&page).await;
@@ -184,9 +196,8 @@ async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
     with_double(&page).await;
@@ -209,9 +220,8 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let silent = "double.facts = { live: false, state: 'connected', silent_s: 42 }, double.silent = true";
     let page = chrome.open(&server.url("/viewer.html")).await;
@@ -247,9 +257,8 @@ async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_viewer_keeps_the_last_picture_and_reconnects() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html?autoplay=0")).await;
     with_double(&page).await;
@@ -275,9 +284,8 @@ async fn the_viewer_keeps_the_last_picture_and_reconnects() {
     page.close().await;
 }
 
-#[tokio::test]
 async fn the_broadcaster_goes_live_changes_the_source_and_stops() {
-    let Some(chrome) = Chrome::launch().await else { return };
+    let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html?quality=360&codec=vp9")).await;
     with_double(&page).await;

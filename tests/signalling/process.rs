@@ -220,35 +220,6 @@ fn too_little_memory_for_its_threads_is_one_line_and_exit_code_2() {
     assert!(text.contains("threads") && text.contains("--shards"), "{text}");
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn the_test_card_goes_live_on_a_machine_without_a_route_for_multicast() {
-    let alone = |script: &mut Command| {
-        let inner: Vec<_> = script.get_args().map(std::ffi::OsStr::to_owned).collect();
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net", "sh"]).args(inner);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        command
-    };
-    let can = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "ip", "link"])
-        .output();
-    if !can.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this system gives no network of its own");
-        return;
-    }
-    let mut server = Running::of(&mut alone(&mut after("ip link set lo up", "--demo --shards 1")));
-    let mut line = String::new();
-    while !line.contains("broadcaster connected") {
-        line.clear();
-        assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended");
-        assert!(!line.contains("the demo cannot publish"), "{line}");
-    }
-}
-
 #[test]
 fn an_address_of_another_machine_is_one_line_and_exit_code_2() {
     // TEST-NET-1 (RFC 5737): nobody has it.

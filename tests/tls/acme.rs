@@ -4,11 +4,26 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use onecast_testing::requirements::PEBBLE;
+use onecast_testing::{Tests, tests};
 use rustls::version::{TLS12, TLS13};
 
 use super::client::{get, handshake, trusting};
 use super::pebble::Pebble;
 use super::rig::{PATIENCE, Running, free_port, mode, refused};
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_certificate_is_ordered_shown_kept_and_shown_again,
+        a_certificate_is_renewed_before_its_end,
+        a_port_that_the_directory_cannot_reach_is_named,
+    ]
+    .needs(&PEBBLE)
+    .and(tests![
+        a_directory_that_does_not_answer_is_told_and_the_server_serves_on,
+        what_cannot_work_is_refused_at_the_start,
+    ])
+}
 
 async fn start(http: SocketAddr, state: &Path, directory: &str, ca: &Path) -> Running {
     let options = [
@@ -26,12 +41,9 @@ async fn start(http: SocketAddr, state: &Path, directory: &str, ca: &Path) -> Ru
     Running::start_on(http, &options).await
 }
 
-#[tokio::test]
 async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let Some(pebble) = Pebble::start(http.port()).await else {
-        return;
-    };
+    let pebble = Pebble::start(http.port()).await;
     let state = tempfile::tempdir().unwrap();
     let (directory, ca) = (pebble.directory(), pebble.ca());
     let mut server = start(http, state.path(), &directory, &ca).await;
@@ -74,12 +86,9 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
 }
 
-#[tokio::test]
 async fn a_certificate_is_renewed_before_its_end() {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let Some(pebble) = Pebble::with(http.port(), Duration::from_secs(15)).await else {
-        return;
-    };
+    let pebble = Pebble::with(http.port(), Duration::from_secs(15)).await;
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
     server.wrote(IN_USE).await;
@@ -100,12 +109,9 @@ async fn a_certificate_is_renewed_before_its_end() {
     assert_ne!(shown().await, first);
 }
 
-#[tokio::test]
 async fn a_port_that_the_directory_cannot_reach_is_named() {
     let (http, elsewhere) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
-    let Some(pebble) = Pebble::start(elsewhere).await else {
-        return;
-    };
+    let pebble = Pebble::start(elsewhere).await;
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
     let text = server.wrote("no certificate for live.test now").await;
@@ -122,7 +128,6 @@ async fn a_port_that_the_directory_cannot_reach_is_named() {
     );
 }
 
-#[tokio::test]
 async fn a_directory_that_does_not_answer_is_told_and_the_server_serves_on() {
     let state = tempfile::tempdir().unwrap();
     let ca = state.path().join("ca.pem");
@@ -140,7 +145,6 @@ async fn a_directory_that_does_not_answer_is_told_and_the_server_serves_on() {
     assert_eq!(reply.status(), 308);
 }
 
-#[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let text = refused(&["--acme", "live.test"]);
     assert!(text.contains("onecast --acme live.test --http [::]:443"), "{text}");

@@ -2,7 +2,13 @@
 
 use std::process::Output;
 
+use onecast_testing::{Tests, tests};
+
 use super::rig::{Running, kept_certificate, onecast};
+
+pub(crate) fn tests() -> Tests {
+    tests![the_demo_is_live_and_watched_over_https, a_publisher_is_taken_over_https,]
+}
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = onecast(arguments).env("RUST_LOG", "error").output().unwrap();
@@ -10,7 +16,6 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), text)
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_demo_is_live_and_watched_over_https() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().to_str().unwrap();
@@ -38,7 +43,6 @@ async fn the_demo_is_live_and_watched_over_https() {
     assert!(text.to_lowercase().contains("certificate"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_is_taken_over_https() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;

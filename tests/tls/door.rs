@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast::tls::{Source, Tls};
+use onecast_testing::{Tests, tests};
 use reqwest::redirect::Policy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,6 +15,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::client::{trusting, trusting_file};
 use super::fake::Fake;
 use super::rig::{PATIENCE, Running, free_port, kept_certificate, refused};
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        stalled_handshakes_keep_nobody_out_and_end,
+        stalled_handshakes_count_against_the_bound_of_connections,
+        garbage_is_closed_and_nothing_else,
+        plain_http_on_the_https_port_is_sent_on,
+        plain_http_without_a_host_is_told_what_is_wrong,
+        the_redirect_port_sends_everybody_to_https,
+    ]
+}
 
 /// The server in this process, with limits of the test's choice.
 struct Rig {
@@ -78,7 +90,6 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
 async fn stalled_handshakes_keep_nobody_out_and_end() {
     let limits = HttpLimits {
         handshake_timeout: Duration::from_secs(3),
@@ -94,7 +105,6 @@ async fn stalled_handshakes_keep_nobody_out_and_end() {
     }
 }
 
-#[tokio::test]
 async fn stalled_handshakes_count_against_the_bound_of_connections() {
     let limits = HttpLimits {
         connections: 6,
@@ -108,7 +118,6 @@ async fn stalled_handshakes_count_against_the_bound_of_connections() {
     assert!(rig.is_served().await, "and gave them back");
 }
 
-#[tokio::test]
 async fn garbage_is_closed_and_nothing_else() {
     let rig = Rig::start(HttpLimits::default()).await;
     for garbage in [
@@ -128,7 +137,6 @@ async fn garbage_is_closed_and_nothing_else() {
     assert!(rig.is_served().await);
 }
 
-#[tokio::test]
 async fn plain_http_on_the_https_port_is_sent_on() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
@@ -166,7 +174,6 @@ async fn plain_http_on_the_https_port_is_sent_on() {
     assert!(reply.text().await.unwrap().contains("SDP"));
 }
 
-#[tokio::test]
 async fn plain_http_without_a_host_is_told_what_is_wrong() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
@@ -185,7 +192,6 @@ async fn plain_http_without_a_host_is_told_what_is_wrong() {
     }
 }
 
-#[tokio::test]
 async fn the_redirect_port_sends_everybody_to_https() {
     let state = tempfile::tempdir().unwrap();
     let redirect = format!("127.0.0.1:{}", free_port());

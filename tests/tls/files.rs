@@ -2,10 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use onecast_testing::{Tests, tests};
 use rustls::version::TLS13;
 
 use super::client::{handshake, trusting};
 use super::rig::{PATIENCE, Running, refused};
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        a_new_certificate_is_taken_without_cutting_what_runs,
+        a_broken_certificate_is_told_once_and_the_old_one_stays,
+        files_that_cannot_be_used_are_named_at_the_start,
+    ]
+}
 
 /// A chain and a key in files.
 struct Files {
@@ -88,7 +97,6 @@ async fn shows(server: &Running, pair: &Pair) {
         .expect("the certificate is shown in time");
 }
 
-#[tokio::test]
 async fn a_new_certificate_is_taken_without_cutting_what_runs() {
     let (first, second) = (Pair::new(), Pair::new());
     let files = Files::new(&first);
@@ -105,7 +113,6 @@ async fn a_new_certificate_is_taken_without_cutting_what_runs() {
     server.wrote("is in use from now on").await;
 }
 
-#[tokio::test]
 async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     let (first, second) = (Pair::new(), Pair::new());
     let files = Files::new(&first);
@@ -126,7 +133,6 @@ async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     shows(&server, &second).await;
 }
 
-#[test]
 fn files_that_cannot_be_used_are_named_at_the_start() {
     let (one, other) = (Pair::new(), Pair::new());
     let files = Files::new(&one);

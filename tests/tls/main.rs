@@ -1,5 +1,4 @@
 //! HTTPS as clients meet it: the real program, real sockets, and for ACME the real test server Pebble.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
 mod acme;
@@ -22,3 +21,19 @@ mod hall;
 mod operator;
 #[path = "../signalling/refused.rs"]
 mod refused;
+
+use std::process::ExitCode;
+
+use onecast_testing::Suite;
+use onecast_testing::requirements::UNIX;
+
+fn main() -> ExitCode {
+    let tests = [
+        acme::tests(),
+        clients::tests(),
+        door::tests(),
+        files::tests(),
+        self_signed::tests(),
+    ];
+    Suite::new(tests.map(|tests| tests.needs(&UNIX))).run()
+}

@@ -1,10 +1,11 @@
 //! Pebble, the ACME test server of Let's Encrypt, with its DNS server. Everything is on loopback and ends with the test.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use onecast_testing::{attach, find_program};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,24 +23,14 @@ pub(crate) struct Pebble {
 
 impl Pebble {
     /// Starts one that looks for `tls-alpn-01` on this port of each domain.
-    ///
-    /// `None`, after saying so, when it is not installed; then the test has nothing to do. In CI that is a failure.
-    pub(crate) async fn start(https_port: u16) -> Option<Pebble> {
+    pub(crate) async fn start(https_port: u16) -> Pebble {
         Pebble::with(https_port, Duration::from_secs(90 * 24 * 60 * 60)).await
     }
 
     /// Its certificates are good for this long.
-    pub(crate) async fn with(https_port: u16, validity: Duration) -> Option<Pebble> {
-        let programs = [program("pebble"), program("pebble-challtestsrv")];
-        let [Some(pebble), Some(dns)] = programs else {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(
-                !in_ci,
-                "tests of ACME are required in CI, and there is no Pebble: {INSTALL}"
-            );
-            eprintln!("skipped: no pebble and pebble-challtestsrv; {INSTALL}");
-            return None;
-        };
+    pub(crate) async fn with(https_port: u16, validity: Duration) -> Pebble {
+        let program = |name| find_program(name).unwrap_or_else(|| panic!("{name} is installed"));
+        let (pebble, dns) = (program("pebble"), program("pebble-challtestsrv"));
         let mut running = Pebble {
             processes: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
@@ -64,7 +55,7 @@ impl Pebble {
         pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
         running.spawn(pebble);
         running.answers().await;
-        Some(running)
+        running
     }
 
     /// URL of the directory.
@@ -141,19 +132,6 @@ impl Drop for Pebble {
             let _ = process.kill();
             let _ = process.wait();
         }
-        if std::thread::panicking() {
-            eprintln!("Pebble wrote:\n{}", self.log.text());
-        }
+        attach("Pebble wrote", &self.log.text());
     }
 }
-
-/// A program of the path, or of the folder that `.ci/run` installs to.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
-    let mut places = std::env::split_paths(&path).chain([tools]);
-    places.find_map(|place| Some(place.join(name)).filter(|file| file.is_file()))
-}
-
-const INSTALL: &str = "with Go: GOBIN=$PWD/target/tools go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.0 \
-                       github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.0";

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use onecast_testing::attach;
 use tempfile::TempDir;
 
 /// A running server. What it wrote is printed when the test fails.
@@ -67,9 +68,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("the server wrote:\n{}", self.log.text());
-        }
+        attach("the server wrote", &self.log.text());
     }
 }
 
@@ -141,8 +140,10 @@ pub(crate) fn kept_certificate(state: &TempDir) -> PathBuf {
 
 /// Rights of a file for its owner, its group and others.
 pub(crate) fn mode(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    #[cfg(unix)]
+    return std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777;
+    #[cfg(not(unix))]
+    panic!("{} has no mode here", path.display());
 }
 
 /// No test waits longer for anything.

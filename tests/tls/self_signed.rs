@@ -1,12 +1,23 @@
 //! A certificate that the server makes.
 
 use hyper::Version;
+use onecast_testing::{Tests, tests};
 use rustls::version::{TLS12, TLS13};
 
 use super::client::{get, handshake, trusting_file};
 use super::rig::{Running, kept_certificate, mode, onecast, refused};
 
-#[tokio::test]
+pub(crate) fn tests() -> Tests {
+    tests![
+        who_trusts_the_kept_file_is_served_by_name_and_by_address,
+        both_versions_of_tls_and_of_http_are_spoken,
+        it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart,
+        without_a_place_to_keep_it_the_server_warns_and_serves,
+        lan_listens_everywhere_with_https_and_prints_the_link,
+        a_terminal_that_is_wide_enough_gets_a_code,
+    ]
+}
+
 async fn who_trusts_the_kept_file_is_served_by_name_and_by_address() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
@@ -19,7 +30,6 @@ async fn who_trusts_the_kept_file_is_served_by_name_and_by_address() {
     assert!(stranger.is_err(), "nobody else vouches for it");
 }
 
-#[tokio::test]
 async fn both_versions_of_tls_and_of_http_are_spoken() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
@@ -40,7 +50,6 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
     assert!(other.is_err(), "a protocol that is not spoken is refused");
 }
 
-#[tokio::test]
 async fn it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().join("state");
@@ -73,7 +82,6 @@ async fn it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart() {
     assert!(!moved.wrote("SHA-256 fingerprint is").await.contains(fingerprint));
 }
 
-#[tokio::test]
 async fn without_a_place_to_keep_it_the_server_warns_and_serves() {
     let state = tempfile::tempdir().unwrap();
     let file = state.path().join("file");
@@ -95,7 +103,6 @@ async fn without_a_place_to_keep_it_the_server_warns_and_serves() {
     assert_eq!(reply.status(), 200);
 }
 
-#[tokio::test]
 async fn lan_listens_everywhere_with_https_and_prints_the_link() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().to_str().unwrap();
@@ -123,7 +130,6 @@ async fn lan_listens_everywhere_with_https_and_prints_the_link() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
 fn a_terminal_that_is_wide_enough_gets_a_code() {
     // script(1), which makes the terminal, is part of every Linux with util-linux.
     let program = onecast(&[]).get_program().to_string_lossy().into_owned();
