@@ -37,13 +37,13 @@ use onecast_control::ice_session::entity_tag;
 use onecast_control::registry::{Ended, Refused, Via};
 use onecast_control::{AdmissionLimits, Caller, EndReason, Limits, Purpose, Registry, SessionId, SessionLimits, Terms};
 use onecast_engine::fanout::{
-    CloseCause, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, ViewerLine,
+    CloseCause, Command, Direction, Event, Plan, Session, Shard, ShardConfig, StartConfig, ViewerLine,
 };
 use onecast_engine::media::Inbox;
 use onecast_engine::metrics::ShardCounters;
 use onecast_engine::pulse::Pulse;
 use onecast_rtc::rtp::rtcp::ntp_from_unix;
-use onecast_rtc::sdp::{Answer, AnswerParams, Offer, Role, SdpError, TrackSsrcs};
+use onecast_rtc::sdp::{Answer, AnswerParams, MediaLine, Offer, Role, SdpError, TrackSsrcs};
 use onecast_rtc::{Certificate, IceCredentials, Profile};
 use onecast_udp::clock;
 use onecast_udp::counters::SocketCounters;

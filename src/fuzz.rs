@@ -185,7 +185,7 @@ pub fn datagram(data: &[u8]) {
         let now = onecast_udp::clock::now();
         shard.handle_datagram(now, SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), &mut data.to_vec());
         shard.flush(&mut Silence);
-        assert!(shard.poll_event().is_none() && shard.poll_stray().is_none());
+        assert!(shard.poll_event().is_none() && shard.poll_misrouted().is_none());
         assert_eq!(shard.addresses(), (0, 0), "an unknown sender is remembered");
     });
 }

@@ -7,7 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-use onecast_engine::fanout::{Claim, Command, Event, Shard, Stray};
+use onecast_engine::fanout::{Claim, Command, Event, MisroutedDatagram, Shard};
 use onecast_engine::media::{Inbox, Wake};
 use onecast_udp::clock;
 use onecast_udp::socket::MediaSocket;
@@ -17,7 +17,7 @@ use onecast_udp::waker::ShardWaker;
 #[derive(Debug)]
 pub struct Mailbox {
     commands: ArrayQueue<Command>,
-    strays: ArrayQueue<Stray>,
+    misrouted: ArrayQueue<MisroutedDatagram>,
     claims: ArrayQueue<Claim>,
     waker: ShardWaker,
 }
@@ -25,8 +25,8 @@ pub struct Mailbox {
 impl Mailbox {
     /// Commands that may wait: every one belongs to an HTTP request that waits for nothing, so a full box means overload.
     pub const COMMANDS_MAX: usize = 16_384;
-    /// Strays that may wait.
-    pub const STRAYS_MAX: usize = 1_024;
+    /// Misrouted datagrams that may wait.
+    pub const MISROUTED_MAX: usize = 1_024;
     /// Claims that may wait; what finds no room waits at its shard.
     pub const CLAIMS_MAX: usize = 1_024;
 
@@ -34,7 +34,7 @@ impl Mailbox {
     pub fn new(waker: ShardWaker) -> Mailbox {
         Mailbox {
             commands: ArrayQueue::new(Mailbox::COMMANDS_MAX),
-            strays: ArrayQueue::new(Mailbox::STRAYS_MAX),
+            misrouted: ArrayQueue::new(Mailbox::MISROUTED_MAX),
             claims: ArrayQueue::new(Mailbox::CLAIMS_MAX),
             waker,
         }
@@ -47,8 +47,8 @@ impl Mailbox {
         sent
     }
 
-    fn hand_over(&self, stray: Stray) -> bool {
-        let handed = self.strays.push(stray).is_ok();
+    fn hand_over(&self, datagram: MisroutedDatagram) -> bool {
+        let handed = self.misrouted.push(datagram).is_ok();
         self.waker.wake();
         handed
     }
@@ -60,7 +60,7 @@ impl Mailbox {
     }
 
     fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.strays.is_empty() && self.claims.is_empty()
+        self.commands.is_empty() && self.misrouted.is_empty() && self.claims.is_empty()
     }
 }
 
@@ -91,7 +91,7 @@ pub struct ShardLoop {
 }
 
 impl ShardLoop {
-    /// Commands, claims and strays taken in one turn.
+    /// Commands, claims and misrouted datagrams taken in one turn.
     const MAIL_PER_TURN: usize = 256;
 
     /// Turns the shard until it is told to shut down.
@@ -141,8 +141,10 @@ impl ShardLoop {
             self.shard.handle_claim(now, claim);
         }
         for _ in 0..ShardLoop::MAIL_PER_TURN {
-            let Some(mut stray) = mailbox.strays.pop() else { break };
-            self.shard.handle_stray(now, &mut stray);
+            let Some(mut datagram) = mailbox.misrouted.pop() else {
+                break;
+            };
+            self.shard.handle_misrouted(now, &mut datagram);
         }
         let mut stop = false;
         for _ in 0..ShardLoop::MAIL_PER_TURN {
@@ -160,9 +162,9 @@ impl ShardLoop {
         }
         let mailboxes = &self.mailboxes;
         self.shard.poll_claims(|claim| mailboxes[claim.shard].claim(claim));
-        while let Some(stray) = self.shard.poll_stray() {
-            let owner = &self.mailboxes[stray.shard];
-            if !owner.hand_over(stray) {
+        while let Some(datagram) = self.shard.poll_misrouted() {
+            let owner = &self.mailboxes[datagram.shard];
+            if !owner.hand_over(datagram) {
                 self.shard.counters().strays_dropped.add(1);
             }
         }

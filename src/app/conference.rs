@@ -61,7 +61,7 @@ impl Conference for App {
             words,
             unix: clock::unix_time(),
         };
-        let joined = inner.enter_room(now, joining, admitted.tracks.clone());
+        let joined = inner.enter_room(now, joining);
         let (joined, session) = joined.inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
         inner
             .expect(id, session)
@@ -180,8 +180,9 @@ impl Inner {
         let mut ends = Vec::new();
         while let Some(effect) = conferences.rooms.poll_effect() {
             match effect {
-                Effect::Membership(session, membership) => self.tell(&Command::Membership(session, membership)),
-                Effect::Lift(lift) => self.tell(&Command::Lift(lift)),
+                Effect::Membership(session, plan) | Effect::Lift(session, plan) => {
+                    self.tell(&Command::Plan(session, plan));
+                }
                 Effect::Wake(id) => {
                     if let Some(wakes) = conferences.wakes.get(&id) {
                         wakes.send_modify(|wakes| *wakes += 1);
@@ -210,12 +211,7 @@ impl Inner {
         }
     }
 
-    fn enter_room(
-        &self,
-        now: Instant,
-        joining: Joining<'_>,
-        program: Arc<onecast_engine::media::StreamTracks>,
-    ) -> Result<(Joined, Arc<Session>), Refusal> {
+    fn enter_room(&self, now: Instant, joining: Joining<'_>) -> Result<(Joined, Arc<Session>), Refusal> {
         let (id, handle, room) = (joining.id, joining.handle, joining.room.clone());
         let local = joining.params.ice.clone();
         let mut open = |name: &str| self.open_tracks(name);
@@ -231,8 +227,9 @@ impl Inner {
                 .entry(room)
                 .or_insert_with(|| watch::Sender::new(roster));
         }
-        let role = SessionRole::Member(joined.membership);
-        let session = Arc::new(Session::new(id, local, joined.remote, role, program, now));
+        let plan = Plan::clone(&joined.membership);
+        let session = Session::new(id, local, joined.remote, Direction::SendReceive, plan, now);
+        let session = Arc::new(session);
         conferences.rooms.answered(id, session.clone());
         // Nobody is ended because somebody comes.
         self.bring_about(&mut conferences);

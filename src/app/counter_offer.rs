@@ -77,11 +77,9 @@ impl App {
         // Another answer may have come meanwhile.
         let offered = offered.ok_or(Refusal::NoAnswerAwaited)?;
         let negotiated = answer.negotiated;
-        let role = SessionRole::Viewer {
-            audio: negotiated.audio.as_ref().map(ViewerLine::new),
-            video: negotiated.video.as_ref().map(ViewerLine::new),
-        };
-        let session = Session::new(id, offered.local, answer.remote, role, offered.tracks, now);
+        let line = |line: &Option<MediaLine>| line.as_ref().map(ViewerLine::new);
+        let plan = Plan::watch(offered.tracks, line(&negotiated.audio), line(&negotiated.video));
+        let session = Session::new(id, offered.local, answer.remote, Direction::ReceiveOnly, plan, now);
         inner.expect(id, Arc::new(session))
     }
 }

@@ -83,15 +83,17 @@ impl App {
             let live = lock(&inner.registry).codecs(request.stream);
             codecs::check(&negotiated, live).inspect_err(|_| drop(lock(&inner.registry).remove(now, id)))?;
         }
-        let role = match purpose {
-            Purpose::Publish => SessionRole::Publisher(Box::new(negotiated)),
-            Purpose::Watch | Purpose::Confer => SessionRole::Viewer {
-                audio: negotiated.audio.as_ref().map(ViewerLine::new),
-                video: negotiated.video.as_ref().map(ViewerLine::new),
-            },
+        let line = |line: &Option<MediaLine>| line.as_ref().map(ViewerLine::new);
+        let (direction, plan) = match purpose {
+            Purpose::Publish => (Direction::SendOnly, Plan::publish(tracks, negotiated)),
+            Purpose::Watch | Purpose::Confer => (
+                Direction::ReceiveOnly,
+                Plan::watch(tracks, line(&negotiated.audio), line(&negotiated.video)),
+            ),
         };
         let tag = entity_tag(&local).into();
-        let session = Arc::new(Session::new(id, local, offer.remote().clone(), role, tracks, now));
+        let session = Session::new(id, local, offer.remote().clone(), direction, plan, now);
+        let session = Arc::new(session);
         inner.expect(id, session)?;
         debug!(stream = %request.stream, client = %request.client, ?purpose, "offer answered");
         Ok(Accepted {

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_engine::fanout::{
-    Command, Membership, Session, SessionRole, Shard, ShardConfig, SubscriptionSpec, ViewerLine,
-};
+use onecast_engine::fanout::{Command, Direction, Plan, Session, Shard, ShardConfig, ViewerLine};
 use onecast_engine::media::lane::StreamKey;
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_engine::metrics::ShardCounters;
@@ -160,41 +158,33 @@ impl Broadcast {
         };
         let answer = offer.answer(role, &params).unwrap();
         let negotiated = answer.negotiated;
-        let role = if publishes {
-            SessionRole::Publisher(Box::new(negotiated))
+        let (tracks, line) = (self.tracks.clone(), |line: &Option<MediaLine>| {
+            line.as_ref().map(ViewerLine::new)
+        });
+        let (direction, plan) = if publishes {
+            (Direction::SendOnly, Plan::publish(tracks, negotiated))
         } else {
-            let line = |line: &Option<MediaLine>| line.as_ref().map(ViewerLine::new);
-            self.watcher(line(&negotiated.audio), line(&negotiated.video))
+            let plan = Plan::watch(tracks, line(&negotiated.audio), line(&negotiated.video));
+            let direction = if self.members {
+                Direction::SendReceive
+            } else {
+                Direction::ReceiveOnly
+            };
+            (direction, plan)
         };
         let mut id = [0; 16];
         id[..2].copy_from_slice(&number.to_be_bytes());
-        let (remote, tracks) = (offer.remote().clone(), self.tracks.clone());
+        let remote = offer.remote().clone();
         let session = Session::new(
             SessionId::from_random(id),
             local.clone(),
             remote,
-            role,
-            tracks,
+            direction,
+            plan,
             self.now,
         );
         self.shard.handle_command(Command::Expect(Arc::new(session)));
         answer.sdp
-    }
-
-    fn watcher(&self, audio: Option<ViewerLine>, video: Option<ViewerLine>) -> SessionRole {
-        if !self.members {
-            return SessionRole::Viewer { audio, video };
-        }
-        let subscription = SubscriptionSpec {
-            tracks: self.tracks.clone(),
-            audio,
-            video,
-        };
-        SessionRole::Member(Arc::new(Membership {
-            number: 1,
-            sources: Vec::new(),
-            subscriptions: vec![subscription],
-        }))
     }
 
     /// A frame of six packets arrives and goes out.

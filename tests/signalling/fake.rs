@@ -14,7 +14,7 @@ use onecast_control::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast_control::playable::Playable;
 use onecast_control::registry::LargePackets;
 use onecast_control::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
-use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::KeyframeReading;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
@@ -247,10 +247,7 @@ fn only_vp8() -> Playable {
         ssrc: None,
         rtx_ssrc: None,
     };
-    Playable::of(&SessionRole::Viewer {
-        audio: None,
-        video: Some(ViewerLine::new(&line)),
-    })
+    Playable::of_lines(None, Some(&ViewerLine::new(&line)))
 }
 
 impl Service for Fake {

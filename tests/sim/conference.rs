@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use onecast_control::conference::{Change, Effect, Joining, RoomError, Rooms, ServerOffer, Words};
 use onecast_control::{EndReason, StreamName, TrackMaker};
-use onecast_engine::fanout::{Command, Event, Session, SessionRole};
+use onecast_engine::fanout::{Command, Direction, Event, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::client_peer::{Answered, ClientPeer};
 use onecast_rtc::sdp::CallParams;
@@ -216,10 +216,9 @@ impl Conference {
     fn bring_about(&mut self) {
         while let Some(effect) = self.rooms.poll_effect() {
             match effect {
-                Effect::Membership(session, membership) => {
-                    self.world.command(&Command::Membership(session, membership));
+                Effect::Membership(session, plan) | Effect::Lift(session, plan) => {
+                    self.world.command(&Command::Plan(session, plan));
                 }
-                Effect::Lift(lift) => self.world.command(&Command::Lift(lift)),
                 Effect::Wake(id) => {
                     if let Some(member) = self.by_id.get(&id).and_then(|client| self.members.get_mut(client)) {
                         member.look_at = self.world.now;
@@ -486,8 +485,9 @@ impl Conference {
         let (maker, open, guard, random) = (&mut self.maker, &mut self.open, &mut self.world.guard, &mut self.random);
         let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs, random);
         let joined = self.rooms.join(now, joining, &mut open).unwrap();
-        let role = SessionRole::Member(joined.membership);
-        let session = Arc::new(Session::new(id, local, joined.remote, role, self.program.clone(), now));
+        let plan = Plan::clone(&joined.membership);
+        let session = Session::new(id, local, joined.remote, Direction::SendReceive, plan, now);
+        let session = Arc::new(session);
         self.rooms.answered(id, session.clone());
         let calls = &self.people[person].calls;
         let active = person.is_multiple_of(2);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onecast_engine::fanout::{Command, Event, Lift, Membership, SubscriptionSpec, ViewerLine};
+use onecast_engine::fanout::{Command, Event, Plan, SourceSpec, SubscriptionSpec, ViewerLine};
 use onecast_rtc::rtp::Codec;
 
 use crate::room::Room;
@@ -309,14 +309,19 @@ fn a_broadcast_is_lifted_into_a_room_and_back_and_its_viewers_notice_nothing() {
         let tracks = room.tracks(15);
         let session = room.world.clients[publisher].session.clone();
         let home = room.world.tracks.clone();
+        let source = SourceSpec {
+            tracks: tracks.clone(),
+            program: Some(home.clone()),
+            detects_speech: true,
+            ..session.plan.sources[0].clone()
+        };
         for number in [1, 2, 2, 1] {
-            let lift = Lift {
-                session: session.clone(),
+            let plan = Plan {
                 number,
-                tracks: tracks.clone(),
-                air: Some(home.clone()),
+                sources: Box::new([source.clone()]),
+                ..Plan::default()
             };
-            room.world.command(&Command::Lift(Arc::new(lift)));
+            room.world.command(&Command::Plan(session.clone(), Arc::new(plan)));
             room.world.run(ms(100));
         }
         // The member is sent it, too.
@@ -325,25 +330,29 @@ fn a_broadcast_is_lifted_into_a_room_and_back_and_its_viewers_notice_nothing() {
         let (now, client) = (room.world.now, room.members[a].client);
         room.world.clients[client].member().expect(now, seen);
         let lines = &room.members[a].lines;
-        let membership = Membership {
+        let plan = Plan {
             number: 100,
-            sources: vec![room.source(&room.members[a])],
-            subscriptions: vec![SubscriptionSpec {
+            sources: Box::new([room.source(&room.members[a])]),
+            subscriptions: Box::new([SubscriptionSpec {
                 tracks: tracks.clone(),
                 audio: lines.audio.as_ref().map(ViewerLine::new),
                 video: lines.video.as_ref().map(ViewerLine::new),
-            }],
+            }]),
         };
-        let command = Command::Membership(room.members[a].session.clone(), Arc::new(membership));
+        let command = Command::Plan(room.members[a].session.clone(), Arc::new(plan));
         room.world.command(&command);
         room.world.run(ms(1_000));
-        let back = Lift {
-            session,
-            number: 3,
+        let back = SourceSpec {
             tracks: home,
-            air: None,
+            program: None,
+            ..source
         };
-        room.world.command(&Command::Lift(Arc::new(back)));
+        let plan = Plan {
+            number: 3,
+            sources: Box::new([back]),
+            ..Plan::default()
+        };
+        room.world.command(&Command::Plan(session, Arc::new(plan)));
         room.world.run(ms(1_000));
         room.world.clients[publisher].publisher_mut().stop();
         room.end();
@@ -362,15 +371,15 @@ fn a_broadcast_is_lifted_into_a_room_and_back_and_its_viewers_notice_nothing() {
 }
 
 #[test]
-fn a_membership_that_comes_before_the_client_counts_and_an_older_one_does_not() {
+fn a_plan_that_arrives_before_its_client_is_applied_and_an_older_one_is_not() {
     let mut room = Room::new(2, 2, Link::CLEAN);
     let (a, b) = (room.join(10), room.join(11));
     room.tell();
-    let stale = Membership {
+    let stale = Plan {
         number: 1,
-        ..Membership::default()
+        ..Plan::default()
     };
-    let command = Command::Membership(room.members[b].session.clone(), Arc::new(stale));
+    let command = Command::Plan(room.members[b].session.clone(), Arc::new(stale));
     room.world.command(&command);
     room.world.connect();
     room.world.command(&command);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onecast_engine::fanout::{
-    Command, Membership, Session, SessionRole, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
+    Command, Direction, Plan, Session, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
 };
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
@@ -84,12 +84,13 @@ impl Room {
         };
         let mut lines = None;
         let actor = Actor::Member(Box::new(Member::new(Some(publisher))));
-        let client = world.join_as(joining, actor, tracks.clone(), |role| {
-            let SessionRole::Publisher(negotiated) = role else {
-                panic!("it offered to publish")
-            };
-            lines = Some(*negotiated);
-            SessionRole::Member(Arc::default())
+        let client = world.join_as(joining, actor, tracks.clone(), |_, plan| {
+            let source = &plan.sources[0];
+            lines = Some(Negotiated {
+                audio: source.audio.clone(),
+                video: source.video.clone(),
+            });
+            (Direction::SendReceive, Plan::default())
         });
         self.members.push(Place {
             client,
@@ -122,15 +123,15 @@ impl Room {
         for at in 0..self.members.len() {
             self.tell_client(at);
             let member = &self.members[at];
-            let membership = Membership {
+            let plan = Plan {
                 number: self.number,
-                sources: vec![self.source(member)],
+                sources: Box::new([self.source(member)]),
                 subscriptions: (0..self.members.len())
                     .filter_map(|of| self.subscription(at, of))
                     .collect(),
             };
             if !member.left {
-                let command = Command::Membership(member.session.clone(), Arc::new(membership));
+                let command = Command::Plan(member.session.clone(), Arc::new(plan));
                 self.world.command(&command);
             }
         }
@@ -141,7 +142,8 @@ impl Room {
             tracks: member.tracks.clone(),
             audio: member.lines.audio.clone(),
             video: member.lines.video.clone().filter(|_| member.camera),
-            air: member.air.then(|| self.world.tracks.clone()),
+            program: member.air.then(|| self.world.tracks.clone()),
+            detects_speech: true,
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onecast_engine::fanout::{Command, Session, SessionRole};
+use onecast_engine::fanout::{Command, Direction, Plan, Session};
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::{IceCredentials, SessionId};
 
@@ -33,12 +33,9 @@ impl World {
         id[..4].copy_from_slice(&number.to_be_bytes());
         let mut remote = self.clients[0].session.remote.clone();
         remote.ice = credentials("stranger");
-        let role = SessionRole::Viewer {
-            audio: None,
-            video: None,
-        };
-        let (local, tracks) = (credentials("ours"), self.tracks.clone());
-        let session = Session::new(SessionId::from_random(id), local, remote, role, tracks, self.now);
+        let plan = Plan::watch(self.tracks.clone(), None, None);
+        let (id, local) = (SessionId::from_random(id), credentials("ours"));
+        let session = Session::new(id, local, remote, Direction::ReceiveOnly, plan, self.now);
         let session = Arc::new(session);
         self.command(&Command::Expect(session.clone()));
         session

@@ -8,12 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::{
-    Claim, Command, Event, Session, SessionRole, Shard, ShardConfig, StartConfig, Stray, ViewerLine,
+    Claim, Command, Direction, Event, MisroutedDatagram, Plan, Session, Shard, ShardConfig, StartConfig, ViewerLine,
 };
 use onecast_engine::media::lane::StreamKey;
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
-use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
+use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use onecast_rtc::{Certificate, IceCredentials, SessionId};
 
@@ -183,7 +183,7 @@ pub(crate) struct Node {
     pub(crate) shard: Shard,
     woken: Arc<AtomicBool>,
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    strays: Vec<Stray>,
+    strays: Vec<MisroutedDatagram>,
     claims: Vec<Claim>,
     commands: Vec<Command>,
 }
@@ -309,16 +309,16 @@ impl World {
     /// Answers a client's offer as the server does, and tells the shards. Returns its place among the clients.
     pub(crate) fn join(&mut self, joining: Joining, actor: Actor) -> usize {
         let tracks = self.tracks.clone();
-        self.join_as(joining, actor, tracks, |role| role)
+        self.join_as(joining, actor, tracks, |direction, plan| (direction, plan))
     }
 
-    /// The same, with another role than the offer asks for.
+    /// The same, with another direction and plan than the offer asks for.
     pub(crate) fn join_as(
         &mut self,
         joining: Joining,
         actor: Actor,
         tracks: Arc<StreamTracks>,
-        change: impl FnOnce(SessionRole) -> SessionRole,
+        change: impl FnOnce(Direction, Plan) -> (Direction, Plan),
     ) -> usize {
         self.joined += 1;
         let number = self.joined;
@@ -360,19 +360,19 @@ impl World {
             stream: "live",
         };
         let answer = offer.answer(role, &params).unwrap();
-        let role = if joining.publishes {
-            SessionRole::Publisher(Box::new(answer.negotiated))
+        let (direction, plan) = if joining.publishes {
+            (Direction::SendOnly, Plan::publish(tracks, answer.negotiated))
         } else {
-            SessionRole::Viewer {
-                audio: answer.negotiated.audio.as_ref().map(ViewerLine::new),
-                video: answer.negotiated.video.as_ref().map(ViewerLine::new),
-            }
+            let line = |line: &Option<MediaLine>| line.as_ref().map(ViewerLine::new);
+            let (audio, video) = (line(&answer.negotiated.audio), line(&answer.negotiated.video));
+            (Direction::ReceiveOnly, Plan::watch(tracks, audio, video))
         };
+        let (direction, plan) = change(direction, plan);
         let mut id = [0; 16];
         id[..2].copy_from_slice(&number.to_be_bytes());
         let id = SessionId::from_random(id);
         let remote = offer.remote().clone();
-        let session = Arc::new(Session::new(id, local, remote, change(role), tracks, self.now));
+        let session = Arc::new(Session::new(id, local, remote, direction, plan, self.now));
         self.command(&Command::Expect(session.clone()));
         let answered = Answered::parse(&answer.sdp).unwrap();
         let peer = ClientPeer::new(&own, &answered, joining.active, client_certificate(), self.now);
@@ -503,7 +503,7 @@ impl World {
             node.shard.handle_claim(now, claim);
         }
         for mut stray in std::mem::take(&mut node.strays) {
-            node.shard.handle_stray(now, &mut stray);
+            node.shard.handle_misrouted(now, &mut stray);
         }
         for command in std::mem::take(&mut node.commands) {
             node.shard.handle_command(command);
@@ -528,7 +528,7 @@ impl World {
             }
             self.events.push((now - self.start, event));
         }
-        let strays: Vec<Stray> = std::iter::from_fn(|| node.shard.poll_stray()).collect();
+        let strays: Vec<MisroutedDatagram> = std::iter::from_fn(|| node.shard.poll_misrouted()).collect();
         let mut claims = Vec::new();
         node.shard.poll_claims(|claim| {
             claims.push(claim);

@@ -3,7 +3,7 @@
 //! The codecs of a viewer that joins before the publisher cannot be checked against the stream yet. Nothing is stored: what a viewer
 //! misses follows from its lines and from the stream's present codecs.
 
-use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_engine::fanout::{Direction, Session, ViewerLine};
 use onecast_rtc::rtp::{Codec, Kind};
 
 /// The codecs of a viewer's lines: a bit for each, by the order of [`Codec::ALL`]. Nothing is missed of a kind that has no line.
@@ -15,12 +15,18 @@ pub struct Playable([Option<u8>; 2]);
 pub struct Missing([Option<Codec>; 2]);
 
 impl Playable {
-    /// What a viewer has negotiated. Publishers and members of rooms miss nothing.
-    pub fn of(role: &SessionRole) -> Playable {
-        let SessionRole::Viewer { audio, video } = role else {
-            return Playable::default();
-        };
-        Playable([audio, video].map(|line| line.as_ref().map(bits)))
+    /// What the client of a session has negotiated, if it is a viewer. Publishers and members of rooms miss nothing.
+    pub fn of(session: &Session) -> Playable {
+        let viewer = session.plan.subscriptions.first();
+        let viewer = viewer.filter(|_| session.direction == Direction::ReceiveOnly);
+        viewer.map_or_else(Playable::default, |viewer| {
+            Playable::of_lines(viewer.audio.as_ref(), viewer.video.as_ref())
+        })
+    }
+
+    /// What a viewer with these lines can play.
+    pub fn of_lines(audio: Option<&ViewerLine>, video: Option<&ViewerLine>) -> Playable {
+        Playable([audio, video].map(|line| line.map(bits)))
     }
 
     /// A line of each kind with these codecs.
@@ -92,10 +98,9 @@ mod tests {
 
     #[test]
     fn a_viewer_misses_what_it_asked_for_and_has_no_codec_for() {
-        let playable = Playable::of(&SessionRole::Viewer {
-            audio: line(Kind::Audio, &[Codec::Opus]),
-            video: line(Kind::Video, &[Codec::Vp9, Codec::Vp8, Codec::Vp8]),
-        });
+        let audio = line(Kind::Audio, &[Codec::Opus]);
+        let video = line(Kind::Video, &[Codec::Vp9, Codec::Vp8, Codec::Vp8]);
+        let playable = Playable::of_lines(audio.as_ref(), video.as_ref());
         let opus = Some(Codec::Opus);
         for codec in [None, Some(Codec::Vp8), Some(Codec::Vp9)] {
             assert!(playable.missing([opus, codec]).is_empty(), "{codec:?}");
@@ -112,10 +117,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_was_not_asked_for_is_not_missed() {
-        let playable = Playable::of(&SessionRole::Viewer {
-            audio: line(Kind::Audio, &[Codec::Opus]),
-            video: None,
-        });
+        let playable = Playable::of_lines(line(Kind::Audio, &[Codec::Opus]).as_ref(), None);
         assert!(playable.missing([Some(Codec::Opus), Some(Codec::H264)]).is_empty());
         assert!(
             Playable::default()

@@ -21,5 +21,5 @@ pub use demux::Datagram;
 pub use dtls::HandshakeError;
 pub use ice::StunDrop;
 pub use session_id::SessionId;
-pub use srtp::{Opener, Profile, Sealer, SrtpDrop, SrtpKeys};
+pub use srtp::{Opener, Profile, RtcpSealer, RtpSealer, Sealer, SrtpDrop, SrtpKeys};
 pub use transport::{Check, CloseReason, IceSession, Sends, Transmit, Transport, TransportEvent};

@@ -138,32 +138,59 @@ pub enum SrtpDrop {
     NotEncrypted,
 }
 
-/// Protects everything we send to one client.
+/// Protects everything we send to one client, where that has one RTP sender.
 pub struct Sealer {
-    profile: Profile,
-    rtp: Cipher,
-    /// The cipher is rebuilt for each report, which is rare: it would be another half kilobyte per viewer.
-    rtcp: SessionKeys,
-    rtcp_index: u32,
+    rtp: RtpSealer,
+    rtcp: RtcpSealer,
 }
 
 impl Sealer {
     /// Keyed with our own master key.
     pub fn new(keys: &SrtpKeys) -> Self {
         Self {
-            profile: keys.profile,
-            rtp: Cipher::new(keys.profile, &SessionKeys::rtp(&keys.local)),
-            rtcp: SessionKeys::rtcp(&keys.local),
-            rtcp_index: 0,
+            rtp: RtpSealer::new(keys),
+            rtcp: RtcpSealer::new(keys),
         }
     }
 
     /// What was agreed on.
     pub fn profile(&self) -> Profile {
-        self.profile
+        self.rtp.profile
     }
 
     /// Bytes that sealing adds to an RTP packet.
+    pub fn overhead(&self) -> usize {
+        self.rtp.overhead()
+    }
+
+    /// Seals an RTP packet: see [`RtpSealer::seal`].
+    pub fn seal_rtp(&mut self, buf: &mut [u8], header_len: usize, len: usize, index: u64) -> usize {
+        self.rtp.seal(buf, header_len, len, index)
+    }
+
+    /// Seals an RTCP packet: see [`RtcpSealer::seal`].
+    pub fn seal_rtcp(&mut self, buf: &mut [u8], len: usize) -> usize {
+        self.rtcp.seal(buf, len)
+    }
+}
+
+/// Protects RTP that we send to one client.
+pub struct RtpSealer {
+    profile: Profile,
+    cipher: Cipher,
+}
+
+impl RtpSealer {
+    /// Keyed with our own master key. A client may have several, as long as no two seal the same SSRC.
+    pub fn new(keys: &SrtpKeys) -> Self {
+        Self {
+            profile: keys.profile,
+            cipher: Cipher::new(keys.profile, &SessionKeys::rtp(&keys.local)),
+        }
+    }
+
+    /// Bytes that sealing adds to a packet.
+    #[inline]
     pub fn overhead(&self) -> usize {
         self.profile.tag_len()
     }
@@ -176,13 +203,33 @@ impl Sealer {
     ///
     /// # Panics
     /// When `buf` has no room for the tag or the header is shorter than 12 bytes.
-    pub fn seal_rtp(&mut self, buf: &mut [u8], header_len: usize, len: usize, index: u64) -> usize {
+    #[inline]
+    pub fn seal(&mut self, buf: &mut [u8], header_len: usize, len: usize, index: u64) -> usize {
         debug_assert_eq!(
             index as u16,
             u16::from_be_bytes([buf[2], buf[3]]),
             "index and header disagree"
         );
-        self.rtp.seal_rtp(buf, header_len, len, index)
+        self.cipher.seal_rtp(buf, header_len, len, index)
+    }
+}
+
+/// Protects all RTCP that we send to one client.
+pub struct RtcpSealer {
+    profile: Profile,
+    /// The cipher is rebuilt for each report, which is rare: it would be another half kilobyte per viewer.
+    keys: SessionKeys,
+    index: u32,
+}
+
+impl RtcpSealer {
+    /// Keyed with our own master key. A client has one: two would use the same indices.
+    pub fn new(keys: &SrtpKeys) -> Self {
+        Self {
+            profile: keys.profile,
+            keys: SessionKeys::rtcp(&keys.local),
+            index: 0,
+        }
     }
 
     /// Seals the compound RTCP packet `buf[..len]` in place and returns the length of the datagram, at most `len` +
@@ -190,12 +237,12 @@ impl Sealer {
     ///
     /// # Panics
     /// When `buf` has no room for trailer and tag or the packet is shorter than 8 bytes.
-    pub fn seal_rtcp(&mut self, buf: &mut [u8], len: usize) -> usize {
-        if self.rtcp_index >= RTCP_INDEX_MAX {
+    pub fn seal(&mut self, buf: &mut [u8], len: usize) -> usize {
+        if self.index >= RTCP_INDEX_MAX {
             return 0;
         }
-        self.rtcp_index += 1;
-        Cipher::new(self.profile, &self.rtcp).seal_rtcp(buf, len, self.rtcp_index)
+        self.index += 1;
+        Cipher::new(self.profile, &self.keys).seal_rtcp(buf, len, self.index)
     }
 }
 

@@ -8,7 +8,7 @@ use super::signalling::{Allowance, OwnOffers};
 use super::streams::{Stream, Streams};
 use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, RESUME, TrackState, Words};
 use crate::ended::EndReason;
-use onecast_engine::fanout::{Membership, Session, SubscriptionSpec, ViewerLine};
+use onecast_engine::fanout::{Plan, Session, SubscriptionSpec, ViewerLine};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::Kind;
@@ -47,7 +47,7 @@ pub(super) struct Seat {
     pub(super) labels: BTreeMap<Box<str>, Box<str>>,
     pub(super) last_n: usize,
     /// What the shards know.
-    pub(super) membership: Arc<Membership>,
+    pub(super) membership: Arc<Plan>,
     /// From which revision of the call, and which turns, its subscriptions were decided.
     decided: Option<(u64, Turns)>,
     /// Whether it needs an offer: by which revision of the call, and which version of what is shown.

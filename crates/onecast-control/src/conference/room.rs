@@ -9,7 +9,7 @@ use super::ranking::Ranking;
 use super::rooms::{Effect, Program};
 use super::{Roster, ServerOffer};
 use crate::StreamName;
-use onecast_engine::fanout::{Lift, Membership, SourceSpec, SubscriptionSpec};
+use onecast_engine::fanout::{Plan, SourceSpec, SubscriptionSpec};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::SessionId;
 use onecast_rtc::sdp::TrackId;
@@ -226,10 +226,11 @@ impl Room {
         if !renewed && decided.is_none() && are_same_sources(&sources, &seat.membership.sources) {
             return;
         }
-        let next = Membership {
+        let subscriptions = decided.map(Vec::into_boxed_slice);
+        let next = Plan {
             number: seat.membership.number + 1,
-            sources,
-            subscriptions: decided.unwrap_or_else(|| seat.membership.subscriptions.clone()),
+            sources: sources.into(),
+            subscriptions: subscriptions.unwrap_or_else(|| seat.membership.subscriptions.clone()),
         };
         if !renewed && is_same(&next, &seat.membership) {
             return;
@@ -253,12 +254,12 @@ impl Room {
         }
         let number = member.lifted.map_or(1, |(number, _)| number + 1);
         member.lifted = Some((number, on_air));
-        effects.push_back(Effect::Lift(Arc::new(Lift {
-            session: session.clone(),
+        let plan = Plan {
             number,
-            tracks: stream.tracks.clone(),
-            air: on_air.then(|| program.clone()),
-        })));
+            sources: Box::new([stream.source(on_air.then(|| program.clone()))]),
+            subscriptions: Box::default(),
+        };
+        effects.push_back(Effect::Lift(session.clone(), Arc::new(plan)));
     }
 
     fn sources(&self, place: usize) -> Vec<SourceSpec> {
@@ -324,12 +325,12 @@ impl Room {
 fn are_same_sources(one: &[SourceSpec], other: &[SourceSpec]) -> bool {
     let key = |tracks: &Option<Arc<StreamTracks>>| tracks.as_ref().map(|tracks| tracks.key);
     let are_same = |(a, b): (&SourceSpec, &SourceSpec)| {
-        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video && key(&a.air) == key(&b.air)
+        a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video && key(&a.program) == key(&b.program)
     };
     one.len() == other.len() && one.iter().zip(other).all(are_same)
 }
 
-fn is_same(one: &Membership, other: &Membership) -> bool {
+fn is_same(one: &Plan, other: &Plan) -> bool {
     let subscriptions = |a: &SubscriptionSpec, b: &SubscriptionSpec| {
         a.tracks.key == b.tracks.key && a.audio == b.audio && a.video == b.video
     };

@@ -11,7 +11,7 @@ use super::streams::{Stream, Streams};
 use super::{Change, RoomError, Roster, ServerOffer, Words};
 use crate::StreamName;
 use crate::ended::EndReason;
-use onecast_engine::fanout::{Lift, Membership, Session, SessionRole};
+use onecast_engine::fanout::{Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::rtp::{Codec, Kind};
@@ -50,9 +50,9 @@ impl Default for RoomLimits {
 #[derive(Debug)]
 pub enum Effect {
     /// The shards are to be told what a member sends and is sent.
-    Membership(Arc<Session>, Arc<Membership>),
+    Membership(Arc<Session>, Arc<Plan>),
     /// The shards are to be told where the packets of a broadcast's publisher go.
-    Lift(Arc<Lift>),
+    Lift(Arc<Session>, Arc<Plan>),
     /// There is an offer for a member.
     Wake(SessionId),
     /// Another roster.
@@ -96,7 +96,7 @@ pub struct Joined {
     /// The client's side of the connection.
     pub remote: RemoteTransport,
     /// What it sends.
-    pub membership: Arc<Membership>,
+    pub membership: Arc<Plan>,
 }
 
 /// The publisher of the broadcast that has the room's name.
@@ -168,10 +168,7 @@ impl Rooms {
     /// The shards were told of the member, and of the membership that [`join`](Self::join) gave.
     pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
         let Ok(member) = self.member(id) else { return };
-        let told = match &session.role {
-            SessionRole::Member(membership) => membership.number,
-            _ => 0,
-        };
+        let told = session.plan.number;
         member.session = Some(session.clone());
         if let Some(seat) = member.seat.as_ref().filter(|seat| seat.membership.number > told) {
             let membership = seat.membership.clone();

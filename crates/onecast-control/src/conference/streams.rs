@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Broadcast;
-use onecast_engine::fanout::{SessionRole, SourceSpec};
+use onecast_engine::fanout::SourceSpec;
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{MediaLine, ReceivedLine, TrackId};
@@ -145,8 +145,8 @@ impl Stream {
     /// That of a broadcast: what was agreed with its publisher.
     pub(super) fn of_broadcast(tracks: Arc<StreamTracks>, broadcast: &Broadcast) -> Stream {
         let mut stream = Stream::new(tracks, "".into());
-        if let SessionRole::Publisher(negotiated) = &broadcast.session.role {
-            for agreed in [&negotiated.audio, &negotiated.video].into_iter().flatten() {
+        if let Some(source) = broadcast.session.plan.sources.first() {
+            for agreed in [&source.audio, &source.video].into_iter().flatten() {
                 stream.lines[agreed.kind as usize] = Some(Line {
                     agreed: Some(agreed.clone()),
                     sends: true,
@@ -206,13 +206,14 @@ impl Stream {
         self.label(Kind::Video) == Some(PRESENTATION)
     }
 
-    pub(super) fn source(&self, air: Option<Arc<StreamTracks>>) -> SourceSpec {
+    pub(super) fn source(&self, program: Option<Arc<StreamTracks>>) -> SourceSpec {
         let agreed = |kind| self.line(kind).filter(|line| line.sends)?.agreed.clone();
         SourceSpec {
             tracks: self.tracks.clone(),
             audio: agreed(Kind::Audio),
             video: agreed(Kind::Video),
-            air,
+            program,
+            detects_speech: true,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{EndReason, StreamName, TrackMaker};
-use onecast_engine::fanout::{Lift, Membership, Session, SessionRole};
+use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::SessionId;
@@ -32,8 +32,8 @@ struct Bench {
     now: Instant,
     clients: BTreeMap<u64, Client>,
     /// What the shards know.
-    told: BTreeMap<u64, Arc<Membership>>,
-    lifts: Vec<Arc<Lift>>,
+    told: BTreeMap<u64, Arc<Plan>>,
+    lifts: Vec<Arc<Plan>>,
     roster: Option<Arc<Roster>>,
     ends: Vec<(u64, EndReason)>,
     /// What followed, in its order.
@@ -118,8 +118,9 @@ impl Bench {
         let joined = self.rooms.join(now, joining, &mut |name| maker.open(now, name, || 7))?;
         client.take_answer(&joined.answer);
         self.told.insert(member, joined.membership.clone());
-        let role = SessionRole::Member(joined.membership);
-        let session = Session::new(id(member), params().ice, joined.remote, role, self.program.clone(), now);
+        let plan = Plan::clone(&joined.membership);
+        let (local, direction) = (params().ice, Direction::SendReceive);
+        let session = Session::new(id(member), local, joined.remote, direction, plan, now);
         self.rooms.answered(id(member), Arc::new(session));
         self.clients.insert(member, client);
         self.absorb();
@@ -234,7 +235,7 @@ impl Bench {
 
     /// Whose stream viewers of the room see.
     fn on_air(&self) -> Vec<u64> {
-        let on_air = |membership: &Membership| membership.sources.iter().any(|source| source.air.is_some());
+        let on_air = |plan: &Plan| plan.sources.iter().any(|source| source.program.is_some());
         let all = self.told.iter().filter(|(_, membership)| on_air(membership));
         all.map(|(member, _)| *member).collect()
     }
@@ -249,8 +250,8 @@ impl Bench {
                     assert!(membership.number > before.number, "each has a number of its own");
                     format!("told {member}")
                 }
-                Effect::Lift(lift) => {
-                    self.lifts.push(lift);
+                Effect::Lift(_, plan) => {
+                    self.lifts.push(plan);
                     "lift".to_owned()
                 }
                 Effect::Wake(of) => format!("wake {}", number(of)),

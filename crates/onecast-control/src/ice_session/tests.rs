@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::registry::SessionLimits;
 use crate::{AdmissionLimits, Caller, Limits, Purpose};
-use onecast_engine::fanout::SessionRole;
+use onecast_engine::fanout::{Direction, Plan};
 use onecast_rtc::{DtlsRole, RemoteTransport};
 
 const PWD: &str = "a-password-of-22-chars";
@@ -41,11 +41,15 @@ impl Rig {
             fingerprints: vec![],
             role: DtlsRole::Server,
         };
-        let role = SessionRole::Viewer {
-            audio: None,
-            video: None,
-        };
-        let session = Session::new(id(), credentials("ours", PWD), remote, role, admitted.tracks, now);
+        let plan = Plan::watch(admitted.tracks, None, None);
+        let session = Session::new(
+            id(),
+            credentials("ours", PWD),
+            remote,
+            Direction::ReceiveOnly,
+            plan,
+            now,
+        );
         assert!(registry.answered(id(), Arc::new(session)));
         Rig {
             registry,

@@ -79,8 +79,7 @@ impl Registry {
 
 impl Entry {
     pub(super) fn playable(&self) -> Playable {
-        let role = self.session.as_ref().map(|session| &session.role);
-        role.map(Playable::of).unwrap_or_default()
+        self.session.as_deref().map(Playable::of).unwrap_or_default()
     }
 
     /// What it cannot play of a stream in these codecs (audio, video), unless the log has it already.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::tests::UNBOUNDED;
 use super::*;
 use crate::right::Credential;
-use onecast_engine::fanout::{SessionRole, ViewerLine};
+use onecast_engine::fanout::{Direction, Plan, ViewerLine};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use onecast_rtc::{DtlsRole, RemoteTransport};
 
@@ -86,11 +86,7 @@ impl Bench {
     pub(super) fn watch(&mut self, number: u128, audio: &[Codec], video: &[Codec]) -> Connected {
         let terms = Terms::from(Duration::from_secs(30));
         self.admit(number, Purpose::Watch, terms).unwrap();
-        let role = SessionRole::Viewer {
-            audio: line(Kind::Audio, audio),
-            video: line(Kind::Video, video),
-        };
-        self.answer(number, role);
+        self.answer(number, line(Kind::Audio, audio), line(Kind::Video, video));
         self.connect(number)
     }
 
@@ -103,16 +99,12 @@ impl Bench {
             .registry
             .admit(self.now, &name(), caller, id(number), terms, || 7)?;
         if purpose == Purpose::Publish {
-            let role = SessionRole::Viewer {
-                audio: None,
-                video: None,
-            };
-            self.answer(number, role);
+            self.answer(number, None, None);
         }
         Ok(admitted)
     }
 
-    fn answer(&mut self, number: u128, role: SessionRole) {
+    fn answer(&mut self, number: u128, audio: Option<ViewerLine>, video: Option<ViewerLine>) {
         let tracks = self.registry.streams[&name()].tracks.clone();
         let credentials = || IceCredentials {
             ufrag: "name".into(),
@@ -123,7 +115,15 @@ impl Bench {
             fingerprints: vec![],
             role: DtlsRole::Server,
         };
-        let session = Session::new(id(number), credentials(), remote, role, tracks, self.now);
+        let plan = Plan::watch(tracks, audio, video);
+        let session = Session::new(
+            id(number),
+            credentials(),
+            remote,
+            Direction::ReceiveOnly,
+            plan,
+            self.now,
+        );
         assert!(self.registry.answered(id(number), Arc::new(session)));
     }
 

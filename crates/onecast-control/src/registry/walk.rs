@@ -8,7 +8,7 @@ use super::*;
 use crate::EndReason;
 use crate::ice_session::{Condition, Patch, PatchRefused, Patched};
 use crate::right::Credential;
-use onecast_engine::fanout::SessionRole;
+use onecast_engine::fanout::{Direction, Plan};
 use onecast_rtc::sdp::Fragment;
 use onecast_rtc::{DtlsRole, RemoteTransport};
 
@@ -390,11 +390,8 @@ impl Walk {
             fingerprints: vec![],
             role: DtlsRole::Server,
         };
-        let role = SessionRole::Viewer {
-            audio: None,
-            video: None,
-        };
-        Session::new(id, credentials(0), remote, role, tracks, self.now)
+        let plan = Plan::watch(tracks, None, None);
+        Session::new(id, credentials(0), remote, Direction::ReceiveOnly, plan, self.now)
     }
 }
 

@@ -9,7 +9,7 @@ use onecast_rtc::srtp;
 /// The lines of one transport, and the SSRCs that were seen on them.
 #[derive(Debug, Default)]
 pub(super) struct Demux {
-    lines: Vec<Line>,
+    lines: Vec<DemuxLine>,
     mid_ids: Vec<u8>,
     /// At most [`Demux::KNOWN_MAX`]; the one that was silent for longest makes room.
     known: Vec<Known>,
@@ -27,7 +27,7 @@ struct Known {
 }
 
 #[derive(Debug)]
-struct Line {
+struct DemuxLine {
     source: usize,
     stream: StreamKey,
     mid: Box<str>,
@@ -46,11 +46,11 @@ impl Demux {
         self.mid_ids = mid_ids.collect();
         self.mid_ids.sort_unstable();
         self.mid_ids.dedup();
-        let lines: Vec<Line> = lines.map(Line::new).collect();
+        let lines: Vec<DemuxLine> = lines.map(DemuxLine::new).collect();
         let before = std::mem::replace(&mut self.lines, lines);
         self.known.retain_mut(|known| {
             let of = &before[known.line];
-            let stays = |now: &Line| now.stream == of.stream && now.mid == of.mid;
+            let stays = |now: &DemuxLine| now.stream == of.stream && now.mid == of.mid;
             let place = self.lines.iter().position(stays);
             known.line = place.unwrap_or_default();
             place.is_some()
@@ -74,7 +74,7 @@ impl Demux {
         self.packets += 1;
         let known = self.known.iter().position(|known| known.ssrc == header.ssrc);
         if let Some(mid) = self.mid(clear, header) {
-            // One of a line that is not agreed, or not yet, is nobody else's.
+            // A packet of a line that is not negotiated, or not yet, belongs to no other line.
             let line = self.lines.iter().position(|line| line.mid.as_bytes() == mid)?;
             self.learn(known, header.ssrc, line);
             return Some(line);
@@ -128,11 +128,11 @@ impl Demux {
     }
 }
 
-impl Line {
-    fn new((source, stream, line): (usize, StreamKey, &MediaLine)) -> Line {
+impl DemuxLine {
+    fn new((source, stream, line): (usize, StreamKey, &MediaLine)) -> DemuxLine {
         let own = line.formats.iter().map(|format| format.payload_type);
         let rtx = line.formats.iter().filter_map(|format| format.rtx);
-        Line {
+        DemuxLine {
             source,
             stream,
             mid: line.mid.clone(),
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             source(&mut demux, &packet(8, 96, Some("9"))),
             None,
-            "nobody has that line"
+            "there is no such line"
         );
     }
 

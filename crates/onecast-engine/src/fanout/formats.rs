@@ -1,12 +1,15 @@
 //! What one viewer negotiated, in a few bytes.
 
+use std::sync::Arc;
+
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 /// The formats and extensions of one m-line towards a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewerLine {
-    formats: Box<[ViewerFormat]>,
+    /// Shared by the session and the forwarder of its viewer.
+    formats: Arc<[ViewerFormat]>,
     /// Header extensions that may be written.
     pub extensions: ExtensionIds,
 }

@@ -1,4 +1,4 @@
-//! What one viewer needs to be sent one track: where it starts, its numbering, its payload type. A plain value.
+//! How one viewer is sent one track: where it starts, its numbering, its payload type. A plain value.
 //!
 //! Nonce rule (docs/ARCHITECTURE.md): for one viewer, one packet index of the media SSRC always stands for the same bytes. The
 //! window fixes packet and padding. The forwarder fixes the rest from one start to the next: `base`, payload type, and the
@@ -7,9 +7,10 @@
 
 use std::time::Instant;
 
-use super::catch_up::{CatchUp, LiveClock, Pace, Stamping};
+use super::catch_up::{CatchUp, LiveClock, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
-use super::repairs::{Repairs, Volume};
+use super::pacer::Volume;
+use super::repairs::Repairs;
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
@@ -22,11 +23,11 @@ pub struct Forwarder {
     codec: Option<Codec>,
     format: Option<ViewerFormat>,
     state: State,
-    /// Timestamp on the track of a frame whose rest is given up.
+    /// Timestamp, on the track, of a frame whose rest is given up.
     skipping: Option<u32>,
     /// The track's index that this viewer sees as packet index 0. Wraps: repeated starts may take more numbers than the track has.
     base: u64,
-    /// The start: what is older is not sent any more.
+    /// The start: older packets are not sent.
     first: u64,
     /// The newest packet that was let through since the start.
     newest: Newest,
@@ -65,9 +66,9 @@ struct Newest {
     open: bool,
 }
 
-/// How a packet goes out to one viewer.
+/// Header fields of a packet as one viewer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
+pub struct Rewrite {
     /// Payload type.
     pub payload_type: u8,
     /// SRTP packet index: roll-over counter and sequence number.
@@ -79,7 +80,7 @@ pub struct Route {
 /// Why a packet is not for this viewer, now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
-    /// Waits for a keyframe, or has not come so far yet.
+    /// The viewer waits for a keyframe, or has not caught up with this packet yet.
     Waiting,
     /// Older than what the viewer started with.
     BeforeStart,
@@ -93,7 +94,7 @@ impl Forwarder {
     /// Sequence numbers start below this: a receiver that misses the first packets then still guesses roll-over counter 0.
     const START_SEQUENCE_MAX: u64 = 0x7fff;
 
-    /// A forwarder that has nowhere to start yet.
+    /// A forwarder that waits for a place to start.
     pub fn new(line: ViewerLine) -> Forwarder {
         Forwarder {
             line,
@@ -129,13 +130,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// [`Skip::Codec`] when the viewer cannot take the codec: it goes on waiting.
-    pub fn start(
-        &mut self,
-        now: Instant,
-        point: StartPoint,
-        (codec, profile): (Codec, u8),
-        stamping: Stamping,
-    ) -> Result<(), Skip> {
+    pub fn start(&mut self, point: StartPoint, (codec, profile): (Codec, u8), stamping: Stamping) -> Result<(), Skip> {
         self.codec = Some(codec);
         self.format = self.line.format(codec, profile);
         if self.format.is_none() {
@@ -145,11 +140,7 @@ impl Forwarder {
         let sets = u64::from(point.parameter_sets.is_some());
         let next = self.next_number(point.index);
         self.begin(point.index, next + sets);
-        let pace = match &mut self.past {
-            Some(before) => before.pace().again(now),
-            None => Pace::new(now),
-        };
-        let way = CatchUp::new(point, pace, stamping);
+        let way = CatchUp::new(point, stamping);
         self.past = Some(Box::new(way));
         self.true_from = u64::MAX;
         self.state = State::CatchingUp;
@@ -161,7 +152,7 @@ impl Forwarder {
     }
 
     /// The next packet of the live track.
-    pub fn admit(&mut self, packet: &Packet, profile: u8) -> Result<Route, Skip> {
+    pub fn admit(&mut self, packet: &Packet, profile: u8) -> Result<Rewrite, Skip> {
         if self.state == State::Waiting && packet.codec.kind() == Kind::Audio {
             self.start_audio(packet, profile)?;
         }
@@ -186,7 +177,7 @@ impl Forwarder {
         self.pass(packet, timestamp)
     }
 
-    /// The number that is to be sent next on the way to the live edge; `None` when there is no such way.
+    /// The number to be sent next while the viewer catches up; `None` when it does not.
     pub fn cursor(&self) -> Option<u64> {
         let way = self.past.as_ref().filter(|_| self.state == State::CatchingUp)?;
         Some(way.cursor)
@@ -198,7 +189,7 @@ impl Forwarder {
     }
 
     /// The packet at the cursor goes out, or is given up with the rest of its frame. The cursor moves on.
-    pub fn next(&mut self, now: Instant, packet: &Packet, live: LiveClock) -> Result<Route, Skip> {
+    pub fn next(&mut self, now: Instant, packet: &Packet, live: LiveClock) -> Result<Rewrite, Skip> {
         if self.codec != Some(packet.codec) {
             self.state = State::Waiting;
             return Err(Skip::Waiting);
@@ -209,26 +200,20 @@ impl Forwarder {
         };
         let timestamp = way.stamp_next(now, packet, live, highest);
         way.cursor = packet.index + 1;
-        way.pace().spend(packet.payload.len());
         self.true_from = way.own_since().unwrap_or(u64::MAX);
         self.pass(packet, timestamp)
     }
 
-    /// Whether timestamps are the track's own already: then what comes late is let through whatever frame it is of.
+    /// Whether timestamps are the track's own already: then late packets of any frame are let through.
     pub fn is_true(&self) -> bool {
         self.past.as_ref().is_none_or(|way| way.own_since().is_some())
     }
 
-    /// The packet at the cursor has not come: what it holds is asked for when it is missed.
+    /// The packet at the cursor has not come: the viewer asks for it if it misses it.
     pub fn pass_over(&mut self) {
         if let Some(way) = &mut self.past {
             way.cursor += 1;
         }
-    }
-
-    /// When the next packet of the past may be sent; `None` for now.
-    pub fn wait(&mut self, now: Instant) -> Option<Instant> {
-        self.past.as_mut()?.pace().wait(now)
     }
 
     /// Nothing is left at the cursor. True when the viewer is level with the track from now on; else it waits for the next frame.
@@ -241,39 +226,40 @@ impl Forwarder {
         true
     }
 
-    /// How fast the viewer is sent the past, while it is.
-    pub(super) fn pace(&mut self) -> Option<&mut Pace> {
-        let way = self.past.as_mut().filter(|_| self.state == State::CatchingUp)?;
-        Some(way.pace())
+    /// Whether the viewer is sent the past.
+    pub fn is_catching_up(&self) -> bool {
+        self.state == State::CatchingUp && self.past.is_some()
     }
 
-    /// Frees what was kept of the past when nobody asks for it any more.
-    pub fn forget_past(&mut self, now: Instant) {
-        let Some(way) = &self.past else { return };
-        if self.state != State::CatchingUp && way.level_at.is_some_and(|at| now >= at + CatchUp::KEPT) {
+    /// Frees what was kept of the past when it cannot be asked for any more. True if it did.
+    pub fn forget_past(&mut self, now: Instant) -> bool {
+        let Some(way) = &self.past else { return false };
+        let is_over = self.state != State::CatchingUp && way.level_at.is_some_and(|at| now >= at + CatchUp::KEPT);
+        if is_over {
             self.first = self.first.max(way.all_own_from());
             self.past = None;
             self.true_from = 0;
         }
+        is_over
     }
 
     /// Parameter sets, and how they go out in front of the first packet.
-    pub fn parameter_sets(&mut self) -> Option<(std::sync::Arc<Packet>, Route)> {
+    pub fn parameter_sets(&mut self) -> Option<(std::sync::Arc<Packet>, Rewrite)> {
         let sets = self.past.as_ref()?.parameter_sets()?.clone();
-        let route = Route {
+        let rewrite = Rewrite {
             payload_type: self.format?.payload_type,
             index: self.number(self.first).wrapping_sub(1),
             timestamp: self.past.as_ref()?.first_stamp()?,
         };
-        Some((sets, route))
+        Some((sets, rewrite))
     }
 
     /// A packet that was sent before and is asked for again. `None` if it was not, or not since the last start.
-    pub fn readmit(&self, packet: &Packet) -> Option<Route> {
+    pub fn readmit(&self, packet: &Packet) -> Option<Rewrite> {
         let format = self.format.filter(|_| self.codec == Some(packet.codec))?;
         let sent = packet.index >= self.first && packet.index <= self.newest.index && self.highest.is_some();
         let timestamp = self.timestamp(packet).filter(|_| sent)?;
-        Some(Route {
+        Some(Rewrite {
             payload_type: format.payload_type,
             index: self.number(packet.index),
             timestamp,
@@ -281,18 +267,18 @@ impl Forwarder {
     }
 
     /// The payload type and packet index of the next retransmission, if RTX was negotiated.
-    pub fn retransmission(&mut self, timestamp: u32) -> Option<Route> {
+    pub fn retransmission(&mut self, timestamp: u32) -> Option<Rewrite> {
         let payload_type = self.format?.rtx?;
         let index = self.rtx_next;
         self.rtx_next += 1;
-        Some(Route {
+        Some(Rewrite {
             payload_type,
             index,
             timestamp,
         })
     }
 
-    /// RTX was negotiated.
+    /// Whether RTX was negotiated.
     pub fn has_rtx(&self) -> bool {
         self.format.is_some_and(|format| format.rtx.is_some())
     }
@@ -303,7 +289,7 @@ impl Forwarder {
         self.newest.index.saturating_sub(index) < 48
     }
 
-    /// What the viewer was sent, and what a keyframe of the track takes.
+    /// What the viewer was sent, and the size of a keyframe of the track.
     pub(super) fn volume(&self, keyframe: u32) -> Volume {
         Volume {
             packets: self.packets,
@@ -356,7 +342,7 @@ impl Forwarder {
         self.repairs = None;
     }
 
-    /// The publisher left: what comes next starts with a keyframe again.
+    /// The publisher left: the next one starts with a keyframe.
     pub fn await_keyframe(&mut self) {
         self.state = State::Waiting;
     }
@@ -368,12 +354,12 @@ impl Forwarder {
         }
     }
 
-    /// Has nowhere to start.
+    /// Whether it waits for a place to start.
     pub fn is_waiting(&self) -> bool {
         self.state == State::Waiting
     }
 
-    /// Is level with the track.
+    /// Whether it is level with the track.
     pub fn is_live(&self) -> bool {
         self.state == State::Live
     }
@@ -416,7 +402,7 @@ impl Forwarder {
         }
     }
 
-    fn pass(&mut self, packet: &Packet, timestamp: u32) -> Result<Route, Skip> {
+    fn pass(&mut self, packet: &Packet, timestamp: u32) -> Result<Rewrite, Skip> {
         let format = self.format.ok_or(Skip::Codec)?;
         if let Some(given_up) = self.skipping {
             // Some senders mark no ends.
@@ -443,14 +429,14 @@ impl Forwarder {
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
-        Ok(Route {
+        Ok(Rewrite {
             payload_type: format.payload_type,
             index: self.number(packet.index),
             timestamp,
         })
     }
 
-    /// The number under which the viewer is sent a packet: what its sequence number is the end of.
+    /// The viewer's number for a packet; its low 16 bits are the sequence number.
     pub(super) fn number(&self, index: u64) -> u64 {
         index.wrapping_sub(self.base)
     }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::source::Received;
+use super::published_stream::RtpOutcome;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::transmit::SendQueue;
 use onecast_rtc::{Opener, Profile, SrtpDrop};
 
-/// The receiving half of a client's SRTP.
+/// What has come from one client, and whether it opens.
+#[derive(Default)]
 pub(super) struct Inbound {
-    opener: Opener,
     inflow: Inflow,
     /// When the newest authentic SRTCP came.
     heard: Option<Instant>,
@@ -30,7 +30,7 @@ pub struct Inflow {
 /// RTP comes from the client's address, and none of it is authentic.
 ///
 /// Either the client's numbering has left every roll-over count that is tried (or its keys are others), and only a new session helps; or
-/// somebody else sends from a forged address, and the client is silent. What the client says in authentic SRTCP tells the two apart: SRTCP
+/// another host sends from a forged address, and the client is silent. The client's authentic SRTCP tells the two apart: SRTCP
 /// carries its index and opens in either case, and a sender report says how many packets were sent. A client that sends neither RTP nor SRTCP
 /// cannot be told apart, and loses nothing on air with its session.
 struct Unreadable {
@@ -44,39 +44,33 @@ struct Unreadable {
 }
 
 impl Inbound {
-    pub(super) fn new(opener: Opener) -> Inbound {
-        Inbound {
-            opener,
-            inflow: Inflow::default(),
-            heard: None,
-            unreadable: None,
-        }
-    }
-
     /// Opens an RTP datagram in place: its header, and its clear length.
     ///
     /// # Errors
-    /// [`Received::Dropped`] if it is not authentic or no RTP, [`Received::Unreadable`] if none has been for too long.
-    pub(super) fn open_rtp(&mut self, now: Instant, datagram: &mut [u8]) -> Result<(RtpHeader, usize), Received> {
-        let header = RtpHeader::parse(datagram).map_err(|_| Received::Dropped)?;
-        match self.opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) {
+    /// [`RtpOutcome::Dropped`] if it is not authentic or no RTP, [`RtpOutcome::Unreadable`] if none has been for too long.
+    pub(super) fn open_rtp(
+        &mut self,
+        now: Instant,
+        opener: &mut Opener,
+        datagram: &mut [u8],
+    ) -> Result<(RtpHeader, usize), RtpOutcome> {
+        let header = RtpHeader::parse(datagram).map_err(|_| RtpOutcome::Dropped)?;
+        match opener.open_rtp(datagram, header.len, header.ssrc, header.sequence) {
             Ok(len) => {
                 self.unreadable = None;
                 self.inflow.note(len);
                 Ok((header, len))
             }
-            Err(SrtpDrop::Truncated) => Err(Received::Dropped),
-            // Who forges an address does not know the SSRCs, unless nothing was sent yet.
-            Err(_) if self.opener.may_know(header.ssrc) => Err(self.note_unreadable(now)),
-            Err(_) => Err(Received::Dropped),
+            Err(SrtpDrop::Truncated) => Err(RtpOutcome::Dropped),
+            // A host that forges an address does not know the SSRCs, unless nothing was sent yet.
+            Err(_) if opener.may_know(header.ssrc) => Err(self.note_unreadable(now)),
+            Err(_) => Err(RtpOutcome::Dropped),
         }
     }
 
-    /// Opens an RTCP datagram in place: its clear length. `None` if it is not authentic.
-    pub(super) fn open_rtcp(&mut self, now: Instant, datagram: &mut [u8]) -> Option<usize> {
-        let len = self.opener.open_rtcp(datagram).ok()?;
+    /// Authentic RTCP has come.
+    pub(super) fn note_rtcp(&mut self, now: Instant) {
         self.heard = Some(now);
-        Some(len)
     }
 
     /// The client has sent so many packets, as its sender report says.
@@ -94,13 +88,13 @@ impl Inbound {
         self.inflow
     }
 
-    fn note_unreadable(&mut self, now: Instant) -> Received {
+    fn note_unreadable(&mut self, now: Instant) -> RtpOutcome {
         let is_over = |before: &Unreadable| now > before.newest + Unreadable::PAUSE_MAX;
         if self.unreadable.as_deref().is_none_or(is_over) {
             self.unreadable = Some(Box::new(Unreadable::new(now)));
         }
         let Some(unreadable) = &mut self.unreadable else {
-            return Received::Dropped;
+            return RtpOutcome::Dropped;
         };
         unreadable.newest = now;
         unreadable.packets = unreadable.packets.saturating_add(1);
@@ -108,9 +102,9 @@ impl Inbound {
         let is_proven = unreadable.is_sending || !is_heard;
         let is_long = now >= unreadable.since + Unreadable::TIME && unreadable.packets >= Unreadable::PACKETS;
         if is_proven && is_long {
-            Received::Unreadable
+            RtpOutcome::Unreadable
         } else {
-            Received::Dropped
+            RtpOutcome::Dropped
         }
     }
 }
@@ -161,6 +155,7 @@ mod tests {
     /// A client, and the server's end.
     struct World {
         sealer: Sealer,
+        opener: Opener,
         inbound: Inbound,
         now: Instant,
     }
@@ -171,7 +166,8 @@ mod tests {
             let keys = |role| SrtpKeys::from_keying_material(PROFILE, &material, role).unwrap();
             World {
                 sealer: Sealer::new(&keys(DtlsRole::Client)),
-                inbound: Inbound::new(Opener::new(&keys(DtlsRole::Server))),
+                opener: Opener::new(&keys(DtlsRole::Server)),
+                inbound: Inbound::default(),
                 now: onecast_udp::clock::now(),
             }
         }
@@ -197,13 +193,15 @@ mod tests {
 
         fn good(&mut self, ssrc: u32, index: u64) -> bool {
             let mut datagram = self.sealed(ssrc, index, 20);
-            self.inbound.open_rtp(self.now, &mut datagram).is_ok()
+            self.inbound.open_rtp(self.now, &mut self.opener, &mut datagram).is_ok()
         }
 
-        fn bad(&mut self, ssrc: u32) -> Received {
+        fn bad(&mut self, ssrc: u32) -> RtpOutcome {
             let mut datagram = self.sealed(ssrc, 30_000, 20);
             datagram[20] ^= 1;
-            self.inbound.open_rtp(self.now, &mut datagram).unwrap_err()
+            self.inbound
+                .open_rtp(self.now, &mut self.opener, &mut datagram)
+                .unwrap_err()
         }
 
         /// An authentic report, which says that so many packets were sent.
@@ -213,7 +211,8 @@ mod tests {
             let len = bytes.len();
             bytes.resize(len + 20, 0);
             self.sealer.seal_rtcp(&mut bytes, len);
-            self.inbound.open_rtcp(self.now, &mut bytes).unwrap();
+            self.opener.open_rtcp(&mut bytes).unwrap();
+            self.inbound.note_rtcp(self.now);
             self.inbound.note_sender_report(7, packets);
         }
 
@@ -222,7 +221,7 @@ mod tests {
             (0..ms / 20).map(|step| step * 20).find(|&at| {
                 self.pass(20);
                 each(self, at);
-                self.bad(ssrc) == Received::Unreadable
+                self.bad(ssrc) == RtpOutcome::Unreadable
             })
         }
     }
@@ -285,7 +284,7 @@ mod tests {
         let mut world = World::new();
         for _ in 0..100 {
             world.pass(2_100);
-            assert_eq!(world.bad(7), Received::Dropped);
+            assert_eq!(world.bad(7), RtpOutcome::Dropped);
         }
     }
 
@@ -297,7 +296,8 @@ mod tests {
             .enumerate()
         {
             let mut datagram = world.sealed(7, index as u64, payload);
-            assert!(world.inbound.open_rtp(world.now, &mut datagram).is_ok());
+            let opened = world.inbound.open_rtp(world.now, &mut world.opener, &mut datagram);
+            assert!(opened.is_ok());
         }
         let Inflow { large, longest, .. } = world.inbound.inflow();
         assert_eq!((large, longest), (2, 8_028));

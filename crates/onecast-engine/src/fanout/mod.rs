@@ -3,30 +3,34 @@
 //! A [`Shard`] is the state machine of one media thread: its peers, the windows of the streams they watch, and the
 //! datagrams on their way out.
 
-mod air;
 pub mod catch_up;
 mod demux;
 pub mod formats;
 pub mod forwarder;
+mod history;
+mod ids;
 pub mod inbound;
-pub mod member;
-pub mod membership;
-pub mod publisher;
+mod pacer;
+mod peer_media;
+pub mod plan;
+mod program_output;
+mod published_stream;
+mod receiver;
 mod repairs;
 mod round_trip;
 pub mod session;
 pub mod shard;
 mod slab;
-pub mod source;
 mod stamps;
 pub mod stream;
+pub mod subscriber;
 mod subscriptions;
 mod timers;
-pub mod viewer;
 
 pub use catch_up::Stamping;
 pub use formats::ViewerLine;
-pub use membership::{Lift, Membership, SourceSpec, SubscriptionSpec};
-pub use session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};
+pub use ids::PeerIndex;
+pub use plan::{Plan, SourceSpec, SubscriptionSpec};
+pub use session::{Claim, CloseCause, Command, Direction, Event, Hold, MisroutedDatagram, Restart, Session};
 pub use shard::{Shard, ShardConfig};
 pub use stream::StartConfig;

@@ -1,8 +1,8 @@
-//! What one viewer is sent again of one track: which packets, how often, and within which allowance.
+//! What one viewer is sent again of one track: which packets, and how often. The [`pacer`](super::pacer) decides how much.
 //!
 //! Receivers ask in different ways. Chromium asks after each round trip until the packet comes. aiortc asks for everything that is missing
-//! whenever another packet is. Pion asks every 100 ms, and takes no notice of what comes by RTX: it goes on asking. The allowance is for the
-//! packets that are missing: a first request comes before a second, a second before a third, and there is no fourth.
+//! whenever another packet is. Pion asks every 100 ms, and ignores what comes by RTX: it goes on asking. First requests come before
+//! second ones, second before third, and there is no fourth.
 //!
 //! The state is made with a viewer's first request and freed when it has not asked for a while.
 
@@ -13,17 +13,16 @@ use std::time::{Duration, Instant};
 pub(super) struct Repairs {
     /// Packets that were asked for, by number; at most [`Repairs::ASKED_MAX`].
     asked: Vec<Asked>,
-    /// Nothing is known any more of numbers below, and they are not sent again.
+    /// Requests for lower numbers have been forgotten, and those packets are not sent again.
     floor: u64,
     began: Instant,
     asked_at: Instant,
-    allowance: Allowance,
     looks: Looks,
     losses: Losses,
     attention: Attention,
     /// Packets missing since the viewer's last start.
     lost_since_start: u32,
-    /// When the viewer last was at another address before, milliseconds since the beginning.
+    /// When the viewer's address changed last, milliseconds since the beginning.
     moved_at: Option<u32>,
 }
 
@@ -42,44 +41,20 @@ struct Asked {
 /// What a request for a packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// The packet was not sent again so far. `new` when it was not asked for before.
+    /// The packet has not been sent again so far.
     First {
-        /// The loss was not known.
+        /// It was not asked for before.
         new: bool,
     },
-    /// It was sent again so often, the last time longer than a round trip ago.
+    /// It was sent again so many times, the last time longer than a round trip ago.
     Again(u8),
-    /// It was sent again so often, and may be on its way.
+    /// It was sent again so many times, and may be on its way.
     Soon(u8),
-    /// It was sent again as often as anything is.
+    /// It was sent again as often as any packet is.
     Often {
         /// This is the first request after the last time.
         news: bool,
     },
-}
-
-/// How much a packet that is sent again matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
-    /// For the first time.
-    First,
-    /// For the second time.
-    Second,
-    /// For the third time.
-    Third,
-    /// A second copy.
-    Copy,
-}
-
-/// What a viewer was sent of a track, of which its allowance is a share. The first two wrap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Volume {
-    /// Packets, without what was sent again.
-    pub(super) packets: u32,
-    /// Payload bytes of those.
-    pub(super) octets: u32,
-    /// Payload bytes of a keyframe.
-    pub(super) keyframe: u32,
 }
 
 impl Asked {
@@ -95,14 +70,13 @@ impl Repairs {
     /// Between two moves that count: no client changes its network more often.
     const MOVES_APART: Duration = Duration::from_secs(2);
 
-    /// Of a viewer that asks for the first time.
-    pub(super) fn new(now: Instant, volume: Volume) -> Repairs {
+    /// State of a viewer that asks for the first time.
+    pub(super) fn new(now: Instant) -> Repairs {
         Repairs {
             asked: Vec::new(),
             floor: 0,
             began: now,
             asked_at: now,
-            allowance: Allowance::new(now, volume),
             looks: Looks::default(),
             losses: Losses::default(),
             attention: Attention::default(),
@@ -112,10 +86,10 @@ impl Repairs {
     }
 
     /// A NACK has come. Returns how many of its sequence numbers are looked at.
-    pub(super) fn begin(&mut self, now: Instant, volume: Volume) -> usize {
+    /// `sent` is what the viewer has been sent of the track so far, in packets.
+    pub(super) fn begin(&mut self, now: Instant, sent: u32) -> usize {
         self.asked_at = now;
-        self.allowance.fill(now, volume);
-        self.losses.judge(volume.packets);
+        self.losses.judge(sent);
         self.looks.take(now)
     }
 
@@ -124,7 +98,7 @@ impl Repairs {
         self.looks.left = self.looks.left.saturating_sub(sequences);
     }
 
-    /// What a request is, after which nothing is decided yet. `wait` is how long a packet that was sent may be on its way.
+    /// Classifies a request. `wait` is how long a packet that was sent may be on its way.
     pub(super) fn ask(&mut self, now: Instant, number: u64, wait: Duration) -> Request {
         if number < self.floor {
             return Request::Often { news: false };
@@ -156,7 +130,7 @@ impl Repairs {
         Request::Often { news }
     }
 
-    /// The packet was sent again. `noticed` if this way tells whether the receiver notices what it is sent.
+    /// The packet was sent again. `noticed` if it shows whether the receiver notices what it is sent.
     pub(super) fn answered(&mut self, now: Instant, number: u64, noticed: bool) {
         let since = self.since(now);
         if let Ok(at) = self.find(number) {
@@ -168,8 +142,8 @@ impl Repairs {
         }
     }
 
-    /// The viewer is at another address: what it was sent again went to the one before. The allowance stays what it is, and a viewer
-    /// that goes to and fro gains nothing by it.
+    /// The viewer is at another address: what it was sent again went to the previous one. Its budget stays as it is, and a viewer that
+    /// moves to and fro gains nothing.
     pub(super) fn moved(&mut self, now: Instant) {
         let at = self.since(now);
         let lately = self.moved_at.replace(at).map(|before| at.saturating_sub(before));
@@ -181,22 +155,17 @@ impl Repairs {
         }
     }
 
-    /// Takes so many bytes out of the allowance; false when there is too little left for a packet that matters so much.
-    pub(super) fn afford(&mut self, bytes: usize, rank: Rank) -> bool {
-        self.allowance.take(bytes, rank)
-    }
-
-    /// So much is lost that what is sent again is likely to be lost, too.
+    /// Whether so much is lost that retransmissions are likely to be lost, too.
     pub(super) fn is_lossy(&self) -> bool {
         self.losses.is_many()
     }
 
-    /// Whether the receiver takes no notice of what it is sent by RTX.
+    /// Whether the receiver ignores what it is sent by RTX.
     pub(super) fn is_deaf_to_rtx(&self) -> bool {
         self.attention.is_none()
     }
 
-    /// Whether what the receiver asks for again is what it has not got.
+    /// Whether the receiver asks again only for what it has not got.
     pub(super) fn is_attentive(&self) -> bool {
         self.attention.is_paid()
     }
@@ -211,10 +180,9 @@ impl Repairs {
         self.lost_since_start = 0;
     }
 
-    /// Nothing is missed: it has not asked for a while, and has its whole allowance again.
-    pub(super) fn is_over(&mut self, now: Instant, volume: Volume) -> bool {
-        self.allowance.fill(now, volume);
-        now >= self.asked_at + Repairs::KEPT && self.allowance.is_full()
+    /// Nothing is missed: the viewer has not asked for a while.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.asked_at + Repairs::KEPT
     }
 
     fn insert(&mut self, now: Instant, mut at: usize, number: u64) {
@@ -260,83 +228,8 @@ impl Repairs {
     }
 }
 
-/// Bytes that may be sent again: a bucket that fills with a share of what the viewer is sent, and holds more than a keyframe.
-#[derive(Debug)]
-struct Allowance {
-    bytes: u32,
-    bytes_max: u32,
-    /// What the viewer had been sent when it was filled.
-    octets: u32,
-    filled_at: Instant,
-}
-
-impl Allowance {
-    /// One byte of five: what 10 % loss takes, twice. More would make a path that is too narrow narrower still.
-    const SHARE: u32 = 5;
-    /// 32 kbit/s, however little the viewer is sent.
-    const PER_SECOND_MIN: u64 = 4_000;
-    /// Most keyframes.
-    const BURST_MIN: u32 = 65_536;
-    /// A keyframe that is larger is not worth repairing packet by packet.
-    const BURST_MAX: u32 = 1 << 20;
-
-    const STEP: Duration = Duration::from_millis(1);
-
-    fn new(now: Instant, volume: Volume) -> Allowance {
-        let bytes_max = Allowance::burst(volume);
-        Allowance {
-            bytes: bytes_max,
-            bytes_max,
-            octets: volume.octets,
-            filled_at: now,
-        }
-    }
-
-    /// A lost keyframe, with headers and what is lost of it once more.
-    fn burst(volume: Volume) -> u32 {
-        let keyframe = volume.keyframe.saturating_add(volume.keyframe / 2);
-        keyframe.clamp(Allowance::BURST_MIN, Allowance::BURST_MAX)
-    }
-
-    fn fill(&mut self, now: Instant, volume: Volume) {
-        let bytes_max = Allowance::burst(volume);
-        let elapsed = now.saturating_duration_since(self.filled_at);
-        // In steps in which rounding takes nothing, however often it is asked.
-        if elapsed >= Allowance::STEP {
-            let by_share = volume.octets.wrapping_sub(self.octets) / Allowance::SHARE;
-            let by_time = elapsed.as_millis() as u64 * Allowance::PER_SECOND_MIN / 1_000;
-            let gained = by_share.max(by_time.min(u64::from(bytes_max)) as u32);
-            self.bytes = self.bytes.saturating_add(gained);
-            (self.octets, self.filled_at) = (volume.octets, now);
-        }
-        self.bytes = self.bytes.min(bytes_max);
-        self.bytes_max = bytes_max;
-    }
-
-    /// What matters less leaves a part of the bucket to what matters more.
-    fn take(&mut self, bytes: usize, rank: Rank) -> bool {
-        let reserve = match rank {
-            Rank::First => 0,
-            Rank::Second => self.bytes_max / 8,
-            Rank::Third => self.bytes_max / 4,
-            Rank::Copy => self.bytes_max / 4 * 3,
-        };
-        match self.bytes.checked_sub(bytes as u32) {
-            Some(left) if left >= reserve => {
-                self.bytes = left;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes == self.bytes_max
-    }
-}
-
-/// Sequence numbers that are looked at. Asking is cheaper than looking: without a bound a viewer that asks for everything all the time would
-/// cost more than what it is sent.
+/// Sequence numbers that are looked up. Asking is cheaper than looking up: without a bound, a viewer that always asks for everything would
+/// cost more than its media.
 #[derive(Debug, Default)]
 struct Looks {
     since: Option<Instant>,
@@ -392,7 +285,7 @@ impl Losses {
     }
 }
 
-/// Whether the receiver notices what it is sent again: of what it was sent, how much it asked for all the same.
+/// Whether the receiver notices retransmissions: how many of the packets that it was sent again it asked for once more.
 #[derive(Debug, Default)]
 struct Attention {
     answered: u8,

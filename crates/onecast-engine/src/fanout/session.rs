@@ -5,66 +5,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::formats::ViewerLine;
 use super::inbound::Inflow;
-use super::membership::{Lift, Membership};
-use crate::media::StreamTracks;
+use super::plan::Plan;
 use crate::media::lane::StreamKey;
 use crate::metrics::Counter;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::sdp::Negotiated;
 use onecast_rtc::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
 
-/// An answered offer: everything a shard needs to serve the client that will now send STUN checks.
+/// An answered offer: what a shard needs to serve the client, which will now send STUN checks.
 #[derive(Debug)]
 pub struct Session {
-    /// Its name towards HTTP.
+    /// As HTTP names it.
     pub id: SessionId,
     /// Our ICE credentials; the ufrag finds the session when a STUN check arrives.
     pub local: IceCredentials,
     /// The client's side.
     pub remote: RemoteTransport,
-    /// What the client is to us.
-    pub role: SessionRole,
-    /// The stream.
-    pub tracks: Arc<StreamTracks>,
+    /// Which way media goes.
+    pub direction: Direction,
+    /// What the client sends and is sent at first.
+    pub plan: Plan,
     /// When the offer was answered.
     pub created: Instant,
-    /// RTP that came from its client and was authentic, bytes. Its owner is the one writer.
+    /// Authentic RTP from the client, in bytes. Only the shard that owns the session writes it.
     pub received: Counter,
-    /// Packets of those that no Ethernet path carries whole.
+    /// Packets that are too long for an Ethernet path and travel in fragments.
     pub large: Counter,
-    /// Length of the longest datagram of those.
+    /// Length of the longest such datagram.
     pub longest: Counter,
     owner: AtomicU32,
     /// Which ICE session its client uses.
     ice: AtomicU32,
 }
 
-/// An ICE restart that was answered: the client may go over to it or not.
+/// An ICE restart that was answered. The client may switch to it or not.
 #[derive(Debug)]
 pub struct Restart {
-    /// Whose.
+    /// The session that restarts.
     pub session: Arc<Session>,
     /// The new ICE session.
     pub ice: IceSession,
 }
 
-/// Publisher or viewer, with what it negotiated.
-#[derive(Debug)]
-pub enum SessionRole {
-    /// Sends to us.
-    Publisher(Box<Negotiated>),
-    /// Is sent to.
-    Viewer {
-        /// The audio line.
-        audio: Option<ViewerLine>,
-        /// The video line.
-        video: Option<ViewerLine>,
-    },
-    /// Takes part in a room: may send to us and be sent to.
-    Member(Arc<Membership>),
+/// Which way media goes in a session, as its client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// A publisher sends one stream. A room may redirect it to other tracks.
+    SendOnly,
+    /// A viewer is sent one stream.
+    ReceiveOnly,
+    /// A member of a room sends streams and is sent streams; its [`Plan`] changes as others come and go.
+    SendReceive,
 }
 
 impl Session {
@@ -76,16 +68,16 @@ impl Session {
         id: SessionId,
         local: IceCredentials,
         remote: RemoteTransport,
-        role: SessionRole,
-        tracks: Arc<StreamTracks>,
+        direction: Direction,
+        plan: Plan,
         created: Instant,
     ) -> Session {
         Session {
             id,
             local,
             remote,
-            role,
-            tracks,
+            direction,
+            plan,
             created,
             received: Counter::default(),
             large: Counter::default(),
@@ -95,7 +87,8 @@ impl Session {
         }
     }
 
-    /// The shard that receives the first valid STUN check adopts the session. Returns whose it is then; `None` if withdrawn.
+    /// The shard that receives the first valid STUN check adopts the session. Returns the owner, which may be another shard; `None` if
+    /// the session was withdrawn.
     pub fn adopt(&self, shard: usize) -> Option<usize> {
         let mine = shard as u32;
         let owner = self
@@ -107,7 +100,7 @@ impl Session {
         }
     }
 
-    /// So much RTP was authentic so far. For the owner to call.
+    /// Sets how much RTP was authentic so far. Only the owner calls it.
     pub(super) fn set_inflow(&self, inflow: Inflow) {
         self.received.set(inflow.bytes);
         if inflow.large > 0 {
@@ -127,17 +120,17 @@ impl Session {
         self.ice.load(Ordering::Acquire)
     }
 
-    /// The client has gone over to another ICE session. For the owner to call.
+    /// The client has switched to another ICE session. Only the owner calls it.
     pub fn set_ice_number(&self, number: u32) {
         self.ice.store(number, Ordering::Release);
     }
 
-    /// Whether it was taken back.
+    /// Whether it was withdrawn.
     pub fn is_withdrawn(&self) -> bool {
         self.owner.load(Ordering::Acquire) == Session::WITHDRAWN
     }
 
-    /// Takes the session back if no shard has adopted it; true if so.
+    /// Withdraws the session if no shard has adopted it; true if so.
     pub fn withdraw(&self) -> bool {
         let owner = &self.owner;
         owner
@@ -146,28 +139,27 @@ impl Session {
     }
 }
 
-/// What a shard is told.
+/// A command to a shard.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// A client will send STUN checks for this session, to any shard.
     Expect(Arc<Session>),
-    /// The client of an expected session may check with other credentials from now on, too.
+    /// The client of an expected session may also check with other credentials from now on.
     Restart(Arc<Restart>),
     /// Forget the session; its owner closes the peer with DTLS close_notify.
     Close(Arc<Session>),
-    /// What a member of a room sends and is sent, from now on; an older one than is known counts for nothing.
-    Membership(Arc<Session>, Arc<Membership>),
-    /// A publisher's tracks are taken into a room, and what becomes of them there.
-    Lift(Arc<Lift>),
-    /// Most peers at once, from now on; who is there stays.
+    /// What the client of a session sends and is sent from now on. A plan that is older than the newest known is ignored. A viewer's
+    /// plan does not change.
+    Plan(Arc<Session>, Arc<Plan>),
+    /// Most peers at once, from now on; those that are connected stay.
     PeersMax(usize),
     /// Close every peer.
     Shutdown,
 }
 
-/// A datagram that reached a shard which is not the owner of its peer.
+/// A datagram that reached a shard which does not own its peer.
 #[derive(Debug, Clone)]
-pub struct Stray {
+pub struct MisroutedDatagram {
     /// The owner.
     pub shard: usize,
     /// The shard that received it.
@@ -178,10 +170,10 @@ pub struct Stray {
     pub bytes: Box<[u8]>,
 }
 
-/// What the owner of a peer tells the shard that receives the datagrams of one of its addresses.
+/// A message from the owner of a peer to a shard that receives datagrams from one of the peer's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// The shard that is told.
+    /// The shard that the message is for.
     pub shard: usize,
     /// The owner.
     pub owner: usize,
@@ -191,18 +183,18 @@ pub struct Claim {
     pub hold: Hold,
 }
 
-/// How far an address is a peer's.
+/// How sure it is that an address belongs to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// A check from there passed. Whoever had the address before keeps it while it is alive.
+    /// A check from there passed. A client that had the address before keeps it while it is alive there.
     Checked,
-    /// The client has shown that it is there.
+    /// The client has answered a request there.
     Proven,
     /// It is no longer the peer's.
     Ended,
 }
 
-/// What a shard tells.
+/// Something that happened on a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// DTLS is complete and the client's certificate is the one it announced.
@@ -214,7 +206,7 @@ pub enum Event {
         /// What its media is sealed with.
         cipher: Profile,
     },
-    /// The client nominated a path of a restarted ICE session, and has left the one before.
+    /// The client nominated a path of a restarted ICE session, and has left the previous one.
     Restarted {
         /// Which session.
         session: SessionId,
@@ -232,7 +224,7 @@ pub enum Event {
         /// The encoding.
         codec: Codec,
     },
-    /// A publisher has turned out not to answer requests for a keyframe, or to answer them after all.
+    /// A publisher does not answer requests for a keyframe, or answers them after all.
     Keyframes {
         /// Which session.
         session: SessionId,
@@ -241,13 +233,13 @@ pub enum Event {
         /// Time between its own keyframes, if known.
         interval: Option<Duration>,
     },
-    /// Somebody has begun to speak, or is silent again, by the audio level of the packets (RFC 6464).
+    /// A member has begun or ended to speak, by the audio level of its packets (RFC 6464).
     Speaking {
         /// Which session.
         session: SessionId,
         /// Which of its streams.
         stream: StreamKey,
-        /// Has begun.
+        /// True if it has begun.
         speaking: bool,
     },
     /// A viewer has been sent a whole keyframe.
@@ -257,7 +249,7 @@ pub enum Event {
         /// Time since its offer was answered.
         after: Duration,
     },
-    /// The peer is gone, and everything of it freed.
+    /// The peer has ended, and its state is freed.
     Closed {
         /// Which session.
         session: SessionId,
@@ -275,7 +267,7 @@ pub enum CloseCause {
     Commanded,
     /// The shard has no room for another peer.
     Full,
-    /// Nothing that a publisher sends could be decrypted for seconds.
+    /// Nothing that the client sent could be decrypted for seconds.
     Unreadable,
 }
 

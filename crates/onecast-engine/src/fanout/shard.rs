@@ -1,43 +1,48 @@
-//! The state machine of one media thread: its peers, and the streams they feed or watch.
+//! The state machine of one media thread: its peers, and the streams that they send or are sent.
 //!
-//! Datagrams, lane items, commands and the time go in; datagrams, events and strays come out. A shell turns it in numbered, bounded
-//! steps (`net/shard_loop.rs`); the tests turn it in simulated time.
+//! Datagrams, lane items, commands and the time go in; datagrams, events and misrouted datagrams come out. A shell turns it in
+//! numbered, bounded steps (`shard_loop`); the tests turn it in simulated time.
+//!
+//! A [`Shard`] is made of parts that own their state: [`sessions`] (who may connect), [`peers`] (who has), [`routes`] (whose an address
+//! is), [`streams`] (what is watched here), [`start_queue`], [`handshakes`], timers and [`output`]. The `impl Shard` blocks in the other
+//! modules bring the parts together, one topic each.
 
-mod conferring;
-mod connecting;
-mod ending;
-mod flushing;
+mod close;
+mod connect;
+mod feedback;
+mod flush;
 mod handshakes;
-mod media;
-mod restarting;
-mod routing;
-mod starting;
-mod timing;
+mod output;
+mod peers;
+mod plan;
+mod routes;
+mod rtp;
+mod sessions;
+mod start;
+mod start_queue;
+mod streams;
+mod timeouts;
 
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::member::Member;
-use super::membership::{Lift, Membership};
-use super::publisher::Publisher;
-use super::session::{Claim, CloseCause, Command, Event, Hold, Restart, Session, SessionRole, Stray};
-use super::slab::Slab;
-use super::source::{KeyframeNews, PublisherConfig, Received};
-use super::stream::{FirstPicture, Flow, Lost, Out, Progress, Remedy, Server, ShardStream, StartConfig, Started};
-use super::timers::{Entry, Timers};
-use super::viewer::Viewer;
-use crate::media::{Inbox, SenderClock};
-use crate::metrics::ShardCounters;
-use handshakes::Handshakes;
+use onecast_rtc::Certificate;
 use onecast_rtc::demux::{Datagram, classify};
-use onecast_rtc::rtp::Kind;
-use onecast_rtc::rtp::rtcp::{self, Report};
-use onecast_rtc::transmit::{Outlet, SendQueue};
-use onecast_rtc::{Certificate, Opener, Sealer, Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
-use routing::Routes;
-use starting::Starting;
+use onecast_rtc::transmit::Outlet;
+
+use self::handshakes::Handshakes;
+use self::output::Output;
+use self::peers::Peers;
+use self::routes::Routes;
+use self::sessions::Sessions;
+use self::start_queue::StartQueue;
+use self::streams::Streams;
+use super::session::{Claim, CloseCause, Command, Event, MisroutedDatagram};
+use super::stream::StartConfig;
+use super::timers::Timers;
+use crate::media::Inbox;
+use crate::metrics::ShardCounters;
 
 /// What a shard is made with.
 #[derive(Clone)]
@@ -64,62 +69,15 @@ pub struct ShardConfig {
 pub struct Shard {
     config: ShardConfig,
     inbox: Arc<Inbox>,
-    /// By our ICE ufrag in the answer.
-    sessions: HashMap<Box<str>, Expected>,
-    /// From our ufrag of a restart to the one in the answer.
-    restarted: HashMap<Box<str>, Box<str>>,
-    peers: Slab<Peer>,
+    sessions: Sessions,
+    peers: Peers,
     routes: Routes,
-    streams: Vec<Option<Box<ShardStream>>>,
-    /// Slots of streams that gather a batch.
-    gathering: Vec<u32>,
-    /// Slots of streams whose batches go out, in the order of their turns.
-    flushing: VecDeque<u32>,
-    /// Since when there are some.
-    flushing_since: Option<Instant>,
-    /// Peers that send: publishers, and members of rooms.
-    publishers: Vec<u32>,
-    /// Peers of which there is news from a room.
-    changed: Vec<u32>,
-    starting: Starting,
+    streams: Streams,
+    starts: StartQueue,
     handshakes: Handshakes,
     timers: Timers,
-    queue: SendQueue,
-    control: Vec<Transmit>,
-    events: VecDeque<Event>,
-    strays: VecDeque<Stray>,
-    /// The shard that handed over the datagram in hand.
-    handed_by: Option<usize>,
+    out: Output,
     counters: Arc<ShardCounters>,
-    first_pictures: Vec<FirstPicture>,
-    failed: Vec<u32>,
-}
-
-/// A session whose client may send us STUN checks.
-struct Expected {
-    session: Arc<Session>,
-    /// Its peer, if it lives here.
-    peer: Option<u32>,
-    /// The newest restarts, at most [`Expected::RESTARTS_MAX`].
-    restarts: Vec<Arc<Restart>>,
-    /// The newest word on what it sends and is sent, if it is a member of a room.
-    membership: Option<Arc<Membership>>,
-    /// The newest word on what becomes of it in a room, if it is a publisher.
-    lift: Option<Arc<Lift>>,
-}
-
-struct Peer {
-    session: Arc<Session>,
-    transport: Transport,
-    state: State,
-    timer_at: Option<Instant>,
-}
-
-enum State {
-    Connecting,
-    Publishing(Box<Publisher>),
-    Viewing { slot: u32, position: u32 },
-    Member(Box<Member>),
 }
 
 impl ShardConfig {
@@ -132,53 +90,33 @@ impl Shard {
     const LANE_ITEMS_PER_TURN: usize = 1_024;
     /// Timers run in one turn.
     const TIMERS_PER_TURN: usize = 64;
-    /// Strays that wait to be handed over.
-    const STRAYS_MAX: usize = 256;
-    /// Control datagrams that wait for room in the send queue.
-    const CONTROL_MAX: usize = 1_024;
 
     /// A shard without peers.
     pub fn new(config: ShardConfig, inbox: Arc<Inbox>, counters: Arc<ShardCounters>) -> Shard {
         Shard {
+            routes: Routes::new(config.id, counters.clone()),
+            out: Output::new(counters.clone()),
             config,
             inbox,
-            sessions: HashMap::new(),
-            restarted: HashMap::new(),
-            peers: Slab::new(),
-            routes: Routes::default(),
-            streams: Vec::new(),
-            gathering: Vec::new(),
-            flushing: VecDeque::new(),
-            flushing_since: None,
-            publishers: Vec::new(),
-            changed: Vec::new(),
-            starting: Starting::default(),
+            sessions: Sessions::default(),
+            peers: Peers::new(),
+            streams: Streams::default(),
+            starts: StartQueue::default(),
             handshakes: Handshakes::default(),
             timers: Timers::default(),
-            queue: SendQueue::new(),
-            control: Vec::new(),
-            events: VecDeque::new(),
-            strays: VecDeque::new(),
-            handed_by: None,
             counters,
-            first_pictures: Vec::new(),
-            failed: Vec::new(),
         }
     }
 
     /// Takes a command.
     pub fn handle_command(&mut self, command: Command) {
         match command {
-            // Ended while the shards were told of it: this one has heard of the end first.
+            // It ended while the command was on its way, and its end arrived here first.
             Command::Expect(session) if session.is_withdrawn() => {}
-            Command::Expect(session) => {
-                self.sessions
-                    .insert(session.local.ufrag.clone(), Expected::new(session));
-            }
-            Command::Restart(restart) => self.expect_restart(restart),
+            Command::Expect(session) => self.sessions.expect(session),
+            Command::Restart(restart) => self.expect_restart(&restart),
             Command::Close(session) => self.close_session(&session),
-            Command::Membership(session, membership) => self.expect_membership(&session, membership),
-            Command::Lift(lift) => self.expect_lift(lift),
+            Command::Plan(session, plan) => self.expect_plan(&session, plan),
             Command::PeersMax(most) => self.config.peers_max = most,
             Command::Shutdown => {
                 for index in self.peers.indices() {
@@ -200,114 +138,108 @@ impl Shard {
     }
 
     /// Takes a datagram that another shard received.
-    pub fn handle_stray(&mut self, now: Instant, stray: &mut Stray) {
-        self.handed_by = Some(stray.by);
-        self.handle_datagram(now, stray.from, &mut stray.bytes);
-        self.handed_by = None;
+    pub fn handle_misrouted(&mut self, now: Instant, datagram: &mut MisroutedDatagram) {
+        self.routes.set_handed_by(Some(datagram.by));
+        self.handle_datagram(now, datagram.from, &mut datagram.bytes);
+        self.routes.set_handed_by(None);
+    }
+
+    /// Takes what the owner of a peer says about one of its addresses.
+    pub fn handle_claim(&mut self, now: Instant, claim: Claim) {
+        self.routes.handle_claim(now, claim, &self.peers);
     }
 
     /// Takes what waits on the lanes; complete frames go out at once, to thousands of viewers a slice a turn.
     pub fn handle_lanes(&mut self, now: Instant, outlet: &mut dyn Outlet) {
-        self.bring_changes_about(now);
+        self.apply_plans(now);
         for _ in 0..Shard::LANE_ITEMS_PER_TURN {
-            if self.is_behind() {
+            if self.streams.is_behind() {
                 break;
             }
             let Some((key, item)) = self.inbox.pop() else { break };
             self.handle_item(now, key, item, outlet);
         }
         if self.inbox.take_wish() {
-            self.serve_wishes(now);
+            self.handle_requests(now);
         }
         self.run_flushes(now, outlet);
     }
 
     /// Does what is due, up to a bound; what is left is still due.
     pub fn handle_timeout(&mut self, now: Instant, outlet: &mut dyn Outlet) {
-        self.find_flushes(now);
+        self.streams.find_due(now);
         self.run_flushes(now, outlet);
         for _ in 0..Shard::TIMERS_PER_TURN {
-            let Some(entry) = self.timers.pop_due(now) else { break };
-            self.handle_timer(now, entry);
+            let Some(timer) = self.timers.pop_due(now) else { break };
+            self.handle_timer(now, timer);
         }
         self.run_starts(now, outlet);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// When [`handle_timeout`](Self::handle_timeout) or [`handle_handshakes`](Self::handle_handshakes) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let batches = self
-            .gathering
-            .iter()
-            .filter_map(|&slot| self.streams[slot as usize].as_ref()?.flush_at());
-        let others = [
-            self.flushing_since,
-            self.timers.next(),
-            self.starting.next(),
-            self.handshakes.next(),
+        let deadlines = [
+            self.streams.poll_timeout(),
+            self.timers.poll_timeout(),
+            self.starts.poll_timeout(),
+            self.handshakes.poll_timeout(),
         ];
-        batches.chain(others.into_iter().flatten()).min()
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Batches are on their way out: [`handle_lanes`](Self::handle_lanes) goes on with them.
+    pub fn is_flushing(&self) -> bool {
+        self.streams.is_flushing()
     }
 
     /// Sends everything that is queued.
     pub fn flush(&mut self, outlet: &mut dyn Outlet) {
-        for outgoing in std::mem::take(&mut self.control) {
-            if self.queue.is_full() {
-                self.send(outlet);
-            }
-            self.queue
-                .push(outgoing.to, onecast_rtc::transmit::Run::NOBODY, &outgoing.bytes);
-        }
+        self.out.flush_control(outlet);
         self.send(outlet);
     }
 
-    /// The next thing to tell.
+    /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.poll_event()
     }
 
     /// The next datagram for another shard.
-    pub fn poll_stray(&mut self) -> Option<Stray> {
-        self.strays.pop_front()
+    pub fn poll_misrouted(&mut self) -> Option<MisroutedDatagram> {
+        self.routes.poll_misrouted()
     }
 
-    /// Peers that it holds.
+    /// Hands each claim to `tell`, until it finds no room for one.
+    pub fn poll_claims(&mut self, tell: impl FnMut(Claim) -> bool) {
+        self.routes.poll_claims(tell);
+    }
+
+    /// How many peers it has.
     pub fn peers(&self) -> usize {
         self.peers.len()
     }
 
-    /// Sessions whose clients have not been heard of, and those of peers.
+    /// How many sessions it knows: those of its peers, and those whose clients have not sent anything yet.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
+    /// User names of ICE restarts that it knows.
+    pub fn restarts(&self) -> usize {
+        self.sessions.restarts()
+    }
+
+    /// Addresses that it knows: of its own peers, and of those of other shards.
+    pub fn addresses(&self) -> (usize, usize) {
+        self.routes.len()
+    }
+
     /// Viewers that start: they wait for the moment, or are on their way to the live edge.
     pub fn starting(&self) -> usize {
-        self.starting.len()
+        self.starts.len()
     }
 
     /// Its counters.
     pub fn counters(&self) -> &Arc<ShardCounters> {
         &self.counters
-    }
-
-    fn stream(&mut self, slot: u32) -> Option<&mut ShardStream> {
-        self.streams.get_mut(slot as usize)?.as_deref_mut()
-    }
-
-    /// Where a peer's viewer is in the stream at a slot.
-    fn position(&self, peer: u32, slot: u32) -> Option<usize> {
-        let position = match &self.peers.get(peer)?.state {
-            State::Viewing { slot: at, position } => (*at == slot).then_some(*position),
-            State::Member(member) => member.subscriptions.position(slot),
-            State::Connecting | State::Publishing(_) => None,
-        };
-        position.map(|position| position as usize)
-    }
-
-    fn queue_control(&mut self, mut out: Vec<Transmit>) {
-        let room = Shard::CONTROL_MAX.saturating_sub(self.control.len());
-        self.counters.control_dropped.add(out.len().saturating_sub(room) as u64);
-        out.truncate(room);
-        self.control.append(&mut out);
     }
 }

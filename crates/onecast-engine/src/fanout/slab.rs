@@ -3,12 +3,12 @@
 /// A vector with holes.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<Place<T>>,
+    places: Vec<SlabPlace<T>>,
     free: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct SlabPlace<T> {
     generation: u32,
     value: Option<T>,
 }
@@ -27,7 +27,7 @@ impl<T> Slab<T> {
             self.places[index as usize].value = Some(value);
             return index;
         }
-        self.places.push(Place {
+        self.places.push(SlabPlace {
             generation: 0,
             value: Some(value),
         });

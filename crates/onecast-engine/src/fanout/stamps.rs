@@ -1,6 +1,6 @@
 //! The timestamps under which one viewer is sent frames of the past, until the track's own begin.
 //!
-//! Frames are sent in decoding order, which with B-frames is not the order in which they are shown. What a viewer is told must keep
+//! Frames are sent in decoding order, which with B-frames is not the order in which they are shown. What a viewer gets must keep
 //! that: the stamps are a strictly growing function of the frames' own timestamps. A frame that is shown later than all before it
 //! extends the function, to the live clock; one that is shown between others takes its place between their stamps.
 //!
@@ -54,7 +54,7 @@ struct Own {
 
 /// What a new frame is to be stamped by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct StampTarget {
     /// The timestamp that suits it best.
     pub(super) stamp: u32,
     /// It is the newest of all: the track's own timestamps may begin with it.
@@ -84,14 +84,14 @@ impl Stamps {
     }
 
     /// The timestamp of a packet, in decoding order.
-    pub(super) fn stamp(&mut self, packet: &Packet, wish: impl FnOnce(usize) -> Wish) -> u32 {
+    pub(super) fn stamp(&mut self, packet: &Packet, target: impl FnOnce(usize) -> StampTarget) -> u32 {
         if let Some(frame) = self.frames.last().filter(|frame| frame.knot.own == packet.timestamp) {
             let stamp = frame.knot.stamp;
             return self.note(packet, stamp);
         }
         match self.own {
             Some(_) => self.late(packet),
-            None => self.new_frame(packet, wish(self.frames.len())),
+            None => self.new_frame(packet, target(self.frames.len())),
         }
     }
 
@@ -130,40 +130,40 @@ impl Stamps {
         self.frames.shrink_to_fit();
     }
 
-    fn new_frame(&mut self, packet: &Packet, wish: Wish) -> u32 {
+    fn new_frame(&mut self, packet: &Packet, target: StampTarget) -> u32 {
         let own = packet.timestamp;
-        if wish.is_newest && wish.other_clock {
+        if target.is_newest && target.other_clock {
             return self.begin_own(packet, own);
         }
         match self.last {
             Some(last) if is_after(own, last.own) => {
                 let step = (own.wrapping_sub(last.own) / Stamps::SQUEEZE).clamp(1, Stamps::SQUEEZE);
                 // What is shown between this frame and the one before it, and comes later, has room below its own time.
-                let least = later(wish.highest, last.stamp).wrapping_add(step);
-                if wish.is_newest && !is_after(least, own) {
+                let least = later(target.highest, last.stamp).wrapping_add(step);
+                if target.is_newest && !is_after(least, own) {
                     return self.begin_own(packet, least);
                 }
-                self.extend(packet, later(Some(wish.stamp), least))
+                self.extend(packet, later(Some(target.stamp), least))
             }
             Some(last) if last.own.wrapping_sub(own) <= REORDER_MAX.cast_unsigned() => {
                 match self.between(own) {
                     Some(stamp) => self.push(packet, stamp),
                     // Its time is taken: the clock was set back.
-                    None => self.begin_timeline(packet, wish),
+                    None => self.begin_timeline(packet, target),
                 }
             }
-            _ => self.begin_timeline(packet, wish),
+            _ => self.begin_timeline(packet, target),
         }
     }
 
     /// The first frame, or the first of another clock: only what leads it is shown before.
-    fn begin_timeline(&mut self, packet: &Packet, wish: Wish) -> u32 {
+    fn begin_timeline(&mut self, packet: &Packet, target: StampTarget) -> u32 {
         let own = packet.timestamp;
-        let highest = match (wish.highest, self.last) {
+        let highest = match (target.highest, self.last) {
             (highest, Some(last)) => Some(later(highest, last.stamp)),
             (highest, None) => highest,
         };
-        if wish.is_newest && highest.is_none_or(|highest| !is_after(highest.wrapping_add(Stamps::LEAD), own)) {
+        if target.is_newest && highest.is_none_or(|highest| !is_after(highest.wrapping_add(Stamps::LEAD), own)) {
             let from = highest.map_or(own, |highest| highest.wrapping_add(Stamps::LEAD));
             self.floor = highest.map(|stamp| Knot {
                 own: from.wrapping_sub(REORDER_MAX.cast_unsigned()),
@@ -172,7 +172,7 @@ impl Stamps {
             return self.begin_own(packet, from);
         }
         let least = highest.map(|highest| highest.wrapping_add(Stamps::LEAD + 1));
-        let stamp = least.map_or(wish.stamp, |least| later(Some(wish.stamp), least));
+        let stamp = least.map_or(target.stamp, |least| later(Some(target.stamp), least));
         self.timeline = self.frames.len();
         self.floor = Some(Knot {
             own: own.wrapping_sub(REORDER_MAX.cast_unsigned()),

@@ -4,58 +4,52 @@
 //! lane -> take() -> window + gathered -> flush(): for each viewer, for each packet of the batch: seal into the send queue
 //! ```
 //!
-//! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard hears its network: a
+//! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard reads from the network: a
 //! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
-mod fan;
 mod meter;
-mod out;
+mod output;
 mod repair;
+mod sender;
 mod starts;
+mod waiting;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::catch_up::{LiveClock, Stamping};
+use super::catch_up::Stamping;
 use super::formats::ViewerLine;
-use super::forwarder::{Route, Skip};
-use super::viewer::{Outgoing, Switched, Viewer};
+use super::ids::PeerIndex;
+use super::subscriber::{Subscriber, Switched};
 use crate::media::gop::Gop;
-use crate::media::window::{CacheBounds, Insert, Start, WindowBounds};
-use crate::media::{KeyframeNeed, LaneItem, Packet, SenderClock, StreamTracks, Window};
-use fan::TrackFan;
-use meter::Meter;
-use onecast_rtc::Sealer;
+use crate::media::window::{CacheBounds, Start, WindowBounds};
+use crate::media::{LaneItem, SenderClock, StreamTracks};
+use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::{Kind, rtcp};
-use onecast_rtc::transmit::{Outlet, SendQueue};
-pub use out::{FirstPicture, Flow, Out};
-pub use repair::Remedy;
-pub use starts::{Lost, Progress, Server, Started};
+use onecast_rtc::transmit::SendQueue;
+use sender::TrackSender;
+use waiting::Waiting;
 
-/// A stream that somebody on this shard watches.
+pub use output::{FirstPicture, Flow, Out};
+pub use repair::Remedy;
+pub use starts::{KeyframeAnswer, Progress, Started};
+
+/// A stream that has subscribers on this shard.
 pub struct ShardStream {
     tracks: Arc<StreamTracks>,
-    viewers: Vec<Viewer>,
+    subscribers: Vec<Subscriber>,
     /// Viewers that have been sent a whole keyframe.
     seeing: usize,
     /// Viewers that are sent audio, and video.
     bound: [usize; 2],
-    audio: TrackFan,
-    video: TrackFan,
+    audio: TrackSender,
+    video: TrackSender,
     /// When what is gathered must go out, complete or not.
     flush_at: Option<Instant>,
     /// The batch on its way out: the viewers in front of this position have it.
     flushing: Option<usize>,
     stamping: Stamping,
-    /// Until then the publisher's shard may answer with the past.
-    past_due: Option<Instant>,
-    /// The keyframe for which all waiting viewers were looked up; `None` when somebody waits who could not start there yet.
-    looked_up: Option<u64>,
-    /// Since when viewers have waited for a keyframe that was asked for.
-    waits_since: Option<Instant>,
-    /// A viewer waits for a place to start, and the shard does not look after it.
-    stranded: bool,
+    waiting: Waiting,
     told_bytes: u64,
 }
 
@@ -82,8 +76,8 @@ impl Default for StartConfig {
 }
 
 impl ShardStream {
-    /// Packets after which a batch goes out although the frame is not complete: a usual keyframe and more, so that who comes first is
-    /// done with it first, however many have joined since.
+    /// Packets after which a batch goes out although the frame is not complete: a usual keyframe and more, so that the first subscriber
+    /// has all of it first, however many have joined since.
     const BATCH_MAX: usize = 64;
     /// Bytes that the datagrams of a batch take at most: as many packets as fit Ethernet paths, and fewer of larger ones.
     const BATCH_BYTES_MAX: usize = ShardStream::BATCH_MAX * SendQueue::PATH_DATAGRAM_MAX;
@@ -101,26 +95,21 @@ impl ShardStream {
     const AUDIO_WINDOW: usize = 256;
     /// Between sender reports of a track to a viewer.
     pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-    /// How long the publisher's shard may take to answer with the past; it takes microseconds.
-    const PAST_PATIENCE: Duration = Duration::from_millis(50);
 
     /// A stream with no viewer yet.
     pub fn new(tracks: Arc<StreamTracks>, config: StartConfig, now: Instant) -> ShardStream {
         let bounds = |packets, cache| WindowBounds { packets, cache };
         ShardStream {
             tracks,
-            viewers: Vec::new(),
+            subscribers: Vec::new(),
             seeing: 0,
             bound: [0; 2],
-            audio: TrackFan::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
-            video: TrackFan::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
+            audio: TrackSender::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
+            video: TrackSender::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
             flush_at: None,
             flushing: None,
             stamping: config.stamping,
-            past_due: Some(now + ShardStream::PAST_PATIENCE),
-            looked_up: None,
-            waits_since: None,
-            stranded: false,
+            waiting: Waiting::new(now),
             told_bytes: 0,
         }
     }
@@ -131,15 +120,15 @@ impl ShardStream {
     }
 
     /// Adds a viewer and returns its position.
-    pub fn add(&mut self, now: Instant, viewer: Viewer, shard: usize) -> usize {
-        for kind in viewer.bound_kinds() {
+    pub fn add(&mut self, now: Instant, subscriber: Subscriber, shard: usize) -> usize {
+        for kind in subscriber.bound_kinds() {
             self.bind(now, kind, shard);
         }
-        self.viewers.push(viewer);
-        self.viewers.len() - 1
+        self.subscribers.push(subscriber);
+        self.subscribers.len() - 1
     }
 
-    /// The first who is sent a track finds nothing of former days in its window, and asks what came since the newest keyframe.
+    /// A track's first subscriber finds the window empty, and the publisher's shard is asked for what came since the newest keyframe.
     fn bind(&mut self, now: Instant, kind: Kind, shard: usize) {
         let tracks = self.tracks.clone();
         tracks.track(kind).bind(shard);
@@ -147,10 +136,9 @@ impl ShardStream {
         if self.bound[kind as usize] > 1 {
             return;
         }
-        self.fan(kind).begin_anew();
+        self.sender(kind).begin_anew();
         if kind == Kind::Video {
-            self.past_due = Some(now + ShardStream::PAST_PATIENCE);
-            (self.looked_up, self.waits_since) = (None, None);
+            self.waiting.begin_anew(now);
             tracks.request_past(shard);
         }
     }
@@ -168,11 +156,11 @@ impl ShardStream {
         (kind, line): (Kind, Option<&ViewerLine>),
         shard: usize,
     ) -> bool {
-        let viewer = &mut self.viewers[position];
-        match viewer.switch(kind, line) {
+        let subscriber = &mut self.subscribers[position];
+        match subscriber.switch(kind, line) {
             Switched::On => self.bind(now, kind, shard),
             Switched::Off => {
-                if kind == Kind::Video && std::mem::take(&mut viewer.has_picture) {
+                if kind == Kind::Video && std::mem::take(&mut subscriber.has_picture) {
                     self.seeing -= 1;
                 }
                 self.unbind(kind, shard);
@@ -180,45 +168,42 @@ impl ShardStream {
             Switched::Over => {}
             Switched::Stays => return false,
         }
-        let viewer = &mut self.viewers[position];
-        if kind == Kind::Audio || viewer.starting {
+        let subscriber = &mut self.subscribers[position];
+        if kind == Kind::Audio || subscriber.starting {
             return false;
         }
-        viewer.forwarder(kind).is_some_and(|forwarder| forwarder.is_waiting())
+        subscriber
+            .forwarder(kind)
+            .is_some_and(|forwarder| forwarder.is_waiting())
     }
 
-    /// Removes the viewer at `position`. Returns who moved and where to, for the books: those who have the batch that is going out
-    /// stay in front of those who do not.
-    pub fn remove(&mut self, position: usize, shard: usize) -> [Option<(u32, usize)>; 2] {
+    /// Removes the subscriber at `position`. Returns the peers of those that moved, and where to: subscribers that have the batch that
+    /// is going out stay in front of those that do not.
+    pub fn remove(&mut self, position: usize, shard: usize) -> [Option<(PeerIndex, usize)>; 2] {
         let mut gap = position;
         if let Some(next) = &mut self.flushing
             && position < *next
         {
             *next -= 1;
             gap = *next;
-            self.viewers.swap(position, gap);
+            self.subscribers.swap(position, gap);
         }
-        let viewer = self.viewers.swap_remove(gap);
-        for kind in viewer.bound_kinds() {
+        let subscriber = self.subscribers.swap_remove(gap);
+        for kind in subscriber.bound_kinds() {
             self.unbind(kind, shard);
         }
-        self.seeing -= usize::from(viewer.has_picture);
-        [position, gap].map(|place| Some((self.viewers.get(place)?.peer, place)))
+        self.seeing -= usize::from(subscriber.has_picture);
+        [position, gap].map(|place| Some((self.subscribers.get(place)?.peer, place)))
     }
 
-    /// Whose viewers they are.
-    pub fn peers(&self) -> impl Iterator<Item = u32> {
-        self.viewers.iter().map(|viewer| viewer.peer)
+    /// The subscriber at a position.
+    pub fn subscriber(&mut self, position: usize) -> &mut Subscriber {
+        &mut self.subscribers[position]
     }
 
-    /// The viewer at a position.
-    pub fn viewer(&mut self, position: usize) -> &mut Viewer {
-        &mut self.viewers[position]
-    }
-
-    /// How many watch.
-    pub fn viewers(&self) -> usize {
-        self.viewers.len()
+    /// How many subscribers it has.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.len()
     }
 
     /// When what is gathered must go out.
@@ -246,9 +231,9 @@ impl ShardStream {
         match item {
             LaneItem::Packet(kind, packet) => {
                 if kind == Kind::Video && !self.is_sending(now) {
-                    self.waits_since = None;
+                    self.waiting.end();
                 }
-                if !self.fan(kind).take(packet) {
+                if !self.sender(kind).take(packet) {
                     flow.stale += 1;
                     return false;
                 }
@@ -256,11 +241,11 @@ impl ShardStream {
                 self.is_complete()
             }
             LaneItem::Clock(kind, clock) => {
-                self.fan(kind).clock = Some(clock);
+                self.sender(kind).clock = Some(clock);
                 false
             }
             LaneItem::Past(past) => {
-                self.past_due = None;
+                self.waiting.end_past();
                 self.video.insert_past(*past);
                 true
             }
@@ -274,9 +259,9 @@ impl ShardStream {
     fn publisher_ended(&mut self) {
         self.audio.end_source();
         self.video.end_source();
-        (self.looked_up, self.waits_since) = (None, None);
-        for viewer in &mut self.viewers {
-            if let Some(forwarder) = viewer.forwarder(Kind::Video) {
+        self.waiting.end_source();
+        for subscriber in &mut self.subscribers {
+            if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
                 forwarder.await_keyframe();
             }
         }
@@ -301,17 +286,17 @@ impl ShardStream {
         let before = out.first.len();
         let stranded = out.flow.stranded;
         while *budget > 0
-            && let Some(viewer) = self.viewers.get_mut(next)
+            && let Some(subscriber) = self.subscribers.get_mut(next)
         {
             out.make_room(ShardStream::SHARE_BYTES_MAX);
-            self.audio.forward(viewer, &self.tracks, out);
-            self.video.forward(viewer, &self.tracks, out);
+            self.audio.forward(subscriber, &self.tracks, out);
+            self.video.forward(subscriber, &self.tracks, out);
             *budget = budget.saturating_sub(datagrams);
             next += 1;
         }
         self.seeing += out.first.len() - before;
-        self.stranded |= out.flow.stranded > stranded;
-        if next < self.viewers.len() {
+        self.waiting.note_stranded(out.flow.stranded > stranded);
+        if next < self.subscribers.len() {
             self.flushing = Some(next);
             return false;
         }
@@ -320,7 +305,7 @@ impl ShardStream {
         true
     }
 
-    /// Bytes that viewers start with, and how many of them were told by the last call.
+    /// Bytes that viewers start with, and how many the last call returned.
     pub fn take_cached_bytes(&mut self) -> (u64, u64) {
         let window = &self.video.window;
         let is_of_use = !matches!(window.start(), Start::NextKeyframe);
@@ -330,7 +315,7 @@ impl ShardStream {
 
     /// A viewer's packets could not be sent: the rest of the frame is of no use to it.
     pub fn skip_rest_of_frame(&mut self, position: usize) {
-        if let Some(forwarder) = self.viewers[position].forwarder(Kind::Video) {
+        if let Some(forwarder) = self.subscribers[position].forwarder(Kind::Video) {
             forwarder.skip_rest_of_frame();
         }
     }
@@ -342,52 +327,43 @@ impl ShardStream {
             .find(|&kind| self.tracks.track(kind).ssrc() == ssrc)
     }
 
-    /// Sends a viewer sender reports, sealed with `sealer` if there is one for all of its peer, and notes when the next are due.
-    pub fn report(
-        &mut self,
-        now: Instant,
-        wall: u64,
-        position: usize,
-        mut sealer: Option<&mut Sealer>,
-        out: &mut SendQueue,
-    ) {
+    /// Sends a subscriber sender reports, sealed with its peer's `sealer`, and notes when the next are due.
+    pub fn report(&mut self, now: Instant, wall: u64, position: usize, sealer: &mut RtcpSealer, out: &mut SendQueue) {
         for kind in [Kind::Audio, Kind::Video] {
             let clock = self.clock(kind, wall, now);
             let ssrc = self.tracks.track(kind).ssrc();
             let name = self.tracks.name.clone();
-            let viewer = &mut self.viewers[position];
-            let Some(forwarder) = viewer.forwarder(kind) else {
+            let subscriber = &mut self.subscribers[position];
+            let Some(forwarder) = subscriber.forwarder(kind) else {
                 continue;
             };
             let (packets, octets) = (forwarder.packets, forwarder.octets);
             if let Some((ntp, rtp)) = clock.filter(|_| packets > 0) {
                 let write =
                     |buffer: &mut [u8]| rtcp::write_sender_report(buffer, ssrc, ntp, rtp, packets, octets, &name);
-                viewer.seal_rtcp(sealer.as_deref_mut(), out, write);
-                viewer.round_trip.reported(kind, ntp);
+                subscriber.seal_rtcp(sealer, out, write);
+                subscriber.round_trip.reported(kind, ntp);
             }
             self.forget_repairs(now, position, kind);
         }
-        let viewer = &mut self.viewers[position];
-        if let Some(forwarder) = viewer.forwarder(Kind::Video) {
-            forwarder.forget_past(now);
-        }
-        viewer.report_at = now + ShardStream::REPORT_INTERVAL;
+        let subscriber = &mut self.subscribers[position];
+        subscriber.tidy(now);
+        subscriber.report_at = now + ShardStream::REPORT_INTERVAL;
     }
 
-    /// NTP time and RTP timestamp of `now`. The publisher's own clock when all its tracks have told it, else arrival times for all:
+    /// NTP time and RTP timestamp of `now`: by the publisher's own clock if it is known for all of its tracks, else by arrival times for all,
     /// never one track by one clock and the other by another.
     fn clock(&self, kind: Kind, wall: u64, now: Instant) -> Option<(u64, u32)> {
         let told = [&self.audio, &self.video]
             .iter()
-            .all(|fan| fan.arrival.is_none() || fan.clock.is_some());
-        let fan = match kind {
+            .all(|sender| sender.arrival.is_none() || sender.clock.is_some());
+        let sender = match kind {
             Kind::Audio => &self.audio,
             Kind::Video => &self.video,
         };
-        let (timestamp, at) = fan.arrival?;
-        let clock_rate = fan.clock_rate()?;
-        match fan.clock.filter(|_| told) {
+        let (timestamp, at) = sender.arrival?;
+        let clock_rate = sender.clock_rate()?;
+        match sender.clock.filter(|_| told) {
             Some(clock) => Some(clock.at(now, clock_rate)),
             None => Some((
                 wall,
@@ -402,7 +378,7 @@ impl ShardStream {
         }
     }
 
-    fn fan(&mut self, kind: Kind) -> &mut TrackFan {
+    fn sender(&mut self, kind: Kind) -> &mut TrackSender {
         match kind {
             Kind::Audio => &mut self.audio,
             Kind::Video => &mut self.video,

@@ -1,13 +1,35 @@
-//! The books of what a member is sent: where its viewers are, and whose SSRCs it hears.
+//! Which streams a peer is sent, and where its subscribers are in them.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use onecast_rtc::SrtpKeys;
+
+use super::stream::ShardStream;
 use crate::media::StreamTracks;
 use crate::media::lane::StreamKey;
 
-/// The streams that a member is sent, each at most once.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions {
+/// The streams that a peer is sent.
+pub(super) enum Subscriptions {
+    /// One at most, for the life of the peer. It is kept inline, because most peers are viewers. `None` for a publisher, and when the
+    /// stream's slot has been given to another stream.
+    One(Option<Subscription>),
+    /// A set that changes: the peer is a member of a room.
+    Many(Box<Changing>),
+}
+
+/// One stream that a peer is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscription {
+    pub(super) key: StreamKey,
+    /// Where its subscriber is in the stream.
+    pub(super) position: u32,
+}
+
+/// The streams that a member of a room is sent, each at most once.
+pub(super) struct Changing {
+    /// Each subscription has a sealer of its own, made from them.
+    keys: SrtpKeys,
     /// In the order of their slots.
     list: Vec<Subscription>,
     /// SSRC and slot, in the order of the SSRCs.
@@ -16,87 +38,187 @@ pub(super) struct Subscriptions {
     former: VecDeque<StreamKey>,
     /// Whose sender reports are next.
     next: usize,
-}
-
-/// One stream that a member is sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Subscription {
-    pub(super) key: StreamKey,
-    /// Its viewer's place in the stream.
-    pub(super) position: u32,
+    /// When the next sender reports are due.
+    report_at: Instant,
+    /// Until when RTCP from the client shows that it is ready to receive.
+    ready_until: Instant,
+    /// It has been sent a whole keyframe of any stream.
+    has_picture: bool,
 }
 
 impl Subscriptions {
-    /// Streams that one member may be sent: more than the largest rooms have.
-    pub(super) const MAX: usize = 1_024;
-    /// Former streams that are remembered, so that their numbering is never begun again. A room tells of changes in their order; one
-    /// that overtook a thousand others is no more on its way.
-    const FORMER_MAX: usize = 1_024;
+    pub(super) fn one() -> Subscriptions {
+        Subscriptions::One(None)
+    }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    /// A changing set of a peer that has just connected.
+    pub(super) fn many(keys: &SrtpKeys, now: Instant) -> Subscriptions {
+        Subscriptions::Many(Box::new(Changing {
+            keys: keys.clone(),
+            list: Vec::new(),
+            ssrcs: Vec::new(),
+            former: VecDeque::new(),
+            next: 0,
+            report_at: now,
+            ready_until: now + Changing::READY_WITHIN,
+            has_picture: false,
+        }))
     }
 
     /// All of them.
+    #[inline]
     pub(super) fn all(&self) -> &[Subscription] {
-        &self.list
-    }
-
-    /// Whether the stream may be added: there is room, and it was not sent before.
-    pub(super) fn may_add(&self, key: StreamKey) -> bool {
-        let is_new = self.position(key.slot).is_none() && !self.former.contains(&key);
-        is_new && self.list.len() < Subscriptions::MAX
-    }
-
-    /// Where the member's viewer is in the stream at a slot.
-    pub(super) fn position(&self, slot: u32) -> Option<u32> {
-        Some(self.list[self.find(slot).ok()?].position)
-    }
-
-    /// The stream at a slot, if it is sent that.
-    pub(super) fn key(&self, slot: u32) -> Option<StreamKey> {
-        Some(self.list[self.find(slot).ok()?].key)
-    }
-
-    /// The slot of the stream that has this SSRC.
-    pub(super) fn slot_of(&self, ssrc: u32) -> Option<u32> {
-        let at = self.ssrcs.binary_search_by_key(&ssrc, |(known, _)| *known).ok()?;
-        Some(self.ssrcs[at].1)
-    }
-
-    pub(super) fn set_position(&mut self, slot: u32, position: u32) {
-        if let Ok(at) = self.find(slot) {
-            self.list[at].position = position;
+        match self {
+            Subscriptions::One(one) => one.as_slice(),
+            Subscriptions::Many(many) => &many.list,
         }
     }
 
-    pub(super) fn add(&mut self, tracks: &StreamTracks, position: u32) {
-        let key = tracks.key;
-        if let Err(at) = self.find(key.slot) {
-            self.list.insert(at, Subscription { key, position });
-            for ssrc in [tracks.audio.ssrc(), tracks.video.ssrc()] {
-                let at = self.ssrcs.partition_point(|(known, _)| *known < ssrc);
-                self.ssrcs.insert(at, (ssrc, key.slot));
+    /// Where the peer's subscriber is in the stream at a slot.
+    #[inline]
+    pub(super) fn position(&self, slot: u32) -> Option<u32> {
+        Some(self.get(slot)?.position)
+    }
+
+    /// The stream at a slot, if the peer is sent it.
+    pub(super) fn key(&self, slot: u32) -> Option<StreamKey> {
+        Some(self.get(slot)?.key)
+    }
+
+    /// The slot of the stream that a report on this SSRC may be about.
+    pub(super) fn slot_of(&self, ssrc: u32) -> Option<u32> {
+        match self {
+            // The stream itself knows its SSRCs.
+            Subscriptions::One(one) => one.map(|one| one.key.slot),
+            Subscriptions::Many(many) => {
+                let at = many.ssrcs.binary_search_by_key(&ssrc, |(known, _)| *known).ok()?;
+                Some(many.ssrcs[at].1)
             }
         }
     }
 
-    /// Takes the stream at a slot out of the books.
-    pub(super) fn remove(&mut self, slot: u32) {
-        let Ok(at) = self.find(slot) else { return };
-        let Subscription { key, .. } = self.list.remove(at);
-        self.ssrcs.retain(|(_, of)| *of != slot);
-        if self.former.len() == Subscriptions::FORMER_MAX {
-            self.former.pop_front();
+    /// Whether a subscription to the stream may begin: there is room, and it was not sent before.
+    pub(super) fn may_add(&self, key: StreamKey) -> bool {
+        match self {
+            Subscriptions::One(one) => one.is_none(),
+            Subscriptions::Many(many) => {
+                let is_new = many.find(key.slot).is_err() && !many.former.contains(&key);
+                is_new && many.list.len() < Changing::MAX
+            }
         }
-        self.former.push_back(key);
     }
 
-    /// The one whose sender reports are next, all in turn.
+    pub(super) fn add(&mut self, tracks: &StreamTracks, position: u32) {
+        let one = Subscription {
+            key: tracks.key,
+            position,
+        };
+        match self {
+            Subscriptions::One(place) => *place = Some(one),
+            Subscriptions::Many(many) => many.add(tracks, one),
+        }
+    }
+
+    pub(super) fn set_position(&mut self, slot: u32, position: u32) {
+        let one = match self {
+            Subscriptions::One(one) => one.as_mut().filter(|one| one.key.slot == slot),
+            Subscriptions::Many(many) => many.find(slot).ok().map(|at| &mut many.list[at]),
+        };
+        if let Some(one) = one {
+            one.position = position;
+        }
+    }
+
+    /// The subscription to the stream at a slot has ended.
+    pub(super) fn remove(&mut self, slot: u32) {
+        match self {
+            Subscriptions::One(one) => *one = one.filter(|one| one.key.slot != slot),
+            Subscriptions::Many(many) => many.remove(slot),
+        }
+    }
+
+    /// The keys from which further subscriptions are sealed; `None` if there are none to come.
+    pub(super) fn keys(&self) -> Option<&SrtpKeys> {
+        match self {
+            Subscriptions::One(_) => None,
+            Subscriptions::Many(many) => Some(&many.keys),
+        }
+    }
+
+    /// RTCP of the peer has come. Returns the streams that it is ready to receive by that: a member's are looked through only while it
+    /// is new, because it may have a thousand.
+    pub(super) fn ready(&self, now: Instant) -> &[Subscription] {
+        match self {
+            Subscriptions::Many(many) if now >= many.ready_until => &[],
+            _ => self.all(),
+        }
+    }
+
+    /// The peer has been sent a whole keyframe. True if that is worth an event: of many streams only the first picture is.
+    pub(super) fn is_first_picture(&mut self) -> bool {
+        match self {
+            Subscriptions::One(_) => true,
+            Subscriptions::Many(many) => !std::mem::replace(&mut many.has_picture, true),
+        }
+    }
+
+    fn get(&self, slot: u32) -> Option<&Subscription> {
+        match self {
+            Subscriptions::One(one) => one.as_ref().filter(|one| one.key.slot == slot),
+            Subscriptions::Many(many) => many.list.get(many.find(slot).ok()?),
+        }
+    }
+}
+
+impl Changing {
+    /// Streams that one member may be sent: more than the largest rooms have.
+    const MAX: usize = 1_024;
+    /// Former streams that are remembered, so that their numbering never begins again. A room sends its changes in order; one that was
+    /// overtaken by a thousand others is no longer on its way.
+    const FORMER_MAX: usize = 1_024;
+    /// RTCP within this time of connecting shows that the receiver is ready to start.
+    const READY_WITHIN: Duration = Duration::from_millis(100);
+    /// The sender reports of all streams go out in so many turns.
+    const REPORT_TURNS: u32 = 8;
+
+    /// When the next sender reports are due.
+    pub(super) fn report_at(&self) -> Option<Instant> {
+        (!self.list.is_empty()).then_some(self.report_at)
+    }
+
+    /// Sender reports are due: how many streams have their turn now, and when the next turn is.
+    pub(super) fn begin_reports(&mut self, now: Instant) -> usize {
+        self.report_at = now + ShardStream::REPORT_INTERVAL / Changing::REPORT_TURNS;
+        let turn = self.list.len().div_ceil(Changing::REPORT_TURNS as usize);
+        // What the send queue is asked to have room for.
+        turn.min(ShardStream::SHARE_MAX / 2)
+    }
+
+    /// The stream whose sender reports are next, all in turn.
     pub(super) fn next_to_report(&mut self) -> Option<Subscription> {
         let at = if self.next < self.list.len() { self.next } else { 0 };
         self.next = at + 1;
         self.list.get(at).copied()
+    }
+
+    fn add(&mut self, tracks: &StreamTracks, one: Subscription) {
+        let slot = one.key.slot;
+        let Err(at) = self.find(slot) else { return };
+        self.list.insert(at, one);
+        for ssrc in [tracks.audio.ssrc(), tracks.video.ssrc()] {
+            let at = self.ssrcs.partition_point(|(known, _)| *known < ssrc);
+            self.ssrcs.insert(at, (ssrc, slot));
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let Ok(at) = self.find(slot) else { return };
+        let Subscription { key, .. } = self.list.remove(at);
+        self.ssrcs.retain(|(_, of)| *of != slot);
+        if self.former.len() == Changing::FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back(key);
     }
 
     fn find(&self, slot: u32) -> Result<usize, usize> {

@@ -257,7 +257,7 @@ fn reports_alone_never_build_the_rtp_side() {
 #[test]
 fn a_used_up_report_key_seals_nothing_more() {
     let (mut sealer, _) = pair(Profile::AeadAes128Gcm);
-    sealer.rtcp_index = RTCP_INDEX_MAX - 1;
+    sealer.rtcp.index = RTCP_INDEX_MAX - 1;
     assert_ne!(seal_rtcp(&mut sealer, &rtcp(1, 2)).len(), 0);
     assert_eq!(seal_rtcp(&mut sealer, &rtcp(1, 2)).len(), 0);
 }

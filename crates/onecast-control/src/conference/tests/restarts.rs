@@ -7,7 +7,7 @@ use crate::StreamName;
 use crate::conference::signalling::OwnOffers;
 use crate::conference::*;
 use crate::ended::EndReason;
-use onecast_engine::fanout::{Session, SessionRole};
+use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::sdp::CallParams;
@@ -120,8 +120,8 @@ impl Scene {
             unix: Duration::ZERO,
         };
         let joined = self.rooms.join(now, joining, &mut open).unwrap();
-        let role = SessionRole::Member(joined.membership);
-        let session = Session::new(id(number), local, joined.remote, role, program.clone(), now);
+        let plan = Plan::clone(&joined.membership);
+        let session = Session::new(id(number), local, joined.remote, Direction::SendReceive, plan, now);
         self.rooms.answered(id(number), Arc::new(session));
     }
 

@@ -167,14 +167,13 @@ fn broadcast(bench: &Bench, number: u64) -> Broadcast {
         stream: "main",
     };
     let negotiated = offer.answer(Role::Publisher, &params).unwrap().negotiated;
-    let role = SessionRole::Publisher(Box::new(negotiated));
-    let tracks = bench.program.clone();
+    let plan = Plan::publish(bench.program.clone(), negotiated);
     let session = Session::new(
         id(number),
         ours.ice.clone(),
         offer.remote().clone(),
-        role,
-        tracks,
+        Direction::SendOnly,
+        plan,
         bench.now,
     );
     Broadcast {
@@ -206,7 +205,12 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     assert_eq!(bench.sees(1), ["m9.0 av"]);
     let lift = bench.lifts.last().unwrap();
     assert_eq!(
-        (bench.lifts.len(), lift.number, &*lift.tracks.name, lift.air.is_some()),
+        (
+            bench.lifts.len(),
+            lift.number,
+            &*lift.sources[0].tracks.name,
+            lift.sources[0].program.is_some()
+        ),
         (1, 1, "m9.0", false)
     );
     assert!(bench.roster.as_ref().unwrap().members[1].broadcast);
@@ -215,7 +219,10 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     bench.speaks_as(9, true);
     bench.wait(ms(2_000));
     let lift = bench.lifts.last().unwrap().clone();
-    assert_eq!((lift.number, lift.air.is_some(), bench.on_air()), (2, true, vec![]));
+    assert_eq!(
+        (lift.number, lift.sources[0].program.is_some(), bench.on_air()),
+        (2, true, vec![])
+    );
     bench.leave(9);
     assert_eq!((bench.on_air(), bench.settle()), (vec![1], 1));
     assert_eq!(bench.sees(1), [""; 0]);
@@ -246,7 +253,7 @@ fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
         panic!()
     };
     assert!(
-        again.number > before.number && again.air.is_some(),
+        again.number > before.number && again.sources[0].program.is_some(),
         "the broadcast of that name"
     );
 }
@@ -254,7 +261,7 @@ fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
 impl Bench {
     /// A broadcast's publisher speaks.
     fn speaks_as(&mut self, member: u64, speaks: bool) {
-        let key = self.lifts.last().unwrap().tracks.key;
+        let key = self.lifts.last().unwrap().sources[0].tracks.key;
         self.rooms.speaking(self.now, id(member), key, speaks);
         self.absorb();
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::Caller;
 use crate::registry::{Limits, Refused};
-use onecast_engine::fanout::{Session, SessionRole};
+use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_rtc::{DtlsRole, IceCredentials, RemoteTransport};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -253,9 +253,6 @@ fn session(registry: &Registry, stream: &str, number: u128, now: Instant) -> Ses
         fingerprints: vec![],
         role: DtlsRole::Server,
     };
-    let role = SessionRole::Viewer {
-        audio: None,
-        video: None,
-    };
-    Session::new(id(number), ice(), remote, role, tracks, now)
+    let plan = Plan::watch(tracks, None, None);
+    Session::new(id(number), ice(), remote, Direction::ReceiveOnly, plan, now)
 }

@@ -44,13 +44,13 @@ fn at(index: u64) -> StartPoint {
 }
 
 /// Starts at `from` while `newest` is the newest packet, and goes to the live edge.
-fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> Vec<Result<Route, Skip>> {
+fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> Vec<Result<Rewrite, Skip>> {
     let now = onecast_udp::clock::now();
     let live = LiveClock {
         timestamp: (newest * 3_000) as u32,
         at: now,
     };
-    forwarder.start(now, at(from), (codec, 0), Stamping::Live).unwrap();
+    forwarder.start(at(from), (codec, 0), Stamping::Live).unwrap();
     let routes = (from..=newest)
         .map(|index| {
             assert_eq!(forwarder.cursor(), Some(index));
@@ -62,8 +62,8 @@ fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> 
     routes
 }
 
-fn route(payload_type: u8, index: u64, of: u64) -> Result<Route, Skip> {
-    Ok(Route {
+fn rewrite(payload_type: u8, index: u64, of: u64) -> Result<Rewrite, Skip> {
+    Ok(Rewrite {
         payload_type,
         index,
         timestamp: (of * 3_000) as u32,
@@ -77,10 +77,10 @@ fn a_viewer_starts_at_a_keyframe_with_roll_over_counter_0() {
     assert_eq!(forwarder.admit(&numbered(start), 0), Err(Skip::Waiting));
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, start, start),
-        [route(96, 1_000, start)]
+        [rewrite(96, 1_000, start)]
     );
     assert!(forwarder.is_live());
-    assert_eq!(forwarder.admit(&numbered(start + 1), 0), route(96, 1_001, start + 1));
+    assert_eq!(forwarder.admit(&numbered(start + 1), 0), rewrite(96, 1_001, start + 1));
     assert_eq!(forwarder.admit(&numbered(start - 1), 0), Err(Skip::BeforeStart));
 }
 
@@ -90,18 +90,16 @@ fn a_start_near_the_wrap_is_moved_so_that_losing_it_does_no_harm() {
     let start = 3 * 65_536 - 1;
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, start, start),
-        [route(96, 0x7fff, start)]
+        [rewrite(96, 0x7fff, start)]
     );
-    assert_eq!(forwarder.admit(&numbered(start + 1), 0), route(96, 0x8000, start + 1));
+    assert_eq!(forwarder.admit(&numbered(start + 1), 0), rewrite(96, 0x8000, start + 1));
 }
 
 #[test]
 fn live_packets_wait_until_the_past_was_sent() {
     let mut forwarder = forwarder();
     let (now, start) = (onecast_udp::clock::now(), 70_000);
-    forwarder
-        .start(now, at(start), (Codec::Vp8, 0), Stamping::Live)
-        .unwrap();
+    forwarder.start(at(start), (Codec::Vp8, 0), Stamping::Live).unwrap();
     assert_eq!(forwarder.admit(&numbered(start + 2), 0), Err(Skip::Waiting));
     assert!(!forwarder.is_live() && !forwarder.is_waiting());
     // The past is stamped with the live clock, and stays so when it is asked for again.
@@ -122,7 +120,7 @@ fn live_packets_wait_until_the_past_was_sent() {
         at: now,
     };
     let own = forwarder.next(now, &numbered(start + 3), live);
-    assert_eq!(own, route(96, first.index + 3, start + 3));
+    assert_eq!(own, rewrite(96, first.index + 3, start + 3));
     assert!(forwarder.reach_edge(now));
     // What was passed over is of a frame that never got a stamp.
     assert_eq!(forwarder.admit(&numbered(start + 1), 0), Err(Skip::BeforeStart));
@@ -139,7 +137,11 @@ fn a_repeated_start_goes_on_with_new_numbers_and_closes_the_past() {
     let start = 70_000;
     let before = start_at(&mut forwarder, Codec::Vp8, start, start + 5);
     let again = start_at(&mut forwarder, Codec::Vp8, start, start + 6);
-    let numbers: Vec<u64> = before.iter().chain(&again).map(|route| route.unwrap().index).collect();
+    let numbers: Vec<u64> = before
+        .iter()
+        .chain(&again)
+        .map(|rewrite| rewrite.unwrap().index)
+        .collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     let sequence = |number: u64| number as u16;
     assert_eq!(forwarder.track_index(sequence(numbers[8])), Some(start + 2));
@@ -155,7 +157,7 @@ fn parameter_sets_go_in_front_under_the_number_before() {
         parameter_sets: Some(packet(70_000).build()),
         frames: 1,
     };
-    forwarder.start(now, point, (Codec::Vp8, 0), Stamping::Live).unwrap();
+    forwarder.start(point, (Codec::Vp8, 0), Stamping::Live).unwrap();
     let live = LiveClock {
         timestamp: 70_000 * 3_000,
         at: now,
@@ -195,7 +197,7 @@ fn a_codec_change_waits_for_its_keyframe_and_closes_the_past() {
     // What was skipped leaves no gap.
     assert_eq!(
         start_at(&mut forwarder, Codec::Av1, 70_005, 70_005),
-        [route(45, last.index + 1, 70_005)]
+        [rewrite(45, last.index + 1, 70_005)]
     );
     assert_eq!(forwarder.admit(&numbered(69_999), 0), Err(Skip::BeforeStart));
     assert_eq!(
@@ -208,9 +210,8 @@ fn a_codec_change_waits_for_its_keyframe_and_closes_the_past() {
 #[test]
 fn a_codec_the_viewer_lacks_is_waited_out() {
     let mut forwarder = forwarder();
-    let now = onecast_udp::clock::now();
     assert_eq!(
-        forwarder.start(now, at(70_000), (Codec::H265, 0), Stamping::Live),
+        forwarder.start(at(70_000), (Codec::H265, 0), Stamping::Live),
         Err(Skip::Codec)
     );
     assert!(forwarder.is_waiting());
@@ -255,7 +256,7 @@ fn when_the_publisher_left_the_numbering_goes_on_from_the_next_keyframe() {
     assert_eq!(forwarder.admit(&numbered(70_011), 0), Err(Skip::Waiting));
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, 70_011, 70_011),
-        [route(96, last.index + 1, 70_011)]
+        [rewrite(96, last.index + 1, 70_011)]
     );
 }
 
@@ -265,7 +266,7 @@ fn retransmissions_have_their_own_numbering() {
     start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010);
     let numbers: Vec<_> = (0..3)
         .filter_map(|_| forwarder.retransmission(0))
-        .map(|route| route.index)
+        .map(|rewrite| rewrite.index)
         .collect();
     assert_eq!(numbers, [0, 1, 2]);
 }

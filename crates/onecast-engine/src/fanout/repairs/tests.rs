@@ -5,32 +5,23 @@ const fn ms(milliseconds: u64) -> Duration {
 }
 
 const WAIT: Duration = ms(50);
-const VOLUME: Volume = Volume {
-    packets: 0,
-    octets: 0,
-    keyframe: 20_000,
-};
-
 fn repairs(now: Instant) -> Repairs {
-    let mut repairs = Repairs::new(now, VOLUME);
-    repairs.begin(now, VOLUME);
+    let mut repairs = Repairs::new(now);
+    repairs.begin(now, 0);
     repairs
 }
 
 /// Asks, and answers when the packet may be sent. Returns whether it was.
 fn ask(repairs: &mut Repairs, now: Instant, number: u64) -> bool {
-    repairs.begin(now, VOLUME);
-    let rank = match repairs.ask(now, number, WAIT) {
-        Request::First { .. } => Rank::First,
-        Request::Again(1) => Rank::Second,
-        Request::Again(_) => Rank::Third,
-        Request::Soon(_) | Request::Often { .. } => return false,
-    };
-    let affordable = repairs.afford(1_000, rank);
-    if affordable {
+    repairs.begin(now, 0);
+    let may_be_sent = matches!(
+        repairs.ask(now, number, WAIT),
+        Request::First { .. } | Request::Again(_)
+    );
+    if may_be_sent {
         repairs.answered(now, number, true);
     }
-    affordable
+    may_be_sent
 }
 
 #[test]
@@ -81,64 +72,6 @@ fn the_first_request_after_the_last_time_is_news() {
 }
 
 #[test]
-fn first_requests_come_before_repetitions() {
-    let start = onecast_udp::clock::now();
-    let mut repairs = repairs(start);
-    let sent_at = |repairs: &mut Repairs, at: u64, numbers: std::ops::Range<u64>| {
-        numbers.filter(|&number| ask(repairs, start + ms(at), number)).count()
-    };
-    assert_eq!(sent_at(&mut repairs, 0, 0..30), 30);
-    assert_eq!(sent_at(&mut repairs, 60, 0..30), 27, "an eighth is left alone");
-    assert_eq!(sent_at(&mut repairs, 120, 0..20), 0, "by third times a quarter");
-    let left = repairs.allowance.bytes as usize / 1_000;
-    assert!(left >= 8);
-    assert_eq!(sent_at(&mut repairs, 120, 100..200), left, "for what is new");
-}
-
-#[test]
-fn the_allowance_is_a_fifth_of_what_the_viewer_is_sent() {
-    let start = onecast_udp::clock::now();
-    for (per_millisecond, expected) in [(125, 250_000), (2_500, 5_000_000), (1, 40_000), (0, 40_000)] {
-        let mut volume = Volume {
-            octets: u32::MAX - 10_000,
-            ..Volume::default()
-        };
-        let mut allowance = Allowance::new(start, volume);
-        let mut taken = 0;
-        for at in 0..10_000u64 {
-            allowance.fill(start + ms(at), volume);
-            while allowance.take(500, Rank::First) {
-                taken += 500;
-            }
-            volume.octets = volume.octets.wrapping_add(per_millisecond);
-        }
-        let burst = Allowance::BURST_MIN as usize;
-        assert!(
-            (expected..=expected + burst).contains(&taken),
-            "{per_millisecond}: {taken}"
-        );
-    }
-}
-
-#[test]
-fn its_burst_covers_a_lost_keyframe_and_is_bounded() {
-    let start = onecast_udp::clock::now();
-    for (keyframe, burst) in [(0, 65_536), (200_000, 300_000), (u32::MAX, 1 << 20)] {
-        let allowance = Allowance::new(start, Volume { keyframe, ..VOLUME });
-        assert_eq!(allowance.bytes, burst);
-    }
-    let mut allowance = Allowance::new(start, VOLUME);
-    let larger = Volume {
-        keyframe: 200_000,
-        ..VOLUME
-    };
-    allowance.fill(start + ms(3_600_000), larger);
-    assert_eq!(allowance.bytes, 300_000);
-    allowance.fill(start + ms(3_600_000), VOLUME);
-    assert_eq!(allowance.bytes, 65_536);
-}
-
-#[test]
 fn a_receiver_that_asks_for_what_it_was_sent_takes_no_notice() {
     let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
@@ -179,7 +112,6 @@ fn what_is_known_is_bounded_and_nothing_is_sent_more_often_for_that() {
     for round in 0..30u64 {
         for number in 0..3_000 {
             let at = start + ms(100 * round);
-            repairs.allowance.bytes = repairs.allowance.bytes_max;
             sent[number as usize] += u32::from(ask(&mut repairs, at, number));
             assert!(repairs.asked.len() <= Repairs::ASKED_MAX && repairs.asked.capacity() <= Repairs::ASKED_MAX);
         }
@@ -202,12 +134,12 @@ fn few_losses_take_little_memory_for_however_long() {
 fn looking_is_bounded_as_well() {
     let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
-    assert_eq!(repairs.begin(start, VOLUME), Looks::MAX);
+    assert_eq!(repairs.begin(start, 0), Looks::MAX);
     repairs.looked(900);
-    assert_eq!(repairs.begin(start + ms(10), VOLUME), Looks::MAX - 900);
+    assert_eq!(repairs.begin(start + ms(10), 0), Looks::MAX - 900);
     repairs.looked(6_000);
-    assert_eq!(repairs.begin(start + ms(19), VOLUME), 0);
-    assert_eq!(repairs.begin(start + ms(20), VOLUME), Looks::MAX);
+    assert_eq!(repairs.begin(start + ms(19), 0), 0);
+    assert_eq!(repairs.begin(start + ms(20), 0), Looks::MAX);
 }
 
 #[test]
@@ -217,7 +149,7 @@ fn many_losses_are_told_from_few() {
         let mut repairs = repairs(start);
         for number in (0..2_000).step_by(every) {
             let packets = number as u32;
-            repairs.begin(start + ms(number), Volume { packets, ..VOLUME });
+            repairs.begin(start + ms(number), packets);
             repairs.ask(start + ms(number), number, WAIT);
         }
         assert_eq!(repairs.is_lossy(), many, "one of {every}");
@@ -225,17 +157,10 @@ fn many_losses_are_told_from_few() {
 }
 
 #[test]
-fn it_is_over_when_nothing_is_asked_for_and_the_allowance_is_whole() {
+fn it_is_over_when_nothing_is_asked_for() {
     let start = onecast_udp::clock::now();
     let mut repairs = repairs(start);
     (0..15).for_each(|number| assert!(ask(&mut repairs, start, number)));
-    assert!(!repairs.is_over(start + ms(4_900), VOLUME));
-    assert!(repairs.is_over(start + ms(5_000), VOLUME));
-    let mut repairs = super::tests::repairs(start);
-    (0..60).for_each(|number| {
-        repairs.ask(start, number, WAIT);
-        assert!(repairs.afford(1_000, Rank::First));
-    });
-    assert!(!repairs.is_over(start + ms(5_000), VOLUME), "it would have a new one");
-    assert!(repairs.is_over(start + ms(15_100), VOLUME));
+    assert!(!repairs.is_over(start + ms(4_900)));
+    assert!(repairs.is_over(start + ms(5_000)));
 }

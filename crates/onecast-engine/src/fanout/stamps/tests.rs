@@ -83,13 +83,13 @@ fn watch(stream: &[(u32, Arc<Packet>)], start: usize, newest: usize, speed: usiz
             let Some((_, packet)) = stream.get(cursor).filter(|_| cursor <= come) else {
                 break;
             };
-            let wish = Wish {
+            let target = StampTarget {
                 stamp: live.wrapping_add(turn as u32 * 9),
                 is_newest: packet.timestamp == clock.1.timestamp,
                 highest,
                 other_clock: false,
             };
-            let stamp = stamps.stamp(packet, |_| wish);
+            let stamp = stamps.stamp(packet, |_| target);
             assert_eq!(stamps.find(packet), Some(stamp), "sent again it is the same");
             highest = Some(later(highest, stamp));
             got.push(stamp);
@@ -228,14 +228,14 @@ fn any_clock_at_all_gives_no_stamp_twice() {
                 _ => own.wrapping_add(noise.below(9_000) as u32),
             };
             let packet = packet(index).timestamp(own).build();
-            let wish = Wish {
+            let target = StampTarget {
                 stamp: own.wrapping_add(noise.below(500) as u32),
                 is_newest: false,
                 highest,
                 other_clock: false,
             };
             let known = stamps.frames.last().is_some_and(|frame| frame.knot.own == own);
-            let stamp = stamps.stamp(&packet, |_| wish);
+            let stamp = stamps.stamp(&packet, |_| target);
             assert!(known || !seen.contains(&stamp), "{stamp} twice");
             seen.push(stamp);
             highest = Some(later(highest, stamp));

@@ -1,11 +1,22 @@
-//! What viewers ask for again: sent from the window, by RTX (RFC 4588) or exactly as it was.
+//! Retransmissions: packets that subscribers ask for, sent from the window by RTX (RFC 4588) or exactly as they were.
 
-use super::*;
-use crate::fanout::repairs::{Rank, Repairs, Request};
-use crate::media::TrackLocalStaticRtp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::transmit::SendQueue;
+
+use super::ShardStream;
+use super::output::Flow;
+use super::sender::TrackSender;
+use crate::fanout::forwarder::Rewrite;
+use crate::fanout::pacer::{Lost, Rank};
+use crate::fanout::repairs::{Repairs, Request};
+use crate::fanout::subscriber::{Outgoing, Subscriber};
+use crate::media::{Packet, TrackLocalStaticRtp};
 use onecast_rtc::rtp::rtcp::NackSequences;
 
-/// What a viewer needs besides the packets that it asked for.
+/// What a subscriber needs besides the packets that it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
     /// Nothing.
@@ -19,14 +30,14 @@ pub enum Remedy {
 /// The requests of one NACK on their way through the window.
 struct Repair<'a> {
     now: Instant,
-    fan: &'a TrackFan,
+    sender: &'a TrackSender,
     track: &'a TrackLocalStaticRtp,
-    viewer: &'a mut Viewer,
+    subscriber: &'a mut Subscriber,
     /// How long a packet that was sent may be on its way.
     wait: Duration,
     out: &'a mut SendQueue,
     flow: &'a mut Flow,
-    /// Packets of which the loss was not known.
+    /// Packets that were not asked for before.
     lost: u32,
     given_up: bool,
 }
@@ -35,7 +46,7 @@ impl ShardStream {
     /// What a packet takes besides its payload: headers, tag, UDP and IP.
     const RETRANSMISSION_OVERHEAD: usize = 64;
 
-    /// Sends the packets a viewer asks for again, within its allowance: what it was not sent again so far comes first.
+    /// Sends the packets that a subscriber asks for, within its budget: those that were not sent again so far come first.
     pub fn retransmit(
         &mut self,
         now: Instant,
@@ -48,17 +59,17 @@ impl ShardStream {
         let Some(kind) = self.kind_of(ssrc) else {
             return Remedy::None;
         };
-        let fan = match kind {
+        let sender = match kind {
             Kind::Audio => &self.audio,
             Kind::Video => &self.video,
         };
-        let viewer = &mut self.viewers[position];
+        let subscriber = &mut self.subscribers[position];
         let mut repair = Repair {
             now,
-            fan,
+            sender,
             track: self.tracks.track(kind),
-            wait: viewer.round_trip.wait(),
-            viewer,
+            wait: subscriber.round_trip.wait(),
+            subscriber,
             out,
             flow,
             lost: 0,
@@ -81,46 +92,49 @@ impl ShardStream {
         }
     }
 
-    /// What a viewer says of how it receives: the round trip to it.
+    /// A receiver report of a subscriber, which shows the round trip to it.
     pub fn note_report(&mut self, now: Instant, position: usize, about: u32, last_sr: u32, delay: u32) {
         let Some(kind) = self.kind_of(about) else { return };
-        let viewer = &mut self.viewers[position];
+        let subscriber = &mut self.subscribers[position];
         // Sender reports go out when the next are put off.
-        let Some(sent) = viewer.report_at.checked_sub(ShardStream::REPORT_INTERVAL) else {
+        let Some(sent) = subscriber.report_at.checked_sub(ShardStream::REPORT_INTERVAL) else {
             return;
         };
-        viewer.round_trip.handle_report(now, kind, (last_sr, delay), sent);
+        subscriber.round_trip.handle_report(now, kind, (last_sr, delay), sent);
     }
 
-    /// Frees what is known of requests of a viewer that has none any more.
+    /// Forgets the requests of a subscriber that has not asked for a while.
     pub(super) fn forget_repairs(&mut self, now: Instant, position: usize, kind: Kind) {
-        let keyframe = self.fan(kind).meter.keyframe();
-        let Some(forwarder) = self.viewers[position].forwarder(kind) else {
+        let keyframe = self.sender(kind).meter.keyframe();
+        let Some(forwarder) = self.subscribers[position].forwarder(kind) else {
             return;
         };
         let volume = forwarder.volume(keyframe);
-        if forwarder
-            .repairs
-            .as_mut()
-            .is_some_and(|repairs| repairs.is_over(now, volume))
-        {
-            forwarder.repairs = None;
+        let is_over = forwarder.repairs.as_ref().is_none_or(|repairs| repairs.is_over(now));
+        let subscriber = &mut self.subscribers[position];
+        if is_over && subscriber.has_whole_budget(now, kind, volume) {
+            subscriber.end_repairs(kind);
         }
     }
 }
 
 impl Repair<'_> {
-    /// One of so many packets goes by RTX to a receiver that takes no notice of it, to see whether it still does not.
+    /// One of so many packets goes by RTX to a receiver that ignores it, to see whether it still does.
     const TRY_RTX: u64 = 8;
 
     fn run(&mut self, sequences: NackSequences<'_>) {
-        let Some(forwarder) = self.viewer.forwarder(self.fan.kind) else {
+        let Some(forwarder) = self.subscriber.forwarder(self.sender.kind) else {
             return;
         };
-        let volume = forwarder.volume(self.fan.meter.keyframe());
+        let volume = forwarder.volume(self.sender.meter.keyframe());
         let repairs = forwarder.repairs.take();
-        let mut repairs = repairs.unwrap_or_else(|| Box::new(Repairs::new(self.now, volume)));
-        let looks = repairs.begin(self.now, volume);
+        let pacer = self.subscriber.pacer();
+        if repairs.is_none() {
+            pacer.begin_repairs(self.now, self.sender.kind, volume);
+        }
+        pacer.fill(self.now, self.sender.kind, volume);
+        let mut repairs = repairs.unwrap_or_else(|| Box::new(Repairs::new(self.now)));
+        let looks = repairs.begin(self.now, volume.packets);
         let named = sequences.len();
         repairs.looked(named);
         self.flow.not_retransmitted += named.saturating_sub(looks) as u64;
@@ -130,12 +144,12 @@ impl Repair<'_> {
         for sequence in sequences.take(looks) {
             self.take_again(&mut repairs, sequence);
         }
-        if let Some(forwarder) = self.viewer.forwarder(self.fan.kind) {
+        if let Some(forwarder) = self.subscriber.forwarder(self.sender.kind) {
             forwarder.repairs = Some(repairs);
         }
     }
 
-    /// A request in its first turn: for what was not sent again so far.
+    /// First pass over the requests: packets that were not sent again so far.
     fn take(&mut self, repairs: &mut Repairs, sequence: u16) {
         let Some((index, number)) = self.name(sequence) else {
             self.flow.not_retransmitted += 1;
@@ -144,9 +158,9 @@ impl Repair<'_> {
         match repairs.ask(self.now, number, self.wait) {
             Request::First { new } => {
                 self.lost += u32::from(new);
-                if let Some(started_at) = self.viewer.started_at.filter(|_| new) {
+                if let Some(started_at) = self.subscriber.started_at.filter(|_| new) {
                     let since = self.now.saturating_duration_since(started_at);
-                    self.viewer.round_trip.is_within(since);
+                    self.subscriber.round_trip.is_within(since);
                 }
                 self.answer(repairs, (index, number), Rank::First);
             }
@@ -160,7 +174,7 @@ impl Repair<'_> {
         }
     }
 
-    /// A request in its second turn.
+    /// Second pass: packets that were sent again already.
     fn take_again(&mut self, repairs: &mut Repairs, sequence: u16) {
         let Some((index, number)) = self.name(sequence) else {
             return;
@@ -173,19 +187,19 @@ impl Repair<'_> {
 
     /// The track's index and the viewer's number for a sequence number.
     fn name(&mut self, sequence: u16) -> Option<(u64, u64)> {
-        let forwarder = self.viewer.forwarder(self.fan.kind)?;
+        let forwarder = self.subscriber.forwarder(self.sender.kind)?;
         let index = forwarder.track_index(sequence)?;
         Some((index, forwarder.number(index)))
     }
 
-    /// Sends a packet again, in two copies where much is lost and enough of the allowance is left.
+    /// Sends a packet again, in two copies where much is lost and enough of the budget is left.
     fn answer(&mut self, repairs: &mut Repairs, (index, number): (u64, u64), rank: Rank) {
         let Some((packet, original, padded)) = self.find(index).filter(|_| !self.out.is_full()) else {
             self.flow.not_retransmitted += 1;
             return;
         };
         let bytes = packet.payload.len() + ShardStream::RETRANSMISSION_OVERHEAD;
-        if !self.is_of_start(bytes, rank) && !repairs.afford(bytes, rank) {
+        if !self.may_send(bytes, rank) {
             self.flow.not_retransmitted += 1;
             self.flow.over_allowance += 1;
             return;
@@ -197,62 +211,60 @@ impl Repair<'_> {
             return;
         }
         repairs.answered(self.now, number, by_rtx || !has_rtx);
-        if repairs.is_lossy() && !self.out.is_full() && repairs.afford(bytes, Rank::Copy) {
+        if repairs.is_lossy() && !self.out.is_full() && self.may_send(bytes, Rank::Copy) {
             self.send(&packet, original, padded, by_rtx);
         }
     }
 
-    /// While a viewer is sent the past, what it missed of that comes first and takes its time from what follows: a start is never faster than
-    /// its pace.
-    fn is_of_start(&mut self, bytes: usize, rank: Rank) -> bool {
-        let forwarder = self.viewer.forwarder(self.fan.kind).filter(|_| rank == Rank::First);
-        let pace = forwarder.and_then(|forwarder| forwarder.pace());
-        pace.map(|pace| pace.spend(bytes)).is_some()
+    fn may_send(&mut self, bytes: usize, rank: Rank) -> bool {
+        let kind = self.sender.kind;
+        let catches_up = self.subscriber.catches_up(kind);
+        self.subscriber.pacer().may_repair(kind, bytes, rank, catches_up)
     }
 
     /// The packet, and how it was sent first.
-    fn find(&mut self, index: u64) -> Option<(Arc<Packet>, Route, bool)> {
-        let forwarder = self.viewer.forwarder(self.fan.kind)?;
+    fn find(&mut self, index: u64) -> Option<(Arc<Packet>, Rewrite, bool)> {
+        let forwarder = self.subscriber.forwarder(self.sender.kind)?;
         if forwarder.is_parameter_sets(index) {
-            let (packet, route) = forwarder.parameter_sets()?;
-            return Some((packet, route, false));
+            let (packet, rewrite) = forwarder.parameter_sets()?;
+            return Some((packet, rewrite, false));
         }
-        let slot = self.fan.window.get(index).filter(|slot| slot.settled)?;
-        let route = forwarder.readmit(&slot.packet)?;
-        Some((slot.packet.clone(), route, slot.padded))
+        let slot = self.sender.window.get(index).filter(|slot| slot.settled)?;
+        let rewrite = forwarder.readmit(&slot.packet)?;
+        Some((slot.packet.clone(), rewrite, slot.padded))
     }
 
     fn has_rtx(&mut self) -> bool {
-        let forwarder = self.viewer.forwarder(self.fan.kind);
+        let forwarder = self.subscriber.forwarder(self.sender.kind);
         forwarder.is_some_and(|forwarder| forwarder.has_rtx())
     }
 
-    /// A receiver that takes no notice of RTX stops asking when the packet itself comes again, as long as it takes that.
+    /// A receiver that ignores RTX stops asking when the packet itself comes again, as long as its replay window takes that.
     fn goes_by_rtx(&mut self, repairs: &Repairs, index: u64, number: u64) -> bool {
-        let forwarder = self.viewer.forwarder(self.fan.kind);
+        let forwarder = self.subscriber.forwarder(self.sender.kind);
         let is_recent = forwarder.is_some_and(|forwarder| forwarder.is_recent(index));
         !repairs.is_deaf_to_rtx() || !is_recent || number.is_multiple_of(Repair::TRY_RTX)
     }
 
-    fn send(&mut self, packet: &Packet, original: Route, padded: bool, by_rtx: bool) -> bool {
-        let forwarder = self.viewer.forwarder(self.fan.kind).filter(|_| by_rtx);
+    fn send(&mut self, packet: &Packet, original: Rewrite, padded: bool, by_rtx: bool) -> bool {
+        let forwarder = self.subscriber.forwarder(self.sender.kind).filter(|_| by_rtx);
         let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
-            Some(route) => Outgoing {
+            Some(rewrite) => Outgoing {
                 packet,
                 ssrc: self.track.rtx_ssrc(),
-                route,
+                rewrite,
                 padded: false,
                 original_sequence: Some(original.index as u16),
             },
             None => Outgoing {
                 packet,
                 ssrc: self.track.ssrc(),
-                route: original,
+                rewrite: original,
                 padded,
                 original_sequence: None,
             },
         };
-        let sent = self.viewer.seal(self.out, outgoing);
+        let sent = self.subscriber.seal(self.out, outgoing);
         if sent {
             self.flow.retransmitted += 1;
             self.flow.retransmitted_bytes += packet.payload.len() as u64;

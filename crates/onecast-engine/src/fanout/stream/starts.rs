@@ -1,10 +1,20 @@
-//! How a stream's viewers start: where, when again, and how they come to the live edge.
+//! How a stream's subscribers start: where, when they start again, and how they reach the live edge.
 
-use super::*;
-use crate::fanout::forwarder::Forwarder;
-use crate::media::window::Slot;
+use std::time::{Duration, Instant};
 
-/// What became of a viewer that was to be started.
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::transmit::SendQueue;
+
+use super::ShardStream;
+use super::output::Out;
+use crate::fanout::catch_up::LiveClock;
+use crate::fanout::history::{History, Next, next_packet};
+use crate::fanout::ids::PeerIndex;
+use crate::fanout::pacer::Lost;
+use crate::media::KeyframeNeed;
+use crate::media::window::Start;
+
+/// What became of a subscriber that was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     /// At the newest keyframe.
@@ -24,59 +34,48 @@ pub enum Started {
     No,
 }
 
-/// How far a viewer is on its way to the live edge.
+/// How far a subscriber is on its way to the live edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It goes on then.
     Until(Instant),
     /// It goes on with the stream's next batch.
     Edge,
-    /// It is level with everybody else.
+    /// It is level with the other subscribers.
     Level,
     /// It has to start again.
     Lost,
 }
 
-/// How much a viewer lost.
+/// How a subscriber that asks for a keyframe is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// Packets.
-    Packets(u32),
-    /// A share of what it was sent, 1/256.
-    Share(u8),
-}
-
-/// Who serves a viewer that asks for a keyframe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Server {
-    /// The cache: the viewer is started, or started again.
+pub enum KeyframeAnswer {
+    /// From the cache: it starts, or starts again.
     Cache {
         /// The publisher is asked, too: not every decoder begins where the cache does.
         ask: Option<KeyframeNeed>,
     },
-    /// The publisher.
+    /// With a keyframe that the publisher is asked for.
     Publisher {
         /// How much it is needed.
         need: KeyframeNeed,
     },
-    /// Nobody: it is being served, or was a moment ago.
-    Nobody,
+    /// Not at all: it is being served, or was a moment ago.
+    None,
 }
 
 impl ShardStream {
-    /// A viewer that asks for a keyframe so soon after its start has missed its beginning.
+    /// A subscriber that asks for a keyframe so soon after its start has missed the beginning.
     const EARLY: Duration = Duration::from_secs(3);
-    /// Starts in that time that are not the first: a receiver that needs more does not understand us.
+    /// Repeated starts in that time: a receiver that needs more cannot decode the stream anyway.
     const EARLY_REPEATS_MAX: u8 = 3;
     /// Between two starts of a viewer that has missed its beginning.
     const EARLY_INTERVAL: Duration = Duration::from_millis(100);
     /// Least time between two starts of a viewer that was level with the others once. It is twice what has come since the keyframe
     /// if that is more: repeated starts never take more than half of what the stream itself takes.
     const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
-    /// How long a viewer on its way waits for a packet that publishers are asked for again.
-    const GAP_PATIENCE: Duration = Duration::from_millis(100);
     /// Longest wait for a keyframe that was asked for: by then the request was repeated twice.
-    const KEYFRAME_PATIENCE: Duration = Duration::from_secs(4);
+    const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(4);
     /// Publishers that send nothing for so long pause.
     const PAUSE: Duration = Duration::from_secs(1);
     /// An encoder whose own keyframes come this often is waited for, and a little longer than it takes.
@@ -92,42 +91,39 @@ impl ShardStream {
     const START_LOST_MIN: u32 = 16;
 
     /// Viewers that wait, once there is a keyframe for them to start with or they have waited for too long. They are marked as starting.
-    pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<u32>) {
+    pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<PeerIndex>) {
         if !self.may_start_some(now) {
             return;
         }
-        for viewer in self.viewers.iter_mut().filter(|viewer| !viewer.starting) {
-            if viewer
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.starting) {
+            if subscriber
                 .forwarder(Kind::Video)
                 .is_some_and(|forwarder| forwarder.is_waiting())
             {
-                viewer.starting = true;
-                peers.push(viewer.peer);
+                subscriber.starting = true;
+                peers.push(subscriber.peer);
             }
         }
     }
 
     fn may_start_some(&mut self, now: Instant) -> bool {
-        let stranded = std::mem::take(&mut self.stranded);
+        let stranded = self.waiting.take_stranded();
         if let Start::At(point) = self.video.window.start() {
-            self.waits_since = None;
-            return self.looked_up.replace(point.index) != Some(point.index) || stranded;
+            self.waiting.end();
+            return self.waiting.look_up(point.index) || stranded;
         }
-        if stranded && self.waits_since.is_none() {
-            // Nobody has asked: the publisher or the codec is another, and did not begin with a keyframe.
+        if stranded && !self.waiting.has_begun() {
+            // No keyframe has been asked for: the publisher or the codec has changed, without beginning with one.
             self.await_startable(now);
             let need = self.need_of(false);
             self.tracks.request_keyframe(need);
         }
-        stranded && self.is_patience_over(now)
+        stranded && self.has_waited_long(now)
     }
 
-    /// A viewer gave up on a place to start that is not there yet: should it come after all, everybody who waits is looked up again.
+    /// A subscriber stopped waiting for a place to start. Should one come after all, all that wait are looked up again.
     pub fn await_startable(&mut self, now: Instant) {
-        self.looked_up = None;
-        if self.is_sending(now) {
-            self.waits_since.get_or_insert(now);
-        }
+        self.waiting.begin(now, self.is_sending(now));
     }
 
     /// Video comes. While it does not, no keyframe can be missed: one comes first when it goes on.
@@ -136,25 +132,25 @@ impl ShardStream {
         arrived.is_some_and(|at| now < at + ShardStream::PAUSE)
     }
 
-    /// Viewers have waited for a keyframe long enough: those who wait start without. One that has just come is worth a little more,
-    /// although a part of it is missing.
-    fn is_patience_over(&self, now: Instant) -> bool {
+    /// Whether subscribers have waited for a keyframe long enough and start without. One that has just come is worth a little more
+    /// time, although a part of it is missing.
+    fn has_waited_long(&self, now: Instant) -> bool {
         let gop = self.video.window.gop();
         if gop.start().is_some() && gop.age() < ShardStream::PAUSE {
             return false;
         }
         let own = self.tracks.video.keyframes().read().interval;
         let own = own.filter(|interval| *interval <= ShardStream::OWN_INTERVAL_MAX);
-        let patience = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
-        let patience = patience.max(ShardStream::KEYFRAME_PATIENCE);
-        self.waits_since.is_some_and(|since| now >= since + patience)
+        let timeout = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
+        let timeout = timeout.max(ShardStream::KEYFRAME_TIMEOUT);
+        self.waiting.is_over(now, timeout)
     }
 
     /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
     pub fn start(&mut self, now: Instant, position: usize) -> Started {
-        let viewer = &mut self.viewers[position];
-        let again = std::mem::take(&mut viewer.again);
-        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+        let subscriber = &mut self.subscribers[position];
+        let again = std::mem::take(&mut subscriber.again);
+        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
         };
         if !again && !forwarder.is_waiting() {
@@ -164,12 +160,12 @@ impl ShardStream {
                 Started::OnItsWay
             };
         }
-        if self.past_due.is_some_and(|due| due > now) {
+        if self.waiting.expects_past(now) {
             return Started::NotYet;
         }
         let (point, blind) = match self.video.window.start() {
             Start::At(point) => (point, false),
-            _ if self.is_patience_over(now) => match self.video.window.best_start() {
+            _ if self.has_waited_long(now) => match self.video.window.best_start() {
                 Some(point) => (point, true),
                 None => return Started::NextKeyframe,
             },
@@ -180,22 +176,23 @@ impl ShardStream {
             return Started::NextKeyframe;
         };
         let format = (slot.packet.codec, self.tracks.video.profile());
-        let viewer = &mut self.viewers[position];
-        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+        let subscriber = &mut self.subscribers[position];
+        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
         };
-        if forwarder.start(now, point, format, self.stamping).is_err() {
+        if forwarder.start(point, format, self.stamping).is_err() {
             return Started::No;
         }
-        viewer.blind = blind && !viewer.has_picture;
-        viewer.repeated = viewer.repeated.saturating_add(u8::from(again));
-        viewer.started_at = Some(now);
+        subscriber.pacer().begin_past(now);
+        subscriber.blind = blind && !subscriber.has_picture;
+        subscriber.repeated = subscriber.repeated.saturating_add(u8::from(again));
+        subscriber.started_at = Some(now);
         Started::Yes { again, blind }
     }
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
     pub fn need(&self, position: usize) -> KeyframeNeed {
-        self.need_of(self.viewers[position].has_picture)
+        self.need_of(self.subscribers[position].has_picture)
     }
 
     fn need_of(&self, has_picture: bool) -> KeyframeNeed {
@@ -206,9 +203,9 @@ impl ShardStream {
         }
     }
 
-    /// A viewer needs a keyframe, by its own word or because packets are `lost` for good: who is to serve it? What could not be repaired once is
-    /// not sent once more from its beginning only because that was a short time ago.
-    pub fn keyframe_wanted(&mut self, now: Instant, position: usize, lost: bool) -> Server {
+    /// A subscriber needs a keyframe, because it asks for one or because packets are `lost` for good. After a loss the cache does not
+    /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more.
+    pub fn keyframe_wanted(&mut self, now: Instant, position: usize, lost: bool) -> KeyframeAnswer {
         let ready = matches!(self.video.window.start(), Start::At(_));
         let age = self.video.window.gop().age();
         let cheap = age <= ShardStream::CHEAP_AGE;
@@ -216,34 +213,34 @@ impl ShardStream {
         let need = self.need(position);
         // The cache of a publisher that may send a keyframe does not stand for one when it begins at a recovery point.
         let ask = (!self.video.window.gop().is_keyframe() && !unanswered).then_some(need);
-        let viewer = &mut self.viewers[position];
-        if viewer.forwarder(Kind::Video).is_none() {
-            return Server::Nobody;
+        let subscriber = &mut self.subscribers[position];
+        if subscriber.forwarder(Kind::Video).is_none() {
+            return KeyframeAnswer::None;
         }
-        let Some(started_at) = viewer.started_at else {
-            return if viewer.starting {
-                Server::Cache { ask: None }
+        let Some(started_at) = subscriber.started_at else {
+            return if subscriber.starting {
+                KeyframeAnswer::Cache { ask: None }
             } else {
-                Server::Publisher { need }
+                KeyframeAnswer::Publisher { need }
             };
         };
         let since = now.saturating_duration_since(started_at);
-        let early = since < ShardStream::EARLY && viewer.repeated < ShardStream::EARLY_REPEATS_MAX && !lost;
+        let early = since < ShardStream::EARLY && subscriber.repeated < ShardStream::EARLY_REPEATS_MAX && !lost;
         let interval = if early {
             ShardStream::EARLY_INTERVAL
         } else {
             ShardStream::REPEAT_INTERVAL.max(2 * age)
         };
         if since < interval {
-            return Server::Nobody;
+            return KeyframeAnswer::None;
         }
         if since > 2 * ShardStream::EARLY {
-            viewer.repeated = 0;
+            subscriber.repeated = 0;
         }
         if ready && (early || unanswered || cheap && ask.is_none()) {
-            return Server::Cache { ask };
+            return KeyframeAnswer::Cache { ask };
         }
-        Server::Publisher { need }
+        KeyframeAnswer::Publisher { need }
     }
 
     /// Sends a viewer on its way what its pace and `budget` packets allow.
@@ -260,12 +257,12 @@ impl ShardStream {
             return Progress::Lost;
         };
         let live = LiveClock { timestamp, at };
-        let viewer = &mut self.viewers[position];
+        let subscriber = &mut self.subscribers[position];
         loop {
-            let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+            let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
                 return Progress::Lost;
             };
-            let packet = match self.video.next_of_past(forwarder, now) {
+            let packet = match next_packet(&self.video.window, forwarder, now) {
                 Next::Packet(packet) => packet,
                 Next::Missing => {
                     forwarder.pass_over();
@@ -278,7 +275,7 @@ impl ShardStream {
                     return progress;
                 }
             };
-            if self.video.is_outdated(forwarder, packet) {
+            if forwarder.begins_frame(&packet.packet) && self.video.window.is_outdated(packet.packet.index) {
                 out.flow.skipped_ahead += 1;
                 forwarder.await_keyframe();
                 return Progress::Lost;
@@ -286,32 +283,30 @@ impl ShardStream {
             if *budget == 0 {
                 return Progress::Until(now);
             }
-            if let Some(at) = forwarder.wait(now) {
+            if let Some(at) = subscriber.pacer().wait(now) {
                 return Progress::Until(at);
             }
             // Parameter sets, and the packet.
             out.make_room(2 * SendQueue::DATAGRAM_MAX);
             *budget -= 1;
-            self.video.send_next(viewer, packet, live, &self.tracks, out);
+            self.video.send_next(subscriber, packet, live, &self.tracks, out);
         }
     }
 
     /// A viewer lost video packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
     pub fn note_loss(&mut self, now: Instant, position: usize, lost: Lost) {
         let stream = self.video.window.gop().bytes_per_second();
-        let forwarder = self.viewers[position].forwarder(Kind::Video);
-        match (forwarder.and_then(|forwarder| forwarder.pace()), lost) {
-            (Some(pace), Lost::Packets(packets)) => pace.lose(now, packets, stream),
-            (Some(pace), Lost::Share(share)) => pace.lose_share(now, share, stream),
-            (None, _) => {}
+        let subscriber = &mut self.subscribers[position];
+        if subscriber.catches_up(Kind::Video) {
+            subscriber.pacer().note_loss(now, lost, stream);
         }
     }
 
     /// Whether so much of a viewer's start is lost that it is better sent again as a whole, which it does not always ask for by itself.
     pub(super) fn is_start_lost(&mut self, now: Instant, position: usize) -> bool {
-        let viewer = &mut self.viewers[position];
-        let (repeated, started_at) = (viewer.repeated, viewer.started_at);
-        let Some(forwarder) = viewer.forwarder(Kind::Video) else {
+        let subscriber = &mut self.subscribers[position];
+        let (repeated, started_at) = (subscriber.repeated, subscriber.started_at);
+        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return false;
         };
         let lost = forwarder
@@ -326,53 +321,5 @@ impl ShardStream {
             && in_time
             && repeated < ShardStream::EARLY_REPEATS_MAX
             && matches!(self.video.window.start(), Start::At(_))
-    }
-}
-
-/// What is at a viewer's cursor on its way to the live edge.
-enum Next<'a> {
-    /// The packet that it is sent next.
-    Packet(&'a Slot),
-    /// Nothing, and nothing is waited for.
-    Missing,
-    /// It goes on later, or not at all.
-    Stop(Progress),
-}
-
-impl TrackFan {
-    fn next_of_past(&self, forwarder: &mut Forwarder, now: Instant) -> Next<'_> {
-        let Some(cursor) = forwarder.cursor() else {
-            return Next::Stop(if forwarder.is_live() {
-                Progress::Level
-            } else {
-                Progress::Lost
-            });
-        };
-        match self.window.get(cursor) {
-            Some(slot) if slot.settled => return Next::Packet(slot),
-            Some(_) => return Next::Stop(Progress::Edge),
-            None => {}
-        }
-        if self.window.newest().is_none_or(|newest| cursor >= newest) {
-            let level = forwarder.reach_edge(now);
-            return Next::Stop(if level { Progress::Level } else { Progress::Edge });
-        }
-        if self.window.has_left(cursor) {
-            return Next::Stop(Progress::Lost);
-        }
-        let may_come = |at| now < at + ShardStream::GAP_PATIENCE;
-        if !forwarder.is_true() && self.missing_since(cursor).is_some_and(may_come) {
-            return Next::Stop(Progress::Edge);
-        }
-        Next::Missing
-    }
-
-    /// Whether a newer keyframe has come: what is left of the older group of pictures would only be decoded to be thrown away.
-    fn is_outdated(&self, forwarder: &Forwarder, slot: &Slot) -> bool {
-        let packet = &slot.packet;
-        forwarder.begins_frame(packet)
-            && self.window.gop().is_keyframe()
-            && self.window.gop().start().is_some_and(|start| start > packet.index)
-            && matches!(self.window.start(), Start::At(_))
     }
 }

@@ -1,20 +1,30 @@
-//! One track on its way to all viewers: the window, the batch that is gathered, and what is sealed from them.
+//! One track on its way to all subscribers: its window, the packets gathered for the next batch, and the batch that goes out.
 
-use super::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ShardStream;
+use super::meter::Meter;
+use super::output::{FirstPicture, Out};
+use crate::fanout::catch_up::LiveClock;
+use crate::fanout::forwarder::{Rewrite, Skip};
+use crate::fanout::subscriber::{Outgoing, Subscriber};
 use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
-use crate::media::window::{Past, Slot};
+use crate::media::window::{Insert, Past, Slot, WindowBounds};
+use crate::media::{Packet, SenderClock, StreamTracks, Window};
 use onecast_rtc::Profile;
-use onecast_rtc::rtp::Refresh;
+use onecast_rtc::rtp::{Kind, Refresh};
 
-pub(super) struct TrackFan {
+pub(super) struct TrackSender {
     pub(super) kind: Kind,
     pub(super) window: Window,
     bounds: WindowBounds,
-    /// What the next batches are made of.
+    /// Packets for the next batches.
     gathered: VecDeque<Arc<Packet>>,
     /// The batch on its way out.
-    batch: Vec<Entry>,
+    batch: Vec<Batched>,
     /// The publisher's clock by its sender reports.
     pub(super) clock: Option<SenderClock>,
     /// How large its keyframes are.
@@ -23,18 +33,18 @@ pub(super) struct TrackFan {
     pub(super) arrival: Option<(u32, Instant)>,
 }
 
-struct Entry {
+struct Batched {
     packet: Arc<Packet>,
     padded: bool,
 }
 
-impl TrackFan {
+impl TrackSender {
     /// No frame is sent so long after one that is shown later.
     const REORDER_TIME: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(kind: Kind, bounds: WindowBounds) -> TrackFan {
+    pub(super) fn new(kind: Kind, bounds: WindowBounds) -> TrackSender {
         let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
-        TrackFan {
+        TrackSender {
             kind,
             window: Window::new(bounds),
             bounds,
@@ -46,8 +56,8 @@ impl TrackFan {
         }
     }
 
-    /// Nobody was sent anything for a while, and what came is not known: everything from before is forgotten. A batch on its way out
-    /// has nobody left to go to.
+    /// The track had no subscribers for a while, and what came meanwhile is not known: everything from before is forgotten. A batch on its
+    /// way out has no subscriber left to go to.
     pub(super) fn begin_anew(&mut self) {
         self.window = Window::new(self.bounds);
         self.gathered.clear();
@@ -55,7 +65,7 @@ impl TrackFan {
         self.arrival = None;
     }
 
-    /// Takes a packet off the lane into the window and what is gathered. False when it came twice or too late.
+    /// Takes a packet from the lane. False when it came twice or too late for the window.
     pub(super) fn take(&mut self, packet: Arc<Packet>) -> bool {
         if self.window.insert(packet.clone()) != Insert::Taken {
             return false;
@@ -68,12 +78,12 @@ impl TrackFan {
         true
     }
 
-    /// Where frames are not sent in the order in which they are shown, the clock is that of those furthest ahead. A step back that lasts
-    /// is another clock.
+    /// Where frames are not sent in the order in which they are shown, the clock follows those furthest ahead. A step back that lasts is
+    /// another clock.
     fn note_arrival(&mut self, timestamp: u32, at: Instant) {
         let is_clock = self.arrival.is_none_or(|(known, since)| {
             let step = timestamp.wrapping_sub(known).cast_signed();
-            !(-REORDER_MAX..0).contains(&step) || at >= since + TrackFan::REORDER_TIME
+            !(-REORDER_MAX..0).contains(&step) || at >= since + TrackSender::REORDER_TIME
         });
         if is_clock {
             self.arrival = Some((timestamp, at));
@@ -117,7 +127,7 @@ impl TrackFan {
                 break;
             }
             let ends = packet.marker && self.kind == Kind::Video;
-            self.batch.push(Entry { packet, padded: false });
+            self.batch.push(Batched { packet, padded: false });
             if ends {
                 break;
             }
@@ -125,7 +135,7 @@ impl TrackFan {
         self.equalize();
     }
 
-    /// Everybody has the batch.
+    /// Every subscriber has the batch.
     pub(super) fn end_batch(&mut self) {
         self.batch.clear();
     }
@@ -146,13 +156,6 @@ impl TrackFan {
             }
         }
         self.window.insert_past(past);
-    }
-
-    /// When the packet behind a gap came.
-    pub(super) fn missing_since(&self, index: u64) -> Option<Instant> {
-        let newest = self.window.newest()?;
-        let behind = (index..=newest).find_map(|index| self.window.get(index))?;
-        Some(behind.packet.arrived)
     }
 
     pub(super) fn clock_rate(&self) -> Option<u32> {
@@ -177,77 +180,85 @@ impl TrackFan {
         }
     }
 
-    pub(super) fn forward(&self, viewer: &mut Viewer, tracks: &StreamTracks, out: &mut Out<'_>) {
+    pub(super) fn forward(&self, subscriber: &mut Subscriber, tracks: &StreamTracks, out: &mut Out<'_>) {
         let track = tracks.track(self.kind);
         let profile = track.profile();
-        for Entry { packet, padded } in &self.batch {
-            let Some(forwarder) = viewer.forwarder(self.kind) else {
+        for Batched { packet, padded } in &self.batch {
+            let Some(forwarder) = subscriber.forwarder(self.kind) else {
                 return;
             };
-            let route = match forwarder.admit(packet, profile) {
-                Ok(route) => route,
+            let rewrite = match forwarder.admit(packet, profile) {
+                Ok(rewrite) => rewrite,
                 Err(skip) => {
                     let waits = skip == Skip::Waiting && forwarder.is_waiting();
                     out.flow.count(skip);
-                    out.flow.stranded += u64::from(waits && !viewer.starting);
+                    out.flow.stranded += u64::from(waits && !subscriber.starting);
                     continue;
                 }
             };
-            self.seal(viewer, track.ssrc(), (packet, route, *padded), out);
+            self.seal(subscriber, track.ssrc(), (packet, rewrite, *padded), out);
         }
     }
 
-    /// Sends a viewer on its way the packet at its cursor, parameter sets in front of the first.
+    /// Sends a subscriber that catches up the packet at its cursor, with parameter sets in front of the first.
     pub(super) fn send_next(
         &self,
-        viewer: &mut Viewer,
+        subscriber: &mut Subscriber,
         slot: &Slot,
         live: LiveClock,
         tracks: &StreamTracks,
         out: &mut Out<'_>,
     ) {
-        let Some(forwarder) = viewer.forwarder(self.kind) else {
+        let Some(forwarder) = subscriber.forwarder(self.kind) else {
             return;
         };
         let ssrc = tracks.track(self.kind).ssrc();
-        let route = match forwarder.next(out.now, &slot.packet, live) {
-            Ok(route) => route,
+        let next = forwarder.next(out.now, &slot.packet, live);
+        let sets = forwarder.parameter_sets();
+        // Unless the codec is another one, and the viewer waits.
+        if forwarder.is_catching_up() {
+            subscriber.pacer().spend(slot.packet.payload.len());
+        }
+        let rewrite = match next {
+            Ok(rewrite) => rewrite,
             Err(skip) => return out.flow.count(skip),
         };
-        let sets = forwarder
-            .parameter_sets()
-            .filter(|(_, sets)| sets.index.wrapping_add(1) == route.index);
-        if let Some((packet, route)) = sets {
-            self.seal(viewer, ssrc, (&packet, route, false), out);
+        let sets = sets.filter(|(_, sets)| sets.index.wrapping_add(1) == rewrite.index);
+        if let Some((packet, rewrite)) = sets {
+            self.seal(subscriber, ssrc, (&packet, rewrite, false), out);
         }
         out.flow.past += 1;
-        self.seal(viewer, ssrc, (&slot.packet, route, slot.padded), out);
+        self.seal(subscriber, ssrc, (&slot.packet, rewrite, slot.padded), out);
     }
 
-    fn seal(&self, viewer: &mut Viewer, ssrc: u32, (packet, route, padded): (&Packet, Route, bool), out: &mut Out<'_>) {
+    fn seal(
+        &self,
+        subscriber: &mut Subscriber,
+        ssrc: u32,
+        (packet, rewrite, padded): (&Packet, Rewrite, bool),
+        out: &mut Out<'_>,
+    ) {
         let outgoing = Outgoing {
             packet,
             ssrc,
-            route,
+            rewrite,
             padded,
             original_sequence: None,
         };
-        if !viewer.seal(out.queue, outgoing) {
+        if !subscriber.seal(out.queue, outgoing) {
             out.flow.oversized += 1;
             return;
         }
         out.flow.sent += 1;
         out.flow.sent_bytes += packet.payload.len() as u64;
         if self.kind == Kind::Video {
-            viewer.blind &= packet.refresh <= Some(Refresh::Intra);
+            subscriber.blind &= packet.refresh <= Some(Refresh::Intra);
         }
-        if !viewer.has_picture && !viewer.blind && packet.marker && self.kind == Kind::Video {
-            viewer.has_picture = true;
-            let after = out.now.saturating_duration_since(viewer.created);
+        if !subscriber.has_picture && !subscriber.blind && packet.marker && self.kind == Kind::Video {
+            subscriber.has_picture = true;
             out.first.push(FirstPicture {
-                peer: viewer.peer,
+                peer: subscriber.peer,
                 slot: out.slot,
-                after,
             });
         }
     }

@@ -1,6 +1,10 @@
-//! A source on air: its packets are written to another stream, too, under that stream's numbers and on its timeline.
+//! The active speaker of a room: its packets are also written to the room's stream, with that stream's numbers and timeline.
 //!
-//! Whoever is on air goes on until the next one really begins, with a keyframe; the tickets of the stream's tracks see to that.
+//! The room's stream changes hands without a gap. The control plane names the next speaker, but the previous one goes on writing until
+//! the next one begins, at a keyframe: only then does the next one take the write ticket ([`StreamTracks::start_writing`]), and the
+//! previous one finds with its next packet that it [may not write](StreamTracks::may_write) any more. So at every moment one source at
+//! most writes to a stream, whichever shards the two are on, and neither waits for the other. A [`ProgramOutput`] that is dropped gives
+//! its ticket back, which has no effect if another source has taken over.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +14,10 @@ use crate::media::keyframes::KeyframeReading;
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
 use onecast_rtc::rtp::{Codec, Kind, keyframe};
 
-/// The way of a source's packets into another stream.
-pub(super) struct Air {
+/// The way of a source's packets into the room's stream.
+pub(super) struct ProgramOutput {
     program: Arc<StreamTracks>,
-    /// What `StreamTracks::start_writing` gave; `None` before it begins.
+    /// The write ticket; `None` before the source begins.
     ticket: Option<u64>,
     ways: [Option<Way>; 2],
     /// The video since the newest keyframe, as the other stream has it.
@@ -39,15 +43,15 @@ pub(super) struct Sight {
     pub(super) clock: Option<SenderClock>,
 }
 
-impl Air {
+impl ProgramOutput {
     /// Audio waits so long for the video beside it: a camera that is covered sends none, and speaks nevertheless.
-    const VIDEO_PATIENCE: Duration = Duration::from_secs(2);
+    const VIDEO_TIMEOUT: Duration = Duration::from_secs(2);
     /// Longest wait for a keyframe to begin with, which was asked for: some sources never send one.
-    const KEYFRAME_PATIENCE: Duration = Duration::from_secs(5);
+    const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// A source that is to be seen in `program`, from its next keyframe on.
-    pub(super) fn new(program: Arc<StreamTracks>, window: Window, now: Instant) -> Air {
-        Air {
+    pub(super) fn new(program: Arc<StreamTracks>, window: Window, now: Instant) -> ProgramOutput {
+        ProgramOutput {
             program,
             ticket: None,
             ways: [None, None],
@@ -58,7 +62,7 @@ impl Air {
     }
 
     /// A source that has been seen there already, under the numbers that it has.
-    pub(super) fn going_on((program, ticket): (Arc<StreamTracks>, u64), window: Window, now: Instant) -> Air {
+    pub(super) fn going_on((program, ticket): (Arc<StreamTracks>, u64), window: Window, now: Instant) -> ProgramOutput {
         let way = || {
             Some(Way {
                 first: 0,
@@ -66,18 +70,18 @@ impl Air {
                 codec: None,
             })
         };
-        let mut air = Air::new(program, window, now);
-        air.ticket = Some(ticket);
-        air.ways = [way(), way()];
-        air
+        let mut output = ProgramOutput::new(program, window, now);
+        output.ticket = Some(ticket);
+        output.ways = [way(), way()];
+        output
     }
 
-    /// It is what viewers of the stream see.
+    /// It is what viewers of the room's stream see.
     pub(super) fn is_seen(&self) -> bool {
         self.ticket.is_some_and(|ticket| self.program.may_write(ticket))
     }
 
-    /// Somebody else has taken its place.
+    /// Another source has taken its place.
     fn is_over(&self) -> bool {
         self.ticket.is_some() && !self.is_seen()
     }
@@ -87,12 +91,12 @@ impl Air {
         Arc::ptr_eq(&self.program, program) && !self.is_over()
     }
 
-    /// Somebody watches its video there.
+    /// The room's stream has viewers, who see it.
     pub(super) fn is_bound(&self) -> bool {
         self.is_seen() && self.program.video.is_bound()
     }
 
-    /// There is no picture any more, until the source sends another.
+    /// There is no picture until the source sends another.
     pub(super) fn end_picture(&mut self) {
         self.window.end_source();
         if self.is_seen() && self.ways[Kind::Video as usize].is_some() {
@@ -105,14 +109,14 @@ impl Air {
         self.ways = [None, None];
     }
 
-    /// The source goes back to these tracks, in which it has been seen under its own numbers all the time: the ticket to write with.
+    /// The source is redirected back to these tracks, in which it has been seen under its own numbers all the time. Returns the ticket.
     pub(super) fn return_to(&mut self, tracks: &Arc<StreamTracks>) -> Option<u64> {
         let same = |way: &Option<Way>| way.as_ref().is_some_and(|way| way.mapping.is_none());
         let returns = Arc::ptr_eq(&self.program, tracks) && self.is_seen() && self.ways.iter().all(same);
         self.ticket.take_if(|_| returns)
     }
 
-    /// Writes a packet of the source, if its time has come. False when somebody else is seen by now.
+    /// Writes a packet of the source, if its time has come. False when another source has taken its place.
     pub(super) fn take(&mut self, now: Instant, kind: Kind, packet: &Arc<Packet>, sight: Sight) -> bool {
         if self.is_over() {
             return false;
@@ -135,19 +139,19 @@ impl Air {
     }
 
     fn begins_without_keyframe(&self, now: Instant, packet: &Packet) -> bool {
-        now >= self.since + Air::KEYFRAME_PATIENCE && keyframe::starts_frame(packet.codec, &packet.payload)
+        now >= self.since + ProgramOutput::KEYFRAME_TIMEOUT && keyframe::starts_frame(packet.codec, &packet.payload)
     }
 
     fn expects_video(&self, now: Instant, sight: &Sight) -> bool {
         let heard = self.video_at.map_or(self.since, |at| at.max(self.since));
-        sight.has_video && now < heard + Air::VIDEO_PATIENCE
+        sight.has_video && now < heard + ProgramOutput::VIDEO_TIMEOUT
     }
 
     fn begin(&mut self, now: Instant, kind: Kind, packet: &Packet, sight: &Sight) {
         let program = &self.program;
         self.ticket.get_or_insert_with(|| program.start_writing(sight.shard));
-        // The picture of who was seen before is over where none follows. One of another profile has another payload type, and one whose
-        // parameter sets do not come by themselves has them only for viewers who start there.
+        // The previous speaker's picture ends if none follows. A picture of another profile has another payload type; one whose parameter
+        // sets are not sent in band has them only for viewers that start there.
         let is_over = match kind {
             Kind::Audio => self.ways[Kind::Video as usize].is_none(),
             Kind::Video => program.video.profile() != sight.profile || packet.sets.is_some(),
@@ -183,7 +187,7 @@ impl Air {
         if kind == Kind::Video {
             self.window.insert(packet.clone());
         }
-        // With nobody watching the pipe is closed, which is no failure.
+        // Without viewers the pipe is closed, which is no failure.
         let _ = track.write_rtp(&packet);
     }
 
@@ -196,15 +200,15 @@ impl Air {
         self.program.track(kind).write_clock(SenderClock { rtp, ..clock });
     }
 
-    /// Tells what is known of the source's keyframes.
+    /// Publishes what is known of the source's keyframes.
     pub(super) fn write_facts(&self, facts: &KeyframeReading) {
         if self.is_seen() {
             self.program.video.keyframes().write(facts);
         }
     }
 
-    /// What shards with viewers of the stream wish: the past is given, a keyframe is for the source to ask for.
-    pub(super) fn serve_wishes(&self) -> Option<KeyframeNeed> {
+    /// Takes what shards with viewers of the room's stream request: gives them the past, and returns a request for a keyframe.
+    pub(super) fn handle_requests(&self) -> Option<KeyframeNeed> {
         if !self.is_seen() {
             return None;
         }
@@ -227,7 +231,8 @@ impl Way {
     }
 }
 
-impl Drop for Air {
+impl Drop for ProgramOutput {
+    /// Gives the ticket back. Viewers are told that the picture has ended only if no other source has taken over.
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         if self.program.may_write(ticket) {
@@ -252,7 +257,7 @@ mod tests {
     }
 
     /// A source that is to be seen in a stream with a viewer, and what comes to that viewer's shard.
-    fn air(now: Instant) -> (Air, Arc<Inbox>) {
+    fn output(now: Instant) -> (ProgramOutput, Arc<Inbox>) {
         let inbox = Inbox::new(Box::new(Silent));
         let key = StreamKey { slot: 0, serial: 1 };
         let program = StreamTracks::new(key, "room", [1, 2, 3], Arc::new([inbox.clone()]), now);
@@ -261,38 +266,38 @@ mod tests {
             packets: 64,
             cache: CacheBounds::OFF,
         });
-        (Air::new(Arc::new(program), window, now), inbox)
+        (ProgramOutput::new(Arc::new(program), window, now), inbox)
     }
 
-    fn show(air: &mut Air, now: Instant, packet: &Arc<Packet>) {
+    fn show(output: &mut ProgramOutput, now: Instant, packet: &Arc<Packet>) {
         let sight = Sight {
             shard: 0,
             has_video: true,
             profile: 0,
             clock: None,
         };
-        assert!(air.take(now, Kind::Video, packet, sight));
+        assert!(output.take(now, Kind::Video, packet, sight));
     }
 
     #[test]
-    fn a_source_without_keyframes_is_seen_after_a_while() {
+    fn a_source_without_keyframes_begins_after_a_timeout() {
         let start = onecast_udp::clock::now();
-        let (mut air, inbox) = air(start);
+        let (mut output, inbox) = output(start);
         for second in 0..8 {
             let packet = packet(second).timestamp(second as u32 * 90_000).payload(&[0x10, 1]);
-            show(&mut air, start + Duration::from_secs(second), &packet.build());
+            show(&mut output, start + Duration::from_secs(second), &packet.build());
             assert_eq!(inbox.pop().is_some(), second >= 5, "{second}");
         }
     }
 
     #[test]
-    fn viewers_start_again_where_parameter_sets_do_not_come_by_themselves() {
+    fn viewers_start_again_when_parameter_sets_are_not_in_band() {
         let now = onecast_udp::clock::now();
         for (sets, restarts) in [(None, false), (Some(&[0x78, 1][..]), true)] {
-            let (mut air, inbox) = air(now);
+            let (mut output, inbox) = output(now);
             let keyframe = packet(7).codec(Codec::H264).keyframe();
             let keyframe = sets.into_iter().fold(keyframe, |keyframe, sets| keyframe.sets(sets));
-            show(&mut air, now, &keyframe.build());
+            show(&mut output, now, &keyframe.build());
             let items: Vec<LaneItem> = std::iter::from_fn(|| inbox.pop()).map(|(_, item)| item).collect();
             assert_eq!(matches!(items.first(), Some(LaneItem::Ended)), restarts);
             assert!(matches!(items.last(), Some(LaneItem::Packet(Kind::Video, _))));

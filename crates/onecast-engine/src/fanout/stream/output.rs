@@ -1,8 +1,14 @@
-//! Where a stream's datagrams go, and what is noted on the way.
+//! What a stream sends with, and what is counted on the way.
 
-use super::*;
+use std::time::Instant;
 
-/// What a stream sends with: the queue, who empties it, and what is to be told afterwards.
+use onecast_rtc::transmit::{Outlet, SendQueue};
+
+use crate::fanout::forwarder::Skip;
+use crate::fanout::ids::PeerIndex;
+use crate::metrics::ShardCounters;
+
+/// What a stream sends with: the queue, the outlet that empties it, and what the shard reports afterwards.
 pub struct Out<'a> {
     /// Now.
     pub now: Instant,
@@ -17,18 +23,16 @@ pub struct Out<'a> {
     /// Viewers that got their first picture.
     pub first: &'a mut Vec<FirstPicture>,
     /// Peers whose runs could not be sent.
-    pub failed: &'a mut Vec<u32>,
+    pub failed: &'a mut Vec<PeerIndex>,
 }
 
-/// A viewer that has just been sent a whole keyframe.
+/// A subscriber that has just been sent a whole keyframe.
 #[derive(Debug, Clone, Copy)]
 pub struct FirstPicture {
-    /// The viewer's peer.
-    pub peer: u32,
+    /// Its peer.
+    pub peer: PeerIndex,
     /// The stream's place in the shard.
     pub slot: u32,
-    /// Since its offer was answered.
-    pub after: Duration,
 }
 
 impl Out<'_> {
@@ -36,7 +40,7 @@ impl Out<'_> {
     pub(super) fn make_room(&mut self, bytes: usize) {
         if !self.queue.has_room_for(bytes) {
             let failed = &mut *self.failed;
-            self.outlet.send(self.queue, &mut |owner| failed.push(owner));
+            self.outlet.send(self.queue, &mut |owner| failed.push(PeerIndex(owner)));
         }
     }
 }
@@ -81,5 +85,25 @@ impl Flow {
             Skip::Codec => &mut self.codec,
             Skip::RestOfFrame => &mut self.rest_of_frame,
         }) += 1;
+    }
+
+    /// Counts what was sent to subscribers and what was not.
+    pub(in crate::fanout) fn count_sent(&self, counters: &ShardCounters) {
+        counters.rtp_out.add(self.sent);
+        counters.rtp_out_bytes.add(self.sent_bytes);
+        counters.rtp_out_waiting.add(self.waiting);
+        counters.rtp_out_codec.add(self.codec);
+        counters.rtp_out_rest_of_frame.add(self.rest_of_frame);
+        counters.rtp_out_oversized.add(self.oversized);
+        counters.start_packets.add(self.past);
+        counters.starts_skipped_ahead.add(self.skipped_ahead);
+    }
+
+    /// Counts what was sent again and what was not.
+    pub(in crate::fanout) fn count_repairs(&self, counters: &ShardCounters) {
+        counters.retransmitted.add(self.retransmitted);
+        counters.retransmitted_bytes.add(self.retransmitted_bytes);
+        counters.not_retransmitted.add(self.not_retransmitted);
+        counters.not_retransmitted_allowance.add(self.over_allowance);
     }
 }

@@ -1,10 +1,12 @@
-//! One viewer: its keys, its address, its two forwarders. The state that every frame touches.
+//! One subscription of a peer to a stream: keys, address, two forwarders. The state that every frame touches.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::formats::ViewerLine;
-use super::forwarder::{Forwarder, Route};
+use super::forwarder::{Forwarder, Rewrite};
+use super::ids::PeerIndex;
+use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::Packet;
 use crate::media::packet::Passed;
@@ -12,38 +14,36 @@ use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::sdp::ExtensionIds;
 use onecast_rtc::transmit::SendQueue;
-use onecast_rtc::{Opener, Sealer};
+use onecast_rtc::{RtcpSealer, RtpSealer};
 
-/// A connected viewer of one stream.
-pub struct Viewer {
+/// A peer's place in a stream that it is sent.
+pub struct Subscriber {
     /// Its peer's place in the shard.
-    pub peer: u32,
+    pub peer: PeerIndex,
     /// Where its packets go: the address that its ICE checks chose.
     pub to: SocketAddr,
-    /// When its offer was answered.
-    pub created: Instant,
     /// Next sender reports.
     pub report_at: Instant,
     /// It has been sent a whole keyframe.
     pub has_picture: bool,
-    /// When it was last sent from a keyframe on; `None` when never.
+    /// When it last started from a keyframe; `None` if it has not started.
     pub started_at: Option<Instant>,
-    /// How often it was sent from a keyframe on again because it asked for one.
+    /// How often it was started again because it asked for a keyframe.
     pub repeated: u8,
-    /// The shard looks after its start.
+    /// It is in the shard's start queue.
     pub starting: bool,
     /// It is to start again, although it has started.
     pub again: bool,
-    /// It was started where there was no keyframe, and has been sent none since.
+    /// It started where there was no keyframe, and has been sent none since.
     pub blind: bool,
-    pub(super) sealer: Sealer,
-    /// `None` for a member of a room, who has one for everything that it sends.
-    pub(super) opener: Option<Opener>,
+    sealer: RtpSealer,
     audio: Option<Forwarder>,
     video: Option<Forwarder>,
-    /// Of tracks that are switched off: they keep their numbering.
+    /// Forwarders of tracks that are switched off, which keep their numbering.
     parked: [Option<Box<Forwarder>>; 2],
     pub(super) round_trip: RoundTrip,
+    /// `None` while it is sent nothing but live packets.
+    pacer: Option<Box<Pacer>>,
 }
 
 /// What a change of lines did.
@@ -53,37 +53,35 @@ pub enum Switched {
     Stays,
     /// Packets come from now on, video from a keyframe.
     On,
-    /// Packets look different from now on; they may have to come anew.
+    /// Packets look different from now on, and may have to start again.
     Over,
     /// No more packets.
     Off,
 }
 
-/// Where a packet would go and under which name.
+/// A packet, and the header that it gets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outgoing<'a> {
     pub(super) packet: &'a Packet,
     pub(super) ssrc: u32,
-    pub(super) route: Route,
+    pub(super) rewrite: Rewrite,
     pub(super) padded: bool,
     /// Sequence number under which it was first sent, in front of the payload (RFC 4588); `None` on the media SSRC.
     pub(super) original_sequence: Option<u16>,
 }
 
-impl Viewer {
-    /// A viewer that has been sent nothing yet.
+impl Subscriber {
+    /// A subscriber that has been sent nothing yet.
     pub fn new(
-        peer: u32,
+        peer: PeerIndex,
         to: SocketAddr,
-        created: Instant,
         now: Instant,
-        (sealer, opener): (Sealer, Option<Opener>),
+        sealer: RtpSealer,
         (audio, video): (Option<ViewerLine>, Option<ViewerLine>),
-    ) -> Viewer {
-        Viewer {
+    ) -> Subscriber {
+        Subscriber {
             peer,
             to,
-            created,
             report_at: now,
             has_picture: false,
             started_at: None,
@@ -92,15 +90,15 @@ impl Viewer {
             again: false,
             blind: false,
             sealer,
-            opener,
             audio: audio.map(Forwarder::new),
             video: video.map(Forwarder::new),
             parked: [None, None],
             round_trip: RoundTrip::default(),
+            pacer: None,
         }
     }
 
-    /// Its forwarder for a track; `None` if it did not ask for that kind.
+    /// Its forwarder for a track; `None` if it is not sent that kind.
     pub fn forwarder(&mut self, kind: Kind) -> Option<&mut Forwarder> {
         match kind {
             Kind::Audio => self.audio.as_mut(),
@@ -108,7 +106,44 @@ impl Viewer {
         }
     }
 
-    /// It is sent everything there from now on.
+    /// Whether it is sent the past of a track.
+    pub(super) fn catches_up(&mut self, kind: Kind) -> bool {
+        self.forwarder(kind).is_some_and(|forwarder| forwarder.is_catching_up())
+    }
+
+    /// Paces what is not live.
+    pub(super) fn pacer(&mut self) -> &mut Pacer {
+        self.pacer.get_or_insert_default()
+    }
+
+    /// Whether its budget for retransmissions of a track is whole, so that forgetting it gives nothing away.
+    pub(super) fn has_whole_budget(&mut self, now: Instant, kind: Kind, volume: Volume) -> bool {
+        let pacer = self.pacer.as_mut();
+        pacer.is_none_or(|pacer| pacer.is_whole(now, kind, volume))
+    }
+
+    /// Forgets its requests for packets of a track.
+    pub(super) fn end_repairs(&mut self, kind: Kind) {
+        if let Some(forwarder) = self.forwarder(kind) {
+            forwarder.repairs = None;
+        }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.end_repairs(kind);
+        }
+    }
+
+    /// Frees what is not needed any more.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        let video = self.forwarder(Kind::Video);
+        let has_ended = video.is_some_and(|forwarder| forwarder.forget_past(now));
+        let Some(pacer) = &mut self.pacer else { return };
+        if has_ended {
+            pacer.end_past();
+        }
+        self.pacer.take_if(|pacer| pacer.is_idle());
+    }
+
+    /// Everything is sent to another address from now on.
     pub(super) fn move_to(&mut self, now: Instant, to: SocketAddr) {
         if self.to == to {
             return;
@@ -137,6 +172,9 @@ impl Viewer {
             (Some(forwarder), None) => {
                 forwarder.close();
                 *parked = place.take().map(Box::new);
+                if let Some(pacer) = &mut self.pacer {
+                    pacer.end_repairs(kind);
+                }
                 Switched::Off
             }
             (None, Some(line)) => {
@@ -168,24 +206,23 @@ impl Viewer {
         if len + self.sealer.overhead() > SendQueue::DATAGRAM_MAX {
             return false;
         }
-        let len = self.sealer.seal_rtp(buffer, header_len, len, outgoing.route.index);
-        out.commit(self.to, self.peer, len);
+        let len = self.sealer.seal(buffer, header_len, len, outgoing.rewrite.index);
+        out.commit(self.to, self.peer.number(), len);
         true
     }
 
-    /// Seals RTCP, with the viewer's own sealer unless there is one for all of the peer. `write` fills a buffer with a compound packet
-    /// and returns its length; 0 sends nothing.
+    /// Seals RTCP with its peer's sealer. `write` fills a buffer with a compound packet and returns its length; 0 sends nothing.
     pub(super) fn seal_rtcp(
-        &mut self,
-        sealer: Option<&mut Sealer>,
+        &self,
+        sealer: &mut RtcpSealer,
         out: &mut SendQueue,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
         let buffer = out.reserve();
         let len = write(buffer);
         if len > 0 {
-            let len = sealer.unwrap_or(&mut self.sealer).seal_rtcp(buffer, len);
-            out.commit(self.to, self.peer, len);
+            let len = sealer.seal(buffer, len);
+            out.commit(self.to, self.peer.number(), len);
         }
     }
 }
@@ -196,9 +233,9 @@ fn render(buffer: &mut [u8], outgoing: &Outgoing<'_>, ids: ExtensionIds) -> Opti
     let header = HeaderOut {
         marker: packet.marker,
         padding: outgoing.padded,
-        payload_type: outgoing.route.payload_type,
-        sequence: outgoing.route.index as u16,
-        timestamp: outgoing.route.timestamp,
+        payload_type: outgoing.rewrite.payload_type,
+        sequence: outgoing.rewrite.index as u16,
+        timestamp: outgoing.rewrite.timestamp,
         ssrc: outgoing.ssrc,
     };
     let mut extensions: [(u8, &[u8]); PASSED_MAX] = [(0, &[]); PASSED_MAX];

@@ -1,15 +1,19 @@
-//! What one stream is made of at the shard of whoever sends it: its packets, in clear, become packets of the stream's tracks.
+//! Receive side of one published stream, on its publisher's shard: decrypted RTP in, packets of the stream's tracks out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::air::{Air, Sight};
 use super::formats;
+use super::ids::PeerIndex;
+use super::plan::SourceSpec;
+use super::program_output::{ProgramOutput, Sight};
 use crate::ingest::{AudioLevel, Ingest, IngestConfig, KeyframeStatus, Speech};
 use crate::media::keyframes::KeyframeReading;
+use crate::media::lane::StreamKey;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
-use onecast_rtc::Sealer;
+use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
 use onecast_rtc::rtp::{Codec, Kind};
@@ -17,17 +21,15 @@ use onecast_rtc::sdp::{Format, MediaLine, Negotiated};
 use onecast_rtc::transmit::SendQueue;
 
 /// One stream that a client sends.
-pub struct Source {
+pub(super) struct PublishedStream {
     tracks: Arc<StreamTracks>,
     ingest: Ingest,
-    shard: usize,
-    /// What `StreamTracks::start_writing` gave.
+    config: SourceConfig,
+    /// The right to write to the tracks: see [`StreamTracks::start_writing`].
     ticket: u64,
     playing: [Option<Codec>; 2],
     clocks: [Option<SenderClock>; 2],
-    keyframe_interval: Option<Duration>,
     keyframe_at: Option<Instant>,
-    cache: CacheBounds,
     /// The video since the newest keyframe, for shards that have their first viewer.
     window: Window,
     told: KeyframeStatus,
@@ -39,10 +41,10 @@ pub struct Source {
     has_video: bool,
     /// Id of the audio level (RFC 6464), if it was negotiated.
     level_id: Option<u8>,
-    /// Whether it speaks; `None` where nobody wants to know.
+    /// Whether the sender speaks; `None` if that is not to be reported.
     speech: Option<Box<Speech>>,
-    /// Another stream in which it is seen, too.
-    air: Option<Box<Air>>,
+    /// The stream of a whole room, in which it is seen, too.
+    output: Option<Box<ProgramOutput>>,
 }
 
 /// A format in which the client may send.
@@ -54,23 +56,27 @@ struct SentFormat {
     fmtp: Box<str>,
 }
 
-/// What a publisher is asked for, and what is kept of it.
+/// What the sender of a stream is asked for, and what is kept of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublisherConfig {
+pub(super) struct SourceConfig {
+    /// The shard that the sender is on.
+    pub shard: usize,
     /// Between regular keyframe requests; `None` for never.
     pub keyframe_interval: Option<Duration>,
     /// What keyframes that viewers ask for may take of the video's bytes, percent.
     pub keyframe_share: u8,
     /// How much is kept for viewers to start with.
     pub cache: CacheBounds,
+    /// Nothing else comes from its client: transport-wide feedback is made here.
+    pub transport_cc: bool,
 }
 
-/// What happened to keyframe requests; counts are since the last news.
+/// What has happened to keyframe requests; counts are since the last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyframeNews {
-    /// Wishes that found another one waiting.
+pub(super) struct KeyframeChanges {
+    /// Requests that found another one waiting.
     pub coalesced: u64,
-    /// Wishes that wait for keyframes' share of the stream.
+    /// Requests that wait until keyframes may take more of the stream's bytes.
     pub deferred: u64,
     /// Requests sent.
     pub sent: u64,
@@ -82,9 +88,9 @@ pub struct KeyframeNews {
     pub interval: Option<Duration>,
 }
 
-/// What one datagram of a publisher led to.
+/// What one datagram of a client led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
+pub(super) enum RtpOutcome {
     /// Nothing to tell.
     Media,
     /// The first packet of a track, or the first in another codec.
@@ -95,45 +101,30 @@ pub enum Received {
     Unreadable,
 }
 
-/// Whose source it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// A publisher: nothing else comes from its client.
-    Publisher,
-    /// A member of a room: other streams come from it, too, and whether it speaks is of interest.
-    Member,
-}
-
-impl Source {
-    /// A source that takes over the stream's tracks on `shard`.
-    pub fn new(
-        tracks: Arc<StreamTracks>,
-        negotiated: &Negotiated,
-        sender: Sender,
-        shard: usize,
-        config: PublisherConfig,
-        now: Instant,
-    ) -> Source {
-        let ticket = tracks.start_writing(shard);
-        let keyframe_interval = config.keyframe_interval;
+impl PublishedStream {
+    /// A stream as `spec` describes it. It takes over the tracks: whatever wrote to them before may not any more.
+    pub(super) fn new(spec: &SourceSpec, config: SourceConfig, now: Instant) -> PublishedStream {
+        let tracks = spec.tracks.clone();
+        let ticket = tracks.start_writing(config.shard);
         let ingest = IngestConfig {
-            negotiated: negotiated.clone(),
+            negotiated: Negotiated {
+                audio: spec.audio.clone(),
+                video: spec.video.clone(),
+            },
             local_ssrc: tracks.video.ssrc() ^ 1,
             video_fir: false,
             keyframe_share: config.keyframe_share,
-            transport_cc: sender == Sender::Publisher,
+            transport_cc: config.transport_cc,
             audio: tracks.audio.continuity(),
             video: tracks.video.continuity(),
         };
-        let mut source = Source {
+        let mut stream = PublishedStream {
             ingest: Ingest::new(&ingest, now),
-            shard,
+            config,
             ticket,
             playing: [None; 2],
             clocks: [None; 2],
-            keyframe_interval,
-            keyframe_at: keyframe_interval.map(|interval| now + interval),
-            cache: config.cache,
+            keyframe_at: config.keyframe_interval.map(|interval| now + interval),
             window: window(config.cache),
             told: KeyframeStatus::default(),
             formats: Vec::new(),
@@ -141,16 +132,23 @@ impl Source {
             sets_due: true,
             has_video: false,
             level_id: None,
-            speech: (sender == Sender::Member).then(Box::default),
-            air: None,
+            speech: spec.detects_speech.then(Box::default),
+            output: None,
             tracks,
         };
-        source.note_lines(negotiated.audio.as_ref(), negotiated.video.as_ref());
-        source
+        stream.note_lines(spec.audio.as_ref(), spec.video.as_ref());
+        stream.set_program(now, spec.program.as_ref());
+        stream
     }
 
-    /// Its lines are these from now on. What stays as it was goes on untouched.
-    pub fn set_lines(&mut self, now: Instant, audio: Option<&MediaLine>, video: Option<&MediaLine>) {
+    /// Its lines, and where it is seen, are these from now on.
+    pub(super) fn change(&mut self, now: Instant, spec: &SourceSpec) {
+        self.set_lines(now, spec.audio.as_ref(), spec.video.as_ref());
+        self.set_program(now, spec.program.as_ref());
+    }
+
+    /// A line that stays as it was is not touched.
+    fn set_lines(&mut self, now: Instant, audio: Option<&MediaLine>, video: Option<&MediaLine>) {
         self.ingest.set_line(Kind::Audio, audio);
         self.ingest.set_line(Kind::Video, video);
         self.note_lines(audio, video);
@@ -162,11 +160,11 @@ impl Source {
             }
         }
         if video.is_none() {
-            // The picture is over: nobody starts with it any more, here or where it is sent to.
+            // The picture has ended: no viewer starts with it any more, on any shard.
             self.window.end_source();
             if self.may_write() && self.playing[Kind::Video as usize].is_some() {
                 self.tracks.video.write_ended();
-                self.air.iter_mut().for_each(|air| air.end_picture());
+                self.output.iter_mut().for_each(|output| output.end_picture());
             }
             self.playing[Kind::Video as usize] = None;
         }
@@ -184,22 +182,26 @@ impl Source {
         self.formats = formats;
     }
 
-    /// The stream `program` shows it from now on, or need not any more: then it goes on being seen there until somebody else is.
-    pub fn set_air(&mut self, now: Instant, program: Option<&Arc<StreamTracks>>) {
+    /// The stream `program` shows it from now on. With `None` it goes on being seen where it is until another source is.
+    fn set_program(&mut self, now: Instant, program: Option<&Arc<StreamTracks>>) {
         let Some(program) = program else {
-            if self.air.as_ref().is_some_and(|air| !air.is_seen()) {
-                self.air = None;
+            if self.output.as_ref().is_some_and(|output| !output.is_seen()) {
+                self.output = None;
             }
             return;
         };
-        let is_same = self.air.as_ref().is_some_and(|air| air.goes_on_in(program));
+        let is_same = self.output.as_ref().is_some_and(|output| output.goes_on_in(program));
         if is_same || Arc::ptr_eq(program, &self.tracks) {
             return;
         }
-        self.air = Some(Box::new(Air::new(program.clone(), window(self.cache), now)));
+        self.output = Some(Box::new(ProgramOutput::new(
+            program.clone(),
+            window(self.config.cache),
+            now,
+        )));
         let past = self.window.past();
         if !program.video.is_bound() && !past.packets().is_empty() {
-            // Nobody sees that the pictures of the last seconds come at once.
+            // Without viewers, the pictures of the last seconds may come all at once.
             past.packets()
                 .iter()
                 .for_each(|packet| self.show(packet.arrived, Kind::Video, packet));
@@ -209,54 +211,57 @@ impl Source {
         }
     }
 
-    /// Its packets go to these tracks from now on. What it has been seen in goes on as it is until somebody else is seen there.
-    pub fn lift(&mut self, now: Instant, tracks: &Arc<StreamTracks>, program: Option<&Arc<StreamTracks>>) {
-        self.speech.get_or_insert_default();
-        if !Arc::ptr_eq(tracks, &self.tracks) {
-            self.move_to(now, tracks);
+    /// Its packets go to the tracks of `spec` from now on, and its lines stay as they are. The stream that it was seen in goes on as it
+    /// is until another source is seen there.
+    pub(super) fn redirect(&mut self, now: Instant, spec: &SourceSpec) {
+        if spec.detects_speech {
+            self.speech.get_or_insert_default();
         }
-        self.set_air(now, program);
+        if !Arc::ptr_eq(&spec.tracks, &self.tracks) {
+            self.move_to(now, &spec.tracks);
+        }
+        self.set_program(now, spec.program.as_ref());
     }
 
     fn move_to(&mut self, now: Instant, tracks: &Arc<StreamTracks>) {
         self.playing = [None; 2];
         self.payload_types = [None; 2];
         self.clocks = [None; 2];
-        let back = self.air.as_mut().and_then(|air| air.return_to(tracks));
-        let ticket = back.unwrap_or_else(|| tracks.start_writing(self.shard));
+        let back = self.output.as_mut().and_then(|output| output.return_to(tracks));
+        let ticket = back.unwrap_or_else(|| tracks.start_writing(self.config.shard));
         let before = (
             std::mem::replace(&mut self.tracks, tracks.clone()),
             std::mem::replace(&mut self.ticket, ticket),
         );
         if back.is_some() {
-            self.air = None;
+            self.output = None;
             before.0.stop_writing(before.1);
             return;
         }
-        if self.air.is_none() && before.0.may_write(before.1) {
-            let mut kept = window(self.cache);
+        if self.output.is_none() && before.0.may_write(before.1) {
+            let mut kept = window(self.config.cache);
             kept.insert_past(self.window.past());
-            self.air = Some(Box::new(Air::going_on(before, kept, now)));
+            self.output = Some(Box::new(ProgramOutput::going_on(before, kept, now)));
         } else {
             before.0.stop_writing(before.1);
         }
         let (audio, video) = (tracks.audio.continuity(), tracks.video.continuity());
         if audio.last_at.or(video.last_at).is_some() {
             self.ingest.go_on_from(audio, video);
-            self.window = window(self.cache);
-            if let Some(air) = &mut self.air {
-                air.begin_anew();
+            self.window = window(self.config.cache);
+            if let Some(output) = &mut self.output {
+                output.begin_anew();
             }
             self.ingest.request_keyframe(KeyframeNeed::Urgent);
         }
     }
 
     /// One RTP packet in clear, written to its track.
-    pub fn handle_rtp(&mut self, now: Instant, clear: &[u8], header: &RtpHeader) -> Received {
+    pub(super) fn handle_rtp(&mut self, now: Instant, clear: &[u8], header: &RtpHeader) -> RtpOutcome {
         let (kind, packet) = match self.ingest.handle_rtp(now, clear, header) {
             Ok(Some(taken)) => taken,
-            Ok(None) => return Received::Media,
-            Err(_) => return Received::Dropped,
+            Ok(None) => return RtpOutcome::Media,
+            Err(_) => return RtpOutcome::Dropped,
         };
         if kind == Kind::Audio {
             self.note_level(now, clear, header);
@@ -265,7 +270,7 @@ impl Source {
             if !self.tracks.is_written() {
                 self.write_again();
             }
-            return Received::Dropped;
+            return RtpOutcome::Dropped;
         }
         let started = self.playing[kind as usize] != Some(packet.codec);
         self.playing[kind as usize] = Some(packet.codec);
@@ -273,31 +278,31 @@ impl Source {
             self.note_format(kind, packet.codec, header.payload_type);
         }
         if kind == Kind::Video && packet.keyframe && std::mem::take(&mut self.sets_due) && packet.sets.is_some() {
-            // Viewers who are level with what was before are sent them only when they start again.
+            // Viewers that are live get them only when they start again.
             self.tracks.video.write_ended();
-            self.air.iter_mut().for_each(|air| air.end_picture());
+            self.output.iter_mut().for_each(|output| output.end_picture());
         }
         let codec = packet.codec;
         let packet = Arc::new(packet);
         if kind == Kind::Video {
             self.keep(&packet);
         }
-        // With nobody watching the pipe is closed, which is no failure: the next viewer opens it again.
+        // Without viewers the pipe is closed, which is no failure: the next viewer opens it again.
         let _ = self.tracks.track(kind).write_rtp(&packet);
         self.show(now, kind, &packet);
         if started {
-            Received::Started(kind, codec)
+            RtpOutcome::Started(kind, codec)
         } else {
-            Received::Media
+            RtpOutcome::Media
         }
     }
 
-    /// A publisher that connected later was refused, and has left: this one goes on from its next keyframe.
+    /// A publisher that connected later has left (the control plane refused it): this one goes on from its next keyframe.
     fn write_again(&mut self) {
-        self.ticket = self.tracks.start_writing(self.shard);
+        self.ticket = self.tracks.start_writing(self.config.shard);
         self.playing = [None; 2];
         self.clocks = [None; 2];
-        self.window = window(self.cache);
+        self.window = window(self.config.cache);
         self.ingest
             .go_on_from(self.tracks.audio.continuity(), self.tracks.video.continuity());
         self.ingest.request_keyframe(KeyframeNeed::Urgent);
@@ -313,22 +318,22 @@ impl Source {
         }
     }
 
-    /// Writes it to the stream in which it is seen, too.
+    /// Writes a packet to the room's stream, if the source is seen there.
     fn show(&mut self, now: Instant, kind: Kind, packet: &Arc<Packet>) {
-        let Some(air) = &mut self.air else { return };
+        let Some(output) = &mut self.output else { return };
         let sight = Sight {
-            shard: self.shard,
+            shard: self.config.shard,
             has_video: self.has_video,
             profile: self.tracks.track(kind).profile(),
             clock: self.clocks[kind as usize],
         };
-        if !air.take(now, kind, packet, sight) {
-            self.air = None;
+        if !output.take(now, kind, packet, sight) {
+            self.output = None;
         }
     }
 
-    /// Somebody has begun to speak, or is silent again.
-    pub fn poll_speech(&mut self, now: Instant) -> Option<bool> {
+    /// Whether the sender has begun (true) or ended to speak since the last call.
+    pub(super) fn poll_speech(&mut self, now: Instant) -> Option<bool> {
         self.speech.as_mut()?.poll_change(now)
     }
 
@@ -354,8 +359,8 @@ impl Source {
             ready: matches!(self.window.start(), Start::At(_)),
         };
         self.tracks.video.keyframes().write(&facts);
-        if let Some(air) = &self.air {
-            air.write_facts(&facts);
+        if let Some(output) = &self.output {
+            output.write_facts(&facts);
         }
     }
 
@@ -375,12 +380,12 @@ impl Source {
     }
 
     /// One report of an authentic RTCP packet.
-    pub fn handle_report(&mut self, now: Instant, report: &Report<'_>) {
+    pub(super) fn handle_report(&mut self, now: Instant, report: &Report<'_>) {
         self.ingest.handle_report(now, report);
     }
 
-    /// Passes on what sender reports have told of the clocks.
-    pub fn pass_clocks_on(&mut self) {
+    /// Passes the clocks of sender reports on to the tracks.
+    pub(super) fn pass_clocks_on(&mut self) {
         for kind in [Kind::Audio, Kind::Video] {
             let clock = self.ingest.clock(kind);
             let Some(clock) = clock.filter(|_| clock != self.clocks[kind as usize] && self.may_write()) else {
@@ -388,8 +393,8 @@ impl Source {
             };
             self.clocks[kind as usize] = Some(clock);
             self.tracks.track(kind).write_clock(clock);
-            if let Some(air) = &self.air {
-                air.write_clock(kind, clock);
+            if let Some(output) = &self.output {
+                output.write_clock(kind, clock);
             }
         }
     }
@@ -398,28 +403,28 @@ impl Source {
         self.tracks.may_write(self.ticket)
     }
 
-    /// What shards with viewers wish: a keyframe, asked for as soon as the last request is long enough ago, or what was before their
-    /// first viewer came. They are left to the source that writes now.
-    pub fn serve_wishes(&mut self) {
+    /// Takes what shards with viewers request: a keyframe, asked for as soon as the last request is long enough ago, or the packets
+    /// before their first viewer. Only the source that writes now may take them.
+    pub(super) fn handle_requests(&mut self) {
         if self.may_write() {
             if let Some(need) = self.tracks.video.take_keyframe_request() {
                 self.ingest.request_keyframe(need);
             }
             self.tracks.video.answer_past(|| self.window.past());
         }
-        if let Some(need) = self.air.as_ref().and_then(|air| air.serve_wishes()) {
+        if let Some(need) = self.output.as_ref().and_then(|output| output.handle_requests()) {
             self.ingest.request_keyframe(need);
         }
     }
 
-    /// What changed in keyframes and requests for them since the last call.
-    pub fn take_keyframe_news(&mut self) -> KeyframeNews {
+    /// What has happened to keyframe requests since the last call.
+    pub(super) fn take_keyframe_changes(&mut self) -> KeyframeChanges {
         let status = self.ingest.keyframe_status();
         let before = std::mem::replace(&mut self.told, status);
         if status.unanswered != before.unanswered && self.may_write() {
             self.write_facts();
         }
-        KeyframeNews {
+        KeyframeChanges {
             coalesced: status.coalesced - before.coalesced,
             deferred: status.deferred - before.deferred,
             sent: status.sent - before.sent,
@@ -430,15 +435,15 @@ impl Source {
     }
 
     /// The regular keyframe request, while anybody watches. What ingest has to tell is left to [`poll_rtcp`](Self::poll_rtcp).
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         if let Some(speech) = &mut self.speech {
             speech.handle_timeout(now);
         }
-        if let (Some(at), Some(interval)) = (self.keyframe_at, self.keyframe_interval)
+        if let (Some(at), Some(interval)) = (self.keyframe_at, self.config.keyframe_interval)
             && at <= now
         {
             self.keyframe_at = Some(now + interval);
-            let is_seen = self.air.as_ref().is_some_and(|air| air.is_bound());
+            let is_seen = self.output.as_ref().is_some_and(|output| output.is_bound());
             if self.tracks.video.is_bound() || is_seen {
                 self.ingest.tick_keyframes();
             }
@@ -446,7 +451,7 @@ impl Source {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let speech = self.speech.as_ref().and_then(|speech| speech.poll_timeout());
         [self.ingest.poll_timeout(), self.keyframe_at, speech]
             .into_iter()
@@ -455,11 +460,11 @@ impl Source {
     }
 
     /// Seals what ingest has to tell the client.
-    pub fn poll_rtcp(
+    pub(super) fn poll_rtcp(
         &mut self,
         now: Instant,
-        sealer: &mut Sealer,
-        (to, owner): (std::net::SocketAddr, u32),
+        sealer: &mut RtcpSealer,
+        (to, owner): (SocketAddr, PeerIndex),
         out: &mut SendQueue,
     ) {
         let room = SendQueue::PATH_DATAGRAM_MAX - RTCP_OVERHEAD_MAX;
@@ -468,23 +473,20 @@ impl Source {
             let Some(len) = self.ingest.poll_rtcp(now, &mut buffer[..room]) else {
                 return;
             };
-            let len = sealer.seal_rtcp(buffer, len);
-            out.commit(to, owner, len);
+            let len = sealer.seal(buffer, len);
+            out.commit(to, owner.number(), len);
         }
     }
 
-    /// The stream that it feeds.
-    pub fn tracks(&self) -> &Arc<StreamTracks> {
-        &self.tracks
-    }
-
-    /// What came in so far.
-    pub fn ingest(&self) -> &Ingest {
-        &self.ingest
+    /// The stream whose tracks it writes to.
+    #[inline]
+    pub(super) fn key(&self) -> StreamKey {
+        self.tracks.key
     }
 }
 
-impl Drop for Source {
+impl Drop for PublishedStream {
+    /// Gives the write ticket back, which tells viewers that the source has ended, unless another one writes already.
     fn drop(&mut self) {
         if self.may_write() {
             self.tracks.video.keyframes().write(&KeyframeReading::default());

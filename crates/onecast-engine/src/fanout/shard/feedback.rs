@@ -1,0 +1,75 @@
+//! What a peer reports about the streams that it is sent, on its way to each of them.
+
+use std::time::Instant;
+
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::rtcp::Report;
+use onecast_rtc::transmit::SendQueue;
+
+use super::streams::Streams;
+use crate::fanout::pacer::Lost;
+use crate::fanout::stream::{Flow, Remedy};
+use crate::fanout::subscriptions::Subscriptions;
+
+/// One RTCP datagram of a peer.
+pub(super) struct Feedback<'a> {
+    pub(super) now: Instant,
+    pub(super) streams: &'a mut Streams,
+    pub(super) subscriptions: &'a Subscriptions,
+    /// Retransmissions go here.
+    pub(super) queue: &'a mut SendQueue,
+    pub(super) flow: Flow,
+    /// Slots of streams of which the peer wants a keyframe, once for each request.
+    pub(super) keyframes: Vec<u32>,
+    /// What else the peer needs of streams.
+    pub(super) remedies: Vec<(u32, Remedy)>,
+}
+
+impl Feedback<'_> {
+    pub(super) fn handle_report(&mut self, report: Report<'_>) {
+        let about = match &report {
+            Report::Nack { about, .. } | Report::Pli { about } => *about,
+            Report::Fir { about, .. } | Report::ReceiverReport { about, .. } => *about,
+            _ => return,
+        };
+        let Some(slot) = self.subscriptions.slot_of(about) else {
+            return;
+        };
+        let position = self.subscriptions.position(slot);
+        let Some((stream, position)) = self.streams.get_mut(slot).zip(position) else {
+            return;
+        };
+        let (now, position) = (self.now, position as usize);
+        match report {
+            Report::Nack { sequences, .. } => {
+                let remedy = stream.retransmit(now, position, about, sequences, self.queue, &mut self.flow);
+                self.note_remedy(slot, remedy);
+            }
+            Report::ReceiverReport {
+                fraction_lost,
+                last_sr,
+                delay,
+                ..
+            } => {
+                stream.note_report(now, position, about, last_sr, delay);
+                // Whichever track lost something: both take the same path.
+                if fraction_lost > 0 {
+                    stream.note_loss(now, position, Lost::Share(fraction_lost));
+                }
+            }
+            Report::Pli { .. } | Report::Fir { .. } if stream.kind_of(about) == Some(Kind::Video) => {
+                self.keyframes.push(slot);
+            }
+            _ => {}
+        }
+    }
+
+    /// Of several remedies for one stream the greatest is applied.
+    fn note_remedy(&mut self, slot: u32, remedy: Remedy) {
+        match self.remedies.iter_mut().find(|(known, _)| *known == slot) {
+            Some((_, known)) => *known = remedy.max(*known),
+            None if remedy != Remedy::None => self.remedies.push((slot, remedy)),
+            None => {}
+        }
+    }
+}
