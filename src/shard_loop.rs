@@ -1,4 +1,4 @@
-//! The thread of a shard: an endless loop of numbered, bounded steps around the pure state machine.
+//! The thread of a shard: a loop of numbered, bounded steps around the pure state machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use onecast_udp::clock;
 use onecast_udp::socket::MediaSocket;
 use onecast_udp::waker::ShardWaker;
 
-/// How others reach a shard's thread.
+/// What other threads send to a shard.
 #[derive(Debug)]
 pub struct Mailbox {
     commands: ArrayQueue<Command>,
@@ -40,7 +40,7 @@ impl Mailbox {
         }
     }
 
-    /// Gives the shard a command; false when the box is full.
+    /// Sends the shard a command; false if the mailbox is full.
     pub fn send(&self, command: Command) -> bool {
         let sent = self.commands.push(command).is_ok();
         self.waker.wake();
@@ -102,8 +102,8 @@ impl ShardLoop {
             self.shard.counters().turns.add(1);
             // 1. Media first: what publishers on any shard sent goes out to this shard's viewers.
             self.shard.handle_lanes(now, &mut self.socket);
-            // 2. Sessions to expect and to close, datagrams that reached another shard. Before the network: the client of an offer that
-            //    has just been answered may be heard in this very turn.
+            // 2. Sessions to expect and to close, datagrams that reached another shard. Before the network: the first check of a client
+            //    whose offer has just been answered may arrive in this very turn.
             let stop = self.take_mail(now);
             // 3. One bounded batch from the network.
             let shard = &mut self.shard;
@@ -118,12 +118,12 @@ impl ShardLoop {
             self.shard.handle_lanes(now, &mut self.socket);
             // 5. What is due: timers, and viewers that start.
             self.shard.handle_timeout(now, &mut self.socket);
-            // 6. A few datagrams of handshakes: those who watch come first.
+            // 6. A few handshakes: connected viewers come first.
             self.shard.handle_handshakes(now);
             // 7. Everything queued leaves.
             self.shard.flush(&mut self.socket);
-            // 8. What others must know.
-            self.tell();
+            // 8. Events, claims and misrouted datagrams go to other threads.
+            self.send_mail();
             if stop {
                 debug!(shard = self.id, "media thread ends");
                 return;
@@ -155,7 +155,7 @@ impl ShardLoop {
         stop
     }
 
-    fn tell(&mut self) {
+    fn send_mail(&mut self) {
         while let Ok(permit) = self.events.try_reserve() {
             let Some(event) = self.shard.poll_event() else { break };
             permit.send(event);
@@ -184,5 +184,5 @@ impl ShardLoop {
     }
 }
 
-/// Longest sleep: events that found no room in the channel are offered again after it.
+/// Longest sleep. Events that found no room in the channel are offered again after it.
 const IDLE: Duration = Duration::from_millis(500);

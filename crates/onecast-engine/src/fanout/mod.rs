@@ -2,6 +2,16 @@
 //!
 //! A [`Shard`] is the state machine of one media thread: its peers, the windows of the streams they watch, and the
 //! datagrams on their way out.
+//!
+//! ```text
+//!  publisher ─SRTP─> Shard::handle_rtp ─> Receiver ─> PublishedStream ─> tracks ─ lane of each shard ┐
+//!                                                                                                  │
+//!  viewers <─GSO runs─ SendQueue <─ Subscriber::seal <─ TrackSender::forward <─ ShardStream::flush <┘
+//! ```
+//!
+//! Each peer has a [`Plan`] of streams that it sends and streams that it is sent. On the shard of its sender a stream is a
+//! `PublishedStream`; on every shard with viewers it is a [`ShardStream`](stream::ShardStream) with a
+//! [`Subscriber`](subscriber::Subscriber) for each of them.
 
 pub mod catch_up;
 mod demux;
@@ -18,6 +28,7 @@ mod published_stream;
 mod receiver;
 mod repairs;
 mod round_trip;
+mod sent_formats;
 pub mod session;
 pub mod shard;
 mod slab;

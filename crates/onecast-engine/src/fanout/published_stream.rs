@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::formats;
 use super::ids::PeerIndex;
 use super::plan::SourceSpec;
 use super::program_output::{ProgramOutput, Sight};
+use super::sent_formats::{FormatChange, SentFormats};
 use crate::ingest::{AudioLevel, Ingest, IngestConfig, KeyframeStatus, Speech};
 use crate::media::keyframes::KeyframeReading;
 use crate::media::lane::StreamKey;
@@ -17,7 +17,7 @@ use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::sdp::{Format, MediaLine, Negotiated};
+use onecast_rtc::sdp::{MediaLine, Negotiated};
 use onecast_rtc::transmit::SendQueue;
 
 /// One stream that a client sends.
@@ -33,9 +33,7 @@ pub(super) struct PublishedStream {
     /// The video since the newest keyframe, for shards that have their first viewer.
     window: Window,
     told: KeyframeStatus,
-    formats: Vec<SentFormat>,
-    /// Payload type of the newest packets of each kind that were no retransmissions.
-    payload_types: [Option<u8>; 2],
+    formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
     sets_due: bool,
     has_video: bool,
@@ -45,15 +43,6 @@ pub(super) struct PublishedStream {
     speech: Option<Box<Speech>>,
     /// The stream of a whole room, in which it is seen, too.
     output: Option<Box<ProgramOutput>>,
-}
-
-/// A format in which the client may send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct SentFormat {
-    codec: Codec,
-    payload_type: u8,
-    profile: u8,
-    fmtp: Box<str>,
 }
 
 /// What the sender of a stream is asked for, and what is kept of the stream.
@@ -127,8 +116,7 @@ impl PublishedStream {
             keyframe_at: config.keyframe_interval.map(|interval| now + interval),
             window: window(config.cache),
             told: KeyframeStatus::default(),
-            formats: Vec::new(),
-            payload_types: [None; 2],
+            formats: SentFormats::default(),
             sets_due: true,
             has_video: false,
             level_id: None,
@@ -173,13 +161,7 @@ impl PublishedStream {
     fn note_lines(&mut self, audio: Option<&MediaLine>, video: Option<&MediaLine>) {
         self.has_video = video.is_some();
         self.level_id = audio.and_then(|line| line.extensions.audio_level);
-        let formats = [audio, video].into_iter().flatten().flat_map(|line| &line.formats);
-        let formats: Vec<_> = formats.map(SentFormat::new).collect();
-        if formats != self.formats {
-            // What was announced before may be something else now.
-            self.payload_types = [None; 2];
-        }
-        self.formats = formats;
+        self.formats.set_lines(audio, video);
     }
 
     /// The stream `program` shows it from now on. With `None` it goes on being seen where it is until another source is.
@@ -225,7 +207,7 @@ impl PublishedStream {
 
     fn move_to(&mut self, now: Instant, tracks: &Arc<StreamTracks>) {
         self.playing = [None; 2];
-        self.payload_types = [None; 2];
+        self.formats.forget_used();
         self.clocks = [None; 2];
         let back = self.output.as_mut().and_then(|output| output.return_to(tracks));
         let ticket = back.unwrap_or_else(|| tracks.start_writing(self.config.shard));
@@ -274,7 +256,7 @@ impl PublishedStream {
         }
         let started = self.playing[kind as usize] != Some(packet.codec);
         self.playing[kind as usize] = Some(packet.codec);
-        if started || self.payload_types[kind as usize] != Some(header.payload_type) {
+        if started || !self.formats.is_used(kind, header.payload_type) {
             self.note_format(kind, packet.codec, header.payload_type);
         }
         if kind == Kind::Video && packet.keyframe && std::mem::take(&mut self.sets_due) && packet.sets.is_some() {
@@ -366,17 +348,16 @@ impl PublishedStream {
 
     /// Packets come in another format than before, unless it is that of retransmissions.
     fn note_format(&mut self, kind: Kind, codec: Codec, payload_type: u8) {
-        let known = |format: &&SentFormat| format.codec == codec && format.payload_type == payload_type;
-        let format = self.formats.iter().find(known);
-        if format.is_some() {
-            self.payload_types[kind as usize] = Some(payload_type);
-            self.sets_due |= kind == Kind::Video;
-        } else if self.payload_types[kind as usize].is_some() {
-            return;
+        let profile = match self.formats.note(kind, codec, payload_type) {
+            FormatChange::Negotiated { profile } => {
+                self.sets_due |= kind == Kind::Video;
+                Some(profile)
+            }
+            FormatChange::Unknown { profile } => profile,
+        };
+        if let Some(profile) = profile {
+            self.tracks.track(kind).set_profile(profile);
         }
-        let of_codec = || self.formats.iter().find(|format| format.codec == codec);
-        let profile = format.or_else(of_codec).map_or(0, |format| format.profile);
-        self.tracks.track(kind).set_profile(profile);
     }
 
     /// One report of an authentic RTCP packet.
@@ -492,17 +473,6 @@ impl Drop for PublishedStream {
             self.tracks.video.keyframes().write(&KeyframeReading::default());
         }
         self.tracks.stop_writing(self.ticket);
-    }
-}
-
-impl SentFormat {
-    fn new(format: &Format) -> SentFormat {
-        SentFormat {
-            codec: format.codec,
-            payload_type: format.payload_type,
-            profile: formats::profile(format.codec, &format.fmtp),
-            fmtp: format.fmtp.clone(),
-        }
     }
 }
 

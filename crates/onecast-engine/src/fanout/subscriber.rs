@@ -37,9 +37,9 @@ pub struct Subscriber {
     /// It started where there was no keyframe, and has been sent none since.
     pub blind: bool,
     sealer: RtpSealer,
-    audio: Option<Forwarder>,
-    video: Option<Forwarder>,
-    /// Forwarders of tracks that are switched off, which keep their numbering.
+    /// By kind, of tracks that it is sent.
+    forwarders: [Option<Forwarder>; 2],
+    /// By kind, of tracks that are switched off: they keep their numbering.
     parked: [Option<Box<Forwarder>>; 2],
     pub(super) round_trip: RoundTrip,
     /// `None` while it is sent nothing but live packets.
@@ -77,7 +77,7 @@ impl Subscriber {
         to: SocketAddr,
         now: Instant,
         sealer: RtpSealer,
-        (audio, video): (Option<ViewerLine>, Option<ViewerLine>),
+        lines: [Option<ViewerLine>; 2],
     ) -> Subscriber {
         Subscriber {
             peer,
@@ -90,8 +90,7 @@ impl Subscriber {
             again: false,
             blind: false,
             sealer,
-            audio: audio.map(Forwarder::new),
-            video: video.map(Forwarder::new),
+            forwarders: lines.map(|line| line.map(Forwarder::new)),
             parked: [None, None],
             round_trip: RoundTrip::default(),
             pacer: None,
@@ -99,11 +98,9 @@ impl Subscriber {
     }
 
     /// Its forwarder for a track; `None` if it is not sent that kind.
+    #[inline]
     pub fn forwarder(&mut self, kind: Kind) -> Option<&mut Forwarder> {
-        match kind {
-            Kind::Audio => self.audio.as_mut(),
-            Kind::Video => self.video.as_mut(),
-        }
+        self.forwarders[kind as usize].as_mut()
     }
 
     /// Whether it is sent the past of a track.
@@ -149,7 +146,7 @@ impl Subscriber {
             return;
         }
         self.to = to;
-        let forwarders = [&mut self.audio, &mut self.video].into_iter().flatten();
+        let forwarders = self.forwarders.iter_mut().flatten();
         forwarders
             .filter_map(|forwarder| forwarder.repairs.as_mut())
             .for_each(|repairs| repairs.moved(now));
@@ -157,10 +154,7 @@ impl Subscriber {
 
     /// Switches a track on, off, or over to another line.
     pub(super) fn switch(&mut self, kind: Kind, line: Option<&ViewerLine>) -> Switched {
-        let place = match kind {
-            Kind::Audio => &mut self.audio,
-            Kind::Video => &mut self.video,
-        };
+        let place = &mut self.forwarders[kind as usize];
         let parked = &mut self.parked[kind as usize];
         match (place.as_mut(), line) {
             (None, None) => Switched::Stays,
@@ -190,8 +184,8 @@ impl Subscriber {
 
     /// The kinds that it is sent.
     pub(super) fn bound_kinds(&self) -> impl Iterator<Item = Kind> + use<> {
-        let audio = self.audio.is_some().then_some(Kind::Audio);
-        audio.into_iter().chain(self.video.is_some().then_some(Kind::Video))
+        let is_bound = self.forwarders.each_ref().map(Option::is_some);
+        Kind::ALL.into_iter().filter(move |&kind| is_bound[kind as usize])
     }
 
     /// Seals one packet into the queue. False when it does not fit a datagram.

@@ -225,3 +225,104 @@ impl Changing {
         self.list.binary_search_by_key(&slot, |known| known.key.slot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{Inbox, Wake};
+    use onecast_rtc::{DtlsRole, Profile};
+
+    struct Silent;
+
+    impl Wake for Silent {
+        fn wake(&self) {}
+    }
+
+    fn tracks(slot: u32, serial: u32) -> StreamTracks {
+        let inbox = Inbox::new(Box::new(Silent));
+        let ssrcs = [1, 2, 3].map(|ssrc| 100 * serial + ssrc);
+        let key = StreamKey { slot, serial };
+        StreamTracks::new(key, "live", ssrcs, [inbox].into(), onecast_udp::clock::now())
+    }
+
+    fn many(now: Instant) -> Subscriptions {
+        let profile = Profile::AeadAes128Gcm;
+        let material = vec![7; profile.keying_material_len()];
+        let keys = SrtpKeys::from_keying_material(profile, &material, DtlsRole::Server).unwrap();
+        Subscriptions::many(&keys, now)
+    }
+
+    fn slots(subscriptions: &[Subscription]) -> Vec<u32> {
+        subscriptions.iter().map(|one| one.key.slot).collect()
+    }
+
+    #[test]
+    fn a_single_subscription_needs_no_allocation() {
+        assert!(size_of::<Subscriptions>() <= 16);
+        let (mut one, tracks) = (Subscriptions::one(), tracks(4, 1));
+        assert!(one.all().is_empty() && one.may_add(tracks.key));
+        one.add(&tracks, 9);
+        assert_eq!((one.position(4), one.position(5)), (Some(9), None));
+        assert_eq!(one.slot_of(12_345), Some(4), "the stream knows its own SSRCs");
+        assert!(!one.may_add(StreamKey { slot: 5, serial: 2 }));
+        one.set_position(4, 3);
+        one.remove(5);
+        assert_eq!(one.position(4), Some(3));
+        one.remove(4);
+        assert!(one.all().is_empty());
+    }
+
+    #[test]
+    fn reports_find_their_stream_by_ssrc() {
+        let mut many = many(onecast_udp::clock::now());
+        for (slot, serial) in [(7, 1), (2, 2), (5, 3)] {
+            many.add(&tracks(slot, serial), 0);
+        }
+        assert_eq!(slots(many.all()), [2, 5, 7]);
+        assert_eq!(
+            (many.slot_of(101), many.slot_of(203), many.slot_of(102)),
+            (Some(7), Some(2), None)
+        );
+        many.remove(2);
+        assert_eq!((many.slot_of(203), many.slot_of(303)), (None, Some(5)));
+    }
+
+    #[test]
+    fn a_stream_that_has_ended_never_begins_again() {
+        let mut many = many(onecast_udp::clock::now());
+        let first = tracks(3, 1);
+        many.add(&first, 0);
+        many.remove(3);
+        assert!(!many.may_add(first.key) && many.may_add(StreamKey { slot: 3, serial: 2 }));
+    }
+
+    #[test]
+    fn early_rtcp_shows_that_a_member_is_ready() {
+        let now = onecast_udp::clock::now();
+        let (mut many, mut one, tracks) = (many(now), Subscriptions::one(), tracks(3, 1));
+        many.add(&tracks, 0);
+        one.add(&tracks, 0);
+        let later = now + Changing::READY_WITHIN;
+        assert_eq!((many.ready(now).len(), many.ready(later).len()), (1, 0));
+        assert_eq!((one.ready(now).len(), one.ready(later).len()), (1, 1));
+    }
+
+    #[test]
+    fn every_stream_has_its_sender_reports_in_turn() {
+        let now = onecast_udp::clock::now();
+        let mut many = many(now);
+        (0..20).for_each(|slot| many.add(&tracks(slot, slot + 1), 0));
+        let Subscriptions::Many(many) = &mut many else {
+            unreachable!()
+        };
+        let mut reported = Vec::new();
+        for turn in 0..8 {
+            for _ in 0..many.begin_reports(now + turn * ShardStream::REPORT_INTERVAL / 8) {
+                reported.extend(many.next_to_report().map(|one| one.key.slot));
+            }
+        }
+        reported.truncate(20);
+        assert_eq!(reported, (0..20).collect::<Vec<_>>());
+        assert_eq!(many.report_at(), Some(now + ShardStream::REPORT_INTERVAL));
+    }
+}

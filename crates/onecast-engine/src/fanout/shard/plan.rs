@@ -150,7 +150,7 @@ impl Shard {
             // The stream has ended already.
             Occupant::Newer => return,
         }
-        let lines = (spec.audio.clone(), spec.video.clone());
+        let lines = [spec.audio.clone(), spec.video.clone()];
         let subscriber = Subscriber::new(index, to, now, RtpSealer::new(keys), lines);
         let stream = self.streams.get_or_create(now, &spec.tracks, self.config.start);
         let position = stream.add(now, subscriber, self.config.id);
