@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::auth::{AuthMode, Made, Secret};
+use crate::auth::{AuthMode, GeneratedTokens, Secret};
 use crate::tls;
 
 /// What there is to tell.
@@ -36,7 +36,7 @@ pub(crate) struct Facts<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Https<'a> {
     /// The certificate, if the server has made it.
-    pub(crate) made: Option<&'a tls::Made>,
+    pub(crate) made: Option<&'a tls::GeneratedCertificate>,
     /// The name in a certificate from an ACME directory.
     pub(crate) domain: Option<&'a str>,
 }
@@ -58,7 +58,7 @@ pub(crate) enum OwnTokens<'a> {
     /// It has made none.
     None,
     /// Links carry them.
-    Shown(&'a Made),
+    Shown(&'a GeneratedTokens),
     /// They are in this file, if there is one, and not told here.
     Hidden(Option<&'a Path>),
 }
@@ -67,7 +67,7 @@ impl<'a> OwnTokens<'a> {
     /// What is told of the tokens in this file. What is written to something else than a terminal is kept: by a journal, or as the log of a
     /// container, which others read, too.
     pub(crate) fn for_whoever_reads(
-        made: Option<&'a Made>,
+        made: Option<&'a GeneratedTokens>,
         file: Option<&'a Path>,
         at_terminal: bool,
     ) -> OwnTokens<'a> {
@@ -78,7 +78,7 @@ impl<'a> OwnTokens<'a> {
         }
     }
 
-    fn shown(self) -> Option<&'a Made> {
+    fn shown(self) -> Option<&'a GeneratedTokens> {
         match self {
             OwnTokens::Shown(made) => Some(made),
             OwnTokens::None | OwnTokens::Hidden(_) => None,
@@ -88,10 +88,10 @@ impl<'a> OwnTokens<'a> {
 
 impl Entry<'_> {
     /// In links, behind `#`: that part of a URL is never sent, so that it is in no log.
-    fn in_link(self, secret: impl Fn(&Made) -> &Secret) -> String {
+    fn in_link(self, secret: impl Fn(&GeneratedTokens) -> &Secret) -> String {
         self.tokens
             .shown()
-            .map(|made| format!("#token={}", secret(made).tell()))
+            .map(|made| format!("#token={}", secret(made).expose()))
             .unwrap_or_default()
     }
 
@@ -161,7 +161,7 @@ fn here(facts: &Facts<'_>) -> String {
 }
 
 /// The beginning of a command that this server takes: who it is to trust, and what it shows.
-fn curl(facts: &Facts<'_>, secret: impl Fn(&Made) -> &Secret) -> String {
+fn curl(facts: &Facts<'_>, secret: impl Fn(&GeneratedTokens) -> &Secret) -> String {
     let certificate = facts.https.and_then(|https| https.made);
     let trust = match certificate.map(|made| &made.file) {
         Some(Some(file)) => format!(" --cacert '{}'", file.display()),
@@ -170,7 +170,7 @@ fn curl(facts: &Facts<'_>, secret: impl Fn(&Made) -> &Secret) -> String {
     };
     let token = match facts.entry.tokens {
         OwnTokens::None => return format!("curl{trust}"),
-        OwnTokens::Shown(made) => secret(made).tell(),
+        OwnTokens::Shown(made) => secret(made).expose(),
         OwnTokens::Hidden(_) => "TOKEN",
     };
     format!("curl{trust} -H 'Authorization: Bearer {token}'")
@@ -179,7 +179,7 @@ fn curl(facts: &Facts<'_>, secret: impl Fn(&Made) -> &Secret) -> String {
 fn bearer_for(entry: Entry<'_>) -> String {
     match entry.tokens {
         OwnTokens::None => String::new(),
-        OwnTokens::Shown(made) => format!(", Bearer token {}", made.publish.tell()),
+        OwnTokens::Shown(made) => format!(", Bearer token {}", made.publish.expose()),
         OwnTokens::Hidden(_) => ", Bearer token TOKEN".to_owned(),
     }
 }

@@ -107,7 +107,7 @@ pub fn tokens(data: &[u8]) {
 
 /// A pasted text: base64, JSON, SDP or none of them.
 pub fn paste(data: &[u8]) {
-    crate::http::fuzz_envelope(data);
+    crate::http::fuzz_pasted_sdp(data);
 }
 
 /// `If-Match` of a PATCH, its lines one below the other.

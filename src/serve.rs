@@ -1,7 +1,7 @@
-//! `onecast serve`: starts everything, tells where it is, and stops it when asked to.
+//! `onecast serve`: starts the server, prints its addresses, and stops it on a signal.
 
-mod doors;
-mod leaving;
+mod listeners;
+mod signals;
 mod systemd;
 
 use std::fmt::Display;
@@ -17,51 +17,51 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use self::doors::Doors;
+use self::listeners::Listeners;
 use crate::auth::{self, Authority, SetupError};
 use crate::banner::{Entry, Facts, Https, OwnTokens, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::tls::{Tls, TlsError};
-use leaving::Signals;
 use onecast_control::StreamName;
 use onecast_udp;
 use onecast_udp::interfaces::outward_address;
 use onecast_udp::resources::{self, ResourcesError};
-pub use systemd::HandedOver;
+use signals::Signals;
+pub use systemd::SocketActivationError;
 use systemd::Watchdog;
 
-/// What runs behind HTTP.
+/// The media side of the server, behind HTTP.
 pub trait MediaServer: Service {
-    /// Where media is received.
+    /// The address that receives media.
     fn media_address(&self) -> SocketAddr;
 
-    /// What a client that reached us on `local` is told to send media to, best first.
+    /// The candidates for a client that has connected to `local`, best first.
     fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr>;
 
-    /// Takes those of the options that may change while it runs: the bounds of streams and sessions.
+    /// Applies the options that may change at run time: the limits of streams and sessions.
     fn reload(&self, args: &ServeArgs);
 
-    /// Closes every peer and waits for the media threads, but no longer than `limit`. True when all have ended.
+    /// Closes every peer and waits for the media threads, at most for `limit`. True if all of them have ended.
     fn shutdown(&self, limit: Duration) -> impl Future<Output = bool> + Send;
 }
 
-/// Why the server did not start: one line for the user.
+/// Why the server did not start: one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log cannot be set up.
-    #[error("RUST_LOG cannot be understood: {0}; use for instance RUST_LOG=debug or RUST_LOG=onecast=debug")]
+    #[error("RUST_LOG is invalid: {0}; use for instance RUST_LOG=debug or RUST_LOG=onecast=debug")]
     Log(String),
     /// The runtime or the signal handlers cannot be set up.
-    #[error("the system refuses what the server needs: {0}")]
+    #[error("cannot set up the runtime: {0}")]
     System(#[source] io::Error),
-    /// The system lets us have too little.
+    /// The system grants too few resources.
     #[error(transparent)]
     Resources(#[from] ResourcesError),
-    /// What systemd hands over cannot be used.
+    /// The sockets from systemd cannot be used.
     #[error(transparent)]
-    HandedOver(#[from] HandedOver),
-    /// It cannot be set up who may do what.
+    SocketActivationError(#[from] SocketActivationError),
+    /// Authorization cannot be set up.
     #[error("{0}")]
     Auth(#[from] SetupError),
     /// The address for HTTP cannot be used.
@@ -69,21 +69,21 @@ pub enum StartError {
     Http {
         /// As configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The address for those who come without TLS cannot be used.
+    /// The address for redirects to HTTPS cannot be used.
     #[error("{}", cannot_listen("--http-redirect", "TCP", *address, source))]
     Redirect {
         /// As configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Options of HTTPS contradict each other.
+    /// HTTPS options contradict each other.
     #[error(transparent)]
     Options(#[from] TlsConflict),
-    /// There is no certificate.
+    /// The certificate cannot be loaded or generated.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address for media cannot be used.
@@ -91,21 +91,20 @@ pub enum StartError {
     Media {
         /// As configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Clients cannot be told of the STUN and TURN servers.
+    /// The STUN and TURN options are invalid.
     #[error(transparent)]
     IceServers(#[from] IceArgsError),
 }
 
 /// Runs the server until SIGINT or SIGTERM.
 ///
-/// `start` starts the media side inside the runtime; `demo` publishes a test card to the WHIP URL with the token that it is given, if
-/// the options ask for it.
+/// `start` starts the media side inside the runtime; with `--demo`, `demo` publishes a test card to the WHIP URL with the token.
 ///
 /// # Errors
-/// When something that was asked for cannot be had. Once the server has started, nothing ends it but a signal.
+/// When the server cannot start. Once started, only a signal ends it.
 pub fn run<M, D>(
     args: &ServeArgs,
     sources: Sources,
@@ -117,7 +116,7 @@ where
     D: Future<Output = ()> + Send + 'static,
 {
     start_log(args.log_format)?;
-    let handed_over = systemd::handed_over()?;
+    let handed_over = systemd::activated_listener()?;
     let drains = !args.limits.drain_timeout.is_zero();
     let signals = Signals::listen(drains).map_err(StartError::System)?;
     let threads = args.shards() + SIGNALLING_THREADS + OTHER_THREADS;
@@ -147,14 +146,14 @@ where
     raise_open_files();
     let ice_servers = args.ice.servers()?;
     let stop = CancellationToken::new();
-    let doors = Doors::open(args, handed_over, &stop).await?;
-    let (http, tls) = (doors.http, doors.tls.clone());
+    let listeners = Listeners::open(args, handed_over, &stop).await?;
+    let (http, tls) = (listeners.http, listeners.tls.clone());
     let media = start(args).map_err(|source| not_started(args.udp, source))?;
     let media = Arc::new(media);
 
     let mut entry = auth::open(&args.auth, args.is_local(http), args.state_dir().as_deref())?;
     if let Some(why) = &entry.warning {
-        warn!("the tokens in the links are for this run only: {why}");
+        warn!("the tokens in the links are valid for this run only: {why}");
     }
     let front = args.proxy.front(entry.is_decided(&args.auth));
     let demo_token = entry.authority.make_own(StreamName::demo());
@@ -171,39 +170,43 @@ where
         HttpLimits::default(),
     );
     let serving = TaskTracker::new();
-    let for_the_demo = doors.serve(server, args.demo, &serving, &stop).await?;
+    let demo_address = listeners.serve(server, args.demo, &serving, &stop).await?;
     let entry = Entry {
         mode: entry.mode,
         private: entry.private,
-        tokens: OwnTokens::for_whoever_reads(entry.made.as_ref(), entry.kept.as_deref(), io::stdout().is_terminal()),
+        tokens: OwnTokens::for_whoever_reads(
+            entry.generated.as_ref(),
+            entry.kept.as_deref(),
+            io::stdout().is_terminal(),
+        ),
     };
     announce(http, media.as_ref(), args, tls.as_deref(), entry);
-    let demo = for_the_demo.map(|address| {
+    let demo = demo_address.map(|address| {
         let url = format!("http://{address}/whip/demo");
-        tokio::spawn(demo(url, demo_token.tell().to_owned()))
+        tokio::spawn(demo(url, demo_token.expose().to_owned()))
     });
 
-    systemd::tell_ready();
+    systemd::notify_ready();
     let own = demo.as_ref().map(|_| StreamName::demo());
-    let read_again = || {
-        systemd::tell_reloading();
+    let reload = || {
+        systemd::notify_reloading();
         reload(&mut sources, media.as_ref(), &authority);
         if let Some(tls) = &tls {
             tls.reload();
         }
-        systemd::tell_reloaded();
+        systemd::notify_reloaded();
     };
     signals
-        .time_to_leave(
+        .wait_for_shutdown(
             media.operation(),
             own.as_ref(),
             Watchdog::from_env(),
-            systemd::tell_draining,
-            read_again,
+            systemd::notify_draining,
+            reload,
         )
         .await;
     info!("stopping");
-    systemd::tell_stopping();
+    systemd::notify_stopping();
     stop.cancel();
     serving.close();
     let ended = tokio::time::timeout(STOP_LIMIT, serving.wait());
@@ -212,25 +215,28 @@ where
         demo.abort();
     }
     if ended.is_err() || !closed {
-        warn!("not everything ended within {} s; leaving anyway", STOP_LIMIT.as_secs());
+        warn!(
+            "not everything ended within {} s; stopping anyway",
+            STOP_LIMIT.as_secs()
+        );
     }
     info!("stopped");
     Ok(())
 }
 
-/// Every connection is an open file, and systems let a process have 1,024 unless it asks for more.
+/// Raises the limit of open files: every connection is one, and the default limit is often 1,024.
 fn raise_open_files() {
     let wanted = HttpLimits::default().connections as u64 + OTHER_FILES;
     match onecast_udp::raise_open_files(wanted) {
         Ok(Some(limit)) if limit < wanted => warn!(
-            "this process may have {limit} open files; for as many HTTP connections as it takes it needs {wanted} (ulimit -n {wanted})"
+            "this process may have {limit} open files, but its limit of HTTP connections needs {wanted} (ulimit -n {wanted})"
         ),
         Ok(_) => {}
-        Err(error) => warn!(%error, "the limit of open files cannot be raised"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
 }
 
-/// Tells on stdout where people find the server, and in the log where programs do.
+/// Prints the addresses of the server, on stdout for people and in the log for programs.
 fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>, entry: Entry<'_>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
@@ -244,7 +250,7 @@ fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: O
         announced: &announced,
         demo: args.demo,
         https: tls.map(|tls| Https {
-            made: tls.made(),
+            made: tls.generated(),
             domain: args.tls.acme.first().map(String::as_str),
         }),
         phone: phone.as_deref(),
@@ -252,13 +258,13 @@ fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: O
         columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
         entry,
     };
-    // Whoever starts us may have closed stdout; that is no reason not to serve.
+    // The parent process may have closed stdout, which is no reason to stop.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());
     let _ = io::stdout().flush();
     info!("listening http={http} udp={}", facts.media);
 }
 
-/// The address on which a neighbour reaches what listens on `address`.
+/// The address at which other machines in the LAN reach a listener on `address`.
 fn in_the_lan(address: SocketAddr, announced: &[IpAddr]) -> SocketAddr {
     if !address.ip().is_unspecified() {
         return address;
@@ -268,7 +274,7 @@ fn in_the_lan(address: SocketAddr, announced: &[IpAddr]) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// An address on which this machine itself reaches what listens on `address`.
+/// An address at which this machine itself reaches a listener on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -278,7 +284,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Starts the log on stderr: what this program does at INFO, its libraries' warnings, or what `RUST_LOG` says.
+/// Starts the log on stderr: by default INFO of this program and warnings of its libraries, otherwise as `RUST_LOG` says.
 fn start_log(format: LogFormat) -> Result<(), StartError> {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV)
         .ok()
@@ -300,8 +306,8 @@ fn start_log(format: LogFormat) -> Result<(), StartError> {
     started.map_err(|error| StartError::Log(error.to_string()))
 }
 
-/// The filter of the log: what is `wanted`, without the needless warnings of libraries. Somebody who wants to see everything at DEBUG, or
-/// who names a library, gets those as well.
+/// The log filter: `wanted` without needless warnings of libraries. A level of DEBUG or below for everything, or an entry for a library,
+/// includes those as well.
 fn log_directives(wanted: Option<&str>) -> String {
     let wanted = wanted.unwrap_or(DEFAULT_LOG);
     let of_all = wanted
@@ -314,27 +320,27 @@ fn log_directives(wanted: Option<&str>) -> String {
     }
 }
 
-/// Reads the options again and takes those that may change while the server runs; says which cannot.
+/// Reloads the options, applies those that may change at run time, and logs which need a restart.
 fn reload(sources: &mut Sources, media: &impl MediaServer, authority: &Authority) {
     let (args, changed) = match sources.reload() {
         Ok(reloaded) => reloaded,
-        Err(error) => return warn!("the configuration stays as it was: {error}"),
+        Err(error) => return warn!("the configuration is unchanged: {error}"),
     };
     media.reload(&args);
     let tokens = authority.reload(&args.auth);
     if let Err(error) = &tokens {
-        warn!("the tokens and keys stay as they were: {error}");
+        warn!("the tokens and keys are unchanged: {error}");
     }
     let is_taken = |name: &String| RELOADED.contains(&name.as_str()) && (tokens.is_ok() || name != "[[token]]");
     let (taken, later): (Vec<String>, Vec<String>) = changed.into_iter().partition(is_taken);
     if taken.is_empty() && later.is_empty() {
-        info!("the configuration was read again; nothing has changed");
+        info!("configuration reloaded; nothing has changed");
     }
     if !taken.is_empty() {
-        info!("the configuration was read again; changed: {}", taken.join(", "));
+        info!("configuration reloaded; changed: {}", taken.join(", "));
     }
     if !later.is_empty() {
-        warn!("these options change with the next start only: {}", later.join(", "));
+        warn!("these options need a restart to change: {}", later.join(", "));
     }
 }
 
@@ -354,12 +360,12 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
              onecast {option} {other_port}"
         ),
         io::ErrorKind::AddrNotAvailable => format!(
-            "{} is not an address of this machine; for all its addresses: onecast {option} 0.0.0.0:{port}",
+            "{} is not an address of this machine; to listen on all addresses: onecast {option} 0.0.0.0:{port}",
             address.ip()
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "the system does not let this user have {transport} port {port}; allow it (setcap cap_net_bind_service=+ep on the \
-             program, or AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or choose one above 1023: \
+            "this user may not use {transport} port {port}; allow it (setcap cap_net_bind_service=+ep on the \
+             program, or AmbientCapabilities=CAP_NET_BIND_SERVICE in its systemd unit), or choose a port above 1023: \
              onecast {option} {}",
             SocketAddr::new(address.ip(), 8080)
         ),
@@ -367,9 +373,9 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
     }
 }
 
-/// Open files besides connections: sockets for media, the log, pages from a directory, what libraries have.
+/// Open files besides connections: media sockets, the log, pages from a directory, files of libraries.
 const OTHER_FILES: u64 = 1_000;
-/// Options that a running server takes; sessions that are there are not touched.
+/// Options that a reload applies. Running sessions are not affected.
 const RELOADED: [&str; 12] = [
     "[[token]]",
     "max-streams",
@@ -384,20 +390,20 @@ const RELOADED: [&str; 12] = [
     "publisher-idle-timeout",
     "viewer-idle-timeout",
 ];
-/// What this program does, and the warnings of its libraries.
+/// INFO of this program, and warnings of its libraries.
 const DEFAULT_LOG: &str = "warn,onecast=info";
-/// Libraries that warn of what is no trouble. The DTLS crate: three times in every browser's handshake, of TLS 1.3 extensions that it
-/// rightly passes over. TLS: of anybody's odd handshake.
+/// Libraries with needless warnings. The DTLS crate warns three times per browser handshake, about TLS 1.3 extensions that it correctly
+/// ignores; rustls warns about every odd handshake of a client.
 const QUIET_LIBRARIES: &str = "rtc_dtls=error,rustls=error";
-/// Signalling is a few hundred microseconds a viewer, most of it the media threads'.
+/// Signalling takes a few hundred microseconds per viewer, most of it on the media threads.
 const SIGNALLING_THREADS: usize = 2;
-/// What blocks has a thread of its own: names are looked up, and files written. With one of them the runtime goes on.
+/// Threads for blocking work, such as name resolution and files. The runtime needs at least one.
 const OTHER_THREADS: usize = 1;
-/// What a media thread begins with: its queues of datagrams in and out.
+/// Initial memory of a media thread: its queues of incoming and outgoing datagrams.
 const MIB_PER_SHARD: usize = 4;
-/// What everything else begins with: pages, certificates, HTTP.
+/// Initial memory of everything else: pages, certificates, HTTP.
 const OTHER_MIB: usize = 32;
-/// The promise is to leave within 5 s; the rest is for what cannot be waited for.
+/// The server promises to stop within 5 s; the remaining second is for what it cannot wait for.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
@@ -405,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn needless_warnings_of_libraries_are_seen_only_by_those_who_ask() {
+    fn needless_warnings_of_libraries_are_hidden_by_default() {
         for wanted in [None, Some("info"), Some("onecast=debug"), Some("warn,onecast=trace")] {
             let directives = log_directives(wanted);
             assert!(directives.starts_with("rtc_dtls=error,"), "{directives}");
@@ -418,7 +424,7 @@ mod tests {
             .unwrap();
         assert!(
             filter.to_string().contains("rtc_dtls=debug"),
-            "what is asked for comes last"
+            "explicit directives come last"
         );
     }
 
@@ -432,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_address_is_one_line_that_says_what_to_do() {
+    fn an_unusable_address_is_reported_in_one_line_with_a_remedy() {
         let in_use = line(io::ErrorKind::AddrInUse, "127.0.0.1:8080");
         assert!(in_use.contains("TCP port 8080 is in use") && in_use.ends_with("onecast --http 127.0.0.1:8081"));
         let foreign = line(io::ErrorKind::AddrNotAvailable, "192.0.2.1:8080");
@@ -450,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_everywhere_is_reached_on_loopback() {
+    fn a_listener_on_all_addresses_is_reachable_on_loopback() {
         for (address, here) in [
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:80", "[::1]:80"),

@@ -1,4 +1,4 @@
-//! The one who is asked.
+//! The authority: decides about requests with one of the backends.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,195 +8,207 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use super::jwt::Jwt;
 use super::throttle::Throttle;
 use super::webhook::Webhook;
-use super::{Action, Asking, Credential, Denied, Page, Right, Rooms, Secret, TokenDigest, TokenHash, Tokens};
+use super::{
+    AccessRequest, Action, Credential, Denied, PageOrigin, Right, Secret, StreamPatterns, TokenDigest, TokenHash,
+    Tokens,
+};
 use onecast_control::StreamName;
 use onecast_udp::clock;
 
-/// Decides who may do what.
+/// Decides which requests are allowed.
 pub struct Authority {
-    decider: Decider,
-    /// What publishes from within: the token, and for which stream.
+    backend: Backend,
+    /// The token of the built-in publisher, and its stream.
     own: Option<(TokenHash, StreamName)>,
     key: hmac::Key,
     throttle: Mutex<Throttle>,
 }
 
-/// By what it decides.
+/// How decisions are made.
 #[derive(Debug)]
-pub(super) enum Decider {
-    /// Everybody may publish and watch.
+pub(super) enum Backend {
+    /// Every client may publish and watch.
     Off {
-        /// The operator has said so; otherwise who comes through a proxy may not publish, and pages of others may do nothing.
-        said: bool,
+        /// The operator has chosen this. Otherwise requests through a proxy may not publish, and pages of other origins may do nothing.
+        explicit: bool,
     },
     /// By a list of tokens.
     Tokens {
         /// The list.
         tokens: Tokens,
-        /// Watching needs none.
+        /// Watching requires no token.
         open: bool,
-        /// The server has made them itself, because the configuration has none.
-        made: bool,
+        /// The server has generated the tokens, because the configuration has none.
+        generated: bool,
     },
-    /// By what signed tokens say.
+    /// By the claims of signed tokens.
     Jwt(Jwt),
-    /// By what another server says.
+    /// By asking another server.
     Webhook(Webhook),
 }
 
 impl Authority {
-    /// Everybody may publish and watch; who asks from this very machine, and for nobody else, may administer.
+    /// Every client may publish and watch. Direct requests from this machine may administer.
     pub fn off() -> Authority {
-        Authority::new(Decider::Off { said: true })
+        Authority::new(Backend::Off { explicit: true })
     }
 
-    /// The same while nobody has said anything: but who comes through a proxy may not publish, and pages of others may do nothing.
-    pub fn unasked() -> Authority {
-        Authority::new(Decider::Off { said: false })
+    /// The default without configuration: as [`Authority::off`], but requests through a proxy may not publish, and pages of other
+    /// origins may do nothing.
+    pub fn unconfigured() -> Authority {
+        Authority::new(Backend::Off { explicit: false })
     }
 
-    /// Tokens decide who may publish and administer, and unless `open`, who may watch.
+    /// Publishing and administration require a token, and unless `open`, watching does too.
     pub fn tokens(tokens: Tokens, open: bool) -> Authority {
-        let made = false;
-        Authority::new(Decider::Tokens { tokens, open, made })
+        let generated = false;
+        Authority::new(Backend::Tokens {
+            tokens,
+            open,
+            generated,
+        })
     }
 
-    pub(super) fn new(decider: Decider) -> Authority {
+    pub(super) fn new(backend: Backend) -> Authority {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
         Authority {
-            decider,
+            backend,
             own: None,
             key: hmac::Key::new(HMAC_SHA256, &bytes),
             throttle: Mutex::default(),
         }
     }
 
-    /// Makes a token that is good for publishing `stream`, as long as this authority lasts.
+    /// Generates a token for publishing `stream`, valid for the lifetime of this authority.
     pub fn make_own(&mut self, stream: StreamName) -> Secret {
         let secret = Secret::generate();
         self.own = Some((secret.hash(), stream));
         secret
     }
 
-    /// Whether it may be done.
+    /// Authorizes a request.
     ///
     /// # Errors
-    /// When it may not.
-    pub async fn ask(&self, asking: Asking<'_>) -> Result<Right, Denied> {
-        if self.is_own(&asking) {
-            return Ok(self.right(&asking, Some(Credential("demo".into()))));
+    /// When it is denied.
+    pub async fn authorize(&self, request: AccessRequest<'_>) -> Result<Right, Denied> {
+        if self.is_own(&request) {
+            return Ok(self.right(&request, Some(Credential("demo".into()))));
         }
-        let decided = self.decide(&asking).await;
-        let right = self.slow_down(&asking, decided)?;
-        // A browser sends a page's requests from where it runs; a token is what the page must have been given.
-        if asking.action == Action::Administer && right.token.is_none() && asking.page != Page::Own {
+        let decided = self.decide(&request).await;
+        let right = self.slow_down(&request, decided)?;
+        // A browser on this machine sends the requests of any page from this machine, so only a token proves that the page may do this.
+        if request.action == Action::Administer && right.token.is_none() && request.page != PageOrigin::SameOrigin {
             return Err(Denied::Foreign);
         }
         Ok(right)
     }
 
-    /// Whether the page that asks may do this, whatever token it will show: false when it will be refused for its origin.
-    pub fn welcomes(&self, asking: &Asking<'_>) -> bool {
-        let Decider::Off { said } = &self.decider else {
+    /// Whether the origin of the page is acceptable. If not, the request will be denied whatever its token.
+    pub fn allows_origin(&self, request: &AccessRequest<'_>) -> bool {
+        let Backend::Off { explicit } = &self.backend else {
             return true;
         };
-        match asking.action {
-            Action::Administer => asking.page == Page::Own,
-            Action::Publish | Action::Watch => !is_unwanted(asking, *said),
+        match request.action {
+            Action::Administer => request.page == PageOrigin::SameOrigin,
+            Action::Publish | Action::Watch => !is_unwanted(request, *explicit),
         }
     }
 
-    /// The streams of which the asker may know, whatever `asking` names.
+    /// The streams that the client may see, whatever stream the request names.
     ///
     /// # Errors
-    /// When a token is needed for that.
-    pub async fn visible(&self, asking: Asking<'_>) -> Result<Rooms, Denied> {
-        let decided = match &self.decider {
-            Decider::Off { said } => without_tokens(&asking, *said).map(|()| Rooms::all()),
-            Decider::Tokens { open: true, .. } => Ok(Rooms::all()),
-            Decider::Tokens { tokens, .. } => match asking.token {
+    /// When that requires a token.
+    pub async fn visible_streams(&self, request: AccessRequest<'_>) -> Result<StreamPatterns, Denied> {
+        let decided = match &self.backend {
+            Backend::Off { explicit } => without_tokens(&request, *explicit).map(|()| StreamPatterns::all()),
+            Backend::Tokens { open: true, .. } => Ok(StreamPatterns::all()),
+            Backend::Tokens { tokens, .. } => match request.token {
                 None => Err(Denied::Missing),
                 Some(token) => tokens
-                    .powers(token, self.digest(token), self.is_spent(&asking))
+                    .permissions(token, self.digest(token), self.is_spent(&request))
                     .await
-                    .map(|powers| powers.visible()),
+                    .map(|permissions| permissions.visible()),
             },
-            Decider::Jwt(jwt) => match asking.token {
+            Backend::Jwt(jwt) => match request.token {
                 None => Err(Denied::Missing),
-                Some(token) => jwt.powers(token).await.map(|powers| powers.visible()),
+                Some(token) => jwt.permissions(token).await.map(|permissions| permissions.visible()),
             },
-            Decider::Webhook(_) => {
-                let asking = Asking {
+            Backend::Webhook(_) => {
+                let request = AccessRequest {
                     action: Action::Watch,
                     stream: None,
-                    ..asking
+                    ..request
                 };
-                self.decide(&asking).await.map(|_| Rooms::all())
+                self.decide(&request).await.map(|_| StreamPatterns::all())
             }
         };
-        self.slow_down(&asking, decided)
+        self.slow_down(&request, decided)
     }
 
-    /// Whether `token` is the one that `digest` was made of.
-    pub fn recognises(&self, token: &str, digest: TokenDigest) -> bool {
+    /// Whether `digest` is the digest of `token`.
+    pub fn matches_digest(&self, token: &str, digest: TokenDigest) -> bool {
         self.digest(token) == digest
     }
 
-    /// By what is decided, for its own reload.
-    pub(super) fn decider(&self) -> &Decider {
-        &self.decider
+    /// The backend, for its own reload.
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
-    async fn decide(&self, asking: &Asking<'_>) -> Result<Right, Denied> {
-        match &self.decider {
-            Decider::Off { said } => without_tokens(asking, *said).map(|()| Right::default()),
-            Decider::Tokens { open: true, .. } if asking.action == Action::Watch => Ok(Right::default()),
-            Decider::Tokens { tokens, .. } => {
-                let token = asking.token.ok_or(Denied::Missing)?;
-                let powers = tokens.powers(token, self.digest(token), self.is_spent(asking)).await?;
-                powers.suffice(asking.action, asking.stream)?;
-                Ok(self.right(asking, Some(powers.credential.clone())))
+    async fn decide(&self, request: &AccessRequest<'_>) -> Result<Right, Denied> {
+        match &self.backend {
+            Backend::Off { explicit } => without_tokens(request, *explicit).map(|()| Right::default()),
+            Backend::Tokens { open: true, .. } if request.action == Action::Watch => Ok(Right::default()),
+            Backend::Tokens { tokens, .. } => {
+                let token = request.token.ok_or(Denied::Missing)?;
+                let permissions = tokens
+                    .permissions(token, self.digest(token), self.is_spent(request))
+                    .await?;
+                permissions.check(request.action, request.stream)?;
+                Ok(self.right(request, Some(permissions.credential.clone())))
             }
-            Decider::Jwt(jwt) => {
-                let powers = jwt.powers(asking.token.ok_or(Denied::Missing)?).await?;
-                powers.suffice(asking.action, asking.stream)?;
-                Ok(self.right(asking, Some(powers.credential)))
+            Backend::Jwt(jwt) => {
+                let permissions = jwt.permissions(request.token.ok_or(Denied::Missing)?).await?;
+                permissions.check(request.action, request.stream)?;
+                Ok(self.right(request, Some(permissions.credential)))
             }
-            // At this machine's own address a proxy stands for everybody: one who guesses there shall not lock all others out.
-            Decider::Webhook(_)
-                if asking.token.is_some() && !asking.client.ip().is_loopback() && self.is_spent(asking) =>
+            // Loopback is exempt, because a proxy there represents many clients: one that guesses tokens must not lock out the others.
+            Backend::Webhook(_)
+                if request.token.is_some() && !request.client.ip().is_loopback() && self.is_spent(request) =>
             {
-                Err(Denied::Wrong("this token was not asked about".to_owned()))
+                Err(Denied::Wrong(
+                    "the token was not checked, because too many wrong ones came from this address".to_owned(),
+                ))
             }
-            Decider::Webhook(webhook) => Ok(self.right(asking, webhook.ask(asking).await?)),
+            Backend::Webhook(webhook) => Ok(self.right(request, webhook.ask(request).await?)),
         }
     }
 
-    /// Who tries tokens is slowed down.
-    fn slow_down<T>(&self, asking: &Asking<'_>, decided: Result<T, Denied>) -> Result<T, Denied> {
+    /// Slows down clients that guess tokens.
+    fn slow_down<T>(&self, request: &AccessRequest<'_>, decided: Result<T, Denied>) -> Result<T, Denied> {
         let wrong = matches!(decided, Err(Denied::Wrong(_)));
-        if wrong && !lock(&self.throttle).failed(clock::now(), asking.client.ip()) {
+        if wrong && !lock(&self.throttle).failed(clock::now(), request.client.ip()) {
             let retry_after = Throttle::FORGIVEN_EVERY;
             return Err(Denied::TooMany { retry_after });
         }
         decided
     }
 
-    fn is_spent(&self, asking: &Asking<'_>) -> bool {
-        lock(&self.throttle).is_spent(clock::now(), asking.client.ip())
+    fn is_spent(&self, request: &AccessRequest<'_>) -> bool {
+        lock(&self.throttle).is_spent(clock::now(), request.client.ip())
     }
 
-    fn is_own(&self, asking: &Asking<'_>) -> bool {
-        let (Some((hash, stream)), Some(token)) = (&self.own, asking.token) else {
+    fn is_own(&self, request: &AccessRequest<'_>) -> bool {
+        let (Some((hash, stream)), Some(token)) = (&self.own, request.token) else {
             return false;
         };
-        asking.action == Action::Publish && asking.stream == Some(stream) && hash.is_of(token)
+        request.action == Action::Publish && request.stream == Some(stream) && hash.matches(token)
     }
 
-    /// The right that a token gives. Without a name of its own, the token itself tells whose it is.
-    fn right(&self, asking: &Asking<'_>, credential: Option<Credential>) -> Right {
-        let token = asking.token.map(|token| self.digest(token));
+    /// The right that a token grants. A credential without a name is identified by the token itself.
+    fn right(&self, request: &AccessRequest<'_>, credential: Option<Credential>) -> Right {
+        let token = request.token.map(|token| self.digest(token));
         let of_token = || token.map(|TokenDigest(digest)| Credential(hex(&digest[..16]).into()));
         Right {
             credential: credential.or_else(of_token),
@@ -211,28 +223,28 @@ impl Authority {
     }
 }
 
-fn without_tokens(asking: &Asking<'_>, said: bool) -> Result<(), Denied> {
-    let is_here = asking.client.ip().is_loopback() && !asking.forwarded;
-    match asking.action {
+fn without_tokens(request: &AccessRequest<'_>, explicit: bool) -> Result<(), Denied> {
+    let is_here = request.client.ip().is_loopback() && !request.forwarded;
+    match request.action {
         Action::Administer if !is_here => Err(Denied::Forbidden(
-            "without tokens only this machine itself may administer".to_owned(),
+            "without tokens, only direct requests from this machine may administer".to_owned(),
         )),
-        Action::Publish if asking.forwarded && !said => Err(Denied::Proxied),
-        Action::Publish | Action::Watch if is_unwanted(asking, said) => Err(Denied::Foreign),
+        Action::Publish if request.forwarded && !explicit => Err(Denied::Proxied),
+        Action::Publish | Action::Watch if is_unwanted(request, explicit) => Err(Denied::Foreign),
         _ => Ok(()),
     }
 }
 
-/// A page of somebody else, while nobody has said that it may. What comes through a proxy is called by the proxy's name.
-fn is_unwanted(asking: &Asking<'_>, said: bool) -> bool {
-    asking.page == Page::Foreign && !asking.forwarded && !said
+/// A page of another origin, while the operator has not allowed them. Forwarded requests carry the name of the proxy, so they are exempt.
+fn is_unwanted(request: &AccessRequest<'_>, explicit: bool) -> bool {
+    request.page == PageOrigin::Foreign && !request.forwarded && !explicit
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Nothing that is done under this lock can panic half-way.
+/// No code under this lock can panic half-way.
 fn lock(throttle: &Mutex<Throttle>) -> MutexGuard<'_, Throttle> {
     throttle.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -246,7 +258,7 @@ impl Default for Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
-            .field("decider", &self.decider)
+            .field("backend", &self.backend)
             .finish_non_exhaustive()
     }
 }

@@ -1,51 +1,50 @@
-//! `onecast token`: makes tokens and their hashes, without a server.
+//! `onecast token`: generates tokens and their hashes.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
 use clap::{Args, Subcommand};
 
-use super::{Pattern, Rooms, Secret, TokenHash, Tokens};
+use super::{Pattern, Secret, StreamPatterns, TokenHash, Tokens};
 
-/// What to make.
+/// Generates tokens and hashes.
 #[derive(Debug, Clone, Args)]
 pub struct TokenArgs {
-    /// What to make.
+    /// Generates tokens and hashes.
     #[command(subcommand)]
     command: TokenCommand,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 enum TokenCommand {
-    /// Make a token: prints it once, and what to put into the configuration
-    New(Good),
-    /// Print the hash of a password that is read from standard input
+    /// Generate a token: prints it once, together with its entry for the configuration
+    New(NewTokenArgs),
+    /// Print the hash of a password from standard input
     Hash,
 }
 
 #[derive(Debug, Clone, Args)]
-struct Good {
-    /// Its name in the configuration: who comes with the same token takes over their own stream
+struct NewTokenArgs {
+    /// Its name in the configuration. A client with the same token takes over its own stream
     #[arg(default_value = "token", value_parser = name)]
     name: String,
 
-    /// A stream that may be published with it; * stands for any characters (repeatable) [default: live, for a token that is good for
-    /// nothing else]
+    /// A stream that it may publish; * stands for any characters (repeatable) [default: live, if there is no other permission]
     #[arg(long, value_name = "STREAM")]
     publish: Vec<Pattern>,
 
-    /// A stream that may be watched with it (repeatable)
+    /// A stream that it may watch (repeatable)
     #[arg(long, value_name = "STREAM")]
     watch: Vec<Pattern>,
 
-    /// It is an administrator's
+    /// It may administer the server
     #[arg(long)]
     admin: bool,
 }
 
-/// Runs the command; an exit code.
+/// Runs the command and returns the exit code.
 pub fn run(args: TokenArgs) -> u8 {
     let done = match args.command {
-        TokenCommand::New(good) => new(&good),
+        TokenCommand::New(args) => new(&args),
         TokenCommand::Hash => hash(),
     };
     match done {
@@ -57,29 +56,29 @@ pub fn run(args: TokenArgs) -> u8 {
     }
 }
 
-fn new(good: &Good) -> Result<String, String> {
-    let rooms = |patterns: &[Pattern]| Rooms::of(patterns.to_vec()).map_err(|error| error.to_string());
-    let mut publish = good.publish.clone();
-    if publish.is_empty() && good.watch.is_empty() && !good.admin {
+fn new(args: &NewTokenArgs) -> Result<String, String> {
+    let rooms = |patterns: &[Pattern]| StreamPatterns::of(patterns.to_vec()).map_err(|error| error.to_string());
+    let mut publish = args.publish.clone();
+    if publish.is_empty() && args.watch.is_empty() && !args.admin {
         publish.push("live".parse().expect("a name is a pattern"));
     }
     let secret = Secret::generate();
     Ok(format!(
-        "The token, which is shown this once: {}\n\nFor the configuration or the file of --tokens-file:\n\n{}",
-        secret.tell(),
+        "The token, which is shown only this once: {}\n\nFor the configuration file or the file of --tokens-file:\n\n{}",
+        secret.expose(),
         table(
-            &good.name,
+            &args.name,
             &secret.hash(),
             &rooms(&publish)?,
-            &rooms(&good.watch)?,
-            good.admin
+            &rooms(&args.watch)?,
+            args.admin
         )
     ))
 }
 
 /// The rule in TOML.
-fn table(name: &str, hash: &TokenHash, publish: &Rooms, watch: &Rooms, admin: bool) -> String {
-    let list = |rooms: &Rooms| {
+fn table(name: &str, hash: &TokenHash, publish: &StreamPatterns, watch: &StreamPatterns, admin: bool) -> String {
+    let list = |rooms: &StreamPatterns| {
         let quoted: Vec<String> = rooms.patterns().map(|pattern| format!("{pattern:?}")).collect();
         quoted.join(", ")
     };
@@ -97,15 +96,15 @@ fn hash() -> Result<String, String> {
     }
     let mut text = String::new();
     let read = io::stdin().take(PASSWORD_MAX + 2).read_to_string(&mut text);
-    read.map_err(|error| format!("the password cannot be read: {error}"))?;
+    read.map_err(|error| format!("cannot read the password: {error}"))?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err("there is no password on standard input".to_owned());
+        return Err("standard input contains no password".to_owned());
     }
-    // Others cannot stand in a header.
+    // Only these characters are possible in a header.
     if !password.bytes().all(|byte| byte.is_ascii_graphic()) || password.len() as u64 > PASSWORD_MAX {
         return Err(format!(
-            "a password is up to {PASSWORD_MAX} visible ASCII characters without spaces"
+            "a password has at most {PASSWORD_MAX} visible ASCII characters and no spaces"
         ));
     }
     Ok(format!("{}\n", Secret::new(password).hash_slowly()))
@@ -129,8 +128,8 @@ mod tests {
     use crate::auth::TokenRule;
 
     #[test]
-    fn what_is_printed_can_be_pasted() {
-        let good = Good {
+    fn the_printed_entry_is_a_valid_configuration() {
+        let good = NewTokenArgs {
             name: "a \"studio\"".to_owned(),
             publish: vec!["live".parse().unwrap(), "demo-*".parse().unwrap()],
             watch: vec!["*".parse().unwrap()],
@@ -140,7 +139,7 @@ mod tests {
         let (first, rest) = text.split_once('\n').unwrap();
         let secret = first.rsplit(' ').next().unwrap();
         let rules = TokenRule::read(rest.split_once("\n\n").unwrap().1).unwrap();
-        assert!(rules[0].hash.is_of(secret) && rules[0].admin && rules[0].name == good.name);
+        assert!(rules[0].hash.matches(secret) && rules[0].admin && rules[0].name == good.name);
         assert!(!rest.contains(secret));
         let stream = |name: &str| name.parse().unwrap();
         assert!(rules[0].publish.has(&stream("demo-2")) && !rules[0].publish.has(&stream("other")));

@@ -1,4 +1,4 @@
-//! Public keys for signed tokens: from the configuration, or published by the issuer (JWKS, RFC 7517) and asked for when needed.
+//! Public keys for signed tokens: from the configuration, or published by the issuer (JWKS, RFC 7517) and fetched when needed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,101 +14,101 @@ use super::Denied;
 use super::jwt::{FixedKeys, VerifyingKey};
 use onecast_udp::clock;
 
-/// Where keys come from.
+/// The source of keys.
 #[derive(Debug)]
 pub(super) enum KeySource {
     /// The configuration.
     Fixed(FixedKeys),
     /// The issuer.
-    Published(Published),
+    Remote(RemoteKeys),
 }
 
-/// Keys that an issuer publishes. The old ones stay while it does not answer.
+/// Keys that an issuer publishes. While it does not answer, the old ones stay valid.
 #[derive(Debug)]
-pub(super) struct Published {
+pub(super) struct RemoteKeys {
     issuer: Arc<Issuer>,
-    /// Places for requests that wait for an answer of the issuer.
-    places: Semaphore,
+    /// Limits the requests that wait for the issuer.
+    waiting: Semaphore,
 }
 
-/// The issuer, and what it has published.
+/// The issuer and its keys.
 #[derive(Debug)]
 struct Issuer {
     url: Url,
     client: Client,
-    known: Mutex<Known>,
+    cache: Mutex<KeyCache>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KeyCache {
     keys: Arc<Vec<(Option<String>, VerifyingKey)>>,
-    /// When the keys came.
+    /// When the keys were fetched.
     fetched: Option<Instant>,
-    /// When the issuer was last asked.
-    asked: Option<Instant>,
-    /// The question that is not answered yet: it ends when the other end is dropped.
-    asking: Option<watch::Receiver<()>>,
+    /// When the last fetch started.
+    fetch_started: Option<Instant>,
+    /// The fetch in progress; it ends when the sender is dropped.
+    fetching: Option<watch::Receiver<()>>,
 }
 
-/// A question to the issuer that has no answer yet.
+/// A fetch in progress.
 #[derive(Debug)]
-struct Question {
-    answered: watch::Receiver<()>,
-    /// Asked just now, for this very token.
+struct PendingFetch {
+    done: watch::Receiver<()>,
+    /// Whether this token has triggered it.
     is_new: bool,
 }
 
 impl KeySource {
-    /// Keys that a token may have been signed with; `kid` is what it says about that.
+    /// The keys that may have signed a token; `kid` is the key id in the token.
     pub(super) async fn for_token(&self, kid: Option<&str>, alg: Algorithm) -> Result<Arc<Vec<VerifyingKey>>, Denied> {
         match self {
             KeySource::Fixed(fixed) => Ok(fixed.all()),
-            KeySource::Published(published) => published.for_token(kid, alg).await.map(Arc::new),
+            KeySource::Remote(published) => published.for_token(kid, alg).await.map(Arc::new),
         }
     }
 }
 
-impl Published {
-    /// How long keys are good without asking again.
+impl RemoteKeys {
+    /// Age at which keys are fetched again.
     const FRESH_FOR: Duration = Duration::from_secs(600);
-    /// How often the issuer is asked at most, whatever tokens say.
-    const ASK_EVERY: Duration = Duration::from_secs(10);
-    /// How long it may take to answer.
+    /// Shortest interval between fetches, whatever tokens claim.
+    const FETCH_EVERY: Duration = Duration::from_secs(10);
+    /// Longest time for a fetch.
     const TIMEOUT: Duration = Duration::from_secs(5);
-    /// How long a request waits for that: OBS gives up after 8 s. The question goes on, and its answer is for whoever comes later.
+    /// Longest time that a request waits for a fetch: OBS gives up after 8 s. The fetch continues, for later requests.
     const WAIT_MAX: Duration = Duration::from_secs(2);
-    /// How many requests wait at once. More come only when somebody makes up names of keys, or right after the start.
+    /// Most requests that wait. There are more only if a client invents key ids, or right after the start.
     const WAITING_MAX: usize = 64;
-    /// Largest answer, bytes.
+    /// Largest response, bytes.
     const ANSWER_MAX: usize = 256 * 1024;
 
-    pub(super) fn new(url: Url) -> Result<Published, reqwest::Error> {
+    pub(super) fn new(url: Url) -> Result<RemoteKeys, reqwest::Error> {
         let client = Client::builder()
-            .timeout(Published::TIMEOUT)
+            .timeout(RemoteKeys::TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let issuer = Issuer {
             url,
             client,
-            known: Mutex::default(),
+            cache: Mutex::default(),
         };
-        Ok(Published {
+        Ok(RemoteKeys {
             issuer: Arc::new(issuer),
-            places: Semaphore::new(Published::WAITING_MAX),
+            waiting: Semaphore::new(RemoteKeys::WAITING_MAX),
         })
     }
 
     async fn for_token(&self, kid: Option<&str>, alg: Algorithm) -> Result<Vec<VerifyingKey>, Denied> {
         let found = self.issuer.find(kid, alg);
-        let Some(question) = self.question(clock::now(), found.is_empty()) else {
-            // For a while after an answer, a name that was not in it is wrong without another question.
+        let Some(fetch) = self.pending_fetch(clock::now(), found.is_empty()) else {
+            // For a while after a fetch, a key id that it did not contain is wrong without another fetch.
             return self.issuer.unless_unknown(found);
         };
-        // Keys that are there do while somebody else's question is answered, and while the issuer is slow.
-        if !found.is_empty() && !question.is_new {
+        // The known keys are good enough while another request waits for the fetch, or while the issuer is slow.
+        if !found.is_empty() && !fetch.is_new {
             return Ok(found);
         }
-        let answered = self.wait(question).await;
+        let answered = self.wait(fetch).await;
         let found = self.issuer.find(kid, alg);
         if found.is_empty() && !answered {
             return Err(unavailable());
@@ -116,77 +116,76 @@ impl Published {
         self.issuer.unless_unknown(found)
     }
 
-    /// The question that is asked, or was asked just now because it had to be: the keys are old, or the one that is `wanted` is not among
-    /// them.
-    fn question(&self, now: Instant, wanted: bool) -> Option<Question> {
-        let mut known = self.issuer.known();
-        if !wanted && !known.is_stale(now) {
+    /// The fetch in progress, or a new one, if the keys are stale or the `wanted` one is missing.
+    fn pending_fetch(&self, now: Instant, wanted: bool) -> Option<PendingFetch> {
+        let mut cache = self.issuer.cache();
+        if !wanted && !cache.is_stale(now) {
             return None;
         }
-        let asking = known.asking.take().filter(|asking| asking.has_changed().is_ok());
-        let is_new = asking.is_none();
-        let answered = match asking {
-            Some(asking) => asking,
-            None if known.may_ask(now) => {
-                known.asked = Some(now);
-                self.ask()
+        let fetching = cache.fetching.take().filter(|fetching| fetching.has_changed().is_ok());
+        let is_new = fetching.is_none();
+        let done = match fetching {
+            Some(fetching) => fetching,
+            None if cache.may_fetch(now) => {
+                cache.fetch_started = Some(now);
+                self.start_fetch()
             }
             None => return None,
         };
-        known.asking = Some(answered.clone());
-        Some(Question { answered, is_new })
+        cache.fetching = Some(done.clone());
+        Some(PendingFetch { done, is_new })
     }
 
-    /// Asks the issuer, whether anybody waits for it or not.
-    fn ask(&self) -> watch::Receiver<()> {
-        let (asking, answered) = watch::channel(());
+    /// Starts a fetch, which continues even if no request waits for it.
+    fn start_fetch(&self) -> watch::Receiver<()> {
+        let (fetching, done) = watch::channel(());
         let issuer = self.issuer.clone();
         tokio::spawn(async move {
             issuer.refresh().await;
-            drop(asking);
+            drop(fetching);
         });
-        answered
+        done
     }
 
-    /// Whether the question was answered in time.
-    async fn wait(&self, mut question: Question) -> bool {
-        let Ok(_place) = self.places.try_acquire() else {
+    /// Whether the fetch completed in time.
+    async fn wait(&self, mut fetch: PendingFetch) -> bool {
+        let Ok(_permit) = self.waiting.try_acquire() else {
             return false;
         };
-        // Nothing is ever sent: it changes by ending.
-        let answered = tokio::time::timeout(Published::WAIT_MAX, question.answered.changed());
-        answered.await.is_ok()
+        // No value is ever sent: the sender signals the end by being dropped.
+        let done = tokio::time::timeout(RemoteKeys::WAIT_MAX, fetch.done.changed());
+        done.await.is_ok()
     }
 }
 
-impl Known {
+impl KeyCache {
     fn is_stale(&self, now: Instant) -> bool {
         self.fetched
-            .is_none_or(|at| now.saturating_duration_since(at) >= Published::FRESH_FOR)
+            .is_none_or(|at| now.saturating_duration_since(at) >= RemoteKeys::FRESH_FOR)
     }
 
-    fn may_ask(&self, now: Instant) -> bool {
-        self.asked
-            .is_none_or(|at| now.saturating_duration_since(at) >= Published::ASK_EVERY)
+    fn may_fetch(&self, now: Instant) -> bool {
+        self.fetch_started
+            .is_none_or(|at| now.saturating_duration_since(at) >= RemoteKeys::FETCH_EVERY)
     }
 }
 
 fn unavailable() -> Denied {
-    Denied::Unavailable("the keys for tokens cannot be fetched at this moment".to_owned())
+    Denied::Unavailable("the keys for tokens cannot be fetched at the moment".to_owned())
 }
 
 impl Issuer {
-    /// Those of the kind, by name if there is one.
+    /// The keys for an algorithm, with this id if there is one.
     fn find(&self, kid: Option<&str>, alg: Algorithm) -> Vec<VerifyingKey> {
-        let keys = self.known().keys.clone();
+        let keys = self.cache().keys.clone();
         let named = |known: &Option<String>| kid.is_none() || known.as_deref() == kid;
         let fitting = keys.iter().filter(|(name, key)| named(name) && key.algorithm == alg);
         fitting.map(|(_, key)| key.clone()).collect()
     }
 
-    /// What was found; before the issuer has answered for the first time, nothing can be said of a token.
+    /// The keys; an error before the first fetch has succeeded, when no token can be judged.
     fn unless_unknown(&self, found: Vec<VerifyingKey>) -> Result<Vec<VerifyingKey>, Denied> {
-        if found.is_empty() && self.known().fetched.is_none() {
+        if found.is_empty() && self.cache().fetched.is_none() {
             return Err(unavailable());
         }
         Ok(found)
@@ -195,35 +194,35 @@ impl Issuer {
     async fn refresh(&self) {
         match self.fetch().await {
             Ok(keys) => {
-                let mut known = self.known();
-                known.keys = Arc::new(keys);
-                known.fetched = Some(clock::now());
+                let mut cache = self.cache();
+                cache.keys = Arc::new(keys);
+                cache.fetched = Some(clock::now());
             }
-            Err(why) => warn!("the keys for tokens cannot be fetched (--jwks-url): {why}; the old ones stay"),
+            Err(why) => warn!("cannot fetch the keys for tokens (--jwks-url): {why}; the old ones stay valid"),
         }
     }
 
     async fn fetch(&self) -> Result<Vec<(Option<String>, VerifyingKey)>, String> {
-        // The URL may carry a secret, so that errors are told without it.
-        let told = |error: reqwest::Error| onecast_clients::signal::innermost(&error.without_url());
-        let response = self.client.get(self.url.clone()).send().await.map_err(told)?;
+        // The URL may contain a secret, so errors do not include it.
+        let text = |error: reqwest::Error| onecast_clients::signal::innermost(&error.without_url());
+        let response = self.client.get(self.url.clone()).send().await.map_err(text)?;
         if !response.status().is_success() {
             return Err(format!("it answered {}", response.status().as_u16()));
         }
-        let body = bounded(response, Published::ANSWER_MAX).await?;
+        let body = bounded(response, RemoteKeys::ANSWER_MAX).await?;
         let keys = read(&String::from_utf8_lossy(&body));
         if keys.is_empty() {
-            return Err("its answer has no key that can be used".to_owned());
+            return Err("its response contains no usable key".to_owned());
         }
         Ok(keys)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, KeyCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The body of a response, if it is not larger than `max`.
+/// The body of a response of at most `max` bytes.
 pub(super) async fn bounded(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
@@ -231,13 +230,13 @@ pub(super) async fn bounded(mut response: reqwest::Response, max: usize) -> Resu
         let chunk = chunk.map_err(|error| onecast_clients::signal::innermost(&error.without_url()))?;
         let Some(chunk) = chunk else { return Ok(body) };
         if body.len() + chunk.len() > max {
-            return Err(format!("its answer is larger than {} KiB", max / 1024));
+            return Err(format!("its response is larger than {} KiB", max / 1024));
         }
         body.extend_from_slice(&chunk);
     }
 }
 
-/// Public keys by name. What is no key for one of our algorithms is passed over, and so is everything beyond a bound.
+/// Public keys with their ids. Keys for other algorithms are ignored, and so are those beyond [`KEYS_MAX`].
 pub(super) fn read(text: &str) -> Vec<(Option<String>, VerifyingKey)> {
     let Ok(Value::Object(mut set)) = serde_json::from_str(text) else {
         return Vec::new();
@@ -252,7 +251,7 @@ pub(super) fn read(text: &str) -> Vec<(Option<String>, VerifyingKey)> {
     usable.take(KEYS_MAX).collect()
 }
 
-/// Never a symmetric key: what is published is no secret.
+/// Never a symmetric key: a published key is not secret.
 fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
     let (algorithm, named) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -275,7 +274,7 @@ fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
     Some(VerifyingKey { key, algorithm })
 }
 
-/// Keys of a set that are taken.
+/// Most keys of a set that are used.
 const KEYS_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Signed tokens (JWT, RFC 7519): whoever has the key decides who may do what, and we only read it.
+//! Signed tokens (JWT, RFC 7519): the issuer decides about permissions, and the server verifies its signature.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::jwks::KeySource;
 use super::secret::sha256;
-use super::{Credential, Denied, Powers, Rooms};
+use super::{Credential, Denied, Permissions, StreamPatterns};
 
-/// Reads signed tokens.
+/// Verifies signed tokens.
 #[derive(Debug)]
 pub(super) struct Jwt {
     keys: KeySource,
@@ -19,44 +19,44 @@ pub(super) struct Jwt {
     audience: Option<String>,
 }
 
-/// A key, and the one algorithm that it is for: what a token says of its algorithm never chooses one.
+/// A key and its only algorithm: the header of a token never chooses the algorithm of a key.
 #[derive(Clone)]
 pub(super) struct VerifyingKey {
     pub(super) key: DecodingKey,
     pub(super) algorithm: Algorithm,
 }
 
-/// Keys of a configuration, which a reload may replace.
+/// Keys of the configuration, which a reload may replace.
 #[derive(Debug, Default)]
 pub(super) struct FixedKeys(RwLock<Arc<Vec<VerifyingKey>>>);
 
-/// Why a text is no key.
+/// Why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeyError {
-    /// No PEM of a kind that is known.
+    /// Not PEM of a known kind.
     #[error("expected a public key in PEM: RSA, P-256 or Ed25519")]
     NotPublic,
-    /// Somebody's signing key.
-    #[error("this is a private key; the server needs the public one only")]
+    /// A private key.
+    #[error("this is a private key; the server needs only the public one")]
     Private,
-    /// A curve that none of the algorithms uses.
+    /// A curve that no supported algorithm uses.
     #[error("the curve is not P-256, which ES256 needs")]
     Curve,
     /// RFC 7518 section 3.2.
-    #[error("a secret for HS256 has at least 32 bytes")]
+    #[error("a secret for HS256 needs at least 32 bytes")]
     Short,
-    /// Public keys are known to everybody, and so would be the secret.
-    #[error("this is a PEM file, which is no secret for HS256: give public keys with --jwt-key")]
+    /// A public key used as a secret would be known to everyone.
+    #[error("this is a PEM file, not a secret for HS256: specify public keys with --jwt-key")]
     Pem,
 }
 
-/// What a token says. Others of its claims are checked on the way: `exp`, `nbf`, `iss`, `aud`.
+/// The claims that grant permissions. The library checks `exp`, `nbf`, `iss` and `aud`.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
     iss: Option<serde_json::Value>,
     #[serde(default)]
-    room: Rooms,
+    room: StreamPatterns,
     #[serde(default)]
     publish: bool,
     #[serde(default)]
@@ -66,16 +66,16 @@ struct Claims {
 }
 
 impl Jwt {
-    /// For how long clocks may disagree, seconds.
+    /// Tolerated difference between clocks, seconds.
     pub(super) const LEEWAY_S: u64 = 10;
-    /// Longest token that is looked at, bytes.
+    /// Longest token, bytes.
     const TOKEN_MAX: usize = 16 * 1024;
 
     pub(super) fn new(keys: KeySource, issuer: Option<String>, audience: Option<String>) -> Jwt {
         Jwt { keys, issuer, audience }
     }
 
-    /// Takes other keys; false when they do not come from the configuration.
+    /// Replaces the keys; false if they do not come from the configuration.
     pub(super) fn replace(&self, keys: Vec<VerifyingKey>) -> bool {
         let KeySource::Fixed(fixed) = &self.keys else {
             return false;
@@ -84,8 +84,8 @@ impl Jwt {
         true
     }
 
-    /// What a token is good for.
-    pub(super) async fn powers(&self, token: &str) -> Result<Powers, Denied> {
+    /// The permissions of a token.
+    pub(super) async fn permissions(&self, token: &str) -> Result<Permissions, Denied> {
         if token.len() > Jwt::TOKEN_MAX {
             return Err(Denied::Wrong("the token is too long".to_owned()));
         }
@@ -94,15 +94,15 @@ impl Jwt {
         let mut refused = None;
         for key in keys.iter().filter(|key| key.algorithm == header.alg) {
             match decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
-                Ok(data) => return Ok(powers(data.claims, token)),
-                // With several keys, a signature that another key made says nothing.
+                Ok(data) => return Ok(permissions(data.claims, token)),
+                // With several keys, a wrong signature may only mean that another key made it, so keep the more specific error.
                 Err(error) if refused.is_none() || !is_about_signature(&error) => refused = Some(error),
                 Err(_) => {}
             }
         }
         let why = refused.map_or_else(
-            || format!("no key for {:?} is known here", header.alg),
-            |error| told(&error),
+            || format!("the server has no key for {:?}", header.alg),
+            |error| describe(&error),
         );
         Err(Denied::Wrong(why))
     }
@@ -147,7 +147,7 @@ impl VerifyingKey {
         Ok(of(key, Algorithm::EdDSA))
     }
 
-    /// A secret that is shared with whoever signs. A line break at the end is the editor's, not the secret's.
+    /// A secret that is shared with the issuer. A final line break comes from an editor and is not part of the secret.
     pub(super) fn shared(secret: &[u8]) -> Result<VerifyingKey, KeyError> {
         let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
@@ -184,23 +184,21 @@ impl std::fmt::Debug for VerifyingKey {
     }
 }
 
-/// The part of a token that says which key it wants. Nothing of it is believed.
+/// The header of a token, which selects candidate keys. It is not trusted.
 fn header(token: &str) -> Result<Header, Denied> {
     let header = decode_header(token)
-        .map_err(|_| Denied::Wrong("this is no JWT that is signed with HS256, RS256, ES256 or EdDSA".to_owned()))?;
+        .map_err(|_| Denied::Wrong("this is not a JWT signed with HS256, RS256, ES256 or EdDSA".to_owned()))?;
     if header.crit.is_some() {
-        // RFC 7515 section 4.1.11: what must be understood and is not makes the token invalid.
-        return Err(Denied::Wrong(
-            "the token demands extensions that are not known here".to_owned(),
-        ));
+        // RFC 7515 section 4.1.11: a critical extension that is not supported makes the token invalid.
+        return Err(Denied::Wrong("the token requires unsupported extensions".to_owned()));
     }
     Ok(header)
 }
 
-fn powers(claims: Claims, token: &str) -> Powers {
+fn permissions(claims: Claims, token: &str) -> Permissions {
     let subject = claims.sub.filter(|sub| !sub.is_empty() && sub.len() <= SUBJECT_MAX);
     let credential = match subject {
-        // Two issuers may call different people the same; JSON, because a subject may hold any character.
+        // With the issuer, because subjects are unique per issuer only; as JSON, because a subject may contain any character.
         Some(sub) => format!("jwt:{}", serde_json::json!([sub, claims.iss])),
         None => {
             let hash = sha256(token);
@@ -210,8 +208,14 @@ fn powers(claims: Claims, token: &str) -> Powers {
             )
         }
     };
-    let rooms = |may: bool| if may { claims.room.clone() } else { Rooms::none() };
-    Powers {
+    let rooms = |may: bool| {
+        if may {
+            claims.room.clone()
+        } else {
+            StreamPatterns::none()
+        }
+    };
+    Permissions {
         credential: Credential(credential.into()),
         publish: rooms(claims.publish),
         watch: rooms(claims.watch),
@@ -223,22 +227,22 @@ fn is_about_signature(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidSignature)
 }
 
-/// What is wrong, without anything that the token says.
-fn told(error: &Error) -> String {
+/// What is wrong, without the contents of the token.
+fn describe(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ExpiredSignature => "the token has expired".to_owned(),
         ErrorKind::ImmatureSignature => "the token is not valid yet".to_owned(),
-        ErrorKind::InvalidIssuer => "the token is of another issuer".to_owned(),
+        ErrorKind::InvalidIssuer => "the token is from another issuer".to_owned(),
         ErrorKind::InvalidAudience => "the token is for another audience".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("the token has no claim {claim:?}, which is needed"),
-        ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim {claim:?} cannot be understood"),
+        ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the required claim {claim:?}"),
+        ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim {claim:?} is malformed"),
         ErrorKind::InvalidSignature => "the token's signature is wrong".to_owned(),
-        ErrorKind::Json(_) => "the token's claims cannot be understood".to_owned(),
+        ErrorKind::Json(_) => "the token's claims are malformed".to_owned(),
         _ => "the token cannot be verified".to_owned(),
     }
 }
 
-/// Takes any bytes for a token: first for one that is signed, then for the claims of one that is signed well.
+/// Reads any bytes as a signed token, and as the claims of a valid one.
 #[doc(hidden)]
 pub fn fuzz_jwt(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -248,20 +252,20 @@ pub fn fuzz_jwt(bytes: &[u8]) {
         assert!(forged.is_err() || header.alg == Algorithm::HS256);
     }
     if let Ok(claims) = serde_json::from_str::<Claims>(text) {
-        let powers = powers(claims, text);
-        assert!(powers.credential.0.starts_with("jwt:"));
-        let _ = powers.suffice(super::Action::Publish, Some(&onecast_control::StreamName::default()));
+        let permissions = permissions(claims, text);
+        assert!(permissions.credential.0.starts_with("jwt:"));
+        let _ = permissions.check(super::Action::Publish, Some(&onecast_control::StreamName::default()));
     }
     let _ = VerifyingKey::public(bytes);
     for key in super::jwks::read(text) {
         assert!(
             key.1.key.family() != AlgorithmFamily::Hmac,
-            "a published key is no secret"
+            "a published key is not secret"
         );
     }
 }
 
-/// `04`, then both coordinates.
+/// The byte 04 and both coordinates.
 const P256_POINT_BYTES: usize = 65;
 /// Longest subject that names a credential, bytes.
 const SUBJECT_MAX: usize = 256;

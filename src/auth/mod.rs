@@ -1,18 +1,18 @@
-//! Who may do what.
+//! Authorization: who may publish, watch and administer.
 //!
-//! An [`Authority`] is asked before a request is done; what it answers is a [`Right`] or why not. It knows nothing of HTTP: the
-//! `http` room takes the token out of a request and makes words of a [`Denied`]. A token counts at the door: what was begun with it
-//! goes on when it expires.
+//! An [`Authority`] decides about a request before the server acts on it: it returns a [`Right`] or the reason for a denial. It knows
+//! nothing about HTTP: the `http` module extracts the token from a request and reports a [`Denied`]. Tokens are checked only when a session
+//! starts; an expired or revoked token does not end running sessions.
 
 mod authority;
 mod command;
+mod generated;
 mod jwks;
 mod jwt;
-mod powers;
-mod rooms;
+mod permissions;
 mod secret;
 mod setup;
-mod state;
+mod stream_patterns;
 mod throttle;
 mod tokens;
 mod webhook;
@@ -22,13 +22,13 @@ use std::time::Duration;
 
 pub use authority::Authority;
 pub use command::{TokenArgs, run as token_command};
+pub use generated::{GeneratedTokens, load_or_generate};
 #[doc(hidden)]
 pub use jwt::fuzz_jwt;
-pub use powers::Powers;
-pub use rooms::{Pattern, PatternError, Rooms};
+pub use permissions::Permissions;
 pub use secret::{Secret, TokenHash, TokenHashError};
-pub use setup::{AuthMode, Opened, SetupError, open};
-pub use state::{Made, made};
+pub use setup::{AuthMode, AuthSetup, SetupError, open};
+pub use stream_patterns::{Pattern, PatternError, StreamPatterns};
 #[doc(hidden)]
 pub use tokens::fuzz_tokens;
 pub use tokens::{RulesError, TokenRule, Tokens};
@@ -37,70 +37,71 @@ pub use onecast_control::right::{Credential, Right, TokenDigest};
 
 use onecast_control::StreamName;
 
-/// What a client wants to do.
+/// The action that a client requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Send a stream.
+    /// Publish a stream.
     Publish,
-    /// Be sent a stream.
+    /// Watch a stream.
     Watch,
-    /// See and end what others do.
+    /// See and end the sessions of others.
     Administer,
 }
 
-/// One question.
+/// A request for a permission.
 #[derive(Clone, Copy)]
-pub struct Asking<'a> {
-    /// What for.
+pub struct AccessRequest<'a> {
+    /// The action.
     pub action: Action,
-    /// With which stream; `None` for the whole server.
+    /// The stream; `None` for the whole server.
     pub stream: Option<&'a StreamName>,
-    /// The token that came with the request.
+    /// The token in the request.
     pub token: Option<&'a str>,
-    /// The other end of the HTTP connection.
+    /// The address of the client.
     pub client: SocketAddr,
-    /// A proxy says that it asks for somebody else.
+    /// A proxy has forwarded the request.
     pub forwarded: bool,
-    /// Whose page asks, if one does.
-    pub page: Page,
+    /// The origin of the page that sent the request, if any.
+    pub page: PageOrigin,
 }
 
-/// Whose page a request came from: a browser on this machine shows those of others, too, and sends what they ask for from here.
+/// The origin of the page that sent a request. A browser on this machine also shows pages of other sites, and sends their requests from
+/// this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
-    /// The server's own, or none: a program asks.
-    Own,
-    /// Another server's on this machine.
+pub enum PageOrigin {
+    /// A page of this server, or a program.
+    SameOrigin,
+    /// A page of another server on this machine.
     Local,
-    /// Somebody else's.
+    /// A page of any other site.
     Foreign,
 }
 
-/// It may not be done.
+/// Why a request is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No token came, and one is needed.
-    #[error("only who has a token may do this")]
+    /// A token is required, and the request has none.
+    #[error("this requires a token")]
     Missing,
-    /// The token is not good: one sentence without a full stop that tells no secret.
+    /// The token is not valid: one sentence without a full stop and without secrets.
     #[error("{0}")]
     Wrong(String),
-    /// Too many wrong tokens came from this address.
-    #[error("too many wrong tokens came from this address")]
+    /// Too many wrong tokens from this address.
+    #[error("too many wrong tokens from this address")]
     TooMany {
-        /// When one more may be tried.
+        /// Time until the next attempt.
         retry_after: Duration,
     },
-    /// The token is good, but not for this.
+    /// The token is valid, but does not allow this.
     #[error("{0}")]
     Forbidden(String),
-    /// Nobody has set up who may publish, and the request came from outside.
-    #[error("nobody has said who may publish here, and the request came through a proxy")]
+    /// The server has no authorization configured, and the request came through a proxy.
+    #[error("authorization is not configured, and the request came through a proxy")]
     Proxied,
-    /// Nobody has to show a token, and a page of somebody else asks.
-    #[error("a page of another origin asks, or the server is called by a name")]
+    /// The server requires no token, and the page is of another origin.
+    #[error("the request comes from a page of another origin, or addresses the server by a name")]
     Foreign,
-    /// Who decides cannot be asked.
+    /// The decision cannot be made at the moment.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -1,4 +1,4 @@
-//! Tokens as secrets: made, kept out of sight, hashed and compared.
+//! Tokens as secrets: generating, hashing and comparing them without exposing them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,54 +10,54 @@ use aws_lc_rs::{constant_time, digest, rand};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-/// A token in the clear. Neither `Debug` nor anything else but [`Secret::tell`] shows it; comparing two tells nothing by its time.
+/// A token in the clear. Only [`Secret::expose`] shows it, `Debug` does not. Comparison takes constant time.
 #[derive(Clone, Eq)]
 pub struct Secret(Box<str>);
 
-/// What is kept of a token: it tells whether a token is the one, but not which that is.
+/// The hash of a token: it recognizes the token without revealing it.
 #[derive(Clone, Eq)]
 pub enum TokenHash {
-    /// SHA-256: for tokens that were made at random. Text form: `sha256:` and 64 hexadecimal digits.
+    /// SHA-256, for random tokens. Text form: `sha256:` and 64 hexadecimal digits.
     Sha256([u8; 32]),
-    /// Argon2id: for what a person has thought of. Text form: the PHC string.
+    /// Argon2id, for passwords that people choose. Text form: the PHC string.
     Argon2(Box<str>),
 }
 
-/// Why a text is no hash of a token. It may be the token itself, so it is not repeated.
+/// Why a text is not a hash. The text may be the token itself, so errors do not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenHashError {
     /// Neither form.
     #[error("a hash is sha256:HEX or $argon2id$...; `onecast token new` and `onecast token hash` make them")]
     Form,
-    /// Verifying it would take more than a server has to spare for each attempt.
-    #[error("this argon2 hash asks for more than {} MiB or {} passes", TokenHash::MEMORY_MAX_KIB / 1024, TokenHash::PASSES_MAX)]
+    /// Verifying a token would take too much memory or time.
+    #[error("this argon2 hash requires more than {} MiB or {} passes", TokenHash::MEMORY_MAX_KIB / 1024, TokenHash::PASSES_MAX)]
     Costly,
 }
 
 impl Secret {
-    /// Makes one of 192 random bits: 32 characters that may stand in a URL.
+    /// Generates a token of 192 random bits: 32 URL-safe characters.
     pub fn generate() -> Secret {
         let mut bytes = [0; 24];
         rand::fill(&mut bytes).expect("the system's random source works");
         Secret(BASE64_URL_SAFE_NO_PAD.encode(bytes).into())
     }
 
-    /// Takes a text for one.
+    /// A token from its text.
     pub fn new(text: impl Into<Box<str>>) -> Secret {
         Secret(text.into())
     }
 
-    /// The text. Whoever calls this answers for where it goes.
-    pub fn tell(&self) -> &str {
+    /// The text. The caller is responsible for where it goes.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What to keep of a token that was made at random.
+    /// The hash of a random token.
     pub fn hash(&self) -> TokenHash {
         TokenHash::Sha256(sha256(&self.0))
     }
 
-    /// What to keep of a token that a person has thought of. Takes some 20 ms and 19 MiB.
+    /// The hash of a password. Takes about 20 ms and 19 MiB.
     pub fn hash_slowly(&self) -> TokenHash {
         let hash = Argon2::default().hash_password(self.0.as_bytes());
         let hash: PasswordHash = hash.expect("the default parameters and a random salt are in their ranges");
@@ -66,13 +66,13 @@ impl Secret {
 }
 
 impl TokenHash {
-    /// Most memory that verifying a token may take, KiB.
+    /// Most memory for verifying a token, KiB.
     const MEMORY_MAX_KIB: u32 = 128 * 1024;
     /// Most passes over it.
     const PASSES_MAX: u32 = 16;
 
-    /// Whether `token` is the one. For argon2 this takes tens of milliseconds and megabytes.
-    pub fn is_of(&self, token: &str) -> bool {
+    /// Whether this is the hash of `token`. With argon2 this takes tens of milliseconds and megabytes.
+    pub fn matches(&self, token: &str) -> bool {
         match self {
             TokenHash::Sha256(_) => self.is_digest(&sha256(token)),
             TokenHash::Argon2(hash) => PasswordHash::new(hash)
@@ -85,7 +85,7 @@ impl TokenHash {
         matches!(self, TokenHash::Sha256(hash) if constant_time::verify_slices_are_equal(hash, digest).is_ok())
     }
 
-    /// Whether [`TokenHash::is_of`] takes its time.
+    /// Whether [`TokenHash::matches`] is slow.
     pub fn is_slow(&self) -> bool {
         matches!(self, TokenHash::Argon2(_))
     }
@@ -184,38 +184,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_known_by_its_hash_and_no_other_is() {
+    fn a_hash_matches_its_token_only() {
         let token = Secret::generate();
         for hash in [token.hash(), token.hash_slowly()] {
-            assert!(hash.is_of(token.tell()));
-            assert!(!hash.is_of("") && !hash.is_of(&format!("{}x", token.tell())));
+            assert!(hash.matches(token.expose()));
+            assert!(!hash.matches("") && !hash.matches(&format!("{}x", token.expose())));
             let again: TokenHash = hash.to_string().parse().unwrap();
-            assert!(again == hash && again.is_of(token.tell()));
-            assert!(!hash.to_string().contains(token.tell()));
+            assert!(again == hash && again.matches(token.expose()));
+            assert!(!hash.to_string().contains(token.expose()));
         }
     }
 
     #[test]
-    fn generated_tokens_differ_and_may_stand_in_a_url() {
+    fn generated_tokens_are_unique_and_url_safe() {
         let tokens = [Secret::generate(), Secret::generate()];
         assert_ne!(tokens[0], tokens[1]);
         for token in &tokens {
             // 6 bits a character: 192 bits.
-            assert_eq!(token.tell().len(), 32);
+            assert_eq!(token.expose().len(), 32);
             let url_safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            assert!(token.tell().bytes().all(url_safe));
+            assert!(token.expose().bytes().all(url_safe));
         }
     }
 
     #[test]
-    fn debug_output_tells_no_secret() {
+    fn debug_output_contains_no_secret() {
         let token = Secret::new("hush");
         let shown = format!("{token:?} {:?} {:?}", token.hash(), token.hash_slowly());
         assert_eq!(shown, "Secret(..) TokenHash(..) TokenHash(..)");
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_without_being_repeated() {
+    fn invalid_hashes_are_refused_without_repeating_them() {
         for text in [
             "",
             "hush",

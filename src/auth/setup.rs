@@ -1,4 +1,4 @@
-//! From the configuration to an authority.
+//! Creates the authority from the configuration.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,60 +6,60 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::authority::Decider;
-use super::jwks::{KeySource, Published};
+use super::authority::Backend;
+use super::jwks::{KeySource, RemoteKeys};
 use super::jwt::{FixedKeys, Jwt, VerifyingKey};
 use super::webhook::Webhook;
-use super::{Authority, Made, Secret, TokenRule, Tokens, made};
+use super::{Authority, GeneratedTokens, Secret, TokenRule, Tokens, load_or_generate};
 use crate::config::AuthArgs;
 
-/// Who decides.
+/// How the server decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AuthMode {
-    /// Nobody: everybody may publish and watch.
+    /// No authorization: every client may publish and watch.
     Off,
-    /// A list of tokens; without one, the server makes its own.
+    /// A list of tokens; without one, the server generates its own.
     Tokens,
-    /// Whoever signs JWTs.
+    /// JWTs of a trusted issuer.
     Jwt,
-    /// Another server, which is asked.
+    /// A request to another server (webhook).
     Webhook,
 }
 
-/// An authority, and what is to be told about it.
+/// An authority, and what the operator needs to know about it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct AuthSetup {
     /// The authority.
     pub authority: Authority,
-    /// By what it decides.
+    /// How it decides.
     pub mode: AuthMode,
-    /// Whether watching needs a token.
+    /// Whether watching requires a token.
     pub private: bool,
-    /// The tokens that the server has made, for whoever has started it.
-    pub made: Option<Made>,
-    /// The file that keeps those, and that only its owner can read.
+    /// The tokens that the server has generated, for the operator.
+    pub generated: Option<GeneratedTokens>,
+    /// The file that stores them, readable by its owner only.
     pub kept: Option<PathBuf>,
-    /// Why they will not outlive this run.
+    /// Why they are valid for this run only.
     pub warning: Option<String>,
 }
 
-/// Why the options cannot be followed: one line for the user, without anything that is in a file.
+/// Why the options cannot be used: one line for the operator, without the contents of files.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// An option that another one has no use for.
-    #[error("{option} is of no use with --auth {mode}")]
+    /// An option that has no effect with another one.
+    #[error("{option} has no effect with --auth {mode}")]
     Useless {
         /// The option.
         option: &'static str,
-        /// What decides.
+        /// The value of `--auth`.
         mode: &'static str,
     },
     /// An option is missing.
     #[error("--auth {mode} needs {needs}")]
     Needs {
-        /// What decides.
+        /// The value of `--auth`.
         mode: &'static str,
-        /// The options of which one must be given.
+        /// The options, one of which is required.
         needs: &'static str,
     },
     /// A file cannot be read.
@@ -69,111 +69,115 @@ pub enum SetupError {
         option: &'static str,
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What is in a file cannot be used.
+    /// The contents of a file cannot be used.
     #[error("{option}: {}: {why}", file.display())]
     Content {
         /// The option that names it.
         option: &'static str,
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
     /// Tokens of the configuration cannot be used.
     #[error("the tokens of the configuration: {0}")]
     Tokens(#[from] super::RulesError),
-    /// No HTTP client can be had.
-    #[error("the system refuses what asking another server needs: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
-    /// Something that only a new start can change.
-    #[error("--auth {0} needs a restart to change")]
+    /// A change that requires a restart.
+    #[error("changing --auth {0} requires a restart")]
     Restart(&'static str),
 }
 
-/// Makes the authority that the options ask for. `local` says that HTTP listens on loopback only; made tokens are kept in `state`.
+/// Creates the authority that the options configure. `local`: HTTP listens on loopback only. Generated tokens are stored in `state`.
 ///
 /// # Errors
 /// When the options contradict each other, or a file cannot be used.
-pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<Opened, SetupError> {
+pub fn open(args: &AuthArgs, local: bool, state: Option<&Path>) -> Result<AuthSetup, SetupError> {
     let mode = args.mode(local);
     args.refuse_useless(mode)?;
-    let mut opened = Opened {
+    let mut opened = AuthSetup {
         authority: Authority::off(),
         mode,
         private: false,
-        made: None,
+        generated: None,
         kept: None,
         warning: None,
     };
     match mode {
-        AuthMode::Off if args.auth.is_none() => opened.authority = Authority::unasked(),
+        AuthMode::Off if args.auth.is_none() => opened.authority = Authority::unconfigured(),
         AuthMode::Off => {}
         AuthMode::Tokens => {
             let mut rules = rules(args)?;
             if rules.is_empty() {
-                let (made, kept) = made(state);
-                rules = made.rules();
-                opened.made = Some(made);
+                let (generated, kept) = load_or_generate(state);
+                rules = generated.rules();
+                opened.generated = Some(generated);
                 match kept {
                     Ok(file) => opened.kept = Some(file),
                     Err(why) => opened.warning = Some(why),
                 }
             }
-            opened.authority = Authority::new(Decider::Tokens {
+            opened.authority = Authority::new(Backend::Tokens {
                 tokens: Tokens::new(&rules)?,
                 open: !args.private,
-                made: opened.made.is_some(),
+                generated: opened.generated.is_some(),
             });
             opened.private = args.private;
         }
         AuthMode::Jwt => {
             let jwt = Jwt::new(keys(args)?, args.jwt_issuer.clone(), args.jwt_audience.clone());
-            opened.authority = Authority::new(Decider::Jwt(jwt));
+            opened.authority = Authority::new(Backend::Jwt(jwt));
             opened.private = true;
         }
         AuthMode::Webhook => {
-            opened.authority = Authority::new(Decider::Webhook(webhook(args)?));
+            opened.authority = Authority::new(Backend::Webhook(webhook(args)?));
             opened.private = true;
         }
     }
     Ok(opened)
 }
 
-impl Opened {
-    /// Whether somebody has said who may do what: with an option, or by letting others reach the server.
+impl AuthSetup {
+    /// Whether the operator has configured authorization, with an option or by listening on other addresses than loopback.
     pub fn is_decided(&self, args: &AuthArgs) -> bool {
         self.mode != AuthMode::Off || args.auth.is_some()
     }
 }
 
 impl Authority {
-    /// Reads the tokens and keys of the configuration again. What was begun with others goes on.
+    /// Reloads the tokens and keys of the configuration. Running sessions are not affected.
     ///
     /// # Errors
-    /// When they cannot be used, or only a restart can bring what is asked for; the old ones then stay.
+    /// When they cannot be used, or the change requires a restart; the old ones then stay.
     pub fn reload(&self, args: &AuthArgs) -> Result<(), SetupError> {
-        match self.decider() {
-            Decider::Tokens { tokens, open, made } => {
+        match self.backend() {
+            Backend::Tokens {
+                tokens,
+                open,
+                generated,
+            } => {
                 if *open == args.private {
                     return Err(SetupError::Restart("tokens --private"));
                 }
                 let rules = rules(args)?;
-                // Those that the server has made itself stay. Of a list, the last one may be taken back, too: then nobody comes in.
-                if !(rules.is_empty() && *made) {
+                // Generated tokens stay. A configured list may become empty: then no client gets in.
+                if !(rules.is_empty() && *generated) {
                     tokens.replace(&rules)?;
                 }
                 Ok(())
             }
-            Decider::Jwt(jwt) => match keys(args)? {
+            Backend::Jwt(jwt) => match keys(args)? {
                 KeySource::Fixed(keys) if !jwt.replace(keys.all().to_vec()) => Err(SetupError::Restart("jwt")),
                 _ => Ok(()),
             },
-            // Somebody would believe in a protection that is not there.
-            Decider::Off { .. } if args.mode(true) != AuthMode::Off => Err(SetupError::Restart("off")),
-            Decider::Off { .. } | Decider::Webhook(_) => Ok(()),
+            // Ignoring this would leave the operator believing in a protection that does not exist.
+            Backend::Off { .. } if args.mode(true) != AuthMode::Off => Err(SetupError::Restart("off")),
+            Backend::Off { .. } | Backend::Webhook(_) => Ok(()),
         }
     }
 }
@@ -191,7 +195,7 @@ impl AuthArgs {
         }
     }
 
-    /// An option that is not followed would make somebody believe in a protection that is not there.
+    /// An ignored option would leave the operator believing in a protection that does not exist.
     fn refuse_useless(&self, mode: AuthMode) -> Result<(), SetupError> {
         let given = [
             ("--private", self.private, AuthMode::Tokens),
@@ -226,7 +230,7 @@ impl AuthArgs {
 }
 
 impl AuthMode {
-    /// As it is written.
+    /// The value of `--auth`.
     pub fn name(self) -> &'static str {
         match self {
             AuthMode::Off => "off",
@@ -250,14 +254,14 @@ fn rules(args: &AuthArgs) -> Result<Vec<TokenRule>, SetupError> {
     let text = String::from_utf8(read(option, file)?).map_err(|_| content("it is not UTF-8 text".to_owned()))?;
     let of_file = TokenRule::read(&text).map_err(|error| content(error.to_string()))?;
     if of_file.is_empty() {
-        return Err(content("it has no [[token]]".to_owned()));
+        return Err(content("it contains no [[token]]".to_owned()));
     }
     Ok([args.token.clone(), of_file].concat())
 }
 
 fn keys(args: &AuthArgs) -> Result<KeySource, SetupError> {
     if let Some(url) = &args.jwks_url {
-        return Ok(KeySource::Published(Published::new(url.clone())?));
+        return Ok(KeySource::Remote(RemoteKeys::new(url.clone())?));
     }
     let (option, file, key) = match (&args.jwt_key, &args.jwt_secret_file) {
         (Some(file), _) => ("--jwt-key", file, VerifyingKey::public(&read("--jwt-key", file)?)),
@@ -298,7 +302,7 @@ fn shown_secret(file: &Path) -> Result<Secret, SetupError> {
     let text = String::from_utf8(read(option, file)?).unwrap_or_default();
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let why = "a secret is one line of visible ASCII characters".to_owned();
+        let why = "a secret must be one line of visible ASCII characters".to_owned();
         return Err(SetupError::Content {
             option,
             file: file.to_owned(),
@@ -321,7 +325,7 @@ fn read(option: &'static str, file: &Path) -> Result<Vec<u8>, SetupError> {
     }
 }
 
-/// Room for some thousand tokens.
+/// Enough for some thousand tokens.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
@@ -344,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_listens_elsewhere_wants_tokens() {
+    fn a_server_beyond_loopback_requires_tokens() {
         for (line, local, mode) in [
             ("", true, AuthMode::Off),
             ("", false, AuthMode::Tokens),
@@ -357,13 +361,13 @@ mod tests {
             assert_eq!(args(line).mode(local), mode, "{line}");
         }
         let opened = open(&args(""), false, None).unwrap();
-        assert!(opened.made.is_some() && !opened.private && opened.warning.is_some());
-        assert!(open(&args(""), true, None).unwrap().made.is_none());
+        assert!(opened.generated.is_some() && !opened.private && opened.warning.is_some());
+        assert!(open(&args(""), true, None).unwrap().generated.is_none());
     }
 
     #[test]
-    fn an_option_that_would_not_be_followed_is_refused() {
-        assert!(refused("--auth off --private").contains("--private is of no use with --auth off"));
+    fn an_option_without_effect_is_refused() {
+        assert!(refused("--auth off --private").contains("--private has no effect with --auth off"));
         assert!(refused("--auth tokens --jwks-url http://x/").contains("--jwks-url"));
         assert!(refused("--auth jwt --auth-webhook http://x/").contains("--auth-webhook"));
         assert!(refused("--auth jwt").contains("--jwt-key, --jwt-secret-file or --jwks-url"));
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_takes_other_tokens_and_keeps_the_old_ones_when_it_cannot() {
+    fn a_failed_reload_keeps_the_old_tokens() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let write = |text: &str| std::fs::write(file.path(), text).unwrap();
         let rule = |name: &str| {

@@ -1,4 +1,4 @@
-//! Slows down who tries tokens: an address may fail a few times at once, and then once in a while.
+//! Slows down clients that guess tokens: an address may fail a few times at once, then only at a slow rate.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use onecast_control::admission;
 
-/// Failed attempts by address. An IPv6 address counts as its /64, which is what one customer has.
+/// Failed attempts by address. IPv6 addresses are grouped by /64, the usual network of one customer.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    /// When all failures of an address will be forgiven; who is not in it has none.
+    /// When all failures of an address will be forgiven. Addresses without failures are not in the table.
     spent: HashMap<IpAddr, Instant>,
-    /// The same for all addresses that found no place in the table.
+    /// The same for all addresses together that do not fit into the table.
     others: Option<Instant>,
 }
 
 impl Throttle {
-    /// How many attempts may fail at once.
+    /// Failures that an address may have at once.
     pub(super) const FAILURES_MAX: u32 = 10;
-    /// How often one is forgiven.
+    /// Interval at which one failure is forgiven.
     pub(super) const FORGIVEN_EVERY: Duration = Duration::from_secs(2);
-    /// Addresses that are remembered.
+    /// Size of the table.
     pub(super) const ADDRESSES_MAX: usize = 4_096;
 
-    /// Whether the address has failed as often as it may.
+    /// Whether the address has reached its limit of failures.
     pub(super) fn is_spent(&self, now: Instant, address: IpAddr) -> bool {
         let full_at = self.spent.get(&network(address)).copied();
         let shared = || self.others.filter(|_| self.spent.len() >= Throttle::ADDRESSES_MAX);
@@ -32,7 +32,7 @@ impl Throttle {
             .is_some_and(|full_at| full_at.saturating_duration_since(now) > Throttle::ROOM)
     }
 
-    /// An attempt has failed. False when it was one too many.
+    /// Records a failure. False if the limit was reached before.
     pub(super) fn failed(&mut self, now: Instant, address: IpAddr) -> bool {
         if self.is_spent(now, address) {
             return false;
@@ -50,12 +50,12 @@ impl Throttle {
         true
     }
 
-    /// With this much still to be forgiven, one more failure is too many.
+    /// With more than this left to be forgiven, the limit is reached.
     const ROOM: Duration =
         Duration::from_secs(Throttle::FORGIVEN_EVERY.as_secs() * (Throttle::FAILURES_MAX as u64 - 1));
 }
 
-/// This machine's own addresses are as any: who guesses through a proxy here is slowed down, too.
+/// Loopback is not exempt: guessing through a proxy on this machine is slowed down as well.
 fn network(address: IpAddr) -> IpAddr {
     admission::network(address).unwrap_or(address)
 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_fail_a_few_times_and_then_once_in_a_while() {
+    fn an_address_may_fail_a_few_times_and_then_at_a_slow_rate() {
         let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..Throttle::FAILURES_MAX {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address() {
+    fn an_ipv6_network_is_one_address() {
         let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         for host in 0..Throttle::FAILURES_MAX {
             assert!(throttle.failed(now, address(&format!("2001:db8::{host:x}"))));
@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_take_bounded_memory_and_are_slowed_together() {
+    fn many_addresses_use_bounded_memory_and_share_a_limit() {
         let (mut throttle, now) = (Throttle::default(), onecast_udp::clock::now());
         let failed = (0..20_000u32)
             .filter(|&number| throttle.failed(now, IpAddr::from(number.to_be_bytes())))
             .count();
         assert_eq!(throttle.spent.len(), Throttle::ADDRESSES_MAX);
         assert_eq!(failed, Throttle::ADDRESSES_MAX + Throttle::FAILURES_MAX as usize);
-        // Places become free with time.
+        // Entries expire with time.
         let later = now + Throttle::FORGIVEN_EVERY;
         assert!(throttle.failed(later, address("203.0.113.1")));
     }

@@ -1,4 +1,4 @@
-//! Static tokens: a list of names, hashes and what each is good for.
+//! Static tokens: a list of names, hashes and permissions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,37 +7,37 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::{Credential, Denied, Powers, Rooms, TokenDigest, TokenHash};
+use super::{Credential, Denied, Permissions, StreamPatterns, TokenDigest, TokenHash};
 
-/// A token, as a configuration file has it:
+/// A token in the configuration:
 ///
 /// ```toml
 /// [[token]]
-/// name = "studio"              # unique; who comes with the same token takes over their own stream
+/// name = "studio"              # unique; a client with the same token takes over its own stream
 /// hash = "sha256:9f86d0.."     # as printed by `onecast token new` or `onecast token hash`
 /// publish = ["live", "demo-*"] # streams that may be published; * stands for any characters; default: none
 /// watch = ["*"]                # streams that may be watched; default: none
-/// admin = false                # whether /api may be used to see and end what others do; default: false
+/// admin = false                # whether it may see and end the sessions of others (/api); default: false
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRule {
-    /// Its name, for people.
+    /// Its unique name.
     pub name: String,
-    /// What is kept of it.
+    /// The hash of the token.
     pub hash: TokenHash,
-    /// Streams that may be published with it.
+    /// Streams that it may publish.
     #[serde(default)]
-    pub publish: Rooms,
-    /// Streams that may be watched with it.
+    pub publish: StreamPatterns,
+    /// Streams that it may watch.
     #[serde(default)]
-    pub watch: Rooms,
-    /// Whether it is an administrator's.
+    pub watch: StreamPatterns,
+    /// Whether it may administer the server.
     #[serde(default)]
     pub admin: bool,
 }
 
-/// A file that has tokens, and nothing else.
+/// A file that contains only tokens.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFile {
@@ -48,63 +48,63 @@ struct TokenFile {
 /// Why a list of tokens cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
-    /// It is no TOML, or not of this form. Where and why; without the text, which may be a secret.
+    /// Invalid TOML, or of another form. The error does not contain the text, which may be a secret.
     #[error("line {line}: {why}")]
     Syntax {
         /// Counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// Two have the same name.
+    /// Two tokens with the same name.
     #[error("two tokens have the name {0:?}")]
     SameName(String),
-    /// A name that cannot be told apart or printed.
-    #[error("a token's name is 1 to {} visible characters", Tokens::NAME_MAX)]
+    /// An empty, long or unprintable name.
+    #[error("the name of a token is 1 to {} visible characters", Tokens::NAME_MAX)]
     Name,
     /// Too many.
-    #[error("at most {} tokens are taken", Tokens::RULES_MAX)]
+    #[error("at most {} tokens are allowed", Tokens::RULES_MAX)]
     TooMany,
-    /// Too many slow ones.
+    /// Too many slow hashes.
     #[error(
-        "at most {} argon2 hashes are taken, because each is tried; give generated tokens to the others",
+        "at most {} argon2 hashes are allowed, because each one is tried; use generated tokens instead",
         Tokens::SLOW_MAX
     )]
     TooManySlow,
 }
 
-/// Tokens in use. They may be replaced while the server runs.
+/// The tokens in use. A reload replaces them while the server runs.
 #[derive(Debug)]
 pub struct Tokens {
     rules: RwLock<Arc<Rules>>,
-    /// Who computes argon2 at this moment.
+    /// Limits concurrent computations of argon2.
     slow: Arc<Semaphore>,
-    /// Who may wait for that.
+    /// Limits the requests that wait for one.
     waiting: Semaphore,
 }
 
 #[derive(Debug)]
 struct Rules {
-    all: Vec<(TokenHash, Arc<Powers>)>,
-    /// Tokens that argon2 has found right, so that it is asked once for each. At most as many as there are slow rules.
-    verified: RwLock<HashMap<[u8; 32], Arc<Powers>>>,
+    all: Vec<(TokenHash, Arc<Permissions>)>,
+    /// Tokens that argon2 has verified, so that it runs once per token. At most as many as there are slow rules.
+    verified: RwLock<HashMap<[u8; 32], Arc<Permissions>>>,
 }
 
 impl TokenRule {
     /// Reads the text of a file with `[[token]]` tables.
     ///
     /// # Errors
-    /// With the line, when it cannot be read.
+    /// With the line of the error.
     pub fn read(text: &str) -> Result<Vec<TokenRule>, RulesError> {
         let TokenFile { token } = toml::from_str(text).map_err(|error| syntax(text, &error))?;
         check(&token)?;
         Ok(token)
     }
 
-    /// Reads the `[[token]]` tables of a file that may have other things, too.
+    /// Reads the `[[token]]` tables of a file that may contain other settings.
     ///
     /// # Errors
-    /// With the line, when they cannot be read.
+    /// With the line of the error.
     pub fn read_among_others(text: &str) -> Result<Vec<TokenRule>, RulesError> {
         #[derive(Deserialize)]
         struct Tables {
@@ -116,8 +116,8 @@ impl TokenRule {
         Ok(token)
     }
 
-    fn powers(&self) -> Powers {
-        Powers {
+    fn permissions(&self) -> Permissions {
+        Permissions {
             credential: Credential(format!("token:{}", self.name).into()),
             publish: self.publish.clone(),
             watch: self.watch.clone(),
@@ -127,22 +127,22 @@ impl TokenRule {
 }
 
 impl Tokens {
-    /// Most tokens: each hash is compared with each token that comes.
+    /// Most tokens: every request compares all hashes.
     pub const RULES_MAX: usize = 4_096;
     /// Most argon2 hashes: a wrong token costs 20 ms for each.
     pub const SLOW_MAX: usize = 16;
     /// Longest name, bytes.
     pub const NAME_MAX: usize = 64;
-    /// How many compute argon2 at once: one core stays for everybody else.
+    /// Concurrent computations of argon2: one core at most.
     const SLOW_AT_ONCE: usize = 1;
-    /// How many may wait for it.
+    /// Requests that may wait for one.
     const WAITING_MAX: usize = 32;
-    /// And for how long.
+    /// Longest time that a request waits.
     const WAIT_MAX: Duration = Duration::from_secs(3);
-    /// Longest token that is looked at, bytes.
+    /// Longest token, bytes.
     const TOKEN_MAX: usize = 4_096;
 
-    /// Takes these tokens.
+    /// Creates the list of tokens.
     ///
     /// # Errors
     /// When the list cannot be used.
@@ -154,7 +154,7 @@ impl Tokens {
         })
     }
 
-    /// Takes these tokens instead.
+    /// Replaces the list of tokens.
     ///
     /// # Errors
     /// When the list cannot be used; the old one then stays.
@@ -164,32 +164,42 @@ impl Tokens {
         Ok(())
     }
 
-    /// What a token is good for. `digest` recognises it again; when `hurried`, nothing slow is done.
-    pub(super) async fn powers(&self, token: &str, digest: TokenDigest, hurried: bool) -> Result<Arc<Powers>, Denied> {
-        let unknown = || Denied::Wrong("this token is not known here".to_owned());
+    /// The permissions of a token. `digest` identifies tokens that were verified before. If `fast_only`, argon2 hashes are skipped.
+    pub(super) async fn permissions(
+        &self,
+        token: &str,
+        digest: TokenDigest,
+        fast_only: bool,
+    ) -> Result<Arc<Permissions>, Denied> {
+        let unknown = || Denied::Wrong("this token is unknown".to_owned());
         if token.is_empty() || token.len() > Tokens::TOKEN_MAX {
             return Err(unknown());
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(powers) = rules.quickly(token, digest) {
-            return Ok(powers);
+        if let Some(permissions) = rules.find_fast(token, digest) {
+            return Ok(permissions);
         }
-        if hurried || !rules.has_slow() {
+        if fast_only || !rules.has_slow() {
             return Err(unknown());
         }
-        self.slowly(rules, token, digest).await?.ok_or_else(unknown)
+        self.verify_slow(rules, token, digest).await?.ok_or_else(unknown)
     }
 
-    async fn slowly(&self, rules: Arc<Rules>, token: &str, digest: TokenDigest) -> Result<Option<Arc<Powers>>, Denied> {
-        let busy = || Denied::Unavailable("too many passwords are being checked at this moment".to_owned());
+    async fn verify_slow(
+        &self,
+        rules: Arc<Rules>,
+        token: &str,
+        digest: TokenDigest,
+    ) -> Result<Option<Arc<Permissions>>, Denied> {
+        let busy = || Denied::Unavailable("too many passwords are being checked at the moment".to_owned());
         let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(Tokens::WAIT_MAX, self.slow.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let permit = tokio::time::timeout(Tokens::WAIT_MAX, self.slow.clone().acquire_owned()).await;
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         let token = super::Secret::new(token);
-        // The turn goes with the work: who asked may have left, and the work would go on without being counted.
+        // The permit moves into the task: the client may disconnect, but the computation continues and must stay counted.
         let work = tokio::task::spawn_blocking(move || {
-            let found = rules.slowly(token.tell(), digest);
-            drop(turn);
+            let found = rules.find_slow(token.expose(), digest);
+            drop(permit);
             found
         });
         work.await.map_err(|_| busy())
@@ -199,7 +209,9 @@ impl Tokens {
 impl Rules {
     fn new(rules: &[TokenRule]) -> Result<Rules, RulesError> {
         check(rules)?;
-        let all = rules.iter().map(|rule| (rule.hash.clone(), Arc::new(rule.powers())));
+        let all = rules
+            .iter()
+            .map(|rule| (rule.hash.clone(), Arc::new(rule.permissions())));
         Ok(Rules {
             all: all.collect(),
             verified: RwLock::default(),
@@ -210,13 +222,13 @@ impl Rules {
         self.all.iter().any(|(hash, _)| hash.is_slow())
     }
 
-    /// All hashes are compared whatever is found, each in constant time: how long it takes tells nothing.
-    fn quickly(&self, token: &str, digest: TokenDigest) -> Option<Arc<Powers>> {
+    /// Compares all hashes, each in constant time, so that the duration reveals nothing.
+    fn find_fast(&self, token: &str, digest: TokenDigest) -> Option<Arc<Permissions>> {
         let mut found = None;
         let token = super::secret::sha256(token);
-        for (hash, powers) in &self.all {
+        for (hash, permissions) in &self.all {
             if hash.is_digest(&token) {
-                found = Some(powers);
+                found = Some(permissions);
             }
         }
         let verified = || {
@@ -226,16 +238,16 @@ impl Rules {
         found.cloned().or_else(verified)
     }
 
-    fn slowly(&self, token: &str, digest: TokenDigest) -> Option<Arc<Powers>> {
+    fn find_slow(&self, token: &str, digest: TokenDigest) -> Option<Arc<Permissions>> {
         let mut slow = self.all.iter().filter(|(hash, _)| hash.is_slow());
-        let powers = slow
-            .find(|(hash, _)| hash.is_of(token))
-            .map(|(_, powers)| powers.clone())?;
+        let permissions = slow
+            .find(|(hash, _)| hash.matches(token))
+            .map(|(_, permissions)| permissions.clone())?;
         let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
         if verified.len() < Tokens::SLOW_MAX {
-            verified.insert(digest.0, powers.clone());
+            verified.insert(digest.0, permissions.clone());
         }
-        Some(powers)
+        Some(permissions)
     }
 }
 
@@ -258,7 +270,7 @@ fn check(rules: &[TokenRule]) -> Result<(), RulesError> {
     Ok(())
 }
 
-/// A message of another's making on one line, and not too long.
+/// An error of the TOML parser as one short line.
 fn syntax(text: &str, error: &toml::de::Error) -> RulesError {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
     RulesError::Syntax {
@@ -273,7 +285,7 @@ fn one_line(message: &str) -> String {
     printable.take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Takes any bytes for a file of tokens. What can be read can be used, and what cannot is told in one line.
+/// Reads any bytes as a file of tokens: valid files are usable, and errors are one line.
 #[doc(hidden)]
 pub fn fuzz_tokens(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -308,13 +320,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_tokens_says_what_each_is_good_for() {
+    async fn a_token_file_grants_permissions() {
         let (studio, admin) = (Secret::generate(), Secret::generate());
         let file = text("studio", &studio, "publish = [\"live\", \"demo-*\"]\nwatch = \"*\"")
             + &text("admin", &admin, "admin = true");
         let tokens = Tokens::new(&TokenRule::read(&file).unwrap()).unwrap();
-        let powers = tokens.powers(studio.tell(), digest(1), false).await.unwrap();
-        assert_eq!(&*powers.credential.0, "token:studio");
+        let permissions = tokens.permissions(studio.expose(), digest(1), false).await.unwrap();
+        assert_eq!(&*permissions.credential.0, "token:studio");
         let stream = |name: &str| -> StreamName { name.parse().unwrap() };
         for (action, name, may) in [
             (Action::Publish, "live", true),
@@ -324,58 +336,58 @@ mod tests {
             (Action::Administer, "live", false),
         ] {
             assert_eq!(
-                powers.suffice(action, Some(&stream(name))).is_ok(),
+                permissions.check(action, Some(&stream(name))).is_ok(),
                 may,
                 "{action:?} {name}"
             );
         }
-        let powers = tokens.powers(admin.tell(), digest(2), false).await.unwrap();
-        assert!(powers.suffice(Action::Administer, None).is_ok());
-        assert!(powers.suffice(Action::Publish, Some(&stream("live"))).is_err());
+        let permissions = tokens.permissions(admin.expose(), digest(2), false).await.unwrap();
+        assert!(permissions.check(Action::Administer, None).is_ok());
+        assert!(permissions.check(Action::Publish, Some(&stream("live"))).is_err());
 
         for wrong in ["", "x", &studio.hash().to_string(), &"x".repeat(100_000)] {
             assert!(matches!(
-                tokens.powers(wrong, digest(3), false).await,
+                tokens.permissions(wrong, digest(3), false).await,
                 Err(Denied::Wrong(_))
             ));
         }
     }
 
     #[tokio::test]
-    async fn a_password_is_computed_once_and_not_in_a_hurry() {
+    async fn a_password_is_verified_once_and_never_if_fast_only() {
         let password = Secret::new("correct horse");
         let rule = TokenRule {
             name: "person".to_owned(),
             hash: password.hash_slowly(),
-            publish: Rooms::all(),
-            watch: Rooms::none(),
+            publish: StreamPatterns::all(),
+            watch: StreamPatterns::none(),
             admin: false,
         };
         let tokens = Tokens::new(&[rule]).unwrap();
-        assert!(tokens.powers(password.tell(), digest(1), true).await.is_err());
-        assert!(tokens.powers("wrong horse", digest(2), false).await.is_err());
-        assert!(tokens.powers(password.tell(), digest(1), false).await.is_ok());
+        assert!(tokens.permissions(password.expose(), digest(1), true).await.is_err());
+        assert!(tokens.permissions("wrong horse", digest(2), false).await.is_err());
+        assert!(tokens.permissions(password.expose(), digest(1), false).await.is_ok());
         // Known by now, so that it is not computed any more.
-        assert!(tokens.powers(password.tell(), digest(1), true).await.is_ok());
-        assert!(tokens.powers("wrong horse", digest(2), true).await.is_err());
+        assert!(tokens.permissions(password.expose(), digest(1), true).await.is_ok());
+        assert!(tokens.permissions("wrong horse", digest(2), true).await.is_err());
     }
 
     #[tokio::test]
-    async fn tokens_that_are_replaced_do_not_count_any_more() {
+    async fn replaced_tokens_are_invalid() {
         let (old, new) = (Secret::generate(), Secret::generate());
         let rules = |token: &Secret| TokenRule::read(&text("a", token, "publish = \"*\"")).unwrap();
         let tokens = Tokens::new(&rules(&old)).unwrap();
-        assert!(tokens.powers(old.tell(), digest(1), false).await.is_ok());
+        assert!(tokens.permissions(old.expose(), digest(1), false).await.is_ok());
         tokens.replace(&rules(&new)).unwrap();
-        assert!(tokens.powers(old.tell(), digest(1), false).await.is_err());
-        assert!(tokens.powers(new.tell(), digest(2), false).await.is_ok());
+        assert!(tokens.permissions(old.expose(), digest(1), false).await.is_err());
+        assert!(tokens.permissions(new.expose(), digest(2), false).await.is_ok());
         let twice = [rules(&old), rules(&new)].concat();
         assert_eq!(tokens.replace(&twice), Err(RulesError::SameName("a".to_owned())));
-        assert!(tokens.powers(new.tell(), digest(2), false).await.is_ok());
+        assert!(tokens.permissions(new.expose(), digest(2), false).await.is_ok());
     }
 
     #[test]
-    fn a_wrong_file_is_refused_with_its_line_and_without_its_secrets() {
+    fn errors_in_a_token_file_name_the_line_but_no_secret() {
         for (file, line) in [
             ("[[token]]\nname = \"a\"\nhash = \"hush\"\n", 3),
             ("[[token]]\nname = \"a\"\nhash = hush\n", 3),

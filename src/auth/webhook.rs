@@ -1,4 +1,4 @@
-//! Another server decides: it is asked with one POST for each question.
+//! Authorization by another server: one POST per request.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::jwks::bounded;
-use super::{Action, Asking, Credential, Denied, Secret};
+use super::{AccessRequest, Action, Credential, Denied, Secret};
 use onecast_clients::signal::innermost;
 
-/// Asks another server.
+/// The client of the other server.
 ///
-/// It is sent `{"action", "stream", "token", "client", "forwarded"}`. 2xx allows; the body may name by whose right:
-/// `{"credential": "..."}`. 401 and 403 refuse; the body's `detail` is passed on. Anything else is a failure.
+/// It sends `{"action", "stream", "token", "client", "forwarded"}`. 2xx allows the request; the body may name the credential:
+/// `{"credential": "..."}`. 401 and 403 deny it; the client receives the `detail` of the body. Any other status is a failure.
 #[derive(Debug)]
 pub(super) struct Webhook {
     url: Url,
     secret: Option<Secret>,
     fail_open: bool,
     client: Client,
-    places: Semaphore,
+    in_flight: Semaphore,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Answer {
+struct WebhookReply {
     credential: Option<String>,
     detail: Option<String>,
 }
 
 impl Webhook {
-    /// Questions at once.
+    /// Concurrent requests.
     const IN_FLIGHT_MAX: usize = 64;
-    /// How long a question may wait for its turn.
+    /// Longest time that a request waits for its turn.
     const WAIT_MAX: Duration = Duration::from_secs(1);
-    /// Largest answer, bytes.
+    /// Largest response, bytes.
     const ANSWER_MAX: usize = 16 * 1024;
-    /// What of an answer's words is passed on, characters.
+    /// Longest `detail` that a client receives, characters.
     const DETAIL_MAX: usize = 200;
 
     pub(super) fn new(
@@ -56,75 +56,75 @@ impl Webhook {
             secret,
             fail_open,
             client,
-            places: Semaphore::new(Webhook::IN_FLIGHT_MAX),
+            in_flight: Semaphore::new(Webhook::IN_FLIGHT_MAX),
         })
     }
 
-    /// By whose right it may be done; `None` when the other server did not say.
-    pub(super) async fn ask(&self, asking: &Asking<'_>) -> Result<Option<Credential>, Denied> {
-        let place = tokio::time::timeout(Webhook::WAIT_MAX, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            return self.failed(asking, "too many questions wait for their answer");
+    /// Authorizes a request; returns the credential if the other server names one.
+    pub(super) async fn ask(&self, request: &AccessRequest<'_>) -> Result<Option<Credential>, Denied> {
+        let permit = tokio::time::timeout(Webhook::WAIT_MAX, self.in_flight.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return self.failed(request, "too many requests are waiting for it");
         };
-        match self.answer(asking).await {
+        match self.answer(request).await {
             Ok((status, answer)) if status.is_success() => Ok(credential(answer)),
-            Ok((StatusCode::UNAUTHORIZED, _)) if asking.token.is_none() => Err(Denied::Missing),
-            Ok((StatusCode::UNAUTHORIZED, answer)) => Err(Denied::Wrong(words(answer, "this token is not good"))),
-            Ok((StatusCode::FORBIDDEN, answer)) => Err(Denied::Forbidden(words(answer, "this is not allowed"))),
-            Ok((status, _)) => self.failed(asking, &format!("it answered {}", status.as_u16())),
-            Err(why) => self.failed(asking, &why),
+            Ok((StatusCode::UNAUTHORIZED, _)) if request.token.is_none() => Err(Denied::Missing),
+            Ok((StatusCode::UNAUTHORIZED, answer)) => Err(Denied::Wrong(detail(answer, "the token is not valid"))),
+            Ok((StatusCode::FORBIDDEN, answer)) => Err(Denied::Forbidden(detail(answer, "this is not allowed"))),
+            Ok((status, _)) => self.failed(request, &format!("it answered {}", status.as_u16())),
+            Err(why) => self.failed(request, &why),
         }
     }
 
-    async fn answer(&self, asking: &Asking<'_>) -> Result<(StatusCode, Answer), String> {
+    async fn answer(&self, request: &AccessRequest<'_>) -> Result<(StatusCode, WebhookReply), String> {
         let question = json!({
-            "action": match asking.action {
+            "action": match request.action {
                 Action::Publish => "publish",
                 Action::Watch => "watch",
                 Action::Administer => "administer",
             },
-            "stream": asking.stream.map(|stream| stream.as_str()),
-            "token": asking.token,
-            "client": asking.client.ip().to_string(),
-            "forwarded": asking.forwarded,
+            "stream": request.stream.map(|stream| stream.as_str()),
+            "token": request.token,
+            "client": request.client.ip().to_string(),
+            "forwarded": request.forwarded,
         });
         let request = self.client.post(self.url.clone()).json(&question);
         let request = match &self.secret {
-            Some(secret) => request.bearer_auth(secret.tell()),
+            Some(secret) => request.bearer_auth(secret.expose()),
             None => request,
         };
         let response = request.send().await.map_err(|error| innermost(&error.without_url()))?;
         let status = response.status();
         let decisive = status.is_success() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if !decisive {
-            return Ok((status, Answer::default()));
+            return Ok((status, WebhookReply::default()));
         }
         let body = bounded(response, Webhook::ANSWER_MAX).await?;
-        // Its status is the answer; who says no more, says nothing that can be read.
+        // The status decides; a body is optional and may be anything.
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
-    fn failed(&self, asking: &Asking<'_>, why: &str) -> Result<Option<Credential>, Denied> {
-        if self.fail_open && asking.action != Action::Administer {
-            warn!("the webhook cannot be asked (--auth-webhook): {why}; allowed, as --auth-webhook-fail-open says");
+    fn failed(&self, request: &AccessRequest<'_>, why: &str) -> Result<Option<Credential>, Denied> {
+        if self.fail_open && request.action != Action::Administer {
+            warn!("the webhook failed (--auth-webhook): {why}; request allowed because of --auth-webhook-fail-open");
             return Ok(None);
         }
-        warn!("the webhook cannot be asked (--auth-webhook): {why}");
+        warn!("the webhook failed (--auth-webhook): {why}");
         Err(Denied::Unavailable(
-            "the server that decides about this does not answer".to_owned(),
+            "the authorization server does not answer".to_owned(),
         ))
     }
 }
 
-fn credential(answer: Answer) -> Option<Credential> {
+fn credential(answer: WebhookReply) -> Option<Credential> {
     let name = answer
         .credential
         .filter(|name| !name.is_empty() && name.len() <= CREDENTIAL_MAX);
     name.map(|name| Credential(format!("webhook:{name}").into()))
 }
 
-/// The other server's words on one line, or ours.
-fn words(answer: Answer, otherwise: &str) -> String {
+/// The other server's detail on one line, or a default.
+fn detail(answer: WebhookReply, otherwise: &str) -> String {
     let detail = answer.detail.unwrap_or_default();
     let line: String = detail
         .chars()
@@ -139,5 +139,5 @@ fn words(answer: Answer, otherwise: &str) -> String {
     }
 }
 
-/// Longest name of a right, bytes.
+/// Longest credential, bytes.
 const CREDENTIAL_MAX: usize = 256;

@@ -26,7 +26,7 @@ fn told_of(tokens: OwnTokens<'_>, private: bool) -> String {
 
 #[test]
 fn links_carry_the_token_that_they_need_and_no_other() {
-    let made = Made {
+    let made = GeneratedTokens {
         publish: Secret::new("p-u-b"),
         watch: Secret::new("w-a-t"),
         admin: Secret::new("a-d-m"),
@@ -46,7 +46,7 @@ fn links_carry_the_token_that_they_need_and_no_other() {
 
 #[test]
 fn what_others_may_read_names_the_file_of_the_tokens_and_no_token() {
-    let made = Made {
+    let made = GeneratedTokens {
         publish: Secret::new("p-u-b"),
         watch: Secret::new("w-a-t"),
         admin: Secret::new("a-d-m"),
@@ -169,7 +169,7 @@ fn media_that_cannot_be_reached_is_pointed_out() {
 
 #[test]
 fn https_is_told_with_what_to_press_and_whom_to_trust() {
-    let made = tls::Made {
+    let made = tls::GeneratedCertificate {
         fingerprint: "AB:CD".to_owned(),
         file: Some("/state/tls/self-signed.pem".into()),
     };
@@ -205,7 +205,7 @@ fn a_domain_is_the_servers_name() {
 
 #[test]
 fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
-    let tokens = Made {
+    let tokens = GeneratedTokens {
         publish: Secret::new("x"),
         watch: Secret::new("y"),
         admin: Secret::new("z"),

@@ -6,7 +6,9 @@ use std::{fs, io};
 
 use clap::Args;
 
-use crate::turn::{IceServers, IceServersError, IceUrl, Secret, TurnCredentials, Word, WordError};
+use crate::turn::{
+    CredentialText, CredentialTextError, IceServers, IceServersError, IceUrl, SharedSecret, TurnCredentials,
+};
 use onecast_clients::values::duration;
 
 /// Options of the STUN and TURN servers that clients are told of.
@@ -39,7 +41,7 @@ pub struct IceArgs {
         env = "ONECAST_TURN_USERNAME",
         requires = "turn_password_file"
     )]
-    pub turn_username: Option<Word>,
+    pub turn_username: Option<CredentialText>,
 
     /// File with the password that belongs to --turn-username
     #[arg(
@@ -73,7 +75,7 @@ pub enum IceArgsError {
         /// Name of the file.
         file: PathBuf,
         /// What is wrong.
-        source: WordError,
+        source: CredentialTextError,
     },
     /// Servers and credentials do not fit.
     #[error(transparent)]
@@ -92,7 +94,7 @@ impl IceArgs {
     fn credentials(&self) -> Result<Option<TurnCredentials>, IceArgsError> {
         if let Some(file) = &self.turn_secret_file {
             let text = read("--turn-secret-file", file)?;
-            let secret = Secret::new(text.trim()).ok_or_else(|| IceArgsError::NoSecret(file.clone()))?;
+            let secret = SharedSecret::new(text.trim()).ok_or_else(|| IceArgsError::NoSecret(file.clone()))?;
             let ttl = self.turn_ttl;
             return Ok(Some(TurnCredentials::TimeLimited { secret, ttl }));
         }
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_to_do() {
-        assert!(refused(&["--ice-server", "turn://a.example"]).contains("turn:turn.example.org and not"));
+        assert!(refused(&["--ice-server", "turn://a.example"]).contains("turn:turn.example.org, not"));
         assert!(refused(&["--ice-server", "turn:a.example"]).contains("--turn-secret-file (for coturn"));
         assert!(refused(&["--turn-username", "user"]).contains("--turn-password-file"));
         assert!(refused(&["--turn-password-file", "f"]).contains("--turn-username"));

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::http::{BasePath, Front, ProxyNetwork, ProxyNetworkError, TrustedProxies};
+use crate::http::{BasePath, ProxyNetwork, ProxyNetworkError, ReverseProxy, TrustedProxies};
 
 /// Options of what stands in front of the server.
 #[derive(Debug, Clone, Args)]
@@ -32,7 +32,7 @@ pub enum Trusted {
 
 impl ProxyArgs {
     /// What stands in front. `decided` says that it was said who may do what: before, nothing that a request claims counts.
-    pub fn front(&self, decided: bool) -> Front {
+    pub fn front(&self, decided: bool) -> ReverseProxy {
         let networks = self.trusted_proxy.iter().filter_map(|trusted| match trusted {
             Trusted::Nobody => None,
             Trusted::Network(network) => Some(*network),
@@ -42,7 +42,7 @@ impl ProxyArgs {
         } else {
             networks.collect()
         };
-        Front {
+        ReverseProxy {
             proxies,
             base_path: self.base_path.clone(),
         }

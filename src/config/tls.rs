@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::ServeArgs;
 use super::values::{address, domain, email, web_address};
 use crate::tls::acme::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
-use crate::tls::{AcmeConfig, Source};
+use crate::tls::{AcmeConfig, CertificateSource};
 
 /// Options of HTTPS.
 #[derive(Debug, Clone, Args)]
@@ -112,7 +112,7 @@ impl ServeArgs {
     ///
     /// # Errors
     /// When options contradict each other.
-    pub fn tls_source(&self) -> Result<Option<Source>, TlsConflict> {
+    pub fn tls_source(&self) -> Result<Option<CertificateSource>, TlsConflict> {
         let tls = &self.tls;
         if tls.lan && self.http.ip().to_canonical().is_loopback() {
             return Err(TlsConflict::LanOnLoopback(self.http));
@@ -121,12 +121,12 @@ impl ServeArgs {
             return Err(TlsConflict::NeedsAcme("--acme-staging"));
         }
         let source = match tls.chosen()? {
-            Some(Choice::SelfSigned) => Some(Source::SelfSigned {
+            Some(Choice::SelfSigned) => Some(CertificateSource::SelfSigned {
                 state_dir: self.state_dir(),
                 public_ips: self.public_ip.clone(),
             }),
-            Some(Choice::Files { chain, key }) => Some(Source::Files { chain, key }),
-            Some(Choice::Acme) => Some(Source::Acme(self.acme()?)),
+            Some(Choice::Files { chain, key }) => Some(CertificateSource::Files { chain, key }),
+            Some(Choice::Acme) => Some(CertificateSource::Acme(self.acme()?)),
             None => None,
         };
         if source.is_none() && tls.http_redirect.is_some() {
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    fn source(arguments: &str) -> Result<Option<Source>, TlsConflict> {
+    fn source(arguments: &str) -> Result<Option<CertificateSource>, TlsConflict> {
         parse(arguments).unwrap().tls_source()
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let made = source("--tls self-signed --public-ip 192.0.2.1 --state-dir /s");
         assert_eq!(
             made,
-            Ok(Some(Source::SelfSigned {
+            Ok(Some(CertificateSource::SelfSigned {
                 state_dir: Some("/s".into()),
                 public_ips: vec!["192.0.2.1".parse().unwrap()],
             }))
@@ -222,7 +222,7 @@ mod tests {
         let files = source("--tls-cert a.pem --tls-key b.pem");
         assert_eq!(
             files,
-            Ok(Some(Source::Files {
+            Ok(Some(CertificateSource::Files {
                 chain: "a.pem".into(),
                 key: "b.pem".into()
             }))
@@ -233,13 +233,16 @@ mod tests {
     fn lan_is_all_addresses_with_the_same_port_and_a_certificate() {
         let args = parse("--lan").unwrap();
         assert_eq!(args.http.to_string(), "[::]:8080");
-        assert!(matches!(args.tls_source(), Ok(Some(Source::SelfSigned { .. }))));
+        assert!(matches!(
+            args.tls_source(),
+            Ok(Some(CertificateSource::SelfSigned { .. }))
+        ));
         let elsewhere = parse("--lan --http 192.0.2.1:9000").unwrap();
         assert_eq!(elsewhere.http.to_string(), "192.0.2.1:9000");
         assert_eq!(source("--lan --tls off"), Ok(None));
         assert!(matches!(
             source("--lan --tls-cert a --tls-key b"),
-            Ok(Some(Source::Files { .. }))
+            Ok(Some(CertificateSource::Files { .. }))
         ));
         for loopback in ["127.0.0.1:8080", "[::1]:9000"] {
             let conflict = source(&format!("--lan --http {loopback}")).unwrap_err();
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn acme_is_lets_encrypt_unless_another_directory_is_named() {
         let of = |arguments: &str| match source(arguments) {
-            Ok(Some(Source::Acme(config))) => config,
+            Ok(Some(CertificateSource::Acme(config))) => config,
             other => panic!("{arguments}: {other:?}"),
         };
         let config = of("--acme Live.Test --acme b.test,c.test --acme-email me@live.test --http [::]:443");

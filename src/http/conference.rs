@@ -2,7 +2,6 @@
 
 pub(super) mod join;
 pub(super) mod messages;
-pub(super) mod problem;
 pub(super) mod replies;
 pub(super) mod roster_diff;
 pub(super) mod routes;

@@ -1,4 +1,4 @@
-//! Pages of other origins may use the interfaces: what every response and a preflight say about it (Fetch, section 3.2).
+//! Cross-origin access (Fetch, section 3.2): pages of any origin may use the API, unless authorization depends on the origin.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::Action;
 use crate::http::Shared;
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 
-/// What a resource takes, as in `Allow`.
+/// The methods of a resource, as in `Allow`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Methods(pub(crate) &'static str);
 
@@ -22,7 +22,7 @@ pub(crate) async fn options(methods: Methods) -> impl IntoResponse {
     answered(methods, methods.0)
 }
 
-/// The same for an endpoint of WHIP or WHEP: players ask it about all that they will send, to the session, too.
+/// The same for a WHIP or WHEP endpoint. Some players send one preflight for all later requests, including those to the session.
 pub(crate) async fn options_of_endpoint(methods: Methods) -> impl IntoResponse {
     answered(methods, "GET, HEAD, POST, PATCH, DELETE, OPTIONS")
 }
@@ -31,25 +31,30 @@ fn answered(methods: Methods, for_pages: &'static str) -> impl IntoResponse {
     let headers = [
         (ALLOW, methods.0),
         (ACCESS_CONTROL_ALLOW_METHODS, for_pages),
-        // By name: `*` does not cover Authorization.
+        // Listed one by one, because `*` does not include Authorization.
         (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
     ];
     (StatusCode::NO_CONTENT, headers)
 }
 
-/// Gives no leave to a page (Fetch, section 4.8) whose request would be refused for its origin.
-pub(crate) async fn preflight(State(shared): State<Shared>, asker: Asker, request: Request, next: Next) -> Response {
-    let is_welcome = action_to_come(&request).is_none_or(|action| asker.is_welcome(&shared, action));
+/// Fails the preflight (Fetch, section 4.8) of a request that would be refused for its origin.
+pub(crate) async fn preflight(
+    State(shared): State<Shared>,
+    requester: Requester,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_origin_allowed = action_to_come(&request).is_none_or(|action| requester.is_origin_allowed(&shared, action));
     let mut response = next.run(request).await;
-    if !is_welcome {
+    if !is_origin_allowed {
         response.extensions_mut().insert(NoOrigin);
     }
     response
 }
 
-/// What the request is for that a preflight announces; `None` where nobody looks at origins, and for what is no preflight. To origins,
-/// publishing and watching are the same.
+/// The action of the request that a preflight announces. `None` if the request is no preflight, or if its route ignores the origin. The
+/// check of origins does not distinguish publishing from watching.
 fn action_to_come(request: &Request) -> Option<Action> {
     let headers = request.headers();
     if request.method() != Method::OPTIONS || !headers.contains_key(ORIGIN) {
@@ -66,19 +71,19 @@ fn action_to_come(request: &Request) -> Option<Action> {
     }
 }
 
-/// Put into a response that pages of other origins must not take for leave.
+/// Marks a response that must not allow other origins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoOrigin;
 
-/// What every other response says.
+/// Allows every origin.
 pub(crate) fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
 }
 
-/// Announces what a resource takes by POST (the header of LDP, section 7.1, that RFC 9725 uses).
+/// Lists the media types that a resource accepts by POST (defined in LDP, section 7.1; RFC 9725 uses it).
 pub(crate) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
-/// Announces what a resource takes by PATCH (RFC 5789 section 3.1).
+/// Lists the media types that a resource accepts by PATCH (RFC 5789 section 3.1).
 pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 const EXPOSED: &str = "Location, ETag, Link, Accept-Post, Accept-Patch, Retry-After";

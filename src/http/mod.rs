@@ -1,7 +1,8 @@
 //! Signalling over HTTP: copy and paste, WHIP, WHEP, the pages and the API.
 //!
-//! Requests are parsed here, into values that cannot be wrong; what is done about them is the [`Service`]'s; and here again its
-//! refusals become statuses and words.
+//! This module parses requests into valid values, hands them to the [`Service`], and turns its refusals into problem responses.
+//! One folder for each topic: `whip` and `conference` are signalling, `paste` is copy and paste, `api` is for programs and operators,
+//! `auth` identifies the client, and `server` accepts connections and limits them.
 
 pub mod conference;
 pub mod operation;
@@ -14,10 +15,10 @@ mod cors;
 mod paste;
 mod path_params;
 mod problem;
-mod rfc3339;
 mod router;
 mod server;
 mod static_files;
+mod timestamp;
 mod whip;
 
 pub use body::MAX_BODY_BYTES;
@@ -26,14 +27,14 @@ pub use conference::Conference;
 pub use conference::messages::fuzz_messages;
 pub use operation::Operation;
 #[doc(hidden)]
-pub use paste::pasted_sdp::fuzz_envelope;
+pub use paste::pasted_sdp::fuzz_pasted_sdp;
 pub use server::base_path::{BasePath, BasePathError};
 #[doc(hidden)]
 pub use server::forwarded::fuzz_forwarded;
 pub use server::forwarded::{ProxyNetwork, ProxyNetworkError, TrustedProxies};
-pub use server::front::Front;
 #[doc(hidden)]
 pub use server::redirect::fuzz_redirect;
+pub use server::reverse_proxy::ReverseProxy;
 pub use server::{HttpLimits, Server, Serving};
 pub use service::Service;
 pub use static_files::Pages;

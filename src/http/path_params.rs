@@ -1,11 +1,11 @@
-//! The names that URLs carry, parsed before a handler sees them.
+//! Extractors for the parameters of paths: names and ids, parsed and authorized before a handler runs.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use crate::http::Shared;
-use crate::http::auth::requester::Asker;
-use crate::http::problem::Problem;
+use crate::http::auth::requester::Requester;
+use crate::http::problem::{Problem, kinds};
 use crate::http::service::Refusal;
 use onecast_control::audience::EventStreamId;
 use onecast_control::stream_name::StreamNameError;
@@ -15,8 +15,8 @@ use onecast_control::{SessionId, StreamName};
 #[derive(Debug)]
 pub(crate) struct StreamPath(pub(crate) StreamName);
 
-/// The `{session}` of a route, below the `{stream}` that it belongs to, for somebody who may do something with it: if the session was
-/// opened with a token in a header, the same token is wanted again, or another one for its stream.
+/// The `{session}` of a route below its `{stream}`, for a client that may control it. If a token in a header opened the session, the
+/// request needs the same token or another one for the stream.
 #[derive(Debug)]
 pub(crate) struct SessionPath(pub(crate) SessionId);
 
@@ -29,10 +29,9 @@ impl<S: Send + Sync> FromRequestParts<S> for StreamPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<StreamPath, Problem> {
         let name = parameter(parts, state, "stream").await?;
-        name.parse().map(StreamPath).map_err(|error: StreamNameError| {
-            Problem::bad_request("bad-stream-name", error.to_string())
-                .hint("A name is 1 to 64 letters, digits, dots, dashes and underscores, and does not begin with a dot.")
-        })
+        name.parse()
+            .map(StreamPath)
+            .map_err(|error: StreamNameError| Problem::new(kinds::BAD_STREAM_NAME, error.to_string()))
     }
 }
 
@@ -45,12 +44,12 @@ impl FromRequestParts<Shared> for SessionPath {
         let Some(guard) = shared.service.guard(session)? else {
             return Err(Refusal::UnknownSession.into());
         };
-        // A proxy in front may let by what is below one stream's path and nothing else.
+        // A proxy may allow only the paths below one stream.
         if parameter(parts, shared, "stream").await? != guard.stream.as_str() {
             return Err(Refusal::UnknownSession.into());
         }
-        let asker = Asker::from_request_parts(parts, shared).await?;
-        asker.may_return(shared, &guard).await?;
+        let requester = Requester::from_request_parts(parts, shared).await?;
+        requester.authorize_session(shared, &guard).await?;
         Ok(SessionPath(session))
     }
 }
@@ -69,7 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for EventStreamPath {
 async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
     let parameters = RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|_| Problem::bad_request("bad-path", "the path, percent-decoded, is not UTF-8"))?;
+        .map_err(|_| Problem::new(kinds::BAD_PATH, "the percent-decoded path is not UTF-8"))?;
     let value = parameters
         .iter()
         .find(|(key, _)| *key == name)

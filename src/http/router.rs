@@ -1,4 +1,4 @@
-//! All routes together, and what every response carries.
+//! All routes, and the headers that every response carries.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::auth::Authority;
 use crate::http::api::{health, openapi, sessions, streams};
 use crate::http::conference::ws;
 use crate::http::cors::NoOrigin;
-use crate::http::server::front::Detour;
-use crate::http::server::per_ip_limit::Crowding;
+use crate::http::server::per_ip_limit::PerIpLimit;
+use crate::http::server::reverse_proxy::EarlyResponse;
 use crate::http::server::{HttpLimits, Serving, smuggling};
 use crate::http::service::{Protocol, Service};
 use crate::http::static_files::{self, Pages};
@@ -24,7 +24,7 @@ use crate::http::whip::events;
 use crate::http::{conference, cors, paste, whip};
 use crate::turn::IceServers;
 
-/// What handlers need.
+/// State that the handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
@@ -34,13 +34,13 @@ pub(crate) struct Shared {
     pub(crate) ice_servers: Arc<IceServers>,
     pub(crate) strict_etags: bool,
     pub(crate) limits: HttpLimits,
-    /// Requests that follow an event stream at this moment, taken from what there may be.
-    pub(crate) followers: Arc<Semaphore>,
-    /// Which of them an address has: with HTTP/2 a few connections are enough for all.
-    pub(crate) crowding: Arc<Crowding>,
+    /// Permits for requests that last: event streams, long polls and WebSockets.
+    pub(crate) long_requests: Arc<Semaphore>,
+    /// Permits for the same per client address: with HTTP/2, a few connections could take all of them.
+    pub(crate) per_ip: Arc<PerIpLimit>,
 }
 
-/// The routes of the server.
+/// The router of the server.
 pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
     let Serving {
         service,
@@ -59,8 +59,8 @@ pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
         ice_servers,
         strict_etags,
         limits,
-        followers: Arc::new(Semaphore::new(limits.followers())),
-        crowding: Crowding::new(limits.connections_per_address),
+        long_requests: Arc::new(Semaphore::new(limits.long_requests())),
+        per_ip: PerIpLimit::new(limits.connections_per_address),
     };
     Router::new()
         .merge(paste::routes::routes())
@@ -83,22 +83,22 @@ pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .with_state(shared)
 }
 
-/// Adds what every response carries, and logs it.
+/// Adds the headers that every response carries, and logs the request.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
-    // The route rather than the path where there is one: the path of a session is the right to end it.
+    // Log the route rather than the path if there is one: knowing a session's path is enough to end the session.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let (method, route) = (
         request.method().clone(),
         route.unwrap_or(beginning(request.uri().path())).to_owned(),
     );
-    let mut response = match (smuggling::fault(&request), request.extensions().get::<Detour>()) {
+    let mut response = match (smuggling::check(&request), request.extensions().get::<EarlyResponse>()) {
         (Some(problem), _) => problem.into_response(),
-        (None, Some(detour)) => detour.clone().into_response(),
+        (None, Some(early)) => early.clone().into_response(),
         (None, None) => next.run(request).await,
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // A page's address may hold a token (`?token=`), which is no business of where its links lead.
+    // A page's address may hold a token (`?token=`), which the targets of its links must not see.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if response.extensions().get::<NoOrigin>().is_none() {
         cors::allow_every_origin(response.headers_mut());
@@ -107,7 +107,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// What may be shown of a path that has no route: where it goes wrong behind its second part, that may still be a session's.
+/// The part of a path without a route that may be logged: a misspelled session URL has the session's id after the second segment.
 fn beginning(path: &str) -> &str {
     match path.match_indices('/').nth(2) {
         Some((at, _)) => &path[..at],
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_is_misspelled_is_not_shown() {
+    fn the_id_in_a_misspelled_session_url_is_not_logged() {
         assert_eq!(beginning("/whip/live/0123/x"), "/whip/live");
         assert_eq!(beginning("/whip/live"), "/whip/live");
         assert_eq!(beginning("/"), "/");

@@ -1,4 +1,4 @@
-//! The pages in `html/`: built into the binary, or read from a directory while somebody edits them.
+//! The pages in `html/`: built into the binary, or read from a directory while you edit them (`--html-dir`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
 
 use crate::http::Shared;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 
 /// Where the pages come from.
 #[derive(Debug, Clone)]
-pub struct Pages(Source);
+pub struct Pages(PageSource);
 
 #[derive(Debug, Clone)]
-enum Source {
+enum PageSource {
     BuiltIn(Arc<BTreeMap<&'static str, Asset>>),
     Directory(ServeDir),
 }
@@ -33,30 +33,30 @@ struct Asset {
     bytes: &'static [u8],
     media_type: HeaderValue,
     etag: HeaderValue,
-    /// What browsers are to keep the page from; `None` for what is no page.
+    /// `Content-Security-Policy`; `None` for files that are not pages.
     policy: Option<HeaderValue>,
 }
 
 impl Pages {
-    /// Those that were in `html/` when the binary was built.
+    /// The files that were in `html/` when the binary was built.
     pub fn built_in() -> Pages {
         let mut assets = BTreeMap::new();
         collect(&HTML, &mut assets);
-        Pages(Source::BuiltIn(Arc::new(assets)))
+        Pages(PageSource::BuiltIn(Arc::new(assets)))
     }
 
-    /// Those that are in `directory` whenever they are asked for.
+    /// The files in `directory`, read at each request.
     pub fn directory(directory: PathBuf) -> Pages {
-        Pages(Source::Directory(ServeDir::new(directory)))
+        Pages(PageSource::Directory(ServeDir::new(directory)))
     }
 
-    /// Whether the binary has a page at this path. Always false for a directory.
+    /// Whether the binary contains a file at this path. Always false for a directory.
     fn built_in_has(&self, path: &str) -> bool {
-        matches!(&self.0, Source::BuiltIn(assets) if assets.contains_key(file_name(path)))
+        matches!(&self.0, PageSource::BuiltIn(assets) if assets.contains_key(file_name(path)))
     }
 }
 
-/// Answers everything that no route takes.
+/// Answers every request without a route of its own.
 pub(crate) async fn page(State(shared): State<Shared>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -68,34 +68,25 @@ pub(crate) async fn page(State(shared): State<Shared>, request: Request) -> Resp
         return nothing_at(&path).into_response_at(&path);
     }
     let found = match &shared.pages.0 {
-        Source::BuiltIn(assets) => assets
+        PageSource::BuiltIn(assets) => assets
             .get(file_name(&path))
             .map(|asset| asset.response(request.headers())),
-        Source::Directory(directory) => from_directory(directory.clone(), request).await,
+        PageSource::Directory(directory) => from_directory(directory.clone(), request).await,
     };
     found.unwrap_or_else(|| nothing_at(&path).into_response_at(&path))
 }
 
-/// A method that the resource at `path` does not know; the caller or the router says which it knows.
+/// The resource at `path` does not support the method. The caller or the router adds `Allow`.
 pub(crate) fn not_allowed(path: &str) -> Problem {
-    let detail = format!("{} does not take this method", shortened(path));
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        "The method is not allowed",
-        detail,
-    )
-    .hint("The Allow header lists what is taken.")
+    let detail = format!("{} does not support this method", shortened(path));
+    Problem::new(kinds::METHOD_NOT_ALLOWED, detail)
 }
 
 fn nothing_at(path: &str) -> Problem {
-    Problem::not_found("no-such-path", format!("there is nothing at {}", shortened(path))).hint(
-        "Publish with POST /whip/NAME, watch with POST /whep/NAME, paste an offer with POST /sdp or /sdp/NAME, \
-         list what is live with GET /api/streams.",
-    )
+    Problem::new(kinds::NO_SUCH_PATH, format!("there is nothing at {}", shortened(path)))
 }
 
-/// Enough of a path to recognise it.
+/// Enough of a path to recognize it.
 fn shortened(path: &str) -> String {
     if path.len() <= 80 {
         path.to_owned()
@@ -118,7 +109,7 @@ impl Asset {
         }
     }
 
-    /// Browsers ask every time and mostly get 304, so that nobody sees the pages of an older server.
+    /// Browsers revalidate each time and usually get 304, so they never show the pages of an older server.
     fn response(&self, request: &HeaderMap) -> Response {
         let headers = [
             (ETAG, self.etag.clone()),
@@ -142,14 +133,14 @@ impl Asset {
     }
 }
 
-/// Nothing runs but the files beside the page, and the worker that their test picture makes. It may ask servers elsewhere: a drain sends it there. Not every browser takes `'self'` for
-/// the WebSocket of a conference. Others may show the viewer in a page
-/// of theirs, but not those pages on which a click opens a camera or sends a token.
+/// The policy of a page: it runs only the scripts beside it, and the worker of its test picture. It may connect to other servers,
+/// because draining redirects it there, and because not every browser includes WebSockets in `'self'`. Other sites may embed the
+/// viewer, but no page on which one click opens a camera or sends a token.
 fn policy(page: &Path) -> HeaderValue {
     if page == Path::new("viewer.html") {
         HeaderValue::from_static(OF_FILES)
     } else {
-        HeaderValue::try_from(format!("{OF_FILES}; frame-ancestors 'none'")).expect("it is visible ASCII")
+        HeaderValue::try_from(format!("{OF_FILES}; frame-ancestors 'none'")).expect("the policy is visible ASCII")
     }
 }
 
@@ -177,7 +168,7 @@ async fn from_directory(directory: ServeDir, request: Request) -> Option<Respons
     Some(response)
 }
 
-/// Where a folder is that was asked for without its slash, relative to that: a proxy may serve us below a path of its own.
+/// Makes the redirect to a folder (`/parts` to `/parts/`) relative, because a proxy may serve the pages below a path of its own.
 fn relative(location: &HeaderValue) -> Option<HeaderValue> {
     let location = location.to_str().ok()?;
     let path = location.split(['?', '#']).next().unwrap_or_default();
@@ -185,7 +176,7 @@ fn relative(location: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("./{}", &location[folder..])).ok()
 }
 
-/// Name of the file at a URL path. It is looked up as it stands: nothing is decoded and nothing resolved.
+/// Name of the file at a URL path. The path is neither decoded nor resolved.
 fn file_name(path: &str) -> &str {
     match path.trim_start_matches('/') {
         "" => "index.html",
@@ -202,7 +193,7 @@ fn with_charset(media_type: &str) -> HeaderValue {
     HeaderValue::try_from(format!("{media_type}{charset}")).expect("media types are visible ASCII")
 }
 
-/// All files below `directory` but hidden ones.
+/// Adds all files below `directory` except hidden ones.
 fn collect(directory: &'static Dir<'static>, assets: &mut BTreeMap<&'static str, Asset>) {
     for file in directory.files() {
         let hidden = file
@@ -225,14 +216,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_its_charset() {
+    fn text_types_have_a_charset() {
         assert_eq!(with_charset("text/html"), "text/html; charset=utf-8");
         assert_eq!(with_charset("text/css; charset=utf-8"), "text/css; charset=utf-8");
         assert_eq!(with_charset("image/png"), "image/png");
     }
 
     #[test]
-    fn a_folder_is_found_from_where_it_was_asked_for() {
+    fn a_redirect_to_a_folder_is_relative() {
         for (location, found) in [
             ("/parts/", "./parts/"),
             ("/a/parts/?x=/y/", "./parts/?x=/y/"),
@@ -249,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_page_is_not_sent_again() {
+    fn a_page_that_the_browser_has_is_not_sent_again() {
         let asset = Asset {
             bytes: b"page",
             media_type: with_charset("text/html"),

@@ -1,4 +1,4 @@
-//! What systemd is told, and what it hands over: readiness, a sign of life, and a socket that it has opened already.
+//! Integration with systemd: readiness, watchdog, and socket activation.
 
 use std::io;
 use std::net::TcpListener;
@@ -11,90 +11,90 @@ use tracing::{debug, warn};
 use crate::http::operation::{Condition, Operation};
 use onecast_udp::clock;
 
-/// Why what was handed over cannot be used.
+/// Why the sockets from systemd cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum HandedOver {
+pub enum SocketActivationError {
     /// More than one socket.
     #[error(
-        "systemd hands over {0} sockets, and onecast takes one: TCP, for HTTP. Sockets for media it opens itself, one for each media \
-         thread on the same port: leave ListenDatagram= out, and use --udp"
+        "systemd passes {0} sockets, but onecast accepts only one: TCP, for HTTP. It opens the media sockets itself, one per media \
+         thread on the same port: remove ListenDatagram=, and use --udp"
     )]
     TooMany(usize),
-    /// No listening TCP socket.
-    #[error("the socket that systemd hands over is not for HTTP ({0}): use ListenStream= with an address and a port")]
+    /// Not a listening TCP socket.
+    #[error("the socket from systemd is not usable for HTTP ({0}): use ListenStream= with an address and a port")]
     NotTcp(io::Error),
 }
 
-/// The TCP socket that systemd has opened for HTTP, if it has (`LISTEN_FDS`, sd_listen_fds(3)).
-pub(super) fn handed_over() -> Result<Option<TcpListener>, HandedOver> {
+/// The TCP socket for HTTP that systemd passes, if any (`LISTEN_FDS`, sd_listen_fds(3)).
+pub(super) fn activated_listener() -> Result<Option<TcpListener>, SocketActivationError> {
     let mut sockets = ListenFd::from_env();
     match sockets.len() {
         0 => Ok(None),
         1 => {
-            let listener = sockets.take_tcp_listener(0).map_err(HandedOver::NotTcp)?;
+            let listener = sockets.take_tcp_listener(0).map_err(SocketActivationError::NotTcp)?;
             if let Some(listener) = &listener {
-                listener.set_nonblocking(true).map_err(HandedOver::NotTcp)?;
+                listener.set_nonblocking(true).map_err(SocketActivationError::NotTcp)?;
             }
             Ok(listener)
         }
-        more => Err(HandedOver::TooMany(more)),
+        more => Err(SocketActivationError::TooMany(more)),
     }
 }
 
-/// Clients may come.
-pub(super) fn tell_ready() {
-    tell(&[NotifyState::Ready, NotifyState::Status("ready")]);
+/// The server accepts clients.
+pub(super) fn notify_ready() {
+    notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
 }
 
-/// The options are about to be read again. The time belongs to the sentence: by it systemd knows which SIGHUP was heard.
-pub(super) fn tell_reloading() {
+/// The server is reloading its options. systemd matches the reload with its SIGHUP by the time.
+pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(time) => tell(&[NotifyState::Reloading, time]),
-        Err(error) => debug!(%error, "the service manager is not told of the reload: there is no time"),
+        Ok(time) => notify(&[NotifyState::Reloading, time]),
+        Err(error) => debug!(%error, "cannot notify the service manager of the reload: no monotonic time"),
     }
 }
 
-/// The options have been read again, for good or ill. The status stays: the server may be draining.
-pub(super) fn tell_reloaded() {
-    tell(&[NotifyState::Ready]);
+/// The reload has finished, successfully or not. The status stays, because the server may be draining.
+pub(super) fn notify_reloaded() {
+    notify(&[NotifyState::Ready]);
 }
 
-/// Nobody new is let in.
-pub(super) fn tell_draining() {
-    tell(&[NotifyState::Status("draining: leaving with the last client")]);
+/// The server accepts no new clients.
+pub(super) fn notify_draining() {
+    notify(&[NotifyState::Status("draining: stops with the last client")]);
 }
 
-/// The server is about to end.
-pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+/// The server is stopping.
+pub(super) fn notify_stopping() {
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Tells whoever started us, if it wants to know (`NOTIFY_SOCKET`, sd_notify(3)).
-fn tell(state: &[NotifyState<'_>]) {
+/// Notifies the service manager, if there is one (`NOTIFY_SOCKET`, sd_notify(3)).
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        debug!(%error, "the service manager cannot be told");
+        debug!(%error, "cannot notify the service manager");
     }
 }
 
-/// Shows systemd that the server works, as often as it wants, as long as it does.
+/// Feeds the watchdog of systemd while the server works.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     every: Option<Duration>,
     fed: Option<Instant>,
-    told: bool,
+    warned: bool,
 }
 
 impl Watchdog {
-    /// By `WATCHDOG_USEC`; half of that time is what sd_watchdog_enabled(3) recommends.
+    /// Configured by `WATCHDOG_USEC`. sd_watchdog_enabled(3) recommends half of that interval.
     pub(super) fn from_env() -> Watchdog {
         Watchdog {
             every: sd_notify::watchdog_enabled().map(|limit| limit / 2),
             fed: None,
-            told: false,
+            warned: false,
         }
     }
 
-    /// Feeds it if that is due and the server works.
+    /// Feeds the watchdog if it is due and the server works.
     pub(super) fn feed(&mut self, server: &dyn Operation) {
         let Some(every) = self.every else { return };
         let now = clock::now();
@@ -102,15 +102,15 @@ impl Watchdog {
             return;
         }
         match server.condition() {
-            Condition::Stuck(threads) if !self.told => {
-                self.told = true;
-                warn!(?threads, "media threads do not turn: the watchdog is not fed any more");
+            Condition::Stuck(threads) if !self.warned => {
+                self.warned = true;
+                warn!(?threads, "media threads are stuck: the watchdog is not fed any more");
             }
             Condition::Stuck(_) => {}
             Condition::Ready | Condition::Draining | Condition::Stopping => {
                 self.fed = Some(now);
-                self.told = false;
-                tell(&[NotifyState::Watchdog]);
+                self.warned = false;
+                notify(&[NotifyState::Watchdog]);
             }
         }
     }

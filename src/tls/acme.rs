@@ -1,7 +1,7 @@
-//! A certificate from an ACME directory (RFC 8555), proven by TLS-ALPN-01 (RFC 8737) on the HTTPS port itself.
+//! A certificate from an ACME directory (RFC 8555), validated by TLS-ALPN-01 (RFC 8737) on the HTTPS port itself.
 
 mod cache;
-mod words;
+mod error_text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,29 +22,29 @@ use self::cache::{Cache, CacheError};
 use super::store::Store;
 use super::{TlsError, provider, read};
 
-/// Which certificate is asked for, and where.
+/// The certificate to order, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeConfig {
-    /// Names that it is to be for.
+    /// The names in the certificate.
     pub domains: Vec<String>,
-    /// Whom the directory tells when something is wrong.
+    /// The contact for notices of the directory.
     pub email: Option<String>,
     /// URL of the directory.
     pub directory: String,
-    /// PEM file with the root of the directory's own certificate; `None` for those of the web.
+    /// PEM file with the root of the directory's own certificate; `None` for the public web roots.
     pub ca: Option<PathBuf>,
-    /// Where account and certificate are kept; `None` for in memory only.
+    /// Where account and certificate are stored; `None` for in memory only.
     pub state_dir: Option<PathBuf>,
 }
 
 /// Directory of Let's Encrypt.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
-/// Its directory to try things with: certificates that no browser trusts, and wide limits.
+/// Its staging directory, for tests: certificates that no browser trusts, and generous limits.
 pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
-/// Protocol of a challenge.
+/// The ALPN protocol of a challenge.
 pub(super) const CHALLENGE: &[u8] = ACME_TLS_ALPN_NAME;
 
-/// Begins to order what is not kept already, and to renew it when a third of its time is left.
+/// Orders a certificate unless one is stored, and renews it when a third of its lifetime is left.
 pub(super) fn start(
     config: AcmeConfig,
     retry: Arc<Notify>,
@@ -68,23 +68,22 @@ pub(super) fn start(
 }
 
 fn open(state_dir: Option<PathBuf>) -> Option<Store> {
-    let hint =
-        "Each start orders a new one, which the directory does not allow often; --state-dir DIR gives it a place";
+    let hint = "Each start orders a new one, which the directory limits; specify a directory with --state-dir DIR";
     let Some(state_dir) = state_dir else {
-        warn!("there is no place to keep the certificate. {hint}");
+        warn!("there is no directory to store the certificate. {hint}");
         return None;
     };
     Store::open(&state_dir, FOLDER)
         .inspect_err(|error| {
             warn!(
-                "the certificate cannot be kept in {}: {error}. {hint}",
+                "cannot store the certificate in {}: {error}. {hint}",
                 state_dir.display()
             );
         })
         .ok()
 }
 
-/// A client that trusts the roots in a file and no others.
+/// A client that trusts only the roots in a file.
 fn trusting(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     let pem = read("--acme-ca", path)?;
     let mut roots = RootCertStore::empty();
@@ -106,14 +105,14 @@ fn trusting(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// Works the orders off, for ever, and tells what happens.
+/// Processes the orders for ever, and logs what happens.
 async fn keep(mut state: AcmeState<CacheError>, domains: Vec<String>, retry: Arc<Notify>) {
     let names = domains.join(", ");
     let mut failures = 0;
     while let Some(event) = state.next().await {
         let error = match event {
             Ok(EventOk::DeployedCachedCert) => {
-                info!("the kept certificate for {names} is in use");
+                info!("the stored certificate for {names} is in use");
                 continue;
             }
             Ok(EventOk::DeployedNewCert) => {
@@ -122,23 +121,23 @@ async fn keep(mut state: AcmeState<CacheError>, domains: Vec<String>, retry: Arc
                 continue;
             }
             Ok(EventOk::CertCacheStore | EventOk::AccountCacheStore) => {
-                debug!("account or certificate kept");
+                debug!("account or certificate stored");
                 continue;
             }
             Err(EventError::Order(error)) => error,
             Err(other) => {
-                warn!("{}", words::of_keeping(&other));
+                warn!("{}", error_text::of_keeping(&other));
                 continue;
             }
         };
         let pause = pause_after(failures);
         failures += 1;
         warn!(
-            "no certificate for {names} now; trying again in {} s, or on SIGHUP: {}",
+            "cannot get a certificate for {names}; trying again in {} s, or on SIGHUP: {}",
             pause.as_secs(),
-            words::of_order(&error, &domains)
+            error_text::of_order(&error, &domains)
         );
-        // The library would try again much sooner, and directories count failures: nothing is done before it is asked for more.
+        // The library would retry much sooner, and directories count failures. It makes progress only when polled, so wait here.
         tokio::select! {
             () = retry.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -146,7 +145,7 @@ async fn keep(mut state: AcmeState<CacheError>, domains: Vec<String>, retry: Arc
     }
 }
 
-/// Let's Encrypt allows five failed validations of a name an hour: these are five.
+/// Let's Encrypt allows five failed validations per name and hour; this schedule has five.
 fn pause_after(failures: u32) -> Duration {
     Duration::from_secs(match failures {
         0 => 5,
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_fails_is_not_tried_more_than_five_times_an_hour() {
+    fn a_failing_name_is_tried_at_most_five_times_an_hour() {
         let hour = Duration::from_secs(60 * 60);
         for first in 0..10 {
             let mut elapsed = Duration::ZERO;

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::shown::Shown;
+use super::current::CurrentCertificate;
 use super::{TlsError, provider, read};
 
 /// Reads the files and starts to watch them.
@@ -20,25 +20,25 @@ pub(super) fn start(
     key: PathBuf,
     reload: Arc<Notify>,
     stop: CancellationToken,
-) -> Result<Arc<Shown>, TlsError> {
+) -> Result<Arc<CurrentCertificate>, TlsError> {
     let stamps = Stamps::of(&chain, &key);
-    let shown = Shown::new(load(&chain, &key)?);
+    let current = CurrentCertificate::new(load(&chain, &key)?);
     let files = Files {
         chain,
         key,
         stamps,
-        shown: shown.clone(),
+        current: current.clone(),
     };
     tokio::spawn(async move { stop.run_until_cancelled(files.watch(&reload)).await });
-    Ok(shown)
+    Ok(current)
 }
 
 struct Files {
     chain: PathBuf,
     key: PathBuf,
-    /// Of the files as they were last read.
+    /// The state of the files when they were last read.
     stamps: Stamps,
-    shown: Arc<Shown>,
+    current: Arc<CurrentCertificate>,
 }
 
 impl Files {
@@ -48,7 +48,7 @@ impl Files {
                 () = reload.notified() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            // Files may lie on a network that is slow.
+            // The files may be on a slow network file system.
             let looked = tokio::task::spawn_blocking(move || {
                 self.look(asked);
                 self
@@ -68,16 +68,16 @@ impl Files {
         self.stamps = stamps;
         match load(&self.chain, &self.key) {
             Ok(certificate) => {
-                self.shown.replace(certificate);
-                info!("the certificate in {} is in use from now on", self.chain.display());
+                self.current.replace(certificate);
+                info!("the certificate in {} is now in use", self.chain.display());
             }
-            // Often only one of the two files has been written so far: the other one's change is seen, too.
-            Err(error) => warn!("the certificate in use stays: {error}"),
+            // Often only one of the two files has been written so far; the change of the other one triggers another attempt.
+            Err(error) => warn!("the current certificate stays in use: {error}"),
         }
     }
 }
 
-/// When the two files were written, and how long they are.
+/// Modification times and lengths of the two files.
 #[derive(PartialEq, Eq)]
 struct Stamps([Option<(SystemTime, u64)>; 2]);
 
@@ -105,7 +105,7 @@ fn load(chain_path: &Path, key_path: &Path) -> Result<CertifiedKey, TlsError> {
         missing("--tls-cert", chain_path, "certificate", hint)
     })?;
     let key = PrivateKeyDer::from_pem_slice(&read("--tls-key", key_path)?).map_err(|_| {
-        let hint = "one that is encrypted must be decrypted first, for instance with: openssl pkey -in FILE -out NEW";
+        let hint = "decrypt an encrypted key first, for instance with: openssl pkey -in FILE -out NEW";
         missing("--tls-key", key_path, "private key", hint)
     })?;
     CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
@@ -113,7 +113,7 @@ fn load(chain_path: &Path, key_path: &Path) -> Result<CertifiedKey, TlsError> {
             chain: chain_path.to_owned(),
             key: key_path.to_owned(),
         },
-        // The library tells keys and certificates apart by its error.
+        // The error of the library shows whether the key or a certificate is invalid.
         rustls::Error::InvalidCertificate(_) => unusable(chain_path, &error),
         error => unusable(key_path, &error),
     })
@@ -126,7 +126,7 @@ fn unusable(path: &Path, error: &rustls::Error) -> TlsError {
     }
 }
 
-/// Two looks at two files cost nothing, and who renews a certificate sees the line in the log while still there.
+/// Checking two files costs next to nothing, and an operator who renews a certificate sees the log line at once.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_files_is_said_by_their_names() {
+    fn errors_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let made = |name: &str| {
@@ -158,7 +158,7 @@ mod tests {
 
         let said = |chain: &Path, key: &Path| load(chain, key).unwrap_err().to_string();
         let absent = said(&folder.join("absent.pem"), &key);
-        assert!(absent.contains("absent.pem (--tls-cert)") && absent.ends_with("is the path right?"));
+        assert!(absent.contains("absent.pem (--tls-cert)") && absent.ends_with("check the path"));
         let swapped = said(&key, &chain);
         assert!(swapped.contains("key.pem (--tls-cert) has no certificate"), "{swapped}");
         let no_key = said(&chain, &nothing);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_all_three_forms_are_read() {
+    fn keys_in_all_three_formats_are_read() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
         for form in ["pkcs8", "sec1", "pkcs1"] {
             let file = |kind: &str| folder.join(format!("{form}.{kind}"));

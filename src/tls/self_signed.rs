@@ -1,4 +1,4 @@
-//! A certificate that the server makes for its machine and keeps.
+//! A certificate that the server generates for its machine and stores.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,48 +20,48 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::shown::Shown;
+use super::current::CurrentCertificate;
 use super::store::Store;
-use super::{Made, TlsError, provider};
+use super::{GeneratedCertificate, TlsError, provider};
 use onecast_udp::clock;
 use onecast_udp::interfaces::host_addresses;
 
-/// Shows the certificate that is kept, or a new one; and starts to look every hour whether it is good still.
+/// Loads the stored certificate or generates a new one, and starts to check every hour whether it is still valid.
 pub(super) fn start(
     state_dir: Option<PathBuf>,
     public_ips: Vec<IpAddr>,
     reload: Arc<Notify>,
     stop: CancellationToken,
-) -> Result<(Arc<Shown>, Made), TlsError> {
+) -> Result<(Arc<CurrentCertificate>, GeneratedCertificate), TlsError> {
     let store = open(state_dir);
-    let certificate = kept_or_new(store.as_ref(), &names(&public_ips))?;
-    let made = Made {
+    let certificate = load_or_generate(store.as_ref(), &names(&public_ips))?;
+    let generated = GeneratedCertificate {
         fingerprint: fingerprint(&certificate.der),
         file: store
             .as_ref()
-            .filter(|_| certificate.is_kept)
+            .filter(|_| certificate.is_stored)
             .map(|store| store.path(CERTIFICATE)),
     };
     let mut der = certificate.der.clone();
-    let shown = Shown::new(certificate.certified()?);
-    let showing = shown.clone();
-    let looking = async move {
+    let current = CurrentCertificate::new(certificate.certified()?);
+    let renewed = current.clone();
+    let renewing = async move {
         loop {
             tokio::select! {
                 () = reload.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            renew(&mut der, store.as_ref(), &public_ips, &showing);
+            renew(&mut der, store.as_ref(), &public_ips, &renewed);
         }
     };
-    tokio::spawn(async move { stop.run_until_cancelled(looking).await });
-    Ok((shown, made))
+    tokio::spawn(async move { stop.run_until_cancelled(renewing).await });
+    Ok((current, generated))
 }
 
 fn open(state_dir: Option<PathBuf>) -> Option<Store> {
     let Some(state_dir) = state_dir else {
         warn!(
-            "there is no place to keep the certificate: it is a new one at each start. --state-dir DIR gives it a place"
+            "there is no directory to store the certificate, so each start generates a new one; specify one with --state-dir DIR"
         );
         return None;
     };
@@ -69,7 +69,7 @@ fn open(state_dir: Option<PathBuf>) -> Option<Store> {
         Ok(store) => Some(store),
         Err(error) => {
             warn!(
-                "the certificate cannot be kept in {}: {error}. It is a new one at each start; --state-dir DIR gives it a place",
+                "cannot store the certificate in {}: {error}. Each start generates a new one; specify another directory with --state-dir DIR",
                 state_dir.display()
             );
             None
@@ -77,23 +77,28 @@ fn open(state_dir: Option<PathBuf>) -> Option<Store> {
     }
 }
 
-/// Replaces what is shown when it does not hold any more, and tells the new fingerprint.
-fn renew(shown_der: &mut CertificateDer<'static>, store: Option<&Store>, public_ips: &[IpAddr], shown: &Shown) {
+/// Replaces the certificate if it is not valid any more, and logs the new fingerprint.
+fn renew(
+    der: &mut CertificateDer<'static>,
+    store: Option<&Store>,
+    public_ips: &[IpAddr],
+    current: &CurrentCertificate,
+) {
     let names = names(public_ips);
-    if holds(shown_der, &names, clock::unix_time()) {
+    if is_valid(der, &names, clock::unix_time()) {
         return;
     }
-    let renewed = kept_or_new(store, &names).and_then(|new| Ok((new.der.clone(), new.certified()?)));
+    let renewed = load_or_generate(store, &names).and_then(|new| Ok((new.der.clone(), new.certified()?)));
     match renewed {
-        Ok((der, certified)) => {
+        Ok((new, certified)) => {
             info!(
-                "a new certificate is in use for this machine, SHA-256 {}",
-                fingerprint(&der)
+                "a new certificate for this machine is in use, SHA-256 {}",
+                fingerprint(&new)
             );
-            *shown_der = der;
-            shown.replace(certified);
+            *der = new;
+            current.replace(certified);
         }
-        Err(error) => warn!("the certificate in use stays: {error}"),
+        Err(error) => warn!("the current certificate stays in use: {error}"),
     }
 }
 
@@ -101,7 +106,7 @@ fn renew(shown_der: &mut CertificateDer<'static>, store: Option<&Store>, public_
 struct Certificate {
     der: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
-    is_kept: bool,
+    is_stored: bool,
 }
 
 impl Certificate {
@@ -110,34 +115,34 @@ impl Certificate {
     }
 }
 
-fn kept_or_new(store: Option<&Store>, names: &BTreeSet<String>) -> Result<Certificate, TlsError> {
-    if let Some(kept) = store.and_then(kept)
-        && holds(&kept.der, names, clock::unix_time())
+fn load_or_generate(store: Option<&Store>, names: &BTreeSet<String>) -> Result<Certificate, TlsError> {
+    if let Some(stored) = store.and_then(load)
+        && is_valid(&stored.der, names, clock::unix_time())
     {
-        return Ok(kept);
+        return Ok(stored);
     }
     let (pem, key) = make(names, clock::unix_time())?;
-    // The key first: a crash in between leaves two that do not match, and then both are made anew.
-    let keep = |store: &Store| {
+    // The key first: after a crash in between, the two do not match, and the next start generates both again.
+    let save = |store: &Store| {
         store.write(KEY, key.serialize_pem().as_bytes())?;
         store.write(CERTIFICATE, pem.pem().as_bytes())
     };
-    let is_kept = match store.map(keep) {
+    let is_stored = match store.map(save) {
         Some(Err(error)) => {
-            warn!("the certificate cannot be kept: {error}. It will be a new one at the next start");
+            warn!("cannot store the certificate: {error}. The next start will generate a new one");
             false
         }
-        kept => kept.is_some(),
+        stored => stored.is_some(),
     };
     Ok(Certificate {
         der: pem.der().clone(),
         key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        is_kept,
+        is_stored,
     })
 }
 
-/// What an earlier start has kept, if it can be used.
-fn kept(store: &Store) -> Option<Certificate> {
+/// The certificate of an earlier start, if usable.
+fn load(store: &Store) -> Option<Certificate> {
     let read = |name| -> io::Result<Option<Vec<u8>>> { store.read(name) };
     let (certificate, key) = (read(CERTIFICATE).ok()??, read(KEY).ok()??);
     let der = CertificateDer::from_pem_slice(&certificate).ok()?;
@@ -146,18 +151,18 @@ fn kept(store: &Store) -> Option<Certificate> {
     Some(Certificate {
         der,
         key,
-        is_kept: true,
+        is_stored: true,
     })
 }
 
-/// Whether a certificate of our own making is for all `names` and will be good for a while; `now` is time since 1970.
-fn holds(der: &CertificateDer<'_>, names: &BTreeSet<String>, now: Duration) -> bool {
+/// Whether a generated certificate covers all `names` and stays valid for [`RENEW_BEFORE`]; `now` is the time since 1970.
+fn is_valid(der: &CertificateDer<'_>, names: &BTreeSet<String>, now: Duration) -> bool {
     let Ok(certificate) = ParsedCertificate::try_from(der) else {
         return false;
     };
     let mut roots = RootCertStore::empty();
     let later = UnixTime::since_unix_epoch(now + RENEW_BEFORE);
-    let is_valid = roots.add(der.clone().into_owned()).is_ok()
+    let is_current = roots.add(der.clone().into_owned()).is_ok()
         && verify_server_cert_signed_by_trust_anchor(
             &certificate,
             &roots,
@@ -169,14 +174,14 @@ fn holds(der: &CertificateDer<'_>, names: &BTreeSet<String>, now: Duration) -> b
     let is_for = |name: &String| {
         ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
     };
-    is_valid && names.iter().all(is_for)
+    is_current && names.iter().all(is_for)
 }
 
 fn make(names: &BTreeSet<String>, now: Duration) -> Result<(rcgen::Certificate, KeyPair), TlsError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
     let today = rcgen::date_time_ymd(1970, 1, 1) + now;
-    // Clocks of other machines may be a day behind.
+    // The clocks of other machines may be a day behind.
     params.not_before = today - DAY;
     params.not_after = today + VALID_FOR;
     params.distinguished_name = DistinguishedName::new();
@@ -189,7 +194,7 @@ fn make(names: &BTreeSet<String>, now: Duration) -> Result<(rcgen::Certificate, 
     Ok((certificate, key))
 }
 
-/// Everything this machine may be called in a URL.
+/// All names and addresses of this machine that a URL may contain.
 fn names(public_ips: &[IpAddr]) -> BTreeSet<String> {
     let host = gethostname::gethostname().to_string_lossy().to_ascii_lowercase();
     let short = host.split('.').next().unwrap_or_default().to_owned();
@@ -201,12 +206,12 @@ fn names(public_ips: &[IpAddr]) -> BTreeSet<String> {
         .into_iter()
         .chain(loopback)
         .chain(numbers.map(|ip| ip.to_string()))
-        // Some systems let a machine have a name that no URL can carry.
+        // Some systems allow host names that are invalid in URLs.
         .filter(|name| ServerName::try_from(name.as_str()).is_ok())
         .collect()
 }
 
-/// SHA-256 of a certificate, as browsers show it: pairs of digits with colons.
+/// SHA-256 fingerprint in the form that browsers show: pairs of digits with colons.
 fn fingerprint(der: &CertificateDer<'_>) -> String {
     let mut text = String::new();
     for (place, byte) in digest(&SHA256, der).as_ref().iter().enumerate() {
@@ -220,10 +225,10 @@ const FOLDER: &str = "tls";
 const CERTIFICATE: &str = "self-signed.pem";
 const KEY: &str = "self-signed.key";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Two years: Apple's systems take no longer than 825 days, and each new certificate is a new warning to click away.
+/// Two years: Apple's systems accept at most 825 days, and each new certificate means a new browser warning.
 const VALID_FOR: Duration = Duration::from_secs(730 * DAY.as_secs());
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * DAY.as_secs());
-/// A laptop that changes its network is found again soon enough.
+/// A laptop that changes its network gets a certificate for its new address soon enough.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
@@ -235,22 +240,22 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_holds_for_its_names_until_a_month_before_its_end() {
+    fn a_certificate_is_valid_for_its_names_until_a_month_before_expiry() {
         let now = Duration::from_secs(1_800_000_000);
         let (certificate, _) = make(&set(&["localhost", "192.0.2.7", "2001:db8::1"]), now).unwrap();
         let der = certificate.der();
-        assert!(holds(der, &set(&["192.0.2.7", "localhost"]), now));
-        assert!(!holds(der, &set(&["192.0.2.8"]), now));
-        assert!(!holds(der, &set(&["elsewhere"]), now));
-        assert!(holds(der, &set(&[]), now + VALID_FOR - RENEW_BEFORE - DAY));
-        assert!(!holds(der, &set(&[]), now + VALID_FOR - RENEW_BEFORE + DAY));
+        assert!(is_valid(der, &set(&["192.0.2.7", "localhost"]), now));
+        assert!(!is_valid(der, &set(&["192.0.2.8"]), now));
+        assert!(!is_valid(der, &set(&["elsewhere"]), now));
+        assert!(is_valid(der, &set(&[]), now + VALID_FOR - RENEW_BEFORE - DAY));
+        assert!(!is_valid(der, &set(&[]), now + VALID_FOR - RENEW_BEFORE + DAY));
     }
 
     #[test]
-    fn a_kept_certificate_is_shown_again_until_a_name_is_missing_or_its_files_are_broken() {
+    fn a_stored_certificate_is_used_while_complete_and_covering_all_names() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), FOLDER).unwrap();
-        let shown = |names: &[&str]| kept_or_new(Some(&store), &set(names)).unwrap().der;
+        let shown = |names: &[&str]| load_or_generate(Some(&store), &set(names)).unwrap().der;
         let first = shown(&["localhost"]);
         assert_eq!(shown(&["localhost"]), first);
         let second = shown(&["localhost", "192.0.2.7"]);
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_called_by_all_its_names_and_addresses() {
+    fn the_certificate_has_all_names_and_addresses_of_the_machine() {
         let public: IpAddr = "203.0.113.7".parse().unwrap();
         let names = names(&[public]);
         for name in ["localhost", "127.0.0.1", "::1", "203.0.113.7"] {
@@ -275,6 +280,6 @@ mod tests {
             assert!(names.contains(&address.to_string()), "{address} is not in {names:?}");
         }
         let (certificate, _) = make(&names, clock::unix_time()).unwrap();
-        assert!(holds(certificate.der(), &names, clock::unix_time()));
+        assert!(is_valid(certificate.der(), &names, clock::unix_time()));
     }
 }

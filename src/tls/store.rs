@@ -1,15 +1,15 @@
-//! A folder of the state directory, for what others must not read: keys and certificates.
+//! A private folder of the state directory for keys and certificates.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// A folder that only its owner may enter.
+/// A folder that only its owner can access.
 #[derive(Debug, Clone)]
 pub(super) struct Store(PathBuf);
 
 impl Store {
-    /// Makes the folder, and those above it, if need be.
+    /// Creates the folder and its parents if necessary.
     pub(super) fn open(state_dir: &Path, folder: &str) -> io::Result<Store> {
         make_private(state_dir)?;
         let path = state_dir.join(folder);
@@ -17,12 +17,12 @@ impl Store {
         Ok(Store(path))
     }
 
-    /// Path of a file in it.
+    /// The path of a file in the folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// What a file holds; `None` when it is not there.
+    /// The contents of a file; `None` if it does not exist.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.path(name)) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -31,10 +31,10 @@ impl Store {
         }
     }
 
-    /// Writes a file that only its owner may read. A crash leaves the old one or the new one, nothing in between.
+    /// Writes a file that only its owner can read. After a crash, either the old or the new file exists, never a mixture.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.path(&format!(".{name}.{}", std::process::id()));
-        // One of an earlier process with our number would keep its own rights.
+        // A leftover of an earlier process with the same id would keep its own permissions.
         let _ = fs::remove_file(&unfinished);
         let mut file = private_file().open(&unfinished)?;
         file.write_all(bytes)?;
@@ -70,7 +70,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_written_is_for_its_owner_alone() {
+    fn only_the_owner_can_read_what_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("a/state");
         let store = Store::open(&state, "tls").unwrap();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_an_error() {
+    fn an_unwritable_directory_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,4 +1,4 @@
-//! How a client proves to a TURN server that we sent it.
+//! Credentials for TURN servers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +9,21 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use super::Login;
 
-/// Where logins come from.
+/// The source of logins.
 #[derive(Debug, Clone)]
 pub enum TurnCredentials {
     /// The same for every client.
     Fixed {
-        /// The name.
-        username: Word,
+        /// The user name.
+        username: CredentialText,
         /// The password.
-        password: Word,
+        password: CredentialText,
     },
-    /// Made for each client from a secret that the TURN server knows too (draft-uberti-behave-turn-rest-00), good for a while.
+    /// Generated per client from a secret shared with the TURN server (draft-uberti-behave-turn-rest-00), valid for a limited time.
     TimeLimited {
         /// coturn's `static-auth-secret`.
-        secret: Secret,
-        /// How long each login is good.
+        secret: SharedSecret,
+        /// Lifetime of each login.
         ttl: Duration,
     },
 }
@@ -41,88 +41,92 @@ impl TurnCredentials {
     }
 }
 
-/// What TURN and our server know, and nobody else. `Debug` does not tell it.
+/// A secret shared with the TURN server. `Debug` does not show it.
 #[derive(Clone)]
-pub struct Secret(Box<hmac::Key>);
+pub struct SharedSecret(Box<hmac::Key>);
 
-impl Secret {
+impl SharedSecret {
     /// `None` for the empty text.
-    pub fn new(text: &str) -> Option<Secret> {
+    pub fn new(text: &str) -> Option<SharedSecret> {
         let key = || hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        (!text.is_empty()).then(|| Secret(Box::new(key())))
+        (!text.is_empty()).then(|| SharedSecret(Box::new(key())))
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("SharedSecret(..)")
     }
 }
 
-/// A name or a password that every reader of a `Link` line can take. `Debug` does not tell it.
+/// A user name or a password that is safe in a `Link` header. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Word(Box<str>);
+pub struct CredentialText(Box<str>);
 
-/// Why a text is no [`Word`]; it is not told.
+/// Why a text is not a [`CredentialText`]. The error does not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it must have 1 to {WORD_MAX} visible ASCII characters without spaces, quotes, backslashes, commas and semicolons"
+    "expected 1 to {CREDENTIAL_TEXT_MAX} visible ASCII characters without spaces, quotes, backslashes, commas and semicolons"
 )]
-pub struct WordError;
+pub struct CredentialTextError;
 
-impl FromStr for Word {
-    type Err = WordError;
+impl FromStr for CredentialText {
+    type Err = CredentialTextError;
 
-    fn from_str(text: &str) -> Result<Word, WordError> {
-        // Clients split Link lines at commas and semicolons, quoted or not.
+    fn from_str(text: &str) -> Result<CredentialText, CredentialTextError> {
+        // Some clients split Link headers at commas and semicolons even within quotes.
         let is_safe = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',' | b';');
-        if (1..=WORD_MAX).contains(&text.len()) && text.bytes().all(is_safe) {
-            Ok(Word(text.into()))
+        if (1..=CREDENTIAL_TEXT_MAX).contains(&text.len()) && text.bytes().all(is_safe) {
+            Ok(CredentialText(text.into()))
         } else {
-            Err(WordError)
+            Err(CredentialTextError)
         }
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for CredentialText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Word(..)")
+        f.write_str("CredentialText(..)")
     }
 }
 
 /// Username `expiry:id`, credential base64(HMAC-SHA1(secret, username)).
-fn time_limited(secret: &Secret, expiry: Duration, id: u64) -> Login {
+fn time_limited(secret: &SharedSecret, expiry: Duration, id: u64) -> Login {
     let username = format!("{}:{id:016x}", expiry.as_secs());
     let credential = BASE64_STANDARD.encode(hmac::sign(&secret.0, username.as_bytes()));
     Login { username, credential }
 }
 
-/// Tells clients apart, so that a TURN server's bounds for each user (coturn's `user-quota`) are for each client.
+/// Distinguishes clients, so that per-user limits of a TURN server (coturn's `user-quota`) apply to each client.
 fn random_id() -> u64 {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).expect("the system has randomness");
     u64::from_be_bytes(bytes)
 }
 
-/// TURN's own bound of a username is 508 bytes (RFC 8489 section 14.3); nobody's is near it.
-const WORD_MAX: usize = 255;
+/// STUN allows 508 bytes (RFC 8489 section 14.3), far more than usual.
+const CREDENTIAL_TEXT_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_what_other_implementations_compute() {
+    fn logins_match_other_implementations() {
         // printf %s 1700000600:00000000000000ff | openssl dgst -sha1 -hmac north -binary | base64
-        let login = time_limited(&Secret::new("north").unwrap(), Duration::from_secs(1_700_000_600), 255);
+        let login = time_limited(
+            &SharedSecret::new("north").unwrap(),
+            Duration::from_secs(1_700_000_600),
+            255,
+        );
         assert_eq!(login.username, "1700000600:00000000000000ff");
         assert_eq!(login.credential, "omFwSd0fkd/eoQgc62Hwoze9IEM=");
     }
 
     #[test]
-    fn words_are_safe_in_a_header_line() {
+    fn credentials_are_safe_in_a_header() {
         for word in ["user", "a:b@c.example", "p#$%&'()*+-./<=>?[]^_`{|}~"] {
-            assert!(word.parse::<Word>().is_ok(), "{word}");
+            assert!(word.parse::<CredentialText>().is_ok(), "{word}");
         }
         for word in [
             "",
@@ -136,12 +140,16 @@ mod tests {
             "a\r",
             &"a".repeat(256),
         ] {
-            assert_eq!(word.parse::<Word>().unwrap_err(), WordError, "{word:?}");
+            assert_eq!(
+                word.parse::<CredentialText>().unwrap_err(),
+                CredentialTextError,
+                "{word:?}"
+            );
         }
     }
 
     #[test]
     fn an_empty_secret_is_none() {
-        assert!(Secret::new("").is_none());
+        assert!(SharedSecret::new("").is_none());
     }
 }

@@ -1,26 +1,26 @@
-//! STUN and TURN servers that clients are told of.
+//! STUN and TURN servers that the server announces to clients.
 //!
-//! The server itself needs none: it is ICE-lite and waits for checks. A client behind a firewall that lets no UDP to us needs a
-//! TURN server: the relay then sends the checks and everything else to us, and to us it is a client like any other.
+//! The server itself needs none: it is ICE-lite and waits for connectivity checks. A client behind a firewall that blocks UDP to the server
+//! needs a TURN server, which relays everything. To onecast, the relay is a client like any other.
 
 mod credentials;
 mod url;
 
 use std::time::Duration;
 
-pub use credentials::{Secret, TurnCredentials, Word, WordError};
+pub use credentials::{CredentialText, CredentialTextError, SharedSecret, TurnCredentials};
 #[doc(hidden)]
 pub use url::fuzz_url;
 pub use url::{IceUrl, IceUrlError};
 
-/// The servers of the configuration, and how clients prove to them that we sent them.
+/// The configured servers, and the credentials for TURN.
 #[derive(Debug, Clone, Default)]
 pub struct IceServers {
     urls: Vec<IceUrl>,
     credentials: Option<TurnCredentials>,
 }
 
-/// What one client is told of the servers that have the same credentials: the members of `RTCIceServer` of the WebRTC API.
+/// Servers with the same credentials for one client, as `RTCIceServer` of the WebRTC API.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceServer {
     /// At least one.
@@ -29,7 +29,7 @@ pub struct IceServer {
     pub login: Option<Login>,
 }
 
-/// A name and a password that a client hands in at a TURN server. `Debug` does not tell the password.
+/// User name and password for a TURN server. `Debug` does not show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The name.
@@ -38,24 +38,24 @@ pub struct Login {
     pub credential: String,
 }
 
-/// Why servers and credentials do not fit.
+/// Why servers and credentials do not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IceServersError {
-    /// Browsers refuse TURN servers without.
+    /// Browsers reject TURN servers without credentials.
     #[error(
         "a turn: server needs credentials: --turn-secret-file (for coturn's use-auth-secret), or --turn-username with --turn-password-file"
     )]
     NoCredentials,
-    /// They would be told to nobody.
-    #[error("there are credentials for TURN, but no --ice-server is a turn: or turns: URL")]
+    /// The credentials have no use.
+    #[error("there are TURN credentials, but no --ice-server is a turn: or turns: URL")]
     NoTurnServer,
-    /// More than anybody can use.
-    #[error("there are more than {ICE_SERVERS_MAX} --ice-server; browsers slow down with more than a few")]
+    /// More than browsers can use well.
+    #[error("there are more than {ICE_SERVERS_MAX} --ice-server options; browsers slow down with more than a few")]
     TooMany,
 }
 
 impl IceServers {
-    /// Servers, and credentials for those of them that are TURN servers.
+    /// Creates the list. The credentials are for the TURN servers among `urls`.
     ///
     /// # Errors
     /// When TURN servers are without credentials, credentials without a TURN server, or there are more than [`ICE_SERVERS_MAX`].
@@ -70,12 +70,12 @@ impl IceServers {
         }
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether there are no servers.
     pub fn is_empty(&self) -> bool {
         self.urls.is_empty()
     }
 
-    /// What a client is told at `now`, as time since 1970: STUN servers first, TURN servers with a login of this client's own.
+    /// The servers for one client at `now`, as time since 1970: STUN servers first, then TURN servers with a login for this client.
     pub fn for_client(&self, now: Duration) -> Vec<IceServer> {
         let (turn, stun): (Vec<IceUrl>, Vec<IceUrl>) = self.urls.iter().cloned().partition(IceUrl::is_turn);
         let login = self.credentials.as_ref().map(|credentials| credentials.login(now));
@@ -105,7 +105,7 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// Most servers. Every client tries each of them from each of its addresses; Firefox warns from five on.
+/// Most servers. Clients try each server from each of their addresses; Firefox warns about five or more.
 pub const ICE_SERVERS_MAX: usize = 16;
 
 #[cfg(test)]
@@ -118,30 +118,30 @@ mod tests {
 
     fn secret() -> TurnCredentials {
         TurnCredentials::TimeLimited {
-            secret: Secret::new("north").unwrap(),
+            secret: SharedSecret::new("north").unwrap(),
             ttl: Duration::from_secs(600),
         }
     }
 
     #[test]
-    fn only_turn_servers_get_a_login_and_each_client_its_own() {
+    fn turn_servers_get_a_login_per_client() {
         let list = urls(&["turn:a.example:3478?transport=udp", "stun:b.example", "turns:a.example"]);
         let servers = IceServers::new(list, Some(secret())).unwrap();
         let now = Duration::from_millis(1_700_000_000_900);
-        let told = servers.for_client(now);
-        assert_eq!(told[0].urls, urls(&["stun:b.example"]));
-        assert_eq!(told[0].login, None);
+        let list = servers.for_client(now);
+        assert_eq!(list[0].urls, urls(&["stun:b.example"]));
+        assert_eq!(list[0].login, None);
         assert_eq!(
-            told[1].urls,
+            list[1].urls,
             urls(&["turn:a.example:3478?transport=udp", "turns:a.example"])
         );
-        let login = told[1].login.as_ref().unwrap();
+        let login = list[1].login.as_ref().unwrap();
         assert!(login.username.starts_with("1700000600:"), "{login:?}");
-        assert_ne!(servers.for_client(now)[1].login, told[1].login);
+        assert_ne!(servers.for_client(now)[1].login, list[1].login);
     }
 
     #[test]
-    fn servers_and_credentials_must_fit() {
+    fn servers_and_credentials_must_match() {
         let refused = |list: &[&str], credentials| IceServers::new(urls(list), credentials).unwrap_err();
         assert_eq!(refused(&["turn:a.example"], None), IceServersError::NoCredentials);
         assert_eq!(
@@ -162,16 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_told_by_debug() {
+    fn debug_output_contains_no_secret() {
         let fixed = TurnCredentials::Fixed {
             username: "user".parse().unwrap(),
             password: "westward".parse().unwrap(),
         };
         for credentials in [secret(), fixed] {
             let servers = IceServers::new(urls(&["turn:a.example"]), Some(credentials)).unwrap();
-            let told = servers.for_client(Duration::ZERO);
-            let password = told[0].login.as_ref().unwrap().credential.clone();
-            let text = format!("{servers:?} {told:?}");
+            let list = servers.for_client(Duration::ZERO);
+            let password = list[0].login.as_ref().unwrap().credential.clone();
+            let text = format!("{servers:?} {list:?}");
             assert!(text.contains("a.example"));
             assert!(
                 !text.contains(&password) && !text.contains("north") && !text.contains("westward"),

@@ -4,43 +4,43 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// A URL of a STUN or TURN server, as written; its parts are known to be good.
+/// The valid URL of a STUN or TURN server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceUrl {
     text: Box<str>,
     is_turn: bool,
 }
 
-/// What is wrong with a URL.
+/// Why a URL is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IceUrlError {
     /// Neither `stun:`, `stuns:`, `turn:` nor `turns:`.
-    #[error("it begins with none of stun:, stuns:, turn: and turns:, as in turn:turn.example.org:3478?transport=udp")]
+    #[error("expected a URL with stun:, stuns:, turn: or turns:, such as turn:turn.example.org:3478?transport=udp")]
     Scheme,
-    /// Like a URL of the web.
-    #[error("there is no // in these URLs: write turn:turn.example.org and not turn://turn.example.org")]
+    /// With `//`, like a web URL.
+    #[error("these URLs have no //: write turn:turn.example.org, not turn://turn.example.org")]
     Slashes,
-    /// An old form that browsers do not take.
-    #[error("no name and password stand in these URLs: give them with --turn-username and --turn-password-file")]
+    /// An old form that browsers reject.
+    #[error("these URLs contain no credentials: specify them with --turn-username and --turn-password-file")]
     Login,
-    /// No host, or what no host can be.
-    #[error("its host is no name, no IPv4 address and no IPv6 address in brackets")]
+    /// A missing or invalid host.
+    #[error("the host is neither a name, nor an IPv4 address, nor an IPv6 address in brackets")]
     Host,
     /// Not a number from 1 to 65535.
-    #[error("its port is no number from 1 to 65535")]
+    #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// Something else than `transport=udp` or `transport=tcp`, or on a STUN server.
-    #[error("after ? only transport=udp or transport=tcp may stand, and for turn: and turns: only")]
+    /// Something other than `transport=udp` or `transport=tcp`, or on a STUN server.
+    #[error("only transport=udp or transport=tcp may follow ?, and only in turn: and turns: URLs")]
     Transport,
 }
 
 impl IceUrl {
-    /// Whether it is of a TURN server, which wants credentials.
+    /// Whether it is a TURN server, which requires credentials.
     pub fn is_turn(&self) -> bool {
         self.is_turn
     }
 
-    /// As written, with the scheme in lower case.
+    /// The text, with the scheme in lower case.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -92,7 +92,7 @@ impl fmt::Debug for IceUrl {
     }
 }
 
-/// Reads any bytes and panics if a promise is broken: what is read stays what it is, and can stand in a header line.
+/// Reads any bytes: a valid URL survives a round trip and is safe in a header.
 #[doc(hidden)]
 pub fn fuzz_url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_the_standards_are_taken_as_they_are() {
+    fn standard_urls_are_accepted_unchanged() {
         for (text, is_turn) in [
             ("stun:example.org", false),
             ("stuns:example.org:5349", false),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told() {
+    fn each_error_is_reported() {
         for (text, fault) in [
             ("", IceUrlError::Scheme),
             ("turn.example.org:3478", IceUrlError::Scheme),

@@ -127,7 +127,7 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
     // Somebody is in the first one, or it would leave at once.
     let first = Server::start_with(&[&options[..], &["--demo"]].concat()).await;
     let second = Server::start_with(&options).await;
-    let token = secret.tell();
+    let token = secret.expose();
     let bearer = format!("headers: {{ Authorization: 'Bearer {token}' }}");
     let viewer = chrome
         .open(&first.url(&format!("/viewer.html?stream=demo#token={token}")))

@@ -1,6 +1,6 @@
 //! Tokens on the pages: in links, asked for, kept, and never where others see them.
 
-use onecast::auth::{Rooms, Secret, TokenRule};
+use onecast::auth::{Secret, StreamPatterns, TokenRule};
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
 use serde_json::json;
@@ -36,14 +36,14 @@ impl Guarded {
         };
         let tables =
             table("studio", &publish, "publish = \"*\"\nwatch = \"*\"") + &table("viewers", &watch, "watch = \"*\"");
-        assert_eq!(TokenRule::read(&tables).unwrap()[0].publish, Rooms::all());
+        assert_eq!(TokenRule::read(&tables).unwrap()[0].publish, StreamPatterns::all());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), tables).unwrap();
         let options = [&["--tokens-file", file.path().to_str().unwrap()], options].concat();
         Guarded {
             server: Server::start_with(&options).await,
-            publish: publish.tell().to_owned(),
-            watch: watch.tell().to_owned(),
+            publish: publish.expose().to_owned(),
+            watch: watch.expose().to_owned(),
             _file: file,
         }
     }
@@ -100,16 +100,16 @@ async fn a_page_without_a_token_asks_for_one() {
     assert_eq!(page.value(ASKED).await, json!(false));
     page.click("#go").await;
     page.wait_for_state("error").await;
-    page.wait_for_words("A token is needed").await;
+    page.wait_for_words("A token is required").await;
     page.wait_for_words("Token, or the complete link you received").await;
     let pictures = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&pictures).unwrap();
     page.screenshot(&pictures.join("broadcast-token.png")).await;
     give(&page, "wrong").await;
-    page.wait_for_words("This token is not good").await;
+    page.wait_for_words("The token is not valid").await;
     give(&page, &guarded.watch).await;
     page.wait_for_words("This is not allowed").await;
-    page.wait_for_words("This token is not for publishing the stream live.")
+    page.wait_for_words("This token does not allow publishing the stream live.")
         .await;
     give(
         &page,
@@ -134,7 +134,7 @@ async fn a_private_stream_is_watched_with_a_token() {
 
     let viewer = chrome.open(&guarded.url("/viewer.html?stream=live&autoplay=1")).await;
     viewer.wait_for_state("error").await;
-    viewer.wait_for_words("A token is needed").await;
+    viewer.wait_for_words("A token is required").await;
     give(&viewer, &guarded.watch).await;
     viewer.wait_for_state("watching").await;
 
@@ -149,7 +149,7 @@ async fn a_private_stream_is_watched_with_a_token() {
 
     let front = chrome.open(&guarded.url("/")).await;
     front.wait_for_state("lost").await;
-    front.wait_for_words("A token is needed").await;
+    front.wait_for_words("A token is required").await;
     give(&front, &guarded.watch).await;
     front.wait_for_state("live").await;
     front

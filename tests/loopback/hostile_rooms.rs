@@ -305,7 +305,7 @@ async fn sockets_that_send_garbage_or_nothing_are_closed_with_the_reason() {
     let mut binary = Ws::open(rig).await;
     binary.raw(Message::binary(vec![0, 1, 2])).await;
     binary.refused(415, "wrong-type").await;
-    assert_eq!(binary.closed().await, "frames are text");
+    assert_eq!(binary.closed().await, "frames must be text");
     let mut garbage = Ws::open(rig).await;
     garbage.raw(Message::text("hello")).await;
     garbage.refused(400, "bad-json").await;

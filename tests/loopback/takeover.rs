@@ -1,6 +1,6 @@
 //! A live stream is taken over: by who comes with the same token, and by nobody else.
 
-use onecast::auth::{Authority, Rooms, Secret, TokenRule, Tokens};
+use onecast::auth::{Authority, Secret, StreamPatterns, TokenRule, Tokens};
 use onecast::http::service::Service as _;
 use onecast_clients::publish::Publisher;
 use onecast_clients::signal::post_offer;
@@ -18,8 +18,8 @@ async fn with_tokens() -> (Rig, [Secret; 2]) {
     let rules = tokens.iter().enumerate().map(|(number, token)| TokenRule {
         name: format!("studio {number}"),
         hash: token.hash(),
-        publish: Rooms::all(),
-        watch: Rooms::none(),
+        publish: StreamPatterns::all(),
+        watch: StreamPatterns::none(),
         admin: false,
     });
     let tokens_of_server = Tokens::new(&rules.collect::<Vec<_>>()).unwrap();
@@ -31,18 +31,22 @@ async fn with_tokens() -> (Rig, [Secret; 2]) {
 async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
     let (rig, [token, stranger]) = with_tokens().await;
     let url = rig.whip("live");
-    let mut first = Publisher::connect(&url, test_card(), Some(token.tell())).await.unwrap();
+    let mut first = Publisher::connect(&url, test_card(), Some(token.expose()))
+        .await
+        .unwrap();
     let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
     has_frames(&viewer, "VP8", 10).await;
 
-    let refused = Publisher::connect(&url, test_card(), Some(stranger.tell())).await;
+    let refused = Publisher::connect(&url, test_card(), Some(stranger.expose())).await;
     assert!(refused.err().unwrap().to_string().contains("409"));
     let refused = Publisher::connect(&url, test_card(), None).await;
     assert!(refused.err().unwrap().to_string().contains("401"));
     let seen = viewer.report(Kind::Video).frames;
     has_frames(&viewer, "VP8", seen + 10).await;
 
-    let second = Publisher::connect(&url, test_card(), Some(token.tell())).await.unwrap();
+    let second = Publisher::connect(&url, test_card(), Some(token.expose()))
+        .await
+        .unwrap();
     // The first one is told at once, rather than when nothing more comes.
     tokio::time::timeout(std::time::Duration::from_secs(5), first.finished())
         .await
@@ -65,7 +69,7 @@ async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_makes_room_for_an_offer_that_cannot_be_answered() {
     let (rig, [token, _]) = with_tokens().await;
-    let publisher = Publisher::connect(&rig.whip("live"), test_card(), Some(token.tell()))
+    let publisher = Publisher::connect(&rig.whip("live"), test_card(), Some(token.expose()))
         .await
         .unwrap();
     let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
@@ -85,7 +89,11 @@ async fn nobody_makes_room_for_an_offer_that_cannot_be_answered() {
         .iter()
         .fold(offer, |offer, codec| offer.replace(codec, "XYZ"));
     for offer in ["v=0".to_owned(), unusable.replace("opus", "wxyz")] {
-        assert!(post_offer(&rig.whip("live"), offer, Some(token.tell())).await.is_err());
+        assert!(
+            post_offer(&rig.whip("live"), offer, Some(token.expose()))
+                .await
+                .is_err()
+        );
     }
     let seen = viewer.report(Kind::Video).frames;
     has_frames(&viewer, "VP8", seen + 10).await;

@@ -37,7 +37,7 @@ async fn sessions_are_shown_by_numbers_that_are_no_right_to_anything() {
         "/api/sessions/-1",
     ] {
         assert!(
-            rig.get(path).await.problem(404).contains("no session of this number"),
+            rig.get(path).await.problem(404).contains("no session with this number"),
             "{path}"
         );
     }

@@ -6,7 +6,7 @@ mod secrets;
 mod webhook;
 
 use clap::Parser as _;
-use onecast::auth::{AuthMode, Authority, Rooms, Secret, TokenRule, Tokens};
+use onecast::auth::{AuthMode, Authority, Secret, StreamPatterns, TokenRule, Tokens};
 use onecast::config::{AuthArgs, Cli, Command};
 
 use super::admin::ROUTES;
@@ -30,8 +30,8 @@ pub(super) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-pub(super) fn rooms(patterns: &[&str]) -> Rooms {
-    Rooms::of(patterns.iter().map(|pattern| pattern.parse().unwrap()).collect()).unwrap()
+pub(super) fn rooms(patterns: &[&str]) -> StreamPatterns {
+    StreamPatterns::of(patterns.iter().map(|pattern| pattern.parse().unwrap()).collect()).unwrap()
 }
 
 /// The options of a server, as its command line says them.
@@ -68,7 +68,7 @@ impl Guarded {
             rule("viewer", &viewer, &[], &["*"]),
             rule("admin", &admin, &[], &[]),
         ];
-        let text = |secret: Secret| secret.tell().to_owned();
+        let text = |secret: Secret| secret.expose().to_owned();
         Guarded {
             rig: Rig::guarded(Authority::tokens(Tokens::new(&rules).unwrap(), open)).await,
             studio: text(studio),
@@ -369,7 +369,7 @@ async fn who_tries_tokens_is_slowed_down_and_nobody_else() {
 
 #[tokio::test]
 async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
-    let rig = Rig::guarded(Authority::unasked()).await;
+    let rig = Rig::guarded(Authority::unconfigured()).await;
     let sending = format!("{OFFER}a=sendonly\r\n");
     for header in [
         ("Forwarded", "for=192.0.2.1"),
@@ -411,7 +411,7 @@ async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
 
 #[tokio::test]
 async fn while_nobody_has_decided_who_may_publish_nginx_as_it_comes_may_not() {
-    let rig = Rig::guarded(Authority::unasked()).await;
+    let rig = Rig::guarded(Authority::unconfigured()).await;
     // `proxy_pass http://127.0.0.1:8080;` and nothing else.
     let offer = |endpoint: &str| {
         format!(
@@ -426,7 +426,7 @@ async fn while_nobody_has_decided_who_may_publish_nginx_as_it_comes_may_not() {
 
 #[tokio::test]
 async fn while_nobody_has_decided_pages_of_others_neither_publish_nor_watch_nor_look() {
-    let rig = Rig::guarded(Authority::unasked()).await;
+    let rig = Rig::guarded(Authority::unconfigured()).await;
     let ask = async |method: &str, path: &str, host: &str, origin: Option<&str>| {
         let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Type: application/sdp\r\n");

@@ -118,10 +118,10 @@ async fn a_server_without_tokens_does_not_pretend_to_have_taken_some() {
     server.signal("HUP");
     assert!(
         server
-            .line_with("stay as they were")
-            .contains("--auth off needs a restart")
+            .line_with("tokens and keys are unchanged")
+            .contains("--auth off requires a restart")
     );
-    assert!(server.line_with("with the next start only").contains("[[token]]"));
+    assert!(server.line_with("need a restart to change").contains("[[token]]"));
 }
 
 #[cfg(unix)]
@@ -134,10 +134,10 @@ async fn a_signal_reads_the_file_again_and_says_what_must_wait() {
     fs::write(&file, "max-viewers = 6\nkeyframe-share = 20\n").unwrap();
     server.signal("HUP");
     assert!(server.line_with("changed: ").contains("max-viewers"));
-    assert!(server.line_with("with the next start only").contains("keyframe-share"));
+    assert!(server.line_with("need a restart to change").contains("keyframe-share"));
     fs::write(&file, "max-viewers = \"six\"\n").unwrap();
     server.signal("HUP");
-    assert!(server.line_with("stays as it was").contains("onecast.toml"));
+    assert!(server.line_with("configuration is unchanged").contains("onecast.toml"));
     assert!(server.line_with("line 1").contains("max-viewers"));
     server.signal("TERM");
     assert_eq!(server.ended().await.0, Some(0));

@@ -74,7 +74,7 @@ async fn an_answer_that_nobody_waits_for_is_a_conflict() {
     let answered = rig.session(ENDPOINT).await;
     for session in [offered, answered] {
         let said = rig.request("PATCH", &session, &[SDP], OFFER).await.problem(409);
-        assert!(said.contains("waits for no answer"), "{said}");
+        assert!(said.contains("already has its answer"), "{said}");
     }
     let publisher = rig.session("/whip/live").await;
     rig.request("PATCH", &publisher, &[SDP], OFFER).await.problem(415);

@@ -1,7 +1,7 @@
 //! Proxies in front: who their clients are, and below which path they serve the server. And requests as small programs write them.
 
 use onecast::auth::{Authority, TokenRule, Tokens};
-use onecast::http::{Front, ProxyNetwork, TrustedProxies};
+use onecast::http::{ReverseProxy, ProxyNetwork, TrustedProxies};
 use serde_json::json;
 
 use super::fake::LIMITS;
@@ -15,17 +15,17 @@ fn from(client: &str) -> (&str, &str) {
 }
 
 async fn behind_a_proxy() -> Rig {
-    let front = Front {
+    let front = ReverseProxy {
         proxies: TrustedProxies::loopback(),
-        ..Front::default()
+        ..ReverseProxy::default()
     };
     Rig::behind(front, Authority::off()).await
 }
 
 async fn below(base_path: &str) -> Rig {
-    let front = Front {
+    let front = ReverseProxy {
         base_path: base_path.parse().unwrap(),
-        ..Front::default()
+        ..ReverseProxy::default()
     };
     Rig::behind(front, Authority::off()).await
 }
@@ -65,9 +65,9 @@ async fn a_client_that_the_proxy_hides_shares_the_bounds_of_all_that_are_hidden(
 async fn who_claims_to_be_a_proxy_and_is_not_trusted_is_taken_for_itself() {
     let trusted: TrustedProxies = std::iter::once("192.0.2.0/24".parse::<ProxyNetwork>().unwrap()).collect();
     for proxies in [TrustedProxies::default(), trusted] {
-        let front = Front {
+        let front = ReverseProxy {
             proxies,
-            ..Front::default()
+            ..ReverseProxy::default()
         };
         let rig = Rig::behind(front, Authority::off()).await;
         let headers = [SDP, from("203.0.113.7"), PREFIX, ("Forwarded", "for=203.0.113.8")];
@@ -87,9 +87,9 @@ async fn who_guesses_tokens_behind_a_proxy_slows_down_nobody_else() {
         "[[token]]\nname = \"a\"\nhash = \"{}\"\npublish = \"*\"\n",
         secret.hash()
     ));
-    let front = Front {
+    let front = ReverseProxy {
         proxies: TrustedProxies::loopback(),
-        ..Front::default()
+        ..ReverseProxy::default()
     };
     let rig = Rig::behind(front, Authority::tokens(Tokens::new(&rule.unwrap()).unwrap(), true)).await;
     let guess = async |client: &str| {
@@ -180,7 +180,7 @@ fn old(method: &str, path: &str, headers: &str) -> String {
 
 #[tokio::test]
 async fn a_program_that_speaks_http_1_0_and_names_no_host_may_publish_and_watch() {
-    let rig = Rig::guarded(Authority::unasked()).await;
+    let rig = Rig::guarded(Authority::unconfigured()).await;
     assert_eq!(rig.raw(old("POST", "/whip/live", "")).await.status, 201);
     assert_eq!(rig.raw(old("POST", "/whep/live", "")).await.status, 201);
     // Whatever may have dropped the name is no operator, and what proxies add counts as ever.
@@ -204,7 +204,7 @@ async fn a_preflight_gives_no_leave_where_the_request_would_be_refused_for_its_o
         reply.header("access-control-allow-origin").is_some()
     };
     let (foreign, local, own) = ("https://evil.example", "http://localhost:3000", "http://127.0.0.1");
-    let unasked = Rig::guarded(Authority::unasked()).await;
+    let unconfigured = Rig::guarded(Authority::unconfigured()).await;
     for (method, path) in [
         ("POST", "/whip/live"),
         ("POST", "/whep/live"),
@@ -217,17 +217,17 @@ async fn a_preflight_gives_no_leave_where_the_request_would_be_refused_for_its_o
     ] {
         let body = if path == "/offer" { "{}" } else { OFFER };
         let with = [SDP, ("Origin", foreign)];
-        let status = rig_status(&unasked, method, path, &with, body).await;
-        assert!(!preflight(&unasked, path, method, foreign).await, "{path}");
+        let status = rig_status(&unconfigured, method, path, &with, body).await;
+        assert!(!preflight(&unconfigured, path, method, foreign).await, "{path}");
         assert!(path == "/offer" || status == 403, "{path} {status}");
-        assert!(preflight(&unasked, path, method, local).await && preflight(&unasked, path, method, own).await);
+        assert!(preflight(&unconfigured, path, method, local).await && preflight(&unconfigured, path, method, own).await);
     }
     // What anybody may ask for, from anywhere.
-    assert!(preflight(&unasked, "/healthz", "GET", foreign).await);
-    assert!(preflight(&unasked, &format!("/whip/live/{}", "0".repeat(32)), "DELETE", foreign).await);
+    assert!(preflight(&unconfigured, "/healthz", "GET", foreign).await);
+    assert!(preflight(&unconfigured, &format!("/whip/live/{}", "0".repeat(32)), "DELETE", foreign).await);
     let said = Rig::guarded(Authority::off()).await;
     assert!(preflight(&said, "/whip/live", "POST", foreign).await);
-    for rig in [&unasked, &said] {
+    for rig in [&unconfigured, &said] {
         for (method, path) in [
             ("GET", "/api/sessions"),
             ("DELETE", "/api/sessions/1"),

@@ -45,7 +45,7 @@ async fn at_sigterm_it_lets_nobody_new_in_and_leaves_with_the_last() {
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(
-        log.contains("draining: 1 sessions left") && log.contains("drained: everybody has left"),
+        log.contains("draining: 1 sessions left") && log.contains("drained: all clients have left"),
         "{log}"
     );
 }
@@ -62,7 +62,7 @@ async fn an_empty_server_leaves_at_once_and_one_that_is_never_empty_in_time() {
     server.signal("TERM");
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("the time to drain is over: 1 sessions are ended"), "{log}");
+    assert!(log.contains("drain timeout: ending 1 sessions"), "{log}");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn systemd_is_told_when_the_options_are_read_again_and_when_that_is_done()
     // A file that cannot be read ends the reload as well: the server goes on with what it has.
     for (text, said) in [
         ("max-viewers = 6\n", "changed: max-viewers"),
-        ("max-viewers = \"six\"\n", "stays as it was"),
+        ("max-viewers = \"six\"\n", "configuration is unchanged"),
     ] {
         fs::write(&file, text).unwrap();
         server.signal("HUP");
@@ -260,9 +260,9 @@ fn sockets_that_cannot_be_taken_are_one_line_and_exit_code_2() {
         text
     };
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    assert!(refused(udp.into(), 1).contains("is not for HTTP"));
+    assert!(refused(udp.into(), 1).contains("is not usable for HTTP"));
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert!(refused(tcp.into(), 2).contains("systemd hands over 2 sockets"));
+    assert!(refused(tcp.into(), 2).contains("systemd passes 2 sockets"));
 }
 
 #[test]

@@ -244,15 +244,22 @@ async fn every_route_of_the_code_is_written_of_and_no_other() {
     let rig = Rig::start().await;
     let document = Document::of(&rig).await;
     let written: BTreeSet<String> = document.text["paths"].as_object().unwrap().keys().cloned().collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let routes = routes_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http"));
+    assert_eq!(routes, written);
+}
+
+/// The routes in all source files below a folder.
+fn routes_below(folder: &Path) -> BTreeSet<String> {
     let mut routes = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
+        if path.is_dir() {
+            routes.extend(routes_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             routes.extend(routes_in(&fs::read_to_string(path).unwrap()));
         }
     }
-    assert_eq!(routes, written);
+    routes
 }
 
 /// The paths that `.route(` is called with: literals, or a format with a prefix that is both protocols'.

@@ -82,24 +82,24 @@ async fn what_is_no_offer_is_told_so_in_words() {
     let not_text = BASE64_STANDARD.encode([0xff; 30]);
     let cases = [
         ("", "the body is empty", "curl --data-binary @offer.txt"),
-        ("hello there!", "does not belong into base64", "Copy the whole text"),
+        ("hello there!", "is not valid base64", "Copy the whole text"),
         ("%PDF-1.7", "'%'", "Copy the whole text"),
         ("eyJ0e", "incomplete", "Copy the whole text"),
         (&not_text, "neither JSON nor SDP", "Copy the whole text"),
         (
             "{\"type\":\"offer\"",
-            "JSON cannot be read",
+            "JSON is invalid",
             "JSON.stringify(pc.localDescription)",
         ),
         (
             "{\"type\":\"offer\"}",
-            "no text named sdp",
+            "no string named sdp",
             "JSON.stringify(pc.localDescription)",
         ),
         (
             "{\"type\":\"answer\",\"sdp\":\"v=0\"}",
-            "looks like an answer; the server wants the offer",
-            "not the one",
+            "is an answer, but the server expects the offer",
+            "not the reply",
         ),
         (
             "{\"type\":\"offer\",\"sdp\":\"hello\"}",

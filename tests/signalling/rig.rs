@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::auth::Authority;
-use onecast::http::{Front, HttpLimits, Pages, Server, Serving};
+use onecast::http::{ReverseProxy, HttpLimits, Pages, Server, Serving};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -49,7 +49,7 @@ impl Rig {
     }
 
     /// Has this in front of it.
-    pub(crate) async fn behind(front: Front, authority: Authority) -> Rig {
+    pub(crate) async fn behind(front: ReverseProxy, authority: Authority) -> Rig {
         Rig::start_as("127.0.0.1:0", HttpLimits::default(), |serving| Serving {
             authority: Arc::new(authority),
             front,

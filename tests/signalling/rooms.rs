@@ -268,7 +268,7 @@ async fn json_of_a_wrong_shape_is_told_which_field_it_is() {
     for (path, body, status, said) in [
         ("/offer", "v=0".to_owned(), 400, "not JSON"),
         ("/offer", String::new(), 400, "not JSON"),
-        ("/offer", "[]".to_owned(), 400, "no object"),
+        ("/offer", "[]".to_owned(), 400, "not an object"),
         ("/offer", "[".repeat(50_000), 400, "not JSON"),
         ("/offer", "{}".to_owned(), 422, "sdp is missing"),
         ("/offer", r#"{"sdp":1}"#.to_owned(), 422, "sdp is not"),

@@ -133,7 +133,7 @@ async fn a_full_or_closing_server_is_503_with_a_time_to_come_back() {
     for (path, said) in [
         ("/whip/crowded", "1000"),
         ("/whep/full", "100000"),
-        ("/whip/closing", "stop"),
+        ("/whip/closing", "shutting down"),
     ] {
         let reply = rig.request("POST", path, &[SDP], OFFER).await;
         assert!(reply.problem(503).contains(said), "{reply:?}");

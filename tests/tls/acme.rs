@@ -82,7 +82,7 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     let ca = state.path().join("ca.pem");
     std::fs::write(&ca, root_of_directory).unwrap();
     let again = start(http, state.path(), &directory, &ca).await;
-    again.wrote("the kept certificate for live.test is in use").await;
+    again.wrote("the stored certificate for live.test is in use").await;
     assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
 }
 
@@ -114,10 +114,10 @@ async fn a_port_that_the_directory_cannot_reach_is_named() {
     let pebble = Pebble::start(elsewhere).await;
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
-    let text = server.wrote("no certificate for live.test now").await;
-    let line = text.lines().find(|line| line.contains("no certificate for")).unwrap();
+    let text = server.wrote("cannot get a certificate for live.test now").await;
+    let line = text.lines().find(|line| line.contains("cannot get a certificate for")).unwrap();
     assert!(
-        line.contains("port 443 of live.test must lead to this server's --http"),
+        line.contains("port 443 of live.test must reach --http of this server"),
         "{line}"
     );
     assert!(line.contains("trying again in 5 s"), "{line}");
@@ -136,7 +136,7 @@ async fn a_directory_that_does_not_answer_is_told_and_the_server_serves_on() {
     let directory = format!("https://127.0.0.1:{}/dir", free_port());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = start(any, state.path(), &directory, &ca).await;
-    server.wrote("the directory cannot be reached").await;
+    server.wrote("cannot reach the directory").await;
     let plain = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast::tls::{Source, Tls};
+use onecast::tls::{CertificateSource, Tls};
 use onecast_testing::{Tests, tests};
 use reqwest::redirect::Policy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,7 +39,7 @@ impl Rig {
     async fn start(limits: HttpLimits) -> Rig {
         let state = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let source = Source::SelfSigned {
+        let source = CertificateSource::SelfSigned {
             state_dir: Some(state.path().to_owned()),
             public_ips: vec![],
         };
@@ -188,7 +188,7 @@ async fn plain_http_without_a_host_is_told_what_is_wrong() {
             reply.contains(" 400 ") && reply.contains("application/problem+json"),
             "{reply}"
         );
-        assert!(reply.contains("Begin the address with https://"), "{reply}");
+        assert!(reply.contains("that begins with https://"), "{reply}");
     }
 }
 

@@ -110,7 +110,7 @@ async fn a_new_certificate_is_taken_without_cutting_what_runs() {
     shows(&server, &second).await;
     // Had its connection been cut, this client would meet a certificate that it does not trust.
     assert_eq!(ask().await.unwrap().status(), 200);
-    server.wrote("is in use from now on").await;
+    server.wrote("is now in use").await;
 }
 
 async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
@@ -118,14 +118,14 @@ async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     let files = Files::new(&first);
     let server = files.server().await;
     std::fs::write(files.chain(), "-----BEGIN CERTIFICATE-----\nbroken").unwrap();
-    server.wrote("the certificate in use stays: ").await;
+    server.wrote("the current certificate stays in use: ").await;
     shows(&server, &first).await;
 
     // Only one of two files, as it is for a moment at each renewal.
     std::fs::write(files.chain(), &second.chain).unwrap();
     let text = server.wrote("does not belong to the first certificate").await;
     shows(&server, &first).await;
-    assert_eq!(text.matches("the certificate in use stays").count(), 2, "{text}");
+    assert_eq!(text.matches("the current certificate stays in use").count(), 2, "{text}");
 
     std::fs::remove_file(files.key()).unwrap();
     server.wrote("key.pem (--tls-key)").await;
@@ -142,7 +142,7 @@ fn files_that_cannot_be_used_are_named_at_the_start() {
     };
     let absent = start(&files.folder.path().join("absent.pem"), &files.key());
     assert!(
-        absent.contains("absent.pem (--tls-cert)") && absent.contains("is the path right?"),
+        absent.contains("absent.pem (--tls-cert)") && absent.contains("check the path"),
         "{absent}"
     );
     std::fs::write(files.key(), &other.key).unwrap();

@@ -15,7 +15,7 @@ use super::*;
 struct FakeIssuer {
     names: Mutex<Option<Vec<&'static str>>>,
     asked: AtomicUsize,
-    /// Held by a test while the issuer shall not answer.
+    /// Held by a test to block the answers of the issuer.
     slow: tokio::sync::Mutex<()>,
 }
 
@@ -43,21 +43,21 @@ async fn answer(State(issuer): State<Arc<FakeIssuer>>) -> Result<String, StatusC
     Ok(json!({ "keys": names.into_iter().map(key).collect::<Vec<_>>() }).to_string())
 }
 
-async fn issuer() -> (Arc<FakeIssuer>, Published) {
+async fn issuer() -> (Arc<FakeIssuer>, RemoteKeys) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let issuer = Arc::<FakeIssuer>::default();
     let router = Router::new().route("/", get(answer)).with_state(issuer.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (issuer, Published::new(url).unwrap())
+    (issuer, RemoteKeys::new(url).unwrap())
 }
 
-impl Published {
-    /// As if everything so far had happened earlier.
+impl RemoteKeys {
+    /// Moves everything so far into the past.
     fn age(&self, by: Duration) {
-        let mut known = self.issuer.known();
-        let known = &mut *known;
-        for at in [&mut known.fetched, &mut known.asked].into_iter().flatten() {
+        let mut cache = self.issuer.cache();
+        let cache = &mut *cache;
+        for at in [&mut cache.fetched, &mut cache.fetch_started].into_iter().flatten() {
             *at = at.checked_sub(by).expect("the machine has run for longer");
         }
     }
@@ -69,26 +69,26 @@ impl Published {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_as_soon_as_the_issuer_may_be_asked_again() {
+async fn a_new_key_is_found_with_the_next_fetch() {
     let (issuer, published) = issuer().await;
     issuer.publishes(&["old"]);
     assert!(published.knows("old").await);
     issuer.publishes(&["old", "new"]);
     assert!(!published.knows("new").await && issuer.asked() == 1);
-    published.age(Published::ASK_EVERY);
+    published.age(RemoteKeys::FETCH_EVERY);
     assert!(published.knows("new").await && published.knows("old").await);
     assert_eq!(issuer.asked(), 2);
 }
 
 #[tokio::test]
-async fn a_key_that_was_withdrawn_is_good_until_the_keys_are_stale() {
+async fn a_withdrawn_key_is_valid_until_the_keys_are_stale() {
     let (issuer, published) = issuer().await;
     issuer.publishes(&["old"]);
     assert!(published.knows("old").await);
     issuer.publishes(&["new"]);
-    published.age(Published::ASK_EVERY);
+    published.age(RemoteKeys::FETCH_EVERY);
     assert!(published.knows("old").await && issuer.asked() == 1);
-    published.age(Published::FRESH_FOR);
+    published.age(RemoteKeys::FRESH_FOR);
     assert!(!published.knows("old").await && published.knows("new").await);
 }
 
@@ -99,7 +99,7 @@ async fn old_keys_stay_while_the_issuer_does_not_answer() {
     assert!(published.knows("old").await);
     issuer.breaks();
     for tries in 2..5 {
-        published.age(Published::FRESH_FOR);
+        published.age(RemoteKeys::FRESH_FOR);
         assert!(published.knows("old").await);
         assert_eq!(issuer.asked(), tries);
     }
@@ -108,7 +108,7 @@ async fn old_keys_stay_while_the_issuer_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_crowd_makes_one_question() {
+async fn many_requests_cause_one_fetch() {
     let (issuer, published) = issuer().await;
     issuer.publishes(&["a"]);
     let crowd = (0..50).map(|_| published.knows("a"));
@@ -119,7 +119,7 @@ async fn a_crowd_makes_one_question() {
 
 /// How many of `count` requests with made-up names are refused before the issuer has answered, and the others.
 fn refused_at_once(
-    published: &Arc<Published>,
+    published: &Arc<RemoteKeys>,
     count: usize,
 ) -> (usize, Vec<tokio::task::JoinHandle<Result<usize, Denied>>>) {
     let mut refused = 0;
@@ -147,15 +147,15 @@ fn refused_at_once(
 }
 
 #[tokio::test]
-async fn while_the_issuer_is_slow_few_requests_wait_and_known_keys_do_not() {
+async fn requests_with_known_keys_do_not_wait_for_a_slow_issuer() {
     let (issuer, published) = issuer().await;
     let published = Arc::new(published);
     issuer.publishes(&["old"]);
     assert!(published.knows("old").await);
-    published.age(Published::ASK_EVERY);
+    published.age(RemoteKeys::FETCH_EVERY);
     let slow = issuer.slow.lock().await;
-    let (refused, waiting) = refused_at_once(&published, Published::WAITING_MAX + 30);
-    assert_eq!((refused, waiting.len()), (30, Published::WAITING_MAX));
+    let (refused, waiting) = refused_at_once(&published, RemoteKeys::WAITING_MAX + 30);
+    assert_eq!((refused, waiting.len()), (30, RemoteKeys::WAITING_MAX));
     assert!(published.knows("old").await, "a key that is there needs no answer");
     drop(slow);
     for one in waiting {
@@ -181,11 +181,11 @@ async fn while_the_issuer_is_slow_few_requests_wait_and_known_keys_do_not() {
 }
 
 #[tokio::test]
-async fn old_keys_are_good_for_all_but_the_one_who_asks_for_new_ones() {
+async fn known_keys_are_used_during_a_fetch() {
     let (issuer, published) = issuer().await;
     issuer.publishes(&["old"]);
     assert!(published.knows("old").await);
-    published.age(Published::FRESH_FOR);
+    published.age(RemoteKeys::FRESH_FOR);
     let slow = issuer.slow.lock().await;
     let mut first = Box::pin(published.for_token(Some("old"), Algorithm::EdDSA));
     let waker = std::task::Waker::noop();
@@ -202,7 +202,7 @@ async fn old_keys_are_good_for_all_but_the_one_who_asks_for_new_ones() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_waited_for_is_taken_all_the_same() {
+async fn the_result_of_a_fetch_without_waiting_requests_is_used() {
     let (issuer, published) = issuer().await;
     issuer.publishes(&["a"]);
     let slow = issuer.slow.lock().await;
@@ -243,7 +243,7 @@ async fn futures<F: Future<Output = bool>>(all: impl Iterator<Item = F>) -> Vec<
 }
 
 #[test]
-fn keys_of_other_kinds_and_uses_are_passed_over() {
+fn keys_of_other_types_and_uses_are_ignored() {
     let x = BASE64_URL_SAFE_NO_PAD.encode([7; 32]);
     let key = |more: Value| {
         let mut key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x });

@@ -44,7 +44,7 @@ fn signed(claims: &Value) -> String {
 }
 
 async fn refused(jwt: &Jwt, token: &str) -> String {
-    match jwt.powers(token).await {
+    match jwt.permissions(token).await {
         Err(Denied::Wrong(why)) => why,
         other => panic!("{other:?}"),
     }
@@ -75,13 +75,13 @@ async fn each_kind_of_key_verifies_its_own_tokens() {
     for (algorithm, pair) in &kinds {
         let jwt = reader(VerifyingKey::public(pair.public_key_pem().as_bytes()));
         let token = encode(&Header::new(*algorithm), &claims(), &signing(*algorithm, pair)).unwrap();
-        let powers = jwt.powers(&token).await.unwrap();
-        assert_eq!(&*powers.credential.0, "jwt:[\"studio\",null]");
-        assert!(powers.suffice(Action::Publish, Some(&live)).is_ok());
-        assert!(powers.suffice(Action::Watch, Some(&live)).is_err());
+        let permissions = jwt.permissions(&token).await.unwrap();
+        assert_eq!(&*permissions.credential.0, "jwt:[\"studio\",null]");
+        assert!(permissions.check(Action::Publish, Some(&live)).is_ok());
+        assert!(permissions.check(Action::Watch, Some(&live)).is_err());
         for (other, stranger) in kinds.iter().filter(|(other, _)| other != algorithm) {
             let token = encode(&Header::new(*other), &claims(), &signing(*other, stranger)).unwrap();
-            assert!(refused(&jwt, &token).await.starts_with("no key for"));
+            assert!(refused(&jwt, &token).await.starts_with("the server has no key for"));
         }
         refused(&jwt, &signed(&claims())).await;
     }
@@ -100,7 +100,11 @@ async fn a_public_key_is_never_a_secret() {
             &EncodingKey::from_secret(secret),
         )
         .unwrap();
-        assert!(refused(&jwt, &forged).await.starts_with("no key for HS256"));
+        assert!(
+            refused(&jwt, &forged)
+                .await
+                .starts_with("the server has no key for HS256")
+        );
     }
     assert_eq!(VerifyingKey::shared(pem.as_bytes()).unwrap_err(), KeyError::Pem);
 }
@@ -112,7 +116,7 @@ async fn a_token_without_signature_is_refused() {
         let head = part(json!({ "alg": alg, "typ": "JWT" }));
         for signature in ["", "AAAA"] {
             let token = format!("{head}.{}.{signature}", part(claims()));
-            assert!(refused(&shared(), &token).await.starts_with("this is no JWT"));
+            assert!(refused(&shared(), &token).await.starts_with("this is not a JWT"));
         }
     }
     let good = signed(&claims());
@@ -121,7 +125,7 @@ async fn a_token_without_signature_is_refused() {
 }
 
 #[tokio::test]
-async fn a_changed_token_and_one_of_another_key_are_refused() {
+async fn changed_tokens_and_those_of_other_keys_are_refused() {
     let good = signed(&claims());
     let mut parts: Vec<String> = good.split('.').map(str::to_owned).collect();
     parts[1] = BASE64_URL_SAFE_NO_PAD.encode(with("room", "*").to_string());
@@ -138,7 +142,7 @@ async fn a_changed_token_and_one_of_another_key_are_refused() {
 }
 
 #[tokio::test]
-async fn a_key_to_which_a_token_leads_is_never_looked_at() {
+async fn a_key_in_the_token_itself_is_never_used() {
     let other = EncodingKey::from_secret(b"another secret of at least 32 bytes");
     let led = Header {
         jku: Some("http://127.0.0.1:1/keys".to_owned()),
@@ -151,7 +155,7 @@ async fn a_key_to_which_a_token_leads_is_never_looked_at() {
 }
 
 #[tokio::test]
-async fn claims_of_other_types_open_nothing() {
+async fn claims_of_other_types_grant_nothing() {
     for (claim, value) in [
         ("exp", json!(1e300)),
         ("exp", json!(-1.5)),
@@ -169,23 +173,23 @@ async fn claims_of_other_types_open_nothing() {
     }
     assert!(
         shared()
-            .powers(&signed(&with("exp", now() as f64 + 60.5)))
+            .permissions(&signed(&with("exp", now() as f64 + 60.5)))
             .await
             .is_ok()
     );
 }
 
 #[tokio::test]
-async fn nobody_is_taken_for_another_by_the_name_of_an_issuer_within_a_subject() {
+async fn subjects_cannot_impersonate_another_issuer() {
     let mut one = with("sub", "studio");
     one["iss"] = "corp".into();
     let other = with("sub", "studio@\"corp\"");
-    let credential = async |claims: &Value| shared().powers(&signed(claims)).await.unwrap().credential;
+    let credential = async |claims: &Value| shared().permissions(&signed(claims)).await.unwrap().credential;
     assert_ne!(credential(&one).await, credential(&other).await);
 }
 
 #[tokio::test]
-async fn a_token_counts_from_its_beginning_to_its_end_and_has_one() {
+async fn a_token_is_valid_from_nbf_to_exp_and_exp_is_required() {
     let leeway = Jwt::LEEWAY_S;
     assert_eq!(
         refused(&shared(), &signed(&with("exp", now() - leeway - 5))).await,
@@ -195,8 +199,18 @@ async fn a_token_counts_from_its_beginning_to_its_end_and_has_one() {
         refused(&shared(), &signed(&with("nbf", now() + leeway + 30))).await,
         "the token is not valid yet"
     );
-    assert!(shared().powers(&signed(&with("exp", now() - leeway / 2))).await.is_ok());
-    assert!(shared().powers(&signed(&with("nbf", now() + leeway / 2))).await.is_ok());
+    assert!(
+        shared()
+            .permissions(&signed(&with("exp", now() - leeway / 2)))
+            .await
+            .is_ok()
+    );
+    assert!(
+        shared()
+            .permissions(&signed(&with("nbf", now() + leeway / 2)))
+            .await
+            .is_ok()
+    );
     assert!(
         refused(&shared(), &signed(&with("exp", Value::Null)))
             .await
@@ -211,7 +225,7 @@ async fn a_token_counts_from_its_beginning_to_its_end_and_has_one() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_those_that_were_asked_for() {
+async fn issuer_and_audience_must_match_the_configuration() {
     let keys = || KeySource::Fixed(FixedKeys::new(vec![VerifyingKey::shared(SECRET).unwrap()]));
     let jwt = Jwt::new(keys(), Some("https://issuer".to_owned()), Some("onecast".to_owned()));
     let both = |issuer: &str, audience: &str| {
@@ -219,18 +233,18 @@ async fn issuer_and_audience_are_those_that_were_asked_for() {
         claims["aud"] = audience.into();
         signed(&claims)
     };
-    let powers = jwt.powers(&both("https://issuer", "onecast")).await.unwrap();
-    assert_eq!(&*powers.credential.0, "jwt:[\"studio\",\"https://issuer\"]");
+    let permissions = jwt.permissions(&both("https://issuer", "onecast")).await.unwrap();
+    assert_eq!(&*permissions.credential.0, "jwt:[\"studio\",\"https://issuer\"]");
     assert_eq!(
         refused(&jwt, &both("https://other", "onecast")).await,
-        "the token is of another issuer"
+        "the token is from another issuer"
     );
     assert_eq!(
         refused(&jwt, &both("https://issuer", "mail")).await,
         "the token is for another audience"
     );
     refused(&jwt, &signed(&claims())).await;
-    // Made for somebody, and nobody has said that this is us.
+    // Issued for an audience, while the server has none configured.
     assert_eq!(
         refused(&shared(), &both("https://issuer", "onecast")).await,
         "the token is for another audience"
@@ -238,11 +252,11 @@ async fn issuer_and_audience_are_those_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn claims_say_what_a_token_is_good_for() {
+async fn claims_grant_permissions() {
     let may = async |claims: Value| {
-        let powers = shared().powers(&signed(&claims)).await.unwrap();
+        let permissions = shared().permissions(&signed(&claims)).await.unwrap();
         [Action::Publish, Action::Watch, Action::Administer]
-            .map(|action| powers.suffice(action, Some(&"cam-1".parse().unwrap())).is_ok())
+            .map(|action| permissions.check(action, Some(&"cam-1".parse().unwrap())).is_ok())
     };
     let exp = now() + 60;
     assert_eq!(may(json!({ "exp": exp })).await, [false, false, false]);
@@ -255,16 +269,16 @@ async fn claims_say_what_a_token_is_good_for() {
     assert_eq!(may(json!({ "exp": exp, "admin": true })).await, [false, false, true]);
     assert_eq!(
         refused(&shared(), &signed(&with("publish", "yes"))).await,
-        "the token's claims cannot be understood"
+        "the token's claims are malformed"
     );
     assert_eq!(
         refused(&shared(), &signed(&with("room", "a b"))).await,
-        "the token's claims cannot be understood"
+        "the token's claims are malformed"
     );
 }
 
 #[tokio::test]
-async fn extensions_that_must_be_understood_are_not_passed_over() {
+async fn unsupported_critical_extensions_are_refused() {
     let mut head = Header::new(Algorithm::HS256);
     head.crit = Some(vec!["b64".to_owned()]);
     let token = encode(&head, &claims(), &EncodingKey::from_secret(SECRET)).unwrap();
@@ -272,7 +286,7 @@ async fn extensions_that_must_be_understood_are_not_passed_over() {
 }
 
 #[test]
-fn keys_that_cannot_work_are_refused_with_what_they_are() {
+fn unusable_keys_are_refused_with_the_reason() {
     let p384 = key_pair(&PKCS_ECDSA_P384_SHA384);
     let p256 = key_pair(&PKCS_ECDSA_P256_SHA256);
     let public = |pem: &str| VerifyingKey::public(pem.as_bytes()).unwrap_err();

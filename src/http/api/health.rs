@@ -1,8 +1,7 @@
-//! For whatever watches the process: `GET /healthz`, does it work, and `GET /readyz`, does it take clients. Open to everybody: they tell
-//! nothing else.
+//! Health checks: `GET /healthz` reports whether the server works, `GET /readyz` whether it accepts clients. They need no authorization,
+//! because they reveal nothing else.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::http::Shared;
 use crate::http::cors::{Methods, options};
 use crate::http::operation::Condition;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use onecast_engine::pulse::Pulse;
 
 /// The routes.
@@ -31,18 +30,13 @@ async fn health(State(shared): State<Shared>) -> Response {
 }
 
 async fn readiness(State(shared): State<Shared>) -> Response {
-    let not_now = |kind, detail| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            kind,
-            "The server takes no clients",
-            detail,
-        )
-    };
     match shared.service.operation().condition() {
         Condition::Ready => uncached(Json(json!({ "status": "ready" }))),
-        Condition::Draining => uncached(not_now("draining", "it leaves when those who are in have left")),
-        Condition::Stopping => uncached(not_now("shutting-down", "it is about to stop")),
+        Condition::Draining => uncached(Problem::new(
+            kinds::NOT_READY_DRAINING,
+            "the server is draining: it stops when the last client has left",
+        )),
+        Condition::Stopping => uncached(Problem::new(kinds::NOT_READY_STOPPING, "the server is shutting down")),
         Condition::Stuck(threads) => uncached(stuck(&threads)),
     }
 }
@@ -50,17 +44,11 @@ async fn readiness(State(shared): State<Shared>) -> Response {
 fn stuck(threads: &[usize]) -> Problem {
     let threads: Vec<String> = threads.iter().map(usize::to_string).collect();
     let detail = format!(
-        "media threads that have done nothing for {} s: {}",
+        "media threads that have made no progress for {} s: {}",
         Pulse::PATIENCE.as_secs(),
         threads.join(", ")
     );
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "stuck",
-        "The server does not work",
-        detail,
-    )
-    .hint("Restart it; its log may say why.")
+    Problem::new(kinds::STUCK, detail)
 }
 
 fn uncached(response: impl IntoResponse) -> Response {

@@ -1,4 +1,4 @@
-//! The API for programs and operators: streams, sessions, draining, health, and the OpenAPI document.
+//! The API for programs and operators: streams, sessions, draining, health and the OpenAPI document.
 
 pub(super) mod health;
 pub(super) mod openapi;

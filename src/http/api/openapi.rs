@@ -1,5 +1,5 @@
-//! The description of every route for programs (OpenAPI 3.1): `GET /api/openapi.json`. The document is kept by hand beside this file;
-//! `tests/signalling/openapi.rs` holds it against what the server does.
+//! The OpenAPI 3.1 description of all routes: `GET /api/openapi.json`. The document beside this file is written by hand;
+//! `tests/signalling/openapi.rs` compares it with the server.
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -16,7 +16,7 @@ pub(crate) fn routes() -> Router<Shared> {
 }
 
 async fn document() -> impl IntoResponse {
-    // A newer server at the same address has another one.
+    // A newer server at the same address has another document.
     (
         [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")],
         DOCUMENT,

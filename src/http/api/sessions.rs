@@ -1,5 +1,4 @@
-//! What whoever runs the server sees and does: sessions, those that have ended, streams' ends, and the emptying of the server. One layer
-//! guards all of it.
+//! The operator's API: sessions, ended sessions, ending streams, and draining. One layer authorizes all of it.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -17,13 +16,13 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::http::api::streams;
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
 use crate::http::operation::DrainState;
 use crate::http::path_params::StreamPath;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::service::Refusal;
-use crate::http::{Shared, body, rfc3339};
+use crate::http::{Shared, body, timestamp};
 use onecast_control::drain::{Destination, DrainOrder};
 use onecast_control::ended::{End, Note, NoteError, RecentlyEnded};
 use onecast_control::registry::{SessionFilter, SessionState, Via};
@@ -54,21 +53,21 @@ pub(crate) fn routes(shared: &Shared) -> Router<Shared> {
         .route_layer(middleware::from_fn_with_state(shared.clone(), administrators_only))
 }
 
-/// Lets only those through who may administer.
+/// Requires permission to administer.
 async fn administrators_only(
     State(shared): State<Shared>,
-    asker: Asker,
+    requester: Requester,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    // A preflight has no token to show.
+    // A preflight carries no token.
     if request.method() != Method::OPTIONS {
-        asker.may_administer(&shared).await?;
+        requester.authorize_admin(&shared).await?;
     }
     Ok(next.run(request).await)
 }
 
-/// Sends WHIP and WHEP clients elsewhere while the server empties itself (RFC 9725 section 4.5: 307).
+/// Redirects WHIP and WHEP offers to another server while this one drains (RFC 9725 section 4.5: 307).
 pub(crate) async fn redirect(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let is_offer = request.method() == Method::POST && matches!(path, Some("/whip/{stream}" | "/whep/{stream}"));
@@ -77,11 +76,11 @@ pub(crate) async fn redirect(State(shared): State<Shared>, request: Request, nex
         return next.run(request).await;
     };
     let (parts, body) = request.into_parts();
-    body::pass_over(&parts.headers, body).await;
+    body::discard(&parts.headers, body).await;
     elsewhere
 }
 
-/// Where a new client is sent that asked for this; `None` while it may stay.
+/// The redirect of a new client that requested `asked`; `None` unless the server is draining to another one.
 pub(crate) fn elsewhere(shared: &Shared, asked: &Uri) -> Option<Response> {
     let to = shared.service.operation().drain_state()?.to?;
     let here = asked.path_and_query().map_or("", |path| path.as_str());
@@ -110,11 +109,14 @@ enum Role {
     Member,
 }
 
-async fn sessions(State(shared): State<Shared>, Asked(query): Asked<SessionsQuery>) -> Result<Response, Problem> {
+async fn sessions(
+    State(shared): State<Shared>,
+    StrictQuery(query): StrictQuery<SessionsQuery>,
+) -> Result<Response, Problem> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let stream = query.stream.map(|name| name.parse::<StreamName>()).transpose();
     let filter = SessionFilter {
-        stream: stream.map_err(|error: StreamNameError| Problem::bad_request("bad-stream-name", error.to_string()))?,
+        stream: stream.map_err(|error: StreamNameError| Problem::new(kinds::BAD_STREAM_NAME, error.to_string()))?,
         purpose: query.role.map(|role| match role {
             Role::Publisher => Purpose::Publish,
             Role::Viewer => Purpose::Watch,
@@ -131,7 +133,7 @@ async fn sessions(State(shared): State<Shared>, Asked(query): Asked<SessionsQuer
     Ok(fresh(json!({ "sessions": sessions, "next": next })))
 }
 
-async fn session(State(shared): State<Shared>, Handle(handle): Handle) -> Result<Response, Problem> {
+async fn session(State(shared): State<Shared>, SessionHandle(handle): SessionHandle) -> Result<Response, Problem> {
     let session = shared
         .service
         .operation()
@@ -146,7 +148,7 @@ struct EndedQuery {
     limit: Option<usize>,
 }
 
-async fn ended(State(shared): State<Shared>, Asked(query): Asked<EndedQuery>) -> Response {
+async fn ended(State(shared): State<Shared>, StrictQuery(query): StrictQuery<EndedQuery>) -> Response {
     let limit = query.limit.unwrap_or(RecentlyEnded::HISTORY_MAX);
     let ended: Vec<Value> = shared
         .service
@@ -158,7 +160,7 @@ async fn ended(State(shared): State<Shared>, Asked(query): Asked<EndedQuery>) ->
     fresh(json!({ "ended": ended }))
 }
 
-/// `?reason=`, or the same in JSON.
+/// `?reason=` and `?viewers=`.
 #[derive(Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct EndQuery {
@@ -174,8 +176,8 @@ struct EndBody {
 
 async fn kick(
     State(shared): State<Shared>,
-    Handle(handle): Handle,
-    Asked(query): Asked<EndQuery>,
+    SessionHandle(handle): SessionHandle,
+    StrictQuery(query): StrictQuery<EndQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -187,18 +189,23 @@ async fn kick(
 async fn end_stream(
     State(shared): State<Shared>,
     StreamPath(stream): StreamPath,
-    Asked(query): Asked<EndQuery>,
+    StrictQuery(query): StrictQuery<EndQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let everybody = match query.viewers.as_deref() {
+    let all = match query.viewers.as_deref() {
         None | Some("0" | "false") => false,
         Some("" | "1" | "true") => true,
-        Some(_) => return Err(Problem::bad_request("bad-query", "viewers is 1 for everybody, or 0")),
+        Some(_) => {
+            return Err(Problem::new(
+                kinds::BAD_QUERY,
+                "viewers is 1 to end all viewers too, or 0",
+            ));
+        }
     };
     let note = note(query.reason, json_of(&shared, &headers, body).await?)?;
-    let ended = shared.service.operation().end_stream(&stream, everybody, note)?;
-    info!(%stream, "ended by the operator: {ended} sessions");
+    let ended = shared.service.operation().end_stream(&stream, all, note)?;
+    info!(%stream, "the operator ended {ended} sessions");
     Ok(fresh(json!({ "ended": ended })))
 }
 
@@ -208,14 +215,14 @@ fn note(of_query: Option<String>, body: EndBody) -> Result<Option<Note>, NoteErr
 
 impl From<NoteError> for Problem {
     fn from(error: NoteError) -> Problem {
-        Problem::bad_request("bad-reason", error.to_string())
+        Problem::new(kinds::BAD_REASON, error.to_string())
     }
 }
 
-/// The same in the query and in JSON.
+/// Parameters of a drain, from the query or from JSON.
 #[derive(Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct DrainWish {
+struct DrainParams {
     to: Option<String>,
     timeout_s: Option<u32>,
 }
@@ -226,14 +233,14 @@ async fn drain_state(State(shared): State<Shared>) -> Response {
 
 async fn drain(
     State(shared): State<Shared>,
-    Asked(query): Asked<DrainWish>,
+    StrictQuery(query): StrictQuery<DrainParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body: DrainWish = json_of(&shared, &headers, body).await?;
+    let body: DrainParams = json_of(&shared, &headers, body).await?;
     let to = query.to.or(body.to).map(|to| to.parse::<Destination>()).transpose();
     let order = DrainOrder {
-        to: to.map_err(|error| Problem::bad_request("bad-destination", error.to_string()))?,
+        to: to.map_err(|error| Problem::new(kinds::BAD_DESTINATION, error.to_string()))?,
         timeout: query
             .timeout_s
             .or(body.timeout_s)
@@ -247,7 +254,7 @@ async fn drain(
 fn describe_drain(state: Option<&DrainState>) -> Value {
     json!({
         "draining": state.is_some(),
-        "since": state.map(|state| rfc3339::utc(state.since_unix)),
+        "since": state.map(|state| timestamp::utc(state.since_unix)),
         "to": state.and_then(|state| state.to.as_ref()).map(Destination::to_string),
         "leaves_in_s": state.and_then(|state| state.left).map(|left| left.as_secs()),
         "sessions": state.map(|state| state.sessions),
@@ -267,7 +274,7 @@ fn describe(session: &SessionState) -> Value {
         }),
         "number": number(session.purpose, session.number),
         "state": if session.connected.is_some() { "connected" } else { "connecting" },
-        "since": rfc3339::utc(session.since_unix),
+        "since": timestamp::utc(session.since_unix),
         "connected_s": session.connected.map(|time| time.as_secs()),
         "client": session.client.map(|client| client.to_string()),
         "media": session.media.map(|media| media.to_string()),
@@ -285,7 +292,7 @@ fn describe_end(end: &End) -> Value {
         "role": role(end.purpose),
         "number": number(end.purpose, end.number),
         "client": end.client.map(|client| client.to_string()),
-        "at": rfc3339::utc(end.at_unix),
+        "at": timestamp::utc(end.at_unix),
         "connected_s": end.connected.map(|time| time.as_secs()),
         "received_bytes": (end.purpose != Purpose::Watch).then_some(end.received_bytes),
         "why": end.why.name(),
@@ -305,36 +312,36 @@ fn number(purpose: Purpose, number: u64) -> Option<u64> {
     (purpose != Purpose::Publish).then_some(number)
 }
 
-/// A query whose parameters are all known.
+/// A query without unknown parameters.
 #[derive(Debug)]
-pub(crate) struct Asked<T>(pub(crate) T);
+pub(crate) struct StrictQuery<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asked<T>, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<StrictQuery<T>, Problem> {
         let query = Query::from_request_parts(parts, state).await;
         query
-            .map(|Query(query)| Asked(query))
-            .map_err(|error: QueryRejection| Problem::bad_request("bad-query", error.body_text()))
+            .map(|Query(query)| StrictQuery(query))
+            .map_err(|error: QueryRejection| Problem::new(kinds::BAD_QUERY, error.body_text()))
     }
 }
 
 /// The `{handle}` of a route.
 #[derive(Debug)]
-struct Handle(u64);
+struct SessionHandle(u64);
 
-impl<S: Send + Sync> FromRequestParts<S> for Handle {
+impl<S: Send + Sync> FromRequestParts<S> for SessionHandle {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Handle, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<SessionHandle, Problem> {
         let path = Path::<u64>::from_request_parts(parts, state).await;
-        path.map(|Path(handle)| Handle(handle))
+        path.map(|Path(handle)| SessionHandle(handle))
             .map_err(|_| Refusal::UnknownHandle.into())
     }
 }
 
-/// A small JSON object, which may be left out.
+/// A small JSON object; the default if the body is empty.
 async fn json_of<T: DeserializeOwned + Default>(
     shared: &Shared,
     headers: &HeaderMap,
@@ -344,7 +351,7 @@ async fn json_of<T: DeserializeOwned + Default>(
     if text.trim().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_str(&text).map_err(|error| Problem::bad_request("bad-json", error.to_string()))
+    serde_json::from_str(&text).map_err(|error| Problem::new(kinds::BAD_JSON, error.to_string()))
 }
 
 fn fresh(value: Value) -> Response {
@@ -352,7 +359,7 @@ fn fresh(value: Value) -> Response {
 }
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// Sessions in one answer, unless said otherwise.
+/// Default number of sessions per response.
 const PAGE: usize = 1_000;
-/// Most sessions in one answer: a few megabytes.
+/// Largest number of sessions per response: a few megabytes.
 const PAGE_MAX: usize = 10_000;

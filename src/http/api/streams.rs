@@ -1,4 +1,4 @@
-//! What is live, for programs: `GET /api/streams` and `GET /api/streams/:stream`; and what was counted, for [`crate::http::api::sessions`].
+//! The streams: `GET /api/streams` and `GET /api/streams/:stream`; and the counters of the shards.
 
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
@@ -7,12 +7,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::Problem;
 use crate::http::service::{Reading, Refusal, ShardReading, StreamStatus};
-use crate::http::{Shared, rfc3339};
+use crate::http::{Shared, timestamp};
 
 /// The routes.
 pub(crate) fn routes() -> Router<Shared> {
@@ -25,8 +25,8 @@ pub(crate) fn routes() -> Router<Shared> {
         )
 }
 
-async fn streams(State(shared): State<Shared>, asker: Asker) -> Result<Response, Problem> {
-    let visible = asker.visible(&shared).await?;
+async fn streams(State(shared): State<Shared>, requester: Requester) -> Result<Response, Problem> {
+    let visible = requester.visible_streams(&shared).await?;
     let streams = shared.service.streams();
     let streams = streams.iter().filter(|status| visible.has(&status.name));
     let streams: Vec<Value> = streams.map(describe).collect();
@@ -43,8 +43,12 @@ async fn streams(State(shared): State<Shared>, asker: Asker) -> Result<Response,
     Ok(fresh(json!({ "streams": streams, "joins": joins })))
 }
 
-async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath, asker: Asker) -> Result<Response, Problem> {
-    if !asker.visible(&shared).await?.has(&name) {
+async fn stream(
+    State(shared): State<Shared>,
+    StreamPath(name): StreamPath,
+    requester: Requester,
+) -> Result<Response, Problem> {
+    if !requester.visible_streams(&shared).await?.has(&name) {
         return Err(Refusal::UnknownStream.into());
     }
     let streams = shared.service.streams();
@@ -55,7 +59,7 @@ async fn stream(State(shared): State<Shared>, StreamPath(name): StreamPath, aske
     Ok(fresh(describe(status)))
 }
 
-/// `GET /api/shards`.
+/// `GET /api/shards`. The route is in [`crate::http::api::sessions`], which authorizes administrators.
 pub(crate) async fn shards(State(shared): State<Shared>) -> Response {
     let object = |reading: Reading| -> Value {
         let pairs = reading.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
@@ -80,7 +84,7 @@ fn describe(status: &StreamStatus) -> Value {
             (false, None) => "waiting",
         },
         "silent_s": status.silent.map(|silent| silent.as_secs()),
-        "since": status.since_unix.map(rfc3339::utc),
+        "since": status.since_unix.map(timestamp::utc),
         "viewers": status.viewers,
         "video": status.video,
         "audio": status.audio,

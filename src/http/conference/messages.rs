@@ -1,5 +1,5 @@
-//! What members of conference rooms say, in JSON: read strictly into values, member by member. Unknown members are passed over, so that
-//! newer clients may say more; `null` is as if it were not there.
+//! What clients of conference rooms send, as JSON. Known fields are parsed strictly. Unknown fields are ignored, so that newer clients may
+//! send more, and `null` counts as absent.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::Secret;
 use crate::http::conference::{Change, Words};
+use crate::http::problem::{Problem, kinds};
 use onecast_control::{SessionId, StreamName};
 
 /// `POST /offer`, and the first `offer` of a WebSocket.
@@ -14,7 +15,7 @@ use onecast_control::{SessionId, StreamName};
 pub(crate) struct OfferMessage {
     pub(crate) sdp: String,
     pub(crate) room: StreamName,
-    /// Somebody who is in the room; `None` for who joins.
+    /// The member that renegotiates; `None` to join.
     pub(crate) peer: Option<SessionId>,
     pub(crate) words: Words,
 }
@@ -28,14 +29,14 @@ pub(crate) struct AnswerMessage {
 
 /// The first frame of a WebSocket.
 #[derive(Debug)]
-pub(crate) struct Hello {
-    pub(crate) wish: HelloWish,
+pub(crate) struct FirstFrame {
+    pub(crate) request: FirstRequest,
     pub(crate) token: Option<Secret>,
 }
 
-/// What the first frame is for.
+/// The request in a first frame.
 #[derive(Debug)]
-pub(crate) enum HelloWish {
+pub(crate) enum FirstRequest {
     Join(OfferMessage),
     Resume(SessionId),
 }
@@ -49,14 +50,14 @@ pub(crate) enum Frame {
     Leave,
 }
 
-/// Why a text is none of these.
+/// Why a message is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MessageError {
-    #[error("this is not JSON: {0}")]
+    #[error("the message is not JSON: {0}")]
     NotJson(String),
-    #[error("this is JSON, but no object")]
+    #[error("the message is JSON, but not an object")]
     NotAnObject,
-    #[error("{field} is missing: it is {wanted}")]
+    #[error("{field} is missing: expected {wanted}")]
     Missing { field: &'static str, wanted: String },
     #[error("{field} is not {wanted}")]
     Wrong { field: &'static str, wanted: String },
@@ -67,7 +68,7 @@ pub(crate) fn offer(text: &str) -> Result<OfferMessage, MessageError> {
     Fields::of(text)?.offer()
 }
 
-/// Reads `POST /answer`: whose it is, and the answer.
+/// Reads `POST /answer`: the member and its answer.
 pub(crate) fn answer(text: &str) -> Result<(SessionId, AnswerMessage), MessageError> {
     let fields = Fields::of(text)?;
     Ok((fields.needed("peer_id", PEER, peer)?, fields.answer()?))
@@ -79,18 +80,18 @@ pub(crate) fn change(text: &str) -> Result<Change, MessageError> {
 }
 
 /// Reads the first frame of a WebSocket.
-pub(crate) fn hello(text: &str) -> Result<Hello, MessageError> {
+pub(crate) fn first_frame(text: &str) -> Result<FirstFrame, MessageError> {
     let fields = Fields::of(text)?;
-    let wish = match fields.kind(HELLO)? {
+    let request = match fields.kind(FIRST)? {
         "offer" if fields.value("peer_id").is_some() => {
             return Err(wrong("peer_id", "in a first offer: send resume with it instead"));
         }
-        "offer" => HelloWish::Join(fields.offer()?),
-        "resume" => HelloWish::Resume(fields.needed("peer_id", PEER, peer)?),
-        _ => return Err(wrong("type", HELLO)),
+        "offer" => FirstRequest::Join(fields.offer()?),
+        "resume" => FirstRequest::Resume(fields.needed("peer_id", PEER, peer)?),
+        _ => return Err(wrong("type", FIRST)),
     };
     let token = fields.optional("token", "a token as text", secret)?;
-    Ok(Hello { wish, token })
+    Ok(FirstFrame { request, token })
 }
 
 /// Reads a later frame.
@@ -108,19 +109,29 @@ pub(crate) fn frame(text: &str) -> Result<Frame, MessageError> {
     })
 }
 
-/// What a frame of this text asks for, as its `error` repeats it: one of our own words, never the client's.
+/// The type of a request, which its `error` frame repeats: one of the known types, never arbitrary text of the client.
 pub(crate) fn request_of(text: &str) -> Option<&'static str> {
     let fields = Fields::of(text).ok()?;
     let kind = fields.value("type")?.as_str()?;
     REQUESTS.into_iter().find(|known| *known == kind)
 }
 
-/// Reads the secret name of a member, as it is in paths and in JSON.
+/// Reads the secret id of a member, as in paths and in JSON.
 pub(crate) fn peer_id(text: &str) -> Option<SessionId> {
     text.strip_prefix("peer-")?.parse().ok()
 }
 
-/// The members of a JSON object.
+impl From<MessageError> for Problem {
+    fn from(error: MessageError) -> Problem {
+        let kind = match error {
+            MessageError::NotJson(_) | MessageError::NotAnObject => kinds::BAD_JSON,
+            MessageError::Missing { .. } | MessageError::Wrong { .. } => kinds::BAD_FIELD,
+        };
+        Problem::new(kind, error.to_string())
+    }
+}
+
+/// The fields of a JSON object.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -189,7 +200,7 @@ impl Fields {
 
     fn words(&self) -> Result<Words, MessageError> {
         let labelled =
-            format!("an object of at most {LABELS_MAX} texts by mid, each of at most {LABEL_CHARS_MAX} characters");
+            format!("an object with at most {LABELS_MAX} labels by mid, each of at most {LABEL_CHARS_MAX} characters");
         Ok(Words {
             name: self.name()?.filter(|name| !name.is_empty()),
             labels: self.optional("labels", &labelled, labels)?.unwrap_or_default(),
@@ -207,7 +218,7 @@ impl Fields {
     }
 
     fn name(&self) -> Result<Option<Box<str>>, MessageError> {
-        let wanted = format!("a text of at most {NAME_CHARS_MAX} characters, none of them a control character");
+        let wanted = format!("text of at most {NAME_CHARS_MAX} characters without control characters");
         self.optional("name", &wanted, |value| words(value, NAME_CHARS_MAX))
     }
 
@@ -217,9 +228,9 @@ impl Fields {
     }
 }
 
-/// Where those meet who name no room.
+/// The room of clients that name none.
 fn main_room() -> StreamName {
-    "main".parse().expect("this is a name")
+    "main".parse().expect("a valid name")
 }
 
 fn peer(value: &Value) -> Option<SessionId> {
@@ -230,7 +241,7 @@ fn secret(value: &Value) -> Option<Secret> {
     value.as_str().filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-/// A text for people, without blanks around it.
+/// Text for people, without surrounding white space.
 fn words(value: &Value, chars_max: usize) -> Option<Box<str>> {
     let text = value.as_str()?.trim();
     let fits = text.chars().count() <= chars_max && !text.contains(char::is_control);
@@ -251,7 +262,7 @@ fn wrong(field: &'static str, wanted: impl Into<String>) -> MessageError {
     MessageError::Wrong { field, wanted }
 }
 
-/// Reads any bytes as each of the messages, and panics if a promise is broken.
+/// Reads any bytes as each of the messages.
 #[doc(hidden)]
 pub fn fuzz_messages(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -260,7 +271,7 @@ pub fn fuzz_messages(bytes: &[u8]) {
         answer(text).err(),
         change(text).map(|change| fuzz_name(change.name.as_deref())).err(),
         frame(text).err(),
-        hello(text).err(),
+        first_frame(text).err(),
     ];
     for error in errors.into_iter().flatten() {
         assert!(!error.to_string().contains(char::is_control), "{error}");
@@ -280,19 +291,19 @@ fn fuzz_name(name: Option<&str>) {
     assert!(name.chars().count() <= NAME_CHARS_MAX && !name.contains(char::is_control));
 }
 
-/// A tile of a page shows about as many.
+/// A tile on the page shows about this many.
 const NAME_CHARS_MAX: usize = 64;
 /// A word or two, such as `screen`.
 const LABEL_CHARS_MAX: usize = 32;
-/// More lines than anybody sends on.
+/// More media sections than any client sends on.
 const LABELS_MAX: usize = 64;
-/// Browsers count their lines; the header extension holds 255 bytes, and nobody needs them.
+/// Browsers use small numbers; the header extension allows 255 bytes, which no client needs.
 const MID_BYTES_MAX: usize = 32;
-/// More than a room may hold.
+/// More than a room can have.
 const LAST_N_MAX: usize = 10_000;
-const PEER: &str = "peer- and 32 hexadecimal digits, as the answer to the first offer had it";
+const PEER: &str = "peer- and 32 hexadecimal digits, as in the answer to the first offer";
 const ROOM: &str = "a name of 1 to 64 letters, digits, dots, dashes and underscores that does not begin with a dot";
-const HELLO: &str = "\"offer\" or \"resume\" in a first frame";
+const FIRST: &str = "\"offer\" or \"resume\" in a first frame";
 const LATER: &str = "\"offer\", \"answer\", \"change\" or \"leave\"";
 const REQUESTS: [&str; 5] = ["offer", "resume", "answer", "change", "leave"];
 
@@ -303,7 +314,7 @@ mod tests {
     const PEER_ID: &str = "peer-0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn an_offer_needs_no_more_than_its_sdp() {
+    fn an_offer_needs_only_its_sdp() {
         let bare = offer(r#"{"sdp":"v=0"}"#).unwrap();
         assert_eq!(
             (bare.sdp.as_str(), bare.room.as_str(), bare.peer),
@@ -324,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_field_is_said() {
+    fn an_error_names_the_invalid_field() {
         let long = |chars: usize| "x".repeat(chars);
         let many: String = (0..=LABELS_MAX).map(|mid| format!("\"{mid}\":\"x\",")).collect();
         for (text, said) in [
@@ -366,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_whose_it_is_and_may_say_to_what() {
+    fn an_answer_names_its_member_and_optionally_the_offer() {
         let (peer, bare) = answer(&format!(r#"{{"peer_id":"{PEER_ID}","sdp":"v"}}"#)).unwrap();
         assert_eq!((Some(peer), bare.offer), (peer_id(PEER_ID), None));
         let (_, numbered) = answer(&format!(r#"{{"peer_id":"{PEER_ID}","sdp":"v","offer":3}}"#)).unwrap();
@@ -377,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_tells_what_is_taken_back_from_what_is_not_said() {
+    fn a_change_distinguishes_cleared_from_absent_fields() {
         assert_eq!(change("{}").unwrap(), Change::default());
         let text = r#"{"name":"","audio_muted":false,"video_muted":true,"last_n":0}"#;
         let changed = change(text).unwrap();
@@ -390,11 +401,11 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_by_their_type() {
-        let joined = hello(r#"{"type":"offer","sdp":"v","token":"t"}"#).unwrap();
-        assert!(matches!(joined.wish, HelloWish::Join(_)) && joined.token.is_some());
-        let resumed = hello(&format!(r#"{{"type":"resume","peer_id":"{PEER_ID}"}}"#)).unwrap();
-        assert!(matches!(resumed.wish, HelloWish::Resume(_)) && resumed.token.is_none());
+    fn frames_are_distinguished_by_their_type() {
+        let joined = first_frame(r#"{"type":"offer","sdp":"v","token":"t"}"#).unwrap();
+        assert!(matches!(joined.request, FirstRequest::Join(_)) && joined.token.is_some());
+        let resumed = first_frame(&format!(r#"{{"type":"resume","peer_id":"{PEER_ID}"}}"#)).unwrap();
+        assert!(matches!(resumed.request, FirstRequest::Resume(_)) && resumed.token.is_none());
         for text in [
             r#"{"type":"answer","sdp":"v"}"#.to_owned(),
             r#"{"sdp":"v"}"#.to_owned(),
@@ -402,7 +413,7 @@ mod tests {
             r#"{"type":"offer","sdp":"v","token":1}"#.to_owned(),
             format!(r#"{{"type":"offer","sdp":"v","peer_id":"{PEER_ID}"}}"#),
         ] {
-            assert!(hello(&text).is_err(), "{text}");
+            assert!(first_frame(&text).is_err(), "{text}");
         }
         assert!(matches!(
             frame(r#"{"type":"offer","sdp":"v"}"#),
@@ -417,8 +428,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_told_by_debug() {
-        let joined = hello(r#"{"type":"offer","sdp":"v","token":"hunter2"}"#).unwrap();
+    fn debug_output_does_not_contain_the_token() {
+        let joined = first_frame(r#"{"type":"offer","sdp":"v","token":"hunter2"}"#).unwrap();
         assert!(!format!("{joined:?}").contains("hunter2"));
     }
 }

@@ -1,29 +1,29 @@
-//! Rooms as JSON: what members and those who look at a room are told.
+//! What the server sends about rooms, as JSON.
 
 use serde_json::{Map, Value, json};
 
-use crate::http::conference::roster_diff::News;
+use crate::http::conference::roster_diff::RosterChange;
 use crate::http::conference::{OfferedTrack, ServerOffer};
 use crate::http::problem::Problem;
-use crate::http::rfc3339;
+use crate::http::timestamp;
 use crate::turn::{IceServer, IceServers, IceUrl};
 use onecast_control::conference::{MemberState, Roster, TrackState};
 use onecast_control::{SessionId, StreamName};
 use onecast_rtc::rtp::Kind;
 use onecast_udp::clock;
 
-/// Our answer to a member's offer.
+/// The server's answer to a member's offer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct AnswerReply<'a> {
     pub(crate) sdp: &'a str,
     pub(crate) peer: SessionId,
-    /// Its public number, where that is at hand.
+    /// The public number of the peer, if known.
     pub(crate) id: Option<u64>,
     pub(crate) room: &'a StreamName,
 }
 
-/// The answer, with servers for whoever it is for.
-pub(crate) fn answer(answer: Answer<'_>, servers: &IceServers) -> Value {
+/// An answer, with STUN and TURN servers for the client.
+pub(crate) fn answer(answer: AnswerReply<'_>, servers: &IceServers) -> Value {
     let servers: Vec<Value> = servers.for_client(clock::unix_time()).iter().map(ice_server).collect();
     let mut value = json!({
         "type": "answer",
@@ -38,13 +38,13 @@ pub(crate) fn answer(answer: Answer<'_>, servers: &IceServers) -> Value {
     value
 }
 
-/// An offer of ours.
+/// An offer of the server.
 pub(crate) fn offer(offer: &ServerOffer) -> Value {
     let tracks: Vec<Value> = offer.tracks.iter().map(offered).collect();
     json!({ "type": "offer", "sdp": &*offer.sdp, "offer": offer.number, "tracks": tracks })
 }
 
-/// A room.
+/// The members of a room and its speaker.
 pub(crate) fn roster(roster: &Roster) -> Map<String, Value> {
     let members: Vec<Value> = roster.members.iter().map(member).collect();
     Map::from_iter([
@@ -54,48 +54,48 @@ pub(crate) fn roster(roster: &Roster) -> Map<String, Value> {
     ])
 }
 
-/// The frame that tells all of a room.
+/// The frame with the whole roster.
 pub(crate) fn roster_frame(of: &Roster) -> Value {
     let mut value = roster(of);
     value.insert("type".to_owned(), "roster".into());
     Value::Object(value)
 }
 
-/// The frame that greets somebody who has come back.
+/// The first frame to a member that has resumed.
 pub(crate) fn resumed(id: u64, room: &StreamName) -> Value {
     json!({ "type": "resumed", "id": id, "room": room.as_str() })
 }
 
-/// The frame of an event.
-pub(crate) fn news(news: News<'_>) -> Value {
-    match news {
-        News::Left(id) => json!({ "type": "left", "id": id }),
-        News::Joined(joined) => json!({ "type": "joined", "member": member(joined) }),
-        News::Changed(changed) => json!({ "type": "changed", "member": member(changed) }),
-        News::Speaking { id, speaking } => json!({ "type": "speaking", "id": id, "speaking": speaking }),
-        News::Speaker(id) => json!({ "type": "speaker", "id": id }),
+/// The frame of a change.
+pub(crate) fn change(change: RosterChange<'_>) -> Value {
+    match change {
+        RosterChange::Left(id) => json!({ "type": "left", "id": id }),
+        RosterChange::Joined(joined) => json!({ "type": "joined", "member": member(joined) }),
+        RosterChange::Changed(changed) => json!({ "type": "changed", "member": member(changed) }),
+        RosterChange::Speaking { id, speaking } => json!({ "type": "speaking", "id": id, "speaking": speaking }),
+        RosterChange::Speaker(id) => json!({ "type": "speaker", "id": id }),
     }
 }
 
-/// The frame of what could not be done.
+/// The frame of a failed request.
 pub(crate) fn error(request: Option<&str>, problem: &Problem) -> Value {
     let mut value = json!({
         "type": "error",
         "request": request,
-        "status": problem.status.as_u16(),
-        "problem": problem.kind,
-        "title": problem.title,
-        "detail": problem.detail,
+        "status": problem.status().as_u16(),
+        "problem": problem.name(),
+        "title": problem.title(),
+        "detail": problem.detail(),
     });
-    if let Some(hint) = &problem.hint {
-        value["hint"] = hint.as_str().into();
+    if let Some(hint) = problem.hint() {
+        value["hint"] = hint.into();
     }
     value
 }
 
-/// The last frame.
+/// The last frame on a socket.
 pub(crate) fn closed(problem: &Problem) -> Value {
-    json!({ "type": "closed", "problem": problem.kind, "detail": problem.detail })
+    json!({ "type": "closed", "problem": problem.name(), "detail": problem.detail() })
 }
 
 fn member(member: &MemberState) -> Value {
@@ -103,7 +103,7 @@ fn member(member: &MemberState) -> Value {
     let mut value = json!({
         "id": member.id,
         "broadcast": member.broadcast,
-        "since": rfc3339::utc(member.since_unix),
+        "since": timestamp::utc(member.since_unix),
         "speaking": member.speaking,
         "tracks": tracks,
     });
@@ -166,15 +166,15 @@ mod tests {
     use crate::turn::TurnCredentials;
 
     #[test]
-    fn servers_are_told_as_browsers_take_them() {
+    fn ice_servers_have_the_form_of_the_webrtc_api() {
         let credentials = TurnCredentials::Fixed {
             username: "user".parse().unwrap(),
             password: "myPassword".parse().unwrap(),
         };
         let urls = ["turn:turn.example.net", "stun:stun.example.net"].map(|url| url.parse().unwrap());
         let servers = IceServers::new(urls.to_vec(), Some(credentials)).unwrap();
-        let told = answer(
-            Answer {
+        let reply = answer(
+            AnswerReply {
                 sdp: "v=0",
                 peer: SessionId::from_random([1; 16]),
                 id: Some(7),
@@ -184,8 +184,8 @@ mod tests {
         );
         let stun = json!({ "urls": ["stun:stun.example.net"] });
         let turn = json!({ "urls": ["turn:turn.example.net"], "username": "user", "credential": "myPassword" });
-        assert_eq!(told["ice_servers"], json!([stun, turn]));
-        assert_eq!((&told["id"], &told["type"]), (&json!(7), &json!("answer")));
-        assert_eq!(told["peer_id"], format!("peer-{}", "01".repeat(16)));
+        assert_eq!(reply["ice_servers"], json!([stun, turn]));
+        assert_eq!((&reply["id"], &reply["type"]), (&json!(7), &json!("answer")));
+        assert_eq!(reply["peer_id"], format!("peer-{}", "01".repeat(16)));
     }
 }

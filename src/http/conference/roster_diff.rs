@@ -1,48 +1,48 @@
-//! What has happened in a room between two of its rosters. It is made when there is time to tell it, out of what was told last and what
-//! is now: for whoever reads slowly nothing piles up, and what came and went in between is not told.
+//! The changes between two rosters of a room. The diff is computed when the client is ready to receive it, from the roster that the client
+//! knows to the current one. There is no queue: slow readers skip intermediate states and get the latest one.
 
 use std::collections::BTreeMap;
 
 use onecast_control::conference::{MemberState, Roster};
 
-/// Something to tell.
+/// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News<'a> {
-    /// Somebody is no more in the room.
+pub(crate) enum RosterChange<'a> {
+    /// A member has left.
     Left(u64),
-    /// Somebody is new.
+    /// A member has joined.
     Joined(&'a MemberState),
-    /// Somebody's name, tracks, or what is muted of them.
+    /// The name, the tracks or the muting of a member has changed.
     Changed(&'a MemberState),
-    /// Somebody began to speak, or has stopped.
+    /// A member has started or stopped speaking.
     Speaking { id: u64, speaking: bool },
-    /// Whom the room's viewers see.
+    /// The member that the room's viewers see.
     Speaker(Option<u64>),
 }
 
-/// What to tell, in this order, to somebody who was told `told`, so that it knows `now`.
-pub(crate) fn between<'a>(told: &Roster, now: &'a Roster) -> Vec<News<'a>> {
-    let (before, after) = (by_id(told), by_id(now));
-    let mut news: Vec<News<'a>> = Vec::new();
-    let gone = told.members.iter().filter(|member| !after.contains_key(&member.id));
-    news.extend(gone.map(|member| News::Left(member.id)));
+/// The changes from `known` to `now`, in the order in which to send them.
+pub(crate) fn between<'a>(known: &Roster, now: &'a Roster) -> Vec<RosterChange<'a>> {
+    let (before, after) = (by_id(known), by_id(now));
+    let mut changes: Vec<RosterChange<'a>> = Vec::new();
+    let gone = known.members.iter().filter(|member| !after.contains_key(&member.id));
+    changes.extend(gone.map(|member| RosterChange::Left(member.id)));
     for member in &now.members {
         match before.get(&member.id) {
-            None => news.push(News::Joined(member)),
-            Some(known) => news.extend(of_member(known, member)),
+            None => changes.push(RosterChange::Joined(member)),
+            Some(before) => changes.extend(of_member(before, member)),
         }
     }
-    if told.speaker != now.speaker {
-        news.push(News::Speaker(now.speaker));
+    if known.speaker != now.speaker {
+        changes.push(RosterChange::Speaker(now.speaker));
     }
-    news
+    changes
 }
 
-fn of_member<'a>(told: &MemberState, now: &'a MemberState) -> impl Iterator<Item = News<'a>> {
-    let is_same = told.name == now.name && told.broadcast == now.broadcast && told.tracks == now.tracks;
-    let spoke = told.speaking != now.speaking;
-    let changed = (!is_same).then_some(News::Changed(now));
-    let speaking = spoke.then_some(News::Speaking {
+fn of_member<'a>(before: &MemberState, now: &'a MemberState) -> impl Iterator<Item = RosterChange<'a>> {
+    let is_same = before.name == now.name && before.broadcast == now.broadcast && before.tracks == now.tracks;
+    let spoke = before.speaking != now.speaking;
+    let changed = (!is_same).then_some(RosterChange::Changed(now));
+    let speaking = spoke.then_some(RosterChange::Speaking {
         id: now.id,
         speaking: now.speaking,
     });
@@ -81,22 +81,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_while_nothing_has_happened() {
+    fn equal_rosters_have_no_changes() {
         let room = room(vec![member(1), member(2)], Some(2));
         assert_eq!(between(&room, &room.clone()), []);
     }
 
     #[test]
-    fn who_came_and_who_left_is_told_once() {
-        let (told, now) = (
+    fn joined_and_left_members_are_reported_once() {
+        let (known, now) = (
             room(vec![member(1), member(2)], None),
             room(vec![member(2), member(3)], None),
         );
-        assert_eq!(between(&told, &now), [News::Left(1), News::Joined(&member(3))]);
+        assert_eq!(
+            between(&known, &now),
+            [RosterChange::Left(1), RosterChange::Joined(&member(3))]
+        );
     }
 
     #[test]
-    fn a_new_member_is_told_as_it_is_and_not_once_more() {
+    fn a_new_member_has_no_further_changes() {
         let speaks = MemberState {
             speaking: true,
             name: Some("Ada".into()),
@@ -105,13 +108,13 @@ mod tests {
         let now = room(vec![speaks.clone()], Some(4));
         assert_eq!(
             between(&room(vec![], None), &now),
-            [News::Joined(&speaks), News::Speaker(Some(4))]
+            [RosterChange::Joined(&speaks), RosterChange::Speaker(Some(4))]
         );
     }
 
     #[test]
-    fn each_change_of_a_member_has_its_event() {
-        let told = room(vec![member(1)], None);
+    fn each_change_of_a_member_is_reported() {
+        let known = room(vec![member(1)], None);
         let track = TrackState {
             stream: "m1.0".into(),
             kind: Kind::Audio,
@@ -133,29 +136,29 @@ mod tests {
         };
         for changed in [&sending, &muted, &named] {
             let now = room(vec![changed.clone()], None);
-            assert_eq!(between(&told, &now), [News::Changed(changed)]);
+            assert_eq!(between(&known, &now), [RosterChange::Changed(changed)]);
         }
         let (before, after) = (room(vec![sending], None), room(vec![muted.clone()], None));
-        assert_eq!(between(&before, &after), [News::Changed(&muted)]);
+        assert_eq!(between(&before, &after), [RosterChange::Changed(&muted)]);
     }
 
     #[test]
-    fn speech_is_told_apart_from_changes() {
+    fn speaking_is_reported_separately() {
         let speaks = MemberState {
             speaking: true,
             ..member(1)
         };
         let (quiet, loud) = (room(vec![member(1)], None), room(vec![speaks], Some(1)));
-        let began = News::Speaking { id: 1, speaking: true };
-        assert_eq!(between(&quiet, &loud), [began, News::Speaker(Some(1))]);
-        let ended = News::Speaking { id: 1, speaking: false };
-        assert_eq!(between(&loud, &quiet), [ended, News::Speaker(None)]);
+        let began = RosterChange::Speaking { id: 1, speaking: true };
+        assert_eq!(between(&quiet, &loud), [began, RosterChange::Speaker(Some(1))]);
+        let ended = RosterChange::Speaking { id: 1, speaking: false };
+        assert_eq!(between(&loud, &quiet), [ended, RosterChange::Speaker(None)]);
     }
 
     #[test]
-    fn what_came_and_went_unseen_is_not_told() {
-        let told = room(vec![member(1)], None);
+    fn a_member_that_came_and_left_unseen_is_skipped() {
+        let known = room(vec![member(1)], None);
         let later = room(vec![member(1)], None);
-        assert_eq!(between(&told, &later), [], "member 2 was there in between");
+        assert_eq!(between(&known, &later), [], "member 2 was present in between");
     }
 }

@@ -1,5 +1,5 @@
-//! Conference rooms over HTTP: `/offer`, `/answer`, `/renegotiate/:peer`, `/peer/:peer`, and who is in a room. What these say is also
-//! said over WebSockets, by [`crate::http::conference::ws`].
+//! Conference rooms over HTTP: `/offer`, `/answer`, `/renegotiate/:peer`, `/peer/:peer` and `/api/rooms/:room`. The same messages also
+//! work over a WebSocket: [`crate::http::conference::ws`].
 
 use std::time::Duration;
 
@@ -17,18 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Action;
 use crate::http::api::sessions;
-use crate::http::api::sessions::Asked;
-use crate::http::auth::requester::Asker;
-use crate::http::conference::join::{self, Entered};
+use crate::http::api::sessions::StrictQuery;
+use crate::http::auth::requester::Requester;
+use crate::http::conference::join::{self, JoinedMember};
 use crate::http::conference::messages::{self, OfferMessage};
-use crate::http::conference::problem::{of_member, unknown_peer};
-use crate::http::conference::replies::{self, Answer};
+use crate::http::conference::replies::{self, AnswerReply};
 use crate::http::conference::{MemberOffer, ServerOffer};
 use crate::http::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
 use crate::http::path_params::StreamPath;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds, of_member, unknown_peer};
 use crate::http::server::connection::{Connection, Stop};
-use crate::http::server::request_permit::Place;
+use crate::http::server::request_permit::RequestPermit;
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
 use onecast_control::SessionId;
@@ -53,27 +52,27 @@ pub(crate) fn routes() -> Router<Shared> {
         )
 }
 
-async fn options_of(methods: &'static str, takes: HeaderName) -> Response {
-    ([(takes, JSON)], options(Methods(methods)).await).into_response()
+async fn options_of(methods: &'static str, accept: HeaderName) -> Response {
+    ([(accept, JSON)], options(Methods(methods)).await).into_response()
 }
 
 async fn offer(
     State(shared): State<Shared>,
     connection: Connection,
-    asker: Asker,
+    requester: Requester,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let message = messages::offer(&json(&shared, &headers, body, ACCEPT_POST).await?)?;
     if let Some(peer) = message.peer {
-        return offer_again(&shared, &asker, peer, &message).await;
+        return offer_again(&shared, &requester, peer, &message).await;
     }
     if let Some(elsewhere) = sessions::elsewhere(&shared, &uri) {
         return Ok(elsewhere);
     }
-    let Entered { joined, .. } = join::join(&shared, &asker, connection, &message).await?;
-    let answer = Answer {
+    let JoinedMember { joined, .. } = join::join(&shared, &requester, connection, &message).await?;
+    let answer = AnswerReply {
         sdp: &joined.answer,
         peer: joined.peer,
         id: Some(joined.id),
@@ -84,19 +83,19 @@ async fn offer(
 
 async fn offer_again(
     shared: &Shared,
-    asker: &Asker,
+    requester: &Requester,
     peer: SessionId,
     message: &OfferMessage,
 ) -> Result<Response, Problem> {
-    let guard = join::recognise(shared, asker, peer).await?;
+    let guard = join::authorize_member(shared, requester, peer).await?;
     let offer = MemberOffer {
         sdp: &message.sdp,
         words: &message.words,
-        may_send: join::may_send(shared, asker, &guard).await,
+        may_send: join::may_send(shared, requester, &guard).await,
     };
     let renewed = shared.service.conference().offer(peer, offer);
     let sdp = renewed.map_err(of_member)?;
-    let answer = Answer {
+    let answer = AnswerReply {
         sdp: &sdp,
         peer,
         id: None,
@@ -107,18 +106,18 @@ async fn offer_again(
 
 async fn answer(
     State(shared): State<Shared>,
-    asker: Asker,
+    requester: Requester,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let (peer, answer) = messages::answer(&json(&shared, &headers, body, ACCEPT_POST).await?)?;
-    join::recognise(&shared, &asker, peer).await?;
+    join::authorize_member(&shared, &requester, peer).await?;
     let taken = shared.service.conference().answer(peer, answer.offer, &answer.sdp);
     taken.map_err(of_member)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `?wait=` beside a token.
+/// `?wait=`, possibly beside a token.
 #[derive(Debug, Deserialize)]
 struct WaitQuery {
     wait: Option<u64>,
@@ -127,14 +126,14 @@ struct WaitQuery {
 async fn renegotiate(
     State(shared): State<Shared>,
     PeerPath(peer): PeerPath,
-    Asked(WaitQuery { wait }): Asked<WaitQuery>,
+    StrictQuery(WaitQuery { wait }): StrictQuery<WaitQuery>,
     Stop(stop): Stop,
     Connection { client, .. }: Connection,
 ) -> Result<Response, Problem> {
     let mut offer = shared.service.conference().next_offer(peer).map_err(of_member)?;
     let wait = Duration::from_secs(wait.unwrap_or_default()).min(WAIT_MAX);
     if offer.is_none() && !wait.is_zero() {
-        let _place = Place::take(&shared, client)?;
+        let _permit = RequestPermit::acquire(&shared, client)?;
         offer = match tokio::time::timeout(wait, awaited(&shared, peer, &stop)).await {
             Ok(offer) => offer?,
             Err(_) => None,
@@ -146,7 +145,7 @@ async fn renegotiate(
     })
 }
 
-/// The next offer, whenever it comes; `None` when the server stops.
+/// Waits for the next offer; `None` when the server stops.
 async fn awaited(shared: &Shared, peer: SessionId, stop: &CancellationToken) -> Result<Option<ServerOffer>, Problem> {
     let conference = shared.service.conference();
     let mut wakes = conference.wakes(peer).map_err(of_member)?;
@@ -157,10 +156,10 @@ async fn awaited(shared: &Shared, peer: SessionId, stop: &CancellationToken) -> 
         }
         tokio::select! {
             woken = wakes.changed() => if woken.is_err() {
-                // The peer is no more: the rooms know why.
+                // The peer has gone; this returns why.
                 return conference.next_offer(peer).map_err(of_member);
             },
-            // Nothing wakes when it is time to send an offer again.
+            // There is no wake-up for the repetition of an offer.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = stop.cancelled() => return Ok(None),
         }
@@ -178,20 +177,24 @@ async fn change(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 200 and not 204, as WHIP has it.
+/// 200 rather than 204, like WHIP.
 async fn leave(State(shared): State<Shared>, PeerPath(peer): PeerPath) -> Result<StatusCode, Problem> {
     shared.service.conference().leave(peer).map_err(of_member)?;
     Ok(StatusCode::OK)
 }
 
-async fn room(State(shared): State<Shared>, StreamPath(room): StreamPath, asker: Asker) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("unknown-room", "there is nobody in a room of this name");
-    asker.may(&shared, Action::Watch, Some(&room)).await?;
+async fn room(
+    State(shared): State<Shared>,
+    StreamPath(room): StreamPath,
+    requester: Requester,
+) -> Result<Response, Problem> {
+    let unknown = || Problem::new(kinds::UNKNOWN_ROOM, "there is no room with this name");
+    requester.authorize(&shared, Action::Watch, Some(&room)).await?;
     let roster = shared.service.conference().roster(&room).ok_or_else(unknown)?;
     Ok(fresh(Value::Object(replies::roster(&roster))))
 }
 
-/// The `{peer}` of a route, for somebody who may speak for it.
+/// The `{peer}` of a route, for a client that may control it.
 #[derive(Debug)]
 struct PeerPath(SessionId);
 
@@ -202,29 +205,29 @@ impl FromRequestParts<Shared> for PeerPath {
         let path = Path::<String>::from_request_parts(parts, shared).await;
         let peer = path.ok().and_then(|Path(text)| messages::peer_id(&text));
         let peer = peer.ok_or_else(unknown_peer)?;
-        let asker = Asker::from_request_parts(parts, shared).await?;
-        join::recognise(shared, &asker, peer).await?;
+        let requester = Requester::from_request_parts(parts, shared).await?;
+        join::authorize_member(shared, &requester, peer).await?;
         Ok(PeerPath(peer))
     }
 }
 
-/// The text of a body that says that it is JSON.
-async fn json(shared: &Shared, headers: &HeaderMap, body: Body, takes: HeaderName) -> Result<String, Problem> {
+/// The text of a body whose content type is JSON.
+async fn json(shared: &Shared, headers: &HeaderMap, body: Body, accept: HeaderName) -> Result<String, Problem> {
     if body::has_type(headers, JSON) {
         return body::text(headers, body, shared.limits.body_timeout).await;
     }
-    let problem = wrong_type(headers, JSON).header(takes, HeaderValue::from_static(JSON));
+    let problem = wrong_type(headers, JSON).header(accept, HeaderValue::from_static(JSON));
     Err(body::refuse(headers, body, problem).await)
 }
 
-/// Answers have secrets in them.
+/// Responses contain secrets, so they must not be cached.
 fn fresh(value: Value) -> Response {
     ([(CACHE_CONTROL, NO_STORE)], Json(value)).into_response()
 }
 
-/// The longest poll: proxies in between give up after a minute.
+/// The longest poll: proxies time out after a minute.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often a poll that waits looks whether an offer is due again.
+/// Interval at which a waiting poll checks whether an offer is due again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const JSON: &str = "application/json";
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

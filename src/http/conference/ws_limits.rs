@@ -1,37 +1,37 @@
-//! How much of what is wrong, and how many frames, a WebSocket's client may send.
+//! Limits on the frames and on the errors of a WebSocket client.
 
 use std::time::{Duration, Instant};
 
-/// What a client has left. Pure: the time is an argument.
+/// The remaining budget of a client.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    /// Frames that may come at once.
+pub(crate) struct WsLimits {
+    /// Frames that the client may send at once.
     left: u32,
-    /// When that was counted.
+    /// When `left` was last updated.
     since: Instant,
     errors_in_a_row: u32,
 }
 
-/// What is too much.
+/// The limit that a client has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TooMuch {
+pub(crate) enum WsLimitExceeded {
     #[error("more than {PER_SECOND} frames a second")]
     Frames,
-    #[error("{ERRORS_MAX} frames in a row that could not be done")]
+    #[error("{ERRORS_MAX} failed frames in a row")]
     Errors,
 }
 
-impl Pace {
-    pub(crate) fn new(now: Instant) -> Pace {
-        Pace {
+impl WsLimits {
+    pub(crate) fn new(now: Instant) -> WsLimits {
+        WsLimits {
             left: BURST,
             since: now,
             errors_in_a_row: 0,
         }
     }
 
-    /// A frame came.
-    pub(crate) fn handle_frame(&mut self, now: Instant) -> Result<(), TooMuch> {
+    /// A frame has arrived.
+    pub(crate) fn handle_frame(&mut self, now: Instant) -> Result<(), WsLimitExceeded> {
         let passed = now.saturating_duration_since(self.since);
         let earned = u32::try_from(passed.as_millis() / EACH.as_millis()).unwrap_or(u32::MAX);
         self.left = self.left.saturating_add(earned).min(BURST);
@@ -39,30 +39,30 @@ impl Pace {
             0..BURST => self.since + EACH * earned,
             _ => now,
         };
-        self.left = self.left.checked_sub(1).ok_or(TooMuch::Frames)?;
+        self.left = self.left.checked_sub(1).ok_or(WsLimitExceeded::Frames)?;
         Ok(())
     }
 
-    /// What the frame asked for was done.
+    /// The request in the frame has succeeded.
     pub(crate) fn handle_success(&mut self) {
         self.errors_in_a_row = 0;
     }
 
-    /// It could not be done.
-    pub(crate) fn handle_error(&mut self) -> Result<(), TooMuch> {
+    /// The request in the frame has failed.
+    pub(crate) fn handle_error(&mut self) -> Result<(), WsLimitExceeded> {
         self.errors_in_a_row += 1;
         if self.errors_in_a_row >= ERRORS_MAX {
-            return Err(TooMuch::Errors);
+            return Err(WsLimitExceeded::Errors);
         }
         Ok(())
     }
 }
 
-/// Answers, offers and changes of somebody who clicks are a few in a second; a page that comes back sends all it has at once.
+/// A person who clicks causes a few frames a second; a page that reconnects sends all of its state at once.
 const BURST: u32 = 60;
 const PER_SECOND: u32 = 20;
 const EACH: Duration = Duration::from_millis(1_000 / PER_SECOND as u64);
-/// Who is wrong so often does not read what is answered.
+/// A client that fails this often ignores the responses.
 pub(crate) const ERRORS_MAX: u32 = 10;
 
 #[cfg(test)]
@@ -71,49 +71,49 @@ mod tests {
     use onecast_udp::clock;
 
     #[test]
-    fn a_burst_is_taken_and_then_as_many_as_time_has_passed_for() {
+    fn after_a_burst_frames_are_accepted_at_the_rate() {
         let mut now = clock::now();
-        let mut pace = Pace::new(now);
+        let mut limits = WsLimits::new(now);
         for _ in 0..BURST {
-            assert_eq!(pace.handle_frame(now), Ok(()));
+            assert_eq!(limits.handle_frame(now), Ok(()));
         }
-        assert_eq!(pace.handle_frame(now), Err(TooMuch::Frames));
+        assert_eq!(limits.handle_frame(now), Err(WsLimitExceeded::Frames));
         now += EACH * 3;
-        let taken = (0..10).filter(|_| pace.handle_frame(now).is_ok()).count();
+        let taken = (0..10).filter(|_| limits.handle_frame(now).is_ok()).count();
         assert_eq!(taken, 3);
     }
 
     #[test]
-    fn a_long_pause_earns_no_more_than_a_burst() {
+    fn a_long_pause_allows_no_more_than_a_burst() {
         let mut now = clock::now();
-        let mut pace = Pace::new(now);
+        let mut limits = WsLimits::new(now);
         now += Duration::from_secs(1_000_000_000);
-        let taken = (0..1_000).filter(|_| pace.handle_frame(now).is_ok()).count();
+        let taken = (0..1_000).filter(|_| limits.handle_frame(now).is_ok()).count();
         assert_eq!(taken, BURST as usize);
     }
 
     #[test]
-    fn a_steady_pace_is_never_too_much() {
+    fn a_steady_rate_is_always_accepted() {
         let mut now = clock::now();
-        let mut pace = Pace::new(now);
+        let mut limits = WsLimits::new(now);
         for _ in 0..10_000 {
-            assert_eq!(pace.handle_frame(now), Ok(()));
+            assert_eq!(limits.handle_frame(now), Ok(()));
             now += EACH;
         }
     }
 
     #[test]
-    fn errors_count_only_in_a_row() {
-        let mut pace = Pace::new(clock::now());
+    fn only_consecutive_errors_count() {
+        let mut limits = WsLimits::new(clock::now());
         for _ in 0..3 {
             for _ in 1..ERRORS_MAX {
-                assert_eq!(pace.handle_error(), Ok(()));
+                assert_eq!(limits.handle_error(), Ok(()));
             }
-            pace.handle_success();
+            limits.handle_success();
         }
         for _ in 1..ERRORS_MAX {
-            assert_eq!(pace.handle_error(), Ok(()));
+            assert_eq!(limits.handle_error(), Ok(()));
         }
-        assert_eq!(pace.handle_error(), Err(TooMuch::Errors));
+        assert_eq!(limits.handle_error(), Err(WsLimitExceeded::Errors));
     }
 }

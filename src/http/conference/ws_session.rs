@@ -1,90 +1,88 @@
-//! Whom a WebSocket speaks for, and what the frames of its client lead to.
+//! The member behind a WebSocket, and the requests in its frames.
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use serde_json::Value;
 
 use crate::http::Shared;
-use crate::http::auth::requester::Asker;
-use crate::http::conference::join::{self, Entered};
-use crate::http::conference::messages::{self, Frame, Hello, HelloWish, OfferMessage};
-use crate::http::conference::problem::{of_member, unknown_peer};
-use crate::http::conference::replies::{self, Answer};
+use crate::http::auth::requester::Requester;
+use crate::http::conference::join::{self, JoinedMember};
+use crate::http::conference::messages::{self, FirstFrame, FirstRequest, Frame, OfferMessage};
+use crate::http::conference::replies::{self, AnswerReply};
 use crate::http::conference::{MemberOffer, RoomFeed};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds, of_member, unknown_peer};
 use crate::http::server::connection::Connection;
 use crate::http::service::Refusal;
 use onecast_control::conference::Roster;
 use onecast_control::{SessionId, StreamName};
 
-/// Whom a socket speaks for.
-pub(crate) struct Member {
+/// The member that a socket controls.
+pub(crate) struct WsMember {
     pub(crate) peer: SessionId,
     room: StreamName,
     pub(crate) feed: RoomFeed,
-    /// What its client knows of the room.
-    pub(crate) told: Arc<Roster>,
+    /// The roster that the client knows.
+    pub(crate) known_roster: Arc<Roster>,
     may_send: bool,
 }
 
-/// What came of a frame.
-pub(crate) enum Done {
-    Quietly,
-    Told(Value),
+/// The outcome of a frame.
+pub(crate) enum FrameOutcome {
+    Silent,
+    Reply(Value),
     Left,
 }
 
-/// The server as the client of one socket meets it.
-pub(crate) struct Host {
+/// What one socket needs of the server.
+pub(crate) struct WsSession {
     pub(crate) shared: Shared,
-    pub(crate) asker: Asker,
+    pub(crate) requester: Requester,
     pub(crate) connection: Connection,
 }
 
-impl Host {
-    /// What a first frame leads to: a member, and what to tell its client.
-    pub(crate) async fn hello(&self, text: &str) -> Result<(Member, Value), Problem> {
-        let Hello { wish, token } = messages::hello(text)?;
-        let asker = self.asker.clone().with_token(token);
-        match wish {
-            HelloWish::Join(message) => self.join(&asker, message).await,
-            HelloWish::Resume(peer) => self.resume(&asker, peer).await,
+impl WsSession {
+    /// Handles a first frame: joins or resumes a member, and returns it with the greeting for its client.
+    pub(crate) async fn first_frame(&self, text: &str) -> Result<(WsMember, Value), Problem> {
+        let FirstFrame { request, token } = messages::first_frame(text)?;
+        let requester = self.requester.clone().with_token(token);
+        match request {
+            FirstRequest::Join(message) => self.join(&requester, message).await,
+            FirstRequest::Resume(peer) => self.resume(&requester, peer).await,
         }
     }
 
-    async fn join(&self, asker: &Asker, message: OfferMessage) -> Result<(Member, Value), Problem> {
+    async fn join(&self, requester: &Requester, message: OfferMessage) -> Result<(WsMember, Value), Problem> {
         if self.shared.service.operation().drain_state().is_some() {
             return Err(Refusal::Draining.into());
         }
-        let Entered { joined, may_send } = join::join(&self.shared, asker, self.connection, &message).await?;
+        let JoinedMember { joined, may_send } = join::join(&self.shared, requester, self.connection, &message).await?;
         let member = self.member(joined.peer, message.room, may_send).map_err(of_member)?;
         let greeting = self.answer(&member, &joined.answer);
         Ok((member, greeting))
     }
 
-    async fn resume(&self, asker: &Asker, peer: SessionId) -> Result<(Member, Value), Problem> {
-        let guard = join::recognise(&self.shared, asker, peer).await?;
-        let may_send = join::may_send(&self.shared, asker, &guard).await;
+    async fn resume(&self, requester: &Requester, peer: SessionId) -> Result<(WsMember, Value), Problem> {
+        let guard = join::authorize_member(&self.shared, requester, peer).await?;
+        let may_send = join::may_send(&self.shared, requester, &guard).await;
         let member = self.member(peer, guard.stream, may_send).map_err(of_member)?;
         let greeting = replies::resumed(member.feed.id, &member.room);
         Ok((member, greeting))
     }
 
-    fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<Member, Refusal> {
+    fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<WsMember, Refusal> {
         let mut feed = self.shared.service.conference().follow(peer)?;
-        let told = feed.roster.borrow_and_update().clone();
-        Ok(Member {
+        let known_roster = feed.roster.borrow_and_update().clone();
+        Ok(WsMember {
             peer,
             room,
             feed,
-            told,
+            known_roster,
             may_send,
         })
     }
 
-    /// Does what a member asks for.
-    pub(crate) fn perform(&self, member: &Member, frame: Frame) -> Result<Done, Refusal> {
+    /// Performs the request of a member.
+    pub(crate) fn perform(&self, member: &WsMember, frame: Frame) -> Result<FrameOutcome, Refusal> {
         let conference = self.shared.service.conference();
         let done = match frame {
             Frame::Offer { sdp, words } => {
@@ -94,20 +92,20 @@ impl Host {
                     may_send: member.may_send,
                 };
                 let answer = conference.offer(member.peer, offer)?;
-                return Ok(Done::Told(self.answer(member, &answer)));
+                return Ok(FrameOutcome::Reply(self.answer(member, &answer)));
             }
             Frame::Answer(answer) => conference.answer(member.peer, answer.offer, &answer.sdp),
             Frame::Change(change) => conference.change(member.peer, &change),
             Frame::Leave => {
                 conference.leave(member.peer)?;
-                return Ok(Done::Left);
+                return Ok(FrameOutcome::Left);
             }
         };
-        done.map(|()| Done::Quietly)
+        done.map(|()| FrameOutcome::Silent)
     }
 
-    fn answer(&self, member: &Member, sdp: &str) -> Value {
-        let answer = Answer {
+    fn answer(&self, member: &WsMember, sdp: &str) -> Value {
+        let answer = AnswerReply {
             sdp,
             peer: member.peer,
             id: Some(member.feed.id),
@@ -116,7 +114,7 @@ impl Host {
         replies::answer(answer, &self.shared.ice_servers)
     }
 
-    /// Why a member's socket ends: somebody else follows in its place, or the member is no more.
+    /// Why a socket ends: another socket has resumed the member, or the member has gone.
     pub(crate) fn why_ended(&self, peer: SessionId) -> Problem {
         match self.shared.service.guard(peer) {
             Ok(Some(_)) => replaced(),
@@ -127,10 +125,5 @@ impl Host {
 }
 
 fn replaced() -> Problem {
-    Problem::new(
-        StatusCode::CONFLICT,
-        "resumed-elsewhere",
-        "Another connection speaks for this peer",
-        "another WebSocket has resumed this peer",
-    )
+    Problem::new(kinds::RESUMED_ELSEWHERE, "another WebSocket has resumed this peer")
 }

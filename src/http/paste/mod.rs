@@ -1,4 +1,4 @@
-//! Signalling by copy and paste: offers and answers as text that people can move by hand.
+//! Signalling by copy and paste: offers and answers as text.
 
 pub(super) mod pasted_sdp;
 pub(super) mod routes;

@@ -1,57 +1,57 @@
-//! The text that people copy and paste: an SDP, mostly as base64 of `{"type":"offer","sdp":".."}`.
+//! The text that people copy and paste: SDP, usually as base64 of `{"type":"offer","sdp":".."}`.
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-/// How an offer was wrapped, and so how its answer will be.
+/// The encoding of an offer, which its answer uses too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Envelope {
+pub(crate) struct SdpEncoding {
     base64: bool,
     json: bool,
 }
 
-/// Why a pasted text holds no offer.
+/// Why a pasted text is not an offer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EnvelopeError {
+pub(crate) enum PastedSdpError {
     #[error("the body is empty")]
     Empty,
-    #[error("character {position} of the body, {character:?}, does not belong into base64")]
+    #[error("character {position} of the body, {character:?}, is not valid base64")]
     NotBase64 { character: char, position: usize },
-    #[error("the base64 text is incomplete: something is missing at its end")]
+    #[error("the base64 text is incomplete: its end is missing")]
     Incomplete,
-    #[error("the base64 text holds neither JSON nor SDP")]
+    #[error("the base64 text contains neither JSON nor SDP")]
     NotText,
-    #[error("the JSON cannot be read: {0}")]
+    #[error("the JSON is invalid: {0}")]
     NotJson(String),
-    #[error("the JSON has no text named sdp")]
+    #[error("the JSON has no string named sdp")]
     NoSdp,
-    #[error("this looks like an answer; the server wants the offer")]
+    #[error("this is an answer, but the server expects the offer")]
     IsAnswer,
     #[error("the JSON has the type {0:?}, not \"offer\"")]
     NotOffer(String),
 }
 
-impl Envelope {
-    /// Takes the offer's SDP out of a pasted text. White space and line breaks may be anywhere in base64.
-    pub(crate) fn open(text: &str) -> Result<(Envelope, String), EnvelopeError> {
+impl SdpEncoding {
+    /// Extracts the offer's SDP from a pasted text. Base64 may contain white space and line breaks anywhere.
+    pub(crate) fn decode(text: &str) -> Result<(SdpEncoding, String), PastedSdpError> {
         let text = trim(text);
         if text.is_empty() {
-            return Err(EnvelopeError::Empty);
+            return Err(PastedSdpError::Empty);
         }
-        if looks_open(text) {
+        if looks_plain(text) {
             return unwrap(text, false);
         }
-        let decoded = String::from_utf8(decode(text)?).map_err(|_| EnvelopeError::NotText)?;
+        let decoded = String::from_utf8(decode_base64(text)?).map_err(|_| PastedSdpError::NotText)?;
         match trim(&decoded) {
-            inner if looks_open(inner) => unwrap(inner, true),
-            _ => Err(EnvelopeError::NotText),
+            inner if looks_plain(inner) => unwrap(inner, true),
+            _ => Err(PastedSdpError::NotText),
         }
     }
 
-    /// Wraps an answer as its offer was.
-    pub(crate) fn seal(self, sdp: &str) -> String {
+    /// Encodes an answer in the same way.
+    pub(crate) fn encode(self, sdp: &str) -> String {
         let inner = if self.json {
             json!({"type": "answer", "sdp": sdp}).to_string()
         } else {
@@ -64,58 +64,58 @@ impl Envelope {
         }
     }
 
-    /// Media type of what [`Envelope::seal`] makes.
+    /// Media type of the encoded answer.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
-            Envelope { base64: true, .. } => "text/plain; charset=utf-8",
-            Envelope { json: true, .. } => "application/json",
-            Envelope { json: false, .. } => "application/sdp",
+            SdpEncoding { base64: true, .. } => "text/plain; charset=utf-8",
+            SdpEncoding { json: true, .. } => "application/json",
+            SdpEncoding { json: false, .. } => "application/sdp",
         }
     }
 
-    /// The usual one, which is a single line.
-    pub(crate) const BASE64_JSON: Envelope = Envelope {
+    /// The usual encoding, a single line.
+    pub(crate) const BASE64_JSON: SdpEncoding = SdpEncoding {
         base64: true,
         json: true,
     };
 }
 
-impl EnvelopeError {
-    /// What to do about it.
+impl PastedSdpError {
+    /// What the user can do about it.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
-            EnvelopeError::Empty => {
+            PastedSdpError::Empty => {
                 "Send the offer that the page shows: curl --data-binary @offer.txt http://HOST:PORT/sdp"
             }
-            EnvelopeError::NotBase64 { .. } | EnvelopeError::Incomplete | EnvelopeError::NotText => {
-                "Copy the whole text that the page shows, from its first to its last character."
+            PastedSdpError::NotBase64 { .. } | PastedSdpError::Incomplete | PastedSdpError::NotText => {
+                "Copy the whole text that the page shows, from the first to the last character."
             }
-            EnvelopeError::NotJson(_) | EnvelopeError::NoSdp | EnvelopeError::NotOffer(_) => {
-                "Send what JSON.stringify(pc.localDescription) gives: {\"type\":\"offer\",\"sdp\":\"v=0...\"}"
+            PastedSdpError::NotJson(_) | PastedSdpError::NoSdp | PastedSdpError::NotOffer(_) => {
+                "Send the output of JSON.stringify(pc.localDescription): {\"type\":\"offer\",\"sdp\":\"v=0...\"}"
             }
-            EnvelopeError::IsAnswer => "Send the text that the page made, not the one that the server replied with.",
+            PastedSdpError::IsAnswer => "Send the text from the page, not the reply of the server.",
         }
     }
 }
 
-/// Opens any bytes and panics if a promise is broken: what can be opened is sealed in kind, what cannot is told in one line.
+/// Decodes any bytes: an offer encodes back in the same way, and an error is one line.
 #[doc(hidden)]
-pub fn fuzz_envelope(bytes: &[u8]) {
+pub fn fuzz_pasted_sdp(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match Envelope::open(text) {
-        Ok((envelope, sdp)) => {
-            let sealed = envelope.seal(&sdp);
-            let reopened = Envelope::open(&sealed);
-            match envelope.json {
-                true => assert_eq!(reopened, Err(EnvelopeError::IsAnswer)),
-                false => assert_eq!(reopened, Ok((envelope, sdp))),
+    match SdpEncoding::decode(text) {
+        Ok((encoding, sdp)) => {
+            let sealed = encoding.encode(&sdp);
+            let reopened = SdpEncoding::decode(&sealed);
+            match encoding.json {
+                true => assert_eq!(reopened, Err(PastedSdpError::IsAnswer)),
+                false => assert_eq!(reopened, Ok((encoding, sdp))),
             }
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
     }
 }
 
-/// Without surrounding white space, byte order mark and the quotation marks that consoles put around a text.
+/// Removes surrounding white space, the byte order mark, and the quotation marks that consoles add.
 fn trim(text: &str) -> &str {
     let text = trim_space(text);
     let unquoted = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
@@ -126,45 +126,45 @@ fn trim_space(text: &str) -> &str {
     text.trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}')
 }
 
-/// SDP or JSON as it is.
-fn looks_open(text: &str) -> bool {
+/// Whether the text is SDP or JSON without base64.
+fn looks_plain(text: &str) -> bool {
     text.starts_with('{') || text.starts_with("v=")
 }
 
-fn unwrap(text: &str, base64: bool) -> Result<(Envelope, String), EnvelopeError> {
+fn unwrap(text: &str, base64: bool) -> Result<(SdpEncoding, String), PastedSdpError> {
     if !text.starts_with('{') {
-        // RFC 8866 section 5 wants a line end after every line, and trimming has taken the last one.
-        return Ok((Envelope { base64, json: false }, format!("{text}\r\n")));
+        // RFC 8866 section 5 requires a line end after every line, and trimming has removed the last one.
+        return Ok((SdpEncoding { base64, json: false }, format!("{text}\r\n")));
     }
-    let value: Value = serde_json::from_str(text).map_err(|error| EnvelopeError::NotJson(error.to_string()))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| PastedSdpError::NotJson(error.to_string()))?;
     match value.get("type").and_then(Value::as_str) {
         None | Some("offer") => {}
-        Some("answer" | "pranswer") => return Err(EnvelopeError::IsAnswer),
-        Some(other) => return Err(EnvelopeError::NotOffer(other.chars().take(20).collect())),
+        Some("answer" | "pranswer") => return Err(PastedSdpError::IsAnswer),
+        Some(other) => return Err(PastedSdpError::NotOffer(other.chars().take(20).collect())),
     }
-    let sdp = value.get("sdp").and_then(Value::as_str).ok_or(EnvelopeError::NoSdp)?;
-    Ok((Envelope { base64, json: true }, sdp.to_owned()))
+    let sdp = value.get("sdp").and_then(Value::as_str).ok_or(PastedSdpError::NoSdp)?;
+    Ok((SdpEncoding { base64, json: true }, sdp.to_owned()))
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, EnvelopeError> {
+fn decode_base64(text: &str) -> Result<Vec<u8>, PastedSdpError> {
     let mut plain = String::with_capacity(text.len());
     for (index, character) in text.chars().enumerate() {
         match character {
-            // The alphabet for URLs (RFC 4648 section 5).
+            // The URL-safe alphabet (RFC 4648 section 5).
             '-' => plain.push('+'),
             '_' => plain.push('/'),
             '+' | '/' | '=' => plain.push(character),
             _ if character.is_ascii_alphanumeric() => plain.push(character),
             _ if character.is_whitespace() => {}
             _ => {
-                return Err(EnvelopeError::NotBase64 {
+                return Err(PastedSdpError::NotBase64 {
                     character,
                     position: index + 1,
                 });
             }
         }
     }
-    LENIENT.decode(plain).map_err(|_| EnvelopeError::Incomplete)
+    LENIENT.decode(plain).map_err(|_| PastedSdpError::Incomplete)
 }
 
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -188,12 +188,12 @@ mod tests {
         json!({"type": "offer", "sdp": SDP}).to_string()
     }
 
-    fn error(text: &str) -> EnvelopeError {
-        Envelope::open(text).unwrap_err()
+    fn error(text: &str) -> PastedSdpError {
+        SdpEncoding::decode(text).unwrap_err()
     }
 
     #[test]
-    fn base64_of_any_dialect_is_taken() {
+    fn base64_in_any_variant_is_accepted() {
         for text in [
             BASE64_STANDARD.encode(offer()),
             BASE64_STANDARD_NO_PAD.encode(offer()),
@@ -201,8 +201,8 @@ mod tests {
             BASE64_URL_SAFE_NO_PAD.encode(offer()),
         ] {
             assert_eq!(
-                Envelope::open(&text),
-                Ok((Envelope::BASE64_JSON, SDP.to_owned())),
+                SdpEncoding::decode(&text),
+                Ok((SdpEncoding::BASE64_JSON, SDP.to_owned())),
                 "{text}"
             );
         }
@@ -219,18 +219,18 @@ mod tests {
                 ["", "\n", " ", "\r\n", "\t", "\u{a0}"][index % 6]
             );
         }
-        assert_eq!(Envelope::open(&broken).unwrap().1, SDP);
+        assert_eq!(SdpEncoding::decode(&broken).unwrap().1, SDP);
     }
 
     #[test]
     fn quotation_marks_of_a_console_are_dropped() {
         let text = BASE64_STANDARD.encode(offer());
-        assert_eq!(Envelope::open(&format!("'{text}'\n")).unwrap().1, SDP);
-        assert_eq!(Envelope::open(&format!("\"{text}\"")).unwrap().1, SDP);
+        assert_eq!(SdpEncoding::decode(&format!("'{text}'\n")).unwrap().1, SDP);
+        assert_eq!(SdpEncoding::decode(&format!("\"{text}\"")).unwrap().1, SDP);
     }
 
     #[test]
-    fn an_answer_comes_in_the_envelope_of_its_offer() {
+    fn an_answer_has_the_encoding_of_its_offer() {
         let json = json!({"type": "answer", "sdp": "v=0\r\n"}).to_string();
         for (text, sealed, media_type) in [
             (
@@ -246,42 +246,42 @@ mod tests {
                 "text/plain; charset=utf-8",
             ),
         ] {
-            let (envelope, sdp) = Envelope::open(&text).unwrap();
+            let (encoding, sdp) = SdpEncoding::decode(&text).unwrap();
             assert_eq!(sdp, SDP);
-            assert_eq!(envelope.seal("v=0\r\n"), sealed);
-            assert_eq!(envelope.media_type(), media_type);
+            assert_eq!(encoding.encode("v=0\r\n"), sealed);
+            assert_eq!(encoding.media_type(), media_type);
         }
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        assert_eq!(error(" \r\n"), EnvelopeError::Empty);
+    fn errors_name_the_cause() {
+        assert_eq!(error(" \r\n"), PastedSdpError::Empty);
         assert_eq!(
             error("eyJ0%3D"),
-            EnvelopeError::NotBase64 {
+            PastedSdpError::NotBase64 {
                 character: '%',
                 position: 5
             }
         );
         assert_eq!(
             error("<html>"),
-            EnvelopeError::NotBase64 {
+            PastedSdpError::NotBase64 {
                 character: '<',
                 position: 1
             }
         );
-        assert_eq!(error("QUJDR"), EnvelopeError::Incomplete);
-        assert_eq!(error("QQ==QQ"), EnvelopeError::Incomplete);
-        assert_eq!(error("hello"), EnvelopeError::Incomplete);
-        assert_eq!(error(&BASE64_STANDARD.encode("hello")), EnvelopeError::NotText);
-        assert_eq!(error(&BASE64_STANDARD.encode([0xff; 12])), EnvelopeError::NotText);
-        assert!(matches!(error("{\"type\":"), EnvelopeError::NotJson(_)));
-        assert_eq!(error("{\"type\":\"offer\"}"), EnvelopeError::NoSdp);
-        assert_eq!(error("{\"type\":\"offer\",\"sdp\":7}"), EnvelopeError::NoSdp);
-        assert_eq!(error("{\"type\":\"answer\",\"sdp\":\"v=0\"}"), EnvelopeError::IsAnswer);
+        assert_eq!(error("QUJDR"), PastedSdpError::Incomplete);
+        assert_eq!(error("QQ==QQ"), PastedSdpError::Incomplete);
+        assert_eq!(error("hello"), PastedSdpError::Incomplete);
+        assert_eq!(error(&BASE64_STANDARD.encode("hello")), PastedSdpError::NotText);
+        assert_eq!(error(&BASE64_STANDARD.encode([0xff; 12])), PastedSdpError::NotText);
+        assert!(matches!(error("{\"type\":"), PastedSdpError::NotJson(_)));
+        assert_eq!(error("{\"type\":\"offer\"}"), PastedSdpError::NoSdp);
+        assert_eq!(error("{\"type\":\"offer\",\"sdp\":7}"), PastedSdpError::NoSdp);
+        assert_eq!(error("{\"type\":\"answer\",\"sdp\":\"v=0\"}"), PastedSdpError::IsAnswer);
         assert_eq!(
             error("{\"type\":\"rollback\"}"),
-            EnvelopeError::NotOffer("rollback".into())
+            PastedSdpError::NotOffer("rollback".into())
         );
     }
 
@@ -289,12 +289,12 @@ mod tests {
     fn a_text_cut_at_its_end_is_an_error_not_a_panic() {
         let text = BASE64_STANDARD.encode(offer());
         for end in 0..text.len() - 4 {
-            assert!(Envelope::open(&text[..end]).is_err());
+            assert!(SdpEncoding::decode(&text[..end]).is_err());
         }
     }
 
     #[test]
-    fn damaged_texts_break_no_promise() {
+    fn damaged_texts_are_errors_or_offers() {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = move |below: usize| {
             state ^= state << 13;
@@ -321,12 +321,12 @@ mod tests {
                     break;
                 }
             }
-            fuzz_envelope(&bytes);
+            fuzz_pasted_sdp(&bytes);
         }
     }
 
     #[test]
     fn json_without_a_type_is_an_offer() {
-        assert_eq!(Envelope::open("{\"sdp\":\"v=0\\r\\n\"}").unwrap().1, "v=0\r\n");
+        assert_eq!(SdpEncoding::decode("{\"sdp\":\"v=0\\r\\n\"}").unwrap().1, "v=0\r\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Copy and paste: `POST /`, `/sdp` and `/sdp/:stream` with an offer, 200 with its answer.
+//! Routes for copy and paste: `POST /`, `/sdp` and `/sdp/:stream` take an offer and return its answer.
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,11 +12,11 @@ use axum::routing::post;
 use tracing::info;
 
 use crate::auth::Action;
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
-use crate::http::paste::pasted_sdp::{Envelope, EnvelopeError};
+use crate::http::paste::pasted_sdp::{PastedSdpError, SdpEncoding};
 use crate::http::path_params::StreamPath;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
 use crate::http::service::{PasteRights, PasteRole, Refusal, Request};
 use crate::http::{Shared, body, static_files};
@@ -38,11 +38,11 @@ pub(crate) fn routes() -> Router<Shared> {
 async fn paste_unnamed(
     shared: State<Shared>,
     connection: Connection,
-    asker: Asker,
+    requester: Requester,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    paste(&shared, StreamName::default(), connection, &asker, &headers, body)
+    paste(&shared, StreamName::default(), connection, &requester, &headers, body)
         .await
         .unwrap_or_else(Problem::into_text)
 }
@@ -51,12 +51,12 @@ async fn paste_named(
     shared: State<Shared>,
     stream: Result<StreamPath, Problem>,
     connection: Connection,
-    asker: Asker,
+    requester: Requester,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     match stream {
-        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &asker, &headers, body)
+        Ok(StreamPath(stream)) => paste(&shared, stream, connection, &requester, &headers, body)
             .await
             .unwrap_or_else(Problem::into_text),
         Err(problem) => problem.into_text(),
@@ -67,29 +67,29 @@ async fn paste(
     shared: &Shared,
     stream: StreamName,
     Connection { client, local }: Connection,
-    asker: &Asker,
+    requester: &Requester,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    // Only the offer tells what the client wants to become, and it is not read for somebody who may become nothing.
+    // Only the offer shows whether the client publishes or watches. If it may do neither, the body is not read.
     let (publish, watch) = tokio::join!(
-        asker.may(shared, Action::Publish, Some(&stream)),
-        asker.may(shared, Action::Watch, Some(&stream)),
+        requester.authorize(shared, Action::Publish, Some(&stream)),
+        requester.authorize(shared, Action::Watch, Some(&stream)),
     );
     if let (Err(problem), Err(_)) = (&publish, &watch) {
         return Err(body::refuse(headers, body, problem.clone()).await);
     }
-    if body::is_awaited(headers) {
+    if body::expects_continue(headers) {
         let purpose = if publish.is_ok() {
             Purpose::Publish
         } else {
             Purpose::Watch
         };
-        let may_come = shared.service.check_door(client, purpose);
-        may_come.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
+        let admitted = shared.service.check_door(client, purpose);
+        admitted.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
     }
     let text = body::text(headers, body, shared.limits.body_timeout).await?;
-    let (envelope, offer) = Envelope::open(&text)?;
+    let (encoding, offer) = SdpEncoding::decode(&text)?;
     let request = Request {
         stream: &stream,
         offer: &offer,
@@ -111,18 +111,18 @@ async fn paste(
         PasteRole::Broadcaster => "broadcaster",
         PasteRole::Viewer => "viewer",
     };
-    // Somebody at the terminal may carry it on from there. A journal is kept, and an answer has the password of its ICE session.
+    // A person can copy the answer from a terminal. It must not go to a journal, because it contains the ICE password.
     if io::stderr().is_terminal() {
-        info!(%stream, "answer for a {role}: {}", Envelope::BASE64_JSON.seal(&accepted.answer));
+        info!(%stream, "answer for a {role}: {}", SdpEncoding::BASE64_JSON.encode(&accepted.answer));
     } else {
         info!(%stream, "answer for a {role}");
     }
-    let headers = [(CONTENT_TYPE, envelope.media_type())];
-    Ok((headers, envelope.seal(&accepted.answer)).into_response())
+    let headers = [(CONTENT_TYPE, encoding.media_type())];
+    Ok((headers, encoding.encode(&accepted.answer)).into_response())
 }
 
-impl From<EnvelopeError> for Problem {
-    fn from(error: EnvelopeError) -> Problem {
-        Problem::bad_request("no-offer", error.to_string()).hint(error.hint())
+impl From<PastedSdpError> for Problem {
+    fn from(error: PastedSdpError) -> Problem {
+        Problem::new(kinds::NO_OFFER, error.to_string()).with_hint(error.hint())
     }
 }

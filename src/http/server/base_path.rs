@@ -1,4 +1,4 @@
-//! The path below which a proxy serves this server: it stands before every path that clients are told.
+//! The path below which a proxy serves this server; every path that clients receive starts with it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,20 +10,20 @@ use axum::http::header::HeaderName;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 
-/// A path such as `/rtc`, without a slash at its end; empty where the server is at the root.
+/// A path such as `/rtc`, without a trailing slash; empty if the server is at the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BasePath(Arc<str>);
 
-/// The text is no path.
+/// The text is not a base path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a path such as /rtc or /live/rtc, of letters, digits, dots, dashes, underscores and tildes")]
 pub struct BasePathError;
 
 impl BasePath {
-    /// Longest path: it stands in every `Location` and `Link`.
+    /// Longest path: it is part of every `Location` and `Link`.
     const BYTES_MAX: usize = 200;
 
-    /// What the proxies in front say (`X-Forwarded-Prefix`), the outermost first; `None` when they say nothing that can be used.
+    /// The path that proxies state in `X-Forwarded-Prefix`, the outermost proxy first; `None` if there is none or it is invalid.
     pub(crate) fn forwarded(headers: &HeaderMap) -> Option<BasePath> {
         let mut whole = String::new();
         for line in headers.get_all(X_FORWARDED_PREFIX) {
@@ -34,7 +34,7 @@ impl BasePath {
         (!whole.is_empty() && whole.len() <= BasePath::BYTES_MAX).then(|| BasePath(whole.into()))
     }
 
-    /// What is below it of a path; `None` for a path that is not.
+    /// The rest of a path below this one; `None` for other paths.
     pub(crate) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
         let below = path.strip_prefix(&*self.0)?;
         (!self.0.is_empty() && (below.is_empty() || below.starts_with('/'))).then_some(below)
@@ -71,7 +71,7 @@ impl fmt::Display for BasePath {
     }
 }
 
-/// Put into every request by the server: what stands before paths that its client is told.
+/// The server adds the base path to every request.
 impl<S: Sync> FromRequestParts<S> for BasePath {
     type Rejection = Infallible;
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_paths_are_taken() {
+    fn only_plain_paths_are_accepted() {
         for (text, path) in [
             ("/rtc", "/rtc"),
             ("/rtc/", "/rtc"),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_begins_with_a_slash() {
+    fn the_rest_of_a_path_begins_with_a_slash() {
         let base: BasePath = "/rtc".parse().unwrap();
         assert_eq!(base.below("/rtc/whip/live"), Some("/whip/live"));
         assert_eq!(base.below("/rtc"), Some(""));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_of_several_proxies_are_one_path() {
+    fn prefixes_of_several_proxies_form_one_path() {
         let forwarded = |lines: &[&'static str]| {
             let lines = lines
                 .iter()

@@ -1,4 +1,4 @@
-//! The two ends of the connection that carried a request.
+//! What the server adds to each request about its connection, and the extractors for it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Put into every request by the server's accept loop.
+/// The addresses of both ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connection {
-    /// The other end.
+    /// The address of the client, or what trusted proxies say it is.
     pub(crate) client: SocketAddr,
-    /// Our end.
+    /// The local address.
     pub(crate) local: SocketAddr,
 }
 
 impl Connection {
-    /// Writes IPv4-mapped addresses as IPv4, which is what clients can use.
+    /// Converts IPv4-mapped addresses to IPv4, the form that clients can use.
     pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Connection {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         Connection {
@@ -34,14 +34,11 @@ impl<S: Sync> FromRequestParts<S> for Connection {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Connection, Infallible> {
-        Ok(*parts
-            .extensions
-            .get()
-            .expect("the accept loop puts it into every request"))
+        Ok(*parts.extensions.get().expect("the server adds it to every request"))
     }
 }
 
-/// Cancelled when the server is asked to stop: what would last until its client leaves ends then. Put into every request, too.
+/// Cancelled when the server stops. Requests that last until their client leaves end then.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop(pub(crate) CancellationToken);
 
@@ -50,41 +47,41 @@ impl<S: Sync> FromRequestParts<S> for Stop {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Stop, Infallible> {
         let stop = parts.extensions.get::<Stop>();
-        Ok(stop.expect("the accept loop puts it into every request").clone())
+        Ok(stop.expect("the server adds it to every request").clone())
     }
 }
 
-/// Its clones are held by what is still being done for a connection, whether its client reads or not. Put into every request, too.
+/// Held by the work that is in progress for a connection, whether the client reads or not.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AtWork(Arc<()>);
+pub(crate) struct ActiveRequests(Arc<()>);
 
-impl AtWork {
-    /// Whether anybody is; the connection itself has two.
-    pub(crate) fn is_anybody(&self) -> bool {
+impl ActiveRequests {
+    /// Whether any work is in progress. The connection itself holds two of the references.
+    pub(crate) fn is_any(&self) -> bool {
         Arc::strong_count(&self.0) > 2
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for AtWork {
+impl<S: Sync> FromRequestParts<S> for ActiveRequests {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<AtWork, Infallible> {
-        let at_work = parts.extensions.get::<AtWork>();
-        Ok(at_work.expect("the accept loop puts it into every request").clone())
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ActiveRequests, Infallible> {
+        let active = parts.extensions.get::<ActiveRequests>();
+        Ok(active.expect("the server adds it to every request").clone())
     }
 }
 
-/// What goes on with a connection after HTTP has ended on it: a WebSocket. Its place is taken until then. Put into every request, too.
+/// Tracks the WebSocket that a connection has become. The connection keeps its slot until that ends.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Upgrades(TaskTracker);
 
 impl Upgrades {
-    /// Held by what goes on.
+    /// Held while the WebSocket is open.
     pub(crate) fn begin(&self) -> TaskTrackerToken {
         self.0.token()
     }
 
-    /// Waits until nothing does any more.
+    /// Waits until the WebSocket has ended.
     pub(crate) async fn ended(&self) {
         self.0.close();
         self.0.wait().await;
@@ -96,6 +93,6 @@ impl<S: Sync> FromRequestParts<S> for Upgrades {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Upgrades, Infallible> {
         let upgrades = parts.extensions.get::<Upgrades>();
-        Ok(upgrades.expect("the accept loop puts it into every request").clone())
+        Ok(upgrades.expect("the server adds it to every request").clone())
     }
 }

@@ -1,7 +1,7 @@
-//! Which client a request came from when proxies passed it on: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! The client of a forwarded request: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
 //!
-//! A proxy adds the address that it was called from at the end of the list, so only the end can be believed: everything to the left of
-//! the last entry that a trusted proxy has written may be the client's own invention.
+//! A proxy appends the address that it received the request from, so only the end of the list can be trusted: everything to the left of
+//! the last entry that a trusted proxy has written may be forged by the client.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,46 +11,46 @@ use axum::http::header::{FORWARDED, HeaderName};
 use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
-/// Proxies whose word about their clients counts.
+/// Proxies that the server trusts about the addresses of their clients.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// One proxy, or all of a network.
+/// The address of a proxy, or a network of proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyNetwork(IpNet);
 
-/// The text is no address and no network.
+/// The text is neither an address nor a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an address or a network such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32")]
 pub struct ProxyNetworkError;
 
-/// Whom each proxy names, the nearest last; `None` for one that says nothing of its client.
-type Entries = Vec<Option<Named>>;
+/// The client that each proxy names, the nearest proxy last; `None` for a proxy that does not name its client.
+type Entries = Vec<Option<ForwardedFor>>;
 
-/// Whom the headers of a request name.
+/// The client that the headers name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Named {
-    /// The port is 0 when it is not told.
+enum ForwardedFor {
+    /// The port is 0 if unknown.
     Client(SocketAddr),
-    /// Somebody who is not told of, or not in a form that can be read.
+    /// Hidden, or not readable.
     Unknown,
 }
 
 impl TrustedProxies {
-    /// Proxies on this machine.
+    /// Proxies on the same machine.
     pub fn loopback() -> TrustedProxies {
         let v4 = IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8);
         let v6 = IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128);
         TrustedProxies(vec![v4, v6])
     }
 
-    /// Whether this is one of them.
+    /// Whether this is the address of a trusted proxy.
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client of a request that came from `peer`: that is `peer` itself unless it is a proxy which names another one.
+    /// The client of a request from `peer`: `peer` itself, unless it is a trusted proxy that names its client.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.has(peer.ip()) {
             return peer;
@@ -61,27 +61,36 @@ impl TrustedProxies {
         ];
         match named {
             [None, None] => peer,
-            [Some(Named::Client(client)), None] | [None, Some(Named::Client(client))] => client,
-            // Proxies write one of the two headers and hand on the other one as the client made it: which is which cannot be told.
-            [Some(Named::Client(one)), Some(Named::Client(other))] if one.ip() == other.ip() => one,
+            [Some(ForwardedFor::Client(client)), None] | [None, Some(ForwardedFor::Client(client))] => client,
+            // A proxy writes one of the two headers and forwards the other as the client sent it; there is no telling which is which.
+            [Some(ForwardedFor::Client(one)), Some(ForwardedFor::Client(other))] if one.ip() == other.ip() => one,
             _ => UNKNOWN,
         }
     }
 
-    /// Who is named in the lines of one header; `None` when nobody is.
-    fn named(&self, headers: &HeaderMap, name: &HeaderName, entries: fn(&str) -> Option<Entries>) -> Option<Named> {
+    /// The client in all lines of one header; `None` if there is none.
+    fn named(
+        &self,
+        headers: &HeaderMap,
+        name: &HeaderName,
+        entries: fn(&str) -> Option<Entries>,
+    ) -> Option<ForwardedFor> {
         let mut proxy = None;
-        let mut is_silent = false;
+        let mut is_unnamed = false;
         for line in headers.get_all(name).iter().rev() {
             let line = HeaderValue::to_str(line).ok().and_then(entries);
-            for entry in line.unwrap_or_else(|| vec![Some(Named::Unknown)]).into_iter().rev() {
+            for entry in line
+                .unwrap_or_else(|| vec![Some(ForwardedFor::Unknown)])
+                .into_iter()
+                .rev()
+            {
                 match entry {
-                    None if proxy.is_none() => is_silent = true,
-                    // What is to the left of a silent proxy's element, that one has not vouched for.
-                    None => return Some(Named::Unknown),
-                    Some(_) if is_silent => return Some(Named::Unknown),
-                    // The entry to the left is what this other proxy says.
-                    Some(Named::Client(client)) if self.has(client.ip()) => proxy = entry,
+                    None if proxy.is_none() => is_unnamed = true,
+                    // A proxy that does not name its client has not vouched for the elements to the left.
+                    None => return Some(ForwardedFor::Unknown),
+                    Some(_) if is_unnamed => return Some(ForwardedFor::Unknown),
+                    // Another trusted proxy, which wrote the entry to the left.
+                    Some(ForwardedFor::Client(client)) if self.has(client.ip()) => proxy = entry,
                     Some(named) => return Some(named),
                 }
             }
@@ -121,7 +130,7 @@ fn addresses(line: &str) -> Option<Entries> {
     Some(entries.map(|entry| Some(node(entry))).collect())
 }
 
-/// The `for` of each element of a `Forwarded` line (RFC 7239 section 4); `None` when the line cannot be read.
+/// The `for` parameter of each element of a `Forwarded` line (RFC 7239 section 4); `None` if the line is malformed.
 fn elements(line: &str) -> Option<Entries> {
     let mut entries = Vec::new();
     let mut element = Element::default();
@@ -146,22 +155,22 @@ fn elements(line: &str) -> Option<Entries> {
         }
     }
     entries.push(element);
-    // Empty elements of a list count for nothing (RFC 9110 section 5.6.1.2).
-    let said = entries.into_iter().filter(|element| element.said);
-    Some(said.map(|element| element.client).collect())
+    // Empty list elements are ignored (RFC 9110 section 5.6.1.2).
+    let present = entries.into_iter().filter(|element| element.is_present);
+    Some(present.map(|element| element.client).collect())
 }
 
-/// One element of `Forwarded`: what one proxy says.
+/// One element of `Forwarded`, written by one proxy.
 #[derive(Debug, Default)]
 struct Element {
-    said: bool,
-    client: Option<Named>,
+    is_present: bool,
+    client: Option<ForwardedFor>,
 }
 
 impl Element {
-    /// `None` for a second `for`: of two, nobody knows which counts.
+    /// `None` for a second `for`, which is ambiguous.
     fn take(&mut self, name: &str, value: &str) -> Option<()> {
-        self.said = true;
+        self.is_present = true;
         if !name.eq_ignore_ascii_case("for") {
             return Some(());
         }
@@ -169,8 +178,8 @@ impl Element {
     }
 }
 
-/// The value at the beginning of the text, a token or a quoted string (RFC 9110 section 5.6.4), and what follows: nothing or a
-/// separator. Brackets and colons are taken outside of quotes, too, since proxies write them so.
+/// The value at the start of the text, a token or a quoted string (RFC 9110 section 5.6.4), and the rest: nothing or a separator.
+/// Brackets and colons are accepted outside quotes, because some proxies write them that way.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let end = text.find([';', ',']).unwrap_or(text.len());
@@ -193,9 +202,9 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// A node (RFC 7239 section 6), or an entry of `X-Forwarded-For`: an address, IPv6 with or without brackets, with or without a port.
-fn node(text: &str) -> Named {
-    read_node(text.trim()).map_or(Named::Unknown, |client| {
-        Named::Client(SocketAddr::new(client.ip().to_canonical(), client.port()))
+fn node(text: &str) -> ForwardedFor {
+    read_node(text.trim()).map_or(ForwardedFor::Unknown, |client| {
+        ForwardedFor::Client(SocketAddr::new(client.ip().to_canonical(), client.port()))
     })
 }
 
@@ -211,7 +220,7 @@ fn read_node(text: &str) -> Option<SocketAddr> {
         ));
     };
     let (address, port) = bracketed.split_once(']')?;
-    // A zone says something to the proxy's machine only.
+    // A zone has a meaning on the proxy only.
     let address: Ipv6Addr = address.split('%').next()?.parse().ok()?;
     let port = match port {
         "" => 0,
@@ -220,7 +229,7 @@ fn read_node(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.into(), port))
 }
 
-/// A number, or the name behind which a proxy hides it.
+/// A port number, or an obfuscated name instead of it.
 fn read_port(text: &str) -> Option<u16> {
     let hidden = |name: &str| {
         name.bytes()
@@ -235,8 +244,8 @@ fn read_port(text: &str) -> Option<u16> {
     }
 }
 
-/// Reads lines of headers, `Forwarded` and `X-Forwarded-For` in turns, and panics if a promise is broken: headers of somebody who is
-/// not trusted say nothing, and what stands at the end says more than all before it.
+/// Reads header lines, `Forwarded` and `X-Forwarded-For` in turns. Headers from an untrusted address must be ignored, and the last entry
+/// must take precedence over all others.
 #[doc(hidden)]
 pub fn fuzz_forwarded(data: &[u8]) {
     let proxies = TrustedProxies::loopback();
@@ -254,7 +263,7 @@ pub fn fuzz_forwarded(data: &[u8]) {
     assert_eq!(proxies.client(stranger, &headers), stranger);
     let client = proxies.client(proxy, &headers);
     assert_eq!(client.ip(), client.ip().to_canonical());
-    // A proxy that writes the header which it is known for, and hands on whatever else came.
+    // A proxy that appends to one header and forwards everything else.
     headers.append(X_FORWARDED_FOR, HeaderValue::from_static("198.51.100.7"));
     let client = proxies.client(proxy, &headers);
     assert!(
@@ -263,8 +272,8 @@ pub fn fuzz_forwarded(data: &[u8]) {
     );
 }
 
-/// Stands for all clients that a proxy does not tell of, together: nobody has this address, and it is no loopback, which would have no
-/// bounds.
+/// Stands for all clients that proxies do not name. No client has this address, and it is not a loopback address, which would have no
+/// limits.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -280,7 +289,7 @@ mod tests {
             .collect()
     }
 
-    /// Whom a proxy at `peer` names with these headers; `peer` itself where it names nobody.
+    /// The client that a proxy at `peer` names with these headers; `peer` itself if it names none.
     fn named_by(peer: &str, lines: &[(&str, &str)]) -> String {
         let lines = lines.iter().map(|(name, value)| {
             let name: HeaderName = name.parse().unwrap();
@@ -299,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxy_is_the_client() {
+    fn the_last_untrusted_address_is_the_client() {
         for (value, client) in [
             ("203.0.113.7", "203.0.113.7:0"),
             ("198.51.100.1, 203.0.113.7", "203.0.113.7:0"),
@@ -312,7 +321,7 @@ mod tests {
             ("203.0.113.7, 2001:db8:1::5", "203.0.113.7:0"),
             ("::ffff:203.0.113.7", "203.0.113.7:0"),
             ("[fe80::1%eth0]:1", "[fe80::1]:1"),
-            // Somebody on a proxy's machine.
+            // A client on the proxy's own machine.
             ("10.9.9.9", "10.9.9.9:0"),
             ("10.9.9.9, 127.0.0.1", "10.9.9.9:0"),
             (" , 203.0.113.7,, ", "203.0.113.7:0"),
@@ -323,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_has_it() {
+    fn forwarded_is_parsed_by_rfc_7239() {
         for (value, client) in [
             ("for=203.0.113.7", "203.0.113.7:0"),
             ("For=\"203.0.113.7:5000\";proto=https;by=10.0.0.1", "203.0.113.7:5000"),
@@ -349,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_hidden_or_cannot_be_read_is_unknown_and_not_the_proxy() {
+    fn a_hidden_or_malformed_client_is_unknown() {
         for value in [
             "unknown",
             "_hidden",
@@ -398,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_headers_that_disagree_neither_counts() {
+    fn contradicting_headers_are_both_ignored() {
         let both = |forwarded, for_| named(&[("Forwarded", forwarded), ("X-Forwarded-For", for_)]);
         assert_eq!(both("for=\"203.0.113.7:5\"", "203.0.113.7"), "203.0.113.7:5");
         assert_eq!(both("proto=https", "203.0.113.7"), "203.0.113.7:0");
@@ -407,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_strangers_say_nothing() {
+    fn headers_of_untrusted_addresses_are_ignored() {
         let lines = [("X-Forwarded-For", "203.0.113.7"), ("Forwarded", "for=203.0.113.7")];
         assert_eq!(named_by("192.0.2.1", &lines), "192.0.2.1:4000");
         assert_eq!(named_by("::ffff:10.0.0.1", &lines), "203.0.113.7:0");

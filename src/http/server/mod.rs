@@ -1,12 +1,12 @@
-//! Accepts connections, with TLS if there is a certificate, and speaks HTTP/1.1 and HTTP/2 on them (without TLS with prior knowledge).
+//! Accepts connections, with TLS if there is a certificate, and serves HTTP/1.1 and HTTP/2 (in the clear with prior knowledge).
 
 pub(super) mod base_path;
 pub(super) mod connection;
 pub(super) mod forwarded;
-pub(super) mod front;
 pub(super) mod per_ip_limit;
 pub(super) mod redirect;
 pub(super) mod request_permit;
+pub(super) mod reverse_proxy;
 pub(super) mod smuggling;
 
 use std::convert::Infallible;
@@ -32,78 +32,78 @@ use tracing::{debug, warn};
 
 use crate::auth::Authority;
 use crate::http::router::router;
-use crate::http::server::connection::{AtWork, Connection, Stop, Upgrades};
-use crate::http::server::front::{Entrance, Front};
-use crate::http::server::per_ip_limit::Crowding;
+use crate::http::server::connection::{ActiveRequests, Connection, Stop, Upgrades};
+use crate::http::server::per_ip_limit::PerIpLimit;
+use crate::http::server::reverse_proxy::{RequestHandler, ReverseProxy};
 use crate::http::service::Service;
 use crate::http::static_files::Pages;
-use crate::tls::{Opened, Tls};
+use crate::tls::{AcceptedStream, Tls};
 use crate::turn::IceServers;
 
-/// Bounds of the HTTP server.
+/// Limits of the HTTP server.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Connections at once; more wait in the system's backlog.
+    /// Concurrent connections. Further ones wait in the backlog of the listening socket.
     pub connections: usize,
-    /// Of these, how many one address, or one /64 of IPv6, may have; more are closed. As many requests of an address may follow event
-    /// streams, and as many of one client may be passed on by trusted proxies at once. This machine's own addresses have no such bound,
-    /// and proxies none of connections.
+    /// Concurrent connections per address (per /64 for IPv6); further ones are closed. The same number limits the long requests of an
+    /// address, and the concurrent requests that trusted proxies forward for one client. Loopback addresses have no limit, and trusted
+    /// proxies none on connections.
     pub connections_per_address: usize,
-    /// How long a client may take for a TLS handshake.
+    /// Longest TLS handshake.
     pub handshake_timeout: Duration,
-    /// How long a client may take for a request's head, and a connection lie idle.
+    /// Longest time for the headers of a request, and longest idle time of a connection.
     pub header_timeout: Duration,
-    /// How long a client may take for a request's body.
+    /// Longest time for the body of a request.
     pub body_timeout: Duration,
-    /// How often a WebSocket's client is asked whether it is there; one that was not heard for three times as long is taken to be gone.
+    /// Interval of the pings on a WebSocket. A client that stays silent for three intervals is disconnected.
     pub socket_ping: Duration,
 }
 
 impl Default for HttpLimits {
-    /// Signalling is short-lived: 10 000 connections are a burst of that many viewers, and 10 s suffice for a few kilobytes
-    /// on any line that could carry media afterwards.
+    /// Signalling is short: 10 000 connections allow a burst of that many viewers, and any link that can carry media transfers a few
+    /// kilobytes within 10 s.
     fn default() -> HttpLimits {
-        let patience = Duration::from_secs(10);
+        let timeout = Duration::from_secs(10);
         HttpLimits {
             connections: 10_000,
-            // A large office or a mobile carrier's gateway; ten of them are needed to take everything.
+            // Enough for a large office or the gateway of a mobile carrier; one address takes at most a tenth.
             connections_per_address: 1_000,
-            handshake_timeout: patience,
-            header_timeout: patience,
-            body_timeout: patience,
-            // Proxies take half a minute or more of silence for the end.
+            handshake_timeout: timeout,
+            header_timeout: timeout,
+            body_timeout: timeout,
+            // Proxies close connections that are silent for 30 s or more.
             socket_ping: Duration::from_secs(15),
         }
     }
 }
 
 impl HttpLimits {
-    /// Requests that may follow event streams at once: they last, and shall not take every connection from those who come to join.
-    pub(crate) fn followers(&self) -> usize {
+    /// Concurrent long requests (event streams, long polls and WebSockets): half of the connections stay free for joining clients.
+    pub(crate) fn long_requests(&self) -> usize {
         self.connections / 2
     }
 }
 
-/// What is served.
+/// What the server serves.
 pub struct Serving {
-    /// What runs behind HTTP.
+    /// The service behind HTTP.
     pub service: Arc<dyn Service>,
-    /// Who may do what.
+    /// Decides which requests are allowed.
     pub authority: Arc<Authority>,
     /// The pages.
     pub pages: Pages,
-    /// Values of `Link` lines that every endpoint and every new session of WHIP and WHEP carries.
+    /// `Link` header values that every WHIP and WHEP endpoint and every new session carries.
     pub links: Vec<HeaderValue>,
-    /// STUN and TURN servers that those who may publish or watch are told of.
+    /// STUN and TURN servers for authorized clients.
     pub ice_servers: Arc<IceServers>,
-    /// A PATCH without `If-Match` is refused whatever it says, as RFC 9725 has it.
+    /// Refuses every PATCH without `If-Match`, as RFC 9725 requires.
     pub strict_etags: bool,
-    /// Proxies in front, and the path below which they serve the server.
-    pub front: Front,
+    /// Proxies in front of the server, and the path below which they serve it.
+    pub front: ReverseProxy,
 }
 
 impl Serving {
-    /// With everybody's right to do everything.
+    /// A configuration that allows everything.
     pub fn open(service: Arc<dyn Service>, pages: Pages) -> Serving {
         Serving {
             service,
@@ -112,17 +112,17 @@ impl Serving {
             links: Vec::new(),
             ice_servers: Arc::default(),
             strict_etags: false,
-            front: Front::default(),
+            front: ReverseProxy::default(),
         }
     }
 }
 
-/// The HTTP server. Its clones share the bounds of connections.
+/// The HTTP server. Its clones share the limits on connections.
 #[derive(Clone)]
 pub struct Server {
-    entrance: Entrance,
+    handler: RequestHandler,
     limits: HttpLimits,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -131,26 +131,26 @@ impl Server {
     pub fn new(serving: Serving, limits: HttpLimits) -> Server {
         let front = Arc::new(serving.front.clone());
         Server {
-            entrance: Entrance {
+            handler: RequestHandler {
                 router: router(serving, limits),
                 front,
-                crowding: Crowding::new(limits.connections_per_address),
+                per_ip: PerIpLimit::new(limits.connections_per_address),
             },
             limits,
-            places: Arc::new(Semaphore::new(limits.connections)),
+            slots: Arc::new(Semaphore::new(limits.connections)),
             tls: None,
         }
     }
 
-    /// The same behind TLS. Who comes in the clear is sent on to HTTPS.
+    /// The same behind TLS. Plain HTTP is redirected to HTTPS.
     pub fn with_tls(self, tls: Arc<Tls>) -> Server {
         Server { tls: Some(tls), ..self }
     }
 
-    /// Sends everybody on to HTTPS on `port`, from a listener without TLS.
+    /// A server without TLS that redirects every request to HTTPS on `port`.
     pub fn redirecting(self, port: u16) -> Server {
         Server {
-            entrance: self.entrance.to(redirect::router(Some(port))),
+            handler: self.handler.to(redirect::router(Some(port))),
             tls: None,
             ..self
         }
@@ -161,21 +161,26 @@ impl Server {
         let connections = TaskTracker::new();
         loop {
             let next = async {
-                let place = self.places.clone().acquire_owned().await.expect("nobody closes it");
-                (accept(&listener).await, place)
+                let permit = self
+                    .slots
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .expect("the semaphore is never closed");
+                (accept(&listener).await, permit)
             };
-            let Some(((stream, client), place)) = stop.run_until_cancelled(next).await else {
+            let Some(((stream, client), permit)) = stop.run_until_cancelled(next).await else {
                 break;
             };
-            let Some(taken) = self.entrance.take_connection(client.ip()) else {
-                // An answer would cost what the bound is to save, a TLS handshake first of all.
-                debug!(%client, "a connection is closed: its address has as many as it may");
+            let Some(taken) = self.handler.take_connection(client.ip()) else {
+                // A response would cost what the limit saves, above all a TLS handshake.
+                debug!(%client, "connection closed: too many connections from this address");
                 continue;
             };
-            let serving = self.clone().welcome(stream, client, stop.clone());
+            let serving = self.clone().serve_connection(stream, client, stop.clone());
             connections.spawn(async move {
                 serving.await;
-                drop((place, taken));
+                drop((permit, taken));
             });
         }
         drop(listener);
@@ -183,31 +188,31 @@ impl Server {
         connections.wait().await;
     }
 
-    /// Opens a connection and serves it to its end. Whoever takes long for a handshake keeps nobody but their own place.
-    async fn welcome(self, stream: TcpStream, client: SocketAddr, stop: CancellationToken) {
+    /// Accepts TLS if configured, and serves the connection until it ends. A slow handshake occupies only its own slot.
+    async fn serve_connection(self, stream: TcpStream, client: SocketAddr, stop: CancellationToken) {
         let Ok(local) = stream.local_addr() else { return };
-        // Answers are small and somebody waits for them.
+        // Responses are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
         let ends = Connection::new(client, local);
         let Some(tls) = &self.tls else {
-            return serve(stream, ends, self.entrance, self.limits, stop).await;
+            return serve(stream, ends, self.handler, self.limits, stop).await;
         };
-        let opening = tokio::time::timeout(self.limits.handshake_timeout, tls.open(stream));
+        let opening = tokio::time::timeout(self.limits.handshake_timeout, tls.accept(stream));
         match stop.run_until_cancelled(opening).await {
-            Some(Ok(Ok(Opened::Tls(stream)))) => serve(*stream, ends, self.entrance, self.limits, stop).await,
-            Some(Ok(Ok(Opened::Plain(stream)))) => {
-                let entrance = self.entrance.to(redirect::router(None));
-                serve(stream, ends, entrance, self.limits, stop).await;
+            Some(Ok(Ok(AcceptedStream::Tls(stream)))) => serve(*stream, ends, self.handler, self.limits, stop).await,
+            Some(Ok(Ok(AcceptedStream::Plain(stream)))) => {
+                let handler = self.handler.to(redirect::router(None));
+                serve(stream, ends, handler, self.limits, stop).await;
             }
-            Some(Ok(Ok(Opened::Challenge))) => debug!(%client, "a challenge of the ACME directory is answered"),
-            Some(Ok(Err(error))) => debug!(%client, "no connection: {error}"),
-            Some(Err(_)) => debug!(%client, "no connection: the TLS handshake took too long"),
+            Some(Ok(Ok(AcceptedStream::Challenge))) => debug!(%client, "answered a challenge of the ACME directory"),
+            Some(Ok(Err(error))) => debug!(%client, "connection failed: {error}"),
+            Some(Err(_)) => debug!(%client, "connection failed: the TLS handshake timed out"),
             None => {}
         }
     }
 }
 
-/// The next connection, however long that takes.
+/// Waits for the next connection.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut pause = ACCEPT_PAUSE;
     loop {
@@ -217,8 +222,8 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 debug!(%error, "a connection ended before it was accepted")
             }
             Err(error) => {
-                // Mostly too many open files: it passes when connections end, but not at once.
-                warn!(%error, "no connection can be accepted; trying again in {} ms", pause.as_millis());
+                // Usually too many open files, which passes as connections end.
+                warn!(%error, "cannot accept connections; trying again in {} ms", pause.as_millis());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
@@ -234,20 +239,20 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection to its end: of HTTP, or of the WebSocket that it has become.
-async fn serve<S>(stream: S, ends: Connection, entrance: Entrance, limits: HttpLimits, stop: CancellationToken)
+/// Serves one connection until it ends, including the WebSocket that it may become.
+async fn serve<S>(stream: S, ends: Connection, handler: RequestHandler, limits: HttpLimits, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrades = Upgrades::default();
-    serve_http(stream, ends, entrance, limits, stop, upgrades.clone()).await;
+    serve_http(stream, ends, handler, limits, stop, upgrades.clone()).await;
     upgrades.ended().await;
 }
 
 async fn serve_http<S>(
     stream: S,
     ends: Connection,
-    entrance: Entrance,
+    handler: RequestHandler,
     limits: HttpLimits,
     stop: CancellationToken,
     upgrades: Upgrades,
@@ -255,15 +260,15 @@ async fn serve_http<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
-    let at_work = AtWork::default();
-    let (noting, working) = (asked.clone(), at_work.clone());
+    let active = ActiveRequests::default();
+    let (noting, working) = (asked.clone(), active.clone());
     let stopped = Stop(stop.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         noting.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(stopped.clone());
         request.extensions_mut().insert(working.clone());
         request.extensions_mut().insert(upgrades.clone());
-        let (answer, working) = (entrance.clone().answer(request.map(Body::new), ends), working.clone());
+        let (answer, working) = (handler.clone().answer(request.map(Body::new), ends), working.clone());
         async move {
             let response = answer.await;
             drop(working);
@@ -278,21 +283,21 @@ async fn serve_http<S>(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    debug!(client = %ends.client, %error, "HTTP connection broke");
+                    debug!(client = %ends.client, %error, "HTTP connection failed");
                 }
                 return;
             }
-            // hyper's own timeout begins only when it knows the version, and HTTP/2 has none.
+            // hyper's own timeout starts only when it knows the HTTP version, and HTTP/2 has none.
             () = tokio::time::sleep(limits.header_timeout) => {
                 if asked.swap(false, Ordering::Relaxed) {
                     unread = 0;
                 } else {
                     connection.as_mut().graceful_shutdown();
-                    // With nobody at work here, what is left to do is the client's: to read.
-                    unread = if at_work.is_anybody() { 0 } else { unread + 1 };
+                    // If no handler is active, the connection is waiting for the client to read.
+                    unread = if active.is_any() { 0 } else { unread + 1 };
                 }
                 if unread > UNREAD_MAX {
-                    debug!(client = %ends.client, "a connection is closed: its client does not read the answers");
+                    debug!(client = %ends.client, "connection closed: the client does not read the responses");
                     return;
                 }
             }
@@ -321,15 +326,15 @@ fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// First pause after a failed accept.
+/// Pause after the first failed accept; it doubles with each further failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// Longest one.
+/// Longest pause after a failed accept.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Largest head of a request: a token and cookies of other servers on the same host fit in, as with other web servers.
+/// Largest headers of a request: enough for a token and for cookies of other servers on the same host, as with other web servers.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// For how many times [`HttpLimits::header_timeout`] a client may leave an answer unread: a minute is long for a few hundred kilobytes.
+/// How many times [`HttpLimits::header_timeout`] a client may leave a response unread: a minute is long for a few hundred kilobytes.
 const UNREAD_MAX: u32 = 5;
-/// Requests at once on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 
 #[cfg(test)]
@@ -338,22 +343,22 @@ mod tests {
 
     use super::*;
 
-    /// A server of redirects whose addresses may have two connections each, and the places that are left.
+    /// A server of redirects whose addresses may have two connections each, and the slots that are left.
     async fn start(stop: &CancellationToken, limits: HttpLimits) -> (SocketAddr, Arc<Semaphore>) {
         let server = Server {
-            entrance: Entrance {
+            handler: RequestHandler {
                 router: redirect::router(Some(443)),
                 front: Arc::default(),
-                crowding: Crowding::of_everybody(2),
+                per_ip: PerIpLimit::including_loopback(2),
             },
             limits,
-            places: Arc::new(Semaphore::new(limits.connections)),
+            slots: Arc::new(Semaphore::new(limits.connections)),
             tls: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, places) = (listener.local_addr().unwrap(), server.places.clone());
+        let (address, slots) = (listener.local_addr().unwrap(), server.slots.clone());
         tokio::spawn(server.run(listener, stop.clone()));
-        (address, places)
+        (address, slots)
     }
 
     /// Whether a request on this connection is answered.
@@ -372,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_has_enough_connections_is_given_no_more_until_one_ends() {
+    async fn an_address_at_its_limit_gets_no_connection_until_one_ends() {
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
         let (server, _) = start(&stop, HttpLimits::default()).await;
@@ -380,22 +385,22 @@ mod tests {
         let (mut first, mut second) = (open().await, open().await);
         assert!(answers(&mut first).await && answers(&mut second).await);
         assert!(!answers(&mut open().await).await);
-        assert!(answers(&mut first).await, "those that are there stay");
+        assert!(answers(&mut first).await, "open connections stay");
         drop(second);
-        // The server learns of it when it next looks at the connection.
+        // The server notices when it next polls the connection.
         while !answers(&mut open().await).await {
             tokio::task::yield_now().await;
         }
     }
     #[tokio::test]
-    async fn who_never_reads_the_answers_does_not_keep_the_place() {
+    async fn a_client_that_never_reads_loses_its_slot() {
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();
         let limits = HttpLimits {
             header_timeout: Duration::from_millis(50),
             ..HttpLimits::default()
         };
-        let (server, places) = start(&stop, limits).await;
+        let (server, slots) = start(&stop, limits).await;
         let mut connection = TcpStream::connect(server).await.unwrap();
         let path = "x".repeat(8_000);
         let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -403,7 +408,7 @@ mod tests {
         let asking = async { while connection.write_all(request.as_bytes()).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap();
         let all = limits.connections - 1;
-        while places.available_permits() < all {
+        while slots.available_permits() < all {
             tokio::task::yield_now().await;
         }
     }

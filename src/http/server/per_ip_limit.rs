@@ -1,4 +1,4 @@
-//! How much of what there is a single address may take, so that no address takes everything from all others.
+//! A limit per client address, so that a single address cannot exhaust a shared resource.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,46 +6,46 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onecast_control::admission::network;
 
-/// Counts what each address has taken. As many addresses are in it as have something at this moment.
+/// Counts the permits of each address. Only addresses that hold permits are in the table.
 #[derive(Debug)]
-pub(crate) struct Crowding {
+pub(crate) struct PerIpLimit {
     each_max: usize,
-    /// What an address is counted under; `None` for one without a bound.
+    /// The key that an address is counted under; `None` for an address without a limit.
     network: fn(IpAddr) -> Option<IpAddr>,
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Something that is taken, until this is dropped.
+/// One of the permits of an address; returned when dropped.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    of: Arc<Crowding>,
-    /// `None` for an address without a bound.
+pub(crate) struct IpPermit {
+    of: Arc<PerIpLimit>,
+    /// `None` for an address without a limit.
     address: Option<IpAddr>,
 }
 
-impl Crowding {
-    /// Each address may take `each_max`; one /64 of IPv6 is an address. This machine's own have no bound: a proxy there stands for
-    /// everybody.
-    pub(crate) fn new(each_max: usize) -> Arc<Crowding> {
-        Crowding::counting(each_max, network)
+impl PerIpLimit {
+    /// Allows each address `each_max` permits. A /64 of IPv6 counts as one address. Loopback addresses have no limit, because a proxy
+    /// there represents many clients.
+    pub(crate) fn new(each_max: usize) -> Arc<PerIpLimit> {
+        PerIpLimit::counting(each_max, network)
     }
 
-    fn counting(each_max: usize, network: fn(IpAddr) -> Option<IpAddr>) -> Arc<Crowding> {
-        Arc::new(Crowding {
+    fn counting(each_max: usize, network: fn(IpAddr) -> Option<IpAddr>) -> Arc<PerIpLimit> {
+        Arc::new(PerIpLimit {
             each_max,
             network,
             taken: Mutex::default(),
         })
     }
 
-    /// Counts this machine's own addresses, too: tests have no others.
+    /// Counts loopback addresses as well: tests have no others.
     #[cfg(test)]
-    pub(crate) fn of_everybody(each_max: usize) -> Arc<Crowding> {
-        Crowding::counting(each_max, Some)
+    pub(crate) fn including_loopback(each_max: usize) -> Arc<PerIpLimit> {
+        PerIpLimit::counting(each_max, Some)
     }
 
-    /// `None` when the address has as much as it may.
-    pub(crate) fn take(self: &Arc<Crowding>, address: IpAddr) -> Option<Taken> {
+    /// Takes a permit; `None` if the address has reached its limit.
+    pub(crate) fn acquire(self: &Arc<PerIpLimit>, address: IpAddr) -> Option<IpPermit> {
         let address = (self.network)(address);
         if let Some(address) = address {
             let mut taken = self.taken();
@@ -56,16 +56,16 @@ impl Crowding {
             *has += 1;
         }
         let of = self.clone();
-        Some(Taken { of, address })
+        Some(IpPermit { of, address })
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Nothing that is done under this lock can panic half-way.
+        // No code under this lock can panic half-way.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Taken {
+impl Drop for IpPermit {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
         let mut taken = self.of.taken();
@@ -87,28 +87,28 @@ mod tests {
     }
 
     #[test]
-    fn an_address_takes_no_more_than_its_part_and_gives_it_back() {
-        let crowding = Crowding::new(2);
+    fn an_address_has_a_limit_and_returns_its_permits() {
+        let per_ip = PerIpLimit::new(2);
         let (first, second) = (
-            crowding.take(address("192.0.2.1")).unwrap(),
-            crowding.take(address("::ffff:192.0.2.1")).unwrap(),
+            per_ip.acquire(address("192.0.2.1")).unwrap(),
+            per_ip.acquire(address("::ffff:192.0.2.1")).unwrap(),
         );
-        assert!(crowding.take(address("192.0.2.1")).is_none());
-        assert!(crowding.take(address("192.0.2.2")).is_some(), "others have their own");
+        assert!(per_ip.acquire(address("192.0.2.1")).is_none());
+        assert!(per_ip.acquire(address("192.0.2.2")).is_some(), "others have their own");
         drop(first);
-        let third = crowding.take(address("192.0.2.1")).unwrap();
-        assert!(crowding.take(address("192.0.2.1")).is_none());
+        let third = per_ip.acquire(address("192.0.2.1")).unwrap();
+        assert!(per_ip.acquire(address("192.0.2.1")).is_none());
         drop((second, third));
-        assert!(crowding.taken().is_empty(), "who has nothing is forgotten");
+        assert!(per_ip.taken().is_empty(), "addresses without permits are removed");
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address_and_this_machine_has_no_bound() {
-        let crowding = Crowding::new(1);
-        let _first = crowding.take(address("2001:db8::1")).unwrap();
-        assert!(crowding.take(address("2001:db8::ffff:1")).is_none());
-        assert!(crowding.take(address("2001:db8:0:1::1")).is_some());
-        let _own: Vec<_> = (0..9).map(|_| crowding.take(address("127.0.0.1")).unwrap()).collect();
-        assert!(crowding.take(address("::1")).is_some());
+    fn an_ipv6_network_is_one_address_and_loopback_has_no_limit() {
+        let per_ip = PerIpLimit::new(1);
+        let _first = per_ip.acquire(address("2001:db8::1")).unwrap();
+        assert!(per_ip.acquire(address("2001:db8::ffff:1")).is_none());
+        assert!(per_ip.acquire(address("2001:db8:0:1::1")).is_some());
+        let _own: Vec<_> = (0..9).map(|_| per_ip.acquire(address("127.0.0.1")).unwrap()).collect();
+        assert!(per_ip.acquire(address("::1")).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP where HTTPS is wanted: everybody is sent on.
+//! Redirects from plain HTTP to HTTPS.
 
 use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, HOST, LOCATION};
@@ -9,23 +9,21 @@ use axum::{Router, middleware};
 
 use reqwest::Url;
 
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::router::finish;
 use crate::http::server::base_path::BasePath;
 
-/// Answers every request with the same address under https. `port` is where HTTPS listens; `None` for the port that the client has
-/// come to.
+/// A router that redirects every request to the same URL with https. `port` is the HTTPS port; `None` for the port of the request.
 pub(crate) fn router(port: Option<u16>) -> Router {
     Router::new()
-        .fallback(async move |request: Request| send_on(&request, port))
+        .fallback(async move |request: Request| redirect(&request, port))
         .layer(middleware::from_fn(finish))
 }
 
-fn send_on(request: &Request, port: Option<u16>) -> Response {
+fn redirect(request: &Request, port: Option<u16>) -> Response {
     let uri = request.uri();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority = uri.authority().map(Authority::as_str).or(host);
-    // As the client wrote it, or as well.
     let base_path = request
         .extensions()
         .get::<BasePath>()
@@ -35,11 +33,13 @@ fn send_on(request: &Request, port: Option<u16>) -> Response {
     let path = format!("{base_path}{path}");
     let location = authority.and_then(|authority| secure(authority, &path, port));
     let Some((text, location)) = location.and_then(|text| Some((HeaderValue::try_from(&text).ok()?, text))) else {
-        return Problem::bad_request("https-only", "it came in plain HTTP, and this server speaks HTTPS")
-            .hint("Begin the address with https://.")
-            .into_response();
+        return Problem::new(
+            kinds::HTTPS_ONLY,
+            "the request came in plain HTTP, but this server speaks HTTPS",
+        )
+        .into_response();
     };
-    // 308 keeps method and body, as WHIP needs it; kept by a browser, it would outlive the day on which HTTPS is turned off again.
+    // 308 keeps method and body, which WHIP needs. Browsers must not cache it: HTTPS may be turned off again.
     (
         StatusCode::PERMANENT_REDIRECT,
         [(LOCATION, text), (CACHE_CONTROL, HeaderValue::from_static("no-store"))],
@@ -48,7 +48,7 @@ fn send_on(request: &Request, port: Option<u16>) -> Response {
         .into_response()
 }
 
-/// The URL under https; `None` when none comes of it.
+/// The URL with https; `None` if the request does not lead to a valid one.
 fn secure(authority: &str, path: &str, port: Option<u16>) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     let host = authority.host();
@@ -64,12 +64,12 @@ fn secure(authority: &str, path: &str, port: Option<u16>) -> Option<String> {
         HTTPS_PORT => format!("https://{host}{path}"),
         port => format!("https://{host}:{port}{path}"),
     };
-    // An authority may be well-formed and its host none, such as `[]` or `a[::1]`: the URL is read as a browser reads it.
+    // The host of a well-formed authority may be invalid, such as `[]` or `a[::1]`, so parse the URL as a browser does.
     let read = Url::parse(&url).ok()?;
     (read.scheme() == "https" && read.has_host() && read.username().is_empty()).then_some(url)
 }
 
-/// Reads `authority`, a line feed and `path` as a request may bring them.
+/// Reads an authority, a line feed and a path, as in a request.
 #[doc(hidden)]
 pub fn fuzz_redirect(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_stays_but_for_scheme_and_port() {
+    fn only_scheme_and_port_change() {
         for (authority, port, expected) in [
             ("live.test", Some(443), Some("https://live.test/x?y")),
             ("live.test:80", Some(443), Some("https://live.test/x?y")),

@@ -1,50 +1,41 @@
-//! A place among those whose requests last: event streams, long polls and WebSockets.
+//! Permits for long requests: event streams, long polls and WebSockets.
 
 use std::net::SocketAddr;
 
-use axum::http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::Shared;
-use crate::http::problem::Problem;
-use crate::http::server::per_ip_limit::Taken;
+use crate::http::problem::{Problem, kinds};
+use crate::http::server::per_ip_limit::IpPermit;
 
-/// Given back when it is dropped.
+/// A permit for a long request; returned when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RequestPermit {
     _permit: OwnedSemaphorePermit,
-    _taken: Taken,
+    _ip_permit: IpPermit,
 }
 
-/// No place is left.
+/// There is no permit left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crowded;
+pub(crate) struct NoPermit;
 
-impl Place {
-    /// A place for a client, unless all of them, or those of its address, are taken.
-    pub(crate) fn take(shared: &Shared, client: SocketAddr) -> Result<Place, Crowded> {
-        let taken = shared.crowding.take(client.ip()).ok_or(Crowded)?;
-        let permit = shared.followers.clone().try_acquire_owned().map_err(|_| Crowded)?;
-        Ok(Place {
+impl RequestPermit {
+    /// Takes a permit, unless the server or the address of the client has reached its limit.
+    pub(crate) fn acquire(shared: &Shared, client: SocketAddr) -> Result<RequestPermit, NoPermit> {
+        let taken = shared.per_ip.acquire(client.ip()).ok_or(NoPermit)?;
+        let permit = shared.long_requests.clone().try_acquire_owned().map_err(|_| NoPermit)?;
+        Ok(RequestPermit {
             _permit: permit,
-            _taken: taken,
+            _ip_permit: taken,
         })
     }
 }
 
-impl From<Crowded> for Problem {
-    fn from(_: Crowded) -> Problem {
-        let detail = "as many event streams, long polls and WebSockets last at this moment as the server lets";
+impl From<NoPermit> for Problem {
+    fn from(_: NoPermit) -> Problem {
         Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too-many-followers",
-            "The server is busy",
-            detail,
+            kinds::TOO_MANY_FOLLOWERS,
+            "the limit of concurrent event streams, long polls and WebSockets is reached",
         )
-        .hint("The media goes on without it. Ask again later; without ?wait= a member of a room may ask at any time.")
-        .retry_after(RETRY_LATER_S)
     }
 }
-
-/// They become free by their clients leaving.
-const RETRY_LATER_S: u16 = 30;

@@ -1,14 +1,14 @@
-//! Refuses requests that two servers in a row could read differently (request smuggling: RFC 9112 sections 3.2, 6.1 and 11.2).
+//! Rejects requests that a proxy and this server could interpret differently (request smuggling: RFC 9112 sections 3.2, 6.1 and 11.2).
 
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Version};
 
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 
-/// What makes that a proxy in front of us may have read the request otherwise than we did, if anything. hyper has refused already what is malformed; this is about what
-/// is well-formed and ambiguous. The connection is closed with the refusal, since nobody knows where the next request begins.
-pub(crate) fn fault(request: &Request) -> Option<Problem> {
+/// The problem of an ambiguous request. hyper has already rejected malformed requests; this check is about well-formed ones that a proxy
+/// may have interpreted differently. The connection is closed, because the start of the next request is uncertain.
+pub(crate) fn check(request: &Request) -> Option<Problem> {
     if request.version() > Version::HTTP_11 {
         return None;
     }
@@ -16,14 +16,14 @@ pub(crate) fn fault(request: &Request) -> Option<Problem> {
     let codings: Vec<&HeaderValue> = headers.get_all(TRANSFER_ENCODING).iter().collect();
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     let fault = match codings.as_slice() {
-        _ if headers.get_all(HOST).iter().count() > 1 => "it has more than one Host",
-        _ if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) => "it has no Host",
+        _ if headers.get_all(HOST).iter().count() > 1 => "the request has more than one Host",
+        _ if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) => "the request has no Host",
         [] => return None,
-        _ if headers.contains_key(CONTENT_LENGTH) => "it has both Content-Length and Transfer-Encoding",
+        _ if headers.contains_key(CONTENT_LENGTH) => "the request has both Content-Length and Transfer-Encoding",
         [coding] if is_chunked(coding) => return None,
-        _ => "its Transfer-Encoding is not just chunked",
+        _ => "the Transfer-Encoding of the request is not exactly chunked",
     };
-    Some(Problem::bad_request("ambiguous-request", fault).header(CONNECTION, HeaderValue::from_static("close")))
+    Some(Problem::new(kinds::AMBIGUOUS_REQUEST, fault).header(CONNECTION, HeaderValue::from_static("close")))
 }
 
 #[cfg(test)]
@@ -37,11 +37,11 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        fault(&request.body(Body::empty()).unwrap()).is_some()
+        check(&request.body(Body::empty()).unwrap()).is_some()
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_requests_are_rejected() {
         let host = ("host", "h");
         for headers in [
             &[][..],
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_requests_pass() {
+    fn ordinary_requests_pass() {
         let host = ("host", "h");
         assert!(!refused(Version::HTTP_11, &[host, ("content-length", "5")]));
         assert!(!refused(Version::HTTP_11, &[host, ("transfer-encoding", "Chunked")]));

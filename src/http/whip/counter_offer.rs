@@ -1,4 +1,4 @@
-//! The counter-offer of WHEP: a player that sends nothing is sent an offer, and answers it with a PATCH of its session.
+//! The counter-offer of WHEP: a player that POSTs an empty body receives an offer, and answers it with a PATCH of its session.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -9,21 +9,22 @@ use hyper::body::Body as _;
 use crate::http::problem::Problem;
 use crate::http::server::connection::Connection;
 use crate::http::service::{Protocol, Refusal, Request};
-use crate::http::whip::routes::{Endpoint, SDP, opened, what};
+use crate::http::whip::routes::{Endpoint, SDP, offer_name, session_response};
 use crate::http::{Shared, body};
 use onecast_control::{Right, SessionId};
 
-/// Whether the head leaves room for that: a body without a type may turn out to be empty, if it does not say how long it is.
+/// Whether the headers allow an empty body: one without a content type may turn out to be empty if its length is unknown.
 pub(crate) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {
     !headers.contains_key(CONTENT_TYPE) && body.size_hint().lower() == 0
 }
 
-/// Only an empty body asks for one. Some players drop audio on a 406, and some send an empty POST because they were answered 400.
+/// Whether the client requests a counter-offer: only an empty body does. Answering other offers with 406 would make some players drop
+/// audio, and others send an empty POST only after a 400.
 pub(crate) fn is_asked_for(headers: &HeaderMap, body: &str) -> bool {
     body.is_empty() && (!headers.contains_key(CONTENT_TYPE) || body::has_type(headers, SDP))
 }
 
-/// 406 with our offer.
+/// 406 with the offer of the server.
 pub(crate) async fn offer(
     shared: &Shared,
     endpoint: &Endpoint,
@@ -39,11 +40,11 @@ pub(crate) async fn offer(
         right,
     };
     let offered = shared.service.counter_offer(request);
-    let offered = offered.map_err(|refusal| Problem::of_offer(what(Protocol::Whep), stream, client, refusal))?;
-    Ok(opened(shared, endpoint, StatusCode::NOT_ACCEPTABLE, offered))
+    let offered = offered.map_err(|refusal| Problem::of_offer(offer_name(Protocol::Whep), stream, client, refusal))?;
+    Ok(session_response(shared, endpoint, StatusCode::NOT_ACCEPTABLE, offered))
 }
 
-/// 204 for the answer to it.
+/// 204 for the answer to that offer.
 pub(crate) async fn take_answer(shared: &Shared, session: SessionId, answer: &str) -> Result<StatusCode, Problem> {
     shared.service.take_answer(session, answer).map_err(|refusal| {
         let unusable = matches!(&refusal, Refusal::Sdp(refusal) if refusal.unusable);

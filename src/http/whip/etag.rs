@@ -1,11 +1,11 @@
-//! Entity tags: `If-Match` read (RFC 9110 section 13.1.1), `ETag` written (section 8.8.3).
+//! Entity tags: reading `If-Match` (RFC 9110 section 13.1.1) and writing `ETag` (section 8.8.3).
 
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderValue};
 
 use onecast_control::ice_session::Condition;
 
-/// `If-Match` is not what RFC 9110 says.
+/// `If-Match` is not valid by RFC 9110.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IfMatchError {
     /// Neither `*` nor a list of entity tags.
@@ -16,12 +16,13 @@ pub(crate) enum IfMatchError {
     TooMany,
 }
 
-/// The value of an `ETag` line for a tag without quotes.
+/// The value of `ETag` for a tag without quotes.
 pub(crate) fn etag(tag: &str) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{tag}\"")).expect("our tags are hexadecimal digits")
+    HeaderValue::try_from(format!("\"{tag}\"")).expect("tags of the server are hexadecimal digits")
 }
 
-/// What the request demands. Several lines are one list. Weak tags are left out: `If-Match` compares strongly, so they match nothing.
+/// The condition of the request. Several lines form one list. Weak tags are dropped, because `If-Match` compares strongly and they match
+/// nothing.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Condition, IfMatchError> {
     let lines: Vec<&[u8]> = headers.get_all(IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
     match lines.as_slice() {
@@ -35,7 +36,7 @@ fn read_list(mut rest: &[u8]) -> Result<Condition, IfMatchError> {
     let (mut tags, mut seen) = (Vec::new(), 0);
     loop {
         rest = rest.trim_ascii_start();
-        // Empty elements count for nothing (RFC 9110 section 5.6.1.2).
+        // Empty elements are ignored (RFC 9110 section 5.6.1.2).
         if let Some(after) = rest.strip_prefix(b",") {
             rest = after;
             continue;
@@ -60,7 +61,7 @@ fn read_list(mut rest: &[u8]) -> Result<Condition, IfMatchError> {
     Ok(Condition::Tags(tags))
 }
 
-/// One entity tag at the front, `None` in place of one that cannot be ours, and what follows it.
+/// The entity tag at the front, `None` in place of one that cannot match, and the rest.
 fn read_tag(text: &[u8]) -> Option<(Option<Box<str>>, &[u8])> {
     let (is_weak, quoted) = match text.strip_prefix(b"W/") {
         Some(rest) => (true, rest),
@@ -93,7 +94,7 @@ pub fn fuzz_if_match(data: &[u8]) {
     }
 }
 
-/// A client knows one tag, perhaps a few.
+/// Clients know one tag, or a few.
 const TAGS_MAX: usize = 32;
 
 #[cfg(test)]
@@ -110,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_and_a_missing_header_for_nothing() {
+    fn a_star_matches_any_and_a_missing_header_is_no_condition() {
         assert_eq!(read(&[]), Ok(Condition::Missing));
         assert_eq!(read(&["*"]), Ok(Condition::Any));
         assert_eq!(read(&["  * "]), Ok(Condition::Any));
     }
 
     #[test]
-    fn lists_and_lines_are_one_list() {
+    fn several_lines_are_one_list() {
         assert_eq!(read(&["\"a\""]), tags(&["a"]));
         assert_eq!(read(&["\"a\",\"b\" , \"\""]), tags(&["a", "b", ""]));
         assert_eq!(read(&[", ,\"a\",,"]), tags(&["a"]));
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_tags_is_refused() {
+    fn malformed_lists_are_refused() {
         for line in [
             "",
             ",",

@@ -1,7 +1,7 @@
-//! Event streams of WHEP: what happens to the stream that a viewer watches, as server-sent events (HTML, section 9.2).
+//! Event streams of WHEP: server-sent events (HTML, section 9.2) about the stream that a viewer watches.
 //!
-//! The URL of an event stream cannot be guessed and is the right to follow it, because an `EventSource` cannot send a token. It tells
-//! nothing of the session's own URL, which is the right to end that.
+//! Knowing the URL of an event stream is enough to follow it, because an `EventSource` cannot send a token; the URL cannot be guessed. It
+//! does not reveal the session's own URL, which would be enough to end the session.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::cors::{ACCEPT_POST, Methods, options};
 use crate::http::path_params::{EventStreamPath, SessionPath, StreamPath};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
-use crate::http::server::connection::{AtWork, Connection, Stop};
-use crate::http::server::request_permit::Place;
+use crate::http::server::connection::{ActiveRequests, Connection, Stop};
+use crate::http::server::request_permit::RequestPermit;
 use crate::http::service::EventFeed;
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
@@ -42,11 +42,11 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/whep/{stream}/events/{events}", following)
 }
 
-/// Value of the `Link` that tells where event streams of the session at `location` are opened.
+/// The `Link` value with the URL that opens event streams of the session at `location`.
 pub(crate) fn link(location: &str) -> HeaderValue {
     let events = EventName::ALL.map(EventName::as_str).join(",");
     HeaderValue::try_from(format!("<{location}/events>; rel=\"{RELATION}\"; events=\"{events}\""))
-        .expect("a path of ours and names of ours are visible ASCII")
+        .expect("paths and event names are visible ASCII")
 }
 
 async fn open(
@@ -71,12 +71,12 @@ async fn follow(
     State(shared): State<Shared>,
     Stop(stop): Stop,
     Connection { client, .. }: Connection,
-    at_work: AtWork,
+    active: ActiveRequests,
     EventStreamPath(events): EventStreamPath,
 ) -> Result<Response, Problem> {
-    let place = Place::take(&shared, client)?;
+    let permit = RequestPermit::acquire(&shared, client)?;
     let feed = shared.service.follow_events(events)?;
-    // One message, and the newest state after it: whoever reads slowly has nothing waiting here.
+    // One message in flight, then the latest state: nothing queues up for a slow reader.
     let (messages, to_client) = mpsc::channel(1);
     tokio::spawn(async move {
         let (ended, left) = (feed.ended.clone(), messages.clone());
@@ -86,7 +86,7 @@ async fn follow(
             () = stop.cancelled() => {}
             () = left.closed() => {}
         }
-        drop((place, at_work));
+        drop((permit, active));
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let mut response = Sse::new(ReceiverStream::new(to_client))
@@ -103,7 +103,7 @@ async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStrea
     Ok(StatusCode::OK)
 }
 
-/// Tells what there is to tell until the feed or its reader ends.
+/// Sends events until the feed or its reader ends.
 async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
     let mut announcer = Announcer::new(feed.wanted, feed.playable);
     loop {
@@ -122,12 +122,12 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
                 None => std::future::pending().await,
             }
         };
-        let told = tokio::select! {
+        let changed = tokio::select! {
             changed = feed.audience.changed() => changed,
             changed = feed.reconnect.changed() => changed,
             () = held_back => Ok(()),
         };
-        if told.is_err() {
+        if changed.is_err() {
             return;
         }
     }
@@ -141,13 +141,13 @@ fn message(announcement: &Announcement) -> Event {
         Announcement::ViewerCount(viewers) => json!({ "viewercount": viewers }),
         Announcement::Reconnect(reconnect) => describe(reconnect),
     };
-    // JSON of `serde_json` is one line.
+    // `serde_json` writes JSON on one line, as an event requires.
     Event::default()
         .event(announcement.name().as_str())
         .data(data.to_string())
 }
 
-/// An empty list when everything can be played again.
+/// The list is empty once the client can play everything again.
 fn describe_missing(missing: Missing, playable: Playable) -> Value {
     let missing = missing.codecs().map(|codec| {
         let kind = codec.kind();
@@ -168,39 +168,34 @@ fn describe(reconnect: &Reconnect) -> Value {
     data
 }
 
-/// Why a text names no events.
+/// Why a body does not select events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum NamesError {
-    #[error("the body is no JSON array of names: {0}")]
+enum EventNamesError {
+    #[error("the body is not a JSON array of names: {0}")]
     NotNames(String),
     #[error("the server knows none of these events")]
     NoneKnown,
 }
 
-/// Reads the names of events that a client wants.
-fn wanted(names: &str) -> Result<EventSet, NamesError> {
-    let names: Vec<String> = serde_json::from_str(names).map_err(|error| NamesError::NotNames(error.to_string()))?;
-    EventSet::of_names(names.iter().map(String::as_str)).ok_or(NamesError::NoneKnown)
+/// Reads the names of the events that a client selects.
+fn wanted(names: &str) -> Result<EventSet, EventNamesError> {
+    let names: Vec<String> =
+        serde_json::from_str(names).map_err(|error| EventNamesError::NotNames(error.to_string()))?;
+    EventSet::of_names(names.iter().map(String::as_str)).ok_or(EventNamesError::NoneKnown)
 }
 
-impl From<NamesError> for Problem {
-    fn from(error: NamesError) -> Problem {
-        let detail = error.to_string();
-        let problem = match error {
-            NamesError::NotNames(_) => Problem::bad_request("no-event-names", detail),
-            NamesError::NoneKnown => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown-events",
-                "Unknown events",
-                detail,
-            ),
+impl From<EventNamesError> for Problem {
+    fn from(error: EventNamesError) -> Problem {
+        let kind = match error {
+            EventNamesError::NotNames(_) => kinds::NO_EVENT_NAMES,
+            EventNamesError::NoneKnown => kinds::UNKNOWN_EVENTS,
         };
         let known = EventName::ALL.map(EventName::as_str).join("\", \"");
-        problem.hint(format!("Send [\"{known}\"], or some of these."))
+        Problem::new(kind, error.to_string()).with_hint(format!("Send [\"{known}\"], or some of them."))
     }
 }
 
-/// Reads any bytes as names of events and panics if a promise is broken.
+/// Reads any bytes as names of events.
 #[doc(hidden)]
 pub fn fuzz_event_names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -212,7 +207,7 @@ pub fn fuzz_event_names(bytes: &[u8]) {
 
 const JSON: &str = "application/json";
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
-/// Proxies that gather what they pass on would keep events back; nginx asks the response whether it may.
+/// Keeps nginx from buffering the events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// Proxies take half a minute or more of silence for the end.
+/// Proxies close connections that are silent for 30 s or more.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);

@@ -1,26 +1,26 @@
-//! STUN and TURN servers for clients, as `Link` lines (RFC 9725 section 4.6; WHEP does the same).
+//! STUN and TURN servers for clients, as `Link` lines (RFC 9725 section 4.6; the same in WHEP).
 
 use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::http::Shared;
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 use crate::http::service::Protocol;
 use crate::http::whip::routes::action;
 use crate::turn::{IceServer, IceServers, IceUrl, Login};
 use onecast_control::StreamName;
 use onecast_udp::clock;
 
-/// A line for each server, for a client that may use the endpoint.
+/// A line for each server, for an authorized client.
 pub(crate) fn links(servers: &IceServers) -> impl Iterator<Item = HeaderValue> {
     servers.for_client(clock::unix_time()).into_iter().flat_map(of_server)
 }
 
-/// Those for a client that sent `OPTIONS` to the endpoint of a stream. A preflight has no token to show and is told nothing; nor is who
-/// may not use the endpoint.
+/// The lines for a client that sent `OPTIONS` to the endpoint of a stream. Preflights, which carry no token, and unauthorized clients get
+/// none.
 pub(crate) async fn links_for(
     shared: &Shared,
-    asker: &Asker,
+    requester: &Requester,
     headers: &HeaderMap,
     protocol: Protocol,
     stream: &StreamName,
@@ -28,7 +28,7 @@ pub(crate) async fn links_for(
     if shared.ice_servers.is_empty() || headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return Vec::new();
     }
-    match asker.may(shared, action(protocol), Some(stream)).await {
+    match requester.authorize(shared, action(protocol), Some(stream)).await {
         Ok(_) => links(&shared.ice_servers).collect(),
         Err(_) => Vec::new(),
     }
@@ -47,7 +47,7 @@ fn link(url: &IceUrl, login: Option<&Login>) -> HeaderValue {
         ));
     }
     let mut value = HeaderValue::try_from(text).expect("URLs and logins are visible ASCII");
-    // Keeps it out of Debug output and of the compression tables of HTTP/2.
+    // Keeps the credential out of Debug output and out of the HTTP/2 compression tables.
     value.set_sensitive(true);
     value
 }
@@ -58,7 +58,7 @@ mod tests {
     use crate::turn::TurnCredentials;
 
     #[test]
-    fn a_line_is_as_the_standard_shows_it_and_debug_does_not_tell_it() {
+    fn a_line_has_the_standard_form_and_debug_output_hides_it() {
         let credentials = TurnCredentials::Fixed {
             username: "user".parse().unwrap(),
             password: "myPassword".parse().unwrap(),

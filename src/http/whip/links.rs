@@ -1,11 +1,9 @@
-//! `Link` header lines (RFC 8288): one line for each link, beside those that are there already.
-//!
-//! A line of its own for each is what OBS needs: it reads one link a line.
+//! `Link` header lines (RFC 8288). Each link has a line of its own, because OBS reads one link per line.
 
 use axum::http::header::LINK;
 use axum::http::{HeaderMap, HeaderValue};
 
-/// Adds a line for each of `links`. Others stay as they are.
+/// Adds a line for each of `links` to those that are there already.
 pub(crate) fn append(headers: &mut HeaderMap, links: impl IntoIterator<Item = HeaderValue>) {
     for link in links {
         headers.append(LINK, link);
@@ -17,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_link_has_a_line_and_replaces_none() {
+    fn each_link_is_an_additional_line() {
         let mut headers = HeaderMap::from_iter([(LINK, HeaderValue::from_static("<first>"))]);
         append(
             &mut headers,

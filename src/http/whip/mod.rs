@@ -1,4 +1,4 @@
-//! WHIP and WHEP: publishing and watching with one POST, and everything a session is told later.
+//! WHIP and WHEP: publishing and watching with one POST, and the later requests to a session.
 
 pub(super) mod counter_offer;
 pub(super) mod etag;

@@ -1,4 +1,4 @@
-//! PATCH of a session: candidates that a client found late, ICE restarts (RFC 9725 section 4.3), and answers to offers of ours.
+//! PATCH of a session: trickled candidates, ICE restarts (RFC 9725 section 4.3), and answers to counter-offers.
 
 use axum::Extension;
 use axum::body::Body;
@@ -9,18 +9,18 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::cors::ACCEPT_PATCH;
 use crate::http::path_params::SessionPath;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
 use crate::http::service::{Patch, Patched, Protocol, Refusal};
 use crate::http::whip::counter_offer;
 use crate::http::whip::etag::{IfMatchError, etag, if_match};
-use crate::http::whip::routes::{FRAGMENT, SDP, patches, wrong_type};
+use crate::http::whip::routes::{FRAGMENT, SDP, patch_types, wrong_type};
 use crate::http::{Shared, body};
 use onecast_control::SessionId;
 use onecast_control::ice_session::Condition;
 
-/// Takes the PATCH. In the letter of RFC 9725 one without `If-Match` is refused; otherwise it is taken as long as it names the ICE
-/// session that there is, or none: many clients never store the tag.
+/// Handles a PATCH. Strictly by RFC 9725, one without `If-Match` is refused. By default it is accepted if it names the current ICE
+/// session or none at all, because many clients never store the tag.
 pub(crate) async fn patch(
     State(shared): State<Shared>,
     Extension(protocol): Extension<Protocol>,
@@ -57,34 +57,33 @@ pub(crate) async fn patch(
     })
 }
 
-/// What the head alone tells: what `If-Match` demands, or why the body need not be read.
+/// Checks the headers: returns the condition of `If-Match`, or why the body need not be read.
 fn check_head(
     shared: &Shared,
     protocol: Protocol,
     session: SessionId,
     headers: &HeaderMap,
 ) -> Result<Condition, Box<Problem>> {
-    let told = |refusal: Refusal| Box::new(Problem::from(refusal));
+    let problem = |refusal: Refusal| Box::new(Problem::from(refusal));
     if !shared.service.exists(session, protocol) {
-        return Err(told(Refusal::gone(shared.service.operation().why_ended(session))));
+        return Err(problem(Refusal::gone(shared.service.operation().why_ended(session))));
     }
     if protocol == Protocol::Whep && body::has_type(headers, SDP) {
         return Ok(Condition::Missing);
     }
     if !body::has_type(headers, FRAGMENT) {
-        let taken = HeaderValue::from_static(patches(protocol));
-        return Err(Box::new(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, taken)));
+        let accepted = HeaderValue::from_static(patch_types(protocol));
+        return Err(Box::new(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, accepted)));
     }
     let condition = if_match(headers).map_err(|error| Box::new(Problem::from(error)))?;
     if shared.strict_etags && condition == Condition::Missing {
-        return Err(told(Refusal::Unconditional));
+        return Err(problem(Refusal::Unconditional));
     }
     Ok(condition)
 }
 
 impl From<IfMatchError> for Problem {
     fn from(error: IfMatchError) -> Problem {
-        Problem::bad_request("bad-if-match", error.to_string())
-            .hint("Send the ETag as it came, with its quotes, or * for an ICE restart.")
+        Problem::new(kinds::BAD_IF_MATCH, error.to_string())
     }
 }

@@ -1,4 +1,4 @@
-//! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): publish and watch with one POST. They differ in who sends.
+//! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): publishing and watching with one POST. They differ in the direction of media.
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
@@ -10,10 +10,10 @@ use axum::routing::{delete, post};
 use axum::{Extension, Router};
 
 use crate::auth::Action;
-use crate::http::auth::requester::Asker;
+use crate::http::auth::requester::Requester;
 use crate::http::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options, options_of_endpoint};
 use crate::http::path_params::{SessionPath, StreamPath};
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::Connection;
 use crate::http::service::{Accepted, Protocol, Refusal, Request};
@@ -22,7 +22,7 @@ use crate::http::whip::{counter_offer, events, ice_servers, links, patch};
 use crate::http::{Shared, body};
 use onecast_control::{Purpose, StreamName};
 
-/// The endpoint that an offer came to.
+/// The endpoint of an offer.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     protocol: Protocol,
@@ -30,7 +30,7 @@ pub(crate) struct Endpoint {
     base_path: BasePath,
 }
 
-/// The routes of one of the two.
+/// The routes of one protocol.
 pub(crate) fn routes(protocol: Protocol) -> Router<Shared> {
     let endpoint = post(offer).get(describe_endpoint).options(endpoint_options);
     let session = delete(end)
@@ -48,13 +48,13 @@ async fn offer(
     State(shared): State<Shared>,
     endpoint: Endpoint,
     Connection { client, local }: Connection,
-    asker: Asker,
+    requester: Requester,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let Endpoint { protocol, stream, .. } = &endpoint;
     let protocol = *protocol;
-    let right = match asker.may(&shared, action(protocol), Some(stream)).await {
+    let right = match requester.authorize(&shared, action(protocol), Some(stream)).await {
         Ok(right) => right,
         Err(problem) => return Err(body::refuse(&headers, body, problem).await),
     };
@@ -62,9 +62,9 @@ async fn offer(
     if !body::has_type(&headers, SDP) && !may_be_empty {
         return Err(body::refuse(&headers, body, no_sdp(&headers)).await);
     }
-    if body::is_awaited(&headers) {
-        let may_come = shared.service.check_door(client, purpose(protocol));
-        may_come.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
+    if body::expects_continue(&headers) {
+        let admitted = shared.service.check_door(client, purpose(protocol));
+        admitted.map_err(|refusal| Problem::of_offer(offer_name(protocol), stream, client, refusal))?;
     }
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
@@ -84,8 +84,8 @@ async fn offer(
         Protocol::Whip => shared.service.publish(request),
         Protocol::Whep => shared.service.watch(request),
     };
-    let accepted = accepted.map_err(|refusal| Problem::of_offer(what(protocol), stream, client, refusal))?;
-    Ok(opened(&shared, &endpoint, StatusCode::CREATED, accepted))
+    let accepted = accepted.map_err(|refusal| Problem::of_offer(offer_name(protocol), stream, client, refusal))?;
+    Ok(session_response(&shared, &endpoint, StatusCode::CREATED, accepted))
 }
 
 impl FromRequestParts<Shared> for Endpoint {
@@ -96,28 +96,33 @@ impl FromRequestParts<Shared> for Endpoint {
         let StreamPath(stream) = StreamPath::from_request_parts(parts, shared).await?;
         let Ok(base_path) = BasePath::from_request_parts(parts, shared).await;
         Ok(Endpoint {
-            protocol: protocol.expect("the routes that use this have it"),
+            protocol: protocol.expect("these routes have the extension"),
             stream,
             base_path,
         })
     }
 }
 
-/// Tells of a new session: our half of the SDP, and all that its client may need later.
-pub(crate) fn opened(shared: &Shared, endpoint: &Endpoint, status: StatusCode, accepted: Accepted) -> Response {
+/// The response to an offer: the SDP of the server, and everything that the client may need later.
+pub(crate) fn session_response(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    status: StatusCode,
+    accepted: Accepted,
+) -> Response {
     let Endpoint {
         protocol,
         stream,
         base_path,
     } = endpoint;
     let protocol = *protocol;
-    // A path from the root, without host and query. OBS puts whatever is no URL in place of the whole path, and loses the query; older
-    // whipsinks of GStreamer do so with a URL, too; and only we may think that we know our host.
+    // An absolute path without host and query: OBS replaces the whole path by anything that is not a URL and drops the query, older
+    // GStreamer whipsinks do the same with a URL, and the server cannot know the host name that the client uses.
     let location = format!("{base_path}{}/{stream}/{}", prefix(protocol), accepted.session);
     let headers = [
         (LOCATION, location.as_str()),
         (CONTENT_TYPE, SDP),
-        (ACCEPT_PATCH, patches(protocol)),
+        (ACCEPT_PATCH, patch_types(protocol)),
     ];
     let mut response = (status, headers, [(ETAG, etag(&accepted.tag))], accepted.answer).into_response();
     let headers = response.headers_mut();
@@ -129,7 +134,7 @@ pub(crate) fn opened(shared: &Shared, endpoint: &Endpoint, status: StatusCode, a
     response
 }
 
-/// GET or HEAD of the endpoint: some players ask whether it is there. WHEP wants the media type told.
+/// GET or HEAD of the endpoint: some players check that it exists. WHEP requires the media type in the response.
 async fn describe_endpoint(Extension(protocol): Extension<Protocol>, _: StreamPath) -> Response {
     match protocol {
         Protocol::Whip => StatusCode::NO_CONTENT.into_response(),
@@ -141,15 +146,15 @@ async fn endpoint_options(
     State(shared): State<Shared>,
     Extension(protocol): Extension<Protocol>,
     stream: Result<StreamPath, Problem>,
-    asker: Asker,
+    requester: Requester,
     headers: HeaderMap,
 ) -> Response {
     let methods = options_of_endpoint(Methods("GET, HEAD, POST, OPTIONS")).await;
     let mut response = ([(ACCEPT_POST, SDP)], methods).into_response();
     links::append(response.headers_mut(), shared.links.iter().cloned());
-    // A preflight for a name that cannot be must pass all the same: else a page of another origin never reads what is wrong with it.
+    // A preflight for an invalid name has to pass, so that the page can read the error of its request.
     if let Ok(StreamPath(stream)) = stream {
-        let ice_servers = ice_servers::links_for(&shared, &asker, &headers, protocol, &stream).await;
+        let ice_servers = ice_servers::links_for(&shared, &requester, &headers, protocol, &stream).await;
         links::append(response.headers_mut(), ice_servers);
     }
     response
@@ -166,7 +171,7 @@ async fn describe_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// 200 and not 204: OBS takes nothing else for success.
+/// 200 rather than 204, because OBS treats any other status as a failure.
 async fn end(
     State(shared): State<Shared>,
     Extension(protocol): Extension<Protocol>,
@@ -178,13 +183,13 @@ async fn end(
 
 async fn session_options(Extension(protocol): Extension<Protocol>) -> impl IntoResponse {
     (
-        [(ACCEPT_PATCH, patches(protocol))],
+        [(ACCEPT_PATCH, patch_types(protocol))],
         options(Methods("GET, HEAD, PATCH, DELETE, OPTIONS")).await,
     )
 }
 
-/// What a session takes by PATCH.
-pub(crate) fn patches(protocol: Protocol) -> &'static str {
+/// The media types that a session accepts by PATCH.
+pub(crate) fn patch_types(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => FRAGMENT,
         Protocol::Whep => "application/trickle-ice-sdpfrag, application/sdp",
@@ -198,18 +203,12 @@ fn no_sdp(headers: &HeaderMap) -> Problem {
 pub(crate) fn wrong_type(headers: &HeaderMap, expected: &str) -> Problem {
     let detail = match headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) {
         Some(value) => format!("the Content-Type is {value:?}, not {expected}"),
-        None => format!("there is no Content-Type; it must be {expected}"),
+        None => format!("the Content-Type is missing; it must be {expected}"),
     };
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "wrong-type",
-        "The content type is not supported",
-        detail,
-    )
-    .hint(format!("Send the header Content-Type: {expected}"))
+    Problem::new(kinds::WRONG_TYPE, detail).with_hint(format!("Send the header Content-Type: {expected}"))
 }
 
-/// What somebody must be allowed to do who uses an endpoint.
+/// The permission that an endpoint requires.
 pub(crate) fn action(protocol: Protocol) -> Action {
     match protocol {
         Protocol::Whip => Action::Publish,
@@ -217,7 +216,7 @@ pub(crate) fn action(protocol: Protocol) -> Action {
     }
 }
 
-/// What becomes of whoever's offer is taken there.
+/// The purpose of a session that starts there.
 fn purpose(protocol: Protocol) -> Purpose {
     match protocol {
         Protocol::Whip => Purpose::Publish,
@@ -232,7 +231,7 @@ pub(crate) fn prefix(protocol: Protocol) -> &'static str {
     }
 }
 
-pub(crate) fn what(protocol: Protocol) -> &'static str {
+pub(crate) fn offer_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Whip => "WHIP offer",
         Protocol::Whep => "WHEP offer",

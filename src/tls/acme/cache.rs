@@ -1,4 +1,4 @@
-//! Where account and certificate are kept between starts.
+//! Stores account and certificate between starts.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use super::super::store::Store;
 #[error(transparent)]
 pub(super) struct CacheError(#[from] io::Error);
 
-/// Files in a folder; or nothing, when there is none.
+/// Files in a folder, or no cache without one.
 pub(super) struct Cache(Option<Store>);
 
 impl Cache {
@@ -21,7 +21,7 @@ impl Cache {
         Cache(store)
     }
 
-    // The files are a few kilobytes and read or written once in two months: not worth a thread.
+    // The files have a few kilobytes and are accessed once in two months, so blocking is acceptable.
     fn load(&self, kind: &str, of: &[String], directory: &str) -> Result<Option<Vec<u8>>, CacheError> {
         match &self.0 {
             Some(store) => Ok(store.read(&name(kind, of, directory))?),
@@ -29,7 +29,7 @@ impl Cache {
         }
     }
 
-    fn keep(&self, kind: &str, of: &[String], directory: &str, bytes: &[u8]) -> Result<(), CacheError> {
+    fn save(&self, kind: &str, of: &[String], directory: &str, bytes: &[u8]) -> Result<(), CacheError> {
         match &self.0 {
             Some(store) => Ok(store.write(&name(kind, of, directory), bytes)?),
             None => Ok(()),
@@ -46,7 +46,7 @@ impl CertCache for Cache {
     }
 
     async fn store_cert(&self, domains: &[String], directory: &str, cert: &[u8]) -> Result<(), CacheError> {
-        self.keep("certificate", domains, directory, cert)
+        self.save("certificate", domains, directory, cert)
     }
 }
 
@@ -59,11 +59,11 @@ impl AccountCache for Cache {
     }
 
     async fn store_account(&self, contact: &[String], directory: &str, account: &[u8]) -> Result<(), CacheError> {
-        self.keep("account", contact, directory, account)
+        self.save("account", contact, directory, account)
     }
 }
 
-/// A name of its own for whatever is kept: another directory or another set of domains has other files.
+/// The file name depends on the ACME directory and on the domains.
 fn name(kind: &str, of: &[String], directory: &str) -> String {
     let hash = digest(&SHA256, format!("{directory}\n{}", of.join("\n")).as_bytes());
     let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_folder_nothing_is_kept_and_nothing_fails() {
+    async fn without_a_folder_nothing_is_stored_and_nothing_fails() {
         let cache = Cache::new(None);
         cache.store_cert(&[], "https://one", b"certificate").await.unwrap();
         assert_eq!(cache.load_cert(&[], "https://one").await.unwrap(), None);

@@ -75,7 +75,7 @@ async fn forged_early_and_late_tokens_are_refused() {
     for (token, why) in [
         (signed(&with("exp", now - 60)), "expired"),
         (signed(&with("nbf", now + 60)), "not valid yet"),
-        (unsigned, "no JWT"),
+        (unsigned, "not a JWT"),
         (forged, "signature"),
     ] {
         let reply = offer(&rig, "/whip/live", &token).await;

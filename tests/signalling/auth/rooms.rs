@@ -165,7 +165,7 @@ async fn a_room_is_shown_to_who_may_watch_it() {
 
 #[tokio::test]
 async fn without_tokens_a_page_of_another_origin_joins_no_room() {
-    let rig = Rig::guarded(Authority::unasked()).await;
+    let rig = Rig::guarded(Authority::unconfigured()).await;
     let body = json!({ "sdp": OFFER }).to_string();
     let page = ("Origin", "https://evil.example");
     kind(

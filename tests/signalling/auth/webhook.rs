@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
-use onecast::auth::{Action, Asking, AuthMode, Page};
+use onecast::auth::{AccessRequest, Action, AuthMode, PageOrigin};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -138,7 +138,7 @@ async fn the_webhook_is_asked_with_what_counts_and_decides() {
         offer(&rig, "/whip/live")
             .await
             .problem(401)
-            .contains("this token is not good")
+            .contains("the token is not valid")
     );
     judge.says(403, json!({ "detail": "x".repeat(10_000) }));
     assert!(offer(&rig, "/whip/live").await.problem(403).len() < 400);
@@ -240,15 +240,15 @@ async fn who_guesses_through_a_proxy_on_this_machine_locks_nobody_else_out() {
     // An address of somebody's own is not asked about any more, until it is forgiven.
     let authority = authority(&words, AuthMode::Webhook);
     let ask = async |client: &str| {
-        let asking = Asking {
+        let request = AccessRequest {
             action: Action::Publish,
             stream: None,
             token: Some("guess"),
             client: client.parse().unwrap(),
             forwarded: false,
-            page: Page::Own,
+            page: PageOrigin::SameOrigin,
         };
-        authority.ask(asking).await
+        authority.authorize(request).await
     };
     judge.says(401, "");
     for _ in 0..30 {

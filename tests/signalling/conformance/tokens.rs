@@ -40,8 +40,8 @@ impl Guarded {
         .await;
         Guarded {
             ground,
-            own: own.tell().to_owned(),
-            foreign: foreign.tell().to_owned(),
+            own: own.expose().to_owned(),
+            foreign: foreign.expose().to_owned(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The sockets and the certificate of HTTP.
+//! The listening sockets and the certificate of HTTP.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,23 +13,23 @@ use crate::config::ServeArgs;
 use crate::http::Server;
 use crate::tls::Tls;
 
-/// Everything that HTTP needs of the system, had before anybody is let in.
-pub(super) struct Doors {
+/// The resources that HTTP needs, acquired before the server accepts connections.
+pub(super) struct Listeners {
     listener: TcpListener,
-    /// Where that listens, with the real port.
+    /// The address of `listener`, with the actual port.
     pub(super) http: SocketAddr,
-    /// For those who come without TLS, to be sent on.
-    in_the_clear: Option<TcpListener>,
+    /// Plain HTTP to redirect to HTTPS.
+    redirect: Option<TcpListener>,
     pub(super) tls: Option<Arc<Tls>>,
 }
 
-impl Doors {
-    /// Takes the listener for HTTP that is `handed_over`, if one is.
+impl Listeners {
+    /// Opens the sockets; `handed_over` replaces the one for HTTP.
     pub(super) async fn open(
         args: &ServeArgs,
         handed_over: Option<std::net::TcpListener>,
         stop: &CancellationToken,
-    ) -> Result<Doors, StartError> {
+    ) -> Result<Listeners, StartError> {
         let certificate = args.tls_source()?;
         let unusable = |source| StartError::Http {
             address: args.http,
@@ -41,17 +41,17 @@ impl Doors {
         };
         let listener = listener.map_err(unusable)?;
         let http = listener.local_addr().map_err(unusable)?;
-        let in_the_clear = listen_in_the_clear(args).await?;
+        let redirect = listen_for_redirects(args).await?;
         let tls = certificate.map(|source| Tls::start(source, stop.clone())).transpose()?;
-        Ok(Doors {
+        Ok(Listeners {
             listener,
             http,
-            in_the_clear,
+            redirect,
             tls: tls.map(Arc::new),
         })
     }
 
-    /// Lets everybody in. Returns where the demo publishes, in the clear, if there is to be one.
+    /// Starts to accept connections. Returns the plain HTTP address for the demo, if it is enabled.
     pub(super) async fn serve(
         self,
         server: Server,
@@ -59,12 +59,12 @@ impl Doors {
         serving: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Option<SocketAddr>, StartError> {
-        let for_the_demo = match (demo, &self.tls) {
+        let demo_address = match (demo, &self.tls) {
             (false, _) => None,
             (true, None) => Some(reachable(self.http)),
             (true, Some(_)) => Some(serve_the_demo(server.clone(), serving, stop).await?),
         };
-        if let Some(listener) = self.in_the_clear {
+        if let Some(listener) = self.redirect {
             let redirecting = server.clone().redirecting(self.http.port());
             serving.spawn(redirecting.run(listener, stop.clone()));
         }
@@ -73,11 +73,11 @@ impl Doors {
             None => server,
         };
         serving.spawn(server.run(self.listener, stop.clone()));
-        Ok(for_the_demo)
+        Ok(demo_address)
     }
 }
 
-/// Listens for HTTP, with TLS or without. `--lan` takes a machine without IPv6 as it is.
+/// Listens for HTTP, with or without TLS. With `--lan`, a machine without IPv6 listens on IPv4.
 async fn listen(args: &ServeArgs) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(args.http).await;
     match bound {
@@ -90,11 +90,11 @@ async fn listen(args: &ServeArgs) -> io::Result<TcpListener> {
 
 fn lacks_the_address(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    // A system that was started without IPv6 has no such family, and the standard library no name for that.
+    // A system without IPv6 lacks the address family, for which the standard library has no error kind.
     matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-async fn listen_in_the_clear(args: &ServeArgs) -> Result<Option<TcpListener>, StartError> {
+async fn listen_for_redirects(args: &ServeArgs) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = args.tls.http_redirect else {
         return Ok(None);
     };
@@ -104,7 +104,7 @@ async fn listen_in_the_clear(args: &ServeArgs) -> Result<Option<TcpListener>, St
     }
 }
 
-/// The demo publishes like any other client, but needs no certificate: there may be none yet, or none for a name of this machine.
+/// The demo publishes like any other client, but without TLS: there may be no certificate yet, or none for a name of this machine.
 async fn serve_the_demo(
     server: Server,
     serving: &TaskTracker,

@@ -1,4 +1,4 @@
-//! Which streams a token is good for.
+//! The streams that a token covers, as patterns of names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,68 +7,68 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 use onecast_control::StreamName;
 
-/// Streams by name. In text form a list of patterns: `*` in one stands for any characters, also for none.
+/// A set of streams, as a list of patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rooms(Vec<Pattern>);
+pub struct StreamPatterns(Vec<Pattern>);
 
-/// Names of streams: a name, in which `*` stands for any characters.
+/// A stream name in which `*` stands for any number of any characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Box<str>);
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// No character at all, or more than a name may have.
+    /// Empty, or longer than a name may be.
     #[error("a pattern has 1 to {} characters", StreamName::MAX_LEN)]
     Length,
-    /// A character that no name has.
-    #[error("a pattern cannot contain {0:?}: it is a stream's name, in which * stands for any characters")]
+    /// A character that names do not contain.
+    #[error("a pattern cannot contain {0:?}: it is the name of a stream, in which * stands for any characters")]
     Character(char),
 }
 
 /// Too many patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("at most {} patterns of stream names are taken", Rooms::PATTERNS_MAX)]
-pub struct TooMany;
+#[error("at most {} patterns of stream names are allowed", StreamPatterns::PATTERNS_MAX)]
+pub struct TooManyPatterns;
 
-impl Rooms {
-    /// Most patterns in a list: each is tried for each question.
+impl StreamPatterns {
+    /// Most patterns in a list: each request tries all of them.
     pub const PATTERNS_MAX: usize = 64;
 
-    /// No stream at all.
-    pub fn none() -> Rooms {
-        Rooms::default()
+    /// No stream.
+    pub fn none() -> StreamPatterns {
+        StreamPatterns::default()
     }
 
     /// Every stream.
-    pub fn all() -> Rooms {
-        Rooms(vec![Pattern("*".into())])
+    pub fn all() -> StreamPatterns {
+        StreamPatterns(vec![Pattern("*".into())])
     }
 
-    /// Those that any of these patterns fits.
+    /// The streams that match any of these patterns.
     ///
     /// # Errors
     /// When there are too many.
-    pub fn of(patterns: Vec<Pattern>) -> Result<Rooms, TooMany> {
-        if patterns.len() > Rooms::PATTERNS_MAX {
-            return Err(TooMany);
+    pub fn of(patterns: Vec<Pattern>) -> Result<StreamPatterns, TooManyPatterns> {
+        if patterns.len() > StreamPatterns::PATTERNS_MAX {
+            return Err(TooManyPatterns);
         }
-        Ok(Rooms(patterns))
+        Ok(StreamPatterns(patterns))
     }
 
-    /// Whether the stream is among them.
+    /// Whether the stream is in the set.
     pub fn has(&self, stream: &StreamName) -> bool {
-        self.0.iter().any(|pattern| pattern.fits(stream.as_str()))
+        self.0.iter().any(|pattern| pattern.matches(stream.as_str()))
     }
 
-    /// Whether no stream is.
+    /// Whether the set is empty.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// These and the others.
-    pub(super) fn and(&self, others: &Rooms) -> Rooms {
-        Rooms(self.0.iter().chain(&others.0).cloned().collect())
+    /// The union of both.
+    pub(super) fn and(&self, others: &StreamPatterns) -> StreamPatterns {
+        StreamPatterns(self.0.iter().chain(&others.0).cloned().collect())
     }
 
     /// The patterns, to be written into a file.
@@ -78,11 +78,11 @@ impl Rooms {
 }
 
 impl Pattern {
-    /// Whether the whole name fits. Linear in name and pattern for one `*`, their product at worst.
-    fn fits(&self, name: &str) -> bool {
+    /// Whether the whole name matches. Linear in name and pattern for one `*`, their product at worst.
+    fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut at, mut seen) = (0, 0);
-        // Where the last star stands, and how much of the name it has taken.
+        // The position of the last star, and how much of the name it has consumed.
         let mut star: Option<(usize, usize)> = None;
         while seen < name.len() {
             if pattern.get(at) == Some(&b'*') {
@@ -123,17 +123,17 @@ impl fmt::Display for Pattern {
     }
 }
 
-impl<'de> Deserialize<'de> for Rooms {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rooms, D::Error> {
+impl<'de> Deserialize<'de> for StreamPatterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamPatterns, D::Error> {
         let patterns = match OneOrMany::deserialize(deserializer)? {
             OneOrMany::One(one) => vec![one],
             OneOrMany::Many(many) => many,
         };
-        if patterns.len() > Rooms::PATTERNS_MAX {
-            return Err(D::Error::custom(TooMany));
+        if patterns.len() > StreamPatterns::PATTERNS_MAX {
+            return Err(D::Error::custom(TooManyPatterns));
         }
         let patterns: Result<Vec<Pattern>, PatternError> = patterns.iter().map(|text| text.parse()).collect();
-        patterns.map(Rooms).map_err(D::Error::custom)
+        patterns.map(StreamPatterns).map_err(D::Error::custom)
     }
 }
 
@@ -148,8 +148,8 @@ enum OneOrMany {
 mod tests {
     use super::*;
 
-    fn fits(pattern: &str, name: &str) -> bool {
-        pattern.parse::<Pattern>().unwrap().fits(name)
+    fn matches(pattern: &str, name: &str) -> bool {
+        pattern.parse::<Pattern>().unwrap().matches(name)
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
             ("a*b*c", "a1b2b3c"),
             ("a**", "a"),
         ] {
-            assert!(fits(pattern, name), "{pattern} {name}");
+            assert!(matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [
             ("live", "live2"),
@@ -174,18 +174,18 @@ mod tests {
             ("a*b*c", "acb"),
             ("a.c", "abc"),
         ] {
-            assert!(!fits(pattern, name), "{pattern} {name}");
+            assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }
 
     #[test]
-    fn patterns_that_try_everything_end() {
+    fn matching_is_fast_for_the_worst_patterns() {
         let pattern = "a*".repeat(31) + "b";
-        assert!(!fits(&pattern, &"a".repeat(64)));
+        assert!(!matches(&pattern, &"a".repeat(64)));
     }
 
     #[test]
-    fn what_no_name_has_no_pattern_has() {
+    fn patterns_allow_only_characters_of_names() {
         assert_eq!("".parse::<Pattern>(), Err(PatternError::Length));
         assert_eq!("a".repeat(65).parse::<Pattern>(), Err(PatternError::Length));
         assert_eq!("a/b".parse::<Pattern>(), Err(PatternError::Character('/')));
@@ -193,16 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn one_text_and_a_list_are_both_read() {
+    fn a_string_or_a_list_is_accepted() {
         let live: StreamName = "live".parse().unwrap();
         for json in [r#""live""#, r#"["other","li*"]"#] {
-            assert!(serde_json::from_str::<Rooms>(json).unwrap().has(&live), "{json}");
+            assert!(
+                serde_json::from_str::<StreamPatterns>(json).unwrap().has(&live),
+                "{json}"
+            );
         }
         for json in ["[]", r#"["other"]"#] {
-            assert!(!serde_json::from_str::<Rooms>(json).unwrap().has(&live), "{json}");
+            assert!(
+                !serde_json::from_str::<StreamPatterns>(json).unwrap().has(&live),
+                "{json}"
+            );
         }
         for json in [r#"[""]"#, "7", r#"["a b"]"#, &format!("[{}\"a\"]", "\"a\",".repeat(64))] {
-            assert!(serde_json::from_str::<Rooms>(json).is_err(), "{json}");
+            assert!(serde_json::from_str::<StreamPatterns>(json).is_err(), "{json}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What stands in front of the server, proxies and the path below which they serve it, and the way of a request past them to its handler.
+//! Reverse proxies in front of the server: the client that they forward a request for, and the path below which they serve the server.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -16,61 +16,61 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tower::ServiceExt as _;
 
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::Connection;
 use crate::http::server::forwarded::TrustedProxies;
-use crate::http::server::per_ip_limit::{Crowding, Taken};
+use crate::http::server::per_ip_limit::{IpPermit, PerIpLimit};
 
-/// What stands in front of the server.
+/// The reverse proxies in front of the server.
 #[derive(Debug, Clone, Default)]
-pub struct Front {
-    /// Proxies that are believed who their clients are, and below which path they serve us.
+pub struct ReverseProxy {
+    /// Proxies that the server trusts about the client and the base path of a request.
     pub proxies: TrustedProxies,
-    /// The path below which the server is reached, if proxies do not say. They may strip it or not.
+    /// The base path, unless a proxy states it. Proxies may strip it or not.
     pub base_path: BasePath,
 }
 
-/// The way of requests to their handlers.
+/// Passes requests to the router: resolves the client and the base path, and limits the requests of one client.
 #[derive(Clone)]
-pub(crate) struct Entrance {
+pub(crate) struct RequestHandler {
     pub(crate) router: Router,
-    pub(crate) front: Arc<Front>,
-    /// What an address has taken of the connections, or of the requests that proxies pass on.
-    pub(crate) crowding: Arc<Crowding>,
+    pub(crate) front: Arc<ReverseProxy>,
+    /// Connections per address, or requests per client that proxies forward.
+    pub(crate) per_ip: Arc<PerIpLimit>,
 }
 
-/// Put into a request that no handler is asked about.
+/// The response to a request that goes to no handler; added to the request.
 #[derive(Debug, Clone)]
-pub(crate) enum Detour {
-    /// It should have gone there.
+pub(crate) enum EarlyResponse {
+    /// A redirect to this location.
     Moved(HeaderValue),
-    /// As many requests of its client are being answered as may be.
-    Crowded,
+    /// The client has reached its limit of concurrent requests.
+    TooManyRequests,
 }
 
-impl Entrance {
-    /// The same way to other handlers.
-    pub(crate) fn to(self, router: Router) -> Entrance {
-        Entrance { router, ..self }
+impl RequestHandler {
+    /// The same with another router.
+    pub(crate) fn to(self, router: Router) -> RequestHandler {
+        RequestHandler { router, ..self }
     }
 
-    /// A connection of an address, unless it has as many as it may.
-    pub(crate) fn take_connection(&self, address: IpAddr) -> Option<Option<Taken>> {
-        // A proxy's connections are those of all its clients, whose requests are counted instead.
+    /// Takes a permit for a connection; `None` if the address has reached its limit.
+    pub(crate) fn take_connection(&self, address: IpAddr) -> Option<Option<IpPermit>> {
+        // A proxy's connections carry the requests of many clients, so the requests are counted instead.
         if self.front.proxies.has(address) {
             return Some(None);
         }
-        self.crowding.take(address).map(Some)
+        self.per_ip.acquire(address).map(Some)
     }
 
-    /// Answers a request that came on this connection.
+    /// Answers a request on this connection.
     pub(crate) async fn answer(self, mut request: Request, ends: Connection) -> Response {
         let client = self.front.receive(&mut request, ends);
         let taken = if self.front.proxies.has(ends.client.ip()) {
-            let taken = self.crowding.take(client.client.ip());
+            let taken = self.per_ip.acquire(client.client.ip());
             if taken.is_none() {
-                request.extensions_mut().insert(Detour::Crowded);
+                request.extensions_mut().insert(EarlyResponse::TooManyRequests);
             }
             taken
         } else {
@@ -78,14 +78,19 @@ impl Entrance {
         };
         let Ok::<Response, Infallible>(response) = self.router.oneshot(request).await;
         match taken {
-            Some(taken) => response.map(|body| Body::new(Held { body, _taken: taken })),
+            Some(taken) => response.map(|body| {
+                Body::new(PermitBody {
+                    body,
+                    _ip_permit: taken,
+                })
+            }),
             None => response,
         }
     }
 }
 
-impl Front {
-    /// Makes the request one that came from the client itself to this server itself; notes both with it, and returns the first.
+impl ReverseProxy {
+    /// Rewrites the request as if the client had sent it directly, adds client and base path to it, and returns the client.
     fn receive(&self, request: &mut Request, ends: Connection) -> Connection {
         let is_proxy = self.proxies.has(ends.client.ip());
         let client = Connection::new(self.proxies.client(ends.client, request.headers()), ends.local);
@@ -97,7 +102,7 @@ impl Front {
         client
     }
 
-    /// Strips the base path, if the proxy has not, and slashes at the end of endpoints and sessions.
+    /// Strips the base path, if the proxy has not, and trailing slashes of signalling URLs.
     fn enter(&self, request: &mut Request) {
         let path = request.uri().path();
         let below = self.base_path.below(path);
@@ -108,7 +113,7 @@ impl Front {
                 .map(|query| format!("?{query}"))
                 .unwrap_or_default();
             if let Ok(moved) = HeaderValue::try_from(format!("{}/{query}", self.base_path)) {
-                request.extensions_mut().insert(Detour::Moved(moved));
+                request.extensions_mut().insert(EarlyResponse::Moved(moved));
             }
             return;
         }
@@ -120,7 +125,7 @@ impl Front {
     }
 }
 
-/// People and programs write `/whip/live/`, too. Only where offers go: elsewhere a proxy's rules may tell the two apart.
+/// Clients also write `/whip/live/`. Only signalling URLs are changed: elsewhere the rules of a proxy may distinguish the two.
 fn without_slash(path: &str) -> &str {
     let is_signalling = SIGNALLING.iter().any(|prefix| path.starts_with(prefix));
     if is_signalling {
@@ -140,33 +145,30 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-impl IntoResponse for Detour {
+impl IntoResponse for EarlyResponse {
     fn into_response(self) -> Response {
         match self {
-            // The operator may serve us elsewhere tomorrow.
-            Detour::Moved(to) => {
+            // Not cached, because the operator may change the base path.
+            EarlyResponse::Moved(to) => {
                 let headers = [(LOCATION, to), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
                 (StatusCode::PERMANENT_REDIRECT, headers).into_response()
             }
-            Detour::Crowded => Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-requests-from-address",
-                "Too many requests at once",
-                "the server is answering as many requests of the same address as it may have",
+            EarlyResponse::TooManyRequests => Problem::new(
+                kinds::TOO_MANY_REQUESTS_FROM_ADDRESS,
+                "the limit of concurrent requests from this address is reached",
             )
-            .retry_after(RETRY_SOON_S)
             .into_response(),
         }
     }
 }
 
-/// A body of which something is held until it is sent.
-struct Held {
+/// A body that holds a permit until it is sent.
+struct PermitBody {
     body: Body,
-    _taken: Taken,
+    _ip_permit: IpPermit,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermitBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -187,8 +189,6 @@ impl HttpBody for Held {
 }
 
 const SIGNALLING: [&str; 3] = ["/whip/", "/whep/", "/sdp/"];
-/// Requests take milliseconds, and a poll half a minute.
-const RETRY_SOON_S: u16 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
     use crate::http::router::finish;
 
-    fn front(base_path: &str) -> Front {
-        Front {
+    fn front(base_path: &str) -> ReverseProxy {
+        ReverseProxy {
             proxies: TrustedProxies::loopback(),
             base_path: base_path.parse().unwrap(),
         }
@@ -213,7 +213,7 @@ mod tests {
         )
     }
 
-    fn received(front: &Front, client: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
+    fn received(front: &ReverseProxy, client: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_the_servers_own_whether_the_proxy_strips_its_prefix_or_not() {
+    fn the_base_path_is_removed_whether_the_proxy_strips_it_or_not() {
         for (uri, own) in [
             ("/rtc/whip/live", "/whip/live"),
             ("/rtc/whip/live?token=x", "/whip/live?token=x"),
@@ -245,7 +245,12 @@ mod tests {
             assert_eq!(base_path(&request), "/rtc");
         }
         let bare = received(&front("/rtc"), "192.0.2.1", "/rtc?stream=a", &[]);
-        let moved = bare.extensions().get::<Detour>().unwrap().clone().into_response();
+        let moved = bare
+            .extensions()
+            .get::<EarlyResponse>()
+            .unwrap()
+            .clone()
+            .into_response();
         assert_eq!(
             (moved.status().as_u16(), &moved.headers()[LOCATION]),
             (308, &HeaderValue::from_static("/rtc/?stream=a"))
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_at_the_end_count_for_nothing_where_offers_go() {
+    fn trailing_slashes_of_signalling_urls_are_ignored() {
         for (uri, own) in [
             ("/whip/live/", "/whip/live"),
             ("/whep/live//?a=b", "/whep/live?a=b"),
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_say_who_asks_and_below_which_path() {
+    fn only_trusted_proxies_set_client_and_base_path() {
         let headers = [("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Prefix", "/rtc")];
         let client = |request: &Request| request.extensions().get::<Connection>().unwrap().client.ip();
         let passed_on = received(&front("/other"), "127.0.0.1", "/", &headers);
@@ -291,13 +296,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_of_a_proxy_has_no_more_requests_at_once_than_its_own_connections_would_be() {
-        let entrance = Entrance {
+    async fn forwarded_requests_of_one_client_are_limited_like_its_connections() {
+        let handler = RequestHandler {
             router: Router::new()
                 .route("/", axum::routing::get(async || "here"))
                 .layer(middleware::from_fn(finish)),
             front: Arc::new(front("")),
-            crowding: Crowding::new(2),
+            per_ip: PerIpLimit::new(2),
         };
         let ask = async |client: &'static str| {
             let request = Request::builder()
@@ -305,7 +310,7 @@ mod tests {
                 .header("Host", "a.test")
                 .header("X-Forwarded-For", client);
             let request = request.body(Body::empty()).unwrap();
-            entrance.clone().answer(request, ends("127.0.0.1")).await
+            handler.clone().answer(request, ends("127.0.0.1")).await
         };
         let (first, second) = (ask("203.0.113.7").await, ask("203.0.113.7").await);
         assert_eq!(first.body().size_hint().exact(), Some(4));

@@ -1,4 +1,4 @@
-//! Tokens that the server makes itself, and keeps so that a restart does not break the links that people have.
+//! Tokens that the server generates, and stores so that links keep working after a restart.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Rooms, Secret, TokenRule};
+use super::{Secret, StreamPatterns, TokenRule};
 
-/// Tokens that the server has made. They are kept in the clear, because its links carry them; the file is its owner's only.
+/// Tokens that the server has generated. They are stored in the clear, because links contain them; only the owner can read the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// For publishing and watching every stream.
+pub struct GeneratedTokens {
+    /// Publishes and watches every stream.
     pub publish: Secret,
-    /// For watching every stream.
+    /// Watches every stream.
     pub watch: Secret,
-    /// For administration.
+    /// Administers the server.
     pub admin: Secret,
 }
 
-impl Made {
-    /// What each of them is good for.
+impl GeneratedTokens {
+    /// The rules of the tokens.
     pub(super) fn rules(&self) -> Vec<TokenRule> {
         let rule = |name: &str, secret: &Secret, publish, watch, admin| TokenRule {
             name: name.to_owned(),
@@ -30,30 +30,48 @@ impl Made {
             admin,
         };
         vec![
-            rule("publish", &self.publish, Rooms::all(), Rooms::all(), false),
-            rule("watch", &self.watch, Rooms::none(), Rooms::all(), false),
-            rule("admin", &self.admin, Rooms::none(), Rooms::none(), true),
+            rule(
+                "publish",
+                &self.publish,
+                StreamPatterns::all(),
+                StreamPatterns::all(),
+                false,
+            ),
+            rule(
+                "watch",
+                &self.watch,
+                StreamPatterns::none(),
+                StreamPatterns::all(),
+                false,
+            ),
+            rule(
+                "admin",
+                &self.admin,
+                StreamPatterns::none(),
+                StreamPatterns::none(),
+                true,
+            ),
         ]
     }
 
-    fn generate() -> Made {
-        Made {
+    fn generate() -> GeneratedTokens {
+        GeneratedTokens {
             publish: Secret::generate(),
             watch: Secret::generate(),
             admin: Secret::generate(),
         }
     }
 
-    fn read(text: &str) -> Option<Made> {
+    fn read(text: &str) -> Option<GeneratedTokens> {
         let value: Value = serde_json::from_str(text).ok()?;
-        // Somebody may have written the file; what is too short to be safe is not taken.
+        // The file may have been edited: reject tokens that are too short to be safe.
         let secret = |name: &str| {
             value[name]
                 .as_str()
                 .filter(|text| text.len() >= SECRET_MIN)
                 .map(Secret::new)
         };
-        Some(Made {
+        Some(GeneratedTokens {
             publish: secret("publish")?,
             watch: secret("watch")?,
             admin: secret("admin")?,
@@ -61,40 +79,41 @@ impl Made {
     }
 
     fn write(&self) -> String {
-        let Made { publish, watch, admin } = self;
-        let value = json!({ "publish": publish.tell(), "watch": watch.tell(), "admin": admin.tell() });
+        let GeneratedTokens { publish, watch, admin } = self;
+        let value = json!({ "publish": publish.expose(), "watch": watch.expose(), "admin": admin.expose() });
         format!("{value:#}\n")
     }
 }
 
-/// The tokens that were made at an earlier start, or new ones; and the file that keeps them, or why they will not outlive this run.
-pub fn made(directory: Option<&Path>) -> (Made, Result<PathBuf, String>) {
+/// Loads the tokens of an earlier start or generates new ones. Also returns the file that stores them, or why they are valid for this run
+/// only.
+pub fn load_or_generate(directory: Option<&Path>) -> (GeneratedTokens, Result<PathBuf, String>) {
     let Some(directory) = directory else {
-        let why = "there is no place for them: give one with --state-dir".to_owned();
-        return (Made::generate(), Err(why));
+        let why = "there is no directory to store them: specify one with --state-dir".to_owned();
+        return (GeneratedTokens::generate(), Err(why));
     };
     let file = directory.join(FILE);
     match kept(directory, &file) {
         Ok(made) => (made, Ok(file)),
-        Err(why) => (Made::generate(), Err(why)),
+        Err(why) => (GeneratedTokens::generate(), Err(why)),
     }
 }
 
-fn kept(directory: &Path, file: &Path) -> Result<Made, String> {
-    let told = |error: io::Error| format!("{}: {error}", file.display());
+fn kept(directory: &Path, file: &Path) -> Result<GeneratedTokens, String> {
+    let failed = |error: io::Error| format!("{}: {error}", file.display());
     create(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let made = Made::generate();
-    let Some(other) = write_new(file, &made.write()).map_err(told)? else {
+    let made = GeneratedTokens::generate();
+    let Some(other) = write_new(file, &made.write()).map_err(failed)? else {
         return Ok(made);
     };
-    let text = read(file, &other).map_err(told)?;
+    let text = read(file, &other).map_err(failed)?;
     let unreadable = || {
         format!(
-            "{} cannot be understood: remove it, and new ones are made",
+            "{} is invalid: remove it, and the server generates new tokens",
             file.display()
         )
     };
-    Made::read(&text).ok_or_else(unreadable)
+    GeneratedTokens::read(&text).ok_or_else(unreadable)
 }
 
 fn create(directory: &Path) -> io::Result<()> {
@@ -105,19 +124,19 @@ fn create(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-/// What a file of our own making is like: those that are kept must be of the same owner.
+/// Metadata of a file that this process created: stored tokens must have the same owner.
 type Ours = fs::Metadata;
 
-/// `None` when it is written. When there is one already it stays: of two servers that start together, one makes the tokens and the other
-/// takes them, and neither ever sees half a file.
+/// Writes the file and returns `None`. An existing file stays: of two servers that start together, one writes the tokens and the other
+/// reads them, and neither ever sees an incomplete file.
 fn write_new(file: &Path, text: &str) -> io::Result<Option<Ours>> {
     let mut unfinished = file.to_owned();
-    // Two servers in containers with one directory may both have the process number 1.
-    unfinished.set_file_name(format!(".{FILE}.{}", &Secret::generate().tell()[..8]));
+    // Not the process id: two servers in containers that share the directory may both have process id 1.
+    unfinished.set_file_name(format!(".{FILE}.{}", &Secret::generate().expose()[..8]));
     let written = write(&unfinished, text).and_then(|ours| match fs::hard_link(&unfinished, file) {
         Ok(()) => Ok(None),
         Err(_) if file.exists() => Ok(Some(ours)),
-        // Some file systems have no links.
+        // Some file systems have no hard links.
         Err(_) => fs::rename(&unfinished, file).map(|()| None),
     });
     let _ = fs::remove_file(&unfinished);
@@ -139,9 +158,9 @@ fn read(file: &Path, ours: &Ours) -> io::Result<String> {
     let mut text = String::new();
     let opened = fs::File::open(file)?;
     if !is_of_same_owner(&opened.metadata()?, ours) {
-        // Somebody who may write into the directory would otherwise choose the tokens.
+        // Otherwise any user who may write to the directory could choose the tokens.
         return Err(io::Error::other(
-            "it belongs to somebody else: give a directory of your own with --state-dir",
+            "it belongs to another user: specify a directory of your own with --state-dir",
         ));
     }
     #[cfg(unix)]
@@ -161,7 +180,7 @@ fn is_of_same_owner(_: &fs::Metadata, _: &Ours) -> bool {
     true
 }
 
-/// A backup may have brought it back readable for everybody.
+/// Restoring a backup may have made the file readable for every user.
 #[cfg(unix)]
 fn only_for_owner(file: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -182,31 +201,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_outlive_a_restart() {
+    fn tokens_survive_a_restart() {
         let place = tempfile::tempdir().unwrap();
         let state = place.path().join("state/onecast");
         let file = state.join(FILE);
-        let (first, kept) = made(Some(&state));
+        let (first, kept) = load_or_generate(Some(&state));
         assert_eq!(kept, Ok(file.clone()));
-        assert_eq!(made(Some(&state)), (first.clone(), Ok(file.clone())));
+        assert_eq!(load_or_generate(Some(&state)), (first.clone(), Ok(file.clone())));
         assert!(first.publish != first.watch && first.watch != first.admin);
 
         fs::write(&file, "{}").unwrap();
-        let (other, kept) = made(Some(&state));
+        let (other, kept) = load_or_generate(Some(&state));
         assert!(other != first && kept.unwrap_err().contains("remove it"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_reads_the_tokens() {
+    fn only_the_owner_can_read_the_tokens() {
         use std::os::unix::fs::PermissionsExt as _;
         let place = tempfile::tempdir().unwrap();
         let state = place.path().join("onecast");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let (first, _) = made(Some(&state));
+        let (first, _) = load_or_generate(Some(&state));
         assert_eq!((mode(&state), mode(&state.join(FILE))), (0o700, 0o600));
         fs::set_permissions(state.join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(made(Some(&state)).0, first);
+        assert_eq!(load_or_generate(Some(&state)).0, first);
         assert_eq!(mode(&state.join(FILE)), 0o600);
     }
 
@@ -217,43 +236,43 @@ mod tests {
         let start = std::sync::Barrier::new(8);
         let servers = || {
             start.wait();
-            made(Some(&state))
+            load_or_generate(Some(&state))
         };
         let all: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(servers)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(all.iter().all(|(made, kept)| *made == all[0].0 && kept.is_ok()));
-        assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing unfinished is left");
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[cfg(unix)]
     #[test]
-    fn tokens_that_somebody_else_chose_are_not_taken() {
+    fn tokens_of_another_owner_are_rejected() {
         let place = tempfile::tempdir().unwrap();
-        let (first, _) = made(Some(place.path()));
+        let (first, _) = load_or_generate(Some(place.path()));
         let file = place.path().join(FILE);
         // Only root may give files away; others are stopped by the file's mode.
         if std::os::unix::fs::chown(&file, Some(65_534), None).is_err() {
             return;
         }
-        let (other, kept) = made(Some(place.path()));
-        assert!(other != first && kept.unwrap_err().contains("somebody else"));
+        let (other, kept) = load_or_generate(Some(place.path()));
+        assert!(other != first && kept.unwrap_err().contains("another user"));
     }
 
     #[test]
-    fn without_a_place_tokens_are_for_this_run() {
-        let (first, kept) = made(None);
+    fn without_a_directory_tokens_are_for_this_run() {
+        let (first, kept) = load_or_generate(None);
         assert!(kept.unwrap_err().contains("--state-dir"));
-        assert_ne!(made(None).0, first);
+        assert_ne!(load_or_generate(None).0, first);
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (_, kept) = made(Some(&file.path().join("below")));
+        let (_, kept) = load_or_generate(Some(&file.path().join("below")));
         assert!(kept.is_err());
     }
 
     #[test]
-    fn each_token_is_good_for_one_thing() {
-        let made = Made::generate();
+    fn each_token_has_one_purpose() {
+        let made = GeneratedTokens::generate();
         let rules = made.rules();
         let live = onecast_control::StreamName::default();
         let good: Vec<_> = rules
@@ -261,6 +280,6 @@ mod tests {
             .map(|rule| (rule.publish.has(&live), rule.watch.has(&live), rule.admin))
             .collect();
         assert_eq!(good, [(true, true, false), (false, true, false), (false, false, true)]);
-        assert!(rules[1].hash.is_of(made.watch.tell()) && !rules[1].hash.is_of(made.publish.tell()));
+        assert!(rules[1].hash.matches(made.watch.expose()) && !rules[1].hash.matches(made.publish.expose()));
     }
 }

@@ -1,4 +1,4 @@
-//! When the server leaves: at a signal, or when it has been emptied.
+//! When the server stops: on a signal, or when it has drained.
 
 use std::io;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use onecast_control::drain::DrainOrder;
 use onecast_control::registry::SessionFilter;
 use onecast_control::{Purpose, StreamName};
 
-/// What signals have asked for.
+/// The requests of signals.
 #[derive(Debug)]
 pub(super) struct Signals {
-    /// To leave now. Once it is set, another signal ends the process on the spot.
+    /// Stop now. Once it is set, another signal ends the process immediately.
     stop: Arc<AtomicBool>,
-    /// To let nobody new in and leave later.
+    /// Drain: accept no new clients, and stop later.
     drain: Arc<AtomicBool>,
-    /// To read the options again.
+    /// Reload the options.
     reload: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Listens for SIGINT and SIGTERM; the latter drains first if `drains`. And for SIGHUP, where there is one.
+    /// Handles SIGINT and SIGTERM, which drains first if `drains`; on Unix, also SIGHUP.
     pub(super) fn listen(drains: bool) -> io::Result<Signals> {
         let signals = Signals {
             stop: Arc::default(),
@@ -34,7 +34,7 @@ impl Signals {
             reload: Arc::default(),
         };
         for signal in [SIGINT, SIGTERM] {
-            // Registered first, runs first: it sees the flag only when it was set before.
+            // Handlers run in the order of registration, so this one sees the flag only if an earlier signal has set it.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, signals.stop.clone())?;
         }
         let of_term = if drains { &signals.drain } else { &signals.stop };
@@ -45,26 +45,27 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Returns when it is time to leave. A handler can do little but set a flag, on every system; so flags are looked at.
+    /// Returns when it is time to stop. Signal handlers can do little more than set a flag, so this polls the flags.
     ///
-    /// Who publishes the stream `own` is this program itself: it keeps nobody waiting. `drained` is called once, when the server begins to empty itself; `read_again` whenever the options are to be.
-    pub(super) async fn time_to_leave(
+    /// This program itself publishes the stream `own`, so draining does not wait for its publisher. Calls `drained` once when draining
+    /// starts, and `reload` for each request to reload.
+    pub(super) async fn wait_for_shutdown(
         &self,
         server: &dyn Operation,
         own: Option<&StreamName>,
         mut watchdog: Watchdog,
         drained: impl FnOnce(),
-        mut read_again: impl FnMut(),
+        mut reload: impl FnMut(),
     ) {
         let mut drained = Some(drained);
         let mut asked = false;
         while !self.stop.load(Ordering::Relaxed) {
             if self.reload.swap(false, Ordering::Relaxed) {
-                read_again();
+                reload();
             }
             if self.drain.swap(false, Ordering::Relaxed) {
                 if asked {
-                    info!("a second signal: leaving at once");
+                    info!("second signal: stopping now");
                     self.stop.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -81,7 +82,7 @@ impl Signals {
                 }
             }
             watchdog.feed(server);
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 }
@@ -89,9 +90,9 @@ impl Signals {
 fn is_over(server: &dyn Operation, state: &DrainState, own: Option<&StreamName>) -> bool {
     let time_is_over = state.left.is_some_and(|left| left.is_zero());
     match state.sessions {
-        0 => info!("drained: everybody has left"),
-        1 if own.is_some_and(|own| is_published(server, own)) => info!("drained: everybody has left"),
-        sessions if time_is_over => info!("the time to drain is over: {sessions} sessions are ended"),
+        0 => info!("drained: all clients have left"),
+        1 if own.is_some_and(|own| is_published(server, own)) => info!("drained: all clients have left"),
+        sessions if time_is_over => info!("drain timeout: ending {sessions} sessions"),
         _ => return false,
     }
     true
@@ -107,5 +108,5 @@ fn is_published(server: &dyn Operation, stream: &StreamName) -> bool {
     !server.sessions(&filter).is_empty()
 }
 
-/// Nobody notices, and it costs nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Short enough to be unnoticeable, and cheap.
+const POLL_EVERY: Duration = Duration::from_millis(50);

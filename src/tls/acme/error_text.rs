@@ -1,4 +1,4 @@
-//! What an ACME directory refuses, in words that say what to do.
+//! Errors of an ACME directory as text that says what the operator can do.
 
 use rustls_acme::acme::{AcmeError, Auth, Identifier, Problem};
 use rustls_acme::{EventError, OrderError};
@@ -11,32 +11,32 @@ pub(super) fn of_order(error: &OrderError, domains: &[String]) -> String {
         OrderError::BadAuth(auth) => of_authorization(auth, domains),
         OrderError::BadOrder(order) => match &order.error {
             Some(problem) => of_problem(problem, &domains.join(", ")),
-            None => "the directory gave the order up and does not say why".to_owned(),
+            None => "the directory has cancelled the order without a reason".to_owned(),
         },
         OrderError::TooManyAttemptsAuth(domain) => {
-            format!("the directory has not come to look at {domain}")
+            format!("the directory has not validated {domain} in time")
         }
-        OrderError::ProcessingTimeout(_) => "the directory has not made the certificate in time".to_owned(),
+        OrderError::ProcessingTimeout(_) => "the directory has not issued the certificate in time".to_owned(),
         OrderError::Acme(AcmeError::HttpRequest(error)) => of_request(&error.to_string(), domains),
         OrderError::Acme(AcmeError::NoTlsAlpn01Challenge) => {
-            "the directory does not offer the challenge tls-alpn-01, the only one that onecast can answer".to_owned()
+            "the directory does not offer the challenge tls-alpn-01, the only one that onecast supports".to_owned()
         }
         other => one_line(&other.to_string()),
     }
 }
 
-/// What could not be kept or read.
+/// Why the cache failed.
 pub(super) fn of_keeping(error: &EventError<CacheError, CacheError>) -> String {
     match error {
         EventError::CertCacheStore(error) | EventError::AccountCacheStore(error) => {
-            format!("the certificate from the directory is used, but it cannot be kept: {error}")
+            format!("the new certificate is in use, but cannot be stored: {error}")
         }
         EventError::CertCacheLoad(error) | EventError::AccountCacheLoad(error) => {
-            format!("what is kept of an earlier start cannot be read: {error}; ordering anew")
+            format!("cannot read the stored account or certificate: {error}; ordering a new one")
         }
         EventError::CachedCertParse(error) => {
             format!(
-                "the kept certificate is broken: {}; ordering anew",
+                "the stored certificate is invalid: {}; ordering a new one",
                 one_line(&error.to_string())
             )
         }
@@ -50,18 +50,17 @@ fn of_authorization(auth: &Auth, domains: &[String]) -> String {
     match problem {
         Some(problem) => of_problem(problem, domain),
         None => format!(
-            "the directory does not believe that {} is this machine",
+            "the directory could not verify that {} is this machine",
             if domain.is_empty() { &domains[0] } else { domain }
         ),
     }
 }
 
-/// The library keeps the type of this error to itself: all there is to see is its text, which for a refusal is the status and the
-/// quoted body.
+/// The type of this error is private to the library, so only its text is available: the status and the quoted body of the response.
 fn of_request(error: &str, domains: &[String]) -> String {
     let Some(refusal) = error.strip_prefix("non 2xx http status: ") else {
         let error = one_line(error);
-        return format!("the directory cannot be reached ({error}); has this machine a way to the internet?");
+        return format!("cannot reach the directory ({error}); check the internet connection of this machine");
     };
     let (status, quoted) = refusal.split_once(' ').unwrap_or((refusal, ""));
     let body = serde_json::from_str(quoted).unwrap_or(quoted.to_owned());
@@ -77,24 +76,22 @@ fn of_problem(problem: &Problem, domain: &str) -> String {
     let kind = kind.rsplit(':').next().unwrap_or_default();
     let detail = one_line(problem.detail.as_deref().unwrap_or("no detail given"));
     let hint = match kind {
-        "dns" => format!("is there an A or AAAA record of {domain} that names this machine?"),
+        "dns" => format!("check that {domain} has an A or AAAA record with the address of this machine"),
         "connection" | "tls" | "unauthorized" | "incorrectResponse" => format!(
-            "port 443 of {domain} must lead to this server's --http: a firewall, a router, a record that names another machine, or a \
-             proxy that ends TLS may be in the way"
+            "port 443 of {domain} must reach --http of this server; check the firewall, the router, the DNS records, and proxies \
+             that terminate TLS"
         ),
         "caa" => format!("the CAA records of {domain} do not allow this directory"),
-        "rateLimited" => "--acme-staging has wider limits to try things with".to_owned(),
-        "rejectedIdentifier" => "is the name of --acme right, and public?".to_owned(),
-        "invalidContact" | "unsupportedContact" => "is the address of --acme-email right?".to_owned(),
-        "externalAccountRequired" => {
-            "onecast cannot bind an account elsewhere to it; choose another directory".to_owned()
-        }
+        "rateLimited" => "use --acme-staging for tests, which has higher limits".to_owned(),
+        "rejectedIdentifier" => "check that the name of --acme is correct and public".to_owned(),
+        "invalidContact" | "unsupportedContact" => "check the address of --acme-email".to_owned(),
+        "externalAccountRequired" => "onecast does not support external accounts; use another directory".to_owned(),
         _ => return format!("the directory says: {detail}"),
     };
     format!("the directory says: {detail}; {hint}")
 }
 
-/// The text of somebody else, fit for one line of the log.
+/// Foreign text, made fit for one line of the log.
 fn one_line(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text
@@ -105,7 +102,7 @@ fn one_line(text: &str) -> String {
     text.trim_end_matches('.').to_owned()
 }
 
-/// A directory's explanation may hold a whole page of somebody's web server.
+/// The detail may contain a whole error page of a web server.
 const TEXT_CHARS_MAX: usize = 400;
 
 #[cfg(test)]
@@ -119,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn an_error_of_the_directory_comes_with_a_remedy() {
         for (kind, expected) in [
-            ("dns", "A or AAAA record of live.test"),
-            ("connection", "port 443 of live.test must lead to"),
-            ("unauthorized", "a proxy that ends TLS"),
+            ("dns", "check that live.test has an A or AAAA record"),
+            ("connection", "port 443 of live.test must reach"),
+            ("unauthorized", "proxies that terminate TLS"),
             ("rateLimited", "--acme-staging"),
-            ("rejectedIdentifier", "--acme right"),
+            ("rejectedIdentifier", "the name of --acme"),
             ("invalidContact", "--acme-email"),
         ] {
             let text = refused(kind, "It is so.");
@@ -140,7 +137,7 @@ mod tests {
             of("non 2xx http status: 502 \"<b>bad\""),
             "the directory answered 502: <b>bad"
         );
-        assert!(of("io error: Os { .. }").starts_with("the directory cannot be reached (io error"));
+        assert!(of("io error: Os { .. }").starts_with("cannot reach the directory (io error"));
     }
 
     #[test]
@@ -164,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_stays_one_short_line() {
+    fn foreign_text_becomes_one_short_line() {
         let text = one_line(&format!("a\nb\u{1b}[31m{}", "x".repeat(1_000)));
         assert!(text.starts_with("a b[31mxx") && text.len() <= TEXT_CHARS_MAX);
     }
