@@ -1,5 +1,8 @@
 //! Bodies of the fuzz targets, one for each parser of bytes from the network. Each takes any bytes and panics only when the
-//! server would break a promise. They live in the library so that `tests/corpus.rs` replays the corpora without a fuzzer.
+//! server would break a promise. They live in the library so that its tests replay the corpora without a fuzzer.
+
+#[cfg(test)]
+mod corpus;
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};

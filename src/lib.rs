@@ -3,6 +3,8 @@
 //! This is the server's shell: sockets, HTTP, configuration. What it decides and forwards is in the crates below `crates/`;
 //! `docs/ARCHITECTURE.md` has the map.
 
+#![forbid(unsafe_code)]
+
 pub mod auth;
 
 pub mod turn;

@@ -1,5 +1,7 @@
 //! The `onecast` command.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Display;
 use std::process::ExitCode;
 

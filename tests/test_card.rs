@@ -10,9 +10,9 @@ use onecast_testing::{Suite, tests};
 
 fn main() -> ExitCode {
     Suite::new([
-        tests![a_real_decoder_shows_exactly_the_picture].needs(&FFMPEG),
-        tests![the_frames_number_can_be_read_from_the_picture],
-        tests![the_test_card_goes_live_without_a_route_for_multicast].needs(&NETWORK_NAMESPACES),
+        tests![decoder_reproduces_the_picture_exactly].needs(&FFMPEG),
+        tests![frame_number_can_be_read_from_the_picture],
+        tests![test_card_goes_live_without_a_multicast_route].needs(&NETWORK_NAMESPACES),
     ])
     .run()
 }
@@ -73,7 +73,7 @@ fn expected(picture: &[Colour]) -> Vec<u8> {
     planes.map(|(at, plane)| picture[at][plane]).collect()
 }
 
-fn a_real_decoder_shows_exactly_the_picture() {
+fn decoder_reproduces_the_picture_exactly() {
     let mut card = TestCard::new();
     let mut pictures = Vec::new();
     let mut frames = Vec::new();
@@ -93,7 +93,7 @@ fn a_real_decoder_shows_exactly_the_picture() {
     }
 }
 
-fn the_frames_number_can_be_read_from_the_picture() {
+fn frame_number_can_be_read_from_the_picture() {
     let mut card = TestCard::new();
     for _ in 0..1_000 {
         card.next_frame(false);
@@ -106,7 +106,7 @@ fn the_frames_number_can_be_read_from_the_picture() {
     assert_eq!(number, 1_000);
 }
 
-fn the_test_card_goes_live_without_a_route_for_multicast() {
+fn test_card_goes_live_without_a_multicast_route() {
     let server = format!(
         "ip link set lo up && exec {} --http 127.0.0.1:0 --udp 127.0.0.1:0 --demo --shards 1",
         env!("CARGO_BIN_EXE_onecast")

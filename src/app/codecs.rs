@@ -35,10 +35,8 @@ pub(super) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result
 
 /// The lists of an offer that has nothing in common with the server.
 pub(super) fn of_error(error: &SdpError) -> Option<CodecLists> {
-    let SdpError::NoCommonCodec { offered, carried, .. } = error else {
-        return None;
-    };
-    let list = |names: &str| names.split(", ").map(str::to_owned).collect();
+    let (offered, carried) = error.codecs()?;
+    let list = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     Some(CodecLists {
         of: CodecsOf::Server,
         needed: list(carried),

@@ -1,4 +1,4 @@
-//! Whole broadcasts: real Chromiums against the real server.
+//! Whole broadcasts: Chromium against the real server.
 
 use std::process::Command;
 
@@ -11,36 +11,36 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        vp8_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
-        vp9_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
-        h264_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
-        av1_reaches_a_viewer_by_whep_and_one_by_copy_and_paste,
-        viewers_see_the_broadcaster_leave_and_return_with_another_codec,
-        a_broadcast_by_copy_and_paste_takes_the_stream,
-        pages_come_back_after_the_server_was_started_again,
-        a_viewer_may_come_before_the_broadcaster,
-        the_front_page_shows_who_is_live_until_the_tab_is_closed,
+        vp8_plays_over_whep_and_over_copy_and_paste,
+        vp9_plays_over_whep_and_over_copy_and_paste,
+        h264_plays_over_whep_and_over_copy_and_paste,
+        av1_plays_over_whep_and_over_copy_and_paste,
+        viewers_continue_when_the_broadcaster_returns_with_another_codec,
+        broadcast_by_copy_and_paste_occupies_the_stream,
+        pages_reconnect_after_a_server_restart,
+        viewer_can_join_before_the_broadcaster,
+        front_page_lists_a_stream_until_its_tab_is_closed,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn vp8_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+async fn vp8_plays_over_whep_and_over_copy_and_paste() {
     everybody_sees_and_hears("VP8").await;
 }
 
-async fn vp9_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+async fn vp9_plays_over_whep_and_over_copy_and_paste() {
     everybody_sees_and_hears("VP9").await;
 }
 
-async fn h264_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+async fn h264_plays_over_whep_and_over_copy_and_paste() {
     everybody_sees_and_hears("H264").await;
 }
 
-async fn av1_reaches_a_viewer_by_whep_and_one_by_copy_and_paste() {
+async fn av1_plays_over_whep_and_over_copy_and_paste() {
     everybody_sees_and_hears("AV1").await;
 }
 
-async fn viewers_see_the_broadcaster_leave_and_return_with_another_codec() {
+async fn viewers_continue_when_the_broadcaster_returns_with_another_codec() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = broadcast(&chrome, &server, "VP8").await;
@@ -69,7 +69,7 @@ async fn viewers_see_the_broadcaster_leave_and_return_with_another_codec() {
     close([broadcaster, by_whep, by_paste]).await;
 }
 
-async fn a_broadcast_by_copy_and_paste_takes_the_stream() {
+async fn broadcast_by_copy_and_paste_occupies_the_stream() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let first = chrome.open(&server.url(BROADCAST)).await;
@@ -86,7 +86,7 @@ async fn a_broadcast_by_copy_and_paste_takes_the_stream() {
     close([first, second, viewer]).await;
 }
 
-async fn pages_come_back_after_the_server_was_started_again() {
+async fn pages_reconnect_after_a_server_restart() {
     let chrome = Chrome::launch().await;
     let mut server = Server::start().await;
     let broadcaster = broadcast(&chrome, &server, "VP8").await;
@@ -107,7 +107,7 @@ async fn pages_come_back_after_the_server_was_started_again() {
     close([broadcaster, viewer]).await;
 }
 
-async fn a_viewer_may_come_before_the_broadcaster() {
+async fn viewer_can_join_before_the_broadcaster() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=live&autoplay=1")).await;
@@ -119,7 +119,7 @@ async fn a_viewer_may_come_before_the_broadcaster() {
     close([broadcaster, viewer]).await;
 }
 
-async fn the_front_page_shows_who_is_live_until_the_tab_is_closed() {
+async fn front_page_lists_a_stream_until_its_tab_is_closed() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let front = chrome.open(&server.url("/")).await;
@@ -148,7 +148,7 @@ async fn everybody_sees_and_hears(codec: &str) {
     close([broadcaster, by_whep, by_paste]).await;
 }
 
-/// Goes live through the page with the test picture and its sound.
+/// Goes live through the page with the test picture and tone.
 async fn broadcast(chrome: &Chrome, server: &Server, codec: &str) -> Page {
     let page = chrome.open(&server.url(BROADCAST)).await;
     page.select("#codec", codec).await;
@@ -171,7 +171,7 @@ async fn watch_by_paste(chrome: &Chrome, server: &Server) -> Page {
     page
 }
 
-/// Does what a person does with the two text boxes and curl.
+/// Does what a user does with the two text boxes and curl.
 pub(crate) async fn carry_by_hand(page: &Page, server: &Server) {
     page.click("#paste-make").await;
     page.wait_for_state("offered").await;
@@ -184,7 +184,7 @@ pub(crate) async fn carry_by_hand(page: &Page, server: &Server) {
     page.click("#paste-start").await;
 }
 
-/// Runs the line that the page gives, as it stands.
+/// Runs the command that the page shows, unchanged.
 fn in_a_shell(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -200,9 +200,9 @@ async fn hand_in(offer: &str, server: &Server) -> String {
     answer
 }
 
-/// Pictures are decoded and shown, the beep is heard, all under the cipher that the server is to choose.
+/// Checks that video is decoded and shown, that the beep is heard, and that the server chose AES-GCM.
 pub(crate) async fn assert_sees_and_hears(page: &Page, codec: &str) {
-    // Browsers do not decode sound that nobody hears.
+    // Browsers do not decode muted audio.
     if page.value("document.querySelector('#video').muted").await == json!(true) {
         page.click("#unmute").await;
     }
@@ -221,7 +221,7 @@ pub(crate) async fn assert_sees_and_hears(page: &Page, codec: &str) {
 
 async fn assert_sealed_with_gcm(page: &Page) {
     let cipher = page.awaited(CIPHER).await;
-    // Some versions write SRTP_ before the registered name.
+    // Some versions prefix the registered name with SRTP_.
     let name = cipher.as_str().unwrap_or_default().trim_start_matches("SRTP_");
     assert_eq!(name, "AEAD_AES_128_GCM");
 }
@@ -235,7 +235,7 @@ async fn close<const N: usize>(pages: [Page; N]) {
 const BROADCAST: &str = "/broadcast.html?stream=live&source=canvas&quality=360";
 const WATCH: &str = "/viewer.html?stream=live";
 
-/// What a viewer has received, from the browser's statistics and from the video element.
+/// What a viewer has received: from the browser's statistics and the video element.
 const RECEIVED: &str = "onecast.pc.getStats().then((report) => { \
     const all = [...report.values()]; \
     const inbound = (kind) => all.find((one) => one.type === 'inbound-rtp' && one.kind === kind) ?? {}; \

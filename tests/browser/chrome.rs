@@ -1,4 +1,4 @@
-//! Chromium, driven through ChromeDriver. Everything started here ends with the test.
+//! Chromium, driven through ChromeDriver. Every process ends with its test.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::process::{each_line, lead_group, signal};
 
-/// A ChromeDriver for one test, and through it any number of browsers.
+/// One ChromeDriver, which can open any number of browsers.
 pub(crate) struct Chrome {
     driver: Child,
     url: String,
@@ -29,12 +29,12 @@ impl Chrome {
         }
     }
 
-    /// Opens a page in a browser process of its own: pages in the background would be slowed down.
+    /// Opens a page in its own browser process: Chromium throttles background pages.
     pub(crate) async fn open(&self, url: &str) -> Page {
         self.open_as(url, Look::default()).await
     }
 
-    /// Opens a page in a window of a chosen size and colour scheme.
+    /// Opens a page with a given window size and colour scheme.
     pub(crate) async fn open_as(&self, url: &str, look: Look) -> Page {
         let connect = async {
             ClientBuilder::new(HttpConnector::new())
@@ -52,13 +52,13 @@ impl Chrome {
 
 impl Drop for Chrome {
     fn drop(&mut self) {
-        // The driver leads a process group that its browsers belong to.
+        // The browsers belong to the driver's process group.
         signal("KILL", &format!("-{}", self.driver.id()));
         let _ = self.driver.wait();
     }
 }
 
-/// Size of the window in CSS pixels, and the colour scheme.
+/// Window size in CSS pixels and colour scheme.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) size: (u32, u32),
@@ -92,7 +92,7 @@ impl Page {
             .unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// Value that the promise of a JavaScript expression resolves to.
+    /// Value that a promise resolves to.
     pub(crate) async fn awaited(&self, expression: &str) -> Value {
         let script = format!(
             "const done = arguments[arguments.length - 1]; \
@@ -109,7 +109,7 @@ impl Page {
         within(script, self.client.execute(script, arguments)).await.unwrap();
     }
 
-    /// Clicks as a person does: the element must be visible and not covered.
+    /// Clicks like a user: the element must be visible and not covered.
     pub(crate) async fn click(&self, css: &str) {
         let click = async {
             let element = self.client.wait().for_element(Locator::Css(css)).await.unwrap();
@@ -121,7 +121,7 @@ impl Page {
         within(css, click).await;
     }
 
-    /// Chooses an option of a select by its value.
+    /// Chooses the option with this value.
     pub(crate) async fn select(&self, css: &str, value: &str) {
         let select = async {
             let element = self.client.find(Locator::Css(css)).await.unwrap();
@@ -130,38 +130,38 @@ impl Page {
         within(css, select).await;
     }
 
-    /// What a text field holds.
+    /// Value of a text field.
     pub(crate) async fn field(&self, css: &str) -> String {
         let value = self.value(&format!("document.querySelector({css:?}).value")).await;
         value.as_str().unwrap().to_owned()
     }
 
-    /// Puts a text into a field as a paste does.
+    /// Pastes text into a field.
     pub(crate) async fn paste(&self, css: &str, text: &str) {
         let script = "const field = document.querySelector(arguments[0]); field.focus(); field.value = arguments[1]; \
                       field.dispatchEvent(new Event('input', { bubbles: true }));";
         self.run(script, vec![css.into(), text.into()]).await;
     }
 
-    /// The text that a person sees.
+    /// The visible text.
     pub(crate) async fn words(&self) -> String {
         let value = self.value("document.body.innerText").await;
         value.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the page is in a state, by the one word it says of itself.
+    /// Waits until the page has this `data-state`.
     pub(crate) async fn wait_for_state(&self, state: &str) {
         self.wait_until(&format!("document.documentElement.dataset.state === {state:?}"))
             .await;
     }
 
-    /// Waits until these words can be read on the page.
+    /// Waits until the page shows this text.
     pub(crate) async fn wait_for_words(&self, words: &str) {
         self.wait_until(&format!("document.body.innerText.includes({words:?})"))
             .await;
     }
 
-    /// Waits until a JavaScript expression, or what its promise resolves to, is true.
+    /// Waits until a JavaScript expression is true, or a promise resolves to true.
     pub(crate) async fn wait_until(&self, condition: &str) {
         let waiting = async {
             while self.awaited(condition).await != json!(true) {
@@ -175,19 +175,19 @@ impl Page {
         }
     }
 
-    /// Writes a picture of the window.
+    /// Saves a screenshot.
     pub(crate) async fn screenshot(&self, path: &Path) {
         let png = within("a screenshot", self.client.screenshot()).await.unwrap();
         std::fs::write(path, png).unwrap();
     }
 
-    /// Ends the browser, as closing its window does.
+    /// Closes the window, which ends the browser.
     pub(crate) async fn close(self) {
         within("the end of a browser", self.client.close()).await.unwrap();
     }
 }
 
-/// Starts chromedriver on a free port and waits until it says which.
+/// Starts ChromeDriver on a free port and waits until it prints the port.
 async fn start_driver() -> (Child, u16) {
     let mut driver = lead_group(&mut Command::new("chromedriver"))
         .arg("--port=0")
@@ -220,7 +220,7 @@ fn capabilities(Look { size, dark }: Look) -> Capabilities {
         arguments.push("--force-dark-mode".to_owned());
         arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
     }
-    // A window of a desktop is never as narrow as a phone: for that the driver emulates one.
+    // A desktop window cannot be as narrow as a phone, so the driver emulates one.
     let phone = json!({ "deviceMetrics": { "width": size.0, "height": size.1, "pixelRatio": 2.0, "touch": true } });
     let mut options = json!({ "args": arguments });
     if size.0.min(size.1) < 500 {
@@ -236,7 +236,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("not done within {WAIT:?}: {what}"))
 }
 
-/// Long enough for a busy machine to start three browsers and for a slow encoder to make its first picture.
+/// Long enough for a busy machine to start several browsers, and for a slow encoder to produce its first frame.
 const WAIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(150);
 
@@ -255,7 +255,7 @@ const FLAGS: [&str; 16] = [
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
-    // Certificates that a server made itself; and names for it that are not localhost, which browsers trust without one.
+    // Self-signed certificates, and host names other than localhost, which browsers trust even without TLS.
     "--ignore-certificate-errors",
     "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];

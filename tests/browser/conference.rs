@@ -1,4 +1,4 @@
-//! The conference page, in a room made up by the test: what it shows, says and does when offers cross and connections break.
+//! The conference page in a scripted room: tiles, messages, crossing offers and broken connections.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ use super::fake::Fake;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        tiles_follow_who_comes_and_goes_though_lines_change_hands,
-        an_offer_that_crosses_the_servers_is_taken_back_and_made_again,
-        a_broken_socket_is_replaced_while_media_goes_on,
-        who_lost_the_room_joins_anew_with_the_same_camera_and_says_so,
-        refusals_are_said_in_words,
-        the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard,
-        another_microphone_takes_the_place_of_the_one_before_without_an_offer,
-        a_screen_is_shared_beside_the_camera_until_the_browser_ends_it,
-        where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play,
-        who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive,
-        the_conference_fits_a_desktop_and_a_phone,
-        everyone_is_seen_without_scrolling_from_one_tile_to_sixteen,
-        tiles_are_as_large_as_the_box_allows,
-        turns_are_taken_by_one_rule,
+        tiles_follow_joins_and_leaves_when_m_lines_are_reused,
+        crossing_offer_is_rolled_back_and_made_again,
+        broken_socket_is_replaced_while_media_continues,
+        page_rejoins_with_the_same_camera_and_says_so,
+        refusals_are_explained,
+        tiles_mark_speakers_muted_members_and_missing_sound,
+        microphone_is_replaced_without_an_offer,
+        screen_is_shared_beside_the_camera_until_the_browser_ends_it,
+        one_button_starts_sound_while_video_plays_already,
+        watching_needs_no_permission_and_offers_receive_only,
+        conference_fits_desktop_and_phone,
+        sixteen_tiles_fit_without_scrolling,
+        tiles_are_as_large_as_their_box_allows,
+        negotiation_takes_turns_by_one_rule,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
+async fn tiles_follow_joins_and_leaves_when_m_lines_are_reused() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
@@ -43,7 +43,7 @@ async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
     page.wait_until("goesOn()").await;
     let lines = page.value("mLines()").await;
 
-    // The one who comes gets the lines of the one who left: the same track objects show somebody else.
+    // A newcomer reuses the m-lines of a member who left: the same track objects show another member.
     page.awaited("double.remove(20)").await;
     sees(&page, &["Ben 010"]).await;
     page.awaited("double.add(22, 'Cleo', '#00005a')").await;
@@ -64,13 +64,13 @@ async fn tiles_follow_who_comes_and_goes_though_lines_change_hands() {
     page.close().await;
 }
 
-async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
+async fn crossing_offer_is_rolled_back_and_made_again() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
     page.wait_for_state("alone").await;
     assert_eq!(page.value("double.received()").await, json!(2));
-    // The room's offer is on its way while the page makes its own, once to switch off and once to have a line more.
+    // The room's offer is on its way while the page makes its own: to switch the camera off, to add an m-line, and to switch it on.
     for (round, (button, received)) in [("#camera-toggle", 1), ("#share", 3), ("#camera-toggle", 4)]
         .iter()
         .enumerate()
@@ -92,7 +92,7 @@ async fn an_offer_that_crosses_the_servers_is_taken_back_and_made_again() {
     page.close().await;
 }
 
-async fn a_broken_socket_is_replaced_while_media_goes_on() {
+async fn broken_socket_is_replaced_while_media_continues() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "canvas").await;
@@ -102,7 +102,7 @@ async fn a_broken_socket_is_replaced_while_media_goes_on() {
         .await;
     page.wait_for_state("unsteady").await;
     page.wait_for_words("The connection is unstable").await;
-    // What is changed and offered meanwhile is made good afterwards.
+    // Changes and offers made meanwhile are applied afterwards.
     page.click("#mute").await;
     page.click("#camera-toggle").await;
     page.awaited("double.add(21, 'Ben', '#005a00')").await;
@@ -117,7 +117,7 @@ async fn a_broken_socket_is_replaced_while_media_goes_on() {
     page.close().await;
 }
 
-async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
+async fn page_rejoins_with_the_same_camera_and_says_so() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "camera").await;
@@ -141,7 +141,7 @@ async fn who_lost_the_room_joins_anew_with_the_same_camera_and_says_so() {
     page.close().await;
 }
 
-async fn refusals_are_said_in_words() {
+async fn refusals_are_explained() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = with_room(&chrome, &server, "canvas").await;
@@ -186,7 +186,7 @@ async fn refusals_are_said_in_words() {
         json!("secret")
     );
 
-    // A refusal within the room takes back what was refused, and nothing else.
+    // A refusal in the room reverts only what was refused.
     page.run("double.refuse = { status: 422, title: 'Too many streams' };", vec![])
         .await;
     page.click("#share").await;
@@ -202,7 +202,7 @@ async fn refusals_are_said_in_words() {
     page.close().await;
 }
 
-async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
+async fn tiles_mark_speakers_muted_members_and_missing_sound() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "sound").await;
@@ -226,7 +226,7 @@ async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
     page.wait_until("double.sent.at(-1).audio_muted === true && !onecast.local.tracks.microphone.enabled")
         .await;
     page.wait_for_words("Unmute").await;
-    // The camera is added to a call that began without.
+    // The camera is added to a call that started without one.
     page.click("#camera-toggle").await;
     page.wait_until("double.received() === 2 && seen().own.on").await;
     page.run("window.track = onecast.local.tracks.camera;", vec![]).await;
@@ -236,7 +236,7 @@ async fn the_page_marks_who_speaks_who_is_muted_and_who_cannot_be_heard() {
     page.close().await;
 }
 
-async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer() {
+async fn microphone_is_replaced_without_an_offer() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "camera").await;
@@ -260,7 +260,7 @@ async fn another_microphone_takes_the_place_of_the_one_before_without_an_offer()
     page.close().await;
 }
 
-async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
+async fn screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome
@@ -278,7 +278,7 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     ))
     .await;
     page.wait_until("double.received() >= 3").await;
-    // What the browser's own button does.
+    // What the browser's own button for ending a screen share does.
     page.run(
         "const screen = onecast.local.tracks.screen; screen.stop(); screen.dispatchEvent(new Event('ended'));",
         vec![],
@@ -287,7 +287,7 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     page.wait_until("double.received() === 2 && !seen()['own/screen']")
         .await;
     page.wait_for_words("Share screen").await;
-    // The same lines are used the second time.
+    // The second time, the m-lines are reused.
     let lines = page.value("mLines()").await;
     page.click("#share").await;
     page.wait_until("seen()['own/screen']?.on === true && double.received() >= 3")
@@ -296,7 +296,7 @@ async fn a_screen_is_shared_beside_the_camera_until_the_browser_ends_it() {
     page.close().await;
 }
 
-async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
+async fn one_button_starts_sound_while_video_plays_already() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "nothing").await;
@@ -325,7 +325,7 @@ async fn where_sound_needs_a_tap_one_button_asks_for_it_and_pictures_play() {
     page.close().await;
 }
 
-async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
+async fn watching_needs_no_permission_and_offers_receive_only() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = joined(&chrome, &server, "nothing").await;
@@ -342,7 +342,7 @@ async fn who_just_watches_is_asked_for_nothing_and_offers_lines_to_receive() {
     page.close().await;
 }
 
-async fn the_conference_fits_a_desktop_and_a_phone() {
+async fn conference_fits_desktop_and_phone() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (name, size, dark) in [
@@ -376,7 +376,7 @@ async fn the_conference_fits_a_desktop_and_a_phone() {
     }
 }
 
-async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
+async fn sixteen_tiles_fit_without_scrolling() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (size, dark) in [
@@ -407,7 +407,7 @@ async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
                 keep(&page, &format!("{name}-{tiles}")).await;
             }
         }
-        // A screen takes most of the room, and the others keep theirs.
+        // A screen takes most of the space; the other tiles keep theirs.
         page.click("#share").await;
         page.wait_until("document.querySelectorAll('.tile').length === 17")
             .await;
@@ -423,8 +423,8 @@ async fn everyone_is_seen_without_scrolling_from_one_tile_to_sixteen() {
     }
 }
 
-/// The rule of where tiles go, for boxes of all shapes.
-async fn tiles_are_as_large_as_the_box_allows() {
+/// The tile layout in boxes of all shapes.
+async fn tiles_are_as_large_as_their_box_allows() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/conference.html")).await;
@@ -433,7 +433,7 @@ async fn tiles_are_as_large_as_the_box_allows() {
         (2, 1600, 900, json!([2, 1, 796])),
         (2, 400, 900, json!([1, 2, 400])),
         (4, 1160, 630, json!([2, 2, 552])),
-        // As large in four columns as in three, where the last row is fuller.
+        // Tiles are as large in four columns as in three, but three fill the last row better.
         (5, 3000, 408, json!([5, 1, 593])),
         (5, 1200, 408, json!([3, 2, 355])),
         (16, 1160, 630, json!([4, 4, 269])),
@@ -450,7 +450,7 @@ async fn tiles_are_as_large_as_the_box_allows() {
     page.close().await;
 }
 
-/// Tiles that are outside of their box, meet another, or have another shape than 16:9; and screens that are not larger than people.
+/// Tiles that leave their box, overlap, or are not 16:9; and screens that are not larger than other tiles.
 const PLACES: &str = "async () => { \
     const { places } = await import('/js/grid.js'); \
     const faults = []; \
@@ -469,8 +469,8 @@ const PLACES: &str = "async () => { \
     } \
     return faults; }";
 
-/// The rule of who negotiates when, without a connection.
-async fn turns_are_taken_by_one_rule() {
+/// The rule for who negotiates when, without a connection.
+async fn negotiation_takes_turns_by_one_rule() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/conference.html")).await;
@@ -527,7 +527,7 @@ async fn joined(chrome: &Chrome, server: &Fake, source: &str) -> Page {
     page
 }
 
-/// Waits until exactly these are shown beside ourselves, each with a picture of its own colour.
+/// Waits until exactly these tiles are shown besides our own, each with its own colour.
 async fn sees(page: &Page, others: &[&str]) {
     page.wait_until(&format!(
         "JSON.stringify(others()) === JSON.stringify({})",
@@ -536,7 +536,7 @@ async fn sees(page: &Page, others: &[&str]) {
     .await;
 }
 
-/// Nothing may be wider than the window, and whatever can be used must have a name for those who do not see it.
+/// Nothing may be wider than the window, and every control needs a name for screen readers.
 async fn keep(page: &Page, name: &str) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&directory).unwrap();

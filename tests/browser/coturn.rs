@@ -1,4 +1,4 @@
-//! A real TURN server: coturn, on loopback, with a secret of the test.
+//! A real TURN server: coturn on loopback, with a secret that the test chooses.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ impl Coturn {
         let folder = tempfile::tempdir().unwrap();
         let (address, relay_ports) = (free_address(), relay_ports());
         let path = |name: &str| folder.path().join(name);
-        // Beside what loopback needs, this is the configuration that docs/OPERATING.md shows.
+        // The configuration from docs/OPERATING.md, plus what loopback needs.
         let configuration = format!(
             "listening-ip={ip}\nlistening-port={port}\nrelay-ip={ip}\nmin-port={first}\nmax-port={last}\n\
              realm=onecast.test\nuse-auth-secret\nstatic-auth-secret={secret}\n\
@@ -61,12 +61,12 @@ impl Coturn {
         coturn
     }
 
-    /// Its URL for a client that reaches it by `transport`.
+    /// Its URL for clients that use `transport`.
     pub(crate) fn url(&self, transport: &str) -> String {
         format!("turn:{}?transport={transport}", self.address)
     }
 
-    /// A file with a secret, for the server under test.
+    /// A file with `secret`, for the server under test.
     pub(crate) fn secret_file(&self, secret: &str) -> PathBuf {
         let file = self.folder.path().join("secret");
         std::fs::write(&file, format!("{secret}\n")).unwrap();

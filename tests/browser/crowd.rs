@@ -1,4 +1,4 @@
-//! A page at the door of a busy server: it says so, waits as it is told, and gets in.
+//! Viewers of a busy server: the page says so, waits as long as told, and gets in.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later,
-        a_viewer_who_is_always_refused_gives_up_and_can_be_told_to_go_on,
+        viewer_of_a_busy_server_waits_and_gets_in,
+        viewer_that_is_always_refused_gives_up_until_told_to_continue,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later() {
+async fn viewer_of_a_busy_server_waits_and_gets_in() {
     let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--joins-per-second", "1"]).await;
     let page = chrome.open(&server.url("/viewer.html?stream=show")).await;
-    // Others ask all the time, until the page is refused. Their offers are none, but each takes the token of its second.
+    // Other requests arrive all the time until the page is refused. They are no offers, but each takes the token of its second.
     page.run(
         "const crowd = () => fetch('/whep/show', { method: 'POST', headers: { 'Content-Type': 'application/sdp' }, body: 'x' }); \
          crowd(); \
@@ -43,7 +43,7 @@ async fn a_viewer_whom_the_server_has_no_time_for_says_so_and_gets_in_later() {
     page.close().await;
 }
 
-async fn a_viewer_who_is_always_refused_gives_up_and_can_be_told_to_go_on() {
+async fn viewer_that_is_always_refused_gives_up_until_told_to_continue() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let problem = json!({ "title": "The server is busy", "detail": "more viewers come than it takes" });

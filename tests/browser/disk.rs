@@ -1,4 +1,4 @@
-//! Pages that are opened from disk: copy and paste works, and the rest says where to go.
+//! Pages opened from disk: copy and paste works, everything else links to the server.
 
 use onecast_testing::requirements::{CHROMIUM, FIREFOX};
 use onecast_testing::{Tests, tests};
@@ -11,12 +11,9 @@ use super::looks::keep;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
-    tests![
-        a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages,
-        what_needs_the_server_says_where_to_go_instead,
-    ]
-    .needs(&CHROMIUM)
-    .and(tests![firefox_makes_offers_and_takes_answers_from_disk,].needs(&FIREFOX))
+    tests![copy_and_paste_works_from_disk, pages_on_disk_link_to_the_server,]
+        .needs(&CHROMIUM)
+        .and(tests![firefox_exchanges_offer_and_answer_from_disk,].needs(&FIREFOX))
 }
 
 /// URL of a page in the checkout.
@@ -24,7 +21,7 @@ pub(crate) fn on_disk(page: &str) -> String {
     format!("file://{}/html/{page}", env!("CARGO_MANIFEST_DIR"))
 }
 
-async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
+async fn copy_and_paste_works_from_disk() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let broadcaster = chrome
@@ -41,7 +38,7 @@ async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
     assert_sees_and_hears(&viewer, "VP8").await;
     keep(&viewer, "viewer-disk").await;
 
-    // Another source takes the place of the first while live.
+    // The source is replaced while live.
     broadcaster.click("input[value=camera]").await;
     broadcaster
         .wait_until("onecast.pc.getSenders()[0].track?.label.includes('fake_device')")
@@ -52,7 +49,7 @@ async fn a_broadcast_by_copy_and_paste_needs_no_server_for_its_pages() {
     viewer.close().await;
 }
 
-async fn what_needs_the_server_says_where_to_go_instead() {
+async fn pages_on_disk_link_to_the_server() {
     let chrome = Chrome::launch().await;
     let page = chrome.open(&on_disk("broadcast.html?stream=talk")).await;
     page.wait_for_words("This page was opened from disk").await;
@@ -66,7 +63,7 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     let viewers = page.value("document.querySelector('#viewer-link').href").await;
     assert_eq!(viewers, json!("http://localhost:8080/viewer.html?stream=talk"));
 
-    // A link as the server prints it has all that the command needs.
+    // The link that the server prints contains all that the command needs.
     page.paste(
         "#server",
         "https://live.example.org/rtc/broadcast.html#token=very%20secret",
@@ -82,7 +79,7 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     let there = page.value("document.querySelector('#there').href").await;
     let expected = "https://live.example.org/rtc/broadcast.html?stream=talk#token=very%20secret";
     assert_eq!(there, json!(expected));
-    // The offer that was made is for another address as well.
+    // An offer that was made already can go to another address.
     page.paste("#server", "192.0.2.7:8080").await;
     let command = page.field("#paste-command").await;
     assert!(
@@ -94,7 +91,7 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     assert_eq!(valid, json!(false));
     assert_eq!(page.field("#paste-command").await, command);
 
-    // The address is kept for the other pages, but not the token.
+    // Other pages remember the address, but not the token.
     page.goto(&on_disk("viewer.html")).await;
     assert_eq!(page.field("#server").await, "http://192.0.2.7:8080/");
     page.click("#watch").await;
@@ -113,8 +110,8 @@ async fn what_needs_the_server_says_where_to_go_instead() {
     page.close().await;
 }
 
-/// Up to the answer: Firefox uses no loopback candidates, so no media can follow here.
-async fn firefox_makes_offers_and_takes_answers_from_disk() {
+/// Only up to the answer: Firefox uses no loopback candidates, so there is no media.
+async fn firefox_exchanges_offer_and_answer_from_disk() {
     let firefox = Firefox::launch().await;
     let server = Server::start().await;
     for (page, publishes) in [
@@ -135,7 +132,7 @@ async fn paste(page: &Page, server: &Server) {
     carry_by_hand(page, server).await;
 }
 
-/// Carries the offer to the server and its answer back. Returns the offer in clear.
+/// Takes the offer to the server and its answer back. Returns the decoded offer.
 async fn paste_in_firefox(page: &firefox::Page<'_>, server: &Server) -> String {
     page.paste("#server", &server.url("")).await;
     page.click("#paste-make").await;

@@ -1,4 +1,4 @@
-//! Servers that empty themselves: pages go where they are sent, or come back when the server does.
+//! Draining servers: pages move to the server they are sent to, or return when theirs is back.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_viewer_is_sent_to_the_other_server_and_watches_on,
-        a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_it,
-        a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it,
+        draining_server_moves_a_viewer_without_a_gap,
+        viewer_keeps_its_picture_until_the_draining_server_is_back,
+        draining_server_redirects_a_broadcaster_with_its_token,
     ]
     .needs(&CHROMIUM)
 }
 
-/// Notes every other state that the page is in.
+/// Records every state of the page other than `watching`.
 const NOTE_STATES: &str = "window.states = []; \
     const note = ({ state }) => state !== 'watching' && states.push(state); \
     new MutationObserver(() => note(document.documentElement.dataset)) \
         .observe(document.documentElement, { attributes: true, attributeFilter: ['data-state'] });";
 
-/// Begins to empty the server, as its operator; resolves with the status.
+/// Starts to drain the server; resolves with the status.
 async fn drain(operator: &Page, to: Option<&Server>) -> Value {
     let query = to.map_or_else(String::new, |to| format!("?to={}", to.url("")));
     operator
@@ -36,7 +36,7 @@ async fn drain(operator: &Page, to: Option<&Server>) -> Value {
         .await
 }
 
-/// An expression that is true when the server of the operator's page has so many sessions.
+/// An expression that is true when the server of the operator's page has this many sessions.
 fn has(sessions: usize, role: &str) -> String {
     format!(
         "fetch('/api/sessions?role={role}').then((answer) => answer.json())\
@@ -44,7 +44,7 @@ fn has(sessions: usize, role: &str) -> String {
     )
 }
 
-async fn a_viewer_is_sent_to_the_other_server_and_watches_on() {
+async fn draining_server_moves_a_viewer_without_a_gap() {
     let chrome = Chrome::launch().await;
     let (mut first, mut second) = (Server::start().await, Server::start().await);
     let _publishers = [Publisher::start(&first), Publisher::start(&second)];
@@ -71,7 +71,7 @@ async fn a_viewer_is_sent_to_the_other_server_and_watches_on() {
         "it never was without a picture"
     );
 
-    // It stays with the other one, as long as that is there.
+    // It stays with the other server as long as that runs.
     second.stop().await;
     viewer.wait_for_state("lost").await;
     second.start_again().await;
@@ -82,7 +82,7 @@ async fn a_viewer_is_sent_to_the_other_server_and_watches_on() {
     }
 }
 
-async fn a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_it() {
+async fn viewer_keeps_its_picture_until_the_draining_server_is_back() {
     let chrome = Chrome::launch().await;
     let mut server = Server::start_with(&["--demo"]).await;
     let operator = chrome.open(&server.url("/")).await;
@@ -114,7 +114,7 @@ async fn a_viewer_keeps_its_picture_while_the_server_drains_and_comes_back_with_
     }
 }
 
-async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it() {
+async fn draining_server_redirects_a_broadcaster_with_its_token() {
     let chrome = Chrome::launch().await;
     let secret = Secret::generate();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -124,7 +124,7 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
     );
     std::fs::write(file.path(), table).unwrap();
     let options = ["--tokens-file", file.path().to_str().unwrap()];
-    // Somebody is in the first one, or it would leave at once.
+    // The first server has a viewer; without one it would stop at once.
     let first = Server::start_with(&[&options[..], &["--demo"]].concat()).await;
     let second = Server::start_with(&options).await;
     let token = secret.expose();
@@ -149,7 +149,7 @@ async fn a_broadcaster_with_a_token_goes_live_where_the_draining_server_sends_it
         second.url("/api/sessions?role=publisher")
     );
     assert_eq!(page.awaited(&sessions).await, json!(1));
-    // The end of its session is told there, too.
+    // The second server also learns that the session ended.
     page.click("#stop").await;
     page.wait_for_state("idle").await;
     page.wait_until(&format!("{sessions}.then((sessions) => sessions === 0)"))

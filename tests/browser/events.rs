@@ -1,4 +1,4 @@
-//! Event streams and counter-offers in a real Chromium.
+//! Event streams and counter-offers in Chromium.
 
 use std::process::{Child, Command, Stdio};
 
@@ -11,15 +11,15 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_player_that_asks_for_an_offer_plays,
-        an_event_source_hears_who_comes_and_leaves,
-        the_page_is_told_that_the_broadcaster_left_and_returned,
-        a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can,
+        player_that_asks_for_an_offer_plays,
+        event_source_receives_joins_and_leaves,
+        page_receives_that_the_broadcaster_left_and_returned,
+        early_viewer_shows_an_unsupported_codec_until_it_changes,
     ]
     .needs(&CHROMIUM)
 }
 
-/// A test card on the stream `live`. Ends with the test.
+/// Publishes a test card to the stream `live`. Ends with the test.
 pub(crate) struct Publisher(Child);
 
 impl Publisher {
@@ -38,7 +38,7 @@ impl Publisher {
         Publisher(child.unwrap())
     }
 
-    /// Leaves as a person ends it: the server is told.
+    /// Ends it like a user: it says goodbye to the server.
     async fn leave(mut self) {
         super::process::signal("INT", &self.0.id().to_string());
         let left = super::process::ended(&mut self.0, std::time::Duration::from_secs(10)).await;
@@ -54,13 +54,13 @@ impl Drop for Publisher {
 }
 
 async fn player(chrome: &Chrome, server: &Server) -> Page {
-    // A page that plays nothing itself, and has no names that the player's would hide.
+    // A page that plays nothing itself and has no globals that the player would shadow.
     let page = chrome.open(&server.url("/")).await;
     page.run(include_str!("events.js"), vec![]).await;
     page
 }
 
-async fn a_player_that_asks_for_an_offer_plays() {
+async fn player_that_asks_for_an_offer_plays() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let _publisher = Publisher::start(&server);
@@ -79,7 +79,7 @@ async fn a_player_that_asks_for_an_offer_plays() {
     page.close().await;
 }
 
-async fn an_event_source_hears_who_comes_and_leaves() {
+async fn event_source_receives_joins_and_leaves() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = player(&chrome, &server).await;
@@ -90,13 +90,13 @@ async fn an_event_source_hears_who_comes_and_leaves() {
     page.wait_until("heard.at(-1) === 'active {}'").await;
     publisher.leave().await;
     page.wait_until("heard.at(-1) === 'inactive {}'").await;
-    // The session's end is the end: the browser asks once more, and is told so.
+    // The event stream ends with the session: the browser reconnects once and is told so.
     page.awaited("fetch(session, { method: 'DELETE' })").await;
     page.wait_until("heard.at(-1) === 'closed'").await;
     page.close().await;
 }
 
-async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
+async fn page_receives_that_the_broadcaster_left_and_returned() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
@@ -114,7 +114,7 @@ async fn the_page_is_told_that_the_broadcaster_left_and_returned() {
     page.close().await;
 }
 
-async fn a_page_that_came_first_says_that_it_cannot_play_the_codec_until_it_can() {
+async fn early_viewer_shows_an_unsupported_codec_until_it_changes() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;

@@ -1,4 +1,4 @@
-//! A server that only serves the pages and says what a test tells it to: how the pages take each answer can be seen.
+//! A server with the pages and scripted answers, to see how the pages handle each answer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -55,19 +55,19 @@ impl Fake {
         format!("http://{}{path}", self.address)
     }
 
-    /// Decides what `GET /api/streams` lists.
+    /// Sets what `GET /api/streams` lists.
     pub(crate) fn list(&self, streams: Vec<Value>) {
         self.said.lock().unwrap().streams = streams;
     }
 
-    /// Decides how offers are refused.
+    /// Sets how offers are refused.
     pub(crate) fn refuse(&self, status: u16, headers: Vec<(&'static str, &'static str)>, problem: Value) {
         let body = problem.to_string();
         let answer = Answer { status, headers, body };
         self.said.lock().unwrap().offer = Some(answer);
     }
 
-    /// How many offers came.
+    /// Number of offers received.
     pub(crate) fn offers(&self) -> usize {
         self.said.lock().unwrap().offers
     }

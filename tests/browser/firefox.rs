@@ -1,4 +1,4 @@
-//! A Firefox driven through WebDriver BiDi, which it speaks itself. It ends with the test.
+//! Firefox, driven through WebDriver BiDi without a driver process. It ends with the test.
 
 use std::future::Future;
 use std::process::{Child, Command, Stdio};
@@ -16,14 +16,14 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::process::{each_line, lead_group, signal};
 
-/// One browser with a profile of its own.
+/// One browser with its own profile.
 pub(crate) struct Firefox {
     process: Child,
     session: Mutex<Session>,
     _profile: TempDir,
 }
 
-/// Commands and their results, one at a time.
+/// Runs one command at a time.
 struct Session {
     socket: WebSocketStream<TcpStream>,
     commands: u64,
@@ -68,7 +68,7 @@ impl Firefox {
         firefox
     }
 
-    /// Opens a page in a window of its own.
+    /// Opens a page in its own window.
     pub(crate) async fn open(&self, url: &str) -> Page<'_> {
         let window = self
             .command("browsingContext.create", json!({ "type": "window" }))
@@ -117,7 +117,7 @@ pub(crate) struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Value of a JavaScript expression, or what its promise resolves to.
+    /// Value of a JavaScript expression, or of what a promise resolves to.
     pub(crate) async fn value(&self, expression: &str) -> Value {
         let script = json!({
             "expression": format!("Promise.resolve({expression}).then((value) => JSON.stringify(value ?? null))"),
@@ -134,7 +134,7 @@ impl Page<'_> {
         self.value(&format!("document.querySelector({css:?}).click()")).await;
     }
 
-    /// Puts a text into a field as a paste does.
+    /// Pastes text into a field.
     pub(crate) async fn paste(&self, css: &str, text: &str) {
         let field = format!("document.querySelector({css:?})");
         let text = json!(text);
@@ -169,12 +169,12 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("not done within {WAIT:?}: {what}"))
 }
 
-/// As long as Chromium has; see there.
+/// As for Chromium.
 const WAIT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(150);
 
-/// Pages from disk as users have them: the preferences that Firefox recommends for tests would let them load modules. Firefox asks for no
-/// permission, and fetches nothing by itself.
+/// Pages from disk behave as for users: the preferences that Firefox recommends for tests would let them load modules. Firefox asks for no
+/// permissions and fetches nothing in the background.
 const PREFERENCES: &str = r#"
 user_pref("remote.prefs.recommended", false);
 user_pref("media.navigator.permission.disabled", true);

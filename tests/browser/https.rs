@@ -1,4 +1,4 @@
-//! HTTPS with the certificate that the server makes: pages on names that are not localhost, and requests from other origins.
+//! HTTPS with the self-signed certificate: pages on names other than localhost, and requests from other origins.
 
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
@@ -9,14 +9,14 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_camera_is_broadcast_from_a_page_on_another_name_over_https,
-        without_https_such_a_page_has_no_camera_and_says_why,
-        a_page_of_another_origin_publishes_its_camera_with_a_token,
+        camera_works_over_https_under_any_host_name,
+        page_without_https_explains_why_there_is_no_camera,
+        page_of_another_origin_publishes_with_a_token,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn a_camera_is_broadcast_from_a_page_on_another_name_over_https() {
+async fn camera_works_over_https_under_any_host_name() {
     let chrome = Chrome::launch().await;
     let server = HttpsServer::start().await;
     let page = chrome
@@ -34,7 +34,7 @@ async fn a_camera_is_broadcast_from_a_page_on_another_name_over_https() {
     viewer.close().await;
 }
 
-async fn without_https_such_a_page_has_no_camera_and_says_why() {
+async fn page_without_https_explains_why_there_is_no_camera() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let url = server
@@ -46,7 +46,7 @@ async fn without_https_such_a_page_has_no_camera_and_says_why() {
     page.close().await;
 }
 
-async fn a_page_of_another_origin_publishes_its_camera_with_a_token() {
+async fn page_of_another_origin_publishes_with_a_token() {
     let chrome = Chrome::launch().await;
     let (server, elsewhere) = (HttpsServer::start().await, HttpsServer::start().await);
     let page = chrome.open(&elsewhere.on("other.test", "/viewer.html")).await;
@@ -77,7 +77,7 @@ async fn sees_a_picture(viewer: &Page) {
         .await;
 }
 
-/// A server with a certificate of its own making.
+/// A server with a self-signed certificate.
 struct HttpsServer {
     server: Server,
     _state: tempfile::TempDir,
@@ -87,7 +87,7 @@ impl HttpsServer {
     async fn start() -> HttpsServer {
         let state = tempfile::tempdir().unwrap();
         let state_dir = state.path().to_str().unwrap();
-        // Said aloud, because pages come from other origins and the server is called by names.
+        // Explicit, because pages come from other origins and use other names of the server.
         let options = ["--tls", "self-signed", "--auth", "off", "--state-dir", state_dir];
         HttpsServer {
             server: Server::start_with(&options).await,
@@ -95,7 +95,7 @@ impl HttpsServer {
         }
     }
 
-    /// URL of a path under a name that leads to this machine.
+    /// URL of a path under a name that resolves to this machine.
     fn on(&self, name: &str, path: &str) -> String {
         self.server
             .url(path)
@@ -105,7 +105,7 @@ impl HttpsServer {
 
 const TOKEN: &str = "{ Authorization: 'Bearer a-token' }";
 
-/// What a page of somebody else's does: the camera, an offer, and a request for which the browser asks leave first.
+/// What a third-party page does: it takes the camera, makes an offer and sends a request with a CORS preflight.
 const PUBLISH: &str = "async (endpoint) => { \
     window.pc = new RTCPeerConnection(); \
     const camera = await navigator.mediaDevices.getUserMedia({ video: true, audio: true }); \

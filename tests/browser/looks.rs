@@ -1,4 +1,4 @@
-//! How the pages look: nothing sticks out, everything has a name, and pictures to look at.
+//! How the pages look: nothing overflows, every control has a name, and screenshots to look at.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,13 @@ use super::fake::Fake;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        pages_fit_a_desktop_and_a_phone_in_light_and_dark,
-        the_front_page_lists_who_is_live_and_makes_new_streams,
+        pages_fit_desktop_and_phone_in_light_and_dark,
+        front_page_lists_streams_and_creates_new_ones,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn pages_fit_a_desktop_and_a_phone_in_light_and_dark() {
+async fn pages_fit_desktop_and_phone_in_light_and_dark() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     for (name, look) in LOOKS {
@@ -62,7 +62,7 @@ async fn pages_fit_a_desktop_and_a_phone_in_light_and_dark() {
     }
 }
 
-async fn the_front_page_lists_who_is_live_and_makes_new_streams() {
+async fn front_page_lists_streams_and_creates_new_ones() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.list(streams());
@@ -83,7 +83,7 @@ async fn the_front_page_lists_who_is_live_and_makes_new_streams() {
     page.close().await;
 }
 
-/// Nothing may be wider than the window, and whatever can be used must have a name for those who do not see it.
+/// Nothing may be wider than the window, and every control needs a name for screen readers.
 pub(crate) async fn keep(page: &Page, name: &str) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&directory).unwrap();

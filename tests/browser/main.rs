@@ -52,5 +52,7 @@ fn main() -> ExitCode {
         words::tests(),
         server::tests(),
     ])
+    // Each test starts a few browsers.
+    .threads_at_most(4)
     .run()
 }

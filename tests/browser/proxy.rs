@@ -1,4 +1,4 @@
-//! A reverse proxy that serves a server below a path, as nginx does with `location /rtc/ { proxy_pass http://server/; }`.
+//! A reverse proxy that serves the server below a path, like nginx with `location /rtc/ { proxy_pass http://server/; }`.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -33,10 +33,10 @@ struct Way {
 }
 
 impl Proxy {
-    /// The path that it takes away.
+    /// The path that it strips.
     pub(crate) const PREFIX: &str = "/rtc";
 
-    /// Starts on a free port. `says_prefix` is whether it tells the server of the path (`X-Forwarded-Prefix`).
+    /// Starts on a free port. `says_prefix`: it forwards the path to the server (`X-Forwarded-Prefix`).
     pub(crate) async fn start(server: &Server, says_prefix: bool) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,7 +56,7 @@ impl Proxy {
         format!("http://{}{}{path}", self.address, Proxy::PREFIX)
     }
 
-    /// Requests for what is not below the path: there the proxy has something else.
+    /// Requests outside of the path, where the proxy serves something else.
     pub(crate) fn outside(&self) -> Vec<String> {
         self.way.outside.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! ICE restarts in mid-play: a real Chromium, and the PATCH of the pages themselves.
+//! ICE restarts during playback, with the PATCH that the pages send.
 
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, note, tests};
@@ -9,14 +9,14 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on,
-        a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is,
-        a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_by_itself,
+        ice_restarts_do_not_interrupt_the_picture,
+        rejected_ice_restart_leaves_the_picture_alone,
+        silence_and_network_changes_restart_ice,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on() {
+async fn ice_restarts_do_not_interrupt_the_picture() {
     let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--shards", "2"]).await;
     let broadcaster = chrome
@@ -42,7 +42,7 @@ async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on(
         let stall = viewer.value("Math.round(gaps.longest)").await;
         note(format_args!("{who}: longest time between two frames: {stall} ms"));
 
-        // The same session, with another tag; and no other was made.
+        // The same session with another ETag; no other session was created.
         let exchanges = page.value("exchanges").await;
         assert_eq!(exchanges.as_array().unwrap().len(), 1, "{who}: {exchanges}");
         assert_eq!(
@@ -65,7 +65,7 @@ async fn viewer_and_broadcaster_restart_ice_in_mid_play_and_the_picture_goes_on(
     broadcaster.close().await;
 }
 
-async fn a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is() {
+async fn rejected_ice_restart_leaves_the_picture_alone() {
     let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
@@ -94,7 +94,7 @@ async fn a_restart_that_the_server_does_not_take_leaves_the_picture_as_it_is() {
     viewer.close().await;
 }
 
-async fn a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_by_itself() {
+async fn silence_and_network_changes_restart_ice() {
     let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let viewer = chrome.open(&server.url("/viewer.html?stream=demo")).await;
@@ -110,13 +110,13 @@ async fn a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_
         .await;
     viewer.run(COME_BACK, vec![]).await;
     viewer.wait_for_state("watching").await;
-    // The browser takes a new path a moment before it says so to the server.
+    // The browser uses a new path a moment before it nominates it.
     viewer
         .wait_until(&format!("{RESTARTS}.then((count) => count >= 1)"))
         .await;
 
     let before = viewer.awaited(USER_NAME).await;
-    // More than one in three seconds does nothing.
+    // A second restart within three seconds does nothing.
     let online = "dispatchEvent(new Event('online')) && ";
     viewer
         .wait_until(&format!("{online}{USER_NAME}.then((now) => now !== {before})"))
@@ -133,27 +133,27 @@ async fn a_page_whose_connection_falls_silent_or_whose_network_is_back_restarts_
     viewer.close().await;
 }
 
-/// Lets the connection say that nothing comes, and take it back.
+/// Makes the connection report that nothing arrives, and then that it does again.
 const FALL_SILENT: &str = "Object.defineProperty(onecast.pc, 'connectionState', { get: () => 'disconnected', configurable: true }); \
     onecast.pc.onconnectionstatechange();";
 const COME_BACK: &str = "delete onecast.pc.connectionState; onecast.pc.onconnectionstatechange();";
 
-/// ICE restarts that the server has counted.
+/// Number of ICE restarts that the server has completed.
 async fn restarts(page: &Page) -> u64 {
     page.awaited(RESTARTS).await.as_u64().unwrap()
 }
 
-/// How many ICE restarts the server has seen to their end.
+/// Number of ICE restarts that the server has completed.
 const RESTARTS: &str = "fetch('/api/shards').then((answer) => answer.json())\
     .then(({ shards }) => shards.reduce((sum, shard) => sum + shard.ice_restarts, 0))";
 
-/// The user name of the client in the pair that media takes, as its ICE knows it.
+/// ICE user name of the client in the selected candidate pair.
 const USER_NAME: &str = "onecast.pc.getStats().then((report) => { \
     const transport = [...report.values()].find((one) => one.type === 'transport'); \
     const pair = report.get(transport.selectedCandidatePairId); \
     return report.get(pair.localCandidateId).usernameFragment; })";
 
-/// Notes what the page says to WHIP and WHEP about sessions. A PATCH goes to `patchInstead`, if that is set.
+/// Records the page's WHIP and WHEP requests for sessions. A PATCH goes to `patchInstead`, if that is set.
 const RECORD: &str = "window.exchanges = []; const real = window.fetch; \
     window.fetch = async (url, options) => { \
         const method = options?.method ?? 'GET'; \
@@ -163,7 +163,7 @@ const RECORD: &str = "window.exchanges = []; const real = window.fetch; \
         return response; \
     };";
 
-/// Counts pictures, and measures the longest time between two.
+/// Counts frames and measures the longest time between two.
 const WATCH_GAPS: &str = "window.gaps = { frames: 0, longest: 0, last: performance.now() }; \
     const video = document.querySelector('#video'); \
     const note = (now) => { \

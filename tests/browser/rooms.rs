@@ -1,4 +1,4 @@
-//! Conference rooms: real Chromiums against the real server.
+//! Conference rooms: Chromium against the real server.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        three_see_and_hear_each_other_through_whatever_one_of_them_does,
-        lines_do_not_grow_with_those_who_come_and_go,
-        a_conference_survives_the_servers_restart,
-        a_socket_that_breaks_is_resumed_without_a_gap,
-        real_cameras_and_screens_are_seen,
+        three_members_see_and_hear_each_other_through_every_change,
+        m_lines_do_not_grow_with_joins_and_leaves,
+        conference_survives_a_server_restart,
+        broken_socket_is_resumed_without_a_gap,
+        cameras_and_screens_are_seen,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn three_see_and_hear_each_other_through_whatever_one_of_them_does() {
+async fn three_members_see_and_hear_each_other_through_every_change() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
@@ -53,7 +53,7 @@ async fn three_see_and_hear_each_other_through_whatever_one_of_them_does() {
     cleo.page.click("#camera-toggle").await;
     everybody_sees(&[&anna, &cleo, &emil], &[]).await;
 
-    // The one who comes back takes lines that were left.
+    // The returning member reuses m-lines.
     ben.page.click("#join").await;
     everybody_sees(&[&anna, &ben, &cleo, &emil], &[]).await;
     for (one, before) in [&anna, &cleo].into_iter().zip(before) {
@@ -72,7 +72,7 @@ async fn three_see_and_hear_each_other_through_whatever_one_of_them_does() {
     }
 }
 
-async fn lines_do_not_grow_with_those_who_come_and_go() {
+async fn m_lines_do_not_grow_with_joins_and_leaves() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let stays = join(&chrome, &server, "Anna").await;
@@ -90,7 +90,7 @@ async fn lines_do_not_grow_with_those_who_come_and_go() {
     visits.page.close().await;
 }
 
-async fn a_conference_survives_the_servers_restart() {
+async fn conference_survives_a_server_restart() {
     let chrome = Chrome::launch().await;
     let mut server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
@@ -107,7 +107,7 @@ async fn a_conference_survives_the_servers_restart() {
     ben.page.close().await;
 }
 
-async fn a_socket_that_breaks_is_resumed_without_a_gap() {
+async fn broken_socket_is_resumed_without_a_gap() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let anna = join(&chrome, &server, "Anna").await;
@@ -134,7 +134,7 @@ async fn a_socket_that_breaks_is_resumed_without_a_gap() {
     ben.page.close().await;
 }
 
-async fn real_cameras_and_screens_are_seen() {
+async fn cameras_and_screens_are_seen() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let camera = enter(
@@ -173,7 +173,7 @@ async fn real_cameras_and_screens_are_seen() {
     watcher.page.close().await;
 }
 
-/// Somebody in a room, whose picture has a ground of its own colour.
+/// A member whose picture has its own background colour.
 struct Member {
     name: &'static str,
     page: Page,
@@ -194,7 +194,8 @@ async fn enter(chrome: &Chrome, server: &Server, path: &str, name: &'static str)
     Member { name, page }
 }
 
-/// Each shows all the others, every tile the picture of its own member, and frames and sound go on; these share a screen.
+/// Checks that each member shows all others, with the right picture in every tile, and that frames and sound continue. The members in
+/// `sharing` share a screen.
 async fn everybody_sees(members: &[&Member], sharing: &[&str]) {
     let mut own = Vec::new();
     for Member { page, .. } in members {
@@ -224,7 +225,7 @@ async fn everybody_sees(members: &[&Member], sharing: &[&str]) {
     }
 }
 
-/// As [`Page::wait_until`], but says what is shown instead.
+/// Like [`Page::wait_until`], but reports what is shown instead.
 async fn settles(one: &Member, condition: &str) {
     let waiting = async {
         while one.page.value(condition).await != json!(true) {
@@ -241,9 +242,9 @@ async fn lines_of(one: &Member) -> u64 {
     one.page.value("mLines()").await.as_u64().unwrap()
 }
 
-/// The sockets that the page opens are kept, so that one can be broken.
+/// Keeps the sockets that the page opens, so that the test can break one.
 const COUNT_SOCKETS: &str = "window.notReloaded = true; window.sockets = []; \
     window.WebSocket = class extends WebSocket { constructor(url) { super(url); sockets.push(this); } };";
 
-/// The grey ground of a test picture that stands in for a screen.
+/// The grey background of the test picture that stands in for a screen.
 const SHARED: &str = "111";

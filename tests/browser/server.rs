@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::process::{each_line, ended, signal};
 
 pub(crate) fn tests() -> Tests {
-    tests![the_line_with_the_addresses_is_understood]
+    tests![listening_line_is_parsed]
 }
 
 /// A running server. Its log is part of a failed test's report.
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on ports that the system chooses.
+    /// Starts on free ports.
     pub(crate) async fn start() -> Server {
         Server::start_with(&[]).await
     }
@@ -37,7 +37,7 @@ impl Server {
         Server::start_at(any, any, options, Arc::default()).await
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops it and waits for its end.
     pub(crate) async fn stop(&mut self) {
         signal("TERM", &self.process.id().to_string());
         let status = ended(&mut self.process, STOP_LIMIT).await;
@@ -122,7 +122,7 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// The server promises 5 s.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
-fn the_line_with_the_addresses_is_understood() {
+fn listening_line_is_parsed() {
     let line = "2026-01-01T00:00:00Z  INFO onecast::serve: listening http=127.0.0.1:4711 udp=[::1]:4712";
     let (http, udp) = addresses(line).unwrap();
     assert_eq!(http.port(), 4711);

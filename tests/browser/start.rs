@@ -1,4 +1,4 @@
-//! Instant start: a real Chromium that joins in the middle of a group of pictures.
+//! Instant start: Chromium joins in the middle of a group of pictures.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use super::chrome::Chrome;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
-    tests![a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others,]
+    tests![viewer_starts_in_mid_gop_and_catches_up,]
         .needs(&CHROMIUM)
         .alone()
 }
@@ -21,7 +21,7 @@ pub(crate) fn tests() -> Tests {
 struct Publisher(Child);
 
 impl Publisher {
-    /// Publishes a file again and again. A file cannot answer requests for a keyframe.
+    /// Publishes a file in a loop. A file cannot answer keyframe requests.
     fn start(server: &Server, file: &Path) -> Publisher {
         let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["publish", "--loop", "--to", &server.url("/whip/live"), "--source"])
@@ -41,7 +41,7 @@ impl Drop for Publisher {
     }
 }
 
-async fn a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others() {
+async fn viewer_starts_in_mid_gop_and_catches_up() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ async fn a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others()
         page.run("watch('live')", vec![]).await;
         page.wait_until(&format!("shown()[{viewer}].first !== null")).await;
         let first = page.value(&format!("shown()[{viewer}].first")).await;
-        // It did not wait for the next keyframe: what it saw first is of the group of pictures that it came into.
+        // It did not wait for the next keyframe: its first frame belongs to the group of pictures that it joined in.
         assert!(
             first.as_u64().is_some_and(|first| first < KEYFRAME_EVERY),
             "first {first}"
@@ -74,7 +74,7 @@ async fn a_viewer_starts_amid_a_group_of_pictures_and_is_level_with_the_others()
         ))
         .await;
     }
-    // And they stay level over the next keyframe, without a freeze.
+    // They stay level across the next keyframe, without a freeze.
     page.wait_until(&format!("shown().every(({{ now }}) => now > {KEYFRAME_EVERY} + 30)"))
         .await;
     page.wait_until(
@@ -91,7 +91,7 @@ async fn stream(page: &super::chrome::Page) -> Value {
         .await
 }
 
-/// The test card as an IVF file of VP8, with a keyframe every so many frames.
+/// The test card as an IVF file of VP8, with a keyframe every `keyframe_every` frames.
 fn test_card(frames: u64, keyframe_every: u64) -> Vec<u8> {
     let mut card = TestCard::new();
     let mut ivf = b"DKIF\0\0\x20\0VP80".to_vec();

@@ -1,4 +1,4 @@
-//! The pages below a path of a proxy that the server may not know of.
+//! The pages below a path of a proxy, which the server may not know.
 
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
@@ -12,18 +12,18 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        pages_work_below_a_path_that_the_proxy_does_not_tell_of,
-        pages_work_below_a_path_that_the_proxy_tells_of,
-        references_of_the_server_lead_below_the_path_of_the_proxy,
+        pages_work_below_a_path_that_the_proxy_hides,
+        pages_work_below_a_path_that_the_proxy_forwards,
+        urls_from_the_server_resolve_below_the_proxy_path,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn pages_work_below_a_path_that_the_proxy_does_not_tell_of() {
+async fn pages_work_below_a_path_that_the_proxy_hides() {
     everything_works_below_a_path(false).await;
 }
 
-async fn pages_work_below_a_path_that_the_proxy_tells_of() {
+async fn pages_work_below_a_path_that_the_proxy_forwards() {
     everything_works_below_a_path(true).await;
 }
 
@@ -36,7 +36,7 @@ async fn everything_works_below_a_path(says_prefix: bool) {
         .await;
     broadcaster.click("#go").await;
     broadcaster.wait_for_state("live").await;
-    // From the front page, by its own links.
+    // From the front page, through its links.
     let viewer = chrome.open(&proxy.url("/")).await;
     viewer.wait_for_state("live").await;
     let command = format!("curl -s --data-binary @offer.txt {}", proxy.url("/sdp/live"));
@@ -44,7 +44,7 @@ async fn everything_works_below_a_path(says_prefix: bool) {
     viewer.click("[data-stream=live] a").await;
     viewer.wait_for_state("watching").await;
     assert_sees_and_hears(&viewer, "VP8").await;
-    // By the event stream, and by the list of streams.
+    // From the event stream and from the list of streams.
     viewer.click("#show-stats").await;
     viewer
         .wait_until("/Viewers\\s+1\\b/.test(document.querySelector('#stats').innerText)")
@@ -52,7 +52,7 @@ async fn everything_works_below_a_path(says_prefix: bool) {
     broadcaster
         .wait_until("/Viewers\\s+1\\b/.test(document.querySelector('#stats').innerText)")
         .await;
-    // The session's own URL: PATCH, and DELETE when the page leaves.
+    // The session URL: PATCH, and DELETE when the page leaves.
     assert_eq!(viewer.awaited("onecast.restart()").await, json!(null));
     viewer.click("#stop").await;
     viewer.wait_for_state("idle").await;
@@ -63,7 +63,7 @@ async fn everything_works_below_a_path(says_prefix: bool) {
         .await;
     carry_by_hand(&viewer, &server).await;
     viewer.wait_for_state("watching").await;
-    // And the WebSocket of a room.
+    // The WebSocket of a room.
     viewer
         .goto(&proxy.url("/conference.html?name=Olga&source=canvas&quality=180&autoplay=1"))
         .await;
@@ -74,8 +74,8 @@ async fn everything_works_below_a_path(says_prefix: bool) {
     assert_eq!(proxy.outside(), Vec::<String>::new());
 }
 
-/// Where a page finds what the server refers to, with and without the proxy's path in it.
-async fn references_of_the_server_lead_below_the_path_of_the_proxy() {
+/// How pages resolve references of the server, with and without the proxy's path in them.
+async fn urls_from_the_server_resolve_below_the_proxy_path() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/")).await;
@@ -92,10 +92,10 @@ async fn references_of_the_server_lead_below_the_path_of_the_proxy() {
         ("http://a/rtc/whep/x", "http://b/whep/x/1", "http://b/whep/x/1"),
         ("http://a/r/t/whip/x", "/whip/x/1", "http://a/r/t/whip/x/1"),
         ("http://a/r/t/whip/x", "/r/t/whip/x/1", "http://a/r/t/whip/x/1"),
-        // A name that only begins alike is another.
+        // A name that only starts the same is another one.
         ("http://a/rtc/whep/x", "/rtcs/1", "http://a/rtc/rtcs/1"),
         ("http://a/rtc/whep/x", "", "http://a/rtc/whep/x"),
-        // The path of the proxy is called like one of the server's.
+        // The path of the proxy has the name of a server path.
         ("http://a/whep/whep/x", "/whep/x/1", "http://a/whep/whep/x/1"),
         ("http://a/whep/whep/x", "/whep/whep/x/1", "http://a/whep/whep/x/1"),
         ("http://a/whep/whep/whep", "/whep/whep/1", "http://a/whep/whep/whep/1"),
@@ -106,7 +106,7 @@ async fn references_of_the_server_lead_below_the_path_of_the_proxy() {
         );
         assert_eq!(page.awaited(&script).await, json!(place), "{reference} of {endpoint}");
     }
-    // What is asked for below a session, such as its event stream, has the same root.
+    // URLs below a session, such as its event stream, have the same root.
     let events = "import('/js/urls.js').then(({ placeOf }) => placeOf('/whep/x/events/2', \
         new URL('http://a/rtc/whep/x/1/events'), new URL('http://a/rtc/')).href)";
     assert_eq!(page.awaited(events).await, json!("http://a/rtc/whep/x/events/2"));

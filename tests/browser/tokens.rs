@@ -1,4 +1,4 @@
-//! Tokens on the pages: in links, asked for, kept, and never where others see them.
+//! Tokens on the pages: in links, requested, stored, and never visible to others.
 
 use onecast::auth::{Secret, StreamPatterns, TokenRule};
 use onecast_testing::requirements::CHROMIUM;
@@ -11,16 +11,16 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_link_with_a_token_goes_live_and_shows_the_token_to_nobody,
-        a_page_without_a_token_asks_for_one,
-        a_private_stream_is_watched_with_a_token,
-        who_is_taken_over_is_told_and_does_not_fight_back,
+        link_with_a_token_goes_live_and_hides_the_token,
+        page_without_a_token_asks_for_one,
+        private_stream_is_watched_with_a_token,
+        broadcaster_that_is_taken_over_does_not_reconnect,
         pages_of_other_origins_may_use_tokens,
     ]
     .needs(&CHROMIUM)
 }
 
-/// A server with tokens of a file.
+/// A server with a tokens file.
 struct Guarded {
     server: Server,
     publish: String,
@@ -62,7 +62,7 @@ async fn give(page: &Page, token: &str) {
     page.click("#token-form button").await;
 }
 
-async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
+async fn link_with_a_token_goes_live_and_hides_the_token() {
     let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let page = chrome
@@ -76,7 +76,7 @@ async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
         .await;
     assert!(!address.as_str().unwrap().contains(&guarded.publish));
 
-    // Watching is open, by the link that the page shows.
+    // Anyone may watch through the link that the page shows.
     let link = page.value("document.getElementById('viewer-link').href").await;
     let viewer = chrome.open(&format!("{}&autoplay=1", link.as_str().unwrap())).await;
     viewer.wait_for_state("watching").await;
@@ -93,7 +93,7 @@ async fn a_link_with_a_token_goes_live_and_shows_the_token_to_nobody() {
     viewer.close().await;
 }
 
-async fn a_page_without_a_token_asks_for_one() {
+async fn page_without_a_token_asks_for_one() {
     let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let page = chrome.open(&guarded.url(BROADCAST)).await;
@@ -123,7 +123,7 @@ async fn a_page_without_a_token_asks_for_one() {
     page.close().await;
 }
 
-async fn a_private_stream_is_watched_with_a_token() {
+async fn private_stream_is_watched_with_a_token() {
     let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&["--private"]).await;
     let page = chrome
@@ -160,7 +160,7 @@ async fn a_private_stream_is_watched_with_a_token() {
     }
 }
 
-async fn who_is_taken_over_is_told_and_does_not_fight_back() {
+async fn broadcaster_that_is_taken_over_does_not_reconnect() {
     let chrome = Chrome::launch().await;
     let guarded = Guarded::start(&[]).await;
     let link = format!("{}#token={}", guarded.url(BROADCAST), guarded.publish);
@@ -177,12 +177,12 @@ async fn who_is_taken_over_is_told_and_does_not_fight_back() {
     first.wait_for_words("Taken over by another device").await;
     assert_eq!(first.value(ASKED).await, json!(false));
     viewer.wait_for_state("watching").await;
-    // Longer than a page waits before it tries again.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // A page that has lost its session tries again within 0.7 s.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     for (page, state) in [(&first, "error"), (&second, "live"), (&viewer, "watching")] {
         page.wait_for_state(state).await;
     }
-    // A person may take it back.
+    // A user may take the stream back.
     first.click("#go").await;
     first.wait_for_state("live").await;
     second.wait_for_words("Taken over by another device").await;

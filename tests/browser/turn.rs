@@ -1,4 +1,4 @@
-//! Pages that reach the server through a real TURN server, and through nothing else.
+//! Pages that reach the server only through a TURN server.
 
 use onecast_testing::requirements::{CHROMIUM, COTURN};
 use onecast_testing::{Tests, tests};
@@ -10,19 +10,19 @@ use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_broadcast_goes_through_the_relay_in_both_directions,
-        a_viewer_that_has_only_tcp_watches_through_the_relay,
-        the_pages_say_that_the_turn_server_refused,
+        broadcast_is_relayed_in_both_directions,
+        viewer_without_udp_watches_through_a_tcp_relay,
+        pages_show_that_the_turn_server_refused,
     ]
     .needs(&COTURN)
     .and(tests![
-        a_page_that_may_use_only_a_relay_says_when_there_is_none,
-        pages_find_the_servers_among_other_links,
+        relay_only_page_says_when_there_is_no_relay,
+        ice_servers_are_found_among_other_links,
     ])
     .needs(&CHROMIUM)
 }
 
-async fn a_broadcast_goes_through_the_relay_in_both_directions() {
+async fn broadcast_is_relayed_in_both_directions() {
     let chrome = Chrome::launch().await;
     let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "udp", SECRET).await;
@@ -37,7 +37,7 @@ async fn a_broadcast_goes_through_the_relay_in_both_directions() {
     assert_relayed(&viewer, "udp").await;
     assert_pictures_advance(&viewer).await;
 
-    // Who can do without, does: a relay costs time and somebody's money.
+    // A client that needs no relay uses none: relays cost time and money.
     let direct = watch(&chrome, &server, "/viewer.html?stream=live").await;
     assert_ne!(direct.awaited(PAIR).await["type"], json!("relay"));
     for page in [broadcaster, viewer, direct] {
@@ -45,7 +45,7 @@ async fn a_broadcast_goes_through_the_relay_in_both_directions() {
     }
 }
 
-async fn a_viewer_that_has_only_tcp_watches_through_the_relay() {
+async fn viewer_without_udp_watches_through_a_tcp_relay() {
     let chrome = Chrome::launch().await;
     let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "tcp", SECRET).await;
@@ -55,7 +55,7 @@ async fn a_viewer_that_has_only_tcp_watches_through_the_relay() {
     viewer.close().await;
 }
 
-async fn the_pages_say_that_the_turn_server_refused() {
+async fn pages_show_that_the_turn_server_refused() {
     let chrome = Chrome::launch().await;
     let turn = Coturn::start(SECRET).await;
     let server = serve(&turn, "udp", "another secret").await;
@@ -72,14 +72,14 @@ async fn the_pages_say_that_the_turn_server_refused() {
         page.wait_for_words(&turn.url("udp")).await;
         page.close().await;
     }
-    // Who needs no relay does not care.
+    // A client that needs no relay is not affected.
     let page = chrome.open(&server.url("/viewer.html?stream=demo")).await;
     page.click("#watch").await;
     page.wait_for_state("watching").await;
     page.close().await;
 }
 
-async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
+async fn relay_only_page_says_when_there_is_no_relay() {
     let chrome = Chrome::launch().await;
     let server = Server::start_with(&["--demo"]).await;
     let page = chrome.open(&server.url("/viewer.html?stream=demo&relay=1")).await;
@@ -88,7 +88,7 @@ async fn a_page_that_may_use_only_a_relay_says_when_there_is_none() {
     page.close().await;
 }
 
-async fn pages_find_the_servers_among_other_links() {
+async fn ice_servers_are_found_among_other_links() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
@@ -109,7 +109,7 @@ async fn pages_find_the_servers_among_other_links() {
     page.close().await;
 }
 
-/// The server with a test card, that tells clients of `turn`.
+/// A server with a test card, which announces `turn` to clients.
 async fn serve(turn: &Coturn, transport: &str, secret: &str) -> Server {
     let file = turn.secret_file(secret);
     let (url, file) = (turn.url(transport), file.to_str().unwrap());
@@ -138,12 +138,12 @@ async fn assert_pictures_advance(page: &Page) {
 
 const SECRET: &str = "of this test";
 
-/// Our end of the pair of candidates that media takes.
+/// The local candidate of the selected pair.
 const PAIR: &str = "onecast.pc.getStats().then((report) => { \
     const transport = [...report.values()].find((one) => one.type === 'transport'); \
     const local = report.get(report.get(transport.selectedCandidatePairId).localCandidateId); \
     return { type: local.candidateType, protocol: local.relayProtocol }; })";
 
-/// Pictures that were decoded.
+/// Number of decoded frames.
 const FRAMES: &str = "onecast.pc.getStats().then((report) => \
     [...report.values()].find((one) => one.type === 'inbound-rtp' && one.kind === 'video')?.framesDecoded ?? 0)";

@@ -1,4 +1,4 @@
-//! What the pages say and do for each answer of a server, without one: the pages' own logic.
+//! Messages and reactions of the pages to scripted answers: the pages' own logic.
 
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
@@ -9,23 +9,23 @@ use super::fake::Fake;
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_taken_stream_is_said_in_the_servers_words,
-        a_refused_codec_is_said_even_without_words_of_the_server,
-        a_full_server_is_asked_again_when_it_said_so,
-        a_server_that_is_gone_is_said_and_tried_again,
-        a_camera_that_is_missing_or_refused_is_said,
-        an_insecure_page_says_what_to_do,
-        pasted_texts_that_are_no_answer_are_told_apart,
-        the_viewer_says_who_left_and_the_picture_returns_by_itself,
-        the_viewer_says_that_it_waits_for_a_keyframe_and_how_long,
-        a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live,
-        the_viewer_keeps_the_last_picture_and_reconnects,
-        the_broadcaster_goes_live_changes_the_source_and_stops,
+        occupied_stream_shows_the_servers_message,
+        refused_codec_is_explained_without_a_message_of_the_server,
+        full_server_is_asked_again_after_its_retry_after,
+        unreachable_server_is_shown_and_tried_again,
+        missing_or_refused_camera_is_explained,
+        insecure_page_says_what_to_do,
+        pasted_text_that_is_no_answer_is_diagnosed,
+        viewer_shows_that_the_broadcaster_left_and_resumes,
+        viewer_shows_how_long_it_waits_for_a_keyframe,
+        silent_broadcaster_is_not_shown_as_live,
+        viewer_keeps_the_last_picture_while_reconnecting,
+        broadcaster_goes_live_changes_the_source_and_stops,
     ]
     .needs(&CHROMIUM)
 }
 
-async fn a_taken_stream_is_said_in_the_servers_words() {
+async fn occupied_stream_shows_the_servers_message() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.refuse(
@@ -48,7 +48,7 @@ async fn a_taken_stream_is_said_in_the_servers_words() {
     page.close().await;
 }
 
-async fn a_refused_codec_is_said_even_without_words_of_the_server() {
+async fn refused_codec_is_explained_without_a_message_of_the_server() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     server.refuse(422, vec![], json!({}));
@@ -59,7 +59,7 @@ async fn a_refused_codec_is_said_even_without_words_of_the_server() {
     page.close().await;
 }
 
-async fn a_full_server_is_asked_again_when_it_said_so() {
+async fn full_server_is_asked_again_after_its_retry_after() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let problem = json!({ "title": "The server is busy", "detail": "the limit of 5 viewers is reached" });
@@ -84,7 +84,7 @@ async fn a_full_server_is_asked_again_when_it_said_so() {
     page.close().await;
 }
 
-async fn a_server_that_is_gone_is_said_and_tried_again() {
+async fn unreachable_server_is_shown_and_tried_again() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html?source=canvas")).await;
@@ -100,7 +100,7 @@ async fn a_server_that_is_gone_is_said_and_tried_again() {
     page.close().await;
 }
 
-async fn a_camera_that_is_missing_or_refused_is_said() {
+async fn missing_or_refused_camera_is_explained() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let cases = [
@@ -121,7 +121,7 @@ async fn a_camera_that_is_missing_or_refused_is_said() {
     page.close().await;
 }
 
-async fn an_insecure_page_says_what_to_do() {
+async fn insecure_page_says_what_to_do() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html")).await;
@@ -139,7 +139,7 @@ async fn an_insecure_page_says_what_to_do() {
     page.close().await;
 }
 
-async fn pasted_texts_that_are_no_answer_are_told_apart() {
+async fn pasted_text_that_is_no_answer_is_diagnosed() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
@@ -176,7 +176,7 @@ async fn pasted_texts_that_are_no_answer_are_told_apart() {
     page.close().await;
 }
 
-async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
+async fn viewer_shows_that_the_broadcaster_left_and_resumes() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
@@ -196,7 +196,7 @@ async fn the_viewer_says_who_left_and_the_picture_returns_by_itself() {
     page.close().await;
 }
 
-async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
+async fn viewer_shows_how_long_it_waits_for_a_keyframe() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html")).await;
@@ -205,7 +205,7 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
     let waits = "double.live = true, double.facts = { start_cache: { ready: false }, \
                  keyframes: { interval_ms: 10000, ignored: true } }";
     page.value(waits).await;
-    // Nothing is sent although somebody is live.
+    // No media arrives although a broadcaster is live.
     page.run("double.silent = true;", vec![]).await;
     page.click("#watch").await;
     page.wait_for_state("waiting").await;
@@ -220,7 +220,7 @@ async fn the_viewer_says_that_it_waits_for_a_keyframe_and_how_long() {
     page.close().await;
 }
 
-async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
+async fn silent_broadcaster_is_not_shown_as_live() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let silent = "double.facts = { live: false, state: 'connected', silent_s: 42 }, double.silent = true";
@@ -257,7 +257,7 @@ async fn a_broadcaster_that_is_connected_and_silent_is_not_said_to_be_live() {
     page.close().await;
 }
 
-async fn the_viewer_keeps_the_last_picture_and_reconnects() {
+async fn viewer_keeps_the_last_picture_while_reconnecting() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/viewer.html?autoplay=0")).await;
@@ -269,7 +269,7 @@ async fn the_viewer_keeps_the_last_picture_and_reconnects() {
     page.value("double.die()").await;
     page.wait_for_state("lost").await;
     page.wait_for_words("The server does not answer").await;
-    // The test picture has bright bars at the bottom: a black picture would be none.
+    // The test picture has bright bars at the bottom, so a black frame would show.
     let bright = "(() => { const still = document.querySelector('#still'); if (still.hidden) return false; \
                   const { width, height } = still; \
                   const [red, green] = still.getContext('2d').getImageData(width / 20, height * 0.85, 1, 1).data; \
@@ -284,7 +284,7 @@ async fn the_viewer_keeps_the_last_picture_and_reconnects() {
     page.close().await;
 }
 
-async fn the_broadcaster_goes_live_changes_the_source_and_stops() {
+async fn broadcaster_goes_live_changes_the_source_and_stops() {
     let chrome = Chrome::launch().await;
     let server = Fake::start().await;
     let page = chrome.open(&server.url("/broadcast.html?quality=360&codec=vp9")).await;
@@ -308,7 +308,7 @@ async fn the_broadcaster_goes_live_changes_the_source_and_stops() {
     page.close().await;
 }
 
-/// Puts a server with real media inside the page.
+/// Puts a scripted server with real media inside the page.
 async fn with_double(page: &Page) {
     page.run(include_str!("double.js"), vec![]).await;
 }

@@ -1,4 +1,4 @@
-//! Another kind of server: a full ICE agent that checks us too, built on the `webrtc` crate. It sends nothing.
+//! Another kind of server: a full ICE agent, built on the `webrtc` crate, which sends checks to us. It sends no media.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

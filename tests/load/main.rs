@@ -1,13 +1,33 @@
-//! `onecast load` against the whole server, against servers that refuse, and against one that dies.
+//! `onecast load` against the whole server, against servers that refuse, and against a server that dies.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod full_ice;
 mod servers;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
+use onecast_testing::{Suite, tests};
 use serde_json::Value;
 use servers::{Canned, Own, Process};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        twenty_viewers_receive_everything,
+        packets_dropped_on_purpose_are_repaired,
+        viewers_that_leave_are_replaced_and_their_loss_is_known,
+        audio_only_load_waits_for_no_picture,
+        exceeded_threshold_is_exit_code_1_with_the_value,
+        load_without_media_fails_with_a_hint,
+        refusals_are_reported_in_one_sentence,
+        busy_server_is_retried_a_few_times,
+        nothing_is_sent_to_another_host,
+        impossible_load_is_exit_code_2,
+        dying_server_ends_the_load_with_results_so_far,
+        full_ice_servers_are_supported,
+    ];
+    // The tests wait more than they work.
+    Suite::new([tests]).threads_at_least(4).run()
+}
 
 fn load(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
@@ -21,13 +41,13 @@ fn load(arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code, the object of `--json` (null without one), and what stderr says.
+/// Exit code, the `--json` report (null without one), and stderr.
 fn outcome(output: Output) -> (Option<i32>, Value, String) {
     let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output.status.code(), report, String::from_utf8(output.stderr).unwrap())
 }
 
-/// Runs a load that publishes to the server, with these options besides.
+/// Runs a load that publishes to the server, with more options.
 async fn loaded(server: &Own, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let (whip, whep) = (server.url("whip"), server.url("whep"));
     let all = [&["--whip", &whip, "--whep", &whep, "--json"], arguments].concat();
@@ -42,8 +62,7 @@ fn number(report: &Value, pointer: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {pointer} in {report}"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twenty_viewers_get_everything_that_was_published() {
+async fn twenty_viewers_receive_everything() {
     let server = Own::start().await;
     let pid = std::process::id().to_string();
     let arguments = [
@@ -75,7 +94,7 @@ async fn twenty_viewers_get_everything_that_was_published() {
     for step in ["answer", "dtls", "first_packet", "picture"] {
         assert_eq!(number(&report, &format!("/join_ms/{step}/count")), 20.0, "{step}");
     }
-    // 2 s of 180 video and 50 audio packets a second, and the keyframes, for each viewer; more while others join and leave.
+    // For each viewer 2 s of 180 video and 50 audio packets per second and the keyframes; more while others join and leave.
     let delivered = number(&report, "/packets/delivered");
     assert!(delivered > 20.0 * 460.0 && delivered < 20.0 * 230.0 * 30.0, "{report}");
     assert!(
@@ -88,8 +107,7 @@ async fn twenty_viewers_get_everything_that_was_published() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_dropped_on_purpose_is_asked_for_and_comes_again() {
+async fn packets_dropped_on_purpose_are_repaired() {
     let server = Own::start().await;
     let arguments = ["--viewers", "10", "--verified", "50%", "--for", "2s", "--loss", "5%"];
     let (code, report, words) = loaded(&server, &arguments).await;
@@ -103,8 +121,7 @@ async fn what_is_dropped_on_purpose_is_asked_for_and_comes_again() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn viewers_that_leave_are_replaced_and_what_they_lost_is_known() {
+async fn viewers_that_leave_are_replaced_and_their_loss_is_known() {
     let server = Own::start().await;
     let arguments = ["--viewers", "10", "--for", "2s", "--churn", "50%/s", "--max-loss", "0%"];
     let (code, report, words) = loaded(&server, &arguments).await;
@@ -117,8 +134,7 @@ async fn viewers_that_leave_are_replaced_and_what_they_lost_is_known() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn audio_alone_has_no_picture_to_wait_for() {
+async fn audio_only_load_waits_for_no_picture() {
     let server = Own::start().await;
     let arguments = [
         "--viewers",
@@ -138,8 +154,7 @@ async fn audio_alone_has_no_picture_to_wait_for() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_threshold_is_exit_code_1_and_says_by_how_much() {
+async fn exceeded_threshold_is_exit_code_1_with_the_value() {
     let server = Own::start().await;
     let arguments = ["--viewers", "3", "--for", "500ms", "--max-join-p99", "0ms"];
     let (code, report, words) = loaded(&server, &arguments).await;
@@ -152,8 +167,7 @@ async fn a_broken_threshold_is_exit_code_1_and_says_by_how_much() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_media_it_fails_with_a_question() {
+async fn load_without_media_fails_with_a_hint() {
     let server = Own::start().await;
     let whep = server.url("whep");
     let mut command = load(&["--whep", &whep, "--viewers", "2", "--for", "300ms", "--json"]);
@@ -164,7 +178,7 @@ async fn without_media_it_fails_with_a_question() {
     server.stop().await;
 }
 
-/// Runs against a server that says the same to every request. Returns what stderr says, and how many requests there were.
+/// Runs against a server with one reply for every request. Returns stderr and the number of requests.
 fn refused(reply: &str) -> (String, usize) {
     let server = Canned::start(reply);
     let whep = format!("http://{}/whep/live", server.address);
@@ -174,8 +188,7 @@ fn refused(reply: &str) -> (String, usize) {
     (words, server.requests())
 }
 
-#[test]
-fn refusals_are_told_in_one_sentence() {
+fn refusals_are_reported_in_one_sentence() {
     let (words, requests) = refused("404 Not Found\r\nContent-Length: 0\r\n\r\n");
     assert!(words.contains("answered 404") && requests == 1, "{words}");
     let (words, _) = refused("201 Created\r\nContent-Length: 6\r\n\r\nhello\n");
@@ -184,8 +197,7 @@ fn refusals_are_told_in_one_sentence() {
     assert!(words.contains("no WHIP or WHEP endpoint"), "{words}");
 }
 
-#[test]
-fn a_busy_server_is_asked_again_a_few_times_only() {
+fn busy_server_is_retried_a_few_times() {
     for status in ["503 Service Unavailable", "409 Conflict"] {
         let (words, requests) = refused(&format!("{status}\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"));
         assert!(words.contains(&status[..3]) && requests == 6, "{words} {requests}");
@@ -194,8 +206,7 @@ fn a_busy_server_is_asked_again_a_few_times_only() {
     assert_eq!(requests, 1);
 }
 
-#[test]
-fn nothing_goes_to_another_host() {
+fn nothing_is_sent_to_another_host() {
     let (words, _) = refused("307 Temporary Redirect\r\nLocation: http://192.0.2.1/whep\r\nContent-Length: 0\r\n\r\n");
     assert!(words.contains("another host"), "{words}");
     let fingerprint = ["00"; 32].join(":");
@@ -213,8 +224,7 @@ fn nothing_goes_to_another_host() {
     );
 }
 
-#[test]
-fn what_cannot_be_run_is_exit_code_2() {
+fn impossible_load_is_exit_code_2() {
     for (url, expected) in [
         ("whep", "no http or https address"),
         ("rtmp://127.0.0.1/x", "no http or https address"),
@@ -229,8 +239,7 @@ fn what_cannot_be_run_is_exit_code_2() {
     assert!(code == Some(2) && words.contains("no process"), "{words}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_is_told_with_the_figures_so_far() {
+async fn dying_server_ends_the_load_with_results_so_far() {
     for publishes in [true, false] {
         let mut server = Process::start(&["--demo"]);
         let whip = format!("http://{}/whip/live", server.http);
@@ -255,8 +264,7 @@ async fn a_server_that_dies_is_told_with_the_figures_so_far() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn servers_that_are_full_ice_agents_are_connected_to() {
+async fn full_ice_servers_are_supported() {
     let address = full_ice::start().await;
     let (whip, whep) = (format!("http://{address}/whip"), format!("http://{address}/whep"));
     let mut command = load(&[

@@ -1,4 +1,4 @@
-//! Servers to load: the whole one in this process, one in a process of its own, and one that says the same to everybody.
+//! Servers to load: the whole server in this process, the program, and a server with one reply for every request.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -46,7 +46,7 @@ impl Own {
     }
 }
 
-/// The server as a process. Ends when dropped.
+/// The program. Ends when dropped.
 pub(crate) struct Process {
     child: Child,
     pub(crate) http: SocketAddr,
@@ -71,12 +71,12 @@ impl Process {
         }
         let address = line.split("http=").nth(1).unwrap().split(' ').next().unwrap();
         let http = address.parse().unwrap();
-        // The rest of the log is read so that nobody waits for room in the pipe.
+        // A full pipe would block the server.
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
         Process { child, http }
     }
 
-    /// Waits until `check` holds of what the server says of a stream, at most 20 s.
+    /// Waits until `check` holds for the status of a stream, at most 20 s.
     pub(crate) async fn until(&self, stream: &str, check: impl Fn(&serde_json::Value) -> bool) {
         let url = format!("http://{}/api/streams/{stream}", self.http);
         for _ in 0..400 {
@@ -101,14 +101,14 @@ impl Drop for Process {
     }
 }
 
-/// A server that says the same to everybody.
+/// A server with one reply for every request.
 pub(crate) struct Canned {
     pub(crate) address: SocketAddr,
     requests: Arc<AtomicUsize>,
 }
 
 impl Canned {
-    /// `reply` is a status line without its version, and what follows.
+    /// `reply` is everything after the HTTP version: status, headers and body.
     pub(crate) fn start(reply: &str) -> Canned {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Conference rooms over real UDP: members of the `webrtc` crate in a room of the whole server.
+//! Conference rooms over real UDP: peers of the `webrtc` crate in rooms of the whole server.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,31 @@ use onecast_clients::source::{Sample, Source};
 use onecast_clients::test_card::TestCard;
 use onecast_clients::trust::Trust;
 use onecast_rtc::rtp::{Codec, Kind};
+use onecast_testing::{Tests, tests};
 
 use crate::rig::{Detours, Rig};
 use crate::{test_card, until};
 
-/// A test card that begins with a keyframe and never gives another one.
+pub(crate) fn tests() -> Tests {
+    tests![
+        member_that_sends_nothing_receives_the_others,
+        m_lines_of_members_who_left_are_reused,
+        member_offers_are_accepted_while_server_offers_cross_them,
+        member_with_sound_is_the_speaker,
+        command_line_peers_meet_in_a_room,
+        command_line_peer_reports_an_unreachable_server,
+    ]
+    // They keep the machine so busy that clients of other tests would lose packets at their sockets.
+    .and(
+        tests![
+            twelve_members_joining_at_once_get_every_track_from_its_first_keyframe,
+            twelve_polling_members_get_every_track_from_its_first_keyframe,
+        ]
+        .alone(),
+    )
+}
+
+/// A test card that starts with a keyframe and never sends another one.
 struct OneKeyframe {
     card: TestCard,
     begun: bool,
@@ -37,7 +57,7 @@ impl Source for OneKeyframe {
     }
 }
 
-/// A picture with one keyframe, and the tone.
+/// A video with one keyframe, and the tone.
 fn sources() -> Vec<Box<dyn Source>> {
     let mut sources = test_card();
     sources.retain(|source| source.codec().kind() == Kind::Audio);
@@ -68,12 +88,12 @@ pub(crate) fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard)
     (config, heard)
 }
 
-/// Joins `count` members within two seconds, each at its own moment.
+/// Joins `count` members within two seconds, spread out.
 pub(crate) async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> Signalling) -> Vec<Member> {
     let mut joins = Vec::new();
     for number in 0..count {
         let (config, _) = config(rig, signalling(number));
-        // Spread by a fixed multiplicative sequence: no two runs differ, and no order is favoured.
+        // A fixed multiplicative sequence: every run is the same, and no order is favoured.
         let moment = Duration::from_millis(number * 1_237 % 2_000);
         joins.push(tokio::spawn(async move {
             tokio::time::sleep(moment).await;
@@ -87,7 +107,7 @@ pub(crate) async fn join_all(rig: &Rig, count: u64, signalling: impl Fn(u64) -> 
     members
 }
 
-/// Tracks of a kind that are there now and have had this many frames.
+/// Current tracks of a kind that have received at least this many frames.
 pub(crate) fn flowing<'a>(
     report: &'a MemberReport,
     kind: &'a str,
@@ -97,14 +117,14 @@ pub(crate) fn flowing<'a>(
     tracks.filter(move |track| track.kind == kind && !track.gone && track.report.frames >= frames)
 }
 
-/// Waits until each of these gets a picture and a sound of each other.
+/// Waits until each member receives video and audio of each other.
 pub(crate) async fn all_flow(members: &[Member]) {
     let others = members.len() - 1;
     let complete = |member: &Member| {
         let report = member.report();
         flowing(&report, "video", 30).count() == others && flowing(&report, "audio", 50).count() == others
     };
-    // Twelve members are much work for a machine that does other things, too: 30 s.
+    // 30 s: twelve members are much work for a machine that is busy anyway.
     for _ in 0..300 {
         if members.iter().all(complete) {
             return;
@@ -116,7 +136,7 @@ pub(crate) async fn all_flow(members: &[Member]) {
     }
 }
 
-/// Everybody began with the one keyframe there is, and nobody had to ask for another.
+/// Checks that every track started with its only keyframe and that no other was requested.
 pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
     for report in reports {
         assert_eq!(
@@ -127,8 +147,8 @@ pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
         for track in report.tracks.iter().filter(|track| track.kind == "video") {
             let about = format!("member {} from {}: {:?}", report.id, track.member, track.report);
             assert_eq!(track.report.began_with_keyframe, Some(true), "{about}");
-            // The crate binds running tracks anew with each renegotiation, and may lose what comes in that moment: see the server's
-            // counters for what was sent. One that lost much of its start is sent the same keyframe again.
+            // The crate rebinds running tracks in each renegotiation and may lose what arrives at that moment; the server's counters show
+            // what was sent. A track that lost much of its start is sent the same keyframe again.
             assert!((1..=4).contains(&track.report.keyframes), "{about}");
         }
     }
@@ -142,11 +162,10 @@ pub(crate) async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
     reports
 }
 
-/// Twelve who join while the others do, so that offers cross.
+/// Twelve members join at the same time, so that offers cross.
 async fn twelve(signalling: impl Fn(u64) -> Signalling) {
     let rig = Rig::start(Detours {
         shards: 2,
-        alone: true,
         ..Detours::default()
     })
     .await;
@@ -171,8 +190,7 @@ async fn twelve(signalling: impl Fn(u64) -> Signalling) {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twelve_who_join_at_once_get_every_track_from_its_first_keyframe() {
+async fn twelve_members_joining_at_once_get_every_track_from_its_first_keyframe() {
     twelve(|number| match number % 2 {
         0 => Signalling::Socket,
         _ => Signalling::LongPoll,
@@ -180,13 +198,11 @@ async fn twelve_who_join_at_once_get_every_track_from_its_first_keyframe() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twelve_who_only_poll_get_every_track_from_its_first_keyframe() {
+async fn twelve_polling_members_get_every_track_from_its_first_keyframe() {
     twelve(|_| Signalling::Poll(Duration::from_millis(500))).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_sends_nothing_sees_and_hears_the_others() {
+async fn member_that_sends_nothing_receives_the_others() {
     let rig = Rig::start(Detours::default()).await;
     let (sender, _) = config(&rig, Signalling::Socket);
     let (watcher, _) = config(&rig, Signalling::LongPoll);
@@ -210,8 +226,7 @@ async fn who_sends_nothing_sees_and_hears_the_others() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn lines_of_those_who_left_are_used_by_those_who_come() {
+async fn m_lines_of_members_who_left_are_reused() {
     let rig = Rig::start(Detours::default()).await;
     let mut members = join_all(&rig, 3, |number| match number {
         0 => Signalling::Socket,
@@ -245,8 +260,7 @@ async fn lines_of_those_who_left_are_used_by_those_who_come() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn offers_of_members_are_taken_while_the_servers_cross_them() {
+async fn member_offers_are_accepted_while_server_offers_cross_them() {
     let rig = Rig::start(Detours::default()).await;
     let mut members = Vec::new();
     let mut heards = Vec::new();
@@ -255,7 +269,7 @@ async fn offers_of_members_are_taken_while_the_servers_cross_them() {
         members.push(Member::join(config).await.unwrap());
         heards.push(heard);
     }
-    // Each newcomer makes the server offer to the others, which offer at that very moment.
+    // Each newcomer makes the server send offers to the others, which send theirs at that very moment.
     for _ in 0..3 {
         let newcomer = tokio::spawn(Member::join(config(&rig, Signalling::LongPoll).0));
         for member in &members[..2] {
@@ -274,8 +288,7 @@ async fn offers_of_members_are_taken_while_the_servers_cross_them() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_sends_sound_is_heard_to_speak() {
+async fn member_with_sound_is_the_speaker() {
     let rig = Rig::start(Detours::default()).await;
     let members = join_all(&rig, 2, |_| Signalling::LongPoll).await;
     all_flow(&members).await;
@@ -288,17 +301,25 @@ async fn who_sends_sound_is_heard_to_speak() {
     rig.stop().await;
 }
 
-#[test]
-fn peers_of_the_command_line_meet_in_a_room_and_tell_what_they_got() {
+fn command_line_peers_meet_in_a_room() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let rig = runtime.block_on(Rig::start(Detours::default()));
-    for way in [&["--ws"][..], &["--poll", "500ms"], &[]] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["peer", "--count", "3", "--for", "6s", "--json"])
+    let ways = [
+        ("sockets", &["--ws"][..]),
+        ("polls", &["--poll", "500ms"]),
+        ("long-polls", &[]),
+    ];
+    let peers = ways.map(|(room, way)| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onecast"));
+        command
+            .args(["peer", "--count", "3", "--for", "6s", "--json", "--room", room])
             .args(["--to", &format!("http://{}", rig.http)])
             .args(way)
-            .output()
-            .unwrap();
+            .stdout(std::process::Stdio::piped());
+        (way, command.spawn().unwrap())
+    });
+    for (way, peers) in peers {
+        let output = peers.wait_with_output().unwrap();
         let words = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{way:?}: {words}");
         let lines: Vec<serde_json::Value> = words.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -318,8 +339,7 @@ fn peers_of_the_command_line_meet_in_a_room_and_tell_what_they_got() {
     runtime.block_on(rig.stop());
 }
 
-#[test]
-fn a_peer_without_a_server_says_so() {
+fn command_line_peer_reports_an_unreachable_server() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_onecast"))
         .args(["peer", "--to", "http://127.0.0.1:1", "--for", "5s"])
         .output()

@@ -1,4 +1,4 @@
-//! A full peer that is sent an offer plays, and is told of its stream.
+//! Counter-offers: a full peer that receives an offer plays and gets events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use onecast::http::service::Service as _;
 use onecast_clients::peer::{Peer, PeerConfig};
 use onecast_clients::publish::Publisher;
 use onecast_rtc::rtp::Codec;
+use onecast_testing::{Tests, tests};
 use reqwest::header::{CONTENT_TYPE, LINK, LOCATION};
 use reqwest::{Client, Response, Url};
 use webrtc::media_stream::track_remote::TrackRemoteEvent;
@@ -16,14 +17,21 @@ use webrtc::peer_connection::RTCSessionDescription;
 use crate::rig::{Detours, Rig};
 use crate::{test_card, until};
 
+pub(crate) fn tests() -> Tests {
+    tests![
+        player_that_answers_a_counter_offer_gets_packets_and_events,
+        counter_offer_puts_live_codecs_first,
+    ]
+}
+
 const SDP: &str = "application/sdp";
 
-/// Where a header of the reply leads.
+/// Resolves a URL from a header of the reply.
 fn led_to(reply: &Response, path: &str) -> Url {
     reply.url().join(path).unwrap()
 }
 
-/// Asks for an offer, answers it and gives the session's URL.
+/// Asks for an offer, answers it and returns the session URL.
 async fn answered(rig: &Rig, peer: &Peer) -> (Response, Url) {
     let client = Client::new();
     let mut offered = client.post(rig.whep("live")).send().await.unwrap();
@@ -71,8 +79,7 @@ async fn counting(rig: &Rig, codecs: Vec<Codec>) -> (Peer, Arc<AtomicU64>) {
     (peer.await.unwrap(), packets)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_player_that_answers_our_offer_gets_packets_and_events() {
+async fn player_that_answers_a_counter_offer_gets_packets_and_events() {
     let rig = Rig::start(Detours {
         shards: 2,
         ..Detours::default()
@@ -104,8 +111,7 @@ async fn a_player_that_answers_our_offer_gets_packets_and_events() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_codecs_that_are_live_come_first_in_our_offer() {
+async fn counter_offer_puts_live_codecs_first() {
     let rig = Rig::start(Detours::default()).await;
     let publisher = Publisher::connect(&rig.whip("live"), crate::clip(&["clip.h264"]), None)
         .await
@@ -142,7 +148,7 @@ pub(crate) async fn followed_for(created: &Response, names: &[&str]) -> Response
     Client::new().get(url).send().await.unwrap()
 }
 
-/// Waits until the event stream says this.
+/// Waits until the event stream has delivered this message.
 pub(crate) async fn heard(events: &mut Response, message: &str) {
     let listening = async {
         let mut said = String::new();

@@ -1,4 +1,4 @@
-//! Nonsense and malice on the media port, beside a running broadcast that must not notice.
+//! Garbage and attacks on the media port, next to a broadcast that must not be affected.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,10 +8,15 @@ use onecast_clients::watch::Viewer;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::{Certificate, IceCredentials, Sealer};
+use onecast_testing::{Tests, tests};
 
 use crate::dtls_attack::nested_fragments;
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card};
+
+pub(crate) fn tests() -> Tests {
+    tests![garbage_on_the_media_port_disturbs_no_session,]
+}
 
 /// A seeded generator of bytes.
 struct Noise(u64);
@@ -30,19 +35,19 @@ impl Noise {
     }
 }
 
-/// Sends, and lets the server keep up: the socket's buffer is not what is tested.
+/// Sends slowly enough for the server to keep up: the socket buffer is not under test.
 fn send_all(socket: &UdpSocket, server: SocketAddr, datagrams: impl Iterator<Item = Vec<u8>>) {
     for (number, datagram) in datagrams.enumerate() {
         let _ = socket.send_to(&datagram, server);
         if number % 64 == 63 {
-            // A blocking thread of the test, outside of what is measured.
+            // This thread may block: nothing is measured here.
             socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
             let _ = socket.recv(&mut [0; 2_048]);
         }
     }
 }
 
-/// Datagrams that begin like each protocol, in every length that matters.
+/// Datagrams that start like each protocol, in every relevant length.
 fn shapes(noise: &mut Noise) -> Vec<Vec<u8>> {
     let mut shapes = Vec::new();
     for first in [0u8, 1, 20, 21, 22, 23, 63, 100, 128, 144, 191, 255] {
@@ -60,7 +65,7 @@ fn shapes(noise: &mut Noise) -> Vec<Vec<u8>> {
     shapes
 }
 
-/// A STUN binding request for a user name, with an integrity that is made up.
+/// A STUN binding request for a user name, with a forged integrity attribute.
 fn forged_check(username: &str, noise: &mut Noise) -> Vec<u8> {
     let padded = username.len().next_multiple_of(4);
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
@@ -98,7 +103,7 @@ async fn answered(rig: &Rig, name: &str, certificate: &Certificate) -> Answered 
     Answered::parse(&granted.answer).unwrap()
 }
 
-/// Everything that can be sent without keys, and with keys of one's own.
+/// Everything that can be sent without keys, and with a client's own keys.
 fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Certificate) {
     let mut noise = Noise(42);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -114,8 +119,8 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
     let truncated = (0..wrong[0].len()).map(|len| wrong[0][..len].to_vec());
     send_all(&socket, server, truncated);
 
-    // With a valid check, but before any key: media, every shape again from an address that is now listened to, and DTLS that is
-    // hard to put together. None of it may use up what the handshake after it needs.
+    // After a valid check but before any key: media, every shape again from an address that is now known, and DTLS that is hard to
+    // reassemble. None of it may use up what the handshake needs afterwards.
     let insider = UdpSocket::bind("127.0.0.1:0").unwrap();
     insider.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut peer = ClientPeer::new(
@@ -135,7 +140,7 @@ fn attack(server: SocketAddr, victim: &Answered, own: &Answered, certificate: Ce
         panic!("the insider could not connect")
     };
     send_all(&insider, server, shapes.iter().cloned());
-    // A viewer that sends media, replays its reports, and reports nonsense.
+    // A viewer that sends media, replays its reports, and sends nonsense reports.
     let mut report = vec![0; 200];
     report[..8].copy_from_slice(&[0x81, 205, 0xff, 0xff, 0, 0, 0, 1]);
     let len = sealer.seal_rtcp(&mut report, 60);
@@ -160,8 +165,7 @@ fn handshake(socket: &UdpSocket, server: SocketAddr, peer: &mut ClientPeer) -> O
     None
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nonsense_on_the_media_port_disturbs_nobody() {
+async fn garbage_on_the_media_port_disturbs_no_session() {
     let rig = Rig::start(Detours {
         shards: 2,
         ..Detours::default()

@@ -1,4 +1,4 @@
-//! A broadcast and a conference room of one name: members see the broadcaster, and viewers whoever speaks.
+//! A broadcast and a conference room of the same name: members see the broadcaster, viewers see the speaker.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use onecast_clients::source::{self, Source};
 use onecast_clients::watch::Viewer;
 use onecast_rtc::Certificate;
 use onecast_rtc::rtp::{Codec, Kind};
+use onecast_testing::{Tests, tests};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, LINK, LOCATION};
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
@@ -24,7 +25,15 @@ use crate::rig::{Detours, Rig};
 use crate::stranger::{ask, credentials, offer};
 use crate::{clip, has_frames, test_card, until};
 
-/// What a broadcaster sends: a file, whose frames tell it from the test cards of members.
+pub(crate) fn tests() -> Tests {
+    tests![
+        viewers_see_the_broadcaster_then_the_speaker_then_the_broadcaster,
+        room_continues_when_its_broadcaster_comes_and_leaves,
+        event_stream_reports_when_the_room_has_a_picture,
+    ]
+}
+
+/// What the broadcaster sends: a file, whose frames differ from the members' test cards.
 fn film() -> Vec<Box<dyn Source>> {
     clip(&["clip.ivf", "clip.ogg"])
 }
@@ -106,7 +115,7 @@ impl Seen {
         );
     }
 
-    /// The frames so far, and whether each is a keyframe.
+    /// The frames so far: whose they are, and whether each is a keyframe.
     fn frames(&self) -> Vec<(Picture, bool)> {
         let (mut frames, mut frame) = (Vec::new(), Vec::new());
         for (marker, bytes) in self.packets.lock().unwrap().values() {
@@ -123,7 +132,7 @@ impl Seen {
         frames
     }
 
-    /// Waits until this has been seen for a second.
+    /// Waits until this picture has been seen for a second.
     async fn shows(&self, picture: Picture) {
         until(&format!("{picture:?} is seen"), || {
             let frames = self.frames();
@@ -132,7 +141,7 @@ impl Seen {
         .await;
     }
 
-    /// Who was seen one after the other, each from a keyframe on, with no number missing.
+    /// The pictures in order. Each starts with a keyframe, and no sequence number is missing.
     fn check(&self) -> Vec<Picture> {
         let packets = self.packets.lock().unwrap();
         let (first, last) = (
@@ -189,7 +198,7 @@ async fn has_the_floor(rig: &Rig, id: u64) {
     panic!("member {id} does not get the floor: {}", roster(rig).await);
 }
 
-/// Both kinds of a member's tracks come.
+/// Waits until a member's audio and video arrive.
 async fn gets(member: &Member, of: u64) {
     let has = || {
         let report = member.report();
@@ -205,8 +214,7 @@ async fn gets(member: &Member, of: u64) {
     panic!("not all of {of} comes within 10 s: {:#?}", member.report());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn viewers_see_the_broadcaster_then_who_speaks_and_the_broadcaster_again() {
+async fn viewers_see_the_broadcaster_then_the_speaker_then_the_broadcaster() {
     let rig = Rig::start(Detours {
         shards: 2,
         ..Detours::default()
@@ -253,11 +261,10 @@ async fn viewers_see_the_broadcaster_then_who_speaks_and_the_broadcaster_again()
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_room_goes_on_when_its_broadcaster_comes_and_leaves() {
+async fn room_continues_when_its_broadcaster_comes_and_leaves() {
     let rig = Rig::start(Detours::default()).await;
     let members = [member(&rig).await, member(&rig).await];
-    // Without any broadcast its viewers see who speaks.
+    // Without a broadcast, viewers see the speaker.
     let viewer = Viewer::connect(&rig.whep("main"), None).await.unwrap();
     let (peer, seen) = Seen::watch(&rig).await;
     seen.shows(Picture::Member).await;
@@ -290,7 +297,7 @@ async fn a_room_goes_on_when_its_broadcaster_comes_and_leaves() {
     is_live(&rig, false, None).await;
     let [audio, video] = viewer.close().await;
     assert_eq!((audio.lost, video.lost), (0, 0), "{audio:?} {video:?}");
-    // The broadcaster says nothing: at most a glimpse of it is seen as it goes live, until the room takes it in.
+    // The broadcaster is silent: viewers see at most a glimpse of it as it goes live, until it becomes part of the room.
     let pictures = seen.check();
     assert!(pictures.len() <= 3, "{pictures:?}");
     assert_eq!(
@@ -301,8 +308,7 @@ async fn a_room_goes_on_when_its_broadcaster_comes_and_leaves() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_follows_the_events_hears_when_somebody_can_be_seen() {
+async fn event_stream_reports_when_the_room_has_a_picture() {
     let rig = Rig::start(Detours::default()).await;
     let client = reqwest::Client::new();
     let sdp = offer(&credentials("viewer"), &Certificate::generate().unwrap(), false);

@@ -1,4 +1,4 @@
-//! What the operator and the bounds of sessions do to clients that are connected.
+//! What the operator and session limits do to connected clients.
 
 use std::time::Duration;
 
@@ -11,9 +11,20 @@ use onecast_control::drain::DrainOrder;
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::{EndReason, Purpose, SessionLimits};
 use onecast_rtc::rtp::Kind;
+use onecast_testing::{Tests, tests};
 
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card, until};
+
+pub(crate) fn tests() -> Tests {
+    tests![
+        kicked_viewer_gets_nothing_and_the_others_everything,
+        ending_a_broadcaster_keeps_viewers_and_frees_the_stream,
+        broadcaster_above_the_bit_rate_limit_is_ended,
+        sessions_end_at_their_time_limit,
+        draining_does_not_interrupt_running_sessions,
+    ]
+}
 
 fn sessions(rig: &Rig) -> Vec<SessionState> {
     rig.app.sessions(&SessionFilter {
@@ -30,8 +41,7 @@ fn of(rig: &Rig, purpose: Purpose) -> SessionState {
     found.next().expect("it is there")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kicked_viewer_gets_nothing_more_and_the_others_everything() {
+async fn kicked_viewer_gets_nothing_and_the_others_everything() {
     let rig = Rig::start(Detours::default()).await;
     let publisher = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
     let kicked = Viewer::connect(&rig.whep("live"), None).await.unwrap();
@@ -66,8 +76,7 @@ async fn a_kicked_viewer_gets_nothing_more_and_the_others_everything() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_broadcaster_leaves_the_viewers_and_the_place_free() {
+async fn ending_a_broadcaster_keeps_viewers_and_frees_the_stream() {
     let rig = Rig::start(Detours::default()).await;
     let first = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
     let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
@@ -87,8 +96,7 @@ async fn the_end_of_a_broadcaster_leaves_the_viewers_and_the_place_free() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broadcaster_that_sends_too_much_is_ended_with_the_reason() {
+async fn broadcaster_above_the_bit_rate_limit_is_ended() {
     let max_bps = 20_000;
     let rig = Rig::start(Detours {
         sessions: SessionLimits {
@@ -118,8 +126,7 @@ async fn a_broadcaster_that_sends_too_much_is_ended_with_the_reason() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_end_when_their_time_is_over() {
+async fn sessions_end_at_their_time_limit() {
     let max = Duration::from_secs(3);
     let rig = Rig::start(Detours {
         sessions: SessionLimits {
@@ -141,8 +148,7 @@ async fn sessions_end_when_their_time_is_over() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_draining_those_who_are_in_see_on() {
+async fn draining_does_not_interrupt_running_sessions() {
     let rig = Rig::start(Detours::default()).await;
     let publisher = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
     let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();

@@ -1,4 +1,4 @@
-//! A whole server in this process, and what may be put between it and its clients.
+//! The whole server in this process, and what a test may put between it and its clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,31 +15,28 @@ use onecast_control::admission::AdmissionReading;
 use onecast_control::audience::{EventSet, EventStreamId};
 use onecast_control::{Limits, Purpose, SessionId};
 use onecast_udp::socket::MediaSocketConfig;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
 
-/// What happens to signalling on the way.
+/// Limits of the server, and what happens between it and its clients.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Detours {
-    /// Media goes through a relay that loses this share, in percent, each way.
+    /// Percentage that a relay drops each way.
     pub(crate) loss: u32,
-    /// Offers say `setup:passive`.
+    /// Offers contain `setup:passive`.
     pub(crate) passive: bool,
-    /// Threads that carry media.
+    /// Media threads.
     pub(crate) shards: usize,
-    /// Plain sends and receives.
+    /// One datagram per system call.
     pub(crate) portable: bool,
-    /// Bounds of sessions.
+    /// Limits of sessions.
     pub(crate) sessions: onecast_control::SessionLimits,
-    /// Most members of a room; 0 for the usual bound.
+    /// Most members of a room; 0 for the default.
     pub(crate) room_members: usize,
-    /// Joins that are taken a second; 0 for the usual bound.
+    /// Joins accepted per second; 0 for the default.
     pub(crate) joins_per_second: u32,
-    /// No other test runs meanwhile: there is so much to do that clients beside it would lose packets at their own sockets.
-    pub(crate) alone: bool,
-    /// How long a WebSocket may say nothing at first; `None` for the usual time.
+    /// Time for the first frame of a WebSocket; `None` for the default.
     pub(crate) header_timeout: Option<Duration>,
 }
 
@@ -73,22 +70,15 @@ pub(crate) struct Rig {
     pub(crate) http: SocketAddr,
     stop: CancellationToken,
     _relay: Option<Relay>,
-    _turn: SemaphorePermit<'static>,
 }
-
-/// A test takes one, and one that runs alone takes all.
-static TURNS: Semaphore = Semaphore::const_new(TURNS_MAX as usize);
-const TURNS_MAX: u32 = 64;
 
 impl Rig {
     pub(crate) async fn start(detours: Detours) -> Rig {
         Rig::guarded(detours, Authority::off()).await
     }
 
-    /// Asks this authority.
+    /// Starts with access control.
     pub(crate) async fn guarded(detours: Detours, authority: Authority) -> Rig {
-        let turns = if detours.alone { TURNS_MAX } else { 1 };
-        let turn = TURNS.acquire_many(turns).await.unwrap();
         let config = AppConfig::on_loopback(detours.shards.max(1));
         let app = App::start(AppConfig {
             sockets: MediaSocketConfig {
@@ -124,7 +114,6 @@ impl Rig {
             http,
             stop,
             _relay: relay,
-            _turn: turn,
         }
     }
 
@@ -136,7 +125,7 @@ impl Rig {
         format!("http://{}/whep/{stream}", self.http)
     }
 
-    /// An address of the server.
+    /// URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.http)
     }
@@ -156,7 +145,7 @@ impl Rig {
     }
 }
 
-/// The server as seen through what is in between.
+/// The server behind the detours.
 struct Detoured {
     app: App,
     passive: bool,

@@ -1,7 +1,8 @@
-//! Members whose network changes, and members whom the operator ends.
+//! Members whose network changes, and members that the operator ends.
 
 use onecast_clients::conference::{Member, MemberEvent, Signalling};
 use onecast_clients::peer::PeerError;
+use onecast_testing::{Tests, tests};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -10,8 +11,14 @@ use crate::rig::{Detours, Rig};
 use crate::stranger::{Stranger, Ws, ask};
 use crate::until;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_goes_on_from_another_port_after_an_ice_restart() {
+pub(crate) fn tests() -> Tests {
+    tests![
+        member_continues_from_another_port_after_an_ice_restart,
+        operator_lists_members_and_ended_members_get_the_reason,
+    ]
+}
+
+async fn member_continues_from_another_port_after_an_ice_restart() {
     let rig = Rig::start(Detours {
         shards: 2,
         ..Detours::default()
@@ -33,7 +40,7 @@ async fn a_member_goes_on_from_another_port_after_an_ice_restart() {
         .await;
         until("it has gone over", || rig.counter("ice_restarts") == restarts).await;
     }
-    // What the server offers later is of the new ICE session, and all goes on in both directions.
+    // Later offers of the server belong to the new ICE session, and media continues in both directions.
     let before: Vec<_> = members.iter().map(Member::report).collect();
     members.push(Member::join(config(&rig, Signalling::LongPoll).0).await.unwrap());
     all_flow(&members).await;
@@ -50,15 +57,14 @@ async fn a_member_goes_on_from_another_port_after_an_ice_restart() {
     .await;
     assert_eq!(rig.counter("connected"), 3, "nobody has shaken hands again");
     for report in leave_all(members).await {
-        // What is on its way to a port that the client has left is lost, if it is not asked for again.
+        // Packets on their way to the abandoned port are lost unless they are requested again.
         let lost: u64 = report.tracks.iter().map(|track| track.report.lost).sum();
         assert!(lost < 100, "{report:?}");
     }
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_sees_members_and_who_is_ended_is_told_why() {
+async fn operator_lists_members_and_ended_members_get_the_reason() {
     let rig = Rig::start(Detours::default()).await;
     let mut members = join_all(&rig, 3, |number| match number {
         0 => Signalling::Socket,

@@ -11,6 +11,7 @@ use onecast_control::Purpose;
 use onecast_control::registry::SessionFilter;
 use onecast_rtc::Certificate;
 use onecast_rtc::rtp::{Codec, Kind};
+use onecast_testing::{Tests, tests};
 use reqwest::header::CONTENT_TYPE;
 
 use crate::counter_offer::{followed_for, heard};
@@ -18,7 +19,15 @@ use crate::rig::{Detours, Rig};
 use crate::stranger::{credentials, offer};
 use crate::{clip, has_frames, test_card, until};
 
-/// Sends so many frames and then nothing, with the connection as it was.
+pub(crate) fn tests() -> Tests {
+    tests![
+        silent_broadcaster_is_replaced_and_viewers_stay,
+        silent_broadcaster_is_distinguished_from_a_live_one,
+        early_viewer_learns_that_it_cannot_play_the_codec,
+    ]
+}
+
+/// Sends this many frames and then nothing, without closing the connection.
 struct Stalls(Box<dyn Source>, usize);
 
 impl Source for Stalls {
@@ -40,7 +49,7 @@ impl Source for Stalls {
     }
 }
 
-/// The test card's picture, for so many frames.
+/// The test card's video, for this many frames.
 fn stalling(frames: usize) -> Vec<Box<dyn Source>> {
     let pictures = test_card().into_iter().filter(|source| source.codec() == Codec::Vp8);
     pictures
@@ -52,8 +61,7 @@ fn status(rig: &Rig) -> StreamStatus {
     rig.app.streams().remove(0)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broadcaster_that_sends_nothing_is_replaced_by_one_that_connects_and_viewers_stay() {
+async fn silent_broadcaster_is_replaced_and_viewers_stay() {
     let rig = Rig::start(Detours {
         shards: 2,
         ..Detours::default()
@@ -88,8 +96,7 @@ async fn a_broadcaster_that_sends_nothing_is_replaced_by_one_that_connects_and_v
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broadcaster_that_is_connected_and_silent_is_told_apart_from_a_live_one() {
+async fn silent_broadcaster_is_distinguished_from_a_live_one() {
     let rig = Rig::start(Detours::default()).await;
     let ice = credentials("follower");
     let sdp = offer(&ice, &Certificate::generate().unwrap(), false);
@@ -114,8 +121,7 @@ async fn a_broadcaster_that_is_connected_and_silent_is_told_apart_from_a_live_on
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_that_came_first_is_told_that_it_cannot_play_the_codec_and_when_it_can() {
+async fn early_viewer_learns_that_it_cannot_play_the_codec() {
     let rig = Rig::start(Detours::default()).await;
     let ice = credentials("early");
     let without_h264 = offer(&ice, &Certificate::generate().unwrap(), false).replace(" H264/", " H261/");

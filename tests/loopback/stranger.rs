@@ -1,4 +1,4 @@
-//! A member of a room that is nothing but its words: whatever it likes to say, and what it is told.
+//! A room member made of plain requests: it can send anything and sees every reply.
 
 use onecast_rtc::client_peer::{OfferParams, write_offer};
 use onecast_rtc::{Certificate, IceCredentials};
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::rig::Rig;
 
-/// What came of a request.
+/// Reply to a request.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) status: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// It was refused so, with words for a person.
+    /// Checks that it was refused with this status and problem, and with an explanation.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, problem: &str) {
         let kind = self.body["type"].as_str().unwrap_or_default();
@@ -41,7 +41,7 @@ impl Told {
     }
 }
 
-/// Asks the server for something.
+/// Sends a request.
 pub(crate) async fn ask(rig: &Rig, method: Method, path: &str, body: Option<&str>) -> Told {
     let mut request = reqwest::Client::new().request(method, rig.url(path));
     if let Some(body) = body {
@@ -59,7 +59,7 @@ pub(crate) async fn post(rig: &Rig, path: &str, body: &Value) -> Told {
     ask(rig, Method::POST, path, Some(&body.to_string())).await
 }
 
-/// A member without a connection, unless somebody makes one for it.
+/// A member without a media connection, unless the test makes one.
 pub(crate) struct Stranger {
     pub(crate) peer_id: String,
     pub(crate) id: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Stranger {
 }
 
 impl Stranger {
-    /// Joins the room `main`, and sends on two lines if it says so.
+    /// Joins the room `main`; sends on two m-lines if `sends`.
     pub(crate) async fn join(rig: &Rig, name: &str, sends: bool) -> Stranger {
         let (ice, certificate) = (credentials(name), Certificate::generate().unwrap());
         let said = json!({ "sdp": offer(&ice, &certificate, sends), "name": name });
@@ -84,7 +84,7 @@ impl Stranger {
         }
     }
 
-    /// What it would offer now.
+    /// Its current offer.
     pub(crate) fn sdp(&self, sends: bool) -> String {
         offer(&self.ice, &self.certificate, sends)
     }
@@ -97,13 +97,13 @@ impl Stranger {
         post(rig, "answer", &json!({ "peer_id": self.peer_id, "sdp": sdp })).await
     }
 
-    /// The server's offer, which there is.
+    /// The server's pending offer.
     pub(crate) async fn fetch(&self, rig: &Rig) -> Value {
         let path = format!("renegotiate/{}?wait=5", self.peer_id);
         ask(rig, Method::GET, &path, None).await.done(200)
     }
 
-    /// What answers all that is offered.
+    /// An answer that accepts everything.
     pub(crate) fn answer(&self, offer: &Value) -> String {
         let line = |line: &str| match line.split_once(':').map_or(line, |(name, _)| name) {
             "a=ice-lite" | "a=candidate" | "a=end-of-candidates" | "a=ssrc" | "a=ssrc-group" | "a=msid" => {
@@ -144,7 +144,7 @@ pub(crate) fn offer(ice: &IceCredentials, certificate: &Certificate, sends: bool
     sdp.replace("a=sendonly\r\n", "a=sendonly\r\na=msid:own own\r\n")
 }
 
-/// The session's lines, then those of each m-line.
+/// The session part of an SDP, then each media section.
 pub(crate) fn sections(sdp: &str) -> Vec<String> {
     let mut sections = vec![String::new()];
     for line in sdp.lines() {
@@ -156,7 +156,7 @@ pub(crate) fn sections(sdp: &str) -> Vec<String> {
     sections
 }
 
-/// A WebSocket that says what it likes.
+/// A WebSocket that can send anything.
 pub(crate) struct Ws(WebSocketStream<TcpStream>);
 
 impl Ws {
@@ -174,7 +174,7 @@ impl Ws {
         self.raw(Message::text(said.to_string())).await;
     }
 
-    /// The next frame of a type, whatever comes before it.
+    /// The next frame of a type; skips others.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         loop {
             let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.0.next()).await;
@@ -198,7 +198,7 @@ impl Ws {
         );
     }
 
-    /// Reads to the end: the reason of the close frame.
+    /// Reads to the end and returns the reason of the close frame.
     pub(crate) async fn closed(&mut self) -> String {
         let mut reason = String::new();
         while let Ok(Some(Ok(message))) = tokio::time::timeout(std::time::Duration::from_secs(20), self.0.next()).await

@@ -1,4 +1,4 @@
-//! A live stream is taken over: by who comes with the same token, and by nobody else.
+//! Taking over a live stream, which needs the same token.
 
 use onecast::auth::{Authority, Secret, StreamPatterns, TokenRule, Tokens};
 use onecast::http::service::Service as _;
@@ -8,11 +8,19 @@ use onecast_clients::watch::Viewer;
 use onecast_rtc::client_peer::{OfferParams, write_offer};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::{Certificate, IceCredentials};
+use onecast_testing::{Tests, tests};
 
 use crate::rig::{Detours, Rig};
 use crate::{has_frames, test_card, until};
 
-/// A server with two tokens that are good for publishing everything.
+pub(crate) fn tests() -> Tests {
+    tests![
+        viewers_stay_when_the_same_token_takes_over_the_stream,
+        unusable_offer_does_not_take_over_the_stream,
+    ]
+}
+
+/// A server with two tokens that may publish every stream.
 async fn with_tokens() -> (Rig, [Secret; 2]) {
     let tokens: [Secret; 2] = std::array::from_fn(|_| Secret::generate());
     let rules = tokens.iter().enumerate().map(|(number, token)| TokenRule {
@@ -27,8 +35,7 @@ async fn with_tokens() -> (Rig, [Secret; 2]) {
     (Rig::guarded(Detours::default(), authority).await, tokens)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
+async fn viewers_stay_when_the_same_token_takes_over_the_stream() {
     let (rig, [token, stranger]) = with_tokens().await;
     let url = rig.whip("live");
     let mut first = Publisher::connect(&url, test_card(), Some(token.expose()))
@@ -47,7 +54,7 @@ async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
     let second = Publisher::connect(&url, test_card(), Some(token.expose()))
         .await
         .unwrap();
-    // The first one is told at once, rather than when nothing more comes.
+    // The first publisher learns of it at once, not after a timeout.
     tokio::time::timeout(std::time::Duration::from_secs(5), first.finished())
         .await
         .unwrap();
@@ -55,7 +62,7 @@ async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
     has_frames(&viewer, "VP8", seen + 30).await;
     assert_eq!(rig.app.streams()[0].viewers, 1);
 
-    // Its goodbye, which comes late, ends nothing of the second one.
+    // Its late goodbye does not end the second session.
     first.close().await;
     let seen = viewer.report(Kind::Video).frames;
     has_frames(&viewer, "VP8", seen + 30).await;
@@ -66,8 +73,7 @@ async fn viewers_stay_when_the_same_token_takes_the_stream_over() {
     rig.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_makes_room_for_an_offer_that_cannot_be_answered() {
+async fn unusable_offer_does_not_take_over_the_stream() {
     let (rig, [token, _]) = with_tokens().await;
     let publisher = Publisher::connect(&rig.whip("live"), test_card(), Some(token.expose()))
         .await

@@ -1,20 +1,35 @@
-//! Attacks over HTTP on the real program while a broadcast runs: each is refused with its code, and nobody notices.
-#![cfg(unix)]
+//! Attacks over HTTP on the real program while a broadcast runs: each is refused, and the broadcast is not affected.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod scene;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use onecast_testing::requirements::UNIX;
+use onecast_testing::{Suite, tests};
+
 use scene::{Scene, statuses};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        ambiguous_requests_are_refused_with_everything_behind_them,
+        path_tricks_lead_nowhere,
+        slow_clients_time_out_while_others_are_served,
+    ];
+    let crowd = tests![ten_thousand_half_open_posts_time_out];
+    Suite::new([tests.needs(&UNIX), crowd.needs(&UNIX).alone()])
+        // The tests wait more than they work.
+        .threads_at_least(3)
+        .run()
+}
 
 const HEAD: &str = "POST /whip/evil HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n";
 const SMUGGLED: &str = "GET /api/streams HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-#[test]
-fn requests_that_can_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_done() {
+fn ambiguous_requests_are_refused_with_everything_behind_them() {
     let mut scene = Scene::start();
     let framings = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -45,8 +60,7 @@ fn requests_that_can_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_
     scene.check_undisturbed();
 }
 
-#[test]
-fn tricks_in_paths_lead_nowhere() {
+fn path_tricks_lead_nowhere() {
     let mut scene = Scene::start();
     let long = "a".repeat(10_000);
     let names = [
@@ -76,7 +90,7 @@ fn tricks_in_paths_lead_nowhere() {
             );
             let reply = scene.exchange(request.as_bytes());
             let status = statuses(&reply);
-            // A slash at the end is left out: `/sdp/` is the stream without a name, whose offer is read.
+            // A trailing slash is ignored: `/sdp/` is the default stream, whose offer is read.
             let is_read = name.is_empty() && status[..] == [422];
             assert!(
                 is_read || matches!(status[..], [400 | 404 | 405 | 415]),
@@ -99,14 +113,13 @@ fn tricks_in_paths_lead_nowhere() {
     scene.check_undisturbed();
 }
 
-#[test]
 #[expect(clippy::disallowed_methods, reason = "slowness is what the server is shown")]
-fn slow_clients_are_given_up_and_others_are_served_meanwhile() {
+fn slow_clients_time_out_while_others_are_served() {
     let mut scene = Scene::start();
     let head = "POST /whip/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nX-Slow: ";
     let mut drips: Vec<TcpStream> = (0..300).map(|_| scene.connect()).collect();
     let mut rest = head.bytes().chain(std::iter::repeat(b'a'));
-    // A byte every 200 ms keeps no connection: the time is for the whole head.
+    // A byte every 200 ms keeps no connection open: the timeout covers the whole head.
     for _ in 0..70 {
         let byte = rest.next().unwrap();
         drips.retain_mut(|stream| stream.write_all(&[byte]).is_ok());
@@ -116,14 +129,13 @@ fn slow_clients_are_given_up_and_others_are_served_meanwhile() {
     }
     for mut stream in drips {
         let mut reply = Vec::new();
-        // Closed, with or without a word; a reset is an error here and just as good.
+        // Closed with or without a reply; a reset is an error here and just as good.
         let _ = stream.read_to_end(&mut reply);
     }
     scene.check_undisturbed();
 }
 
-#[test]
-fn ten_thousand_half_open_posts_are_told_that_they_took_too_long() {
+fn ten_thousand_half_open_posts_time_out() {
     let connections: usize = 10_000;
     onecast_udp::raise_open_files(connections as u64 + 200).unwrap();
     let mut scene = Scene::start();

@@ -1,11 +1,13 @@
-//! A server with a broadcast that somebody watches, all of them the real program; an attack shall not be noticed by them.
+//! A server, a publisher and a viewer, all of them the real program; attacks must not affect them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use onecast_testing::attach;
 use serde_json::Value;
 
 pub(crate) struct Scene {
@@ -14,19 +16,25 @@ pub(crate) struct Scene {
     publisher: Child,
     viewer: Child,
     seconds: Receiver<Value>,
+    log: Arc<Mutex<String>>,
 }
 
-/// No step of a test waits longer for anything.
+/// Limit for every single wait of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Scene {
-    /// Returns when the viewer has seen the picture for a second.
+    /// Returns once the viewer has seen the picture for a second.
     pub(crate) fn start() -> Scene {
         let mut server = onecast(&["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
         let log = lines(server.stderr.take().expect("it is piped"));
         let listening = next_with(&log, "listening http=");
-        // Somebody must read on, or the server would wait for us.
-        std::thread::spawn(move || log.iter().for_each(|line| eprintln!("{line}")));
+        // A full pipe would block the server.
+        let rest = Arc::new(Mutex::new(String::new()));
+        let into = rest.clone();
+        std::thread::spawn(move || {
+            log.iter()
+                .for_each(|line| into.lock().unwrap().push_str(&(line + "\n")))
+        });
         let address = listening.split("http=").nth(1).and_then(|rest| rest.split(' ').next());
         let http: SocketAddr = address.unwrap().parse().unwrap();
         let to = format!("http://{http}/whip/live");
@@ -49,12 +57,13 @@ impl Scene {
             publisher,
             viewer,
             seconds,
+            log: rest,
         };
         while scene.second()["video"]["frames"].as_u64().unwrap_or(0) == 0 {}
         scene
     }
 
-    /// Waits for a second more and checks that in none since the last call the viewer has missed anything.
+    /// Waits for another second and checks that the viewer has missed nothing since the last call, and that the server is ready.
     pub(crate) fn check_undisturbed(&mut self) {
         let mut seconds: Vec<Value> = self.seconds.try_iter().collect();
         seconds.push(self.second());
@@ -65,6 +74,10 @@ impl Scene {
             }
         }
         assert!(self.server.try_wait().unwrap().is_none(), "the server has ended");
+        for path in ["/healthz", "/readyz"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            assert_eq!(statuses(&self.exchange(request.as_bytes())), [200], "{path}");
+        }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -73,10 +86,10 @@ impl Scene {
         stream
     }
 
-    /// Sends bytes and gives all that comes back until the server closes the connection, which it must.
+    /// Sends bytes and returns everything until the server closes the connection, which it must.
     pub(crate) fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
-        // A server that has answered and closed before it read all is right.
+        // The server may answer and close before it has read everything.
         let _ = stream.write_all(bytes);
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
@@ -96,6 +109,7 @@ impl Drop for Scene {
             let _ = child.kill();
             let _ = child.wait();
         }
+        attach("the server wrote", &self.log.lock().unwrap());
     }
 }
 

@@ -18,10 +18,7 @@ async fn a_burst_beyond_the_bucket_is_503_and_who_comes_back_as_told_gets_in() {
     }
     let refused = watch(&rig).await;
     let said = refused.problem(503);
-    assert!(
-        said.contains("more viewers are joining than the 5 a second"),
-        "{said}"
-    );
+    assert!(said.contains("more viewers are joining than the 5 a second"), "{said}");
     assert_eq!(refused.json()["type"], "urn:onecast:problem:too-many-joins");
     assert_eq!(refused.json()["title"], "The server is busy");
     let wait = retry_after(&refused);

@@ -1,7 +1,7 @@
 //! Proxies in front: who their clients are, and below which path they serve the server. And requests as small programs write them.
 
 use onecast::auth::{Authority, TokenRule, Tokens};
-use onecast::http::{ReverseProxy, ProxyNetwork, TrustedProxies};
+use onecast::http::{ProxyNetwork, ReverseProxy, TrustedProxies};
 use serde_json::json;
 
 use super::fake::LIMITS;
@@ -220,11 +220,21 @@ async fn a_preflight_gives_no_leave_where_the_request_would_be_refused_for_its_o
         let status = rig_status(&unconfigured, method, path, &with, body).await;
         assert!(!preflight(&unconfigured, path, method, foreign).await, "{path}");
         assert!(path == "/offer" || status == 403, "{path} {status}");
-        assert!(preflight(&unconfigured, path, method, local).await && preflight(&unconfigured, path, method, own).await);
+        assert!(
+            preflight(&unconfigured, path, method, local).await && preflight(&unconfigured, path, method, own).await
+        );
     }
     // What anybody may ask for, from anywhere.
     assert!(preflight(&unconfigured, "/healthz", "GET", foreign).await);
-    assert!(preflight(&unconfigured, &format!("/whip/live/{}", "0".repeat(32)), "DELETE", foreign).await);
+    assert!(
+        preflight(
+            &unconfigured,
+            &format!("/whip/live/{}", "0".repeat(32)),
+            "DELETE",
+            foreign
+        )
+        .await
+    );
     let said = Rig::guarded(Authority::off()).await;
     assert!(preflight(&said, "/whip/live", "POST", foreign).await);
     for rig in [&unconfigured, &said] {

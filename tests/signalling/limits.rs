@@ -1,7 +1,5 @@
 //! Bounds of sessions, in the program itself with offers of real browsers.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::process::Running;
@@ -124,13 +122,4 @@ async fn a_session_that_its_client_ends_is_in_the_history_and_unknown_afterwards
     assert_eq!(gone.json()["type"], "urn:onecast:problem:unknown-session");
     let ended = client.get("/api/ended").await.json();
     assert_eq!(ended["ended"][0]["why"], "goodbye");
-}
-
-#[tokio::test]
-async fn the_program_is_well_and_ready_while_its_media_threads_turn() {
-    let server = Running::start(&["--shards", "2"]);
-    let client = Client(&server);
-    tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(client.get("/healthz").await.status, 200);
-    assert_eq!(client.get("/readyz").await.status, 200);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::auth::Authority;
-use onecast::http::{ReverseProxy, HttpLimits, Pages, Server, Serving};
+use onecast::http::{HttpLimits, Pages, ReverseProxy, Server, Serving};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -1,4 +1,4 @@
-//! A certificate from an ACME directory: the real program and the real Pebble.
+//! Certificates from an ACME directory: the real program and Pebble.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::rig::{PATIENCE, Running, free_port, mode, refused};
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_certificate_is_ordered_shown_kept_and_shown_again,
-        a_certificate_is_renewed_before_its_end,
-        a_port_that_the_directory_cannot_reach_is_named,
+        certificate_is_ordered_served_stored_and_reused,
+        certificate_is_renewed_before_it_expires,
+        unreachable_port_is_named,
     ]
     .needs(&PEBBLE)
     .and(tests![
-        a_directory_that_does_not_answer_is_told_and_the_server_serves_on,
-        what_cannot_work_is_refused_at_the_start,
+        server_keeps_serving_without_the_acme_directory,
+        impossible_acme_options_are_refused_at_startup,
     ])
 }
 
@@ -41,7 +41,7 @@ async fn start(http: SocketAddr, state: &Path, directory: &str, ca: &Path) -> Ru
     Running::start_on(http, &options).await
 }
 
-async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
+async fn certificate_is_ordered_served_stored_and_reused() {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let pebble = Pebble::start(http.port()).await;
     let state = tempfile::tempdir().unwrap();
@@ -75,7 +75,7 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     );
     assert!(kept.iter().all(|file| mode(file) == 0o600));
 
-    // The next start needs no directory.
+    // The next start works without the directory.
     server.stop();
     let root_of_directory = std::fs::read(&ca).unwrap();
     drop(pebble);
@@ -86,7 +86,7 @@ async fn a_certificate_is_ordered_shown_kept_and_shown_again() {
     assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
 }
 
-async fn a_certificate_is_renewed_before_its_end() {
+async fn certificate_is_renewed_before_it_expires() {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let pebble = Pebble::with(http.port(), Duration::from_secs(15)).await;
     let state = tempfile::tempdir().unwrap();
@@ -109,13 +109,16 @@ async fn a_certificate_is_renewed_before_its_end() {
     assert_ne!(shown().await, first);
 }
 
-async fn a_port_that_the_directory_cannot_reach_is_named() {
+async fn unreachable_port_is_named() {
     let (http, elsewhere) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
     let pebble = Pebble::start(elsewhere).await;
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
     let text = server.wrote("cannot get a certificate for live.test now").await;
-    let line = text.lines().find(|line| line.contains("cannot get a certificate for")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.contains("cannot get a certificate for"))
+        .unwrap();
     assert!(
         line.contains("port 443 of live.test must reach --http of this server"),
         "{line}"
@@ -128,7 +131,7 @@ async fn a_port_that_the_directory_cannot_reach_is_named() {
     );
 }
 
-async fn a_directory_that_does_not_answer_is_told_and_the_server_serves_on() {
+async fn server_keeps_serving_without_the_acme_directory() {
     let state = tempfile::tempdir().unwrap();
     let ca = state.path().join("ca.pem");
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -145,7 +148,7 @@ async fn a_directory_that_does_not_answer_is_told_and_the_server_serves_on() {
     assert_eq!(reply.status(), 308);
 }
 
-fn what_cannot_work_is_refused_at_the_start() {
+fn impossible_acme_options_are_refused_at_startup() {
     let text = refused(&["--acme", "live.test"]);
     assert!(text.contains("onecast --acme live.test --http [::]:443"), "{text}");
     let private = [

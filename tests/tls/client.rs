@@ -1,4 +1,4 @@
-//! Clients that trust what they are told to.
+//! Clients that trust given certificates only.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A client of libraries, that trusts the certificates in `pem` alone and follows no redirect.
+/// An HTTP client that trusts only the certificates in `pem` and follows no redirects.
 pub(crate) fn trusting(pem: &[u8]) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_certs_only(reqwest::Certificate::from_pem_bundle(pem).unwrap())
@@ -26,7 +26,7 @@ pub(crate) fn trusting_file(path: &Path) -> reqwest::Client {
     trusting(&std::fs::read(path).unwrap()).build().unwrap()
 }
 
-/// Shakes hands, offering these protocols and versions.
+/// Performs a TLS handshake with these protocols and versions.
 pub(crate) async fn handshake(
     address: SocketAddr,
     name: &str,
@@ -50,7 +50,7 @@ pub(crate) async fn handshake(
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// GET over HTTP/2 or HTTP/1.1, as the handshake has chosen.
+/// GET over HTTP/2 or HTTP/1.1, whichever the handshake chose.
 pub(crate) async fn get(stream: TlsStream<TcpStream>, path: &str) -> (StatusCode, Version, Bytes) {
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let request = Request::get(format!("https://localhost{path}"))

@@ -7,7 +7,7 @@ use onecast_testing::{Tests, tests};
 use super::rig::{Running, kept_certificate, onecast};
 
 pub(crate) fn tests() -> Tests {
-    tests![the_demo_is_live_and_watched_over_https, a_publisher_is_taken_over_https,]
+    tests![demo_is_watched_over_https, publisher_connects_over_https,]
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -16,7 +16,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), text)
 }
 
-async fn the_demo_is_live_and_watched_over_https() {
+async fn demo_is_watched_over_https() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().to_str().unwrap();
     let server = Running::start(&["--tls", "self-signed", "--state-dir", state_dir, "--demo"]).await;
@@ -28,7 +28,7 @@ async fn the_demo_is_live_and_watched_over_https() {
         "--from",
         &url,
         "--for",
-        "3s",
+        "1s",
         "--ca",
         certificate.to_str().unwrap(),
     ];
@@ -36,14 +36,14 @@ async fn the_demo_is_live_and_watched_over_https() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("frames"), "{text}");
 
-    let (code, text) = run(&["watch", "--from", &url, "--for", "3s", "--insecure"]);
+    let (code, text) = run(&["watch", "--from", &url, "--for", "1s", "--insecure"]);
     assert_eq!(code, Some(0), "{text}");
-    let (code, text) = run(&["watch", "--from", &url, "--for", "3s"]);
+    let (code, text) = run(&["watch", "--from", &url, "--for", "1s"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.to_lowercase().contains("certificate"), "{text}");
 }
 
-async fn a_publisher_is_taken_over_https() {
+async fn publisher_connects_over_https() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
     let (code, text) = run(&[
@@ -51,7 +51,7 @@ async fn a_publisher_is_taken_over_https() {
         "--to",
         &server.url("/whip/live"),
         "--for",
-        "2s",
+        "1s",
         "--insecure",
     ]);
     assert_eq!(code, Some(0), "{text}");

@@ -1,4 +1,4 @@
-//! Certificates in files of the user's.
+//! Certificates from the user's files.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,18 @@ use super::rig::{PATIENCE, Running, refused};
 
 pub(crate) fn tests() -> Tests {
     tests![
-        a_new_certificate_is_taken_without_cutting_what_runs,
-        a_broken_certificate_is_told_once_and_the_old_one_stays,
-        files_that_cannot_be_used_are_named_at_the_start,
+        new_certificate_is_used_without_closing_connections,
+        broken_certificate_is_logged_once_and_the_old_one_stays,
+        unusable_files_are_named_at_startup,
     ]
 }
 
-/// A chain and a key in files.
+/// Files with a chain and a key.
 struct Files {
     folder: tempfile::TempDir,
 }
 
-/// What goes into them.
+/// A chain and its key.
 struct Pair {
     chain: String,
     key: String,
@@ -80,7 +80,7 @@ fn options<'a>(chain: &'a Path, key: &'a Path) -> [&'a str; 4] {
     ]
 }
 
-/// Waits until handshakes show this certificate.
+/// Waits until the server presents this certificate.
 async fn shows(server: &Running, pair: &Pair) {
     let shown = async {
         loop {
@@ -97,7 +97,7 @@ async fn shows(server: &Running, pair: &Pair) {
         .expect("the certificate is shown in time");
 }
 
-async fn a_new_certificate_is_taken_without_cutting_what_runs() {
+async fn new_certificate_is_used_without_closing_connections() {
     let (first, second) = (Pair::new(), Pair::new());
     let files = Files::new(&first);
     let server = files.server().await;
@@ -108,12 +108,12 @@ async fn a_new_certificate_is_taken_without_cutting_what_runs() {
 
     files.write(&second);
     shows(&server, &second).await;
-    // Had its connection been cut, this client would meet a certificate that it does not trust.
+    // If its connection had been closed, this client would get a certificate that it does not trust.
     assert_eq!(ask().await.unwrap().status(), 200);
     server.wrote("is now in use").await;
 }
 
-async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
+async fn broken_certificate_is_logged_once_and_the_old_one_stays() {
     let (first, second) = (Pair::new(), Pair::new());
     let files = Files::new(&first);
     let server = files.server().await;
@@ -121,11 +121,15 @@ async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     server.wrote("the current certificate stays in use: ").await;
     shows(&server, &first).await;
 
-    // Only one of two files, as it is for a moment at each renewal.
+    // Only one of the two files is new, as in the middle of a renewal.
     std::fs::write(files.chain(), &second.chain).unwrap();
     let text = server.wrote("does not belong to the first certificate").await;
     shows(&server, &first).await;
-    assert_eq!(text.matches("the current certificate stays in use").count(), 2, "{text}");
+    assert_eq!(
+        text.matches("the current certificate stays in use").count(),
+        2,
+        "{text}"
+    );
 
     std::fs::remove_file(files.key()).unwrap();
     server.wrote("key.pem (--tls-key)").await;
@@ -133,7 +137,7 @@ async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     shows(&server, &second).await;
 }
 
-fn files_that_cannot_be_used_are_named_at_the_start() {
+fn unusable_files_are_named_at_startup() {
     let (one, other) = (Pair::new(), Pair::new());
     let files = Files::new(&one);
     let start = |chain: &Path, key: &Path| {

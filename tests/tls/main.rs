@@ -1,11 +1,11 @@
-//! HTTPS as clients meet it: the real program, real sockets, and for ACME the real test server Pebble.
+//! HTTPS from a client's point of view: the real program, real sockets, and Pebble for ACME.
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
 mod acme;
 mod client;
 mod clients;
-mod door;
 mod files;
+mod handshakes;
 mod pebble;
 mod rig;
 mod self_signed;
@@ -31,9 +31,11 @@ fn main() -> ExitCode {
     let tests = [
         acme::tests(),
         clients::tests(),
-        door::tests(),
+        handshakes::tests(),
         files::tests(),
         self_signed::tests(),
     ];
-    Suite::new(tests.map(|tests| tests.needs(&UNIX))).run()
+    let tests = tests.map(|tests| tests.needs(&UNIX));
+    // The tests wait more than they work.
+    Suite::new(tests).threads_at_least(4).run()
 }

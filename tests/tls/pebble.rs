@@ -1,4 +1,4 @@
-//! Pebble, the ACME test server of Let's Encrypt, with its DNS server. Everything is on loopback and ends with the test.
+//! Pebble, Let's Encrypt's ACME test server, with its DNS server. Both run on loopback and end with the test.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::client::trusting;
 use super::rig::{Log, PATIENCE, free_port};
 
-/// A running ACME directory, for which every domain is this machine.
+/// A running ACME directory that resolves every domain to this machine.
 pub(crate) struct Pebble {
     processes: Vec<Child>,
     folder: TempDir,
@@ -22,12 +22,12 @@ pub(crate) struct Pebble {
 }
 
 impl Pebble {
-    /// Starts one that looks for `tls-alpn-01` on this port of each domain.
+    /// Starts one that validates `tls-alpn-01` on this port.
     pub(crate) async fn start(https_port: u16) -> Pebble {
         Pebble::with(https_port, Duration::from_secs(90 * 24 * 60 * 60)).await
     }
 
-    /// Its certificates are good for this long.
+    /// Starts one whose certificates are valid for this long.
     pub(crate) async fn with(https_port: u16, validity: Duration) -> Pebble {
         let program = |name| find_program(name).unwrap_or_else(|| panic!("{name} is installed"));
         let (pebble, dns) = (program("pebble"), program("pebble-challtestsrv"));
@@ -42,7 +42,7 @@ impl Pebble {
         let resolver = SocketAddr::from(([127, 0, 0, 1], free_port())).to_string();
         let mut dns = Command::new(dns);
         dns.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", &resolver]);
-        // What else it could serve stays off; management cannot.
+        // Everything else stays off, except management, which cannot be.
         dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]);
         dns.args(["-management", &format!("127.0.0.1:{}", free_port())]);
         running.spawn(dns);
@@ -51,7 +51,7 @@ impl Pebble {
             .arg("-config")
             .arg(running.file("config.json"))
             .args(["-dnsserver", &resolver]);
-        // Neither the random pauses nor the refused nonces with which it tries its clients' patience.
+        // Without its random delays and rejected nonces, which test other clients.
         pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
         running.spawn(pebble);
         running.answers().await;
@@ -63,12 +63,12 @@ impl Pebble {
         format!("https://localhost:{}/dir", self.directory)
     }
 
-    /// File with the root of its own HTTPS.
+    /// File with the root certificate of its own HTTPS.
     pub(crate) fn ca(&self) -> PathBuf {
         self.file("pebble.pem")
     }
 
-    /// The root of the certificates that it gives out, as PEM.
+    /// Root of the certificates that it issues, as PEM.
     pub(crate) async fn root(&self) -> Vec<u8> {
         let client = trusting(&std::fs::read(self.ca()).unwrap()).build().unwrap();
         let url = format!("https://localhost:{}/roots/0", self.management);

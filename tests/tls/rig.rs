@@ -1,4 +1,4 @@
-//! The program under test, on free ports and with a state directory of its own.
+//! The program under test, on free ports and with its own state directory.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -10,19 +10,19 @@ use std::time::Duration;
 use onecast_testing::attach;
 use tempfile::TempDir;
 
-/// A running server. What it wrote is printed when the test fails.
+/// A running server. Its log is part of a failed test's report.
 pub(crate) struct Running {
     child: Child,
     pub(crate) http: SocketAddr,
     log: Log,
 }
 
-/// What a program has written so far.
+/// Output of a program so far.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<String>>);
 
 impl Running {
-    /// Starts with a certificate of its own making, kept in `state`.
+    /// Starts with a self-signed certificate, stored in `state`.
     pub(crate) async fn self_signed(state: &TempDir) -> Running {
         let state = state.path().to_str().unwrap();
         Running::start(&["--tls", "self-signed", "--state-dir", state]).await
@@ -51,12 +51,12 @@ impl Running {
         format!("https://{}{path}", self.http)
     }
 
-    /// Waits for these words in its log or banner; gives all that it wrote.
+    /// Waits for this text in the log or banner and returns all output.
     pub(crate) async fn wrote(&self, words: &str) -> String {
         self.log.says(words).await
     }
 
-    /// Ends it and waits until it has.
+    /// Stops it and waits for its end.
     pub(crate) fn stop(&mut self) {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-s", "TERM", &id]).status().unwrap();
@@ -73,7 +73,7 @@ impl Drop for Running {
 }
 
 impl Log {
-    /// Reads on a thread of its own: a pipe that nobody reads would stop its writer when it is full.
+    /// Reads on its own thread: a full pipe would block its writer.
     pub(crate) fn follow(&self, from: impl Read + Send + 'static) {
         let log = self.0.clone();
         std::thread::spawn(move || {
@@ -102,7 +102,7 @@ impl Log {
     }
 }
 
-/// The command, with its output captured and nothing of the environment's options.
+/// The command with captured output and without options from the environment.
 pub(crate) fn onecast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onecast"));
     for (name, _) in std::env::vars_os() {
@@ -119,7 +119,7 @@ pub(crate) fn onecast(arguments: &[&str]) -> Command {
     command
 }
 
-/// What it says when it does not start: one line.
+/// The one line that it prints when it refuses to start.
 pub(crate) fn refused(arguments: &[&str]) -> String {
     let output = onecast(arguments).env("RUST_LOG", "error").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -127,18 +127,18 @@ pub(crate) fn refused(arguments: &[&str]) -> String {
     text
 }
 
-/// A port that nobody has at the moment.
+/// A port that is free at the moment.
 pub(crate) fn free_port() -> u16 {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     holder.local_addr().unwrap().port()
 }
 
-/// Where the certificate of the server's own making is kept.
+/// Where the self-signed certificate is stored.
 pub(crate) fn kept_certificate(state: &TempDir) -> PathBuf {
     state.path().join("tls/self-signed.pem")
 }
 
-/// Rights of a file for its owner, its group and others.
+/// Permission bits of a file.
 pub(crate) fn mode(path: &Path) -> u32 {
     #[cfg(unix)]
     return std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777;
@@ -146,5 +146,5 @@ pub(crate) fn mode(path: &Path) -> u32 {
     panic!("{} has no mode here", path.display());
 }
 
-/// No test waits longer for anything.
+/// Limit for every single wait of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

@@ -1,4 +1,4 @@
-//! A certificate that the server makes.
+//! The self-signed certificate.
 
 use hyper::Version;
 use onecast_testing::{Tests, tests};
@@ -9,16 +9,16 @@ use super::rig::{Running, kept_certificate, mode, onecast, refused};
 
 pub(crate) fn tests() -> Tests {
     tests![
-        who_trusts_the_kept_file_is_served_by_name_and_by_address,
-        both_versions_of_tls_and_of_http_are_spoken,
-        it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart,
-        without_a_place_to_keep_it_the_server_warns_and_serves,
-        lan_listens_everywhere_with_https_and_prints_the_link,
-        a_terminal_that_is_wide_enough_gets_a_code,
+        clients_that_trust_the_stored_file_are_served_by_name_and_address,
+        tls_1_2_and_1_3_and_both_http_versions_are_served,
+        certificate_is_private_to_its_owner_and_survives_a_restart,
+        server_without_a_state_directory_warns_and_serves,
+        lan_listens_everywhere_with_https_and_prints_a_link,
+        wide_terminal_shows_a_qr_code,
     ]
 }
 
-async fn who_trusts_the_kept_file_is_served_by_name_and_by_address() {
+async fn clients_that_trust_the_stored_file_are_served_by_name_and_address() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
     let client = trusting_file(&kept_certificate(&state));
@@ -30,7 +30,7 @@ async fn who_trusts_the_kept_file_is_served_by_name_and_by_address() {
     assert!(stranger.is_err(), "nobody else vouches for it");
 }
 
-async fn both_versions_of_tls_and_of_http_are_spoken() {
+async fn tls_1_2_and_1_3_and_both_http_versions_are_served() {
     let state = tempfile::tempdir().unwrap();
     let server = Running::self_signed(&state).await;
     let pem = std::fs::read(kept_certificate(&state)).unwrap();
@@ -50,7 +50,7 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
     assert!(other.is_err(), "a protocol that is not spoken is refused");
 }
 
-async fn it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart() {
+async fn certificate_is_private_to_its_owner_and_survives_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().join("state");
     let options = ["--tls", "self-signed", "--state-dir", folder.to_str().unwrap()];
@@ -77,12 +77,12 @@ async fn it_is_kept_for_its_owner_alone_and_shown_again_after_a_restart() {
     server.stop();
     let again = Running::start(&options).await;
     assert!(again.wrote(fingerprint).await.contains("Proceed"));
-    // An address that the kept one is not for makes a new one.
+    // An address that the stored certificate does not cover leads to a new one.
     let moved = Running::start(&[&options[..], &["--public-ip", "203.0.113.7"]].concat()).await;
     assert!(!moved.wrote("SHA-256 fingerprint is").await.contains(fingerprint));
 }
 
-async fn without_a_place_to_keep_it_the_server_warns_and_serves() {
+async fn server_without_a_state_directory_warns_and_serves() {
     let state = tempfile::tempdir().unwrap();
     let file = state.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -90,7 +90,10 @@ async fn without_a_place_to_keep_it_the_server_warns_and_serves() {
     let text = server
         .wrote("Each start generates a new one; specify another directory with --state-dir DIR")
         .await;
-    assert!(text.contains("cannot store the certificate in") && !text.contains("--ca "), "{text}");
+    assert!(
+        text.contains("cannot store the certificate in") && !text.contains("--ca "),
+        "{text}"
+    );
     let careless = reqwest::Client::builder()
         .tls_danger_accept_invalid_certs(true)
         .build()
@@ -99,10 +102,10 @@ async fn without_a_place_to_keep_it_the_server_warns_and_serves() {
     assert_eq!(reply.status(), 200);
 }
 
-async fn lan_listens_everywhere_with_https_and_prints_the_link() {
+async fn lan_listens_everywhere_with_https_and_prints_a_link() {
     let state = tempfile::tempdir().unwrap();
     let state_dir = state.path().to_str().unwrap();
-    // 0.0.0.0 with a free port: the port of --lan alone may be taken on this machine.
+    // 0.0.0.0 with a free port: the default port of --lan may be in use on this machine.
     let everywhere = "0.0.0.0:0".parse().unwrap();
     let server = Running::start_on(everywhere, &["--lan", "--state-dir", state_dir]).await;
     let text = server.wrote("On a phone in the same network open").await;
@@ -126,8 +129,8 @@ async fn lan_listens_everywhere_with_https_and_prints_the_link() {
 }
 
 #[cfg(target_os = "linux")]
-fn a_terminal_that_is_wide_enough_gets_a_code() {
-    // script(1), which makes the terminal, is part of every Linux with util-linux.
+fn wide_terminal_shows_a_qr_code() {
+    // script(1) creates the terminal; it is part of util-linux.
     let program = onecast(&[]).get_program().to_string_lossy().into_owned();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().display();

@@ -1,5 +1,7 @@
 //! Command-line clients on the full webrtc peer: publish, watch and peer.
 
+#![forbid(unsafe_code)]
+
 pub mod conference;
 pub mod load;
 pub mod patience;

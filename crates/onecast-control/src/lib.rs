@@ -1,5 +1,7 @@
 //! Who publishes and who watches. Pure.
 
+#![forbid(unsafe_code)]
+
 pub mod admission;
 pub mod audience;
 pub mod conference;

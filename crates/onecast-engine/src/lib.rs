@@ -2,6 +2,8 @@
 //!
 //! The modules, from the packet up; a module uses only modules above it.
 
+#![forbid(unsafe_code)]
+
 pub mod metrics;
 
 pub mod media;

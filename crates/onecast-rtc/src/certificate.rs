@@ -1,4 +1,4 @@
-//! The certificate we show in DTLS, and the handshake settings made around it. One per process.
+//! The certificate that we show in DTLS, with the handshake settings made for it. One per process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Inner {
     client: Arc<HandshakeConfig>,
 }
 
-/// No certificate could be made: the cryptographic library refused.
+/// The cryptographic library could not make a certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a DTLS certificate: {0}")]
 pub struct CertificateError(#[from] rtc_shared::error::Error);
@@ -38,8 +38,8 @@ impl Certificate {
                 .with_client_auth(ClientAuthType::RequireAnyClientCert);
             Ok(Arc::new(builder.build(false, None)?))
         };
-        // The server of a handshake is bound to the client's order of profiles, and browsers put the slow one first:
-        // only an offer of GCM alone makes them take it.
+        // The DTLS crate follows the client's order of SRTP profiles, and browsers list the slow one first. A server that knows only GCM
+        // makes them use it.
         let server_gcm = server(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm)?;
         let server_sha1 = server(SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80)?;
         let client = builder(
@@ -63,7 +63,7 @@ impl Certificate {
         })))
     }
 
-    /// What our SDP says in `a=fingerprint:sha-256`.
+    /// For `a=fingerprint:sha-256` in our SDP.
     pub fn fingerprint(&self) -> Fingerprint {
         self.0.fingerprint
     }
@@ -90,7 +90,7 @@ fn builder(certificate: &rtc_dtls::crypto::Certificate, profiles: Vec<SrtpProtec
         .with_certificates(vec![certificate.clone()])
         .with_srtp_protection_profiles(profiles)
         .with_extended_master_secret(ExtendedMasterSecretType::Require)
-        // Nobody signs these certificates: the fingerprint in the SDP is the check (RFC 8122), made in `dtls`.
+        // The certificates are self-signed. They are checked against the fingerprint in the SDP (RFC 8122), in `dtls`.
         .with_insecure_skip_verify(true)
         .with_flight_interval(FLIGHT_INTERVAL)
 }
@@ -111,7 +111,7 @@ pub(super) fn matches(announced: &PeerFingerprint, der: &[u8]) -> bool {
     }
 }
 
-/// Subject of the certificate, and the server name we ask for: nobody looks at either.
+/// Subject of the certificate, and the server name that our client asks for. Neither is checked.
 const NAME: &str = "onecast";
 /// First wait before a flight is sent again; `dtls` doubles it.
 pub(super) const FLIGHT_INTERVAL: Duration = Duration::from_millis(250);

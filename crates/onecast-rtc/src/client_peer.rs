@@ -1,7 +1,10 @@
-//! The client's end of a session, without sockets: it checks, shakes hands and has the keys. Composed from the same parts as the
-//! server's end, in the other roles.
+//! The client's end of a session, without sockets: the full, controlling ICE agent that the server's lite one needs on the other side.
+//!
+//! It checks the path to one server address, shakes hands, keeps the consent, and hands out the keys. It is composed of the same parts as
+//! the server's end, in the other roles. Load clients, tests and servers that pull from other servers use it.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rtc_crypto::RTCCryptoProvider;
@@ -15,152 +18,49 @@ use rtc_stun::textattrs::TextAttribute;
 use crate::demux::{Datagram, classify};
 use crate::dtls::{Association, Step};
 use crate::ice::probe;
-use crate::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, SrtpKeys};
-
-/// What a client says in its offer.
-#[derive(Debug, Clone)]
-pub struct OfferParams<'a> {
-    /// Its ICE credentials.
-    pub ice: &'a IceCredentials,
-    /// SHA-256 of its certificate.
-    pub fingerprint: Fingerprint,
-    /// It will be the DTLS client (`actpass`), as browsers are; else it offers `passive`, as FFmpeg does.
-    pub active: bool,
-    /// It publishes; else it watches.
-    pub publishes: bool,
-    /// Retransmissions by RTX; else on the media's own SSRC.
-    pub rtx: bool,
-}
-
-/// Writes an offer of one audio line (Opus 111) and one video line (VP8 96, VP9 98, H264 102, AV1 45; each with RTX one higher).
-pub fn write_offer(params: &OfferParams<'_>) -> String {
-    let transport = format!(
-        "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{}\r\na={}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n",
-        params.ice.ufrag,
-        params.ice.pwd,
-        params.fingerprint,
-        if params.active { "actpass" } else { "passive" },
-        if params.publishes { "sendonly" } else { "recvonly" },
-    );
-    let mut sdp = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n");
-    sdp.push_str("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n");
-    sdp.push_str(&transport);
-    sdp.push_str("a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n");
-    let codecs = [(96, "VP8"), (98, "VP9"), (102, "H264"), (45, "AV1")];
-    let types = codecs.map(|(pt, _)| {
-        if params.rtx {
-            format!("{pt} {}", pt + 1)
-        } else {
-            pt.to_string()
-        }
-    });
-    sdp.push_str(&format!(
-        "m=video 9 UDP/TLS/RTP/SAVPF {}\r\na=mid:1\r\n",
-        types.join(" ")
-    ));
-    sdp.push_str(&transport);
-    sdp.push_str(&format!("a=extmap:3 {TRANSPORT_CC}\r\n"));
-    for (pt, name) in codecs {
-        sdp.push_str(&format!("a=rtpmap:{pt} {name}/90000\r\n"));
-        for feedback in ["nack", "nack pli", "ccm fir", "transport-cc"] {
-            sdp.push_str(&format!("a=rtcp-fb:{pt} {feedback}\r\n"));
-        }
-        if name == "H264" {
-            sdp.push_str(&format!(
-                "a=fmtp:{pt} level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n"
-            ));
-        }
-        if params.rtx {
-            sdp.push_str(&format!("a=rtpmap:{0} rtx/90000\r\na=fmtp:{0} apt={pt}\r\n", pt + 1));
-        }
-    }
-    sdp
-}
-
-/// What a client needs of an answer.
-#[derive(Debug, Clone)]
-pub struct Answered {
-    /// The server's ICE credentials.
-    pub ice: IceCredentials,
-    /// The server's certificate.
-    pub fingerprint: Option<Fingerprint>,
-    /// Candidates in the order of the answer.
-    pub candidates: Vec<std::net::SocketAddr>,
-    /// SSRCs that the answer announces, in its order.
-    pub ssrcs: Vec<u32>,
-}
-
-impl Answered {
-    /// Reads the lines that matter; `None` without ICE credentials.
-    pub fn parse(sdp: &str) -> Option<Answered> {
-        let values = |name: &'static str| sdp.lines().filter_map(move |line| line.trim_end().strip_prefix(name));
-        let ice = IceCredentials {
-            ufrag: values("a=ice-ufrag:").next()?.into(),
-            pwd: values("a=ice-pwd:").next()?.into(),
-        };
-        let candidate = |line: &str| {
-            let mut fields = line.split(' ');
-            let ip = fields.nth(4)?.parse().ok()?;
-            Some(std::net::SocketAddr::new(ip, fields.next()?.parse().ok()?))
-        };
-        let mut ssrcs: Vec<u32> = values("a=ssrc:")
-            .filter_map(|line| line.split(' ').next()?.parse().ok())
-            .collect();
-        ssrcs.dedup();
-        Some(Answered {
-            ice,
-            fingerprint: values("a=fingerprint:sha-256 ").next().and_then(parse_fingerprint),
-            candidates: values("a=candidate:").filter_map(candidate).collect(),
-            ssrcs,
-        })
-    }
-}
-
-fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
-    let mut bytes = [0; 32];
-    let mut pairs = text.trim().split(':');
-    for byte in &mut bytes {
-        *byte = u8::from_str_radix(pairs.next()?, 16).ok()?;
-    }
-    Some(Fingerprint(bytes))
-}
+pub use crate::sdp::client::{Answered, OfferParams, write_offer};
+use crate::{Certificate, DtlsRole, IceCredentials, PeerFingerprint, SrtpKeys};
 
 /// A client that connects to one server address.
+///
+/// The caller sends what [`poll_transmit`](Self::poll_transmit) returns to that address, gives it what comes from there, and calls
+/// [`handle_timeout`](Self::handle_timeout) when it is due.
 pub struct ClientPeer {
     own: IceCredentials,
     server: IceCredentials,
     /// The server's address, as its requests name it.
-    server_address: std::net::SocketAddr,
+    server_address: SocketAddr,
     role: DtlsRole,
     association: Association,
     nominated: bool,
+    /// Checks sent so far; each has its number as its transaction id.
     checks: u64,
-    /// The first check of this ICE session.
+    /// Number of the first check of this ICE session.
     checks_from: u64,
     check_at: Instant,
     out: VecDeque<Vec<u8>>,
 }
 
-/// What happened to a client.
+/// What a datagram from the server led to.
 #[derive(Debug)]
 pub enum ClientEvent {
-    /// The keys are there.
+    /// The handshake is done.
     Connected(SrtpKeys),
-    /// SRTP, for the caller to open.
+    /// The datagram is SRTP, for the caller to open.
     Media,
-    /// SRTCP, for the caller to open.
+    /// The datagram is SRTCP, for the caller to open.
     Control,
     /// The server ended the session, or the handshake failed.
     Closed,
 }
 
 impl ClientPeer {
-    /// Between checks until one is answered, doubling is not worth it here.
+    /// Between checks until one is answered. They are few, so the interval does not grow.
     const CHECK_RETRY: Duration = Duration::from_millis(50);
     /// Between checks that keep the consent (RFC 7675 asks for 5 s).
     pub const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// A client that begins now.
+    /// A client that begins now. `active` says whether it starts the DTLS handshake: see [`OfferParams::active`].
     pub fn new(
         own: &IceCredentials,
         answered: &Answered,
@@ -184,7 +84,7 @@ impl ClientPeer {
         }
     }
 
-    /// Goes over to another ICE session (an ICE restart): checks until it is answered, with the same DTLS association.
+    /// Begins another ICE session (an ICE restart) with the same DTLS association: checks until one is answered.
     pub fn restart(&mut self, own: &IceCredentials, server: IceCredentials, now: Instant) {
         self.own = own.clone();
         self.server = server;
@@ -210,22 +110,20 @@ impl ClientPeer {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Instant {
-        self.association
-            .poll_timeout()
-            .map_or(self.check_at, |at| at.min(self.check_at))
+        let flight = self.association.poll_timeout();
+        flight.map_or(self.check_at, |at| at.min(self.check_at))
     }
 
-    /// Does what is due.
+    /// Sends the checks and flights that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.check_at <= now {
             self.checks += 1;
             let check = write_check(&self.server, &self.own.ufrag, self.checks, !self.nominated);
             self.out.extend(check);
             self.check_at = now
-                + if self.nominated {
-                    ClientPeer::CHECK_INTERVAL
-                } else {
-                    ClientPeer::CHECK_RETRY
+                + match self.nominated {
+                    true => ClientPeer::CHECK_INTERVAL,
+                    false => ClientPeer::CHECK_RETRY,
                 };
         }
         self.association
@@ -234,10 +132,10 @@ impl ClientPeer {
 
     /// Takes a datagram from the server.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Option<ClientEvent> {
-        let is_of_now = self.is_of_now(datagram);
+        let is_current = self.is_current(datagram);
         let send = &mut |datagram| self.out.push_back(datagram);
         match classify(datagram) {
-            Datagram::Stun if datagram.starts_with(&BINDING_SUCCESS) && !self.nominated && is_of_now => {
+            Datagram::Stun if datagram.starts_with(&BINDING_SUCCESS) && !self.nominated && is_current => {
                 self.nominated = true;
                 self.check_at = now + ClientPeer::CHECK_INTERVAL;
                 if self.role == DtlsRole::Client {
@@ -257,12 +155,12 @@ impl ClientPeer {
             },
             Datagram::Rtp => Some(ClientEvent::Media),
             Datagram::Rtcp => Some(ClientEvent::Control),
-            _ => None,
+            Datagram::Unknown => None,
         }
     }
 
-    /// Whether a STUN response answers a check of this ICE session: its transaction is the check's number.
-    fn is_of_now(&self, response: &[u8]) -> bool {
+    /// Whether a STUN response answers a check of this ICE session, by the number in its transaction id.
+    fn is_current(&self, response: &[u8]) -> bool {
         let number = response.get(12..20).and_then(|bytes| bytes.first_chunk());
         number.is_some_and(|bytes| u64::from_be_bytes(*bytes) >= self.checks_from)
     }
@@ -274,7 +172,7 @@ impl ClientPeer {
     }
 }
 
-/// The check of a full agent that controls. Like most, it nominates until that is answered, and only keeps the consent from then on.
+/// A check of a full agent that controls. Like most clients, it nominates until that is answered, and from then on only keeps the consent.
 fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64, nominates: bool) -> Option<Vec<u8>> {
     let provider = AwsLcRsProvider::new();
     let mut transaction = [0; 12];
@@ -288,8 +186,8 @@ fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64, nominates:
         Box::new(username),
     ];
     message.build(&head).ok()?;
-    message.add(ATTR_PRIORITY, &0x6e00_01ff_u32.to_be_bytes());
-    message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
+    message.add(ATTR_PRIORITY, &PRIORITY.to_be_bytes());
+    message.add(ATTR_ICE_CONTROLLING, &TIE_BREAKER);
     if nominates {
         message.add(ATTR_USE_CANDIDATE, &[]);
     }
@@ -300,10 +198,11 @@ fn write_check(server: &IceCredentials, own_ufrag: &str, number: u64, nominates:
     Some(message.raw)
 }
 
-/// A server without a candidate that we know. Nothing depends on it.
-const UNKNOWN: std::net::SocketAddr =
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-/// The first two bytes of a binding success response.
+/// For an answer without a candidate that can be read. A server does not look at the address that its answers name.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// The first two bytes of a binding success response (RFC 8489 section 5).
 const BINDING_SUCCESS: [u8; 2] = [1, 1];
-/// The extension that our offers give id 3.
-const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+/// Of a peer-reflexive candidate (RFC 8445 section 5.1.2.1).
+const PRIORITY: u32 = 0x6e00_01ff;
+/// The server is lite and never controls, so no conflict has to be decided.
+const TIE_BREAKER: [u8; 8] = [1; 8];

@@ -1,4 +1,4 @@
-//! What the two ends tell each other in SDP so that ICE and DTLS can trust the packets that follow.
+//! Credentials that the two ends exchange in SDP, so that ICE and DTLS can authenticate the packets that follow.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Digest of the certificate that a client will show, as its offer gives it (RFC 8122 section 5).
+/// Digest of the certificate that a peer will show, as its description gives it (RFC 8122 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerFingerprint {
     /// `a=fingerprint:sha-256`: nearly all clients.
@@ -47,21 +47,21 @@ pub enum PeerFingerprint {
     Sha512([u8; 64]),
 }
 
-/// Our side of the DTLS handshake (RFC 5763): the answer's `a=setup`.
+/// Our role in the DTLS handshake (RFC 5763 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DtlsRole {
-    /// We answer `passive`: the client starts.
+    /// We answer `passive`, and the client starts.
     Server,
-    /// The client offered `passive`, we answer `active` and start.
+    /// The client offered `passive`; we answer `active` and start.
     Client,
 }
 
-/// What an offer says about the client's transport.
+/// The transport of a client, as its offer describes it.
 #[derive(Debug, Clone)]
 pub struct RemoteTransport {
     /// The client's ICE credentials.
     pub ice: IceCredentials,
-    /// The certificate it will show in DTLS. Several may be listed; any of them is good.
+    /// Digests of the certificate that it will show in DTLS. Any of them may match.
     pub fingerprints: Vec<PeerFingerprint>,
     /// The role that is left for us.
     pub role: DtlsRole,

@@ -1,4 +1,4 @@
-//! The cryptography of every protocol crate: chosen here, so that no default decides.
+//! The cryptography of all protocol crates, chosen in one place.
 
 mod ecdsa;
 
@@ -14,26 +14,26 @@ use rtc_crypto::{
     RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher, StreamCipherAlgorithm,
 };
 
-/// AWS-LC, with what the DTLS crate does not do by itself.
+/// AWS-LC, with what the DTLS crate lacks.
 ///
-/// - It remembers the last signature that was right: the crate verifies a client's twice, before and after it can read the client's
-///   Finished, and a verification is the dearest operation of a handshake.
+/// - It remembers valid signatures: the crate verifies a client's twice, before and after it can read the client's Finished, and a
+///   verification is the most expensive operation of a handshake.
 /// - It knows more curves than the crate asks for (see [`ecdsa`]).
-/// - It lets [`with_cookie`] and [`with_master_secret`] reach what the crate keeps to itself.
+/// - It gives [`with_cookie`] and [`with_master_secret`] access to what the crate does not export.
 struct Provider;
 
-/// Randomness, except for a cookie that has been laid out.
+/// Randomness, except for a cookie that [`with_cookie`] provides.
 struct Random;
 
 static AWS_LC: AwsLcRsProvider = AwsLcRsProvider::new();
 
 thread_local! {
-    /// What was verified last on this thread, with success. Between the two verifications of one client come those of others that
-    /// connect at the same time.
+    /// The last signatures on this thread that were valid. Other clients that connect at the same time come between the two verifications
+    /// of one client.
     static VERIFIED: RefCell<VecDeque<Question>> = const { RefCell::new(VecDeque::new()) };
-    /// What the next draw of its length gives.
+    /// The result of the next request for random bytes of this length.
     static COOKIE: Cell<Option<[u8; COOKIE_LEN]>> = const { Cell::new(None) };
-    /// The last key of an HMAC that can be a master secret, while somebody wants to know.
+    /// The last HMAC key with the length of a master secret, while [`with_master_secret`] runs.
     static MASTER_SECRET: Cell<Watch> = const { Cell::new(Watch::Off) };
 }
 
@@ -43,7 +43,7 @@ enum Watch {
     On(Option<[u8; MASTER_SECRET_LEN]>),
 }
 
-/// Runs `f`; if it draws a DTLS cookie, it draws this one.
+/// Runs `f`. If it draws a DTLS cookie, it gets this one.
 pub(super) fn with_cookie<R>(cookie: [u8; COOKIE_LEN], f: impl FnOnce() -> R) -> R {
     COOKIE.set(Some(cookie));
     let result = f();
@@ -51,7 +51,7 @@ pub(super) fn with_cookie<R>(cookie: [u8; COOKIE_LEN], f: impl FnOnce() -> R) ->
     result
 }
 
-/// Runs `f`, and gives the master secret that it computed with last (RFC 5246 section 8.1). The DTLS crate does not export it.
+/// Runs `f`, and returns the master secret that it used last (RFC 5246 section 8.1), which the DTLS crate does not export.
 pub(super) fn with_master_secret<R>(f: impl FnOnce() -> R) -> (R, Option<[u8; MASTER_SECRET_LEN]>) {
     MASTER_SECRET.set(Watch::On(None));
     let result = f();
@@ -68,12 +68,12 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], CryptoError> {
     Ok(bytes)
 }
 
-/// To call.
+/// The provider, borrowed.
 pub(super) fn crypto() -> &'static dyn RTCCrypto {
     &Provider
 }
 
-/// The same, for owners.
+/// The provider, shared.
 pub(super) fn crypto_provider() -> Arc<dyn RTCCryptoProvider> {
     Arc::new(Provider)
 }
@@ -181,10 +181,10 @@ impl RTCCrypto for Provider {
     }
 }
 
-/// Signatures remembered: each is looked at twice, a round trip apart at most.
+/// Signatures that are remembered. The two verifications of one signature are at most a round trip apart.
 const VERIFIED_MAX: usize = 64;
 
-/// What is to be verified: the same question has the same answer.
+/// A signature to verify. The same question has the same answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Question {
     scheme: SignatureScheme,
@@ -211,7 +211,7 @@ impl Question {
     }
 }
 
-/// Of the cookies that the DTLS crate draws.
+/// Length of the cookies that the DTLS crate draws.
 const COOKIE_LEN: usize = 20;
 const MASTER_SECRET_LEN: usize = 48;
 
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_is_drawn_once_and_only_while_it_is_laid_out() {
+    fn a_provided_cookie_is_drawn_once() {
         let draw = || {
             let mut drawn = [0; COOKIE_LEN];
             crypto_provider().random().fill(&mut drawn).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_secret_is_noticed_only_while_somebody_watches() {
+    fn a_master_secret_is_noticed_only_on_request() {
         let hmac = |key: &[u8]| drop(crypto().new_hmac(HmacAlgorithm::Sha256, key).unwrap());
         let watched = with_master_secret(|| {
             hmac(&[1; 48]);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_signature_says_nothing_about_another_one() {
+    fn a_valid_signature_does_not_validate_another_one() {
         let scheme = SignatureScheme::EcdsaP256Sha256;
         let key = crypto().generate_signing_key(scheme).unwrap();
         let other = crypto().generate_signing_key(scheme).unwrap();

@@ -1,6 +1,6 @@
-//! Tells apart what shares the one UDP port (RFC 7983), by the first bytes alone.
+//! Tells the protocols that share the one UDP port apart by their first bytes (RFC 7983).
 
-/// What a datagram claims to be. Nothing is checked beyond its first bytes and the least length of its kind.
+/// Protocol of a datagram. Nothing is checked but its first bytes and the minimum length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
     /// STUN: first byte 0..=3, magic cookie in place.
@@ -15,7 +15,8 @@ pub enum Datagram {
     Unknown,
 }
 
-/// Names the protocol of a datagram.
+/// The protocol of a datagram.
+#[inline]
 pub fn classify(datagram: &[u8]) -> Datagram {
     let len = datagram.len();
     match datagram {
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_protocol_is_told_by_its_first_bytes() {
+    fn protocols_are_recognised_by_their_first_bytes() {
         let mut stun = [0; 20];
         stun[4..8].copy_from_slice(&MAGIC_COOKIE);
         assert_eq!(classify(&stun), Datagram::Stun);
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_or_foreign_is_unknown() {
+    fn short_and_foreign_datagrams_are_unknown() {
         for first in 0..=255 {
             assert_eq!(classify(&[first]), Datagram::Unknown);
         }

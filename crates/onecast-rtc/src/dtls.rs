@@ -1,15 +1,15 @@
 //! The DTLS association of one client (RFC 5764): from the first flight to the SRTP keys, and its orderly end.
 //!
-//! The DTLS crate does the handshake, but does not see the network. What it is given are whole messages in the clear, in
-//! order, each of them once and only when its flight is complete; and one Finished, after it has been opened and checked
-//! here. So the crate's work for one association is that of one handshake, whatever arrives: a few messages of bounded
-//! length, one key agreement and one verified signature. Everything else costs what it takes to read it once.
+//! The DTLS crate does the handshake, but it does not see the network. It is given whole unencrypted messages, in order, each of them once
+//! and only when its flight is complete; and one Finished, after it has been decrypted and checked here. So the crate's work is that of one
+//! handshake, whatever arrives: a few messages of bounded length, one key agreement and one verified signature. Everything else costs no
+//! more than reading it once.
 //!
-//! Reading and working are two steps, so that the caller can let clients take turns: [`Association::take`] reads a
-//! datagram, and [`Association::work`] does what has become possible by it.
+//! Reading and working are two steps, so that the caller can let clients take turns: [`Association::take`] reads a datagram, and
+//! [`Association::work`] does the public-key operations that it makes possible.
 //!
-//! An [`Association`] weighs ten kilobytes. When the client has shown that it has its keys, it becomes
-//! [`Remains`]: our close_notify sealed in advance, and the key to understand the client's.
+//! An [`Association`] takes ten kilobytes. When the client has shown that it has its keys, it is replaced by [`Remains`]: our close_notify,
+//! sealed in advance, and the key to decrypt the client's.
 
 mod error;
 mod flights;
@@ -40,17 +40,17 @@ use self::reassembly::{Flight, Message, Reassembly};
 pub use self::remains::Remains;
 use self::remains::{ALERT_FATAL, is_closing};
 use super::certificate::{FLIGHT_INTERVAL, matches};
-use super::record::{self, Fragment, Record, fragments, records, write_message, write_record};
+use super::record::{self, HandshakeFragment, Record, fragments, records, write_message, write_record};
 use super::{Certificate, DtlsRole, PeerFingerprint, Profile, SrtpKeys, crypto};
 
-/// A step that the caller must know of.
+/// What the caller has to act on.
 #[derive(Debug)]
 pub enum Step {
     /// The handshake is complete; the keys protect the media.
     Connected(SrtpKeys),
-    /// The certificate shown is none of those the offer lists.
+    /// The certificate matches no fingerprint of the offer.
     FingerprintMismatch,
-    /// For good. If there is an alert that says so, it is already among the datagrams to send.
+    /// The handshake failed for good. An alert for the client, if any, is already among the datagrams to send.
     Failed(HandshakeError),
     /// An authenticated close_notify or fatal alert. The answer is already among the datagrams to send.
     PeerClosed,
@@ -65,32 +65,32 @@ pub struct Association {
     stage: Stage,
     incoming: Reassembly,
     work: Option<Work>,
-    /// Of the next record that the endpoint is given in the clear.
+    /// Sequence number of the next unencrypted record for the endpoint.
     sequence: u16,
-    /// What a client has to repeat to be given an endpoint.
+    /// The cookie that a client has to repeat before an endpoint is made for it.
     cookie: Option<Cookie>,
     hellos: Hellos,
     keys: Option<Keys>,
-    /// Records like a sealed Finished that came before there was a key to open them.
+    /// Records that may be a sealed Finished and came before there was a key to decrypt them.
     early: VecDeque<Box<[u8]>>,
-    /// How often the client may still say that it lost our last flight.
+    /// How often our last flight will still be repeated for the client.
     repeats_left: u8,
-    /// A fatal alert in the clear, which anybody may have sent.
+    /// An unencrypted fatal alert, which may be forged.
     complaint: Option<u8>,
-    /// When to send our flight again, and how long to wait the time after.
+    /// When to send our flight again, and the interval after that.
     flight: Option<(Instant, Duration)>,
     fed: usize,
 }
 
-/// What the crate can be given.
+/// Work for the DTLS crate.
 enum Work {
     Flight(Vec<Message>),
-    /// The record of the other side's Finished, which is authentic and right.
+    /// The record of the other side's Finished, which is authentic and correct.
     Finished(Vec<u8>),
 }
 
 impl Association {
-    /// As server it waits for the client; as client it waits for [`start`](Self::start).
+    /// A server waits for the client; a client waits for [`start`](Self::start).
     pub fn new(certificate: Certificate, role: DtlsRole, fingerprints: Vec<PeerFingerprint>) -> Self {
         let endpoint = server_endpoint(certificate.server_gcm());
         let (stage, first) = match role {
@@ -133,14 +133,14 @@ impl Association {
         None
     }
 
-    /// Takes a datagram of a checked address, and does what has become possible.
+    /// Reads a datagram from a checked address, and does the work that it makes possible.
     pub fn handle(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         self.take(now, datagram, send).or_else(|| self.work(now, send))
     }
 
-    /// Reads a datagram of a checked address. What takes public-key operations is left for [`work`](Self::work).
+    /// Reads a datagram from a checked address. Public-key operations are left for [`work`](Self::work).
     pub fn take(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
-        // A client would otherwise be connected to before nomination.
+        // As DTLS client we do not connect before the nomination, whatever the other side sends.
         if self.stage == Stage::Idle {
             return None;
         }
@@ -150,7 +150,7 @@ impl Association {
             (0, record::ALERT) => self.note_complaint(&record),
             (1, record::HANDSHAKE) => self.take_finished(now, &record, send),
             (1, record::ALERT) => self.take_alert(now, &record, send),
-            // A ChangeCipherSpec says nothing that the epoch of a sealed record does not say better.
+            // A ChangeCipherSpec adds nothing to the epoch of the records that follow it.
             _ => None,
         });
         if let Some(cookie) = self.cookie.filter(|_| is_asked) {
@@ -164,7 +164,7 @@ impl Association {
         self.work.is_some()
     }
 
-    /// Goes on with the handshake as far as the datagrams taken allow: up to a key agreement, a signature and a verification.
+    /// Continues the handshake: up to a key agreement, a signature and a verification.
     pub fn work(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         match self.work.take()? {
             Work::Finished(record) => self.complete(now, &record, send),
@@ -176,7 +176,7 @@ impl Association {
         }
     }
 
-    /// There is no time for it: as if what led to it had been lost.
+    /// Drops the work, as if the datagrams that led to it had been lost.
     pub fn forget_work(&mut self) {
         if let Some(Work::Flight(flight)) = self.work.take()
             && let Some(first) = flight.first()
@@ -190,7 +190,7 @@ impl Association {
         self.flight.map(|(due, _)| due)
     }
 
-    /// Sends the flight again that got no answer, waiting twice as long each time (RFC 6347 section 4.2.4.1).
+    /// Repeats a flight that got no answer; the interval doubles each time (RFC 6347 section 4.2.4.1).
     pub fn handle_timeout(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let Some((due, wait)) = self.flight else { return };
         if now < due {
@@ -198,14 +198,14 @@ impl Association {
         }
         let wait = (2 * wait).min(FLIGHT_INTERVAL_MAX);
         self.flight = Some((now + wait, wait));
-        // An error means that the repetitions are used up: the deadline of the handshake is near.
+        // An error means that the repetitions are used up. The deadline of the handshake is near then.
         let _ = self.endpoint.handle_timeout(PEER, now);
         while let Some(transmit) = self.endpoint.poll_transmit() {
             send(transmit.message.into());
         }
     }
 
-    /// Our close_notify, when the client can understand it.
+    /// Sends our close_notify, if the client can decrypt it.
     pub fn close(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         if self.stage == Stage::Connected {
             self.endpoint.stop(now, PEER);
@@ -213,7 +213,7 @@ impl Association {
         }
     }
 
-    /// What remains of a finished association.
+    /// Frees a finished association, except for what its end needs.
     pub fn settle(mut self, now: Instant) -> Remains {
         self.endpoint.stop(now, PEER);
         let close_notify = self.endpoint.poll_transmit().map(|transmit| transmit.message.to_vec());
@@ -223,7 +223,7 @@ impl Association {
         }
     }
 
-    /// Why the client gave up, if it said so. It may be somebody else who did.
+    /// Why the client gave up, according to an unencrypted alert, which may be forged.
     pub fn complaint(&self) -> Option<HandshakeError> {
         self.complaint.map(HandshakeError::Refused)
     }
@@ -233,7 +233,7 @@ impl Association {
         self.fed
     }
 
-    /// Bytes kept for messages that are not complete.
+    /// Bytes kept for incomplete messages.
     pub fn held(&self) -> usize {
         self.incoming.held() + self.early.iter().map(|record| record.len()).sum::<usize>()
     }
@@ -247,8 +247,8 @@ impl Association {
         }
     }
 
-    /// A handshake record in the clear. What was taken already is not looked at again: that our answer to it was lost is found out
-    /// by the timer.
+    /// Reads an unencrypted handshake record. Messages that were taken already are ignored: if our answer to them was lost, the timer
+    /// repeats it.
     fn take_clear(&mut self, record: &Record, is_asked: &mut bool, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         for fragment in fragments(record.body) {
             let is_hello = self.role == DtlsRole::Server && self.stage == Stage::Hello;
@@ -267,9 +267,9 @@ impl Association {
         None
     }
 
-    /// Whether a fragment is of a ClientHello with our cookie; one without asks for it. State begins with the first fragment, which
-    /// has the cookie.
-    fn is_of_known_hello(&mut self, fragment: &Fragment, is_asked: &mut bool) -> bool {
+    /// Whether a fragment belongs to a ClientHello with our cookie; a ClientHello without one asks for it. No state is kept before the
+    /// first fragment, which has the cookie.
+    fn is_of_known_hello(&mut self, fragment: &HandshakeFragment, is_asked: &mut bool) -> bool {
         if fragment.offset > 0 || fragment.kind != record::CLIENT_HELLO {
             return self.incoming.has_begun(fragment.seq);
         }
@@ -286,22 +286,22 @@ impl Association {
         false
     }
 
-    /// A client that has no certificate for us sends an empty list, and no CertificateVerify.
+    /// A client without a suitable certificate sends an empty list, and no CertificateVerify.
     fn shows_no_certificate(&self) -> bool {
         let is_empty = |message: &Message| message.kind == record::CERTIFICATE && message.body == [0, 0, 0];
         self.role == DtlsRole::Server && self.stage == Stage::Flight && self.incoming.first().is_some_and(is_empty)
     }
 
-    /// The client's hello: it has the cookie, so it comes from where our answer goes.
+    /// Takes the client's ClientHello with the cookie, which shows that the client receives what we send to its address.
     ///
-    /// The server of a handshake is bound to the client's order of SRTP profiles. So the endpoint knows GCM only, and is
-    /// replaced by one that knows SHA1_80 only if that is not offered.
+    /// The DTLS crate follows the client's order of SRTP profiles. So the endpoint knows GCM only, and is replaced by one that knows
+    /// SHA1_80 if the client does not offer GCM.
     fn begin(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         let hello = flight.first()?;
         let cookie = self.cookie?;
         let span = hello::cookie_span(&hello.body).filter(|span| hello.body[span.clone()] == cookie);
         let Some(span) = span else {
-            // A later fragment has written over it.
+            // A later fragment has overwritten the cookie.
             self.incoming.expect(hello.seq);
             return None;
         };
@@ -321,7 +321,7 @@ impl Association {
             }
         }
         if result.is_ok() {
-            // Its HelloVerifyRequest was sent long ago.
+            // We have sent a HelloVerifyRequest of our own already.
             while self.endpoint.poll_transmit().is_some() {}
             self.hellos.note(hello.kind, hello.seq, &hello.body);
             result = self.feed(now, flight);
@@ -337,7 +337,7 @@ impl Association {
         }
     }
 
-    /// The server's cookie.
+    /// Takes the cookie of a server.
     fn follow(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         let request = flight.first()?;
         if !hello::is_verify_request(&request.body) {
@@ -350,7 +350,7 @@ impl Association {
         result.err().map(|error| Step::Failed(error.into()))
     }
 
-    /// The other side's certificate, its half of the key agreement and its signature: there are keys now, or there never will be.
+    /// Takes the other side's certificate, key share and signature: after this there are keys, or the handshake has failed.
     fn agree(&mut self, now: Instant, flight: &[Message], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         for message in flight {
             self.hellos.note(message.kind, message.seq, &message.body);
@@ -372,7 +372,7 @@ impl Association {
         }
     }
 
-    /// A record that may be the other side's Finished: an authentic one of the right content, or nothing.
+    /// Takes a record that may be the other side's Finished. Only an authentic and correct one has an effect.
     fn take_finished(&mut self, now: Instant, record: &Record, send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         if record.body.len() != SEALED_FINISHED_LEN {
             return None;
@@ -388,10 +388,10 @@ impl Association {
         let bytes = [record.header, record.body].concat();
         match (self.stage, self.role) {
             (Stage::Finished, _) => self.work = Some(Work::Finished(bytes)),
-            // The client lost our last flight; a server has no later one that it could have lost.
+            // Only a client can have lost our last flight: where we are the client, the server's is the last one.
             (Stage::Connected, DtlsRole::Server) if self.repeats_left > 0 => {
                 self.repeats_left -= 1;
-                // An error would be about a handshake that is over.
+                // The handshake is over, so an error does not matter.
                 let _ = self.read(now, &bytes);
                 self.flush(now, send);
             }
@@ -400,8 +400,8 @@ impl Association {
         None
     }
 
-    /// A Finished may overtake the flight that it ends, or come with it. The newest are kept: the one that came with the flight is
-    /// among them.
+    /// Keeps a Finished that overtakes its flight, or comes with it. Only the newest records are kept, and a Finished that came with its
+    /// flight is among them.
     fn keep_early(&mut self, record: &Record) {
         if self.stage == Stage::Hello && self.role == DtlsRole::Server {
             return;
@@ -412,7 +412,7 @@ impl Association {
         self.early.push_back([record.header, record.body].concat().into());
     }
 
-    /// The end of the handshake.
+    /// Completes the handshake.
     fn complete(&mut self, now: Instant, finished: &[u8], send: &mut dyn FnMut(Vec<u8>)) -> Option<Step> {
         let mut datagram = Vec::new();
         write_record(&mut datagram, record::CHANGE_CIPHER_SPEC, self.sequence, &[1]);
@@ -432,7 +432,7 @@ impl Association {
         step
     }
 
-    /// Anybody could have sent it, so it ends nothing; but if nothing else comes, it says why.
+    /// An unencrypted alert may be forged, so it ends nothing. It explains the failure if the handshake times out.
     fn note_complaint(&mut self, alert: &Record) -> Option<Step> {
         if let [ALERT_FATAL, description] = *alert.body {
             self.complaint = Some(description);
@@ -448,7 +448,7 @@ impl Association {
         Some(Step::PeerClosed)
     }
 
-    /// Gives messages to the crate, each in a record of its own.
+    /// Gives messages to the DTLS crate, each in a record of its own.
     fn feed(&mut self, now: Instant, messages: &[Message]) -> Result<Vec<EndpointEvent>, Error> {
         let mut datagram = Vec::new();
         for message in messages {
@@ -472,7 +472,7 @@ impl Association {
         };
         let shown = state.peer_certificates.first();
         if !shown.is_some_and(|der| self.fingerprints.iter().any(|one| matches(one, der))) {
-            // As server our last flight is held back; as client it is out, and a close_notify follows it.
+            // As server our last flight is not sent; as client it is, with a close_notify behind it.
             match self.role {
                 DtlsRole::Server => self.endpoint = server_endpoint(self.certificate.server_gcm()),
                 DtlsRole::Client => drop(self.endpoint.stop(now, PEER)),
@@ -492,11 +492,11 @@ impl Association {
         keys.map_or(Step::Failed(HandshakeError::NoKeyingMaterial), Step::Connected)
     }
 
-    /// Hands out what the endpoint has to send: a new flight, if any.
+    /// Sends what the endpoint has written: a new flight, if any.
     fn flush(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let mut is_flight = false;
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            // Our own messages are short: the crate does not cut them.
+            // Our own messages are short, so the crate does not fragment them.
             for record in records(&transmit.message).filter(|record| record.kind == record::HANDSHAKE) {
                 is_flight = true;
                 if record.epoch == 0 {
@@ -515,10 +515,10 @@ fn server_endpoint(config: &Arc<HandshakeConfig>) -> Endpoint {
     Endpoint::new(PEER, TransportProtocol::UDP, Some(config.clone()))
 }
 
-/// Endpoints tell associations apart by address. Ours has only one, wherever its client is at the moment.
+/// Endpoints identify associations by address. Each of ours has only one association, wherever its client is at the moment.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
-/// A clear fatal alert, bad_certificate (RFC 5246 section 7.2.2), for a client that waits for our last flight. The
-/// sequence number is one that no handshake reaches.
+/// An unencrypted fatal alert, bad_certificate (RFC 5246 section 7.2.2), for a client that waits for our last flight. No handshake reaches
+/// its sequence number.
 const BAD_CERTIFICATE: [u8; 15] = [
     record::ALERT,
     0xfe,
@@ -536,9 +536,9 @@ const BAD_CERTIFICATE: [u8; 15] = [
     ALERT_FATAL,
     42,
 ];
-/// A Finished that overtook its flight, and a few that somebody else made up. Repeated, it comes when there is a key.
+/// Room for a Finished that overtook its flight, and for a few forged ones. If it is lost, the client repeats it when there is a key.
 const EARLY_MAX: usize = 4;
-/// The crate answers seven of them, and keeps them all.
+/// The DTLS crate answers seven repetitions, and keeps them all.
 const REPEATS_MAX: u8 = 7;
-/// Eight waits of 0.25, 0.5, 1, 2, 4, .. s outlast the deadline of the handshake.
+/// The deadline of the handshake comes before the eighth wait of 0.25, 0.5, 1, 2, 4, .. s.
 const FLIGHT_INTERVAL_MAX: Duration = Duration::from_secs(4);

@@ -1,6 +1,6 @@
 //! The lite side of ICE (RFC 8445 section 2.5): it answers connectivity checks and sends none of its own.
 //!
-//! Nothing here keeps state. A request is read in place; only what stands before MESSAGE-INTEGRITY is believed.
+//! Nothing here keeps state. A request is read in place; only attributes before MESSAGE-INTEGRITY count.
 
 pub mod probe;
 
@@ -21,19 +21,19 @@ use super::{Datagram, IceCredentials, demux};
 /// The answer to an authenticated binding request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// The check holds: the address it came from reaches a client that knows our password.
+    /// The check is valid: its sender knows our password.
     Success {
         /// To send back.
         response: Vec<u8>,
         /// The client chose this path (USE-CANDIDATE).
         nominated: bool,
     },
-    /// The client thinks it is the controlled side. A lite agent never leads: it is told to change (487).
+    /// The client claims the controlled role. A lite agent never controls, so the client has to switch roles (487).
     RoleConflict {
         /// To send back.
         response: Vec<u8>,
     },
-    /// The request demands an attribute that we do not know (420).
+    /// The request contains an unknown attribute that must be understood (420).
     UnknownAttribute {
         /// To send back.
         response: Vec<u8>,
@@ -53,28 +53,31 @@ pub enum StunDrop {
     #[error("wrong STUN fingerprint")]
     Fingerprint,
     /// USERNAME is missing or does not name this session.
-    #[error("STUN user name is not of this session")]
+    #[error("the STUN user name is not of this session")]
     Username,
     /// MESSAGE-INTEGRITY is missing or made with another password.
     #[error("wrong STUN message integrity")]
     Integrity,
-    /// A response that answers no request of ours.
-    #[error("not an answer to a request of ours")]
+    /// A response that answers no request of the server.
+    #[error("not an answer to a request of the server")]
     Unasked,
     /// The session is over.
     #[error("the session is closed")]
     Closed,
 }
 
-/// Our own user name fragment out of a binding request's USERNAME (`ours:theirs`), to find the session it is for.
+/// The server's user name fragment in the USERNAME of a binding request (`ours:theirs`): names the session that the request is for.
 /// Nothing is authenticated yet.
 pub fn local_ufrag(datagram: &[u8]) -> Option<&str> {
     let request = Request::read(datagram).ok()?;
     Some(std::str::from_utf8(request.username?).ok()?.split_once(':')?.0)
 }
 
-/// Checks a binding request and answers it. What is not authenticated gets no answer: nobody can use us to reflect
-/// traffic, and guessing at sessions tells nothing.
+/// Checks a binding request and answers it. Requests that are not authentic get no answer, so the server cannot be used to reflect traffic
+/// or to probe for sessions.
+///
+/// # Errors
+/// Why the request was dropped.
 pub fn answer_binding(
     datagram: &[u8],
     from: SocketAddr,
@@ -85,35 +88,35 @@ pub fn answer_binding(
     request.check_fingerprint(datagram)?;
     request.check_username(&local.ufrag, remote_ufrag)?;
     request.check_integrity(datagram, &local.pwd)?;
-    let answer = Answer {
+    let writer = ResponseWriter {
         transaction: request.transaction,
         pwd: &local.pwd,
     };
     if let Some(unknown) = request.unknown {
-        let response = answer.refuse(CODE_UNKNOWN_ATTRIBUTE, Some(unknown));
+        let response = writer.refuse(CODE_UNKNOWN_ATTRIBUTE, Some(unknown));
         return Ok(Binding::UnknownAttribute { response });
     }
     if request.controlled {
-        let response = answer.refuse(CODE_ROLE_CONFLICT, None);
+        let response = writer.refuse(CODE_ROLE_CONFLICT, None);
         return Ok(Binding::RoleConflict { response });
     }
     Ok(Binding::Success {
-        response: answer.accept(from),
+        response: writer.accept(from),
         nominated: request.use_candidate,
     })
 }
 
-/// What counts of a binding request.
+/// The parts of a STUN message that matter here.
 #[derive(Default)]
 struct Request<'a> {
     transaction: TransactionId,
     username: Option<&'a [u8]>,
-    /// Where the attribute's head is, and its value.
+    /// Offset of the attribute, and its value.
     integrity: Option<(usize, &'a [u8])>,
     fingerprint: Option<(usize, &'a [u8])>,
     use_candidate: bool,
     controlled: bool,
-    /// The first attribute we would have to understand and do not.
+    /// The first unknown attribute of those that must be understood (RFC 8489 section 14).
     unknown: Option<u16>,
 }
 
@@ -145,7 +148,7 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// After MESSAGE-INTEGRITY only FINGERPRINT counts (RFC 8489 section 14.5): the rest could be anybody's.
+    /// After MESSAGE-INTEGRITY only FINGERPRINT counts (RFC 8489 section 14.5): anything else there is not authenticated.
     fn note(&mut self, kind: u16, at: usize, value: &'a [u8]) {
         match kind {
             attribute::FINGERPRINT => self.fingerprint = Some((at, value)),
@@ -176,7 +179,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The digest covers all before the attribute, with the length field as if the message ended after it.
+    /// The digest covers everything before the attribute, with a length field as if the message ended with it (RFC 8489 section 14.5).
     fn check_integrity(&self, datagram: &[u8], pwd: &str) -> Result<(), StunDrop> {
         let (at, value) = self.integrity.ok_or(StunDrop::Integrity)?;
         let covered = (at + 4 + INTEGRITY_LEN - STUN_HEADER_LEN) as u16;
@@ -188,15 +191,15 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Writes answers to one request.
-struct Answer<'a> {
+/// Writes responses to one request.
+struct ResponseWriter<'a> {
     transaction: TransactionId,
     pwd: &'a str,
 }
 
-impl Answer<'_> {
+impl ResponseWriter<'_> {
     fn accept(&self, from: SocketAddr) -> Vec<u8> {
-        // A socket of both families shows IPv4 clients as mapped IPv6 addresses; they know themselves as IPv4.
+        // A socket for both families sees IPv4 clients as mapped IPv6 addresses, but the clients compare with their IPv4 address.
         let mapped = XorMappedAddress {
             ip: from.ip().to_canonical(),
             port: from.port(),
@@ -221,7 +224,7 @@ impl Answer<'_> {
     }
 }
 
-/// Writes a message that is signed with `pwd`.
+/// Writes a message with MESSAGE-INTEGRITY by `pwd` and FINGERPRINT.
 fn write(mut parts: Vec<Box<dyn Setter>>, pwd: &str) -> Vec<u8> {
     parts.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
         pwd.to_owned(),
@@ -260,7 +263,7 @@ mod attribute {
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
     pub(super) const FINGERPRINT: u16 = 0x8028;
     pub(super) const ICE_CONTROLLED: u16 = 0x8029;
-    /// Known ones that say nothing to us: addresses, errors, realm, nonce, SHA-256 integrity, user hash, PRIORITY.
+    /// Known attributes without a meaning for a lite agent: addresses, errors, realm, nonce, SHA-256 integrity, user hash, PRIORITY.
     pub(super) const UNDERSTOOD: [u16; 10] = [
         0x0001, 0x0009, 0x000a, 0x0014, 0x0015, 0x001c, 0x001d, 0x001e, 0x0020, 0x0024,
     ];
@@ -356,7 +359,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_told_as_ipv4() {
+    fn a_mapped_address_is_reported_as_ipv4() {
         let from = "[::ffff:192.0.2.7]:5000".parse().unwrap();
         let Ok(Binding::Success { response, .. }) = answer_binding(&good(vec![]), from, &credentials(), "theirs")
         else {
@@ -390,7 +393,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_client_that_wants_to_be_controlled_is_told_to_lead() {
+    fn a_client_that_claims_the_controlled_role_has_to_switch() {
         let Ok(Binding::RoleConflict { response }) = answer(&good(vec![Raw(ATTR_ICE_CONTROLLED, vec![1; 8])])) else {
             panic!("no role conflict");
         };
@@ -400,7 +403,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_unknown_demand_is_refused_and_an_unknown_offer_ignored() {
+    fn unknown_attributes_are_refused_if_they_must_be_understood() {
         let Ok(Binding::UnknownAttribute { response }) = answer(&good(vec![Raw(AttrType(0x7abc), vec![1; 4])])) else {
             panic!("not refused");
         };
@@ -414,7 +417,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_authentic_gets_no_answer() {
+    fn requests_that_are_not_authentic_get_no_answer() {
         let pwd = credentials().pwd;
         assert_eq!(
             answer(&request("ours:theirs", "another", vec![])),

@@ -1,4 +1,4 @@
-//! DTLS records and the handshake fragments in them, as they come from the network (RFC 6347 sections 4.1 and 4.2.2).
+//! DTLS records and the handshake fragments in them (RFC 6347 sections 4.1 and 4.2.2).
 //!
 //! ```text
 //! record    | type (1) | version (2) | epoch (2) | sequence (6) | length (2) | body .. |
@@ -14,9 +14,9 @@ pub(super) struct Record<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// One piece of a handshake message, which lies within its message and its record.
+/// A fragment of a handshake message. It lies within its message and its record.
 #[derive(Clone, Copy)]
-pub(super) struct Fragment<'a> {
+pub(super) struct HandshakeFragment<'a> {
     pub(super) kind: u8,
     /// Length of the whole message.
     pub(super) len: usize,
@@ -25,7 +25,7 @@ pub(super) struct Fragment<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The whole records at the front of a datagram; a broken one ends it.
+/// The records of a datagram, up to the first broken one.
 pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = datagram;
     let next = move || {
@@ -46,15 +46,15 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(next).take(RECORDS_MAX)
 }
 
-/// The fragments in the body of a handshake record in the clear; a broken one ends it.
-pub(super) fn fragments(body: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+/// The fragments in the body of an unencrypted handshake record, up to the first broken one.
+pub(super) fn fragments(body: &[u8]) -> impl Iterator<Item = HandshakeFragment<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
         let (header, body) = rest.split_first_chunk::<MESSAGE_HEADER_LEN>()?;
         let [len, offset, fragment] = [1, 6, 9].map(|at| u24(header, at));
         let (bytes, next) = body.split_at_checked(fragment).filter(|_| offset + fragment <= len)?;
         rest = next;
-        Some(Fragment {
+        Some(HandshakeFragment {
             kind: header[0],
             len,
             seq: u16::from_be_bytes([header[4], header[5]]),
@@ -64,7 +64,7 @@ pub(super) fn fragments(body: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     })
 }
 
-/// Appends a handshake message in one piece, as it is hashed and as a record may carry it.
+/// Appends a handshake message in one fragment: the form that is hashed.
 pub(super) fn write_message(out: &mut Vec<u8>, kind: u8, seq: u16, body: &[u8]) {
     let len = (body.len() as u32).to_be_bytes();
     out.push(kind);
@@ -103,7 +103,7 @@ pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
 pub(super) const FINISHED: u8 = 20;
 pub(super) const HEADER_LEN: usize = 13;
 pub(super) const MESSAGE_HEADER_LEN: usize = 12;
-/// The longest flight has five messages, and aiortc puts a flight of seven records into one datagram. A datagram of 2 KB
+/// The longest flight has five messages, and aiortc puts a flight of seven records into one datagram. Without a bound, a datagram of 2 KB
 /// would have room for 150 empty ones.
 const RECORDS_MAX: usize = 16;
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_records_parse_back() {
         let mut message = Vec::new();
         write_message(&mut message, CERTIFICATE, 2, b"certificate");
         let mut bytes = Vec::new();

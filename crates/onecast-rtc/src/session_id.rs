@@ -1,4 +1,4 @@
-//! The id of a session, which is also the right to end it.
+//! The id of a session, which is also the capability to end it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,6 @@ pub struct SessionId(u128);
 pub struct SessionIdError;
 
 impl SessionId {
-    /// Length of the text form.
     const DIGITS: usize = 32;
 
     /// A session id from 16 bytes of a cryptographic random source.
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_form_leads_back_to_the_id() {
+    fn the_text_form_parses_back_to_the_id() {
         let mut small = [0; 16];
         small[15] = 7;
         for bytes in [[0; 16], [0xff; 16], small] {
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_32_hexadecimal_digits_is_refused() {
+    fn other_texts_than_32_hexadecimal_digits_are_refused() {
         let bad = [
             "",
             "7",

@@ -1,7 +1,7 @@
-//! SRTP and SRTCP of one client: sealing what goes out, opening what comes in, in place and without allocation.
+//! SRTP and SRTCP of one client (RFC 3711, RFC 7714): seals outgoing packets and opens incoming ones, in place and without allocation.
 //!
-//! The sender names the packet index itself, so a packet sent again is sealed to the same bytes; the receiver guesses
-//! it from the sequence number and remembers what it took. A key seals an index once: see [`Sealer::seal_rtp`].
+//! The sender chooses the packet index, so a packet that is sent again is sealed to the same bytes. The receiver guesses the index from the
+//! sequence number, and remembers which ones it has taken. A key must not seal an index twice: see [`RtpSealer::seal`].
 
 mod cipher;
 mod guesses;
@@ -18,11 +18,12 @@ use self::guesses::Credit;
 pub use self::sources::SOURCES_MAX;
 use self::sources::{Sources, Standing};
 use super::DtlsRole;
+use crate::rtp::Ssrc;
 
 /// A protection profile (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// AES-GCM with a 16-byte tag: ours by choice, several times cheaper than the other.
+    /// AES-GCM with a 16-byte tag: preferred, because it is several times cheaper than the other.
     AeadAes128Gcm,
     /// AES counter mode with a 10-byte HMAC-SHA1 tag, for clients that have nothing better.
     Aes128CmSha1_80,
@@ -30,6 +31,7 @@ pub enum Profile {
 
 impl Profile {
     /// Bytes a sealed RTP packet is longer than the clear one.
+    #[inline]
     pub const fn tag_len(self) -> usize {
         match self {
             Self::AeadAes128Gcm => GCM_TAG_LEN,
@@ -60,7 +62,7 @@ impl fmt::Display for Profile {
     }
 }
 
-/// What a finished DTLS handshake yields: the profile and the master keys of both directions.
+/// Result of a DTLS handshake: the profile, and the master keys of both directions.
 #[derive(Clone)]
 pub struct SrtpKeys {
     profile: Profile,
@@ -94,14 +96,14 @@ impl SrtpKeys {
         Some(Self { profile, local, remote })
     }
 
-    /// What was agreed on.
+    /// The profile that was agreed on.
     pub fn profile(&self) -> Profile {
         self.profile
     }
 }
 
 impl fmt::Debug for SrtpKeys {
-    /// Never the keys.
+    /// Without the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SrtpKeys")
             .field("profile", &self.profile)
@@ -127,18 +129,18 @@ pub enum SrtpDrop {
     /// Too short for its header and tag.
     #[error("truncated SRTP packet")]
     Truncated,
-    /// The tag does not match: damaged, forged, or of another key.
+    /// The tag does not match: the packet is damaged, forged, or sealed with another key.
     #[error("SRTP authentication failed")]
     Forged,
-    /// Seen before, or too old to tell.
+    /// Received before, or too old to tell.
     #[error("replayed SRTP packet")]
     Replayed,
-    /// SRTCP with the encryption flag off, which nobody sends.
+    /// SRTCP without encryption, which no client sends.
     #[error("SRTCP packet is not encrypted")]
     NotEncrypted,
 }
 
-/// Protects everything we send to one client, where that has one RTP sender.
+/// Protects everything that is sent to one client, where that has one RTP sender.
 pub struct Sealer {
     rtp: RtpSealer,
     rtcp: RtcpSealer,
@@ -153,17 +155,19 @@ impl Sealer {
         }
     }
 
-    /// What was agreed on.
+    /// The profile that was agreed on.
     pub fn profile(&self) -> Profile {
         self.rtp.profile
     }
 
     /// Bytes that sealing adds to an RTP packet.
+    #[inline]
     pub fn overhead(&self) -> usize {
         self.rtp.overhead()
     }
 
     /// Seals an RTP packet: see [`RtpSealer::seal`].
+    #[inline]
     pub fn seal_rtp(&mut self, buf: &mut [u8], header_len: usize, len: usize, index: u64) -> usize {
         self.rtp.seal(buf, header_len, len, index)
     }
@@ -174,7 +178,7 @@ impl Sealer {
     }
 }
 
-/// Protects RTP that we send to one client.
+/// Protects RTP that is sent to one client.
 pub struct RtpSealer {
     profile: Profile,
     cipher: Cipher,
@@ -198,8 +202,8 @@ impl RtpSealer {
     /// Seals the RTP packet `buf[..len]` in place, its first `header_len` bytes staying clear, and writes the tag
     /// after it. Returns the length of the datagram: `len` + [`overhead`](Self::overhead).
     ///
-    /// `index` is the packet's 48-bit index: roll-over counter, then the sequence number that the header carries. The
-    /// caller never gives one index of an SSRC to two different packets: with GCM that would open the key.
+    /// `index` is the packet's 48-bit index: roll-over counter, then the sequence number of the header. The caller must never use one
+    /// index of an SSRC for two different packets: with GCM that reveals the authentication key (RFC 7714 section 8.4).
     ///
     /// # Panics
     /// When `buf` has no room for the tag or the header is shorter than 12 bytes.
@@ -214,10 +218,10 @@ impl RtpSealer {
     }
 }
 
-/// Protects all RTCP that we send to one client.
+/// Protects all RTCP that is sent to one client.
 pub struct RtcpSealer {
     profile: Profile,
-    /// The cipher is rebuilt for each report, which is rare: it would be another half kilobyte per viewer.
+    /// The cipher is rebuilt for each report, which is rare; keeping it would take another half kilobyte per viewer.
     keys: SessionKeys,
     index: u32,
 }
@@ -246,7 +250,7 @@ impl RtcpSealer {
     }
 }
 
-/// Opens everything that one client sends. Small until the first RTP packet: most clients only send reports.
+/// Opens everything that one client sends. It is small until the first RTP packet, because most clients only send reports.
 pub struct Opener {
     profile: Profile,
     rtp_keys: SessionKeys,
@@ -259,7 +263,7 @@ struct RtpOpener {
     cipher: Cipher,
     sources: Sources<RTP_WINDOW_WORDS, RTP_REMEMBERED>,
     credit: Credit,
-    /// The datagram as it came, while its roll-over count is guessed: a failed attempt destroys the bytes.
+    /// Copy of the datagram while its roll-over count is guessed: a failed attempt destroys the bytes.
     sealed: Vec<u8>,
 }
 
@@ -275,8 +279,11 @@ impl Opener {
         }
     }
 
-    /// Checks and decrypts an RTP packet in place. Returns its clear length, header included. On an error the bytes
-    /// are worthless.
+    /// Checks and decrypts an RTP packet in place. Returns its clear length, header included. On an error the bytes are worthless.
+    ///
+    /// # Errors
+    /// Why the packet is to be dropped.
+    #[inline]
     pub fn open_rtp(
         &mut self,
         datagram: &mut [u8],
@@ -296,17 +303,19 @@ impl Opener {
                 sealed: Vec::new(),
             })
         });
-        rtp.open(datagram, header_len, (ssrc, sequence))
+        rtp.open(datagram, header_len, (Ssrc(ssrc), sequence))
     }
 
-    /// Whether a packet of this source was authentic, or none of any source was so far.
+    /// Whether a packet of this source has been authentic, or none of any source so far.
     pub fn may_know(&self, ssrc: u32) -> bool {
         let sources = self.rtp.as_ref().map(|rtp| &rtp.sources);
-        sources.is_none_or(|sources| sources.is_empty() || sources.standing(ssrc) != Standing::New)
+        sources.is_none_or(|sources| sources.is_empty() || sources.standing(Ssrc(ssrc)) != Standing::New)
     }
 
-    /// Checks and decrypts a compound RTCP packet in place. Returns its clear length. On an error the bytes are
-    /// worthless.
+    /// Checks and decrypts a compound RTCP packet in place. Returns its clear length. On an error the bytes are worthless.
+    ///
+    /// # Errors
+    /// Why the packet is to be dropped.
     pub fn open_rtcp(&mut self, datagram: &mut [u8]) -> Result<usize, SrtpDrop> {
         let (ssrc, word) = cipher::rtcp_word(self.profile, datagram)?;
         if word & ENCRYPTED == 0 {
@@ -324,12 +333,12 @@ impl Opener {
 }
 
 impl RtpOpener {
-    /// Tries the likely index, then those of other roll-over counts if the source is in doubt and there is credit for it.
+    /// Tries the likely index, then those of other roll-over counts if the source is in doubt and there is credit left.
     fn open(
         &mut self,
         datagram: &mut [u8],
         header_len: usize,
-        (ssrc, sequence): (u32, u16),
+        (ssrc, sequence): (Ssrc, u16),
     ) -> Result<usize, SrtpDrop> {
         self.credit.earn();
         let standing = self.sources.standing(ssrc);
@@ -342,7 +351,7 @@ impl RtpOpener {
             Standing::Former(highest) => (Some(guesses::next_after(highest, sequence)), Some(highest)),
             Standing::New => (Some(sequence.into()), None),
         };
-        // A source whose packets authenticate is not worth the copy. It costs the first packet after a gap.
+        // A source whose packets authenticate is not worth the copy. This costs the first packet after a gap.
         let is_doubted = !matches!(standing, Standing::Present(place) if !self.sources.is_doubted(place));
         let may_guess = is_doubted && self.credit.is_enough();
         if may_guess {
@@ -377,10 +386,10 @@ pub const RTCP_OVERHEAD_MAX: usize = 4 + GCM_TAG_LEN;
 const KEY_LEN: usize = 16;
 /// 1024 packets: half a second of 20 Mbit/s, so that a packet repaired late is not taken for a replay.
 const RTP_WINDOW_WORDS: usize = 16;
-/// Sources that made room and are remembered at least: half an hour of a client that changes its SSRC every second. At most twice as
-/// many are, in 140 KiB; a client that does not change its SSRC takes none of it.
+/// So many former sources are remembered at least: half an hour of a client that changes its SSRC every second. At most twice as many are,
+/// in 140 KiB; a client that does not change its SSRC takes no memory for this.
 const RTP_REMEMBERED: usize = 2_048;
-/// The same for reports, in 18 KiB at most. Fewer, since viewers send them, too.
+/// The same for reports, in 18 KiB at most. It is less, because viewers send reports, too.
 const RTCP_REMEMBERED: usize = 256;
 /// 128 reports.
 const RTCP_WINDOW_WORDS: usize = 2;

@@ -1,6 +1,6 @@
-//! Datagrams on their way out, grouped into runs that one UDP_SEGMENT send carries.
+//! Outgoing datagrams, grouped into runs that one UDP_SEGMENT send carries.
 //!
-//! The sealing side writes straight into the queue's buffer; the socket side sends run by run and never copies.
+//! Packets are sealed straight into the queue's buffer; the socket sends run by run and never copies.
 //!
 //! ```text
 //!  bytes  [ run 0: seg seg seg seg_ ][ run 1: seg_ ][ run 2: seg seg ] free ...
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 /// Equal datagrams to one destination, the last of which may be shorter.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Where to.
+    /// Destination.
     pub to: SocketAddr,
     /// Offset of the first byte in the queue's buffer.
     pub start: u32,
@@ -22,7 +22,7 @@ pub struct Run {
     pub segment: u16,
     /// Datagrams in the run, at most [`Run::SEGMENTS_MAX`].
     pub segments: u8,
-    /// Whom to tell when it could not be sent; [`Run::NOBODY`] if nobody needs to know.
+    /// Reported when the run could not be sent; [`Run::NOBODY`] for none.
     pub owner: u32,
 }
 
@@ -33,7 +33,7 @@ impl Run {
     pub const NOBODY: u32 = u32::MAX;
 }
 
-/// A bounded batch of runs. Filled by a shard, emptied by a socket.
+/// A bounded batch of runs, which a shard fills and a socket empties.
 #[derive(Debug)]
 pub struct SendQueue {
     bytes: Box<[u8]>,
@@ -41,24 +41,24 @@ pub struct SendQueue {
     runs: Vec<Run>,
 }
 
-/// Takes full queues. The socket of a shard implements it, and the simulated network of the tests.
+/// Sends queues. The socket of a shard implements it, and the simulated network of the tests.
 pub trait Outlet {
-    /// Sends every run and leaves the queue empty. `failed` is called with the owner of each run that could not be sent whole
-    /// (the socket's buffer is full, the destination unreachable): those packets are lost, nothing is retried.
+    /// Sends every run and leaves the queue empty. `failed` is called with the owner of each run that could not be sent completely, because
+    /// the socket's buffer is full or the destination unreachable. Those packets are lost; nothing is retried.
     fn send(&mut self, queue: &mut SendQueue, failed: &mut dyn FnMut(u32));
 }
 
 impl SendQueue {
-    /// Runs in one batch: a sendmmsg of 64 costs little more a message than a longer one.
+    /// Runs in one batch. A sendmmsg of more than 64 messages costs hardly less per message.
     pub const RUNS_MAX: usize = 64;
     /// Room for 64 runs of a usual frame (6 packets of 1,100 B), and more than the longest run.
     pub const BYTES_MAX: usize = 512 * 1024;
-    /// Largest datagram that is ever queued: the largest that is received (9,216 B), and what a packet may grow by on its way: a longer
-    /// tag, extensions in their longer form, the number of a retransmission, a byte of padding. So everything that is received can
-    /// be sent, and sent again.
+    /// Largest datagram that is ever queued: the largest that is received (9,216 B), and what a packet may grow by: a longer tag, extensions
+    /// in their longer form, the number of a retransmission, a byte of padding. So everything that is received can be sent, and sent
+    /// again.
     pub const DATAGRAM_MAX: usize = 9_216 + 64;
-    /// Largest datagram that an Ethernet path carries whole, over IPv6: 1,500 bytes less 48 of headers. Longer ones travel in fragments.
-    /// What the server makes itself is never longer.
+    /// Largest datagram that Ethernet carries without fragmentation, over IPv6: 1,500 bytes less 48 of headers. The server's own datagrams
+    /// are never longer.
     pub const PATH_DATAGRAM_MAX: usize = 1_452;
     const RUN_BYTES_MAX: usize = 65_000;
 
@@ -82,38 +82,42 @@ impl SendQueue {
         &self.bytes[run.start as usize..][..run.len as usize]
     }
 
-    /// Nothing queued.
+    /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Forgets everything queued.
+    /// Drops everything that is queued.
     pub fn clear(&mut self) {
         self.runs.clear();
         self.used = 0;
     }
 
-    /// True when another datagram may not fit: send first.
+    /// Whether another datagram may not fit, so that the queue has to be sent first.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.runs.len() >= SendQueue::RUNS_MAX || self.used + SendQueue::DATAGRAM_MAX > self.bytes.len()
     }
 
-    /// True when datagrams of so many bytes in all surely fit. Asked before the frame of a viewer it keeps the frame in one
-    /// batch, so that it can be one run; [`SendQueue::is_full`] could cut it.
+    /// Whether datagrams of so many bytes in all certainly fit. Callers ask this before the frame of a viewer, so that the frame stays in one
+    /// batch and can be one run; [`SendQueue::is_full`] could split it.
+    #[inline]
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        // Each is written into a reservation of the full length.
+        // Each datagram is written into a reservation of the full length.
         self.runs.len() < SendQueue::RUNS_MAX && self.used + bytes + SendQueue::DATAGRAM_MAX <= self.bytes.len()
     }
 
     /// Room for one datagram. Nothing is queued until [`SendQueue::commit`].
     ///
     /// # Panics
-    /// When the queue [is full](SendQueue::is_full), which the caller asks first.
+    /// When the queue [is full](SendQueue::is_full), which the caller checks first.
+    #[inline]
     pub fn reserve(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..][..SendQueue::DATAGRAM_MAX]
     }
 
-    /// Queues the first `len` bytes of the reservation, as part of the run before when it fits there.
+    /// Queues the first `len` bytes of the reservation, in the last run if they fit there.
+    #[inline]
     pub fn commit(&mut self, to: SocketAddr, owner: u32, len: usize) {
         let start = self.used as u32;
         self.used += len;
@@ -136,10 +140,10 @@ impl SendQueue {
         });
     }
 
-    /// Queues one datagram by copy, for what is not on the packet path.
-    pub fn push(&mut self, to: SocketAddr, owner: u32, datagram: &[u8]) {
+    /// Queues a copy of one datagram, for what is not on the packet path.
+    pub fn push(&mut self, to: impl Into<SocketAddr>, owner: u32, datagram: &[u8]) {
         self.reserve()[..datagram.len()].copy_from_slice(datagram);
-        self.commit(to, owner, datagram.len());
+        self.commit(to.into(), owner, datagram.len());
     }
 }
 
@@ -150,7 +154,7 @@ impl Default for SendQueue {
 }
 
 impl Run {
-    /// Whether a datagram of `len` bytes may follow: all before it are full segments, and it is not longer than they are.
+    /// Whether a datagram of `len` bytes may follow: all before it are full segments, and it is not longer.
     fn open_for(&self, len: usize) -> bool {
         self.len == u32::from(self.segment) * u32::from(self.segments)
             && len <= usize::from(self.segment)
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_when_it_is_full() {
+    fn a_full_queue_is_reported() {
         let mut queue = SendQueue::new();
         let mut pushed = 0;
         while !queue.is_full() {
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_room_can_be_reserved_to_the_last_byte() {
+    fn reservations_that_have_room_reach_the_last_byte() {
         for len in [100, 1_200, SendQueue::DATAGRAM_MAX] {
             let mut queue = SendQueue::new();
             while queue.has_room_for(len) {

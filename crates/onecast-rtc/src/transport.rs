@@ -1,4 +1,4 @@
-//! The way to one client: ICE and DTLS until there are keys, then consent and the closing.
+//! The transport to one client: ICE and DTLS until there are keys, then consent checks and the orderly end.
 
 mod paths;
 #[cfg(test)]
@@ -10,22 +10,25 @@ use std::time::{Duration, Instant};
 
 use super::dtls::{Association, Remains, Step};
 use super::ice::{self, Binding, probe};
+use super::path::Path;
 use super::{Certificate, DtlsRole, IceCredentials, RemoteTransport, SrtpKeys, StunDrop};
 pub use paths::{CHECKED_MAX, SILENT};
 use paths::{Nomination, Paths};
 pub use values::{Check, CloseReason, Sends, Transmit, TransportEvent};
 
-/// ICE, DTLS and consent of one client. Sockets, keys and media are the caller's.
+/// ICE, DTLS and consent of one client. Sockets, keys and media belong to the caller.
+///
+/// Where a method takes a [`Path`], an address will do for a server with one UDP socket.
 pub struct Transport {
     ice: IceSession,
-    /// Of a restart: takes the place of `ice` when the client nominates a path with it.
+    /// The ICE session of a restart. It replaces `ice` when the client nominates a path with it.
     pending: Option<Box<IceSession>>,
     role: DtlsRole,
     sends: Sends,
-    /// In the transactions of our own requests.
+    /// Part of the transaction ids of our own requests.
     tag: u32,
     paths: Paths,
-    /// The client chose the selected address; before that it is the first one that passed a check.
+    /// The client has nominated the selected address. Until then the first address that passed a check is selected.
     is_nominated: bool,
     phase: Phase,
 }
@@ -34,11 +37,11 @@ pub struct Transport {
 /// (RFC 8445 section 9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IceSession {
-    /// 0 for the one of the offer; each restart's is one higher.
+    /// 0 in the offer, one more in each restart.
     pub number: u32,
-    /// Our side.
+    /// The server's side.
     pub local: IceCredentials,
-    /// The client's side. With its password we ask an address whether the client is there.
+    /// The client's side. Its password signs the answers to our own requests.
     pub remote: IceCredentials,
 }
 
@@ -47,13 +50,13 @@ enum Phase {
         association: Box<Association>,
         deadline: Instant,
     },
-    /// There are keys, but the client has moved meanwhile and has not shown that it is where it says.
+    /// There are keys, but the client has moved meanwhile and its new address is not proven yet.
     Proving {
         association: Box<Association>,
         keys: Box<SrtpKeys>,
         deadline: Instant,
     },
-    /// Keys are out, but the client may need our last flight once more.
+    /// The caller has the keys, but the client may need our last flight once more.
     Lingering {
         association: Box<Association>,
         until: Instant,
@@ -63,7 +66,8 @@ enum Phase {
 }
 
 impl Transport {
-    /// Waits for the client's first check. The client is sent `sends`; `tag` comes back with its answers to our requests.
+    /// Waits for the client's first check. `sends` is what the client will be sent; `tag` comes back with its answers to our requests (see
+    /// [`answered_tag`](probe::answered_tag)).
     pub fn new(
         local: IceCredentials,
         remote: RemoteTransport,
@@ -91,13 +95,13 @@ impl Transport {
         }
     }
 
-    /// Which ICE session the client uses.
+    /// Number of the ICE session that the client uses.
     pub fn ice_number(&self) -> u32 {
         self.ice.number
     }
 
-    /// Takes checks of another ICE session from now on, too, and goes over to it when the client nominates a path with it. Until
-    /// then everything goes on as it is, for ever if the client never does. One that waits already is given up for it.
+    /// Accepts checks of another ICE session as well from now on, and switches to it when the client nominates a path with it. Until then
+    /// nothing changes. A newer restart replaces one that waits.
     pub fn restart(&mut self, ice: IceSession) {
         if ice.number > self.ice.number {
             self.pending = Some(Box::new(ice));
@@ -108,10 +112,11 @@ impl Transport {
     pub fn handle_stun(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<Path>,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Result<Check, StunDrop> {
+        let from = from.into();
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
@@ -125,7 +130,7 @@ impl Transport {
         let Some(nominated) = nominated else {
             return Ok(Check::Refused);
         };
-        let before = self.remote();
+        let before = self.path();
         let is_new = self.note_check(now, from, datagram.len(), ice);
         self.paths.note_sent(from, len);
         if nominated {
@@ -138,20 +143,21 @@ impl Transport {
             self.prove(from);
         }
         self.leave_silent(now);
-        // During the handshake its own messages prove an address, unless they have gone to several.
-        if self.is_connected() || before.is_some_and(|before| self.remote() != Some(before)) {
+        // Before the handshake is done, its messages prove the address, unless they went to several.
+        if self.is_connected() || before.is_some_and(|before| self.path() != Some(before)) {
             self.ask(now, from, out);
         }
         Ok(if is_new { Check::New } else { Check::Known })
     }
 
-    /// Takes what claims to answer a request of ours. An answer from where the request went proves the address.
+    /// Takes a datagram that may answer a request of ours. An answer from the address that the request went to proves that address.
     pub fn handle_answer(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<Path>,
         datagram: &[u8],
     ) -> Result<Option<TransportEvent>, StunDrop> {
+        let from = from.into();
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
@@ -168,26 +174,28 @@ impl Transport {
         Ok(self.admit(now))
     }
 
-    /// Takes a DTLS datagram, and does what has become possible. One from an address that is not checked is ignored.
+    /// Takes a DTLS datagram and does the work that follows from it. Datagrams from unchecked addresses are ignored.
     pub fn handle_dtls(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<Path>,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Option<TransportEvent> {
+        let from = from.into();
         self.take_dtls(now, from, datagram, out)
             .or_else(|| self.work(now, from, out))
     }
 
-    /// Reads a DTLS datagram. What takes public-key operations is left for [`work`](Self::work).
+    /// Reads a DTLS datagram. Public-key operations are left for [`work`](Self::work).
     pub fn take_dtls(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<Path>,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Option<TransportEvent> {
+        let from = from.into();
         if !self.is_checked(from) {
             return None;
         }
@@ -217,10 +225,11 @@ impl Transport {
         }
     }
 
-    /// Goes on with the handshake: a quarter of a millisecond at most. `from` is where the last datagram came from; if that address has
-    /// made way for others, what is to be said goes to the selected one.
-    pub fn work(&mut self, now: Instant, from: SocketAddr, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
-        let to = if self.is_checked(from) { from } else { self.remote()? };
+    /// Continues the handshake: a quarter of a millisecond of CPU at most. `from` is where the last datagram came from; if that address is
+    /// no longer known, the reply goes to the selected one.
+    pub fn work(&mut self, now: Instant, from: impl Into<Path>, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
+        let from = from.into();
+        let to = if self.is_checked(from) { from } else { self.path()? };
         let before = out.len();
         let mut send = |bytes| out.push(Transmit { to, bytes });
         let step = match &mut self.phase {
@@ -232,11 +241,11 @@ impl Transport {
         self.conclude(now, to, step, before, out)
     }
 
-    /// What follows from a step of DTLS that a datagram from `from` led to, and that wrote what is in `out` since `before`.
+    /// Finishes a step of DTLS that a datagram from `from` led to. The step has written to `out` from index `before` on.
     fn conclude(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Path,
         step: Option<Step>,
         before: usize,
         out: &mut Vec<Transmit>,
@@ -244,64 +253,69 @@ impl Transport {
         let event = step.and_then(|step| self.advance(now, from, step));
         self.limit_flight(from, before, out);
         if matches!(self.phase, Phase::Proving { .. })
-            && let Some(remote) = self.remote()
+            && let Some(selected) = self.path()
         {
-            self.ask(now, remote, out);
+            self.ask(now, selected, out);
         }
         event
     }
 
-    /// There is no time for it: as if the datagrams that led to it had been lost.
+    /// Drops the work, when there is no time for it: as if the datagrams that led to it had been lost.
     pub fn forget_work(&mut self) {
         if let Phase::Handshaking { association, .. } = &mut self.phase {
             association.forget_work();
         }
     }
 
-    /// Whether the address passed a check of this session: only such a one may send us DTLS and media.
-    pub fn is_checked(&self, from: SocketAddr) -> bool {
-        self.paths.get(from).is_some()
+    /// Whether the address passed a check of this session. DTLS and media are accepted from such addresses only.
+    pub fn is_checked(&self, from: impl Into<Path>) -> bool {
+        self.paths.get(from.into()).is_some()
     }
 
     /// The addresses that passed a check, at most [`CHECKED_MAX`].
     pub fn checked(&self) -> impl Iterator<Item = SocketAddr> {
-        self.paths.iter().map(|path| path.at)
+        self.paths.iter().map(|known| known.path.remote)
     }
 
-    /// An address that no longer counts as checked, each once.
+    /// The next address that no longer counts as checked; each is returned once.
     pub fn poll_lost(&mut self) -> Option<SocketAddr> {
-        self.paths.poll_lost()
+        Some(self.paths.poll_lost()?.remote)
     }
 
     /// Whether the client has shown that it is at the address.
-    pub fn is_proven(&self, at: SocketAddr) -> bool {
-        self.paths.get(at).is_some_and(paths::Path::is_proven)
+    pub fn is_proven(&self, at: impl Into<Path>) -> bool {
+        self.paths.get(at.into()).is_some_and(paths::PathState::is_proven)
     }
 
-    /// Whether the client was heard of at the address within [`SILENT`].
-    pub fn is_heard_at(&self, now: Instant, at: SocketAddr) -> bool {
-        self.paths.get(at).is_some_and(|path| now < path.heard + SILENT)
+    /// Whether the client was heard at the address within [`SILENT`].
+    pub fn is_heard_at(&self, now: Instant, at: impl Into<Path>) -> bool {
+        self.paths.get(at.into()).is_some_and(|path| now < path.heard + SILENT)
     }
 
-    /// Where media goes. Before the handshake is done, where its flights go: the address that the client nominated last, or the
-    /// first that passed a check.
+    /// Where media goes, and before that the flights of the handshake: the address that the client nominated last, or the first that
+    /// passed a check.
+    pub fn path(&self) -> Option<Path> {
+        self.paths.selected().map(|selected| selected.path)
+    }
+
+    /// The client's address on that path.
     pub fn remote(&self) -> Option<SocketAddr> {
-        self.paths.selected().map(|path| path.at)
+        Some(self.path()?.remote)
     }
 
-    /// Whether the client chose a path.
+    /// Whether the client has nominated a path.
     pub fn is_nominated(&self) -> bool {
         self.is_nominated
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due. It moves with every sign of life: a caller may keep an earlier
-    /// time and ask again then.
+    /// When [`handle_timeout`](Self::handle_timeout) is due. The time moves with every sign of life; a caller may keep an earlier one and
+    /// ask again then.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = match &self.phase {
             Phase::Handshaking { association, deadline } => {
                 Some(association.poll_timeout().map_or(*deadline, |due| due.min(*deadline)))
             }
-            // The client may have nominated an address that is.
+            // The client may have nominated a proven address meanwhile: then it is due at once.
             Phase::Proving { deadline, .. } => self.paths.selected().map(|path| match path.is_proven() {
                 true => path.heard,
                 false => *deadline,
@@ -313,7 +327,7 @@ impl Transport {
         due.into_iter().chain(self.paths.probe_due()).min()
     }
 
-    /// Does what is due: repeats a flight or a request, leaves an address that is silent, gives up, lets the association go.
+    /// Does what is due: repeats a flight or a request, leaves a silent address, gives up, or frees the association.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         while let Some(to) = self.paths.take_due_probe(now) {
             self.ask(now, to, out);
@@ -343,26 +357,28 @@ impl Transport {
         None
     }
 
-    /// Call at each authenticated SRTP or SRTCP packet: the client is alive at that address, it has its keys, and nobody needs the
-    /// handshake any more. True if media goes to another address from now on.
-    pub fn handle_authenticated_media(&mut self, now: Instant, from: SocketAddr) -> bool {
+    /// Call for each authentic SRTP or SRTCP packet. It shows that the client is alive at that address and has its keys, so the handshake
+    /// is no longer needed. Returns true if media goes to another address from now on.
+    pub fn handle_authenticated_media(&mut self, now: Instant, from: impl Into<Path>) -> bool {
+        let from = from.into();
         if matches!(self.phase, Phase::Lingering { .. }) {
             self.settle(now);
         }
         !self.paths.note_media(now, from) && self.take_media_elsewhere(now, from)
     }
 
-    fn take_media_elsewhere(&mut self, now: Instant, from: SocketAddr) -> bool {
-        let before = self.remote();
+    fn take_media_elsewhere(&mut self, now: Instant, from: Path) -> bool {
+        let before = self.path();
         if self.paths.note_media_elsewhere(now, from) && self.sends == Sends::Feedback {
             self.prove(from);
         }
         self.leave_silent(now);
-        self.remote() != before
+        self.path() != before
     }
 
-    /// Asks the client whether it is at an address that is not proven, as far as the address may be sent anything.
-    pub fn ask(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) {
+    /// Asks the client whether it is at an unproven address, within what may be sent there.
+    pub fn ask(&mut self, now: Instant, to: impl Into<Path>, out: &mut Vec<Transmit>) {
+        let to = to.into();
         let Some((transaction, number)) = self.paths.probe(to, self.tag) else {
             return;
         };
@@ -374,11 +390,11 @@ impl Transport {
         }
     }
 
-    /// Ends the association and says so to the client.
+    /// Ends the association and tells the client.
     pub fn close(&mut self, out: &mut Vec<Transmit>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let Some(path) = self.paths.selected() else { return };
-        let (to, heard) = (path.at, path.heard);
+        let (to, heard) = (path.path, path.heard);
         let mut send = |bytes| out.push(Transmit { to, bytes });
         match phase {
             Phase::Handshaking { mut association, .. }
@@ -389,15 +405,15 @@ impl Transport {
         }
     }
 
-    /// Whether it ended, by itself or by [`close`](Self::close).
+    /// Whether the transport has ended, by itself or by [`close`](Self::close).
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Answers a check of the ICE session in use, or of the one that waits, and says which of them it is of.
-    fn answer(&self, from: SocketAddr, datagram: &[u8]) -> Result<(Binding, u32), StunDrop> {
+    /// Answers a check of the ICE session in use, or of the pending one, and returns the number of that session.
+    fn answer(&self, from: Path, datagram: &[u8]) -> Result<(Binding, u32), StunDrop> {
         let of = |ice: &IceSession| {
-            let binding = ice::answer_binding(datagram, from, &ice.local, &ice.remote.ufrag)?;
+            let binding = ice::answer_binding(datagram, from.remote, &ice.local, &ice.remote.ufrag)?;
             Ok((binding, ice.number))
         };
         match (of(&self.ice), &self.pending) {
@@ -406,7 +422,7 @@ impl Transport {
         }
     }
 
-    fn note_check(&mut self, now: Instant, from: SocketAddr, len: usize, ice: u32) -> bool {
+    fn note_check(&mut self, now: Instant, from: Path, len: usize, ice: u32) -> bool {
         if let Phase::Handshaking { deadline, .. } = &mut self.phase
             && self.paths.selected().is_none()
         {
@@ -415,12 +431,12 @@ impl Transport {
         self.paths.note_check(now, from, len, ice)
     }
 
-    /// The client has its keys and may be sent media, as soon as its address is proven.
+    /// Whether the handshake is done. Media may be sent once the address is proven, too.
     fn is_connected(&self) -> bool {
         !matches!(self.phase, Phase::Handshaking { .. })
     }
 
-    /// A nomination that takes effect also ends the ICE session before the one that it was made in.
+    /// A nomination that takes effect also ends the ICE session before its own.
     fn take_nomination(&mut self, nomination: Option<Nomination>) {
         if let Some(Nomination { ice }) = nomination
             && let Some(pending) = self.pending.take_if(|pending| pending.number == ice)
@@ -429,7 +445,7 @@ impl Transport {
         }
     }
 
-    fn prove(&mut self, at: SocketAddr) {
+    fn prove(&mut self, at: Path) {
         let nomination = self.paths.prove(at);
         self.take_nomination(nomination);
     }
@@ -440,20 +456,20 @@ impl Transport {
         }
     }
 
-    /// Takes back what was written from `before` on, if the address must not be sent it.
-    fn limit_flight(&mut self, to: SocketAddr, before: usize, out: &mut Vec<Transmit>) {
+    /// Takes back what was written from index `before` on, if it exceeds what may be sent to the address.
+    fn limit_flight(&mut self, to: Path, before: usize, out: &mut Vec<Transmit>) {
         let len: usize = out[before..].iter().map(|transmit| transmit.bytes.len()).sum();
         if len > 0 && !self.paths.take_flight(to, len) {
             out.truncate(before);
         }
     }
 
-    /// Sends our flight again. An address that is not proven is asked for a sign of life, too, before the flights to it are used up.
+    /// Sends our flight again. An unproven address is also sent a request, before the flights that it may get are used up.
     fn repeat_flight(&mut self, now: Instant, out: &mut Vec<Transmit>) {
         let (Phase::Handshaking { association, .. }, Some(path)) = (&mut self.phase, self.paths.selected()) else {
             return;
         };
-        let (to, before) = (path.at, out.len());
+        let (to, before) = (path.path, out.len());
         association.handle_timeout(now, &mut |bytes| out.push(Transmit { to, bytes }));
         if out.len() > before {
             self.limit_flight(to, before, out);
@@ -462,7 +478,7 @@ impl Transport {
     }
 
     /// A client's first flight starts a timer, so it waits until the path is chosen.
-    fn start_as_client(&mut self, now: Instant, to: SocketAddr, out: &mut Vec<Transmit>) {
+    fn start_as_client(&mut self, now: Instant, to: Path, out: &mut Vec<Transmit>) {
         let before = out.len();
         if let (DtlsRole::Client, Phase::Handshaking { association, .. }) = (self.role, &mut self.phase) {
             association.start(now, &mut |bytes| out.push(Transmit { to, bytes }));
@@ -473,7 +489,7 @@ impl Transport {
         }
     }
 
-    fn advance(&mut self, now: Instant, from: SocketAddr, step: Step) -> Option<TransportEvent> {
+    fn advance(&mut self, now: Instant, from: Path, step: Step) -> Option<TransportEvent> {
         match step {
             Step::Connected(keys) => {
                 let phase = std::mem::replace(&mut self.phase, Phase::Closed);
@@ -486,11 +502,11 @@ impl Transport {
                     };
                 }
                 self.paths.note_heard(now, from);
-                // Its last message depends on random numbers in our last flight: whoever sent the one has read the other.
+                // The client's last message depends on random numbers in our last flight, so its sender has received that flight.
                 if self.paths.all_flights_went_to(from) {
                     self.prove(from);
                 } else if self.sends == Sends::Feedback && self.paths.note_media_elsewhere(now, from) {
-                    // It is as authentic as media.
+                    // The message is as authentic as media.
                     self.prove(from);
                 }
                 self.admit(now)
@@ -503,7 +519,7 @@ impl Transport {
 
     /// Hands out the keys as soon as the selected address is proven.
     fn admit(&mut self, now: Instant) -> Option<TransportEvent> {
-        let is_proven = self.paths.selected().is_some_and(paths::Path::is_proven);
+        let is_proven = self.paths.selected().is_some_and(paths::PathState::is_proven);
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Proving { association, keys, .. } if is_proven => {
                 let until = now + LINGER;
@@ -531,11 +547,12 @@ impl Transport {
     }
 }
 
-/// A client gets the answer and gathers; people take their time to paste an answer, then try again.
+/// From the offer to the first check. The client has to receive the answer and gather candidates; a person who pastes an answer too late
+/// tries again.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the first check to the keys.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// RFC 7675 section 5.1.
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client that lost our last flight asks for it within a few seconds.
+/// For so long the last flight is kept: a client that lost it repeats its own within a few seconds.
 const LINGER: Duration = Duration::from_secs(10);

@@ -23,9 +23,9 @@ impl<F: FnOnce() + Send + 'static> Body<Plain> for F {
 }
 
 impl<F: FnOnce() -> Fut + Send + 'static, Fut: Future<Output = ()>> Body<Async> for F {
-    /// The body runs on the current thread and the tasks it spawns on another, so it may block.
+    /// The body runs on the current thread and the tasks that it spawns on others, so it may block.
     fn run(self) {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime starts").block_on(self());
     }
 }

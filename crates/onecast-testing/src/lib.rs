@@ -21,6 +21,8 @@
 //!
 //! A test function that is missing from the list is dead code, which the compiler reports.
 
+#![forbid(unsafe_code)]
+
 mod body;
 mod report;
 pub mod requirements;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -72,7 +73,8 @@ impl Tests {
 /// All tests of a test target.
 pub struct Suite {
     tests: Vec<Test>,
-    threads: Option<usize>,
+    threads_min: usize,
+    threads_max: usize,
 }
 
 impl Suite {
@@ -80,19 +82,38 @@ impl Suite {
     pub fn new(tests: impl IntoIterator<Item = Tests>) -> Suite {
         let mut tests: Vec<Test> = tests.into_iter().flat_map(|tests| tests.0).collect();
         tests.sort_by_key(|test| test.alone);
-        Suite { tests, threads: None }
+        Suite {
+            tests,
+            threads_min: 1,
+            threads_max: usize::MAX,
+        }
     }
 
-    /// Runs this many tests at a time, unless `--test-threads` says otherwise. The default is the number of cores.
-    pub fn threads(mut self, threads: usize) -> Suite {
-        self.threads = Some(threads);
+    /// Runs at least this many tests at a time, even with fewer cores: for tests that wait more than they work.
+    pub fn threads_at_least(mut self, threads: usize) -> Suite {
+        self.threads_min = threads;
         self
+    }
+
+    /// Runs at most this many tests at a time, even with more cores: for tests that need much memory.
+    pub fn threads_at_most(mut self, threads: usize) -> Suite {
+        self.threads_max = threads;
+        self
+    }
+
+    /// How many tests run at a time, unless `--test-threads` says otherwise.
+    fn threads(&self) -> usize {
+        let wanted = std::env::var("RUST_TEST_THREADS").ok();
+        wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            cores.max(self.threads_min).min(self.threads_max)
+        })
     }
 
     /// Runs the tests that the command line selects. Its options are those of the built-in harness.
     pub fn run(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
-        arguments.test_threads = arguments.test_threads.or(self.threads);
+        arguments.test_threads = arguments.test_threads.or(Some(self.threads()));
         if arguments.nocapture {
             report::print_notes();
         }
@@ -119,8 +140,11 @@ fn run(test: Test, in_ci: bool, skipped: &Skipped, machine: &RwLock<()>) -> Resu
     }
     if !missing.is_empty() {
         skipped.add(&missing);
-        let needs: Vec<String> = missing.iter().map(|missing| describe(missing)).collect();
-        return Ok(Completion::ignored_with(format!("needs {}", needs.join(" and "))));
+        let needs = missing
+            .iter()
+            .map(|missing| format!("{}: {}", missing.name, missing.install));
+        let needs: Vec<String> = needs.collect();
+        return Ok(Completion::ignored_with(format!("needs {}", needs.join("; "))));
     }
     // A failed test poisons nothing: the lock guards no data.
     let _shared = (!test.alone).then(|| machine.read().unwrap_or_else(PoisonError::into_inner));
@@ -131,10 +155,6 @@ fn run(test: Test, in_ci: bool, skipped: &Skipped, machine: &RwLock<()>) -> Resu
     Ok(Completion::Completed)
 }
 
-fn describe(missing: &Requirement) -> String {
-    format!("{} ({})", missing.name, missing.install)
-}
-
 /// What did not run, by what is missing.
 #[derive(Default)]
 struct Skipped(Mutex<BTreeMap<String, usize>>);
@@ -143,7 +163,8 @@ impl Skipped {
     fn add(&self, missing: &[&Requirement]) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for missing in missing {
-            *counts.entry(describe(missing)).or_default() += 1;
+            let described = format!("{} ({})", missing.name, missing.install);
+            *counts.entry(described).or_default() += 1;
         }
     }
 
@@ -211,11 +232,11 @@ mod tests {
     fn test_without_what_it_needs_is_ignored_and_counted() {
         let skipped = Skipped::default();
         let reason = outcome(crate::tests![fails].needs(&PRESENT).needs(&ABSENT), false, &skipped);
-        assert_eq!(reason, Ok(Some("needs a unicorn (catch one)".to_owned())));
+        assert_eq!(reason, Ok(Some("needs a unicorn: catch one".to_owned())));
         let reason = outcome(crate::tests![passes].needs(&ABSENT).needs(&RARE), false, &skipped);
         assert_eq!(
             reason,
-            Ok(Some("needs a unicorn (catch one) and a griffin (find one)".to_owned()))
+            Ok(Some("needs a unicorn: catch one; a griffin: find one".to_owned()))
         );
         let line = "NOT RUN: 1 test needs a griffin (find one); 2 tests need a unicorn (catch one)";
         assert_eq!(skipped.line().as_deref(), Some(line));
@@ -227,7 +248,7 @@ mod tests {
         let failed = outcome(crate::tests![passes].needs(&ABSENT), true, &skipped);
         assert_eq!(failed, Err("CI=true requires a unicorn: catch one".to_owned()));
         let reason = outcome(crate::tests![passes].needs(&RARE), true, &skipped);
-        assert_eq!(reason, Ok(Some("needs a griffin (find one)".to_owned())));
+        assert_eq!(reason, Ok(Some("needs a griffin: find one".to_owned())));
     }
 
     #[test]

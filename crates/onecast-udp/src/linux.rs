@@ -358,7 +358,11 @@ mod tests {
         let mut queue = SendQueue::new();
         for port in ports {
             for (byte, len) in [(1, 10), (2, 10), (3, 4)] {
-                queue.push(([127, 0, 0, 1], port).into(), u32::from(port), &[byte; 10][..len]);
+                queue.push(
+                    SocketAddr::from(([127, 0, 0, 1], port)),
+                    u32::from(port),
+                    &[byte; 10][..len],
+                );
             }
         }
         queue
@@ -449,7 +453,7 @@ mod tests {
             assert_eq!((sent.gso_refused, sent.gso_runs), (1, 0));
 
             let mut shorter = SendQueue::new();
-            (0..3).for_each(|_| shorter.push(([127, 0, 0, 1], 1).into(), 1, &[7; 9]));
+            (0..3).for_each(|_| shorter.push(SocketAddr::from(([127, 0, 0, 1], 1)), 1, &[7; 9]));
             let mut calls = script(&[], &[]);
             let (sent, _) = run(&mut sender, &mut calls, &shorter);
             assert_eq!((sent.gso_runs, sent.datagrams), (u64::from(segmented), 3), "{code}");
@@ -500,7 +504,7 @@ mod tests {
     #[test]
     fn nobody_is_not_told() {
         let mut queue = SendQueue::new();
-        queue.push(([127, 0, 0, 1], 1).into(), Run::NOBODY, &[1]);
+        queue.push(SocketAddr::from(([127, 0, 0, 1], 1)), Run::NOBODY, &[1]);
         let mut calls = script(&[Err(libc::ENETUNREACH)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue);
         assert_eq!((sent.dropped_refused, owners), (1, vec![]));

@@ -1,8 +1,8 @@
-//! ECDSA signatures on every curve that OpenSSL, GnuTLS or BoringSSL make certificates for.
+//! ECDSA signatures on every curve that OpenSSL, GnuTLS and BoringSSL make certificates for.
 //!
-//! The DTLS crate names a hash and takes the curve to be P-256 or P-384; in DTLS 1.2 the two are independent
-//! (RFC 8422 section 5.4). The key itself says which curve it is on: points have a length each, and the two curves of 256
-//! bits have no point in common that anybody could find.
+//! The DTLS crate derives the curve, P-256 or P-384, from the hash, but in DTLS 1.2 the two are independent (RFC 8422 section 5.4). Here
+//! the length of the key determines the curve. For the two curves of 256 bits both are tried: no point on both of them can be found in
+//! practice.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256K1_SHA256_ASN1, ECDSA_P384_SHA256_ASN1,
@@ -45,7 +45,7 @@ pub(super) fn verify(
     }
 }
 
-/// GnuTLS's own choice for a key of "low" strength, which FFmpeg makes. AWS-LC has no P-224 that can be called from Rust.
+/// FFmpeg asks GnuTLS for a key of "low" strength, and gets P-224. AWS-LC has no P-224 that can be called from Rust.
 fn verify_p224(is_sha384: bool, point: &[u8], message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
     let hash = if is_sha384 {
         &aws_lc_rs::digest::SHA384
@@ -62,7 +62,7 @@ fn unsupported(scheme: SignatureScheme) -> CryptoError {
     CryptoError::UnsupportedAlgorithm(CryptoAlgorithm::Signature(scheme))
 }
 
-/// Uncompressed points: a byte that says so, and two coordinates.
+/// Lengths of uncompressed points: one byte for the form, and two coordinates.
 const P224_POINT_LEN: usize = 1 + 2 * 28;
 const P256_POINT_LEN: usize = 1 + 2 * 32;
 const P384_POINT_LEN: usize = 1 + 2 * 48;

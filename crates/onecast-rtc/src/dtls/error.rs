@@ -1,44 +1,44 @@
-//! Why a handshake fails, in words for the log and for whoever operates the client.
+//! Why a handshake fails, in words for the log.
 
 use rtc_shared::error::Error;
 
-/// Why a handshake cannot end well.
+/// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// Neither AEAD_AES_128_GCM nor AES128_CM_SHA1_80 was offered.
     #[error("no common SRTP protection profile")]
     NoSrtpProfile,
-    /// The keys could not be taken out of the finished handshake.
+    /// The finished handshake gave no keys.
     #[error("DTLS gave no keying material")]
     NoKeyingMaterial,
-    /// We could not begin as the client.
+    /// The handshake could not be started as the client.
     #[error("the DTLS handshake cannot be started")]
     Start,
-    /// Not one of ours.
+    /// The other side has none of our cipher suites.
     #[error("no common cipher suite; the server takes ECDHE with AES-128-GCM and SHA-256")]
     NoCipherSuite,
-    /// DTLS 1.0, for instance.
+    /// The other side speaks another version, such as DTLS 1.0.
     #[error("the client does not speak DTLS 1.2")]
     Version,
-    /// Without it a key would not be bound to the certificates (RFC 7627).
+    /// Without the extended master secret the keys are not bound to the certificates (RFC 7627).
     #[error("the client does not support the extended master secret")]
     NoExtendedMasterSecret,
-    /// An empty Certificate.
+    /// The client sent an empty Certificate message.
     #[error("the client showed no certificate: it has none, or none with a kind of key that the server can verify")]
     NoCertificate,
-    /// A curve or a signature algorithm that we do not know.
+    /// The key has an unknown curve or signature algorithm.
     #[error("the key of the client's certificate is of a kind that the server cannot verify")]
     UnsupportedKey,
-    /// By another key, or over other messages.
+    /// The signature was made with another key, or over other messages.
     #[error("the client's signature does not match its certificate")]
     BadSignature,
-    /// The two sides did not see the same messages.
+    /// The two sides have not seen the same messages.
     #[error("the client's Finished does not match the handshake")]
     BadFinished,
-    /// Messages that cannot be understood or that contradict each other.
+    /// Messages that cannot be parsed or that contradict each other.
     #[error("the client's handshake messages are malformed")]
     Malformed,
-    /// A fatal alert in the clear (RFC 5246 section 7.2), and nothing after it that would say otherwise.
+    /// The client sent an unencrypted fatal alert (RFC 5246 section 7.2), and nothing after it.
     #[error("the client refused the handshake with alert {0} ({name})", name = alert_name(*.0))]
     Refused(u8),
 }
@@ -69,7 +69,7 @@ impl From<Error> for HandshakeError {
     }
 }
 
-/// The alerts by which a client refuses us.
+/// Names of the alerts that clients refuse a handshake with.
 fn alert_name(alert: u8) -> &'static str {
     match alert {
         10 => "unexpected_message",

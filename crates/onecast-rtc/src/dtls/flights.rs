@@ -3,27 +3,27 @@
 use super::reassembly::Flight;
 use crate::{DtlsRole, record};
 
-/// How far the messages went.
+/// How far the handshake has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// As client: before the path is chosen.
+    /// As client: the path is not nominated yet.
     Idle,
-    /// Nothing has been chosen. As server we wait for a ClientHello, as client for the answer to ours.
+    /// As server we wait for a ClientHello, as client for the answer to ours.
     Hello,
-    /// Our hello is out, and the other side's messages up to the ChangeCipherSpec are awaited.
+    /// Our hello is sent. We wait for the other side's messages up to its ChangeCipherSpec.
     Flight,
-    /// There are keys; the other side's Finished is awaited.
+    /// There are keys. We wait for the other side's Finished.
     Finished,
     Connected,
 }
 
-/// Those that the other side can send now. `role` is ours.
+/// The flights that the other side can send now. `role` is ours.
 pub(super) fn awaited(role: DtlsRole, stage: Stage) -> &'static [&'static Flight] {
     match (role, stage) {
         (DtlsRole::Server, Stage::Hello) => &[CLIENT_HELLO],
         (DtlsRole::Server, Stage::Flight) => &[CLIENT_FLIGHT],
         (DtlsRole::Client, Stage::Hello) => SERVER_FLIGHTS,
-        // One cookie is enough.
+        // A server sends one cookie.
         (DtlsRole::Client, Stage::Flight) => &SERVER_FLIGHTS[1..],
         (_, Stage::Idle | Stage::Finished | Stage::Connected) => &[],
     }
@@ -32,13 +32,13 @@ pub(super) fn awaited(role: DtlsRole, stage: Stage) -> &'static [&'static Flight
 /// The ClientHello with a cookie (RFC 6347 section 4.2.2).
 pub(super) const SECOND_HELLO_SEQ: u16 = 1;
 const CLIENT_HELLO: &Flight = &[record::CLIENT_HELLO];
-/// Of a client with a certificate, up to its ChangeCipherSpec.
+/// Flight of a client with a certificate, up to its ChangeCipherSpec.
 const CLIENT_FLIGHT: &Flight = &[
     record::CERTIFICATE,
     record::CLIENT_KEY_EXCHANGE,
     record::CERTIFICATE_VERIFY,
 ];
-/// Of a server: a cookie, or everything up to its ServerHelloDone, with or without a wish for our certificate.
+/// Flights of a server: a cookie, or everything up to its ServerHelloDone, with or without a request for our certificate.
 const SERVER_FLIGHTS: &[&Flight] = &[
     &[record::HELLO_VERIFY_REQUEST],
     &[

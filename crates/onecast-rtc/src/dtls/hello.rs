@@ -1,20 +1,20 @@
-//! The cookie exchange of a DTLS server (RFC 6347 section 4.2.1), without state: a ClientHello from a forged address
-//! neither costs a key pair nor takes the place of the client's own.
+//! The stateless cookie exchange of a DTLS server (RFC 6347 section 4.2.1): a ClientHello from a forged address neither costs a key pair
+//! nor replaces the client's own.
 
 use std::ops::Range;
 
 use crate::record::{self, write_message, write_record};
 
-/// What a client has to repeat in its second ClientHello. The DTLS crate's have this length, too.
+/// The cookie that a client repeats in its second ClientHello. It has the length that the DTLS crate uses.
 pub(super) type Cookie = [u8; 20];
 
-/// Where the cookie lies in a ClientHello, or in a first fragment of one.
+/// Position of the cookie in a ClientHello, or in the first fragment of one.
 ///
 /// ```text
 /// | version (2) | random (32) | session id length (1), id | cookie length (1), cookie | .. |
 /// ```
 ///
-/// `None` also for one with a session id, which nobody has who comes for the first time: the DTLS crate does not skip it.
+/// `None` also for a ClientHello with a session id: the DTLS crate does not skip it, and a new client has none.
 pub(super) fn cookie_span(hello: &[u8]) -> Option<Range<usize>> {
     let session_id_len = *hello.get(34)?;
     let len = usize::from(*hello.get(35)?);
@@ -26,13 +26,12 @@ pub(super) fn random(hello: &[u8]) -> Option<[u8; 32]> {
     hello.get(2..34)?.try_into().ok()
 }
 
-/// The client's first ClientHello, as it follows from its second.
+/// The client's first ClientHello, reconstructed from its second.
 pub(super) fn without_cookie(hello: &[u8], span: Range<usize>) -> Vec<u8> {
     [&hello[..35], &[0], &hello[span.end..]].concat()
 }
 
-/// The answer to a ClientHello without a cookie. Shorter than what it answers, and always the same: repeated, it is
-/// sent again or dropped as a replay.
+/// The answer to a ClientHello without a cookie. It is shorter than the ClientHello, so it cannot amplify an attack, and always the same.
 pub(super) fn verify_request(cookie: &Cookie) -> Vec<u8> {
     let mut body = vec![0xfe, 0xfd, cookie.len() as u8];
     body.extend(cookie);
@@ -43,7 +42,7 @@ pub(super) fn verify_request(cookie: &Cookie) -> Vec<u8> {
     datagram
 }
 
-/// Whether a HelloVerifyRequest can be one: a version, which may be that of DTLS 1.0, and a cookie.
+/// Whether the body of a HelloVerifyRequest is valid: a version, which may be that of DTLS 1.0, and a cookie.
 pub(super) fn is_verify_request(body: &[u8]) -> bool {
     matches!(body, [0xfe, 0xfd | 0xff, len, cookie @ ..] if usize::from(*len) == cookie.len())
 }
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_asks_for_a_cookie_can_be_read_and_is_short() {
+    fn a_verify_request_parses_and_is_short() {
         let datagram = verify_request(&[9; 20]);
         let record = record::records(&datagram).next().unwrap();
         let message = record::fragments(record.body).next().unwrap();

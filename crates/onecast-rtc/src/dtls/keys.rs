@@ -1,7 +1,7 @@
-//! The other side's record key, and what its Finished must say: checked before the DTLS crate sees the record.
+//! The other side's record key, and its expected Finished: both are checked before the DTLS crate sees the record.
 //!
-//! A sealed record cannot be looked into without its key, and the crate, as a server, does not compare the client's
-//! Finished with the transcript. So both are done here.
+//! The crate as a server does not compare the client's Finished with the transcript, and a sealed record cannot be read without its key. So
+//! the key is derived here, too.
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hmac};
@@ -12,17 +12,17 @@ use crate::record::{CLIENT_HELLO, FINISHED, MESSAGE_HEADER_LEN, Record, SERVER_H
 
 /// RFC 5246 section 8.1.
 pub(super) type MasterSecret = [u8; 48];
-/// What a Finished holds (RFC 5246 section 7.4.9).
+/// Content of a Finished (RFC 5246 section 7.4.9).
 pub(super) type VerifyData = [u8; 12];
 
-/// Key of the records that the other side seals. Every cipher suite we take is AES-128-GCM with SHA-256.
+/// Key of the records that the other side seals. Every cipher suite that we accept is AES-128-GCM with SHA-256.
 #[derive(Clone)]
 pub(super) struct PeerKey {
     key: [u8; 16],
     salt: [u8; 4],
 }
 
-/// What keys are made of, in addition to the secret, and what a Finished covers.
+/// The handshake messages: their randoms go into the keys, and a Finished covers all of them.
 pub(super) struct Hellos {
     client_random: [u8; 32],
     server_random: [u8; 32],
@@ -30,10 +30,10 @@ pub(super) struct Hellos {
     transcript: digest::Context,
 }
 
-/// What the end of a handshake is checked with.
+/// The keys that check the end of a handshake.
 pub(super) struct Keys {
     pub(super) peer: PeerKey,
-    /// What the other side's Finished must say. As client we leave that to the crate.
+    /// Expected content of the client's Finished. Where we are the client, the crate checks that of the server.
     pub(super) finished: Option<VerifyData>,
     pub(super) finished_seq: u16,
 }
@@ -55,7 +55,7 @@ impl PeerKey {
         }
     }
 
-    /// Opens a record whose plain text has `N` bytes, at most 24 (RFC 5288 section 3).
+    /// Decrypts a record whose plain text has `N` bytes, at most 24 (RFC 5288 section 3).
     pub(super) fn open<const N: usize>(&self, record: &Record) -> Option<[u8; N]> {
         if record.body.len() != NONCE_LEN + N + TAG_LEN {
             return None;
@@ -95,7 +95,7 @@ impl PeerKey {
     }
 }
 
-/// What a Finished of this sequence number says, if the record is an authentic one.
+/// Content of the Finished with this sequence number, if the record is authentic.
 pub(super) fn open_finished(key: &PeerKey, record: &Record, seq: u16) -> Option<VerifyData> {
     let plain: [u8; FINISHED_LEN] = key.open(record)?;
     let (_, said) = plain.split_last_chunk::<12>()?;
@@ -113,10 +113,10 @@ impl Hellos {
         }
     }
 
-    /// A message that was sent or taken, in its place.
+    /// Adds a message that was sent or taken. The order matters.
     ///
-    /// Neither our first ClientHello nor the answer to it belongs into the transcript (RFC 6347 section 4.2.1); as client we do
-    /// not use it, and as server we begin with the second.
+    /// The first ClientHello and the answer to it do not belong to the transcript (RFC 6347 section 4.2.1). As server we begin with the
+    /// second; as client we do not use the transcript.
     pub(super) fn note(&mut self, kind: u8, seq: u16, body: &[u8]) {
         match (kind, hello::random(body)) {
             (CLIENT_HELLO, Some(random)) => self.client_random = random,
@@ -137,7 +137,7 @@ impl Hellos {
         }
     }
 
-    /// What the client's Finished must say after these messages.
+    /// Expected content of the client's Finished after these messages.
     fn client_finished(&self, master: &MasterSecret) -> VerifyData {
         let hash = self.transcript.clone().finish();
         let mut expected = [0; 12];
@@ -158,10 +158,10 @@ fn expand(secret: &[u8], label: &[u8], seed: &[&[u8]], out: &mut [u8]) {
     }
 }
 
-/// Explicit part of a nonce.
+/// Length of the explicit part of a nonce.
 const NONCE_LEN: usize = 8;
 const TAG_LEN: usize = 16;
-/// Header of the message and what it says.
+/// Message header and content.
 const FINISHED_LEN: usize = 12 + 12;
-/// Body of a record with a sealed Finished.
+/// Length of the body of a record with a sealed Finished.
 pub(super) const SEALED_FINISHED_LEN: usize = NONCE_LEN + FINISHED_LEN + TAG_LEN;

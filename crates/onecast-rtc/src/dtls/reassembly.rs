@@ -1,11 +1,11 @@
 //! Handshake messages of the other side, put together from fragments (RFC 6347 section 4.2.3).
 //!
-//! The DTLS crate has a buffer of its own for this, whose work grows with the square of the fragments it holds. It is
-//! handed whole messages only, in order and each of them once.
+//! The DTLS crate has a buffer of its own for this, whose work grows with the square of the fragments that it holds. So it is given whole
+//! messages only, in order and each of them once.
 
 use std::ops::Range;
 
-use crate::record::Fragment;
+use crate::record::HandshakeFragment;
 
 /// A whole message.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +15,8 @@ pub(super) struct Message {
     pub(super) body: Vec<u8>,
 }
 
-/// What of the next flight is there. Only messages that can belong to it are kept: nothing can be planted for later.
+/// The messages of the next flight so far. Only messages that can belong to that flight are kept, so an attacker cannot plant any for
+/// later.
 #[derive(Default)]
 pub(super) struct Reassembly {
     /// Sequence number of the flight's first message.
@@ -28,12 +29,12 @@ pub(super) type Flight = [u8];
 
 struct Partial {
     message: Message,
-    /// Of the body: disjoint, and no two of them touch.
+    /// Ranges of the body that are there: disjoint, and no two of them touch.
     pieces: Vec<Range<usize>>,
 }
 
 impl Reassembly {
-    /// Waits for a flight whose first message has this sequence number, and forgets everything else.
+    /// Waits for the flight whose first message has this sequence number, and drops everything else.
     pub(super) fn expect(&mut self, next: u16) {
         self.next = next;
         self.messages = Vec::new();
@@ -44,21 +45,21 @@ impl Reassembly {
         self.next
     }
 
-    /// Whether part of a message with this sequence number is there.
+    /// Whether a part of the message with this sequence number is there.
     pub(super) fn has_begun(&self, seq: u16) -> bool {
         self.messages.iter().any(|partial| partial.message.seq == seq)
     }
 
-    /// Bytes kept.
+    /// Bytes that are kept.
     pub(super) fn held(&self) -> usize {
         self.messages.iter().map(|partial| partial.message.body.len()).sum()
     }
 
-    /// Keeps the fragment if one of `flights` has a message of its type in its place.
+    /// Keeps the fragment if one of `flights` has a message of its type at its position.
     ///
-    /// Where fragments disagree, the newest first fragment of a message wins: a client that repeats its flight gets
-    /// through, even if another one has written into it.
-    pub(super) fn insert(&mut self, fragment: &Fragment, flights: &[&Flight]) {
+    /// Where fragments disagree, the newest first fragment of a message wins. So a client that repeats its flight connects, even if
+    /// somebody has forged fragments of it.
+    pub(super) fn insert(&mut self, fragment: &HandshakeFragment, flights: &[&Flight]) {
         let place = usize::from(fragment.seq.wrapping_sub(self.next));
         let fits = |flight: &&Flight| flight.get(place) == Some(&fragment.kind);
         if !flights.iter().any(fits) || fragment.len > MESSAGE_LEN_MAX {
@@ -80,12 +81,12 @@ impl Reassembly {
         partial.fill(fragment);
     }
 
-    /// The first message of the flight, if it is whole.
+    /// The first message of the flight, if it is complete.
     pub(super) fn first(&self) -> Option<&Message> {
         self.whole(self.next)
     }
 
-    /// One of `flights`, as soon as all of it is there.
+    /// One of `flights`, as soon as it is complete.
     pub(super) fn take(&mut self, flights: &[&Flight]) -> Option<Vec<Message>> {
         let is_there = |flight: &&&Flight| {
             let mut expected = (self.next..).zip(flight.iter());
@@ -107,7 +108,7 @@ impl Reassembly {
 }
 
 impl Partial {
-    fn new(fragment: &Fragment) -> Partial {
+    fn new(fragment: &HandshakeFragment) -> Partial {
         let message = Message {
             kind: fragment.kind,
             seq: fragment.seq,
@@ -119,11 +120,11 @@ impl Partial {
         }
     }
 
-    fn is_of(&self, fragment: &Fragment) -> bool {
+    fn is_of(&self, fragment: &HandshakeFragment) -> bool {
         self.message.kind == fragment.kind && self.message.body.len() == fragment.len
     }
 
-    fn fill(&mut self, fragment: &Fragment) {
+    fn fill(&mut self, fragment: &HandshakeFragment) {
         let mut span = fragment.offset..fragment.offset + fragment.bytes.len();
         if span.is_empty() {
             return;
@@ -147,12 +148,11 @@ impl Partial {
     }
 }
 
-/// Certificate chains of self-signed peers take 0.3 to 4 KB.
+/// Certificates of WebRTC peers are self-signed and take 0.3 to 4 KB.
 const MESSAGE_LEN_MAX: usize = 16 * 1024;
-/// The longest message, and the others of its flight.
+/// The longest message, and the other messages of its flight.
 pub(super) const HELD_MAX: usize = 24 * 1024;
-/// Gaps between these are filled by fragments that are late. A message of 16 KB takes 14 datagrams: if every other one is
-/// late, there are seven.
+/// Late fragments fill the gaps between the pieces. A message of 16 KB takes 14 datagrams: if every other one is late, there are seven.
 const PIECES_MAX: usize = 8;
 
 #[cfg(test)]
@@ -170,8 +170,8 @@ mod tests {
     };
     const FLIGHTS: &[&Flight] = &[&[11, 16, 15]];
 
-    fn fragment(kind: u8, seq: u16, span: Range<usize>) -> Fragment<'static> {
-        Fragment {
+    fn fragment(kind: u8, seq: u16, span: Range<usize>) -> HandshakeFragment<'static> {
+        HandshakeFragment {
             kind,
             len: BODY.len(),
             seq,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_comes_out_whole_in_order_and_once() {
+    fn a_flight_is_delivered_once_complete_and_in_order() {
         let mut reassembly = waiting();
         for (kind, seq) in [(15, 4), (11, 2)] {
             reassembly.insert(&fragment(kind, seq, 0..100), FLIGHTS);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_in_any_order_with_overlaps_comes_together() {
+    fn fragments_are_reassembled_in_any_order_and_with_overlaps() {
         for seed in 0..200u64 {
             let mut random = seed;
             let mut next = |below: usize| {
@@ -231,12 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_belong_to_the_flight_is_not_kept() {
+    fn fragments_that_cannot_belong_to_the_flight_are_dropped() {
         let mut reassembly = waiting();
         for (kind, seq) in [(11, 3), (16, 2), (15, 5), (1, 2), (11, 1), (11, 0), (20, 5)] {
             reassembly.insert(&fragment(kind, seq, 0..100), FLIGHTS);
         }
-        let longest = Fragment {
+        let longest = HandshakeFragment {
             len: MESSAGE_LEN_MAX + 1,
             ..fragment(11, 2, 0..100)
         };
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_repeated_first_fragment_wins_over_one_that_was_forged() {
         let mut reassembly = waiting();
-        let forged = Fragment {
+        let forged = HandshakeFragment {
             len: 300,
             ..fragment(11, 2, 0..50)
         };
@@ -263,7 +263,7 @@ mod tests {
     fn memory_and_pieces_are_bounded() {
         let mut reassembly = waiting();
         for (kind, seq) in [(11, 2), (16, 3), (15, 4)].repeat(3) {
-            let long = Fragment {
+            let long = HandshakeFragment {
                 len: MESSAGE_LEN_MAX,
                 ..fragment(kind, seq, 0..1)
             };
@@ -271,7 +271,7 @@ mod tests {
         }
         assert!(reassembly.held() <= HELD_MAX);
         for at in (0..100).step_by(2) {
-            let piece = Fragment {
+            let piece = HandshakeFragment {
                 len: MESSAGE_LEN_MAX,
                 ..fragment(11, 2, at..at + 1)
             };

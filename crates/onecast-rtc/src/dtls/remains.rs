@@ -1,21 +1,21 @@
-//! What is kept of an association for as long as its client stays.
+//! The part of an association that is kept for as long as its client stays.
 
 use super::keys::PeerKey;
 use crate::record::{self, Record, records};
 
-/// A finished association after the heavy part is gone.
+/// A finished association without its ten kilobytes of handshake state.
 pub struct Remains {
     pub(super) close_notify: Box<[u8]>,
     pub(super) peer: Option<PeerKey>,
 }
 
 impl Remains {
-    /// Our close_notify. Always the same bytes: it may be sent more than once.
+    /// Our close_notify. It may be sent more than once, since the bytes are always the same.
     pub fn close_notify(&self) -> &[u8] {
         &self.close_notify
     }
 
-    /// Whether the datagram holds the client's authentic close_notify or another fatal alert.
+    /// Whether the datagram holds an authentic close_notify or fatal alert of the client.
     pub fn is_closed_by(&self, datagram: &[u8]) -> bool {
         let is_alert = |record: &Record| record.kind == record::ALERT && record.epoch == 1;
         let mut alerts = records(datagram).filter(is_alert);
@@ -25,7 +25,7 @@ impl Remains {
     }
 }
 
-/// Whether a sealed alert is authentic, and the end.
+/// Whether a sealed alert is authentic and ends the association.
 pub(super) fn is_closing(key: &PeerKey, alert: &Record) -> bool {
     key.open(alert)
         .is_some_and(|[level, description]| level == ALERT_FATAL || description == CLOSE_NOTIFY)

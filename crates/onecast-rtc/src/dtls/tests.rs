@@ -1,4 +1,4 @@
-//! Two of our own associations against each other: both must live through trouble that the bare library does not.
+//! Two of our own associations against each other, under losses and reordering that the bare library does not survive.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ fn certificate() -> Certificate {
     CERTIFICATE.get_or_init(|| Certificate::generate().unwrap()).clone()
 }
 
-/// Delivers `datagrams`, each with its own luck: lost, twice, or after the next one.
+/// Delivers `datagrams`; each may be lost, repeated, or come after the next one.
 fn pass(datagrams: Vec<Vec<u8>>, inbox: &mut VecDeque<Vec<u8>>, next: &mut impl FnMut() -> u64, is_calm: bool) {
     for bytes in datagrams {
         match next() % 12 {

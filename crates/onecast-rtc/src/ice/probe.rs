@@ -1,21 +1,21 @@
-//! Binding requests of our own, and the answers to them.
+//! Binding requests of the server, and the answers to them.
 //!
-//! A lite agent does not look for paths, but it may ask an address whether its client is there: only a client that receives the
-//! request there and knows the password of its offer can answer it.
+//! A lite agent does not look for paths, but it may ask an address whether its client is there. Only a client that receives the request
+//! there and knows the password of its offer can answer.
 
 use std::net::SocketAddr;
 
 use rtc_stun::attributes::{ATTR_ICE_CONTROLLED, ATTR_PRIORITY, ATTR_USERNAME, AttrType};
 use rtc_stun::message::{BINDING_REQUEST as BINDING_REQUEST_TYPE, Message, Setter, TransactionId};
 
-use super::{Answer, BINDING_REQUEST, IceCredentials, Request, write};
+use super::{BINDING_REQUEST, IceCredentials, Request, ResponseWriter, write};
 
-/// Names one request. A client that has not received the request cannot guess it.
+/// Transaction id of a request. A client that has not received the request cannot guess it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transaction([u8; 12]);
 
 impl Transaction {
-    /// A new one; `None` when the machine has no random numbers. The answer carries `tag` back: see [`answered_tag`].
+    /// A new id; `None` when the system has no random numbers. The answer carries `tag` back: see [`answered_tag`].
     pub fn new(tag: u32) -> Option<Transaction> {
         let mut bytes = [0; 12];
         let (head, random) = bytes.split_at_mut(TAG_LEN);
@@ -55,7 +55,7 @@ pub fn answered_tag(datagram: &[u8]) -> Option<u32> {
     datagram.starts_with(&BINDING_SUCCESS).then_some(tag)
 }
 
-/// Whether a check is authentic. It is not answered.
+/// Whether a check is authentic, without answering it.
 pub fn is_authentic(datagram: &[u8], local: &IceCredentials, remote_ufrag: &str) -> bool {
     let check = |request: Request<'_>| {
         request.check_fingerprint(datagram)?;
@@ -71,11 +71,11 @@ pub fn answer_request(datagram: &[u8], from: SocketAddr, own: &IceCredentials, s
         return None;
     }
     let request = Request::read_as(BINDING_REQUEST, datagram).ok()?;
-    let answer = Answer {
+    let writer = ResponseWriter {
         transaction: request.transaction,
         pwd: &own.pwd,
     };
-    Some(answer.accept(from))
+    Some(writer.accept(from))
 }
 
 /// One attribute as it is.
@@ -90,11 +90,11 @@ impl Setter for Attribute {
 
 /// RFC 8489 section 5.
 const BINDING_SUCCESS: [u8; 2] = [1, 1];
-/// The rest of the 12 bytes is random: 64 bits that no client can guess within the seconds that a request is open.
+/// The other 8 of the 12 bytes are random, which no client can guess within the seconds that a request is open.
 const TAG_LEN: usize = 4;
-/// Of a host candidate (RFC 8445 section 5.1.2.1), for clients that insist on the attribute.
+/// Priority of a host candidate (RFC 8445 section 5.1.2.1), for clients that insist on the attribute.
 const PRIORITY: u32 = 0x7e00_01ff;
-/// A lite agent is always controlled, so a conflict never has to be decided.
+/// A lite agent is always controlled, so a role conflict never has to be decided.
 const TIE_BREAKER: [u8; 8] = [0; 8];
 
 #[cfg(test)]

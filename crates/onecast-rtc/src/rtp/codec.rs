@@ -1,4 +1,4 @@
-//! Codecs this server carries. It never decodes them; it must only name them and see keyframes.
+//! The codecs that this server carries. It never decodes them; it only has to name them and recognise keyframes.
 
 use std::fmt;
 
@@ -12,8 +12,16 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Both, in the order in which they number tables: `ALL[kind as usize] == kind`.
+    /// Both, in the order of tables by kind: `ALL[kind as usize] == kind`.
     pub const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
+
+    /// As an m-line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Audio => "audio",
+            Kind::Video => "video",
+        }
+    }
 }
 
 /// An encoding carried end to end.
@@ -25,7 +33,7 @@ pub enum Codec {
     Vp8,
     /// RFC 9628
     Vp9,
-    /// RFC 6184; the first byte of `profile-level-id` tells the profile.
+    /// RFC 6184; the first byte of `profile-level-id` is the profile.
     H264,
     /// RFC 7798
     H265,
@@ -34,7 +42,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Every codec, in the order in which we list them when nobody has a preference.
+    /// Every codec, in the order in which we list them without a preference.
     pub const ALL: [Codec; 6] = [
         Codec::Opus,
         Codec::Vp8,
@@ -91,9 +99,6 @@ impl fmt::Display for Codec {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Audio => "audio",
-            Kind::Video => "video",
-        })
+        f.write_str(self.name())
     }
 }

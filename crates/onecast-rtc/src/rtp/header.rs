@@ -24,14 +24,15 @@ pub enum RtpError {
     Padding,
 }
 
-/// The fixed header and where the rest lies. Parsed from protected or clear bytes alike: the header is never encrypted.
+/// The fixed header, and where the rest of the packet lies. It can be parsed from protected and clear bytes alike, because SRTP does not
+/// encrypt the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpHeader {
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
-    /// Padding bit; how much is known only after decryption.
+    /// Padding bit. The amount is known only after decryption.
     pub padding: bool,
-    /// Payload type, 0..=127.
+    /// Payload type.
     pub payload_type: u8,
     /// Sequence number as on the wire.
     pub sequence: u16,
@@ -39,9 +40,9 @@ pub struct RtpHeader {
     pub timestamp: u32,
     /// Synchronisation source.
     pub ssrc: u32,
-    /// `defined by profile` word of the extension block; 0 without one.
+    /// The `defined by profile` word of the extension block; 0 without one.
     pub extension_profile: u16,
-    /// Where the extension data starts (after its 4-byte head) and ends; empty without one.
+    /// Where the extension data starts (after its 4-byte head) and ends; equal without one.
     pub extension: (u16, u16),
     /// Length of header, CSRCs and extension block: where the payload starts.
     pub len: usize,
@@ -53,6 +54,7 @@ impl RtpHeader {
     /// # Errors
     /// [`RtpError::Truncated`] when the packet ends before its header does (also when the header is longer than a datagram can be),
     /// [`RtpError::Version`] when it is not RTP version 2.
+    #[inline]
     pub fn parse(packet: &[u8]) -> Result<RtpHeader, RtpError> {
         let fixed = packet.first_chunk::<FIXED_LEN>().ok_or(RtpError::Truncated)?;
         if fixed[0] >> 6 != 2 {
@@ -81,9 +83,10 @@ impl RtpHeader {
 
     /// Ids and values of the header extensions of `packet`, which is the packet that this header was parsed from, protected or
     /// clear. Both forms of RFC 8285 section 4 are read; a malformed element ends the iteration.
+    #[inline]
     pub fn extensions<'a>(&self, packet: &'a [u8]) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
         let (start, end) = self.extension;
-        Extensions {
+        ExtensionElements {
             rest: packet.get(usize::from(start)..usize::from(end)).unwrap_or_default(),
             form: Form::of_profile(self.extension_profile),
         }
@@ -94,6 +97,7 @@ impl RtpHeader {
     /// # Errors
     /// [`RtpError::Padding`] when the padding count is 0 or more than there is, [`RtpError::Truncated`] when `clear` is shorter
     /// than the header.
+    #[inline]
     pub fn payload<'a>(&self, clear: &'a [u8]) -> Result<&'a [u8], RtpError> {
         let payload = clear.get(self.len..).ok_or(RtpError::Truncated)?;
         if !self.padding {
@@ -108,14 +112,14 @@ impl RtpHeader {
     }
 }
 
-/// The header of a packet that we send.
+/// The header of an outgoing packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderOut {
     /// Marker bit.
     pub marker: bool,
     /// Padding bit; the caller appends the padding itself.
     pub padding: bool,
-    /// Payload type, 0..=127.
+    /// Payload type.
     pub payload_type: u8,
     /// Sequence number.
     pub sequence: u16,
@@ -127,6 +131,7 @@ pub struct HeaderOut {
 
 impl HeaderOut {
     /// Bytes that [`HeaderOut::write`] writes with these extensions.
+    #[inline]
     pub fn len(extensions: &[(u8, &[u8])]) -> usize {
         match extensions {
             [] => FIXED_LEN,
@@ -140,6 +145,7 @@ impl HeaderOut {
     ///
     /// # Panics
     /// When `out` is shorter than [`HeaderOut::len`] of the same extensions.
+    #[inline]
     pub fn write(&self, out: &mut [u8], extensions: &[(u8, &[u8])]) -> usize {
         out[0] = 0x80 | u8::from(self.padding) << 5 | u8::from(!extensions.is_empty()) << 4;
         out[1] = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
@@ -217,12 +223,12 @@ impl Form {
     }
 }
 
-struct Extensions<'a> {
+struct ExtensionElements<'a> {
     rest: &'a [u8],
     form: Form,
 }
 
-impl<'a> Iterator for Extensions<'a> {
+impl<'a> Iterator for ExtensionElements<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rtp_is_refused() {
+    fn bytes_that_are_not_rtp_are_refused() {
         assert_eq!(RtpHeader::parse(&[0x80; 11]), Err(RtpError::Truncated));
         assert_eq!(RtpHeader::parse(&[0x40; 12]), Err(RtpError::Version));
         assert_eq!(RtpHeader::parse(&[0x81; 12]), Err(RtpError::Truncated));

@@ -1,11 +1,11 @@
-//! Keyframe and frame starts per codec, from the RTP payload alone. Nothing here panics, whatever the bytes.
+//! Starts of keyframes and frames per codec, from the RTP payload alone. No bytes make this panic.
 
 pub use super::picture::picture_size;
 
 use super::Codec;
 
-/// True when the packet is the first of a keyframe. For H264 and H265 the parameter sets count as its start, as they travel in
-/// front of it, so a keyframe sent as several packets may say so more than once. Audio can always be joined.
+/// Whether the packet is the first of a keyframe. For H264 and H265 the parameter sets in front of it count as its start, so this may be
+/// true for several packets of one keyframe. Audio can always be joined.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
@@ -20,8 +20,8 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
-/// Shows each whole parameter set in the packet: SPS and PPS of H264, VPS, SPS and PPS of H265. Fragmented ones are left out, the other
-/// codecs have none outside their keyframes.
+/// Calls `found` for each whole parameter set in the packet: SPS and PPS of H264, VPS, SPS and PPS of H265. Fragmented ones are left out;
+/// the other codecs have none outside their keyframes.
 pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(ParameterSet<'_>)) {
     let head = payload.first().copied().unwrap_or(0);
     let mut show = |nal: &[u8], read: fn(&[u8]) -> Option<(u8, u8)>| {
@@ -30,7 +30,7 @@ pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(Parame
         }
         false
     };
-    // A fragment shows only the beginning of its unit.
+    // A fragment has only the beginning of its unit.
     match codec {
         Codec::H264 if head & 0x1f != 28 => h264_any(payload, |nal| show(nal, h264_parameter_set)),
         Codec::H265 if head >> 1 & 0x3f != 49 => h265_any(payload, |nal| show(nal, h265_parameter_set)),
@@ -38,8 +38,8 @@ pub fn parameter_sets(codec: Codec, payload: &[u8], mut found: impl FnMut(Parame
     };
 }
 
-/// What a packet of several parameter sets begins with: STAP-A (RFC 6184 section 5.7.1) or AP (RFC 7798 section 4.4.2). The sets follow,
-/// each behind its length in two bytes.
+/// Head of a packet of several parameter sets: STAP-A (RFC 6184 section 5.7.1) or AP (RFC 7798 section 4.4.2). The sets follow, each behind
+/// its length in two bytes.
 pub fn aggregation_head(codec: Codec) -> &'static [u8] {
     match codec {
         Codec::H264 => &[0x78],
@@ -47,7 +47,7 @@ pub fn aggregation_head(codec: Codec) -> &'static [u8] {
     }
 }
 
-/// Bytes of all parameter sets of a stream, their lengths included: as much as one packet carries.
+/// The most bytes of all parameter sets of a stream, including their lengths: one packet carries them.
 pub const PARAMETER_SETS_BYTES_MAX: usize = 1_100;
 
 /// One parameter set.
@@ -55,7 +55,7 @@ pub const PARAMETER_SETS_BYTES_MAX: usize = 1_100;
 pub struct ParameterSet<'a> {
     /// NAL unit type.
     pub unit: u8,
-    /// Its id: another set with the same type and id replaces it.
+    /// Id of the set. Another set with the same type and id replaces it.
     pub id: u8,
     /// The NAL unit.
     pub nal: &'a [u8],
@@ -72,7 +72,7 @@ fn h264_parameter_set(nal: &[u8]) -> Option<(u8, u8)> {
     Some((unit, id))
 }
 
-/// Type and id: H.265 sections 7.3.2.1 to 7.3.2.3. The id of an SPS lies behind fields of varying length; streams have one.
+/// Type and id: H.265 sections 7.3.2.1 to 7.3.2.3. The id of an SPS lies behind fields of varying length, and is always 0 in practice.
 fn h265_parameter_set(nal: &[u8]) -> Option<(u8, u8)> {
     let unit = h265_type(nal)?;
     let id = match unit {
@@ -91,8 +91,8 @@ fn exp_golomb(bytes: &[u8]) -> Option<u8> {
     (zeros <= 7).then(|| ((code >> (31 - 2 * zeros)) - 1) as u8)
 }
 
-/// True when the packet is the first of a frame, as far as the payload tells: for H264 and H265 also a NAL unit in front of the
-/// first slice.
+/// Whether the packet is the first of a frame, as far as the payload shows. For H264 and H265 this includes NAL units in front of the first
+/// slice.
 pub fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
@@ -134,14 +134,14 @@ pub(super) fn vp8_starts_frame(payload: &[u8]) -> bool {
     payload.first().is_some_and(|first| first & 0x17 == 0x10)
 }
 
-/// What the VP9 payload descriptor says (RFC 9628 section 4.2).
+/// The VP9 payload descriptor (RFC 9628 section 4.2).
 pub(super) struct Vp9<'a> {
     pub(super) starts_frame: bool,
     pub(super) predicted: bool,
     pub(super) spatial_layer: u8,
     /// The scalability structure and what follows it, if there is one.
     pub(super) structure: Option<&'a [u8]>,
-    /// The frame, or what of it the packet carries.
+    /// The part of the frame that the packet carries.
     frame: &'a [u8],
 }
 
@@ -177,7 +177,7 @@ impl<'a> Vp9<'a> {
         })
     }
 
-    /// Some senders leave P unset in every packet: what the frame's own header says counts too.
+    /// Some senders leave P unset in every packet, so the frame's own header counts, too.
     fn is_keyframe(&self) -> bool {
         vp9_frame_is_keyframe(self.frame)
     }
@@ -232,7 +232,7 @@ pub(super) fn h264_any(payload: &[u8], mut matches: impl FnMut(&[u8]) -> bool) -
     }
 }
 
-/// A first slice (`first_mb_in_slice` is 0, a single 1 bit) or what comes before it in an access unit (RFC 6184, H.264 7.4.1.2.3).
+/// A first slice (`first_mb_in_slice` is 0, a single 1 bit) or a unit before it in its access unit (RFC 6184, H.264 section 7.4.1.2.3).
 fn h264_opens_frame(nal: &[u8]) -> bool {
     match nal.first().map(|byte| byte & 0x1f) {
         Some(1 | 2 | 5) => nal.get(1).is_some_and(|byte| byte & 0x80 != 0),
@@ -262,7 +262,7 @@ fn h265_opens_keyframe(nal_type: u8) -> bool {
     matches!(nal_type, 16..=21 | 32 | 33)
 }
 
-/// A first slice segment (the first bit behind the header), or what comes before it: parameter sets, delimiter, prefix SEI.
+/// A first slice segment (the first bit behind the header), or a unit before it: parameter sets, delimiter, prefix SEI.
 fn h265_opens_frame(nal: &[u8]) -> bool {
     match h265_type(nal) {
         Some(0..=31) => nal.get(2).is_some_and(|byte| byte & 0x80 != 0),
@@ -281,8 +281,8 @@ fn aggregated(mut units: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// N = 1 in the aggregation header: the first packet of a coded video sequence (AV1 RTP section 4.4). A sequence header in front
-/// counts too, should a sender leave the bit unset: it comes with keyframes only.
+/// N = 1 in the aggregation header: the first packet of a coded video sequence (AV1 RTP section 4.4). A sequence header in front counts,
+/// too, for senders that leave the bit unset: it comes with keyframes only.
 fn av1_new_sequence(payload: &[u8]) -> bool {
     let Some((head, elements)) = payload.split_first() else {
         return false;
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_starts_are_told_from_later_slices() {
+    fn frame_starts_are_distinguished_from_later_slices() {
         assert!(starts_frame(Codec::H264, &[0x41, 0x9a]) && !starts_frame(Codec::H264, &[0x41, 0x1a]));
         assert!(starts_frame(Codec::H264, &[0x7c, 0x81, 0x9a]) && !starts_frame(Codec::H264, &[0x7c, 0x81, 0x1a]));
         assert!(starts_frame(Codec::H265, &[0x02, 0x01, 0xd0]) && !starts_frame(Codec::H265, &[0x02, 0x01, 0x50]));

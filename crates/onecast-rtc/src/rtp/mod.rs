@@ -1,7 +1,8 @@
-//! RTP and RTCP on the wire: headers, sequence numbers, codecs, keyframes, reports. Pure.
+//! RTP and RTCP on the wire: headers, sequence numbers, codecs, keyframes, reports.
 
 pub mod codec;
 pub mod header;
+mod ids;
 pub mod keyframe;
 #[doc(hidden)]
 pub mod noise;
@@ -12,5 +13,6 @@ pub mod seq;
 
 pub use codec::{Codec, Kind};
 pub use header::{HeaderOut, RtpError, RtpHeader};
+pub use ids::{Mid, Pt, Rid, RtpTime, Ssrc};
 pub use refresh::Refresh;
-pub use seq::SequenceExtender;
+pub use seq::{SeqIndex, SequenceExtender};

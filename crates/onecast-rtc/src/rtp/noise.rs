@@ -1,4 +1,4 @@
-//! Random bytes from a seed, for tests that throw garbage at parsers.
+//! Random bytes from a seed, for tests of parsers.
 
 /// A xorshift64* generator: the same seed gives the same bytes.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Noise {
         ((self.next() >> 33) as usize) % limit
     }
 
-    /// Up to `len_max` random bytes, often with small values, which lengths and types are made of.
+    /// Up to `len_max` random bytes, often with small values, as in lengths and types.
     pub fn bytes(&mut self, len_max: usize) -> Vec<u8> {
         let len = self.below(len_max + 1);
         let mask = [0xff, 0x0f, 0x03][self.below(3)];

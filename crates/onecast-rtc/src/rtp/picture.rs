@@ -1,10 +1,10 @@
-//! The picture's size, read from the payload where the codec says it plainly.
+//! The size of the picture, from the payload of codecs that have it in a simple place.
 
 use super::Codec;
 use super::keyframe::{Vp8, Vp9, h264_any, vp8_starts_frame};
 
-/// Width and height in pixels when this payload tells them: the first packet of a VP8 keyframe, a VP9 packet with a scalability
-/// structure (its largest layer), an H264 sequence parameter set that came whole. `None` otherwise, and always for AV1 and H265.
+/// Width and height in pixels, if this payload has them: the first packet of a VP8 keyframe, a VP9 packet with a scalability structure
+/// (its largest layer), or a whole H264 sequence parameter set. `None` otherwise, and always for AV1 and H265.
 pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
     match codec {
         Codec::Vp8 => vp8_size(payload),
@@ -42,7 +42,7 @@ fn vp9_size(structure: &[u8]) -> Option<(u16, u16)> {
 
 fn h264_size(payload: &[u8]) -> Option<(u16, u16)> {
     let mut size = None;
-    // A fragment shows only two bytes of its unit, too few to be read as a parameter set.
+    // Of a fragment there are only two bytes here, too few for a parameter set.
     h264_any(payload, |nal| {
         if nal.first().is_some_and(|head| head & 0x1f == 7) {
             size = sps_size(nal);
@@ -138,7 +138,7 @@ fn sps_picture_order(bits: &mut Bits<'_>) -> Option<()> {
     Some(())
 }
 
-/// Reads bits of a NAL unit, leaving out emulation prevention bytes (H.264 section 7.4.1).
+/// Reads bits of a NAL unit, without its emulation prevention bytes (H.264 section 7.4.1).
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -173,7 +173,7 @@ impl<'a> Bits<'a> {
         Some(u64::from(value))
     }
 
-    /// The next byte; only where the bits before it make whole bytes.
+    /// The next byte. Only valid at a byte boundary.
     pub(super) fn byte(&mut self) -> Option<u8> {
         if self.zeros >= 2 && *self.bytes.get(self.at)? == 3 {
             self.at += 1;
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vp8_tells_its_size_in_keyframes_only() {
+    fn vp8_has_its_size_in_keyframes_only() {
         let mut payload = vec![
             0x90, 0x80, 0x85, 0x01, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x42, 0xe0, 0x01,
         ];
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn vp9_tells_the_size_of_its_largest_layer() {
+    fn vp9_has_the_size_of_its_largest_layer() {
         let one = [0x8a, 0x85, 0x01, 0x10, 0x05, 0x00, 0x02, 0xd0, 0x82];
         assert_eq!(picture_size(Codec::Vp9, &one), Some((1280, 720)));
         let two = [0x0a, 0x30, 0x02, 0x80, 0x01, 0x68, 0x05, 0x00, 0x02, 0xd0, 0x82];
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn h264_tells_its_size_in_whole_parameter_sets() {
+    fn h264_has_its_size_in_whole_parameter_sets() {
         // Baseline 640x480; high 1920x1080 (1088 lines cropped by 8).
         let baseline = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
         let high = [0x67, 0x64, 0x00, 0x28, 0xac, 0xd9, 0x40, 0x78, 0x02, 0x27, 0xe5, 0xc0];
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn emulation_prevention_bytes_are_no_bits() {
+    fn emulation_prevention_bytes_are_skipped() {
         let mut bits = Bits::new(&[0, 0, 3, 0x80]);
         let read: Vec<_> = (0..17).map(|_| bits.bit().unwrap()).collect();
         assert_eq!(read.iter().sum::<u64>(), 1);

@@ -1,30 +1,30 @@
-//! Where in a stream a decoder can begin, told from the RTP payload alone. Nothing here panics, whatever the bytes.
+//! Points at which a decoder can begin, from the RTP payload alone. No bytes make this panic.
 
 use super::Codec;
 use super::keyframe::{h264_any, h265_any, h265_type, starts_keyframe};
 use super::picture::Bits;
 
-/// What a decoder finds at a picture that does not depend on the pictures before it, or soon does not. The later one is better.
+/// A picture that does not depend on those before it, or a point after which pictures soon do not. Later variants are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refresh {
-    /// The picture itself needs no other, as far as its first slice tells. Later ones may refer to what came before it.
+    /// An intra picture, as far as its first slice shows. Later pictures may still refer to earlier ones.
     Intra,
-    /// The encoder promises that pictures are complete from here on, after so many more of them: a recovery point SEI message.
-    /// Streams with intra refresh or open groups of pictures have nothing better.
+    /// A recovery point SEI message: the encoder promises that pictures are complete after `frames` more of them. Streams with intra
+    /// refresh or open groups of pictures have nothing better.
     Recovery {
         /// Pictures that may still be incomplete, at most [`Refresh::FRAMES_MAX`].
         frames: u16,
     },
-    /// A keyframe: nothing from here on needs anything before it.
+    /// A keyframe: nothing from here on depends on anything before it.
     Keyframe,
 }
 
 impl Refresh {
-    /// More pictures than an encoder takes to refresh one: ten seconds at 60 a second.
+    /// More pictures than encoders take for a refresh: ten seconds at 60 a second.
     pub const FRAMES_MAX: u16 = 600;
 }
 
-/// What begins in this packet, if anything does. A recovery point may be told in a packet in front of its picture.
+/// The best refresh point that begins in this packet. A recovery point may come in a packet in front of its picture.
 pub fn refresh(codec: Codec, payload: &[u8]) -> Option<Refresh> {
     let mut best = None;
     match codec {
@@ -58,7 +58,8 @@ fn h264_refresh(nal: &[u8]) -> Option<Refresh> {
     }
 }
 
-/// BLA, IDR and CRA pictures, and prefix SEI. The slice type stands behind fields whose length only the picture parameter set tells.
+/// BLA, IDR and CRA pictures, and prefix SEI. Intra pictures cannot be recognised: the slice type lies behind fields whose length depends
+/// on the picture parameter set.
 fn h265_refresh(nal: &[u8]) -> Option<Refresh> {
     match h265_type(nal)? {
         16..=21 => Some(Refresh::Keyframe),
@@ -74,8 +75,8 @@ fn is_first_intra_slice(slice: u8) -> bool {
     slice & 0xf0 == 0b1011 << 4 || slice == 0b1000_1000
 }
 
-/// Looks for a recovery point among the messages of an SEI unit (H.264 and H.265 sections 7.3.2.3 and D.1: type and length, each as
-/// bytes of 255 and a last one). `count` reads the pictures until it is complete.
+/// Searches the messages of an SEI unit for a recovery point (H.264 and H.265 sections 7.3.2.3 and D.1: type and length are each coded as
+/// bytes of 255 and a last one). `count` reads the number of pictures until the refresh is complete.
 fn recovery_point(body: &[u8], count: fn(&mut Bits<'_>) -> Option<u64>) -> Option<Refresh> {
     let mut bits = Bits::new(body);
     for _ in 0..MESSAGES_MAX {
@@ -105,7 +106,7 @@ fn message_number(bits: &mut Bits<'_>) -> Option<u32> {
 
 /// `payloadType` of a recovery point (H.264 section D.2.8, H.265 section D.3.8).
 const RECOVERY_POINT: u32 = 6;
-/// Messages of one unit that are looked at: encoders write two or three.
+/// The most messages of one unit that are read: encoders write two or three.
 const MESSAGES_MAX: usize = 16;
 
 #[cfg(test)]
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_in_front_are_no_picture() {
+    fn parameter_sets_in_front_are_not_a_picture() {
         for payload in [&[0x67, 0x42][..], &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce]] {
             assert!(starts_keyframe(Codec::H264, payload) && h264(payload).is_none());
         }
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn intra_pictures_are_told_by_their_first_slice() {
+    fn intra_pictures_are_recognised_by_their_first_slice() {
         for payload in [&[0x41, 0x88][..], &[0x61, 0xb4], &[0x7c, 0x81, 0x88]] {
             assert_eq!(h264(payload), Some(Refresh::Intra), "{payload:02x?}");
         }

@@ -1,8 +1,8 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): what we read and what we write.
+//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): the packets that the server reads and writes.
 //!
-//! Own code instead of `rtc-rtcp`: a viewer's reports are read for every viewer several times a second, and that crate boxes
-//! every packet, collects every list and gives up the whole datagram at the first packet it does not like. Here nothing is allocated
-//! and what is unknown or broken is skipped by its length.
+//! Own code instead of `rtc-rtcp`: every viewer sends reports several times a second, and that crate boxes every packet, collects every
+//! list and gives up a whole datagram at the first packet that it cannot read. Here nothing is allocated, and unknown or broken packets are
+//! skipped by their length.
 //!
 //! ```text
 //!  |V=2|P|  count  |  packet type  |  length in words, less one    |
@@ -23,12 +23,12 @@ pub enum RtcpError {
     Version,
 }
 
-/// One thing said by a compound packet.
+/// One statement of a compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report<'a> {
-    /// What a sender sent so far, and when (RFC 3550 section 6.4.1). Its report blocks follow as [`Report::ReceiverReport`].
+    /// What a sender has sent, and when (RFC 3550 section 6.4.1). Its report blocks follow as [`Report::ReceiverReport`].
     SenderReport {
-        /// Who sends.
+        /// The sender.
         ssrc: u32,
         /// NTP time, 32.32 fixed point.
         ntp: u64,
@@ -56,31 +56,31 @@ pub enum Report<'a> {
         /// Time since that report, 1/65,536 s.
         delay: u32,
     },
-    /// Packets to send again (RFC 4585 section 6.2.1).
+    /// A request to send packets again (RFC 4585 section 6.2.1).
     Nack {
         /// The media SSRC.
         about: u32,
         /// Their sequence numbers.
         sequences: NackSequences<'a>,
     },
-    /// A keyframe is wanted (RFC 4585 section 6.3.1).
+    /// A request for a keyframe (RFC 4585 section 6.3.1).
     Pli {
         /// The media SSRC.
         about: u32,
     },
-    /// A keyframe is wanted (RFC 5104 section 4.3.1); one for each entry.
+    /// A request for a keyframe (RFC 5104 section 4.3.1); one for each entry.
     Fir {
         /// The media SSRC.
         about: u32,
         /// Command number: the same number is the same command.
         number: u8,
     },
-    /// A source says goodbye (RFC 3550 section 6.6); one for each source.
+    /// A source leaves (RFC 3550 section 6.6); one for each source.
     Bye {
-        /// Which.
+        /// The source.
         ssrc: u32,
     },
-    /// Anything else; it was skipped.
+    /// Anything else, skipped.
     Other,
 }
 
@@ -102,14 +102,14 @@ impl<'a> NackSequences<'a> {
         }
     }
 
-    /// How many there are, without walking through them.
+    /// How many numbers are left, counted without iterating.
     pub fn len(&self) -> usize {
         let of_pair = |[_, _, b0, b1]: &[u8; 4]| 1 + u16::from_be_bytes([*b0, *b1]).count_ones();
         let rest: u32 = self.pairs.iter().map(of_pair).sum();
         (self.mask.count_ones() + rest) as usize
     }
 
-    /// None at all.
+    /// Whether none is left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -131,7 +131,7 @@ impl Iterator for NackSequences<'_> {
     }
 }
 
-/// One reception report block that we write. Fields as in [`Report::ReceiverReport`].
+/// A reception report block to write. Fields as in [`Report::ReceiverReport`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceptionBlock {
     /// The SSRC received.
@@ -150,10 +150,11 @@ pub struct ReceptionBlock {
     pub delay: u32,
 }
 
-/// Reads a decrypted compound packet, or a lone feedback packet (RFC 5506), and hands over each report in order.
+/// Reads a decrypted compound packet, or a lone feedback packet (RFC 5506), and calls `each` for each report in order.
 ///
 /// # Errors
-/// When a packet's head or length makes the rest unreadable. What was handed over before stands.
+/// When the head or length of a packet makes the rest unreadable. The reports before it are valid.
+#[inline]
 pub fn parse<'a>(clear: &'a [u8], mut each: impl FnMut(Report<'a>)) -> Result<(), RtcpError> {
     let mut rest = clear;
     while !rest.is_empty() {
@@ -219,7 +220,7 @@ fn parse_blocks<'a>(words: &[[u8; 4]], count: usize, each: &mut impl FnMut(Repor
     }
 }
 
-/// The body of a packet, without its padding; wrong padding is left where it is.
+/// The body of a packet, without its padding. Padding of an impossible length is left in.
 fn without_padding(packet: &[u8]) -> &[u8] {
     let padding = match packet {
         [first, .., last] if first & 0x20 != 0 => usize::from(*last),
@@ -240,7 +241,7 @@ pub fn write_sender_report(
     octets: u32,
     cname: &str,
 ) -> usize {
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.head(0, TYPE_SR, 6);
     writer.words([ssrc, (ntp >> 32) as u32, ntp as u32, rtp, packets, octets]);
     writer.cname(ssrc, cname);
@@ -251,7 +252,7 @@ pub fn write_sender_report(
 /// length, 0 when `out` is too short.
 pub fn write_receiver_report(out: &mut [u8], ssrc: u32, blocks: &[ReceptionBlock]) -> usize {
     let blocks = &blocks[..blocks.len().min(31)];
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.head(blocks.len() as u8, TYPE_RR, 1 + 6 * blocks.len());
     writer.words([ssrc]);
     for block in blocks {
@@ -262,21 +263,21 @@ pub fn write_receiver_report(out: &mut [u8], ssrc: u32, blocks: &[ReceptionBlock
     writer.len()
 }
 
-/// Writes a receiver report about nobody: what a compound packet of a receiver starts with when there is nothing to report.
+/// Writes a receiver report without blocks: a compound packet of a receiver starts with it when there is nothing to report.
 pub fn write_receiver_report_empty(out: &mut [u8], ssrc: u32) -> usize {
     write_receiver_report(out, ssrc, &[])
 }
 
 /// Writes a source description with the CNAME only, cut at 255 bytes. Returns its length, 0 when `out` is too short.
 pub fn write_cname(out: &mut [u8], ssrc: u32, cname: &str) -> usize {
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.cname(ssrc, cname);
     writer.len()
 }
 
 /// Writes a PLI. Returns its length, 0 when `out` is too short.
 pub fn write_pli(out: &mut [u8], sender: u32, media: u32) -> usize {
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.head(FORMAT_PLI as u8, TYPE_PSFB, 2);
     writer.words([sender, media]);
     writer.len()
@@ -284,16 +285,16 @@ pub fn write_pli(out: &mut [u8], sender: u32, media: u32) -> usize {
 
 /// Writes a FIR with one entry; `number` changes with every new command. Returns its length, 0 when `out` is too short.
 pub fn write_fir(out: &mut [u8], sender: u32, media: u32, number: u8) -> usize {
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.head(FORMAT_FIR as u8, TYPE_PSFB, 4);
     writer.words([sender, 0, media, u32::from(number) << 24]);
     writer.len()
 }
 
-/// Writes a NACK for these sequence numbers, which come in sending order. Returns its length: at most
-/// [`NACK_HEAD_LEN`] + 4 bytes a number. It is 0 when there are none or `out` is too short.
+/// Writes a NACK for these sequence numbers, which must be in sending order. Returns its length: at most [`NACK_HEAD_LEN`] + 4 bytes a
+/// number, or 0 when there are no numbers or `out` is too short.
 pub fn write_nack(out: &mut [u8], sender: u32, media: u32, sequences: impl IntoIterator<Item = u16>) -> usize {
-    let mut writer = Writer::new(out);
+    let mut writer = PacketWriter::new(out);
     writer.skip(HEAD_LEN);
     writer.words([sender, media]);
     let mut open: Option<(u16, u16)> = None;
@@ -314,7 +315,7 @@ pub fn write_nack(out: &mut [u8], sender: u32, media: u32, sequences: impl IntoI
     }
     let len = writer.len();
     if len > 0 {
-        Writer::new(out).head(FORMAT_NACK as u8, TYPE_RTPFB, len / 4 - 1);
+        PacketWriter::new(out).head(FORMAT_NACK as u8, TYPE_RTPFB, len / 4 - 1);
     }
     len
 }
@@ -326,16 +327,16 @@ pub fn ntp_from_unix(unix: Duration) -> u64 {
     seconds << 32 | fraction
 }
 
-/// A cursor over an output buffer that remembers when it ran out of room.
-struct Writer<'a> {
+/// A cursor over an output buffer that remembers when something did not fit.
+struct PacketWriter<'a> {
     out: &'a mut [u8],
     at: usize,
     short: bool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(out: &'a mut [u8]) -> Writer<'a> {
-        Writer {
+impl<'a> PacketWriter<'a> {
+    fn new(out: &'a mut [u8]) -> PacketWriter<'a> {
+        PacketWriter {
             out,
             at: 0,
             short: false,
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_of_a_nack_are_counted_without_a_walk() {
+    fn the_numbers_of_a_nack_are_counted_without_iterating() {
         let mut out = [0; 128];
         for sequences in [vec![7], vec![65_535, 0, 1, 40, 41, 60], (0..200).collect::<Vec<u16>>()] {
             let len = write_nack(&mut out, 1, 2, sequences.iter().copied());
@@ -536,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_a_truncated_packet_is_still_read() {
+    fn reports_before_a_truncated_packet_are_read() {
         let mut datagram = [0; 24];
         write_pli(&mut datagram, 1, 2);
         datagram[12..16].copy_from_slice(&[0x80, 201, 0, 200]);

@@ -1,20 +1,64 @@
-//! Sequence numbers extended once, at the door, to 64 bits.
+//! Sequence numbers extended once, where packets enter, to 64 bits.
+
+use std::fmt;
+
+/// A sequence number that does not wrap: how often the 16 bits of the wire have wrapped, then those bits.
+///
+/// Its lower 48 bits are also the packet index of SRTP (RFC 3711 section 3.3.1): roll-over counter and sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SeqIndex(pub u64);
+
+impl SeqIndex {
+    /// The 16 bits that travel in the header.
+    #[inline]
+    pub const fn wire(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The next one.
+    #[inline]
+    #[must_use]
+    pub const fn next(self) -> SeqIndex {
+        SeqIndex(self.0 + 1)
+    }
+}
+
+impl From<u64> for SeqIndex {
+    #[inline]
+    fn from(index: u64) -> SeqIndex {
+        SeqIndex(index)
+    }
+}
+
+impl From<SeqIndex> for u64 {
+    #[inline]
+    fn from(index: SeqIndex) -> u64 {
+        index.0
+    }
+}
+
+impl fmt::Display for SeqIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Extends 16-bit sequence numbers of one source. Each number is taken as the one nearest to the highest seen, so packets up to
-/// 32,767 behind or ahead are placed right.
+/// 32,767 behind or ahead are placed correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SequenceExtender {
     highest: Option<u64>,
 }
 
 impl SequenceExtender {
-    /// Nothing seen yet.
+    /// An extender that has seen nothing yet.
     pub const fn new() -> SequenceExtender {
         SequenceExtender { highest: None }
     }
 
-    /// The extended number, and remembers it when it is the highest. The first one is 65,536 + `sequence`, so that packets before
-    /// the first never underflow.
+    /// The extended number, which is remembered when it is the highest. The first one is 65,536 + `sequence`, so that packets from before
+    /// the first do not underflow.
+    #[inline]
     pub fn extend(&mut self, sequence: u16) -> u64 {
         let extended = self.peek(sequence);
         self.highest = self.highest.max(Some(extended));
@@ -22,6 +66,7 @@ impl SequenceExtender {
     }
 
     /// The extended number, without remembering it.
+    #[inline]
     pub fn peek(&self, sequence: u16) -> u64 {
         let Some(highest) = self.highest else {
             return FIRST_CYCLE + u64::from(sequence);
@@ -31,11 +76,13 @@ impl SequenceExtender {
     }
 
     /// The highest number so far.
+    #[inline]
     pub const fn highest(&self) -> Option<u64> {
         self.highest
     }
 }
 
+/// One roll-over, as if it had happened before the first packet.
 const FIRST_CYCLE: u64 = 65_536;
 
 #[cfg(test)]

@@ -1,19 +1,11 @@
-//! Writes the answer.
-//!
-//! What it looks like is what clients need: it begins with `v=` and FFmpeg reads the first candidate only, libdatachannel and
-//! the browsers look for the transport in every line, Chromium takes the FID group before the SSRCs and the main one first.
+//! Answers the offer of a publisher or a viewer of a broadcast.
 
-use std::fmt::{self, Write};
-use std::net::{IpAddr, SocketAddr};
-
-use super::extension::{Extension, Extmap};
+use super::format::{self, Agreed};
 use super::media::{Direction, MediaSection};
-use super::negotiate::{self, Accepted, Chosen};
 use super::offer::Offer;
-use super::payload::describes_sender;
-use super::{AnswerParams, Negotiated, Role, SdpError, TrackSsrcs};
-use crate::rtp::Kind;
-use crate::{DtlsRole, Fingerprint, IceCredentials};
+use super::write::{LineDescription, LiveLine, RejectedLine, SessionDescription, Setup, SourceDescription};
+use super::{AnswerParams, Fault, Negotiated, Role, TrackSsrcs};
+use crate::rtp::{Kind, Ssrc};
 
 /// The answer and what it agrees to.
 #[derive(Debug)]
@@ -24,278 +16,192 @@ pub struct Answer {
     pub negotiated: Negotiated,
 }
 
-/// See [`Offer::answer`].
-pub(super) fn answer(offer: &Offer, role: Role, params: &AnswerParams<'_>) -> Result<Answer, SdpError> {
-    let accepted = offer.lines.iter().map(|section| negotiate::negotiate(section, role));
-    let accepted = accepted.collect::<Result<Vec<_>, _>>()?;
-    if !accepted.iter().flatten().any(|line| line.flows) {
-        return Err(match role {
-            Role::Publisher => SdpError::CannotSend,
-            Role::Viewer(_) => SdpError::CannotReceive,
-        });
-    }
-    let writer = Writer { offer, role, params };
-    let mut sdp = String::with_capacity(TYPICAL_ANSWER_BYTES);
-    writer
-        .write(&mut sdp, &accepted)
-        .expect("a String takes all that is written");
-    let negotiated = agreed(accepted, role);
-    Ok(Answer { sdp, negotiated })
-}
-
-/// What flows of the lines that are not rejected.
-pub(super) fn agreed(accepted: Vec<Option<Accepted<'_>>>, role: Role) -> Negotiated {
-    let mut negotiated = Negotiated {
-        audio: None,
-        video: None,
-    };
-    for line in accepted.into_iter().flatten().filter(|line| line.flows) {
-        let place = match line.kind {
-            Kind::Audio => &mut negotiated.audio,
-            Kind::Video => &mut negotiated.video,
-        };
-        *place = Some(line.into_media_line(role));
-    }
-    negotiated
-}
-
-struct Writer<'a> {
+/// What an offer and this server have in common. The answer can be written later: the SSRCs that it names need not be known yet.
+#[derive(Debug)]
+pub struct Agreement<'a> {
     offer: &'a Offer,
-    role: Role,
-    params: &'a AnswerParams<'a>,
+    flow: Flow,
+    lines: Vec<Option<AcceptedLine<'a>>>,
 }
 
-impl Writer<'_> {
-    fn write(&self, out: &mut String, accepted: &[Option<Accepted<'_>>]) -> fmt::Result {
-        let bundle = self
+/// Which way media flows in a broadcast, seen from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Inbound,
+    Outbound,
+}
+
+impl Agreement<'_> {
+    /// # Errors
+    /// Media can flow on none of the lines, or one has no codec in common: never half of what was offered.
+    pub(super) fn new(offer: &Offer, flow: Flow) -> Result<Agreement<'_>, Fault> {
+        let lines = offer.lines.iter().map(|section| AcceptedLine::new(section, flow));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        if lines.iter().flatten().any(|line| line.flows) {
+            return Ok(Agreement { offer, flow, lines });
+        }
+        Err(match flow {
+            Flow::Inbound => Fault::CannotSend,
+            Flow::Outbound => Fault::CannotReceive,
+        })
+    }
+
+    /// The lines that media will flow on.
+    pub fn negotiated(&self) -> Negotiated {
+        let mut negotiated = Negotiated {
+            audio: None,
+            video: None,
+        };
+        for line in self.lines.iter().flatten().filter(|line| line.flows) {
+            let ssrcs = match self.flow {
+                Flow::Inbound => line.section.ssrcs(),
+                Flow::Outbound => (None, None),
+            };
+            let place = match line.kind {
+                Kind::Audio => &mut negotiated.audio,
+                Kind::Video => &mut negotiated.video,
+            };
+            *place = Some(line.agreed.media_line(line.section, ssrcs));
+        }
+        negotiated
+    }
+
+    /// The answer, lines end with CRLF. `role` is the role of the negotiation, with the SSRCs of what a viewer will be sent.
+    pub fn write(&self, role: Role, params: &AnswerParams<'_>) -> String {
+        let sections = &self.offer.lines;
+        let in_bundle = self
             .offer
             .bundle
             .iter()
             .copied()
-            .filter(|index| accepted[*index].is_some());
-        let bundle: Vec<usize> = bundle.collect();
-        self.session(out, &bundle)?;
-        let first = accepted.iter().position(Option::is_some);
-        let tagged = bundle.first().copied().or(first);
-        for (index, (section, accepted)) in self.offer.lines.iter().zip(accepted).enumerate() {
-            let Some(accepted) = accepted else {
-                let MediaSection {
-                    media,
-                    protocol,
-                    first_format,
-                    mid,
-                    ..
-                } = section;
-                write_rejected(out, media, protocol, first_format, mid.as_deref())?;
-                continue;
-            };
-            self.media(out, accepted)?;
-            if tagged == Some(index) {
-                candidates(out, self.params.candidates)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn session(&self, out: &mut String, bundle: &[usize]) -> fmt::Result {
-        // RFC 9429 section 5.2.1: the session id is a positive 63-bit number.
-        let session_id = self.params.session_id & i64::MAX as u64;
-        write!(out, "v=0\r\no=- {session_id} 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n")?;
-        if !bundle.is_empty() {
-            out.write_str("a=group:BUNDLE")?;
-            for mid in bundle
+            .filter(|index| self.lines[*index].is_some());
+        let bundle: Vec<usize> = in_bundle.collect();
+        let tagged = bundle.first().copied().or(self.lines.iter().position(Option::is_some));
+        let lines = sections.iter().zip(&self.lines).enumerate();
+        let lines = lines.map(|(index, (section, accepted))| match accepted {
+            Some(line) => LineDescription::Live(line.describe(role, params.stream, tagged == Some(index))),
+            None => LineDescription::Rejected(RejectedLine {
+                media: &section.media,
+                protocol: &section.protocol,
+                first_format: &section.first_format,
+                mid: section.mid.as_deref(),
+            }),
+        });
+        let description = SessionDescription {
+            session_id: params.session_id,
+            version: ANSWER_VERSION,
+            bundle: bundle
                 .iter()
-                .filter_map(|index| self.offer.lines[*index].mid.as_deref())
-            {
-                write!(out, " {mid}")?;
-            }
-            out.write_str("\r\n")?;
-        }
-        if self.offer.allow_mixed {
-            out.write_str("a=extmap-allow-mixed\r\n")?;
-        }
-        // RFC 8445 section 10 wants `ice2` from who follows it; `trickle` because candidates are taken at any time.
-        out.write_str("a=ice-lite\r\na=ice-options:trickle ice2\r\n")
+                .filter_map(|index| sections[*index].mid.as_deref())
+                .collect(),
+            allow_mixed: self.offer.allow_mixed,
+            is_lite: true,
+            ice: params.ice,
+            fingerprint: params.fingerprint,
+            setup: Setup::of(self.offer.remote().role),
+            candidates: params.candidates,
+            lines: lines.collect(),
+        };
+        description.to_sdp(TYPICAL_ANSWER_BYTES)
     }
+}
 
-    fn media(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
-        let section = accepted.section;
-        write_media(out, &section.media, &section.protocol, &accepted.formats)?;
-        if let Some(mid) = &section.mid {
-            write!(out, "a=mid:{mid}\r\n")?;
-        }
-        self.transport(out)?;
-        out.write_str(match self.role {
-            _ if !accepted.flows => "a=inactive\r\na=rtcp-mux\r\n",
-            Role::Publisher => "a=recvonly\r\na=rtcp-mux\r\n",
-            Role::Viewer(_) => "a=sendonly\r\na=rtcp-mux\r\n",
-        })?;
-        if section.rtcp_rsize {
-            out.write_str("a=rtcp-rsize\r\n")?;
-        }
-        if section.allow_mixed {
-            out.write_str("a=extmap-allow-mixed\r\n")?;
-        }
-        for (extension, extmap) in &accepted.extensions {
-            write_extension(out, *extension, *extmap)?;
-        }
-        for chosen in &accepted.formats {
-            write_format(out, chosen)?;
-        }
-        self.source(out, accepted)
-    }
-
-    fn transport(&self, out: &mut String) -> fmt::Result {
-        let setup = setup(self.offer.remote().role);
-        write_transport(out, self.params.ice, self.params.fingerprint, setup)
-    }
-
-    fn source(&self, out: &mut String, accepted: &Accepted<'_>) -> fmt::Result {
-        match self.role {
-            Role::Viewer(ssrcs) if accepted.flows => {
-                write_source(out, self.params.stream, accepted.kind, ssrcs, accepted.has_rtx())
-            }
-            _ => Ok(()),
+impl Flow {
+    pub(super) const fn of(role: Role) -> Flow {
+        match role {
+            Role::Publisher => Flow::Inbound,
+            Role::Viewer(_) => Flow::Outbound,
         }
     }
 }
 
-/// What a viewer will be sent: the track's name and SSRCs. Chromium shows no video unless the main SSRC comes first.
-pub(super) fn write_source(
-    out: &mut String,
-    stream: &str,
+/// An m-line that is not rejected.
+#[derive(Debug)]
+struct AcceptedLine<'a> {
     kind: Kind,
-    ssrcs: TrackSsrcs,
-    has_rtx: bool,
-) -> fmt::Result {
-    write!(out, "a=msid:{stream} {stream}-{kind}\r\n")?;
-    let (main, rtx) = match kind {
-        Kind::Audio => (ssrcs.audio, None),
-        Kind::Video => (ssrcs.video, Some(ssrcs.video_rtx).filter(|_| has_rtx)),
-    };
-    if let Some(rtx) = rtx {
-        write!(out, "a=ssrc-group:FID {main} {rtx}\r\n")?;
-    }
-    for ssrc in [Some(main), rtx].into_iter().flatten() {
-        write!(
-            out,
-            "a=ssrc:{ssrc} cname:{stream}\r\na=ssrc:{ssrc} msid:{stream} {stream}-{kind}\r\n"
-        )?;
-    }
-    Ok(())
+    section: &'a MediaSection,
+    /// Whether media will flow; if not, the line is inactive.
+    flows: bool,
+    agreed: Agreed,
 }
 
-/// The m-line itself, with its payload types.
-pub(super) fn write_media(out: &mut String, media: &str, protocol: &str, formats: &[Chosen]) -> fmt::Result {
-    write!(out, "m={media} 9 {protocol}")?;
-    for chosen in formats {
-        write!(out, " {}", chosen.format.payload_type)?;
-        if let Some(rtx) = chosen.format.rtx {
-            write!(out, " {rtx}")?;
+impl AcceptedLine<'_> {
+    /// `Ok(None)` for a line that is rejected: it is not in use, or not carried.
+    ///
+    /// A line on which media does not flow is kept as inactive: it may be the tagged line of the bundle, and Chromium refuses an answer
+    /// that rejects that one.
+    ///
+    /// # Errors
+    /// [`Fault::NoCommonCodec`] for a line on which media could flow.
+    fn new(section: &MediaSection, flow: Flow) -> Result<Option<AcceptedLine<'_>>, Fault> {
+        let Some(kind) = section.kind else {
+            return Ok(None);
+        };
+        let flows = match flow {
+            Flow::Inbound => section.direction().sends(),
+            Flow::Outbound => section.direction().receives(),
+        };
+        let formats = format::common_formats(section, kind);
+        if formats.is_empty() {
+            return match flows {
+                true => Err(format::no_common_codec(section, kind)),
+                false => Ok(None),
+            };
+        }
+        let agreed = match flow {
+            _ if !flows => Agreed::outbound(section, formats, |_, _| false),
+            Flow::Inbound => Agreed::inbound(section, formats, |_, _| true),
+            Flow::Outbound => Agreed::outbound(section, formats, |_, _| true),
+        };
+        Ok(Some(AcceptedLine {
+            kind,
+            section,
+            flows,
+            agreed,
+        }))
+    }
+
+    fn describe<'a>(&'a self, role: Role, stream: &'a str, has_candidates: bool) -> LiveLine<'a> {
+        let formats = &self.agreed.formats;
+        LiveLine {
+            media: &self.section.media,
+            protocol: &self.section.protocol,
+            mid: self.section.mid.as_deref(),
+            direction: match role {
+                _ if !self.flows => Direction::Inactive,
+                Role::Publisher => Direction::RecvOnly,
+                Role::Viewer(_) => Direction::SendOnly,
+            },
+            rtcp_rsize: self.section.rtcp_rsize,
+            allow_mixed: self.section.allow_mixed,
+            extensions: &self.agreed.extensions,
+            formats,
+            source: match role {
+                Role::Viewer(ssrcs) if self.flows => Some(ssrcs.source(stream, self.kind, format::has_rtx(formats))),
+                _ => None,
+            },
+            has_candidates,
         }
     }
-    out.write_str("\r\nc=IN IP4 0.0.0.0\r\n")
 }
 
-/// RFC 3264 section 6: port 0, with one format since an m-line must have one.
-pub(super) fn write_rejected(
-    out: &mut String,
-    media: &str,
-    protocol: &str,
-    first_format: &str,
-    mid: Option<&str>,
-) -> fmt::Result {
-    write!(out, "m={media} 0 {protocol} {first_format}\r\nc=IN IP4 0.0.0.0\r\n")?;
-    if let Some(mid) = mid {
-        write!(out, "a=mid:{mid}\r\n")?;
-    }
-    out.write_str("a=inactive\r\n")
-}
-
-pub(super) fn write_transport(
-    out: &mut String,
-    ice: &IceCredentials,
-    fingerprint: Fingerprint,
-    setup: &str,
-) -> fmt::Result {
-    write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag, ice.pwd)?;
-    write!(out, "a=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\n")
-}
-
-/// `a=setup` of an answer: the role that the offer left for us.
-pub(super) const fn setup(role: DtlsRole) -> &'static str {
-    match role {
-        DtlsRole::Server => "passive",
-        DtlsRole::Client => "active",
+impl TrackSsrcs {
+    /// How the track is announced to a viewer.
+    pub(super) fn source(self, stream: &str, kind: Kind, has_rtx: bool) -> SourceDescription<'_> {
+        let (ssrc, rtx) = match kind {
+            Kind::Audio => (self.audio, None),
+            Kind::Video => (self.video, Some(self.video_rtx).filter(|_| has_rtx)),
+        };
+        SourceDescription {
+            stream,
+            kind,
+            ssrc: Ssrc(ssrc),
+            rtx: rtx.map(Ssrc),
+        }
     }
 }
 
-pub(super) fn write_extension(out: &mut String, extension: Extension, extmap: Extmap) -> fmt::Result {
-    let direction = match extmap.direction {
-        None => "",
-        Some(Direction::SendOnly) => "/recvonly",
-        Some(Direction::RecvOnly) => "/sendonly",
-        Some(Direction::SendRecv) => "/sendrecv",
-        Some(Direction::Inactive) => "/inactive",
-    };
-    write!(out, "a=extmap:{}{direction} {}\r\n", extmap.id, extension.uri())
-}
-
-pub(super) fn write_format(out: &mut String, chosen: &Chosen) -> fmt::Result {
-    let format = &chosen.format;
-    let (number, codec) = (format.payload_type, format.codec);
-    let channels = if codec.kind() == Kind::Audio { "/2" } else { "" };
-    let (name, clock) = (codec.encoding_name(), codec.clock_rate());
-    write!(out, "a=rtpmap:{number} {name}/{clock}{channels}\r\n")?;
-    write_fmtp(out, number, &format.fmtp)?;
-    let feedback = [
-        (format.transport_cc, "transport-cc"),
-        (chosen.fir, "ccm fir"),
-        (format.nack, "nack"),
-        (format.pli, "nack pli"),
-    ];
-    for (_, name) in feedback.into_iter().filter(|(negotiated, _)| *negotiated) {
-        write!(out, "a=rtcp-fb:{number} {name}\r\n")?;
-    }
-    if let Some(rtx) = format.rtx {
-        write!(out, "a=rtpmap:{rtx} rtx/{clock}\r\na=fmtp:{rtx} apt={number}\r\n")?;
-    }
-    Ok(())
-}
-
-/// The parameters as offered, but for `sprop-*`, which describe the stream of the side that writes them.
-fn write_fmtp(out: &mut String, number: u8, fmtp: &str) -> fmt::Result {
-    let parameters = fmtp.split(';').map(str::trim);
-    let mut parameters = parameters.filter(|p| !p.is_empty() && !describes_sender(p));
-    let Some(first) = parameters.next() else {
-        return Ok(());
-    };
-    write!(out, "a=fmtp:{number} {first}")?;
-    for parameter in parameters {
-        write!(out, ";{parameter}")?;
-    }
-    out.write_str("\r\n")
-}
-
-/// Host candidates of component 1 (RFC 8839 section 5.1), all there are. Priorities fall in the order given (RFC 8445
-/// section 5.1.2.1), and stay below 2^31, which FFmpeg reads into an `int`.
-pub(super) fn candidates(out: &mut String, candidates: &[SocketAddr]) -> fmt::Result {
-    for (index, address) in candidates.iter().enumerate() {
-        let local_preference = u32::from(u16::MAX).saturating_sub(index as u32);
-        let priority = (126 << 24) | (local_preference << 8) | 255;
-        let (foundation, ip, port) = (index + 1, ip_as_written(*address), address.port());
-        write!(
-            out,
-            "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host\r\n"
-        )?;
-    }
-    out.write_str("a=end-of-candidates\r\n")
-}
-
-/// A socket for both families sees IPv4 as `::ffff:a.b.c.d`; clients want it as IPv4.
-fn ip_as_written(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
-}
-
+/// `o=` version of an answer: one more than that of offers, which is 1.
+pub(super) const ANSWER_VERSION: u64 = 2;
 /// An answer to a browser is 1.5 to 5 KB.
 const TYPICAL_ANSWER_BYTES: usize = 4096;

@@ -1,30 +1,30 @@
-//! RTP header extensions in SDP (RFC 8285 section 5): the six this server knows.
+//! RTP header extensions in SDP (RFC 8285 section 5): the six that this server knows.
 
 use super::ExtensionIds;
 use super::media::Direction;
 
-/// What `a=extmap` lines of one m-line offer, of the extensions we know.
+/// The extensions that the `a=extmap` lines of one m-line offer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OfferedExtensions {
     known: [Option<Extmap>; Extension::ALL.len()],
-    /// Ids of 1..=14 that mean an extension which we do not know, one bit each.
+    /// Ids of 1..=14 of unknown extensions, one bit each.
     foreign: u16,
 }
 
 /// `a=extmap:<id>[/<direction>] <uri>`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extmap {
-    pub(super) id: u8,
-    /// As the client sees it; `None` when not said, which means as the m-line.
-    pub(super) direction: Option<Direction>,
+pub(crate) struct Extmap {
+    pub(crate) id: u8,
+    /// As the client sees it; without one the direction of the m-line holds.
+    pub(crate) direction: Option<Direction>,
 }
 
-/// Those of one m-line, each with its id.
+/// The extensions of one m-line, each with its id.
 pub(super) type Extensions = Vec<(Extension, Extmap)>;
 
 /// A header extension we may negotiate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extension {
+pub(crate) enum Extension {
     Mid,
     TransportCc,
     VideoOrientation,
@@ -34,7 +34,7 @@ pub(super) enum Extension {
 }
 
 impl OfferedExtensions {
-    /// Takes the value of an `a=extmap`. Unknown extensions, ids out of range, repeated URIs or ids are left out.
+    /// Takes the value of an `a=extmap`. Unknown extensions, ids out of range, and repeated URIs or ids are left out.
     pub(super) fn take(&mut self, value: &str) {
         let mut words = value.split_ascii_whitespace();
         let (Some(id), Some(uri)) = (words.next(), words.next()) else {
@@ -60,12 +60,12 @@ impl OfferedExtensions {
         }
     }
 
-    /// Ids of 1..=14 that mean an extension which we do not know, one bit each.
+    /// Ids of 1..=14 of unknown extensions, one bit each.
     pub(super) fn foreign(&self) -> u16 {
         self.foreign
     }
 
-    /// The ones that `keep` wants, each with what was offered, in a fixed order.
+    /// The extensions that `keep` accepts, as they were offered, in a fixed order.
     pub(super) fn filter(&self, keep: impl Fn(Extension, Extmap) -> bool) -> Vec<(Extension, Extmap)> {
         let offered = Extension::ALL.into_iter().zip(self.known);
         let offered = offered.filter_map(|(extension, extmap)| Some((extension, extmap?)));
@@ -86,8 +86,8 @@ impl Extension {
         Extension::AudioLevel,
     ];
 
-    /// Whether it is passed on to viewers. The others concern the publisher's own path only.
-    pub(super) const fn is_for_viewers(self) -> bool {
+    /// Whether viewers get it too. The others are about the publisher's own path.
+    pub(super) const fn is_passed_on(self) -> bool {
         matches!(
             self,
             Extension::VideoOrientation | Extension::AbsCaptureTime | Extension::DependencyDescriptor
@@ -107,7 +107,7 @@ impl Extension {
         }
     }
 
-    /// The field of `ids` that is this extension's.
+    /// The field of `ids` for this extension.
     fn slot(self, ids: &mut ExtensionIds) -> &mut Option<u8> {
         match self {
             Extension::Mid => &mut ids.mid,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_with_one_id_or_one_uri_stays() {
+    fn the_first_of_two_with_the_same_id_or_uri_counts() {
         let ids = offered(&[
             "3 urn:3gpp:video-orientation",
             "3 urn:ietf:params:rtp-hdrext:sdes:mid",

@@ -4,19 +4,21 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use super::transport::ice_chars;
-use super::{SdpError, text};
+use super::write::{LITE, write_candidates, write_credentials};
+use super::{Description, Fault, MAX_SDP_BYTES, SdpError, text};
 use crate::IceCredentials;
+use crate::rtp::Mid;
 
-/// What a client trickles. An ICE-lite server needs no candidates of the client's: it answers whoever passes the check.
+/// What a client trickles. An ICE-lite server needs no candidates of the client: it answers every address that passes a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
     /// `a=ice-ufrag`: which ICE session the fragment belongs to; a new one asks for an ICE restart.
     pub ufrag: Option<Box<str>>,
     /// `a=ice-pwd`
     pub pwd: Option<Box<str>>,
-    /// How many `a=candidate` lines there are; they may be anything, mDNS names included.
+    /// Number of `a=candidate` lines. They may be anything, mDNS names included.
     pub candidates: usize,
-    /// The m-line that it is about; `None` when it names none that can be repeated.
+    /// The m-line that it is about; `None` when it names none, or one that cannot be repeated.
     pub line: Option<FragmentLine>,
 }
 
@@ -25,7 +27,7 @@ pub struct Fragment {
 pub struct FragmentLine {
     /// `audio`, `video` or another token.
     pub media: Box<str>,
-    /// `a=mid`, a token.
+    /// `a=mid`
     pub mid: Box<str>,
 }
 
@@ -43,12 +45,12 @@ pub struct FragmentParams<'a> {
 impl FragmentParams<'_> {
     /// The text, lines end with CRLF.
     pub fn write(&self) -> String {
-        let mut out = String::from("a=ice-lite\r\na=ice-options:trickle ice2\r\n");
+        let mut out = String::from(LITE);
         self.write_line(&mut out).expect("a String takes all that is written");
         out
     }
 
-    /// RFC 8840 section 9: candidates stand in an m-line, which of itself says nothing, `RTP/AVP 0`.
+    /// RFC 8840 section 9: candidates stand in an m-line, here one that means nothing by itself, `RTP/AVP 0`.
     fn write_line(&self, out: &mut String) -> fmt::Result {
         if let Some(line) = self.line {
             write!(out, "a=group:BUNDLE {}\r\n", line.mid)?;
@@ -58,8 +60,8 @@ impl FragmentParams<'_> {
         if let Some(line) = self.line {
             write!(out, "a=mid:{}\r\n", line.mid)?;
         }
-        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice.ufrag, self.ice.pwd)?;
-        super::answer::candidates(out, self.candidates)
+        write_credentials(out, self.ice)?;
+        write_candidates(out, self.candidates)
     }
 }
 
@@ -69,7 +71,11 @@ impl Fragment {
     /// # Errors
     /// Empty, too long, not lines of SDP, or credentials that cannot be.
     pub fn parse(body: &str) -> Result<Fragment, SdpError> {
-        text::check_size(body, super::MAX_SDP_BYTES)?;
+        Fragment::read(body).map_err(|fault| fault.of(Description::Offer))
+    }
+
+    fn read(body: &str) -> Result<Fragment, Fault> {
+        text::check_size(body, MAX_SDP_BYTES)?;
         let mut fragment = Fragment {
             ufrag: None,
             pwd: None,
@@ -95,10 +101,10 @@ impl Fragment {
                     fragment.pwd.get_or_insert_with(|| pwd.into());
                 }
                 ("candidate", _) => fragment.candidates += 1,
-                ("mid", mid) if fragment.line.is_none() && text::is_visible(mid, super::MAX_MID_BYTES) => {
-                    fragment.line = media.map(|media| FragmentLine {
+                ("mid", mid) if fragment.line.is_none() => {
+                    fragment.line = media.zip(Mid::parse(mid)).map(|(media, mid)| FragmentLine {
                         media: media.into(),
-                        mid: mid.into(),
+                        mid: (&*mid).into(),
                     });
                 }
                 _ => {}
@@ -169,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_fragment_is_refused() {
-        let error = |body: &str| Fragment::parse(body).unwrap_err();
-        assert_eq!(error(" \r\n"), SdpError::Empty);
-        assert_eq!(error("{\"candidate\":\"\"}"), SdpError::BadLine { line: 1 });
+    fn bodies_that_are_not_fragments_are_refused() {
+        let fault = |body: &str| Fragment::parse(body).unwrap_err().fault;
+        assert_eq!(fault(" \r\n"), Fault::Empty);
+        assert_eq!(fault("{\"candidate\":\"\"}"), Fault::BadLine { line: 1 });
         let name = "ice-pwd";
-        assert_eq!(error("a=ice-pwd:x"), SdpError::BadAttribute { line: 1, name });
+        assert_eq!(fault("a=ice-pwd:x"), Fault::BadAttribute { line: 1, name });
     }
 }

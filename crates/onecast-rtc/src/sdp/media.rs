@@ -1,10 +1,10 @@
-//! One m-line of an offer as it is read. Optional features that cannot be read are not offered; what the connection needs must be right.
+//! One m-line as it is read. Optional features that cannot be read count as not offered; what the connection needs must be right.
 
 use super::extension::OfferedExtensions;
 use super::payload::PayloadTable;
-use super::text::{Line, is_token, is_visible};
-use super::{MAX_MID_BYTES, MAX_STREAM_ID_BYTES, SdpError};
-use crate::rtp::Kind;
+use super::text::{TextLine, is_token};
+use super::{Fault, MAX_STREAM_ID_BYTES};
+use crate::rtp::{Kind, Mid, Ssrc};
 
 /// An m-line with the attributes that matter.
 #[derive(Debug)]
@@ -14,31 +14,31 @@ pub(super) struct MediaSection {
     /// `audio`, `video`, `application`, ..
     pub(super) media: Box<str>,
     pub(super) protocol: Box<str>,
-    /// The first format: a rejected line repeats it, since an m-line must have one.
+    /// A rejected line repeats the first format, since an m-line must have one.
     pub(super) first_format: Box<str>,
-    pub(super) mid: Option<Box<str>>,
-    /// What a line in use must not have.
-    pub(super) unreadable: Option<SdpError>,
-    /// `None` where the line says nothing; the session may.
+    pub(super) mid: Option<Mid>,
+    /// An attribute that could not be read: a fault where the line is in use.
+    pub(super) unreadable: Option<Fault>,
+    /// `None` where the line has none; the session may have one.
     pub(super) direction: Option<Direction>,
     pub(super) rtcp_mux: bool,
     pub(super) rtcp_rsize: bool,
     pub(super) allow_mixed: bool,
     pub(super) payloads: PayloadTable,
     pub(super) extensions: OfferedExtensions,
-    /// Stream id of the first `a=msid`; empty for none (`-`), and for one that is no short token.
+    /// Stream id of the first `a=msid`; empty for none (`-`), and for one that is not a short token.
     pub(super) stream: Box<str>,
     /// First `a=ssrc`.
-    first_ssrc: Option<u32>,
+    first_ssrc: Option<Ssrc>,
     /// First `a=ssrc-group:FID`: main and RTX.
-    flow: Option<(u32, u32)>,
+    flow: Option<(Ssrc, Ssrc)>,
     port: u16,
     bundle_only: bool,
 }
 
-/// `a=sendrecv` and its like, as the client sees it.
+/// `a=sendrecv` and its like. What is read is as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     SendRecv,
     SendOnly,
     RecvOnly,
@@ -47,8 +47,8 @@ pub(super) enum Direction {
 
 impl MediaSection {
     /// Reads the value of an `m=` line: `media port[/count] protocol format ..` (RFC 8866 section 5.14).
-    pub(super) fn new(line: Line<'_>) -> Result<MediaSection, SdpError> {
-        let bad = SdpError::BadMediaLine { line: line.number };
+    pub(super) fn new(line: TextLine<'_>) -> Result<MediaSection, Fault> {
+        let bad = Fault::BadMediaLine { line: line.number };
         let mut words = line.value.split_ascii_whitespace();
         let (Some(media), Some(port), Some(protocol)) = (words.next(), words.next(), words.next()) else {
             return Err(bad);
@@ -56,7 +56,7 @@ impl MediaSection {
         let formats = words;
         let port = port.split_once('/').map_or(port, |(port, _)| port).parse::<u16>();
         let mut kind = rtp_kind(media, protocol);
-        // What of an m-line is of no use need not be right: it is answered with port 0.
+        // A line of a kind that is not carried is answered with port 0, so its port may be odd.
         let port = match (port, kind) {
             (Ok(port), _) => port,
             (Err(_), None) => 0,
@@ -102,11 +102,12 @@ impl MediaSection {
     /// Takes an attribute that is not the transport's.
     pub(super) fn take(&mut self, line: usize, name: &str, value: &str) {
         match name {
-            // RFC 5888 section 4 wants a token; clients use whole URNs and paths, too.
-            "mid" if is_visible(value, MAX_MID_BYTES) => self.mid = Some(value.into()),
-            "mid" => self.unreadable = Some(SdpError::BadAttribute { line, name: "mid" }),
+            "mid" => match Mid::parse(value) {
+                Some(mid) => self.mid = Some(mid),
+                None => self.unreadable = Some(Fault::BadAttribute { line, name: "mid" }),
+            },
             "bundle-only" => self.bundle_only = true,
-            // RFC 8858 section 3: who says the latter should say both.
+            // RFC 8858 section 3: a client that says the latter should say both.
             "rtcp-mux" | "rtcp-mux-only" => self.rtcp_mux = true,
             "rtcp-rsize" => self.rtcp_rsize = true,
             "extmap-allow-mixed" => self.allow_mixed = true,
@@ -132,7 +133,7 @@ impl MediaSection {
     }
 
     /// Main and RTX SSRC that the client announced.
-    pub(super) fn ssrcs(&self) -> (Option<u32>, Option<u32>) {
+    pub(super) fn ssrcs(&self) -> (Option<Ssrc>, Option<Ssrc>) {
         match self.flow {
             Some((main, rtx)) => (Some(main), Some(rtx)),
             None => (self.first_ssrc, None),
@@ -148,7 +149,7 @@ impl MediaSection {
     }
 
     fn take_ssrc(&mut self, value: &str) {
-        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok());
+        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok()).map(Ssrc);
         self.first_ssrc = self.first_ssrc.or(ssrc);
     }
 
@@ -158,20 +159,40 @@ impl MediaSection {
         if self.flow.is_some() || words.next() != Some("FID") {
             return;
         }
-        let mut ssrc = || words.next()?.parse::<u32>().ok();
+        let mut ssrc = || words.next()?.parse().ok().map(Ssrc);
         self.flow = ssrc().zip(ssrc()).filter(|(main, rtx)| main != rtx);
     }
 }
 
 impl Direction {
+    const ALL: [Direction; 4] = [
+        Direction::SendRecv,
+        Direction::SendOnly,
+        Direction::RecvOnly,
+        Direction::Inactive,
+    ];
+
     pub(super) fn from_name(name: &str) -> Option<Direction> {
-        Some(match name {
-            "sendrecv" => Direction::SendRecv,
-            "sendonly" => Direction::SendOnly,
-            "recvonly" => Direction::RecvOnly,
-            "inactive" => Direction::Inactive,
-            _ => return None,
-        })
+        Direction::ALL.into_iter().find(|direction| direction.name() == name)
+    }
+
+    /// The name of the attribute.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Direction::SendRecv => "sendrecv",
+            Direction::SendOnly => "sendonly",
+            Direction::RecvOnly => "recvonly",
+            Direction::Inactive => "inactive",
+        }
+    }
+
+    /// The direction as the other side sees it.
+    pub(super) const fn mirrored(self) -> Direction {
+        match self {
+            Direction::SendOnly => Direction::RecvOnly,
+            Direction::RecvOnly => Direction::SendOnly,
+            both_ways => both_ways,
+        }
     }
 
     pub(super) const fn sends(self) -> bool {
@@ -183,7 +204,7 @@ impl Direction {
     }
 }
 
-/// Parts that the answer repeats are plain visible ASCII.
+/// The answer repeats these parts, so they have to be plain visible ASCII.
 fn is_readable(media: &str, protocol: &str, first_format: &str) -> bool {
     is_token(media, 32)
         && is_token(first_format, 64)
@@ -206,8 +227,8 @@ fn rtp_kind(media: &str, protocol: &str) -> Option<Kind> {
 mod tests {
     use super::*;
 
-    fn section(value: &str) -> Result<MediaSection, SdpError> {
-        MediaSection::new(Line {
+    fn section(value: &str) -> Result<MediaSection, Fault> {
+        MediaSection::new(TextLine {
             number: 3,
             letter: b'm',
             value,
@@ -229,16 +250,12 @@ mod tests {
             "vidéo 9 UDP/TLS/RTP/SAVPF 96",
             "application 9 UDP/DTLS/SCTP",
         ] {
-            assert_eq!(
-                section(value).unwrap_err(),
-                SdpError::BadMediaLine { line: 3 },
-                "{value}"
-            );
+            assert_eq!(section(value).unwrap_err(), Fault::BadMediaLine { line: 3 }, "{value}");
         }
     }
 
     #[test]
-    fn a_line_of_no_use_may_be_odd() {
+    fn lines_that_are_not_carried_may_be_odd() {
         for value in [
             "text 70000 RTP/AVP 98",
             "application x UDP/DTLS/SCTP webrtc-datachannel",
@@ -253,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn mids_are_what_clients_make_them() {
+    fn a_mid_that_cannot_be_read_is_noted() {
         for (mid, is_fine) in [
             ("a/0", true),
             ("urn:a:0", true),
@@ -281,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rtp_audio_and_video_are_ours() {
+    fn only_rtp_audio_and_video_are_carried() {
         let kind = |value| section(value).unwrap().kind;
         assert_eq!(kind("audio 9/2 RTP/AVP 0"), Some(Kind::Audio));
         assert_eq!(kind("video 9 TCP/DTLS/RTP/SAVPF 96"), Some(Kind::Video));
@@ -290,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_of_a_line_is_a_short_token_or_none() {
+    fn a_stream_id_is_a_short_token_or_none() {
         let stream = |values: &[&str]| {
             let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
             values.iter().for_each(|value| line.take(4, "msid", value));
@@ -307,11 +324,11 @@ mod tests {
     fn main_and_rtx_ssrc_come_from_the_first_fid_group() {
         let mut line = section("video 9 UDP/TLS/RTP/SAVPF 96").unwrap();
         line.take(4, "ssrc", "1 cname:x");
-        assert_eq!(line.ssrcs(), (Some(1), None));
+        assert_eq!(line.ssrcs(), (Some(Ssrc(1)), None));
         line.take(5, "ssrc-group", "SIM 2 3");
         line.take(6, "ssrc-group", "FID 2 nonsense");
         line.take(7, "ssrc-group", "FID 2 4");
         line.take(8, "ssrc-group", "FID 5 6");
-        assert_eq!(line.ssrcs(), (Some(2), Some(4)));
+        assert_eq!(line.ssrcs(), (Some(Ssrc(2)), Some(Ssrc(4))));
     }
 }

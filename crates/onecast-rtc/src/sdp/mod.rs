@@ -1,36 +1,50 @@
-//! SDP: reads an offer once into types that cannot be wrong, and writes the answer.
+//! SDP: reads descriptions once into types that cannot be wrong, and writes our own.
 //!
-//! [`Offer::parse`] and [`Offer::answer`] are the way through. What the connection depends on (m-lines, ICE, DTLS, mids) must be
-//! right or is an [`SdpError`]; an optional feature that cannot be read is taken as not offered.
+//! - A broadcast takes [`Offer::parse`] and [`Offer::answer`], or a [`CounterOffer`] and its [`CounterAnswer`].
+//! - A room keeps a [`Negotiation`] for each member.
+//!
+//! All of them share the reader ([`Offer`]) and one writer. What the connection depends on (m-lines, ICE, DTLS, mids) must be right or is
+//! an [`SdpError`]; an optional feature that cannot be read counts as not offered.
 
 mod answer;
-pub mod call;
+pub(crate) mod client;
+mod counter_offer;
 mod error;
 mod extension;
+mod format;
 mod fragment;
 mod media;
-mod negotiate;
+pub mod negotiation;
 mod offer;
-mod own_offer;
 mod payload;
 mod sprop;
 mod text;
 mod transport;
+mod write;
 
 use std::net::SocketAddr;
 
-pub use answer::Answer;
-pub use call::{Call, CallError, CallParams, Description, ReceivedLine, SentLine, TrackId, WantedTrack};
-pub use error::SdpError;
+pub use answer::{Agreement, Answer};
+pub use counter_offer::{CounterAnswer, CounterOffer};
+pub use error::{Description, Fault, SdpError, SdpErrorKind};
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
+pub use negotiation::{
+    MemberDescription, Negotiation, NegotiationParams, ReceivedLine, SentLine, TrackId, WantedTrack,
+};
 pub use offer::Offer;
-pub use own_offer::{AnswerError, OwnAnswer, OwnOffer};
 pub use sprop::announced_parameter_sets;
 
-use super::{Fingerprint, IceCredentials};
-use crate::rtp::{Codec, Kind};
+// Former names, for the crates above until they use the new ones.
+#[doc(hidden)]
+pub use self::{
+    CounterAnswer as OwnAnswer, CounterOffer as OwnOffer, MemberDescription as CallDescription, Negotiation as Call,
+    NegotiationParams as CallParams, SdpError as CallError, negotiation as call,
+};
 
-/// What the client is to us.
+use crate::rtp::{Codec, Kind};
+use crate::{Fingerprint, IceCredentials};
+
+/// The client's role in a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It sends; the answer is `recvonly`.
@@ -39,14 +53,14 @@ pub enum Role {
     Viewer(TrackSsrcs),
 }
 
-/// What an answer must say that does not come from the offer.
+/// The server's side of a broadcast session, for its answer or counter-offer.
 #[derive(Debug, Clone)]
 pub struct AnswerParams<'a> {
-    /// Our ICE credentials for this session.
+    /// The server's ICE credentials for this session.
     pub ice: &'a IceCredentials,
     /// Fingerprint of the process's certificate.
     pub fingerprint: Fingerprint,
-    /// All our candidates, best first. IPv4-mapped addresses are written as IPv4.
+    /// All candidates of the server, best first. IPv4-mapped addresses are written as IPv4.
     pub candidates: &'a [SocketAddr],
     /// `o=` session id.
     pub session_id: u64,
@@ -54,8 +68,8 @@ pub struct AnswerParams<'a> {
     pub stream: &'a str,
 }
 
-/// SSRCs of what a viewer will be sent. One per track for all viewers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// SSRCs of the tracks of a broadcast, the same for all viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrackSsrcs {
     /// Video.
     pub video: u32,
@@ -65,7 +79,7 @@ pub struct TrackSsrcs {
     pub audio: u32,
 }
 
-/// One payload type both sides can carry.
+/// One payload type that both sides can carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
     /// The encoding.
@@ -80,11 +94,11 @@ pub struct Format {
     pub nack: bool,
     /// PLI was negotiated.
     pub pli: bool,
-    /// transport-wide congestion control feedback was negotiated.
+    /// Transport-wide congestion control feedback was negotiated.
     pub transport_cc: bool,
 }
 
-/// Header-extension ids of one m-line (RFC 8285), 1..=14 (or up to 255 with two-byte headers); `None` when not negotiated.
+/// Header-extension ids of one m-line (RFC 8285): 1..=14, or up to 255 with two-byte headers. `None` when not negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct ExtensionIds {
     /// `urn:ietf:params:rtp-hdrext:sdes:mid`
@@ -127,7 +141,7 @@ pub struct Negotiated {
     pub video: Option<MediaLine>,
 }
 
-/// Longest text that is read, bytes. Offers of browsers are 3 to 12 KB.
+/// Longest description of a broadcast that is read, bytes. Offers of browsers are 3 to 12 KB.
 pub const MAX_SDP_BYTES: usize = 256 * 1024;
 
 /// Most m-lines that are read. One audio and one video line can be used.
@@ -136,18 +150,15 @@ pub const MAX_MEDIA_LINES: usize = 64;
 /// Most payload types of all audio and video lines together. An RTP session has 128, browsers list under 50.
 pub const MAX_PAYLOAD_TYPES: usize = 256;
 
-/// Longest text of one member of a room, bytes: browsers list all they can in each line, 3.5 KB for video and 1 KB for audio, and in
-/// a room of 100 there are 99 of each.
+/// Longest description of one member of a room, bytes: browsers list all their codecs in each line, 3.5 KB for video and 1 KB for audio,
+/// and in a room of 100 there are 99 lines of each.
 pub const MAX_CALL_SDP_BYTES: usize = 1024 * 1024;
 
-/// Most m-lines between us and one member of a room: audio and video of 99 others, its own, and places that became of no use.
+/// Most m-lines between the server and one member of a room: audio and video of 99 others, its own, and dead lines.
 pub const MAX_CALL_LINES: usize = 256;
 
 /// Most payload types of all m-lines of one member of a room together: browsers list up to 50 in a line.
 pub const MAX_CALL_PAYLOAD_TYPES: usize = 64 * MAX_CALL_LINES;
-
-/// Longest `a=mid`. Browsers use one or two digits.
-const MAX_MID_BYTES: usize = 64;
 
 /// Longest stream id of `a=msid` (RFC 8830 section 2). Browsers use 36 bytes.
 const MAX_STREAM_ID_BYTES: usize = 64;

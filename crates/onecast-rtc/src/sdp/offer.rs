@@ -1,14 +1,14 @@
-//! Reads an offer: every check that does not depend on what the client is to us happens here, once.
+//! Reads an offer, or an answer: every check that does not depend on the client's role happens here, once.
 
 use std::collections::HashMap;
 
-use super::answer::{self, Answer};
+use super::answer::{Agreement, Answer, Flow};
 use super::media::{Direction, MediaSection};
-use super::text::{self, Line};
+use super::text::{self, TextLine};
 use super::transport::{self, TransportSection};
 use super::{
-    AnswerParams, MAX_CALL_LINES, MAX_CALL_PAYLOAD_TYPES, MAX_CALL_SDP_BYTES, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES,
-    MAX_SDP_BYTES, Role, SdpError,
+    AnswerParams, Description, Fault, MAX_CALL_LINES, MAX_CALL_PAYLOAD_TYPES, MAX_CALL_SDP_BYTES, MAX_MEDIA_LINES,
+    MAX_PAYLOAD_TYPES, MAX_SDP_BYTES, Role, SdpError,
 };
 use crate::RemoteTransport;
 use crate::rtp::Kind;
@@ -26,51 +26,54 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Reads the text, CRLF or LF. `o=`, `s=` and `t=` may be missing; unknown lines and attributes are skipped, and so is what cannot be
-    /// read of those that a connection does not depend on. Time is linear in the length of the text.
+    /// Reads the text, with CRLF or LF. `o=`, `s=` and `t=` may be missing. Unknown lines and attributes are skipped, and so are known ones
+    /// that cannot be read, as long as the connection does not depend on them. Time is linear in the length of the text.
     ///
     /// # Errors
-    /// What is wrong with the text, or with the offer whoever sends it.
+    /// What is wrong with the text, or with the offer in any role.
     pub fn parse(text: &str) -> Result<Offer, SdpError> {
-        Offer::read(text, Use::Broadcast)
+        Offer::read_broadcast(text).map_err(|fault| fault.of(Description::Offer))
     }
 
-    /// Reads an offer or an answer of a member of a room: any number of audio and video lines in use, all in one bundle. `known` is
-    /// what its last one said of its transport: where no line is in use any more, it is that still.
-    pub(super) fn parse_call(text: &str, known: Option<&RemoteTransport>) -> Result<Offer, SdpError> {
-        Offer::read(text, Use::Call { known })
+    /// As [`Offer::parse`], of an offer or an answer.
+    pub(super) fn read_broadcast(text: &str) -> Result<Offer, Fault> {
+        Offer::read(text, Use::Broadcast.limits())?.finish(Use::Broadcast)
     }
 
-    fn read(text: &str, for_what: Use<'_>) -> Result<Offer, SdpError> {
-        let limits = for_what.limits();
+    /// Reads an offer or an answer of a member of a room: any number of audio and video lines in use, all in one bundle.
+    pub(super) fn read_room(text: &str) -> Result<RoomText<'_>, Fault> {
+        Offer::read(text, Use::Room { known: None }.limits()).map(RoomText)
+    }
+
+    fn read(text: &str, limits: Limits) -> Result<Reading<'_>, Fault> {
         text::check_size(text, limits.bytes)?;
         let mut lines = text::lines(text);
         match lines.next() {
-            Some(Ok(Line {
+            Some(Ok(TextLine {
                 letter: b'v',
                 value: "0",
                 ..
             })) => {}
-            _ => return Err(SdpError::NotSdp),
+            _ => return Err(Fault::NotSdp),
         }
         let mut reading = Reading::default();
         for line in lines {
             reading.take(line?, limits)?;
         }
-        reading.finish(for_what)
+        Ok(reading)
     }
 
-    /// Whether an audio or video line can send: the client could publish.
+    /// Whether an audio or video line can send, so that the client could publish.
     pub fn can_send(&self) -> bool {
         self.in_use().any(|line| line.direction().sends())
     }
 
-    /// Whether an audio or video line can receive: the client could watch.
+    /// Whether an audio or video line can receive, so that the client could watch.
     pub fn can_receive(&self) -> bool {
         self.in_use().any(|line| line.direction().receives())
     }
 
-    /// What ICE and DTLS need to know of the client.
+    /// What ICE and DTLS need to know about the client.
     pub fn remote(&self) -> &RemoteTransport {
         &self.remote
     }
@@ -81,7 +84,19 @@ impl Offer {
     /// # Errors
     /// No line that flows in the role's direction, or one without a codec in common: never half of what was offered.
     pub fn answer(&self, role: Role, params: &AnswerParams<'_>) -> Result<Answer, SdpError> {
-        answer::answer(self, role, params)
+        let agreement = self.negotiate(role)?;
+        Ok(Answer {
+            sdp: agreement.write(role, params),
+            negotiated: agreement.negotiated(),
+        })
+    }
+
+    /// The first half of [`answer`](Self::answer), which ignores the SSRCs of the role.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn negotiate(&self, role: Role) -> Result<Agreement<'_>, SdpError> {
+        Agreement::new(self, Flow::of(role)).map_err(|fault| fault.of(Description::Offer))
     }
 
     fn in_use(&self) -> impl Iterator<Item = &MediaSection> {
@@ -89,14 +104,25 @@ impl Offer {
     }
 }
 
-/// What the description is for.
+/// A description of a member of a room that has been read. Whether it is complete depends on what is known about the connection.
+#[derive(Debug)]
+pub(super) struct RoomText<'a>(Reading<'a>);
+
+impl RoomText<'_> {
+    /// `known` is the transport of the member's last description, which stays where no line is in use any more.
+    pub(super) fn resolve(self, known: Option<&RemoteTransport>) -> Result<Offer, Fault> {
+        self.0.finish(Use::Room { known })
+    }
+}
+
+/// What a description is read for.
 #[derive(Debug, Clone, Copy)]
 enum Use<'a> {
     /// At most one audio and one video line in use, at least one of them.
     Broadcast,
     /// Any number of them.
-    Call {
-        /// See [`Offer::parse_call`].
+    Room {
+        /// See [`RoomText::resolve`].
         known: Option<&'a RemoteTransport>,
     },
 }
@@ -117,7 +143,7 @@ impl Use<'_> {
                 lines: MAX_MEDIA_LINES,
                 payload_types: MAX_PAYLOAD_TYPES,
             },
-            Use::Call { .. } => Limits {
+            Use::Room { .. } => Limits {
                 bytes: MAX_CALL_SDP_BYTES,
                 lines: MAX_CALL_LINES,
                 payload_types: MAX_CALL_PAYLOAD_TYPES,
@@ -127,7 +153,7 @@ impl Use<'_> {
 }
 
 /// The offer while its lines are read.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Reading<'a> {
     session: TransportSection<'a>,
     direction: Option<Direction>,
@@ -143,7 +169,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn take(&mut self, line: Line<'a>, limits: Limits) -> Result<(), SdpError> {
+    fn take(&mut self, line: TextLine<'a>, limits: Limits) -> Result<(), Fault> {
         match line.letter {
             b'm' => self.begin_media(line, limits),
             b'a' => {
@@ -154,22 +180,22 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn begin_media(&mut self, line: Line<'a>, limits: Limits) -> Result<(), SdpError> {
+    fn begin_media(&mut self, line: TextLine<'a>, limits: Limits) -> Result<(), Fault> {
         if self.lines.len() == limits.lines {
-            return Err(SdpError::TooManyMediaLines { limit: limits.lines });
+            return Err(Fault::TooManyMediaLines { limit: limits.lines });
         }
         let section = MediaSection::new(line)?;
         self.payload_types += section.payloads.len();
         if self.payload_types > limits.payload_types {
             let limit = limits.payload_types;
-            return Err(SdpError::TooManyPayloadTypes { limit });
+            return Err(Fault::TooManyPayloadTypes { limit });
         }
         self.lines.push(section);
         self.transports.push(TransportSection::default());
         Ok(())
     }
 
-    fn take_attribute(&mut self, line: Line<'a>) {
+    fn take_attribute(&mut self, line: TextLine<'a>) {
         let (name, value) = text::attribute(line.value);
         let transport = self.transports.last_mut().unwrap_or(&mut self.session);
         if transport.take(line.number, name, value) {
@@ -195,7 +221,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn finish(mut self, for_what: Use<'_>) -> Result<Offer, SdpError> {
+    fn finish(mut self, for_what: Use<'_>) -> Result<Offer, Fault> {
         for line in &mut self.lines {
             line.direction = line.direction.or(self.direction);
             line.rtcp_mux |= self.rtcp_mux;
@@ -208,7 +234,7 @@ impl<'a> Reading<'a> {
         self.check_mids(for_what)?;
         let bundle = self.bundle(&in_use, for_what)?;
         if self.ice_lite {
-            return Err(SdpError::BothIceLite);
+            return Err(Fault::BothIceLite);
         }
         let tagged = bundle.first().or(in_use.first()).copied();
         Ok(Offer {
@@ -219,10 +245,10 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// No line is in use only where the transport is known.
-    fn remote(&self, tagged: Option<usize>, for_what: Use<'_>) -> Result<RemoteTransport, SdpError> {
+    /// Where no line is in use, the transport that is known.
+    fn remote(&self, tagged: Option<usize>, for_what: Use<'_>) -> Result<RemoteTransport, Fault> {
         match (tagged, for_what) {
-            (None, Use::Call { known: Some(known) }) => Ok(known.clone()),
+            (None, Use::Room { known: Some(known) }) => Ok(known.clone()),
             (tagged, _) => {
                 let tagged = tagged.map(|index| &self.transports[index]);
                 let sections = tagged.into_iter().chain([&self.session]).chain(&self.transports);
@@ -232,43 +258,43 @@ impl<'a> Reading<'a> {
     }
 
     /// Indices of audio and video lines: as many as the use allows.
-    fn lines_in_use(&self, for_what: Use<'_>) -> Result<Vec<usize>, SdpError> {
+    fn lines_in_use(&self, for_what: Use<'_>) -> Result<Vec<usize>, Fault> {
         let in_use = || {
             let in_use = self.lines.iter().enumerate().filter(|(_, line)| line.kind.is_some());
             in_use.map(|(index, _)| index).collect()
         };
         let count = |kind| self.lines.iter().filter(|line| line.kind == Some(kind)).count();
         match (count(Kind::Audio), count(Kind::Video)) {
-            (0, 0) if matches!(for_what, Use::Call { known: Some(_) }) => Ok(Vec::new()),
-            (0, 0) if self.lines.iter().any(|line| &*line.media == "application") => Err(SdpError::OnlyDataChannel),
-            (0, 0) => Err(SdpError::NoMedia),
+            (0, 0) if matches!(for_what, Use::Room { known: Some(_) }) => Ok(Vec::new()),
+            (0, 0) if self.lines.iter().any(|line| &*line.media == "application") => Err(Fault::OnlyDataChannel),
+            (0, 0) => Err(Fault::NoMedia),
             (0..=1, 0..=1) => Ok(in_use()),
-            _ if matches!(for_what, Use::Call { .. }) => Ok(in_use()),
-            (audio, video) => Err(SdpError::TooManyTracks { audio, video }),
+            _ if matches!(for_what, Use::Room { .. }) => Ok(in_use()),
+            (audio, video) => Err(Fault::TooManyTracks { audio, video }),
         }
     }
 
-    /// RFC 8834 section 4.5: one port for RTP and RTCP is all that this server has.
-    fn check_rtcp_mux(&self) -> Result<(), SdpError> {
+    /// RFC 8834 section 4.5. This server has one port for RTP and RTCP.
+    fn check_rtcp_mux(&self) -> Result<(), Fault> {
         let kind = self
             .lines
             .iter()
             .filter(|line| !line.rtcp_mux)
             .find_map(|line| line.kind);
-        kind.map_or(Ok(()), |kind| Err(SdpError::NoRtcpMux { kind }))
+        kind.map_or(Ok(()), |kind| Err(Fault::NoRtcpMux { kind }))
     }
 
     /// RFC 8843 section 7: a mid names one line. In a broadcast a line that is not in use never will be, whatever its name. At most
     /// [`MAX_CALL_LINES`], so all pairs are few.
-    fn check_mids(&self, for_what: Use<'_>) -> Result<(), SdpError> {
-        let counts = |line: &MediaSection| line.kind.is_some() || matches!(for_what, Use::Call { .. });
+    fn check_mids(&self, for_what: Use<'_>) -> Result<(), Fault> {
+        let counts = |line: &MediaSection| line.kind.is_some() || matches!(for_what, Use::Room { .. });
         for (index, line) in self.lines.iter().enumerate().filter(|(_, line)| counts(line)) {
-            if let Some(error) = &line.unreadable {
-                return Err(error.clone());
+            if let Some(fault) = &line.unreadable {
+                return Err(fault.clone());
             }
             let mut before = self.lines[..index].iter().filter(|line| counts(line));
             if line.mid.is_some() && before.any(|other| other.mid == line.mid) {
-                return Err(SdpError::DuplicateMid {
+                return Err(Fault::DuplicateMid {
                     mid: line.mid.clone().unwrap_or_default(),
                 });
             }
@@ -277,7 +303,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The lines in use that are in one BUNDLE group, in its order. Mids that name no line in use are skipped.
-    fn bundle(&self, in_use: &[usize], for_what: Use<'_>) -> Result<Vec<usize>, SdpError> {
+    fn bundle(&self, in_use: &[usize], for_what: Use<'_>) -> Result<Vec<usize>, Fault> {
         let named = in_use
             .iter()
             .filter_map(|&index| Some((self.lines[index].mid.as_deref()?, index)));
@@ -287,17 +313,17 @@ impl<'a> Reading<'a> {
             let members = group.split_ascii_whitespace().filter_map(|mid| left.remove(mid));
             members.collect::<Vec<usize>>()
         };
-        // One that is too short to name them all is not looked at, so that the time stays linear.
+        // A group that is too short to name all lines is not read, so that the time stays linear.
         let may_be_all = |group: &&&str| group.len() + 1 >= 2 * in_use.len();
-        // The first line of a call is not the last.
+        // In a room other lines will follow even a single one, and they need the bundle.
         let alone = match for_what {
             Use::Broadcast => 1,
-            Use::Call { .. } => 0,
+            Use::Room { .. } => 0,
         };
         let mut groups = self.bundles.iter().filter(may_be_all).map(members);
         let bundle = groups.find(|members| members.len() == in_use.len());
         match bundle {
-            None if in_use.len() > alone => Err(SdpError::NotBundled),
+            None if in_use.len() > alone => Err(Fault::NotBundled),
             bundle => Ok(bundle.unwrap_or_default()),
         }
     }

@@ -1,13 +1,13 @@
-//! Payload types of an m-line: `a=rtpmap`, `a=fmtp` and `a=rtcp-fb` gathered by number.
+//! The payload types of an m-line, with their `a=rtpmap`, `a=fmtp` and `a=rtcp-fb`.
 
 use super::text::{is_token, numbered};
-use crate::rtp::Codec;
+use crate::rtp::{Codec, Pt};
 
 /// The payload types of one m-line in the client's order of preference.
 #[derive(Debug)]
 pub(super) struct PayloadTable {
     payloads: Vec<Payload>,
-    /// Place in `payloads` by number, [`ABSENT`] if there is none.
+    /// Index in `payloads` by number, [`ABSENT`] if there is none.
     places: [u8; 128],
     /// `a=rtcp-fb:*`
     feedback_for_all: Feedback,
@@ -16,15 +16,14 @@ pub(super) struct PayloadTable {
 /// One payload type.
 #[derive(Debug)]
 pub(super) struct Payload {
-    /// 0..=127
-    pub(super) number: u8,
+    pub(super) number: Pt,
     pub(super) encoding: Encoding,
     /// `a=fmtp` without the number.
     pub(super) fmtp: Box<str>,
     feedback: Feedback,
 }
 
-/// What `a=rtpmap` says.
+/// The meaning that `a=rtpmap` gives a payload type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// Carried.
@@ -45,7 +44,7 @@ pub(super) struct Feedback {
 }
 
 impl PayloadTable {
-    /// Reads the formats of an RTP m-line; `None` if there is none of 0..=127. Others are passed over, repeated ones count once.
+    /// Reads the formats of an RTP m-line; `None` if none is in 0..=127. Others are skipped, repeated ones count once.
     pub(super) fn new<'a>(formats: impl Iterator<Item = &'a str>) -> Option<PayloadTable> {
         let mut table = PayloadTable::default();
         for format in formats {
@@ -58,7 +57,7 @@ impl PayloadTable {
             }
             // At most 128 different numbers, so the place fits and is never ABSENT.
             *place = table.payloads.len() as u8;
-            table.payloads.push(Payload::new(number));
+            table.payloads.push(Payload::new(Pt(number)));
         }
         (!table.payloads.is_empty()).then_some(table)
     }
@@ -83,8 +82,8 @@ impl PayloadTable {
         }
     }
 
-    /// For each video payload type the number of its RTX payload type: the first whose `apt` names it.
-    pub(super) fn rtx_by_number(&self) -> [Option<u8>; 128] {
+    /// For each video payload type that of its RTX: the first whose `apt` names it.
+    pub(super) fn rtx_by_number(&self) -> [Option<Pt>; 128] {
         let mut rtx = [None; 128];
         for payload in self.payloads.iter().filter(|p| p.encoding == Encoding::Rtx) {
             let apt = parameter(&payload.fmtp, "apt").and_then(|apt| apt.parse::<usize>().ok());
@@ -95,8 +94,8 @@ impl PayloadTable {
         rtx
     }
 
-    /// `<number> <name>/<clock>[/<channels>]`; one for a number that the m-line does not list is ignored, and a format that cannot be read
-    /// is one that is not carried.
+    /// `<number> <name>/<clock>[/<channels>]`. Numbers that the m-line does not list are ignored, and a format that cannot be read counts
+    /// as not carried.
     pub(super) fn take_rtpmap(&mut self, value: &str) {
         if let Some((number, encoding)) = numbered(value)
             && let Some(payload) = self.by_number(number)
@@ -105,8 +104,8 @@ impl PayloadTable {
         }
     }
 
-    /// `<number> <parameters>`; the first for a number counts. One longer than [`MAX_FMTP_BYTES`] is read without its `sprop-*`, which
-    /// are the only long ones, or not at all.
+    /// `<number> <parameters>`; the first for a number counts. A line longer than [`MAX_FMTP_BYTES`] is read without its `sprop-*`
+    /// parameters, the only long ones, or else not at all.
     pub(super) fn take_fmtp(&mut self, value: &str) {
         if let Some((number, parameters)) = numbered(value)
             && let Some(payload) = self.by_number(number)
@@ -149,8 +148,8 @@ impl Default for PayloadTable {
 
 impl Payload {
     /// Without `a=rtpmap` a number has the meaning of RFC 3551 section 6.
-    fn new(number: u8) -> Payload {
-        let name = match number {
+    fn new(number: Pt) -> Payload {
+        let name = match number.0 {
             0 => "PCMU",
             8 => "PCMA",
             9 => "G722",
@@ -239,10 +238,10 @@ pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// No place: larger than any of the at most 128 there can be.
+/// No index: larger than any of the at most 128 there can be.
 const ABSENT: u8 = u8::MAX;
 
-/// With parameter sets of H265 in it a line has some 400 bytes. The answer repeats it and the peer keeps it.
+/// A line with parameter sets of H265 has some 400 bytes. The answer repeats it and the peer keeps it, so it is bounded.
 const MAX_FMTP_BYTES: usize = 1024;
 
 /// The names in use are under 20 letters; it may be repeated in an error message.
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn order_is_the_clients_and_repeats_count_once() {
-        let numbers: Vec<u8> = table("96 0 127 96 5").iter().map(|p| p.number).collect();
+        let numbers: Vec<u8> = table("96 0 127 96 5").iter().map(|p| p.number.0).collect();
         assert_eq!(numbers, [96, 0, 127, 5]);
     }
 
@@ -315,7 +314,10 @@ mod tests {
         ] {
             table.take_rtpmap(value);
         }
-        let encodings: Vec<_> = table.iter().map(|payload| (payload.number, payload.codec())).collect();
+        let encodings: Vec<_> = table
+            .iter()
+            .map(|payload| (payload.number.0, payload.codec()))
+            .collect();
         assert_eq!(encodings, [(96, Some(Codec::Vp8)), (97, None)]);
         assert!(PayloadTable::new(["128", "opus"].into_iter()).is_none());
     }
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn rtx_is_found_by_apt_whatever_stands_around_it() {
+    fn rtx_is_found_by_apt_among_other_parameters() {
         let mut table = table("96 97 98 99");
         for number in [97, 98, 99] {
             table.take_rtpmap(&format!("{number} rtx/90000"));
@@ -350,7 +352,7 @@ mod tests {
         table.take_fmtp("98 apt=96");
         table.take_fmtp("99 apt=1000");
         let rtx = table.rtx_by_number();
-        assert_eq!(rtx[96], Some(97));
+        assert_eq!(rtx[96], Some(Pt(97)));
         assert_eq!(rtx.iter().flatten().count(), 1);
     }
 }

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parameter_set_is_left_out() {
+    fn bytes_that_are_not_a_parameter_set_are_left_out() {
         for text in [
             "",
             "=",

@@ -1,10 +1,10 @@
 //! SDP as text: lines, and attributes in lines (RFC 8866 section 5). Linear, borrows everything.
 
-use super::SdpError;
+use super::Fault;
 
 /// One `x=value` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(super) struct TextLine<'a> {
     /// Counted from 1.
     pub(super) number: usize,
     /// The letter before `=`.
@@ -13,9 +13,9 @@ pub(super) struct Line<'a> {
     pub(super) value: &'a str,
 }
 
-/// The lines of a text; CRLF or LF, empty lines and indentation skipped, and those with control characters in them that nothing depends
-/// on. The first line that is not `x=value` is the last item, an error.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = Result<Line<'_>, SdpError>> {
+/// The lines of a text, ended by CRLF or LF. Empty lines and indentation are skipped, and so are lines with control characters that
+/// nothing depends on. The first line that is not `x=value` is an error, and the last item.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = Result<TextLine<'_>, Fault>> {
     whole(text).split('\n').enumerate().filter_map(|(index, line)| {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -25,20 +25,20 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Result<Line<'_>, SdpErro
     })
 }
 
-/// The text without what editors and programs put around it: a byte order mark, and the NUL that ends a string in C.
+/// The text without what editors and programs add: a byte order mark, and the NUL that ends a string in C.
 fn whole(text: &str) -> &str {
     text.trim_start_matches('\u{feff}')
         .trim_end_matches(|character: char| character == '\0' || character.is_ascii_whitespace())
 }
 
 /// Refuses texts that are longer than `limit` or empty before anything reads them.
-pub(super) fn check_size(text: &str, limit: usize) -> Result<(), SdpError> {
+pub(super) fn check_size(text: &str, limit: usize) -> Result<(), Fault> {
     let len = text.len();
     if len > limit {
-        return Err(SdpError::TooLong { len, limit });
+        return Err(Fault::TooLong { len, limit });
     }
     if whole(text).trim_ascii().is_empty() {
-        return Err(SdpError::Empty);
+        return Err(Fault::Empty);
     }
     Ok(())
 }
@@ -48,15 +48,10 @@ pub(super) fn attribute(value: &str) -> (&str, &str) {
     value.split_once(':').unwrap_or((value, ""))
 }
 
-/// The payload type that an attribute is about, and what it says of it; whatever white space stands around the two.
+/// The payload type that an attribute is about, and the rest of it; white space around the two does not matter.
 pub(super) fn numbered(value: &str) -> Option<(&str, &str)> {
     let (number, rest) = value.trim_ascii().split_once([' ', '\t'])?;
     Some((number, rest.trim_ascii()))
-}
-
-/// Visible ASCII without spaces, at most `max` bytes: safe to repeat in an answer or an error message.
-pub(super) fn is_visible(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// A token of RFC 8866 section 9, at most `max` bytes: safe to repeat in an answer or an error message.
@@ -67,24 +62,24 @@ pub(super) fn is_token(text: &str, max: usize) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
 }
 
-/// `Ok(None)` for a line that is as good as not there.
-fn read_line(number: usize, line: &str) -> Result<Option<Line<'_>>, SdpError> {
+/// `Ok(None)` for a line to skip.
+fn read_line(number: usize, line: &str) -> Result<Option<TextLine<'_>>, Fault> {
     match line.as_bytes() {
-        // Every m-line is answered; and a first line that has more in it is one of a text without line ends.
-        [b'm' | b'v', b'=', ..] if has_control_characters(line) => Err(SdpError::BadLine { line: number }),
+        // Every m-line has to be answered. A first line with more in it than a version is a text without line ends.
+        [b'm' | b'v', b'=', ..] if has_control_characters(line) => Err(Fault::BadLine { line: number }),
         [letter, b'=', ..] if letter.is_ascii_alphabetic() => {
-            let line = Line {
+            let line = TextLine {
                 number,
                 letter: *letter,
                 value: &line[2..],
             };
             Ok(Some(line).filter(|line| !has_control_characters(line.value)))
         }
-        _ => Err(SdpError::BadLine { line: number }),
+        _ => Err(Fault::BadLine { line: number }),
     }
 }
 
-/// Parts of lines are repeated in the answer, where a stray CR would begin a line of its own.
+/// The answer repeats parts of lines, and a stray CR would begin a line of its own there.
 fn has_control_characters(line: &str) -> bool {
     line.bytes().any(|b| b.is_ascii_control() && b != b'\t')
 }
@@ -107,21 +102,21 @@ mod tests {
     #[test]
     fn bad_lines_are_named_by_number() {
         let first_error = |text: &str| lines(text).find_map(Result::err);
-        assert_eq!(first_error("v=0\r\nhello\r\n"), Some(SdpError::BadLine { line: 2 }));
-        assert_eq!(first_error("v=0\n\n=x"), Some(SdpError::BadLine { line: 3 }));
-        assert_eq!(first_error("v=0\rs=-\ra=y\n"), Some(SdpError::BadLine { line: 1 }));
+        assert_eq!(first_error("v=0\r\nhello\r\n"), Some(Fault::BadLine { line: 2 }));
+        assert_eq!(first_error("v=0\n\n=x"), Some(Fault::BadLine { line: 3 }));
+        assert_eq!(first_error("v=0\rs=-\ra=y\n"), Some(Fault::BadLine { line: 1 }));
         assert_eq!(first_error("m=audio 9\0"), None);
-        assert_eq!(first_error("m=audio\0 9 x\n"), Some(SdpError::BadLine { line: 1 }));
-        assert_eq!(first_error("é=1"), Some(SdpError::BadLine { line: 1 }));
+        assert_eq!(first_error("m=audio\0 9 x\n"), Some(Fault::BadLine { line: 1 }));
+        assert_eq!(first_error("é=1"), Some(Fault::BadLine { line: 1 }));
     }
 
     #[test]
-    fn what_stands_around_a_text_and_lines_of_no_use_are_passed_over() {
+    fn byte_order_marks_nuls_and_odd_lines_are_skipped() {
         let values = |text: &'static str| lines(text).map(|line| line.unwrap().value).collect::<Vec<_>>();
         assert_eq!(values("\u{feff}v=0\r\ns=-\r\n\0"), ["0", "-"]);
         assert_eq!(values("v=0\r\na=x\0\0"), ["0", "x"]);
         assert_eq!(values("v=0\ns=a\u{7}b\na=x\ra=y\na=\tz\n"), ["0", "\tz"]);
-        assert_eq!(check_size("\u{feff}\r\n\0", 9), Err(SdpError::Empty));
+        assert_eq!(check_size("\u{feff}\r\n\0", 9), Err(Fault::Empty));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an offer says about ICE and DTLS. Each attribute may stand at media level or, for all lines, at session level.
 
-use super::{SdpError, text};
+use super::{Fault, text};
 use crate::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, RemoteTransport};
 
 /// The transport attributes of one section (the session, or one m-line).
@@ -9,11 +9,11 @@ pub(super) struct TransportSection<'a> {
     ufrag: Option<&'a str>,
     pwd: Option<&'a str>,
     fingerprints: Vec<PeerFingerprint>,
-    /// Hash function of a fingerprint that is none of ours.
+    /// Hash function of a fingerprint that this server does not know.
     other_hash: Option<&'a str>,
     role: Option<DtlsRole>,
     /// The first value that cannot be read: it counts only where no section has a better one.
-    unreadable: Option<SdpError>,
+    unreadable: Option<Fault>,
 }
 
 impl<'a> TransportSection<'a> {
@@ -32,8 +32,8 @@ impl<'a> TransportSection<'a> {
         true
     }
 
-    fn take_fingerprint(&mut self, line: usize, value: &'a str) -> Result<(), SdpError> {
-        let bad = SdpError::BadAttribute {
+    fn take_fingerprint(&mut self, line: usize, value: &'a str) -> Result<(), Fault> {
+        let bad = Fault::BadAttribute {
             line,
             name: "fingerprint",
         };
@@ -59,23 +59,23 @@ impl<'a> TransportSection<'a> {
 
 /// The transport of a bundle: each attribute from the first section that has it. `sections` begins with the tagged m-line
 /// (RFC 9143 section 7.2), then the session, then the other m-lines, whose values a client may leave out or repeat.
-pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransport, SdpError> {
+pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransport, Fault> {
     let unreadable = |names: &[&str]| {
         let mut errors = sections.iter().filter_map(|s| s.unreadable.clone());
-        errors.find(|error| matches!(error, SdpError::BadAttribute { name, .. } if names.contains(name)))
+        errors.find(|error| matches!(error, Fault::BadAttribute { name, .. } if names.contains(name)))
     };
     let credentials = sections.iter().find_map(|s| s.ufrag.zip(s.pwd));
     let split = || {
         let ufrag = sections.iter().find_map(|s| s.ufrag)?;
         Some((ufrag, sections.iter().find_map(|s| s.pwd)?))
     };
-    let no_credentials = || unreadable(&["ice-ufrag", "ice-pwd"]).unwrap_or(SdpError::NoIceCredentials);
+    let no_credentials = || unreadable(&["ice-ufrag", "ice-pwd"]).unwrap_or(Fault::NoIceCredentials);
     let (ufrag, pwd) = credentials.or_else(split).ok_or_else(no_credentials)?;
     let fingerprints = sections.iter().find(|s| !s.fingerprints.is_empty());
     let fingerprints = fingerprints.map(|s| s.fingerprints.clone()).ok_or_else(|| {
         match sections.iter().find_map(|s| s.other_hash) {
-            Some(hash) => SdpError::NoKnownFingerprint { offered: hash.into() },
-            None => unreadable(&["fingerprint"]).unwrap_or(SdpError::NoFingerprint),
+            Some(hash) => Fault::NoKnownFingerprint { offered: hash.into() },
+            None => unreadable(&["fingerprint"]).unwrap_or(Fault::NoFingerprint),
         }
     })?;
     let role = sections.iter().find_map(|s| s.role);
@@ -93,26 +93,26 @@ pub(super) fn resolve(sections: &[&TransportSection<'_>]) -> Result<RemoteTransp
 }
 
 /// `a=ice-ufrag` or `a=ice-pwd` (RFC 8839 section 5.4): `min` to 256 ice-chars, and the four others that clients are seen to use.
-pub(super) fn ice_chars<'a>(line: usize, name: &'static str, value: &'a str, min: usize) -> Result<&'a str, SdpError> {
+pub(super) fn ice_chars<'a>(line: usize, name: &'static str, value: &'a str, min: usize) -> Result<&'a str, Fault> {
     let is_ice_char = |b: u8| b.is_ascii_alphanumeric() || b"+/-_=#".contains(&b);
     if (min..=256).contains(&value.len()) && value.bytes().all(is_ice_char) {
         Ok(value)
     } else {
-        Err(SdpError::BadAttribute { line, name })
+        Err(Fault::BadAttribute { line, name })
     }
 }
 
 /// RFC 5763 section 5: an offer says `actpass`; `active` and `passive` leave one role. Without `a=setup` the client is active.
-fn role_left_for_us(line: usize, value: &str) -> Result<DtlsRole, SdpError> {
+fn role_left_for_us(line: usize, value: &str) -> Result<DtlsRole, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "actpass" | "active" => Ok(DtlsRole::Server),
         "passive" => Ok(DtlsRole::Client),
-        _ => Err(SdpError::BadAttribute { line, name: "setup" }),
+        _ => Err(Fault::BadAttribute { line, name: "setup" }),
     }
 }
 
 /// `AA:BB:..`, `N` bytes, either case.
-fn read_digest<const N: usize>(digest: &str) -> Option<[u8; N]> {
+pub(super) fn read_digest<const N: usize>(digest: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut pairs = digest.split(':');
     for byte in &mut bytes {
@@ -185,16 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_attributes_are_named() {
         let none = TransportSection::default();
-        assert_eq!(resolve(&[&none]).unwrap_err(), SdpError::NoIceCredentials);
+        assert_eq!(resolve(&[&none]).unwrap_err(), Fault::NoIceCredentials);
         let ice = section(&[("ice-ufrag", "ufrag"), ("ice-pwd", PWD)]);
-        assert_eq!(resolve(&[&ice, &none]).unwrap_err(), SdpError::NoFingerprint);
+        assert_eq!(resolve(&[&ice, &none]).unwrap_err(), Fault::NoFingerprint);
         let sha1 = section(&[("fingerprint", "sha-1 00:11")]);
         let offered = "sha-1".into();
         assert_eq!(
             resolve(&[&ice, &sha1]).unwrap_err(),
-            SdpError::NoKnownFingerprint { offered }
+            Fault::NoKnownFingerprint { offered }
         );
     }
 
@@ -211,7 +211,7 @@ mod tests {
         ] {
             let mut odd = TransportSection::default();
             assert!(odd.take(7, name, value));
-            let error = SdpError::BadAttribute { line: 7, name };
+            let error = Fault::BadAttribute { line: 7, name };
             assert_eq!(odd.unreadable, Some(error.clone()), "{value}");
             // Another section may have what is needed.
             let digest = digest(1);

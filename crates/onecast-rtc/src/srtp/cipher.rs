@@ -6,6 +6,7 @@ use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{aead, constant_time, hmac};
 
 use super::{MasterKey, Profile, SrtpDrop};
+use crate::rtp::Ssrc;
 
 /// The session keys of one direction of RTP or of RTCP (RFC 3711 section 4.3).
 pub(super) struct SessionKeys {
@@ -15,12 +16,12 @@ pub(super) struct SessionKeys {
 }
 
 impl SessionKeys {
-    /// Those that protect RTP.
+    /// The keys that protect RTP.
     pub(super) fn rtp(master: &MasterKey) -> Self {
         Self::derive(master, [0, 1, 2])
     }
 
-    /// Those that protect RTCP.
+    /// The keys that protect RTCP.
     pub(super) fn rtcp(master: &MasterKey) -> Self {
         Self::derive(master, [3, 4, 5])
     }
@@ -35,7 +36,7 @@ impl SessionKeys {
     }
 }
 
-/// The key derivation is counter mode over zeros, from the salt with the label mixed in (section 4.3.3).
+/// Key derivation: counter mode over zeros, with an IV of the salt and the label (RFC 3711 section 4.3.3).
 fn derived<const N: usize>(stream: &EncryptingKey, master: &MasterKey, label: u8) -> [u8; N] {
     let mut iv = [0; 16];
     iv[..14].copy_from_slice(&master.salt);
@@ -49,7 +50,7 @@ fn derived<const N: usize>(stream: &EncryptingKey, master: &MasterKey, label: u8
 pub(super) enum Cipher {
     /// AEAD_AES_128_GCM.
     Gcm { key: aead::LessSafeKey, salt: [u8; 12] },
-    /// AES_CM_128_HMAC_SHA1_80. Boxed: ten times the size of the other.
+    /// AES_CM_128_HMAC_SHA1_80. Boxed, because it has ten times the size of the other.
     Cm(Box<Cm>),
 }
 
@@ -78,6 +79,7 @@ impl Cipher {
     }
 
     /// Protects `buf[..len]` and appends the tag.
+    #[inline]
     pub(super) fn seal_rtp(&self, buf: &mut [u8], header_len: usize, len: usize, index: u64) -> usize {
         let ssrc = ssrc_at(buf, 8);
         match self {
@@ -96,12 +98,13 @@ impl Cipher {
         }
     }
 
-    /// Checks and decrypts `datagram` in place; its length without the tag. The bytes are lost when it fails.
+    /// Checks and decrypts `datagram` in place. Returns its length without the tag. The bytes are lost when it fails.
+    #[inline]
     pub(super) fn open_rtp(
         &self,
         datagram: &mut [u8],
         header_len: usize,
-        ssrc: u32,
+        ssrc: Ssrc,
         index: u64,
     ) -> Result<usize, SrtpDrop> {
         let len = datagram.len().checked_sub(self.tag_len()).ok_or(SrtpDrop::Truncated)?;
@@ -146,8 +149,8 @@ impl Cipher {
         }
     }
 
-    /// Checks and decrypts in place; the clear length. `word` is [`rtcp_word`]'s, so the length is already good.
-    pub(super) fn open_rtcp(&self, datagram: &mut [u8], ssrc: u32, word: u32) -> Result<usize, SrtpDrop> {
+    /// Checks and decrypts in place. Returns the clear length. `word` comes from [`rtcp_word`], which has checked the length.
+    pub(super) fn open_rtcp(&self, datagram: &mut [u8], ssrc: Ssrc, word: u32) -> Result<usize, SrtpDrop> {
         let index = u64::from(word & !ENCRYPTED);
         match self {
             Self::Gcm { key, salt } => {
@@ -181,7 +184,7 @@ impl Cipher {
 
 impl Cm {
     /// RFC 3711 section 4.1.1.
-    fn iv(&self, ssrc: u32, index: u64) -> [u8; 16] {
+    fn iv(&self, ssrc: Ssrc, index: u64) -> [u8; 16] {
         let mut iv = [0; 16];
         iv[..14].copy_from_slice(&self.salt);
         xor(&mut iv[4..8], &ssrc.to_be_bytes());
@@ -201,13 +204,13 @@ impl Cm {
     }
 }
 
-/// Sender SSRC and trailer of an SRTCP packet (`E | index`), when it is long enough to have them.
+/// Sender SSRC and trailer (`E | index`) of an SRTCP packet, if it is long enough.
 ///
 /// ```text
 /// GCM:  | header, SSRC (8) | encrypted .. | tag (16) | E, index (4) |
 /// CM:   | header, SSRC (8) | encrypted .. | E, index (4) | tag (10) |
 /// ```
-pub(super) fn rtcp_word(profile: Profile, datagram: &[u8]) -> Result<(u32, u32), SrtpDrop> {
+pub(super) fn rtcp_word(profile: Profile, datagram: &[u8]) -> Result<(Ssrc, u32), SrtpDrop> {
     let tag_len = profile.tag_len();
     if datagram.len() < RTCP_CLEAR + 4 + tag_len {
         return Err(SrtpDrop::Truncated);
@@ -216,11 +219,13 @@ pub(super) fn rtcp_word(profile: Profile, datagram: &[u8]) -> Result<(u32, u32),
         Profile::AeadAes128Gcm => datagram.len() - 4,
         Profile::Aes128CmSha1_80 => datagram.len() - 4 - tag_len,
     };
-    Ok((ssrc_at(datagram, 4), ssrc_at(datagram, at)))
+    let word = *datagram[at..].first_chunk().expect("the length was checked");
+    Ok((ssrc_at(datagram, 4), u32::from_be_bytes(word)))
 }
 
-/// RFC 7714 section 8.1: two zero bytes, SSRC, index, mixed with the salt. SRTCP (section 9.1) fits with its 31 bits.
-fn gcm_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> aead::Nonce {
+/// RFC 7714 section 8.1: two zero bytes, SSRC and index, XORed with the salt. The nonce of SRTCP (section 9.1) is the same with its 31-bit
+/// index.
+fn gcm_nonce(salt: &[u8; 12], ssrc: Ssrc, index: u64) -> aead::Nonce {
     let mut nonce = *salt;
     xor(&mut nonce[2..6], &ssrc.to_be_bytes());
     xor(&mut nonce[6..12], &index.to_be_bytes()[2..]);
@@ -259,8 +264,8 @@ fn roc(index: u64) -> [u8; 4] {
     ((index >> 16) as u32).to_be_bytes()
 }
 
-fn ssrc_at(packet: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
+fn ssrc_at(packet: &[u8], at: usize) -> Ssrc {
+    Ssrc::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
 }
 
 fn xor(bytes: &mut [u8], with: &[u8]) {

@@ -1,10 +1,10 @@
-//! Which roll-over counts are tried for a packet that does not authenticate under the likely one, and how much work that may cause.
+//! Roll-over counts to try for a packet that does not authenticate with the likely one, and a limit on the work.
 //!
 //! The roll-over count is not sent (RFC 3711 section 3.3.1). A receiver that loses the packets around a wrap of the sequence number, or
-//! half of all sequence numbers and more, guesses it wrongly from then on, and every packet fails to authenticate. Trying the next counts
-//! is safe, since only the sender can seal a packet for any of them. It is not free, and anybody can send bad packets: see [`Credit`].
+//! more than half of all sequence numbers, guesses it wrongly from then on, and every packet fails to authenticate. Trying the next counts
+//! is safe, because only the sender can seal a packet for any of them. It is not free, and anyone can send bad packets: see [`Credit`].
 
-/// Indices to try, ascending: above `highest` (at any count, for a source without one), and not `tried`, which was tried already.
+/// Indices to try, ascending: above `highest`, or from zero for a new source, except `tried`.
 pub(super) fn ahead(highest: Option<u64>, sequence: u16, tried: Option<u64>) -> impl Iterator<Item = u64> {
     let first = highest.map_or(sequence.into(), |highest| next_after(highest, sequence));
     let all = (0..).map(move |roll_overs| first + (roll_overs << 16));
@@ -17,23 +17,23 @@ pub(super) fn next_after(highest: u64, sequence: u16) -> u64 {
     if index > highest { index } else { index + (1 << 16) }
 }
 
-/// Pays for guesses. Each packet earns half an attempt, and a round of guesses costs [`GUESSES`]: so guessing never adds more than half to
-/// the work that an attacker causes anyway, and a flood cannot keep the honest client's packets from their share of the rounds.
+/// Limits guesses. Each packet earns half an attempt, and a round of guesses costs [`GUESSES`]. So guessing adds at most half to the work
+/// that an attacker causes anyway, and in a flood the packets of the honest client still get their share of the rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Credit(u32);
 
 impl Credit {
-    /// Enough for the first packets of several sources at once.
+    /// Full, which is enough for the first packets of several sources at once.
     pub(super) const fn new() -> Credit {
         Credit(Credit::MAX)
     }
 
-    /// A packet has come.
+    /// Counts a packet.
     pub(super) fn earn(&mut self) {
         self.0 = (self.0 + 1).min(Credit::MAX);
     }
 
-    /// There is enough for a round.
+    /// Whether there is enough for a round.
     pub(super) fn is_enough(&self) -> bool {
         self.0 >= Credit::ROUND
     }
@@ -49,7 +49,7 @@ impl Credit {
     const MAX: u32 = 8 * Credit::ROUND;
 }
 
-/// Roll-over counts that are tried for one packet: four are 260,000 lost packets, 50 s of 50 Mbit/s.
+/// Roll-over counts to try for one packet: four cover 260,000 lost packets, 50 s of 50 Mbit/s.
 const GUESSES: usize = 4;
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guesses_ascend_from_the_highest_and_leave_out_what_was_tried() {
+    fn guesses_ascend_from_the_highest_without_the_one_tried() {
         let all = |highest, sequence, tried| ahead(highest, sequence, tried).collect::<Vec<_>>();
         assert_eq!(all(None, 5, Some(5)), [65_541, 131_077, 196_613, 262_149]);
         assert_eq!(all(Some(10), 5, None), [65_541, 131_077, 196_613, 262_149]);

@@ -1,4 +1,4 @@
-//! Which packet indices were already taken, and which index a 16-bit sequence number stands for.
+//! Replay protection: which packet indices have been taken, and which index a 16-bit sequence number stands for.
 
 /// A sliding window over the last `64 * WORDS` indices (RFC 3711 section 3.3.2).
 pub(super) struct ReplayWindow<const WORDS: usize> {
@@ -18,7 +18,7 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         window
     }
 
-    /// Continues behind an index up to which nothing is taken any more.
+    /// Starts above an index; nothing up to it is taken any more.
     pub(super) fn after(highest: u64) -> Self {
         Self {
             highest,
@@ -38,7 +38,7 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         let roc = if ahead < -HALF {
             roc + 1
         } else if ahead > HALF {
-            // Before the first roll-over there is nothing earlier: a far jump ahead is all it can be.
+            // Before the first roll-over there is no earlier cycle, so it is a far jump ahead.
             roc.saturating_sub(1)
         } else {
             roc
@@ -46,7 +46,7 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         (roc << 16) | u64::from(sequence)
     }
 
-    /// Whether the index is new and not too old to tell.
+    /// Whether the index has not been taken and is within the window.
     pub(super) fn is_fresh(&self, index: u64) -> bool {
         match self.highest.checked_sub(index) {
             None => true,
@@ -54,7 +54,7 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         }
     }
 
-    /// Takes an authenticated, fresh index.
+    /// Marks a fresh index of an authentic packet as taken.
     pub(super) fn accept(&mut self, index: u64) {
         if index > self.highest {
             let passed = (index - self.highest).min(Self::LEN);

@@ -1,14 +1,15 @@
-//! The synchronisation sources of one client, and which packet indices were taken from each: in bounded memory, however many sources
-//! the client uses one after the other.
+//! The synchronisation sources of one client, with the packet indices taken from each, in bounded memory.
 //!
-//! The [`SOURCES_MAX`] sources heard last have a replay window each. A source that makes room leaves its highest index behind. Should it
-//! come back, only later packets are taken, so no packet is ever taken twice. What is left behind is bounded, too: see [`Former`].
+//! The [`SOURCES_MAX`] most recent sources have a replay window each. Of a source that is removed to make room, the highest index is kept.
+//! If the source comes back, only later packets are taken, so no packet is ever taken twice. These remains are bounded, too: see
+//! [`Former`].
 
 use std::collections::HashMap;
 
 use super::replay::ReplayWindow;
+use crate::rtp::Ssrc;
 
-/// Sources of one kind (RTP, RTCP), with windows of `64 * WORDS` packets. At least the last `REMEMBERED` that made room are remembered.
+/// Sources of RTP or of RTCP, with windows of `64 * WORDS` packets. At least the last `REMEMBERED` removed ones are remembered.
 pub(super) struct Sources<const WORDS: usize, const REMEMBERED: usize> {
     present: Vec<Source<WORDS>>,
     former: Option<Box<Former>>,
@@ -17,22 +18,22 @@ pub(super) struct Sources<const WORDS: usize, const REMEMBERED: usize> {
 }
 
 struct Source<const WORDS: usize> {
-    ssrc: u32,
+    ssrc: Ssrc,
     window: ReplayWindow<WORDS>,
-    /// Value of [`Sources::taken`] at its newest packet.
+    /// Value of [`Sources::taken`] at its latest packet.
     heard: u64,
-    /// Its newest packet did not authenticate.
+    /// Its latest packet did not authenticate.
     is_doubted: bool,
 }
 
-/// What is known of a source.
+/// What is known about a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It has a window, at this place.
+    /// It has a window, at this index.
     Present(usize),
-    /// It made room for another source. Its packets count from above this index.
+    /// It was removed to make room. Only packets above this index are taken.
     Former(u64),
-    /// No packet of it was authentic so far, or it made room too long ago.
+    /// None of its packets has been authentic so far, or it was removed too long ago.
     New,
 }
 
@@ -45,8 +46,8 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
         }
     }
 
-    /// What is known of a source.
-    pub(super) fn standing(&self, ssrc: u32) -> Standing {
+    /// What is known about a source.
+    pub(super) fn standing(&self, ssrc: Ssrc) -> Standing {
         if let Some(place) = self.present.iter().position(|source| source.ssrc == ssrc) {
             return Standing::Present(place);
         }
@@ -54,12 +55,12 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
         highest.map_or(Standing::New, Standing::Former)
     }
 
-    /// The window at a place.
+    /// The window at an index.
     pub(super) fn window(&self, place: usize) -> &ReplayWindow<WORDS> {
         &self.present[place].window
     }
 
-    /// Whether the newest packet of the source at a place did not authenticate.
+    /// Whether the latest packet of the source at an index did not authenticate.
     pub(super) fn is_doubted(&self, place: usize) -> bool {
         self.present[place].is_doubted
     }
@@ -71,7 +72,7 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
         }
     }
 
-    /// Whether an index was not taken before, as far as can be told.
+    /// Whether a packet index has not been taken before, as far as is known.
     pub(super) fn is_fresh(&self, standing: Standing, index: u64) -> bool {
         match standing {
             Standing::Present(place) => self.window(place).is_fresh(index),
@@ -80,8 +81,8 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
         }
     }
 
-    /// Remembers the fresh index of an authentic packet. Only such a packet makes a source known.
-    pub(super) fn take(&mut self, ssrc: u32, standing: Standing, index: u64) {
+    /// Notes the fresh index of an authentic packet. Only such a packet makes a source known.
+    pub(super) fn take(&mut self, ssrc: Ssrc, standing: Standing, index: u64) {
         self.taken += 1;
         let mut window = match standing {
             Standing::Present(place) => {
@@ -105,12 +106,12 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
         });
     }
 
-    /// No packet of any source was authentic so far.
+    /// Whether no packet of any source has been authentic so far.
     pub(super) fn is_empty(&self) -> bool {
         self.present.is_empty()
     }
 
-    /// The source that was silent for longest makes room.
+    /// Removes the source that has been silent for longest, if all places are taken.
     fn make_room(&mut self) {
         if self.present.len() < SOURCES_MAX {
             return;
@@ -125,23 +126,23 @@ impl<const WORDS: usize, const REMEMBERED: usize> Sources<WORDS, REMEMBERED> {
     }
 }
 
-/// The highest indices of sources that made room, in two generations: when the newer one is full it becomes the older one, and what was
-/// the older one is forgotten.
+/// The highest indices of removed sources, in two generations: when the newer one is full it becomes the older one, and the former older
+/// one is dropped.
 ///
-/// A forgotten source counts as new. Its recorded packets could then be replayed from the client's own address, once: a client must use
-/// thousands of sources in one session before that is possible.
+/// A dropped source counts as new. Its recorded packets could then be replayed once, from the client's own address; but only after the
+/// client has used thousands of sources in one session.
 #[derive(Default)]
 struct Former {
-    newer: HashMap<u32, u64>,
-    older: HashMap<u32, u64>,
+    newer: HashMap<Ssrc, u64>,
+    older: HashMap<Ssrc, u64>,
 }
 
 impl Former {
-    fn highest(&self, ssrc: u32) -> Option<u64> {
+    fn highest(&self, ssrc: Ssrc) -> Option<u64> {
         self.newer.get(&ssrc).or_else(|| self.older.get(&ssrc)).copied()
     }
 
-    fn note(&mut self, ssrc: u32, highest: u64, generation: usize) {
+    fn note(&mut self, ssrc: Ssrc, highest: u64, generation: usize) {
         if self.newer.len() >= generation {
             self.older = std::mem::take(&mut self.newer);
         }
@@ -149,8 +150,8 @@ impl Former {
     }
 }
 
-/// Sources of a kind (RTP, RTCP) that have a window at the same time: three simulcast layers, their RTX and audio are seven; a member of
-/// a room may send eight such streams without simulcast, which are 24.
+/// Sources of RTP, or of RTCP, that have a window at the same time: three simulcast layers, their RTX and audio are seven; a member of a
+/// room may send eight streams without simulcast, which are 24.
 pub const SOURCES_MAX: usize = 32;
 
 #[cfg(test)]
@@ -160,6 +161,7 @@ mod tests {
     type Small = Sources<1, 8>;
 
     fn take(sources: &mut Small, ssrc: u32, index: u64) -> bool {
+        let ssrc = Ssrc(ssrc);
         let standing = sources.standing(ssrc);
         let fresh = sources.is_fresh(standing, index);
         if fresh {
@@ -177,16 +179,16 @@ mod tests {
         assert!(take(&mut sources, 0, 11));
         assert!(take(&mut sources, 100, 5));
         assert_eq!(sources.present.len(), SOURCES_MAX);
-        assert_eq!(sources.standing(1), Standing::Former(10));
-        assert!(matches!(sources.standing(0), Standing::Present(_)));
+        assert_eq!(sources.standing(Ssrc(1)), Standing::Former(10));
+        assert!(matches!(sources.standing(Ssrc(0)), Standing::Present(_)));
     }
 
     #[test]
-    fn a_source_that_comes_back_goes_on_behind_its_highest_index_and_nothing_is_taken_twice() {
+    fn a_source_that_comes_back_continues_behind_its_highest_index_without_replays() {
         let mut sources = Small::new();
         assert!(take(&mut sources, 7, 70_000) && take(&mut sources, 7, 70_002));
         (100..100 + SOURCES_MAX as u32).for_each(|ssrc| assert!(take(&mut sources, ssrc, 1)));
-        assert_eq!(sources.standing(7), Standing::Former(70_002));
+        assert_eq!(sources.standing(Ssrc(7)), Standing::Former(70_002));
         for index in [1, 70_000, 70_001, 70_002] {
             assert!(!take(&mut sources, 7, index), "{index}");
         }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_the_newest_stay() {
+    fn memory_of_former_sources_is_bounded_and_keeps_the_newest() {
         let mut sources = Small::new();
         for ssrc in 0..10_000 {
             assert!(take(&mut sources, ssrc, 1));
@@ -206,7 +208,7 @@ mod tests {
             assert!(remembered <= 2 * 8 && sources.present.len() <= SOURCES_MAX);
         }
         let gone = 10_000 - SOURCES_MAX as u32;
-        assert!((gone - 8..gone).all(|ssrc| sources.standing(ssrc) == Standing::Former(1)));
-        assert_eq!(sources.standing(0), Standing::New);
+        assert!((gone - 8..gone).all(|ssrc| sources.standing(Ssrc(ssrc)) == Standing::Former(1)));
+        assert_eq!(sources.standing(Ssrc(0)), Standing::New);
     }
 }

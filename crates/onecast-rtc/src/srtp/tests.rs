@@ -128,7 +128,7 @@ fn sealed_reports_equal_the_reference() {
 }
 
 #[test]
-fn the_reference_opens_what_we_seal() {
+fn the_reference_implementation_opens_our_packets() {
     for profile in PROFILES {
         let (mut sealer, _) = pair(profile);
         let mut reference = reference(profile);
@@ -255,7 +255,7 @@ fn reports_alone_never_build_the_rtp_side() {
 }
 
 #[test]
-fn a_used_up_report_key_seals_nothing_more() {
+fn an_exhausted_report_key_seals_nothing_more() {
     let (mut sealer, _) = pair(Profile::AeadAes128Gcm);
     sealer.rtcp.index = RTCP_INDEX_MAX - 1;
     assert_ne!(seal_rtcp(&mut sealer, &rtcp(1, 2)).len(), 0);

@@ -1,37 +1,36 @@
 //! The addresses of one client: which are alive, which are proven, and which one is selected.
 //!
-//! A check with the right password shows that its sender knows the session. It does not show that the sender is at the address that the
-//! datagram names: anyone may write the address of somebody else there. So consent belongs to an address. An address is **proven** when
-//! its client has answered something there that only a receiver can answer. Until then it gets at most [`AMPLIFICATION_MAX`] times what
-//! came from it, and no media.
+//! A check with the right password shows that its sender knows the session. It does not show that the sender is at the source address of
+//! the datagram, which can be forged. So consent belongs to an address (RFC 7675). An address is **proven** when the client has answered
+//! something there that only a receiver can answer. Until then it gets at most [`AMPLIFICATION_MAX`] times what came from it, and no media.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::ice::probe::Transaction;
+use crate::path::Path;
 
 /// The addresses that passed a check, the selected one first.
 #[derive(Default)]
 pub(super) struct Paths {
-    list: Vec<Path>,
-    /// No longer in the list; the caller has not been told yet.
-    lost: Vec<SocketAddr>,
+    list: Vec<PathState>,
+    /// Addresses that have left the list and have not been reported to the caller yet.
+    lost: Vec<Path>,
     /// A flight of the handshake went to an address that is no longer in the list.
     scattered: bool,
 }
 
-/// One address of the client.
-pub(super) struct Path {
-    pub(super) at: SocketAddr,
-    /// The last sign of life from there: a check, an answer to our request, or authentic media.
+/// What is known about one path.
+pub(super) struct PathState {
+    pub(super) path: Path,
+    /// Time of the last check, answer to our request, or authentic packet from there.
     pub(super) heard: Instant,
-    /// Flights of the handshake that were sent there.
+    /// Number of flights of the handshake sent there.
     flights: u8,
     /// `None` once the address is proven.
     unproven: Option<Box<Unproven>>,
 }
 
-/// What is known of an address that anyone may have written into a datagram.
+/// What is known about an address that may be forged.
 #[derive(Default)]
 struct Unproven {
     received: u32,
@@ -39,9 +38,9 @@ struct Unproven {
     checks: u8,
     /// Authentic media came from there.
     has_media: bool,
-    /// The client nominated it last, in this ICE session: it is selected as soon as it is proven.
+    /// The ICE session in which the client nominated this address last. The address is selected as soon as it is proven.
     wanted: Option<u32>,
-    /// Number of the ICE session that its last check was made in.
+    /// Number of the ICE session of its last check.
     ice: u32,
     probe: Option<Probe>,
 }
@@ -64,29 +63,29 @@ pub(super) struct Nomination {
 
 impl Paths {
     /// The address that media and flights go to.
-    pub(super) fn selected(&self) -> Option<&Path> {
+    pub(super) fn selected(&self) -> Option<&PathState> {
         self.list.first()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PathState> {
         self.list.iter()
     }
 
-    pub(super) fn get(&self, at: SocketAddr) -> Option<&Path> {
-        self.list.iter().find(|path| path.at == at)
+    pub(super) fn get(&self, at: Path) -> Option<&PathState> {
+        self.list.iter().find(|path| path.path == at)
     }
 
-    fn place(&self, at: SocketAddr) -> Option<usize> {
-        self.list.iter().position(|path| path.at == at)
+    fn place(&self, at: Path) -> Option<usize> {
+        self.list.iter().position(|path| path.path == at)
     }
 
-    fn unproven(&mut self, at: SocketAddr) -> Option<&mut Unproven> {
-        let path = self.list.iter_mut().find(|path| path.at == at)?;
+    fn unproven(&mut self, at: Path) -> Option<&mut Unproven> {
+        let path = self.list.iter_mut().find(|path| path.path == at)?;
         path.unproven.as_deref_mut()
     }
 
-    /// A check of an ICE session passed. True if the address is new: the one that is worth least may have made way for it.
-    pub(super) fn note_check(&mut self, now: Instant, from: SocketAddr, len: usize, ice: u32) -> bool {
+    /// A check of an ICE session passed. Returns true if the address is new. The least useful address may have made room for it.
+    pub(super) fn note_check(&mut self, now: Instant, from: Path, len: usize, ice: u32) -> bool {
         let known = self.place(from);
         let place = known.unwrap_or_else(|| self.add(now, from));
         let path = &mut self.list[place];
@@ -99,7 +98,7 @@ impl Paths {
         known.is_none()
     }
 
-    fn add(&mut self, now: Instant, at: SocketAddr) -> usize {
+    fn add(&mut self, now: Instant, at: Path) -> usize {
         if self.list.len() >= CHECKED_MAX {
             let others = self.list.iter().enumerate().skip(1);
             let least = others.min_by_key(|(_, path)| (path.is_proven(), path.heard));
@@ -108,8 +107,8 @@ impl Paths {
             }
         }
         self.list.reserve_exact(1);
-        self.list.push(Path {
-            at,
+        self.list.push(PathState {
+            path: at,
             heard: now,
             flights: 0,
             unproven: Some(Box::default()),
@@ -120,18 +119,18 @@ impl Paths {
     fn remove(&mut self, place: usize) {
         let path = self.list.remove(place);
         self.scattered |= path.flights > 0;
-        self.lost.push(path.at);
+        self.lost.push(path.path);
     }
 
-    /// Addresses that ceased to count since the last call.
-    pub(super) fn poll_lost(&mut self) -> Option<SocketAddr> {
+    /// The next address that has left the list.
+    pub(super) fn poll_lost(&mut self) -> Option<Path> {
         self.lost.pop()
     }
 
-    /// Authentic media came from the selected address. False if it came from another one.
-    pub(super) fn note_media(&mut self, now: Instant, from: SocketAddr) -> bool {
+    /// Notes authentic media. Returns false if it came from another address than the selected one.
+    pub(super) fn note_media(&mut self, now: Instant, from: Path) -> bool {
         match self.list.first_mut() {
-            Some(selected) if selected.at == from => {
+            Some(selected) if selected.path == from => {
                 selected.heard = now;
                 true
             }
@@ -139,8 +138,9 @@ impl Paths {
         }
     }
 
-    /// Authentic media came from another address than the selected one. True if this and its checks are enough to send it feedback.
-    pub(super) fn note_media_elsewhere(&mut self, now: Instant, from: SocketAddr) -> bool {
+    /// Notes authentic media from another address than the selected one. Returns true if this and its checks are enough to send it
+    /// feedback.
+    pub(super) fn note_media_elsewhere(&mut self, now: Instant, from: Path) -> bool {
         let Some(place) = self.place(from) else { return false };
         let path = &mut self.list[place];
         path.heard = now;
@@ -154,34 +154,34 @@ impl Paths {
         })
     }
 
-    /// See [`note_media_elsewhere`](Self::note_media_elsewhere): the check may come after the media.
-    pub(super) fn is_fit_for_feedback(&self, at: SocketAddr) -> bool {
+    /// As [`note_media_elsewhere`](Self::note_media_elsewhere) returns: the check may come after the media.
+    pub(super) fn is_fit_for_feedback(&self, at: Path) -> bool {
         let unproven = self.get(at).and_then(|path| path.unproven.as_ref());
         unproven.is_some_and(|unproven| unproven.has_media && unproven.checks >= CHECKS_BESIDE_MEDIA)
     }
 
-    pub(super) fn note_received(&mut self, from: SocketAddr, len: usize) {
+    pub(super) fn note_received(&mut self, from: Path, len: usize) {
         if let Some(unproven) = self.unproven(from) {
             unproven.received = unproven.received.saturating_add(len as u32);
         }
     }
 
-    pub(super) fn note_sent(&mut self, to: SocketAddr, len: usize) {
+    pub(super) fn note_sent(&mut self, to: Path, len: usize) {
         if let Some(unproven) = self.unproven(to) {
             unproven.sent = unproven.sent.saturating_add(len as u32);
         }
     }
 
-    /// Whether so many bytes more may go to the address.
-    fn may_send(&self, to: SocketAddr, len: usize) -> bool {
+    /// Whether `len` more bytes may go to the address.
+    fn may_send(&self, to: Path, len: usize) -> bool {
         self.get(to).is_some_and(|path| match &path.unproven {
             Some(unproven) => unproven.sent as usize + len <= AMPLIFICATION_MAX * unproven.received as usize,
             None => true,
         })
     }
 
-    /// Counts a flight of so many bytes. False if it must not be sent.
-    pub(super) fn take_flight(&mut self, to: SocketAddr, len: usize) -> bool {
+    /// Counts a flight of `len` bytes. Returns false if it must not be sent.
+    pub(super) fn take_flight(&mut self, to: Path, len: usize) -> bool {
         let is_within = self.may_send(to, len);
         let Some(place) = self.place(to) else { return false };
         let path = &mut self.list[place];
@@ -196,18 +196,18 @@ impl Paths {
         true
     }
 
-    /// Whether all flights so far went to this address: then its client has seen what the next message proves that it has seen.
-    pub(super) fn all_flights_went_to(&self, at: SocketAddr) -> bool {
-        let elsewhere = self.list.iter().any(|path| path.at != at && path.flights > 0);
+    /// Whether all flights so far went to this address. If so, a message that proves receipt of a flight proves the address.
+    pub(super) fn all_flights_went_to(&self, at: Path) -> bool {
+        let elsewhere = self.list.iter().any(|path| path.path != at && path.flights > 0);
         !self.scattered && !elsewhere
     }
 
     /// The client nominated the address. Returns the nomination if it takes effect at once.
-    pub(super) fn nominate(&mut self, at: SocketAddr, ice: u32, is_connected: bool) -> Option<Nomination> {
+    pub(super) fn nominate(&mut self, at: Path, ice: u32, is_connected: bool) -> Option<Nomination> {
         let place = self.place(at)?;
         for path in &mut self.list {
             if let Some(unproven) = &mut path.unproven {
-                unproven.wanted = (path.at == at).then_some(ice);
+                unproven.wanted = (path.path == at).then_some(ice);
             }
         }
         if is_connected && !self.list[place].is_proven() {
@@ -217,8 +217,8 @@ impl Paths {
         Some(Nomination { ice })
     }
 
-    /// The client has shown that it is at the address. Returns the nomination that takes effect by this, if there was one.
-    pub(super) fn prove(&mut self, at: SocketAddr) -> Option<Nomination> {
+    /// The client has shown that it is at the address. Returns the nomination that takes effect now, if there was one.
+    pub(super) fn prove(&mut self, at: Path) -> Option<Nomination> {
         let place = self.place(at)?;
         let unproven = self.list[place].unproven.take()?;
         if let Some(ice) = unproven.wanted {
@@ -226,27 +226,27 @@ impl Paths {
             return Some(Nomination { ice });
         }
         if let Some(selected) = &mut self.list[0].unproven {
-            // Better a proven one meanwhile.
+            // Until the selected one is proven, the proven one is the better choice.
             selected.wanted = Some(selected.ice);
             self.list.swap(0, place);
         }
         None
     }
 
-    /// The answer to our request of that address, if it is one.
-    pub(super) fn is_answered(&self, from: SocketAddr, is_answered: impl Fn(&Transaction) -> bool) -> bool {
+    /// Whether a datagram from the address answers our request to it.
+    pub(super) fn is_answered(&self, from: Path, is_answered: impl Fn(&Transaction) -> bool) -> bool {
         let unproven = self.get(from).and_then(|path| path.unproven.as_ref());
         let probe = unproven.and_then(|unproven| unproven.probe);
         probe.is_some_and(|probe| is_answered(&probe.transaction))
     }
 
-    pub(super) fn note_heard(&mut self, now: Instant, at: SocketAddr) {
+    pub(super) fn note_heard(&mut self, now: Instant, at: Path) {
         if let Some(place) = self.place(at) {
             self.list[place].heard = now;
         }
     }
 
-    /// Leaves the selected address if it has been silent while another proven one was heard of. True if so.
+    /// Leaves the selected address if it has been silent while another proven one was not. Returns true if so.
     pub(super) fn leave_silent(&mut self, now: Instant) -> bool {
         let Some(selected) = self.list.first().filter(|path| now >= path.heard + SILENT) else {
             return false;
@@ -260,19 +260,19 @@ impl Paths {
         true
     }
 
-    /// Addresses other than the selected one do not count any longer than consent lasts.
+    /// Removes addresses whose consent has expired, except the selected one.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some(place) = (1..self.list.len()).find(|&place| now >= self.list[place].expiry()) {
             self.remove(place);
         }
     }
 
-    /// The next moment at which a path has to be left or forgotten.
+    /// When the next path has to be left or removed.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let (selected, others) = self.list.split_first()?;
-        let alive = |path: &Path| path.is_proven() && path.heard > selected.heard;
+        let alive = |path: &PathState| path.is_proven() && path.heard > selected.heard;
         let silent = others.iter().any(alive).then_some(selected.heard + SILENT);
-        let expiries = others.iter().map(Path::expiry);
+        let expiries = others.iter().map(PathState::expiry);
         expiries.chain(silent).chain([selected.expiry()]).min()
     }
 
@@ -282,18 +282,18 @@ impl Paths {
         unproven.filter_map(|unproven| unproven.probe?.at).min()
     }
 
-    /// The address whose request is to be sent again now. It waits twice as long the time after.
-    pub(super) fn take_due_probe(&mut self, now: Instant) -> Option<SocketAddr> {
+    /// The next address whose request is to be sent again now. Its interval doubles.
+    pub(super) fn take_due_probe(&mut self, now: Instant) -> Option<Path> {
         self.list.iter_mut().find_map(|path| {
             let probe = path.unproven.as_mut()?.probe.as_mut()?;
             probe.at.take_if(|at| *at <= now)?;
             probe.wait = (2 * probe.wait).min(PROBE_INTERVAL_MAX);
-            Some(path.at)
+            Some(path.path)
         })
     }
 
-    /// The request to an unproven address and the ICE session that it is made in. It has a transaction until it is answered.
-    pub(super) fn probe(&mut self, at: SocketAddr, tag: u32) -> Option<(Transaction, u32)> {
+    /// The transaction of our request to an unproven address, and the ICE session to make it in. It stays the same until it is answered.
+    pub(super) fn probe(&mut self, at: Path, tag: u32) -> Option<(Transaction, u32)> {
         let unproven = self.unproven(at)?;
         if unproven.probe.is_none() {
             let transaction = Transaction::new(tag)?;
@@ -304,9 +304,9 @@ impl Paths {
         unproven.probe.map(|probe| (probe.transaction, unproven.ice))
     }
 
-    /// Whether the request of so many bytes may be sent: notes that it is, and when it is due again. One that is too much for now is due
-    /// again when the client's media comes from there, which makes room for it.
-    pub(super) fn take_probe(&mut self, now: Instant, to: SocketAddr, len: usize) -> bool {
+    /// Whether a request of `len` bytes may be sent. If so, it counts as sent and is scheduled again. A request that exceeds the limit is
+    /// scheduled once media comes from the address, because that raises the limit.
+    pub(super) fn take_probe(&mut self, now: Instant, to: Path, len: usize) -> bool {
         let may_send = self.may_send(to, len);
         if may_send {
             self.note_sent(to, len);
@@ -321,7 +321,7 @@ impl Paths {
     }
 }
 
-impl Path {
+impl PathState {
     pub(super) fn is_proven(&self) -> bool {
         self.unproven.is_none()
     }
@@ -332,20 +332,21 @@ impl Path {
     }
 }
 
-/// Addresses of one client that count as checked: its networks times two families, and the ports of a NAT.
+/// The most checked addresses of one client: its networks times two address families, and the ports of a NAT.
 pub const CHECKED_MAX: usize = 8;
-/// An address that has been silent for so long is left for another one that is alive. Consent is refreshed every 4 to 6 s (RFC 7675 section
-/// 5.1), media and reports come more often; a second is for the network.
+/// An address that has been silent for so long is left for another one that is alive. Consent is refreshed every 4 to 6 s (RFC 7675
+/// section 5.1) and media and reports come more often; one more second is for the network.
 pub const SILENT: Duration = Duration::from_secs(7);
-/// What an unproven address gets for each byte from it, as in QUIC (RFC 9000 section 8.1).
+/// Bytes that an unproven address gets for each byte from it, as in QUIC (RFC 9000 section 8.1).
 const AMPLIFICATION_MAX: usize = 3;
-/// Flights of a handshake that go to an address whatever came from it: the first, and once more if it is lost.
+/// Flights of a handshake that an address gets without regard to that limit: the first, and once more if it is lost.
 const FREE_FLIGHTS: u8 = 2;
-/// Checks from an address that, with authentic media, allow feedback to it: one more than a single forged datagram.
+/// So many checks, together with authentic media, allow feedback to an address: one more than a single forged datagram.
 const CHECKS_BESIDE_MEDIA: u8 = 2;
 /// No authentic packet is shorter: header of SRTCP, its index, and a tag of AES-GCM.
 const MEDIA_LEN_MIN: u32 = 8 + 4 + 16;
-/// A request that is never answered costs a timer a second, until the address is forgotten.
+/// A request that is never answered costs one timer a second, until the address is removed.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Until a request is sent again, doubled each time. A path's round trip is mostly shorter, and [`AMPLIFICATION_MAX`] allows two for a check.
+/// Until a request is sent again; it doubles each time. Most round trips are shorter, and [`AMPLIFICATION_MAX`] allows two requests for
+/// each check.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);

@@ -39,7 +39,7 @@ fn a_client_without_gcm_is_served() {
 }
 
 #[test]
-fn a_client_without_a_known_profile_is_told_apart() {
+fn a_client_without_a_known_profile_is_reported() {
     let mut net = Net::new(Client::new(vec![SHA1_32], true));
     net.connect();
     assert_eq!(
@@ -172,7 +172,7 @@ fn a_client_certificate_is_required() {
 }
 
 #[test]
-fn an_alert_of_the_client_ends_nothing_but_explains_a_timeout() {
+fn an_unencrypted_alert_ends_nothing_but_explains_a_timeout() {
     let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 90, 0, 2, 2, 40];
     let mut net = Net::new(Client::new(vec![GCM], true));
     net.check_from(addr(1), true).unwrap();
@@ -242,7 +242,7 @@ fn forged_records_do_not_disturb_a_handshake() {
 }
 
 #[test]
-fn the_clients_close_is_understood_and_answered_before_and_after_settling() {
+fn a_close_of_the_client_is_answered_before_and_after_settling() {
     for starts in [true, false] {
         for settles in [false, true] {
             let mut net = Net::new(Client::new(vec![GCM], starts));
@@ -306,7 +306,7 @@ fn forged_alerts_do_not_close_a_settled_peer() {
 }
 
 #[test]
-fn a_lost_last_flight_is_sent_again() {
+fn a_lost_last_flight_is_repeated() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let mut is_lost = false;
     // The first datagram with a ChangeCipherSpec of ours: the client's is in a larger one.
@@ -321,7 +321,7 @@ fn a_lost_last_flight_is_sent_again() {
 }
 
 #[test]
-fn a_client_that_stops_checking_is_gone_after_thirty_seconds() {
+fn consent_expires_thirty_seconds_after_the_last_check() {
     let mut net = connected();
     for _ in 0..20 {
         net.advance(Duration::from_secs(5));
@@ -337,7 +337,7 @@ fn a_client_that_stops_checking_is_gone_after_thirty_seconds() {
 }
 
 #[test]
-fn a_client_that_never_comes_is_given_up() {
+fn a_client_that_never_connects_times_out() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     net.advance(CHECK_TIMEOUT - Duration::from_millis(1));
     assert!(net.events.is_empty());
@@ -372,7 +372,7 @@ fn media_follows_a_client_that_moves() {
 }
 
 #[test]
-fn a_handshake_goes_on_from_another_address() {
+fn a_handshake_continues_from_another_address() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     net.check_from(addr(1), true).unwrap();
     net.client.start(net.now);

@@ -1,45 +1,45 @@
-//! What goes into a transport and what comes out.
+//! Inputs and outputs of a transport.
 
-use std::net::SocketAddr;
-
+use crate::path::Path;
 use crate::{HandshakeError, SrtpKeys};
 
 /// What a client is sent once it has connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sends {
-    /// Media: only to an address that is proven.
+    /// Media, which goes to proven addresses only.
     Media,
-    /// Reports and requests about the media that the client sends, a small part of it: authentic media and a second check are
-    /// enough, because some publishers answer no binding requests while they send.
+    /// Reports and requests about the media that the client sends, which are a small part of that media. Authentic media and a second
+    /// check suffice for an address, because some publishers answer no binding requests while they send.
     Feedback,
 }
 
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// What.
+    /// The path to send it on.
+    pub to: Path,
+    /// Payload of the datagram.
     pub bytes: Vec<u8>,
 }
 
 /// What a binding request did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Passed, from an address known before.
+    /// Passed, from a known address.
     Known,
-    /// Passed, from a new address. There is room for [`CHECKED_MAX`](super::CHECKED_MAX); another may have made way: see [`Transport::poll_lost`](super::Transport::poll_lost).
+    /// Passed, from a new address. At most [`CHECKED_MAX`](super::CHECKED_MAX) are kept, so another may have been removed: see
+    /// [`Transport::poll_lost`](super::Transport::poll_lost).
     New,
-    /// Answered with an error; the address counts for nothing.
+    /// Answered with an error; the address is not checked.
     Refused,
 }
 
-/// What the caller must know.
+/// What the caller has to act on.
 #[derive(Debug)]
 pub enum TransportEvent {
-    /// The handshake is done and the certificate is the one of the offer. Once.
+    /// The handshake is done, with the certificate of the offer, and the address is proven. Emitted once.
     Connected(SrtpKeys),
-    /// The end. Once, and last; not after [`Transport::close`](super::Transport::close).
+    /// The end. Emitted once, as the last event, but not after [`Transport::close`](super::Transport::close).
     Closed(CloseReason),
 }
 
@@ -49,7 +49,7 @@ pub enum CloseReason {
     /// The client closed DTLS.
     #[error("closed by the client")]
     PeerClosed,
-    /// DTLS cannot succeed.
+    /// The handshake failed.
     #[error("DTLS failed: {0}")]
     HandshakeFailed(#[from] HandshakeError),
     /// The client's certificate is not the one of its offer.
@@ -58,7 +58,7 @@ pub enum CloseReason {
     /// No ICE within 30 s, or no DTLS within 15 s of it.
     #[error("the client did not connect in time")]
     HandshakeTimeout,
-    /// No sign of life for 30 s (RFC 7675).
+    /// Nothing authentic came for 30 s (RFC 7675).
     #[error("the client vanished")]
     ConsentExpired,
 }

@@ -21,7 +21,7 @@ fn refused(sealer: &mut Sealer, opener: &mut Opener, ssrc: u32, mut indices: std
 }
 
 #[test]
-fn a_source_whose_packets_before_the_wrap_are_lost_opens_at_once() {
+fn the_loss_of_all_packets_before_the_wrap_is_recovered_at_once() {
     for profile in PROFILES {
         for first in [65_536, 65_540, 131_072, 4 * 65_536] {
             let (mut sealer, mut opener) = pair(profile);
@@ -48,7 +48,7 @@ fn packets_from_before_the_wrap_that_come_late_are_taken() {
 }
 
 #[test]
-fn a_source_goes_on_after_the_loss_of_several_roll_overs() {
+fn a_source_recovers_from_the_loss_of_several_roll_overs() {
     for profile in PROFILES {
         for lost in [
             32_000,
@@ -93,7 +93,7 @@ fn other_sources_open_while_one_is_in_doubt() {
 }
 
 #[test]
-fn a_flood_of_bad_packets_costs_half_as_much_again_and_does_not_shut_the_honest_source_out() {
+fn a_flood_of_bad_packets_costs_half_as_much_again_and_the_honest_source_recovers() {
     for profile in PROFILES {
         let (mut sealer, mut opener) = pair(profile);
         assert!(open_of(&mut opener, &sealed(&mut sealer, 7, 30_000)).is_ok());
@@ -109,7 +109,7 @@ fn a_flood_of_bad_packets_costs_half_as_much_again_and_does_not_shut_the_honest_
             opened
         };
         let honest = (0..500_u64).position(|number| {
-            // Of the source itself, and of others that nobody knows.
+            // Some claim to be of the source itself, others of unknown sources.
             for junk in 0..number as u32 % 17 + 20 {
                 let ssrc = if junk % 2 == 0 { 7 } else { 1_000 + junk };
                 forged[8..12].copy_from_slice(&ssrc.to_be_bytes());
@@ -145,7 +145,7 @@ fn any_number_of_sources_open_one_after_the_other_and_old_packets_never_again() 
 }
 
 #[test]
-fn a_source_that_made_room_comes_back_where_its_numbers_are() {
+fn a_removed_source_comes_back_at_its_index() {
     for profile in PROFILES {
         let (mut sealer, mut opener) = pair(profile);
         let before = sealed(&mut sealer, 7, (3 << 16) + 65_500);
@@ -172,7 +172,7 @@ fn a_source_that_made_room_comes_back_where_its_numbers_are() {
 }
 
 #[test]
-fn a_live_source_stays_live_through_a_flood_of_others() {
+fn a_live_source_keeps_its_window_in_a_flood_of_others() {
     let (mut sealer, mut opener) = pair(Profile::AeadAes128Gcm);
     let mut flood = 1_000;
     for index in 65_000..66_000 {
@@ -197,7 +197,7 @@ fn only_authentic_packets_make_a_source_known() {
 }
 
 #[test]
-fn nothing_opens_twice_whatever_comes_in_whatever_order() {
+fn no_packet_opens_twice_in_any_order() {
     let seed = 0x5eed;
     let mut random = Noise::seeded(seed);
     let (mut sealer, mut opener) = pair(Profile::AeadAes128Gcm);

@@ -1,4 +1,4 @@
-//! DTLS from somebody who wants the server to work, or a client not to connect.
+//! DTLS from attackers that want to exhaust the server, or to keep a client from connecting.
 
 #[path = "../../../../../tests/common/dtls_attack.rs"]
 mod dtls_attack;
@@ -10,7 +10,7 @@ use crate::dtls::Association;
 use crate::record::{CERTIFICATE, CHANGE_CIPHER_SPEC, HANDSHAKE, write_record};
 use onecast_udp::thread_cpu_time;
 
-/// A header of a fragment, whose length and fragment length are as they like.
+/// A fragment header with any lengths.
 fn header(kind: u8, len: u32, seq: u16, offset: u32, fragment: u32) -> Vec<u8> {
     let mut bytes = vec![kind];
     bytes.extend(&len.to_be_bytes()[1..]);
@@ -20,7 +20,7 @@ fn header(kind: u8, len: u32, seq: u16, offset: u32, fragment: u32) -> Vec<u8> {
     bytes
 }
 
-/// Headers of 12 bytes without anything, as many as fit.
+/// As many empty fragments as fit.
 fn empty_fragments() -> Vec<Vec<u8>> {
     let datagram = |number: u16| {
         let body = header(CERTIFICATE, 4_000, 2, 32 * u32::from(number), 0).repeat(110);
@@ -31,7 +31,7 @@ fn empty_fragments() -> Vec<Vec<u8>> {
     (0..50).map(datagram).collect()
 }
 
-/// Every message that a client could send, of any length and in pieces, before and after its time.
+/// Every message that a client could send, of any length, fragmented, too early and too late.
 fn planted_messages() -> Vec<Vec<u8>> {
     let mut datagrams = Vec::new();
     for (kind, seq) in [
@@ -57,7 +57,7 @@ fn planted_messages() -> Vec<Vec<u8>> {
     datagrams
 }
 
-/// Records that look sealed, and what else is no handshake message.
+/// Records that look sealed, and others that are not handshake messages.
 fn sealed_nonsense() -> Vec<Vec<u8>> {
     let sealed = |kind: u8, len: usize| {
         let mut datagram = Vec::new();
@@ -93,7 +93,7 @@ fn attack(net: &mut Net, datagrams: &[Vec<u8>]) {
 }
 
 #[test]
-fn nested_and_empty_fragments_cost_what_it_takes_to_read_them() {
+fn nested_and_empty_fragments_cost_no_more_than_reading_them() {
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
         net.check_from(addr(1), true).unwrap();
@@ -105,7 +105,7 @@ fn nested_and_empty_fragments_cost_what_it_takes_to_read_them() {
                 "starts {starts}, {} bytes: {took:?}",
                 datagrams.iter().map(Vec::len).sum::<usize>()
             );
-            // Processor time of this thread, not time: seconds if the crate sees them, microseconds if it does not.
+            // CPU time of this thread: seconds if the crate sees the datagrams, microseconds if it does not.
             assert!(took.is_none_or(|took| took < Duration::from_millis(50)), "{took:?}");
         }
         let association = association(&net);
@@ -114,9 +114,9 @@ fn nested_and_empty_fragments_cost_what_it_takes_to_read_them() {
     }
 }
 
-/// What the attack costs the DTLS crate by itself. For the record: `cargo test --lib -- --ignored --nocapture bare_crate`.
+/// The cost of the attack for the DTLS crate alone. To see it: `cargo test -p onecast-rtc --lib -- --ignored --nocapture bare_crate`.
 #[test]
-#[ignore = "takes seconds, and asserts nothing of ours"]
+#[ignore = "takes seconds, and tests the DTLS crate only"]
 fn nested_fragments_cost_the_bare_crate_seconds() {
     let config = certificate().server_gcm().clone();
     let transport = rtc_shared::TransportProtocol::UDP;
@@ -162,7 +162,7 @@ fn junk_in_the_clients_name_does_not_keep_it_from_connecting() {
 }
 
 #[test]
-fn a_hello_in_the_clients_name_does_not_take_its_place() {
+fn a_forged_hello_does_not_replace_the_clients_own() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let mut other = Client::new(vec![GCM], true);
     net.check_from(addr(1), true).unwrap();
@@ -186,7 +186,7 @@ fn a_hello_in_the_clients_name_does_not_take_its_place() {
 }
 
 #[test]
-fn a_message_in_pieces_connects_and_the_crate_sees_no_piece() {
+fn fragmented_messages_connect_and_the_crate_sees_whole_ones() {
     let mut net = Net::new(Client::with(true, |config| {
         config.with_srtp_protection_profiles(vec![GCM]).with_mtu(70)
     }));
@@ -201,7 +201,7 @@ fn a_message_in_pieces_connects_and_the_crate_sees_no_piece() {
 }
 
 #[test]
-fn a_client_that_repeats_its_last_flight_is_answered_a_few_times() {
+fn a_repeated_last_flight_is_answered_a_few_times() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let mut last = None;
     net.fate = Box::new(|_, bytes| {

@@ -170,7 +170,7 @@ fn every_kind_of_key_connects_in_both_roles() {
 }
 
 #[test]
-fn a_signature_by_another_key_is_refused_with_the_reason() {
+fn a_signature_by_another_key_is_refused_and_reported() {
     for starts in [true, false] {
         for (name, shown) in [
             ("p-521", file!("p-521.crt.der").as_slice()),
@@ -190,7 +190,7 @@ fn a_signature_by_another_key_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_certificate_is_known_by_each_hash() {
+fn a_certificate_matches_by_each_hash() {
     let der = file!("p-256.crt.der").as_slice();
     let digest = |algorithm| aws_lc_rs::digest::digest(algorithm, der);
     let sha384: [u8; 48] = digest(&aws_lc_rs::digest::SHA384).as_ref().try_into().unwrap();

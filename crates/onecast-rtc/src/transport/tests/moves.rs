@@ -1,10 +1,11 @@
-//! Addresses: which are alive, which are proven, and what goes where.
+//! Addresses: which are alive, which are proven, and where media goes.
 
 use super::*;
+use crate::LocalSocket;
 use crate::ice::tests::controlling;
 use crate::record::{CLIENT_HELLO, HANDSHAKE, records};
 
-/// A check as the client writes it, in bytes.
+/// A check of the client, as bytes.
 fn check_len() -> usize {
     request("ours:theirs", &credentials().pwd, vec![controlling()]).len()
 }
@@ -24,7 +25,7 @@ fn settled(sends: Sends) -> Net {
 }
 
 #[test]
-fn a_nomination_from_where_the_client_is_not_moves_nothing_and_gets_three_times_its_bytes() {
+fn a_nomination_from_a_forged_address_moves_nothing_and_amplifies_at_most_threefold() {
     let mut net = settled(Sends::Media);
     let victim = addr(66);
     net.check_from(victim, true).unwrap();
@@ -69,7 +70,7 @@ fn only_the_answer_to_the_request_from_where_it_went_proves_an_address() {
     let mut out = Vec::new();
     net.server.handle_stun(net.now, addr(2), &datagram, &mut out).unwrap();
     let asked = out.pop().unwrap();
-    assert_eq!((asked.to, &asked.bytes[..2]), (addr(2), &[0, 1][..]));
+    assert_eq!((asked.to.remote, &asked.bytes[..2]), (addr(2), &[0, 1][..]));
     let client = net.client.remote_transport().ice;
     let answer = crate::ice::probe::answer_request(&asked.bytes, SERVER, &client, "ours").unwrap();
     let forged = request("ours:theirs", &client.pwd, vec![]);
@@ -91,10 +92,30 @@ fn only_the_answer_to_the_request_from_where_it_went_proves_an_address() {
 }
 
 #[test]
+fn an_address_that_reaches_another_local_socket_is_another_path() {
+    let mut net = settled(Sends::Media);
+    let elsewhere = Path {
+        local: LocalSocket(1),
+        ..Path::udp(addr(1))
+    };
+    assert!(net.server.is_proven(addr(1)) && !net.server.is_checked(elsewhere));
+    let check = request("ours:theirs", &credentials().pwd, vec![controlling(), use_candidate()]);
+    let mut out = Vec::new();
+    let passed = net.server.handle_stun(net.now, elsewhere, &check, &mut out);
+    assert_eq!(passed, Ok(Check::New));
+    assert!(
+        out.iter().all(|transmit| transmit.to == elsewhere),
+        "answers leave where the check came"
+    );
+    assert!(!net.server.is_proven(elsewhere));
+    assert_eq!(net.server.path(), Some(Path::udp(addr(1))));
+}
+
+#[test]
 fn a_lost_request_is_sent_again() {
     let mut net = settled(Sends::Media);
     net.check_from(addr(2), true).unwrap();
-    assert_eq!(net.server.remote(), Some(addr(1)), "nobody has answered");
+    assert_eq!(net.server.remote(), Some(addr(1)), "no request was answered");
     net.homes.push(addr(2));
     let due = net.server.poll_timeout().unwrap();
     assert!(due <= net.now + Duration::from_millis(250));
@@ -103,10 +124,10 @@ fn a_lost_request_is_sent_again() {
 }
 
 #[test]
-fn a_client_whose_requests_were_lost_is_asked_again_when_its_reports_come() {
+fn lost_requests_are_repeated_when_reports_arrive() {
     let mut net = settled(Sends::Media);
     net.check_from(addr(2), true).unwrap();
-    // Nobody answers at first, until the address may be sent no more.
+    // At first nothing answers, until the limit for the address is reached.
     net.advance(Duration::from_secs(3));
     net.homes.push(addr(2));
     net.advance(Duration::from_secs(2));
@@ -119,7 +140,7 @@ fn a_client_whose_requests_were_lost_is_asked_again_when_its_reports_come() {
 }
 
 #[test]
-fn a_client_that_only_checks_from_another_port_is_followed_when_the_old_one_is_silent() {
+fn media_follows_checks_from_another_port_when_the_old_one_is_silent() {
     let mut net = settled(Sends::Media);
     net.client.addr = addr(2);
     for _ in 0..3 {
@@ -147,7 +168,7 @@ fn a_silent_address_is_left_within_seconds_of_its_last_sign_of_life() {
     assert_eq!(due, last + SILENT);
     net.advance(due - net.now);
     assert_eq!(net.server.remote(), Some(addr(2)));
-    // It does not go back by itself.
+    // Media does not return by itself.
     net.advance(Duration::from_secs(4));
     net.check_from(addr(1), false).unwrap();
     net.check_from(addr(2), false).unwrap();
@@ -155,7 +176,7 @@ fn a_silent_address_is_left_within_seconds_of_its_last_sign_of_life() {
 }
 
 #[test]
-fn checks_from_an_address_that_is_not_proven_keep_nothing_alive() {
+fn checks_from_an_unproven_address_do_not_renew_consent() {
     let mut net = settled(Sends::Media);
     for second in 0..30 {
         assert!(net.closed().is_none(), "after {second} s");
@@ -193,7 +214,7 @@ fn media_and_a_second_check_are_enough_for_feedback_but_not_for_media() {
 }
 
 #[test]
-fn two_flights_go_to_an_address_that_shows_nothing_but_a_check() {
+fn an_address_with_a_single_check_gets_two_flights() {
     let mut net = Net::new(Client::new(vec![GCM], false));
     net.client.addr = addr(99);
     let victim = addr(66);
@@ -237,7 +258,7 @@ impl Net {
 }
 
 #[test]
-fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
+fn a_viewer_that_moves_during_the_handshake_has_to_answer_a_request() {
     for is_there in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], true));
         net.homes.extend(is_there.then_some(addr(66)));
@@ -252,9 +273,9 @@ fn a_handshake_that_ends_elsewhere_than_it_began_waits_for_an_answer_there() {
     }
 }
 
-/// It is sent feedback only: the end of the handshake is as good as media.
+/// A publisher is sent feedback only, so the end of the handshake proves as much as media.
 #[test]
-fn a_publisher_whose_handshake_ends_elsewhere_than_it_began_needs_to_answer_nothing() {
+fn a_publisher_that_moves_during_the_handshake_needs_no_answer_to_a_request() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     net.server = Transport::new(
         credentials(),
@@ -277,6 +298,6 @@ fn a_publisher_whose_handshake_ends_elsewhere_than_it_began_needs_to_answer_noth
 
 #[test]
 fn an_address_is_small() {
-    assert!(size_of::<paths::Path>() <= 64);
+    assert!(size_of::<paths::PathState>() <= 64);
     assert!(size_of::<Paths>() <= 64);
 }

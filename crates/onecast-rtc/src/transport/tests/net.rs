@@ -16,7 +16,7 @@ use crate::ice::probe::answer_request;
 use crate::ice::tests::{controlling, credentials, request, use_candidate};
 use crate::{Datagram, Fingerprint, Opener, PeerFingerprint, Profile, Sealer, demux};
 
-/// A client of the other make: checks, DTLS, and what it ended up with.
+/// A client of another implementation: its checks, its DTLS, and the result.
 pub(super) struct Client {
     pub(super) endpoint: Endpoint,
     pub(super) config: Arc<HandshakeConfig>,
@@ -146,9 +146,9 @@ pub(super) struct Net {
     pub(super) fate: Box<FateOf>,
     pub(super) events: Vec<TransportEvent>,
     pub(super) stun_answers: usize,
-    /// Addresses at which the client is, besides its own: it answers requests there.
+    /// Further addresses of the client, at which it answers requests.
     pub(super) homes: Vec<SocketAddr>,
-    /// All that the server sent: to whom, and how many bytes.
+    /// All datagrams of the server: destination and length.
     pub(super) sent: Vec<(SocketAddr, usize)>,
 }
 
@@ -205,12 +205,12 @@ impl Net {
     pub(super) fn send(&mut self, out: Vec<Transmit>) {
         for transmit in out {
             assert!(self.server.is_checked(transmit.to) || demux::classify(&transmit.bytes) == Datagram::Stun);
-            self.sent.push((transmit.to, transmit.bytes.len()));
+            self.sent.push((transmit.to.remote, transmit.bytes.len()));
             if transmit.bytes.starts_with(&[0, 1]) {
-                self.take_request(transmit.to, &transmit.bytes);
+                self.take_request(transmit.to.remote, &transmit.bytes);
             } else if demux::classify(&transmit.bytes) == Datagram::Stun {
                 self.stun_answers += 1;
-            } else if transmit.to == self.client.addr {
+            } else if transmit.to.remote == self.client.addr {
                 self.pass(false, transmit.bytes);
             }
         }
@@ -298,7 +298,7 @@ impl Net {
         }
     }
 
-    /// Both have their keys: from here on only time goes by.
+    /// Both sides have their keys.
     pub(super) fn is_idle(&self) -> bool {
         self.client.keys.is_some() && !self.events.is_empty() || self.server.is_closed()
     }
@@ -334,7 +334,7 @@ impl Net {
     }
 }
 
-/// A server's end for this client, which it sends media.
+/// The server's end for this client, which is a viewer.
 pub(super) fn transport(remote: RemoteTransport, now: Instant) -> Transport {
     Transport::new(credentials(), remote, certificate(), (Sends::Media, 0), now)
 }

@@ -1,4 +1,4 @@
-//! ICE restarts: which checks count when.
+//! ICE restarts: which checks count at which time.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn both_ice_sessions_are_good_until_the_client_nominates_with_the_new_one() {
 }
 
 #[test]
-fn a_restart_that_is_never_used_ends_nothing() {
+fn an_unused_restart_ends_nothing() {
     let mut net = connected();
     net.server.restart(ice(1));
     for _ in 0..12 {
@@ -61,7 +61,7 @@ fn a_restart_that_is_never_used_ends_nothing() {
 }
 
 #[test]
-fn a_restart_from_where_the_client_is_not_changes_nothing() {
+fn a_restart_from_a_forged_address_changes_nothing() {
     let mut net = connected();
     net.server.restart(ice(1));
     net.new_check(1, 66, true).unwrap();
@@ -72,7 +72,7 @@ fn a_restart_from_where_the_client_is_not_changes_nothing() {
 }
 
 #[test]
-fn a_check_of_the_session_before_does_not_take_a_nomination_over() {
+fn a_check_of_the_previous_session_does_not_inherit_a_nomination() {
     let mut net = connected();
     net.server.restart(ice(1));
     net.new_check(1, 5, true).unwrap();
@@ -84,7 +84,7 @@ fn a_check_of_the_session_before_does_not_take_a_nomination_over() {
 }
 
 #[test]
-fn of_two_restarts_only_the_newest_waits() {
+fn a_newer_restart_replaces_a_pending_one() {
     let mut net = connected();
     net.homes = vec![addr(5)];
     net.server.restart(ice(1));
@@ -101,7 +101,7 @@ fn of_two_restarts_only_the_newest_waits() {
 }
 
 #[test]
-fn the_new_name_with_the_old_password_passes_nothing() {
+fn the_new_user_name_needs_the_new_password() {
     let mut net = connected();
     net.server.restart(ice(1));
     let old = credentials().pwd;
