@@ -1,4 +1,4 @@
-//! A broadcast in simulated time: what a shard does for a frame and for a join, without a network. The same packets in every run.
+//! A broadcast in simulated time: CPU of a shard for a frame and for a join, without a network. Every run has the same packets.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn joins(c: &mut Criterion) {
             let mut broadcast = Broadcast::of(1, false);
             let start = onecast_udp::clock::now();
             for number in 0..count {
-                // Numbers come again when there are very many: the later client takes the address over.
+                // Numbers repeat after 5,000: the later client takes over the address.
                 let number = 2 + (number % 5_000) as u16;
                 black_box(broadcast.connect(number, false, &certificate));
             }

@@ -1,4 +1,4 @@
-//! The pieces of the way of a packet, each alone: header, window, keyframe detection. Sealing and SDP have benches of their own.
+//! Single steps of a packet's path: header, window, keyframe detection. Sealing and SDP have their own benchmarks.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ fn window(c: &mut Criterion) {
     };
     let mut window = Window::new(WindowBounds { packets: 2_048, cache });
     let mut index = 0;
-    // The packets are made beforehand: they are not the window's.
+    // The packets are created in advance: they are not part of the measurement.
     let packets: Vec<_> = (0..6_000).map(packet).collect();
     c.bench_function("window, one packet in, one out", |b| {
         b.iter_batched(

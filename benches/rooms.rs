@@ -1,31 +1,32 @@
-//! What a packet costs in a conference room, beside what it costs in a broadcast; and how much of one core a large room takes.
+//! Cost of a packet in a conference room compared with a broadcast, and the CPU of a large room.
 //!
 //! `cargo bench --bench rooms [-- --quick] [--only small|large] [--rounds 4] [--for 5] [--members 100] [--rates 10,20,30]`. Linux only.
-//! The server runs on core 0, the load on core 1. Members send video that looks like VP8 and Opus with audio levels; the kernel drops
-//! and counts what they are sent, but a few open every packet. Fails when one of these misses something.
+//! The server runs on core 0, the load on core 1. Members send video that looks like VP8, and Opus with audio levels. The kernel drops
+//! and counts what most of them receive; a few decrypt every packet. Fails when one of these misses something.
 
 #[path = "rooms/client.rs"]
 mod client;
 #[path = "rooms/member.rs"]
 mod member;
 mod rig;
+#[path = "rooms/session.rs"]
+mod session;
 #[path = "rooms/stage.rs"]
 mod stage;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use onecast_clients::load::bench::OwnServer;
-use onecast_clients::load::publisher::Publisher;
-use onecast_clients::load::session::Session;
-use onecast_clients::load::signalling::Signalling;
+use onecast_clients::bench::OwnServer;
+use onecast_clients::load::http::BlockingHttp;
 use onecast_clients::load::workload::Video;
 use onecast_rtc::Certificate;
 use onecast_udp::clock;
 
 use client::Client;
-use member::{Described, LEVEL_ID, Seat};
+use member::{Described, LEVEL_ID, SignallingMember};
 use rig::{option, print_machine, start_server, wait};
+use session::Session;
 use stage::{Party, Phase, keep, run};
 
 fn main() -> Result<()> {
@@ -51,15 +52,15 @@ fn main() -> Result<()> {
     }
     ensure!(
         missed == 0,
-        "{missed} packets or ends of tracks missed by clients that look"
+        "{missed} packets or ends of tracks missed by clients that decrypt"
     );
     Ok(())
 }
 
-/// A server, and a way to it.
+/// A server and an HTTP client of it.
 struct Venue {
     server: OwnServer,
-    signalling: Signalling,
+    http: BlockingHttp,
     certificate: Certificate,
     clients: u32,
     described: Described,
@@ -69,7 +70,7 @@ impl Venue {
     fn new() -> Result<Venue> {
         let server = start_server()?;
         Ok(Venue {
-            signalling: Signalling::connect(server.http)?,
+            http: BlockingHttp::new(server.http)?,
             server,
             certificate: Certificate::generate()?,
             clients: 0,
@@ -82,7 +83,7 @@ impl Venue {
         self.clients
     }
 
-    /// Broadcasts with so many viewers each.
+    /// Broadcasts with `viewers` viewers each.
     fn broadcasts(&mut self, name: &'static str, count: usize, viewers: usize) -> Result<Party> {
         let mut clients = Vec::new();
         for broadcast in 0..count {
@@ -91,7 +92,7 @@ impl Venue {
             clients.push(Client::new(publisher, false)?.with_sending(broadcast as u32, None));
             for viewer in 0..viewers {
                 let session = self.session(&format!("/whep/{slug}"), false)?;
-                // The last ones of the last broadcast are served last.
+                // The server serves the last viewers of the last broadcast last.
                 let verified = broadcast + 1 == count && viewer + 2 >= viewers;
                 clients.push(Client::new(session, verified)?);
             }
@@ -105,28 +106,23 @@ impl Venue {
 
     fn session(&mut self, path: &str, publishes: bool) -> Result<Session> {
         let number = self.next_number();
-        let session = Session::connect(&mut self.signalling, path, number, publishes, &self.certificate);
+        let session = Session::connect(&self.http, path, number, publishes, &self.certificate);
         session.with_context(|| format!("a client of {path} does not connect"))
     }
 
-    /// A room, in which each answers all offers before the next one joins.
+    /// A room whose members answer all offers before the next one joins.
     fn room(&mut self, name: &'static str, members: usize, last_n: usize) -> Result<Party> {
-        let mut seats = Vec::new();
+        let mut signalling = Vec::new();
         let mut clients: Vec<Client> = Vec::new();
         for member in 0..members {
             let number = self.next_number();
-            let (seat, session) = Seat::join(
-                &mut self.signalling,
-                &name.replace(' ', "-"),
-                number,
-                last_n,
-                &self.certificate,
-            )?;
+            let (joined, session) =
+                SignallingMember::join(&self.http, &name.replace(' ', "-"), number, last_n, &self.certificate)?;
             let verified = member == 1 || member + 1 == members;
             let client = Client::new(session, verified)?;
             clients.push(client.with_sending(member as u32, Some(LEVEL_ID)));
-            seats.push(seat);
-            self.settle(&mut seats, &mut clients)?;
+            signalling.push(joined);
+            self.settle(&mut signalling, &mut clients)?;
         }
         let others = members - 1;
         Ok(Party {
@@ -136,15 +132,15 @@ impl Venue {
         })
     }
 
-    /// Everybody answers until everybody has all tracks.
-    fn settle(&mut self, seats: &mut [Seat], clients: &mut [Client]) -> Result<()> {
-        let wanted = 2 * (seats.len() - 1);
-        let end = clock::now() + PATIENCE;
-        while seats.iter().any(|seat| seat.tracks < wanted) {
+    /// All members answer offers until each has all tracks.
+    fn settle(&mut self, members: &mut [SignallingMember], clients: &mut [Client]) -> Result<()> {
+        let wanted = 2 * (members.len() - 1);
+        let end = clock::now() + RENEGOTIATION_MAX;
+        while members.iter().any(|member| member.tracks < wanted) {
             ensure!(clock::now() < end, "a member is not offered all tracks");
             let mut any = false;
-            for seat in seats.iter_mut().filter(|seat| seat.tracks < wanted) {
-                any |= seat.renegotiate(&mut self.signalling, &mut self.described)?;
+            for member in members.iter_mut().filter(|member| member.tracks < wanted) {
+                any |= member.renegotiate(&self.http, &mut self.described)?;
             }
             keep(clients)?;
             if !any {
@@ -155,7 +151,7 @@ impl Venue {
     }
 }
 
-/// A room of 20, and broadcasts of the same packets. Returns what was missed.
+/// A room of 20, and broadcasts of the same packets. Returns the number of misses.
 fn small(rounds: u64, time: Duration) -> Result<usize> {
     let mut venue = Venue::new()?;
     let others = SMALL - 1;
@@ -168,14 +164,14 @@ fn small(rounds: u64, time: Duration) -> Result<usize> {
     ];
     println!(
         "\nW1a of each sender ({:.0} video and 50 audio packets a second), {} s a phase, ns of the media thread",
-        Publisher::W1.packet_rate(),
+        Video::W1.packet_rate(),
         time.as_secs(),
     );
     print_head();
     let mut phases: Vec<Vec<Phase>> = vec![Vec::new(); parties.len()];
     for _ in 0..rounds {
         for place in 0..parties.len() {
-            let phase = run(&venue.server, &mut parties, place, time, Publisher::W1)?;
+            let phase = run(&venue.server, &mut parties, place, time, Video::W1)?;
             print_phase(parties[place].name, &phase);
             phases[place].push(phase);
         }
@@ -215,7 +211,7 @@ fn ingest_cost(phase: &Phase) -> f64 {
     phase.cpu.0.as_nanos() as f64 / phase.count("rtp_in").max(1) as f64
 }
 
-/// The middle, and the ends.
+/// Median, minimum and maximum.
 struct Figures {
     median: f64,
     least: f64,
@@ -242,7 +238,7 @@ impl std::fmt::Display for Figures {
     }
 }
 
-/// A room with last-n 9, at several rates of frames. Returns what was missed.
+/// A room with last-n 9, at several frame rates. Returns the number of misses.
 fn large(members: usize, rates: &[u32], time: Duration) -> Result<usize> {
     let mut venue = Venue::new()?;
     let (begin, before) = (clock::now(), venue.server.thread_times());
@@ -255,7 +251,7 @@ fn large(members: usize, rates: &[u32], time: Duration) -> Result<usize> {
         longest_answer,
     } = venue.described;
     println!(
-        "\n{members} join one after the other in {:.1} s, everybody answers before the next one comes: {offers} offers of ours, \
+        "\n{members} members join one after the other in {:.1} s, all answer before the next one joins: {offers} server offers, \
          {:.1} MB of SDP both ways, the longest offer {longest_offer} and answer {longest_answer} bytes\n\
          CPU of that: signalling {:.2} s ({:.0} us an offer), media thread {:.2} s; resident {:.0} MiB",
         (clock::now() - begin).as_secs_f64(),
@@ -273,9 +269,9 @@ fn large(members: usize, rates: &[u32], time: Duration) -> Result<usize> {
         let video = Video {
             rate,
             keyframe_interval: u64::from(2 * rate),
-            ..Publisher::W1
+            ..Video::W1
         };
-        // Long enough for a few to speak.
+        // Long enough for several speakers.
         let phase = run(
             &venue.server,
             &mut parties,
@@ -312,11 +308,11 @@ fn print_phase(name: &str, phase: &Phase) {
     );
 }
 
-/// Members of the room that is compared.
+/// Members of the small room.
 const SMALL: usize = 20;
-/// Videos that a member of the large room is sent.
+/// Videos that a member of the large room receives.
 const LAST_N: usize = 9;
-/// Voices that a member is sent, as the server has it.
+/// Audio tracks that a member receives: the server's limit.
 const AUDIBLE: usize = 25;
-/// For all offers of one join.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for all offers of one join.
+const RENEGOTIATION_MAX: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What joining costs in SDP: an offer read and answered.
+//! SDP cost of a join: parsing an offer and writing the answer.
 
 use std::hint::black_box;
 use std::net::SocketAddr;

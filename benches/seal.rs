@@ -1,4 +1,4 @@
-//! What it costs to protect one packet for one viewer.
+//! Cost of protecting one packet for one viewer.
 
 use std::hint::black_box;
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A server under load for a long time: one viewer in a hundred is replaced every second. Fails when a packet is lost, a viewer refused,
-# or when the server's memory grows after the first fifth of the time.
+# Long-running load: one viewer in a hundred is replaced every second. Fails when a packet is lost, a viewer is refused, or the server's
+# memory grows after the first fifth of the time.
 #
 #   benches/soak.sh [seconds, default 600] [viewers, default 1500: half of what one core carries]
 set -euo pipefail

@@ -1,7 +1,7 @@
-//! What a new viewer sees in a real Chromium: when the first picture comes, and when it is in step with a viewer who was there before.
+//! What a new viewer sees in Chromium: when its first picture appears, and when it is level with a viewer that was there before.
 //!
 //! `cargo bench --bench start_browser [-- --codecs vp8,vp9,h264,av1] [--sizes 360,720] [--joins 12] [--variants live,off,original,squeezed]
-//! [--seed N]`. Needs chromium, chromedriver and ffmpeg. The publisher has a keyframe every 10 s and gives none when asked.
+//! [--seed N]`. Needs chromium, chromedriver and ffmpeg. The publisher sends a keyframe every 10 s and ignores requests.
 
 use std::path::Path;
 use std::process::Command;
@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
             missing.join(", ")
         );
     }
-    // Whatever is running is dropped, and with it every process that was started.
+    // Dropping the future ends every process that was started.
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         done = measure(&plan) => done,
@@ -153,13 +153,13 @@ async fn run(plan: &Plan, chrome: &Chrome, variant: &Variant, video: &Path, soun
     Ok(table::row(&joins, publisher.keyframe_requests()))
 }
 
-/// When to join, in frames after a keyframe: one random moment in each of `joins` equal parts of the group, in an order in which a joiner
-/// that stays 8 s is not long after the one before.
+/// When to join, in frames after a keyframe: one random moment in each of `joins` equal parts of the group, ordered so that a joiner that
+/// stays 8 s follows soon after the previous one.
 fn phases(joins: usize, seed: u64) -> impl Iterator<Item = usize> {
     let part = GROUP / joins;
     let mut random = seed;
     (0..joins).map(move |number| {
-        // Constants of Knuth's MMIX generator; its upper bits are the good ones.
+        // Constants of Knuth's MMIX generator; its upper bits are the random ones.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);

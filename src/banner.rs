@@ -1,54 +1,50 @@
-//! What the server says when it has started, in plain words.
+//! What the server prints when it has started: where to go, who may connect, and how to change that.
 
 mod qr;
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use crate::auth::{AuthMode, GeneratedTokens, Secret};
 use crate::tls;
 
-/// What there is to tell.
+/// What the banner is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
-    /// Where HTTP listens, with the real port.
+    /// Where HTTP listens, with the actual port.
     pub(crate) http: SocketAddr,
-    /// Where media is received, with the real port.
+    /// Where media is received, with the actual port.
     pub(crate) media: SocketAddr,
-    /// Where a client on this machine is told to send media to, best first.
+    /// Media addresses that the server announces to a client on this machine, best first.
     pub(crate) announced: &'a [IpAddr],
-    /// Whether the test card runs.
+    /// The test card is live.
     pub(crate) demo: bool,
-    /// Who may do what.
-    pub(crate) entry: Entry<'a>,
-    /// What there is to tell of HTTPS; `None` without it.
+    pub(crate) access: Access<'a>,
+    /// `None` when HTTP is unencrypted.
     pub(crate) https: Option<Https<'a>>,
     /// Link for a phone in the same network.
     pub(crate) phone: Option<&'a str>,
-    /// What stands before the path of every page, such as `/rtc`.
+    /// Prefix of every path, such as `/rtc`.
     pub(crate) base_path: &'a str,
-    /// Columns of the terminal that shows this; `None` when it is none.
+    /// Width of the terminal; `None` when the output is not a terminal.
     pub(crate) columns: Option<usize>,
 }
 
-/// What there is to tell of HTTPS.
+/// How HTTPS is served.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Https<'a> {
-    /// The certificate, if the server has made it.
+    /// The certificate, if it is self-signed.
     pub(crate) made: Option<&'a tls::GeneratedCertificate>,
     /// The name in a certificate from an ACME directory.
     pub(crate) domain: Option<&'a str>,
 }
 
-/// Who may do what, for whoever has started the server.
+/// Who may do what.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
-    /// Who decides.
+pub(crate) struct Access<'a> {
     pub(crate) mode: AuthMode,
     /// Watching needs a token, too.
     pub(crate) private: bool,
-    /// The tokens that the server has made itself.
     pub(crate) tokens: OwnTokens<'a>,
 }
 
@@ -59,99 +55,204 @@ pub(crate) enum OwnTokens<'a> {
     None,
     /// Links carry them.
     Shown(&'a GeneratedTokens),
-    /// They are in this file, if there is one, and not told here.
+    /// They are in this file, if there is one, and not printed.
     Hidden(Option<&'a Path>),
 }
 
 impl<'a> OwnTokens<'a> {
-    /// What is told of the tokens in this file. What is written to something else than a terminal is kept: by a journal, or as the log of a
-    /// container, which others read, too.
-    pub(crate) fn for_whoever_reads(
+    /// Tokens are printed only to a terminal. Other output is kept, in a journal or the log of a container, where others can read it.
+    pub(crate) fn for_output(
         made: Option<&'a GeneratedTokens>,
         file: Option<&'a Path>,
-        at_terminal: bool,
+        is_terminal: bool,
     ) -> OwnTokens<'a> {
         match made {
             None => OwnTokens::None,
-            Some(made) if at_terminal => OwnTokens::Shown(made),
+            Some(made) if is_terminal => OwnTokens::Shown(made),
             Some(_) => OwnTokens::Hidden(file),
         }
     }
 
-    fn shown(self) -> Option<&'a GeneratedTokens> {
+    /// The secret to print, or a placeholder; `None` when no token of the server's own is needed.
+    fn printed(self, secret: fn(&GeneratedTokens) -> &Secret) -> Option<&'a str> {
         match self {
-            OwnTokens::Shown(made) => Some(made),
-            OwnTokens::None | OwnTokens::Hidden(_) => None,
+            OwnTokens::None => None,
+            OwnTokens::Shown(made) => Some(secret(made).expose()),
+            OwnTokens::Hidden(_) => Some("TOKEN"),
         }
     }
 }
 
-impl Entry<'_> {
-    /// In links, behind `#`: that part of a URL is never sent, so that it is in no log.
-    fn in_link(self, secret: impl Fn(&GeneratedTokens) -> &Secret) -> String {
-        self.tokens
-            .shown()
-            .map(|made| format!("#token={}", secret(made).expose()))
-            .unwrap_or_default()
+impl Access<'_> {
+    /// The fragment of a link. Browsers never send that part of a URL, so no log contains it.
+    fn fragment(self, secret: fn(&GeneratedTokens) -> &Secret) -> String {
+        match self.tokens {
+            OwnTokens::Shown(made) => format!("#token={}", secret(made).expose()),
+            OwnTokens::None | OwnTokens::Hidden(_) => String::new(),
+        }
     }
 
-    fn in_watch_link(self) -> String {
-        if self.private {
-            self.in_link(|made| &made.watch)
-        } else {
-            String::new()
+    fn watch_fragment(self) -> String {
+        match self.private {
+            true => self.fragment(|made| &made.watch),
+            false => String::new(),
         }
     }
 }
 
-/// Where a phone in the same network finds the page to broadcast with.
-pub(crate) fn phone_link(address: SocketAddr, is_https: bool, entry: Entry<'_>) -> String {
+/// Where a phone in the same network finds the broadcast page.
+pub(crate) fn phone_link(address: SocketAddr, is_https: bool, access: Access<'_>) -> String {
     let scheme = if is_https { "https" } else { "http" };
-    let token = entry.in_link(|made| &made.publish);
+    let token = access.fragment(|made| &made.publish);
     format!("{scheme}://{address}/broadcast.html{token}")
 }
 
-/// The banner: where to go, who can come, and how to change that.
+/// The text of the banner.
 pub(crate) fn banner(facts: &Facts<'_>) -> String {
-    let here = here(facts);
-    let mut text = format!(
-        "onecast {version}
+    let sections = [
+        Some(pages(facts)),
+        Some(endpoints(facts)),
+        access(facts.access),
+        Some(network(facts)),
+        certificate(facts),
+        phone(facts),
+    ];
+    let sections: Vec<String> = sections.into_iter().flatten().collect();
+    format!("onecast {}\n\n{}\n", env!("CARGO_PKG_VERSION"), sections.join("\n"))
+}
 
-  Broadcast         {here}/broadcast.html{publish}
-  Watch             {here}/viewer.html{watch}
-  Conference        {here}/conference.html{publish}
-  What is live      {here}/
-",
-        version = env!("CARGO_PKG_VERSION"),
-        publish = facts.entry.in_link(|made| &made.publish),
-        watch = facts.entry.in_watch_link(),
-    );
+fn pages(facts: &Facts<'_>) -> String {
+    let (here, publish) = (own_url(facts), facts.access.fragment(|made| &made.publish));
+    let mut text = row("Broadcast", &format!("{here}/broadcast.html{publish}"))
+        + &row("Watch", &format!("{here}/viewer.html{}", facts.access.watch_fragment()))
+        + &row("Conference", &format!("{here}/conference.html{publish}"))
+        + &row("What is live", &format!("{here}/"));
     if facts.demo {
-        text.push_str("  The test card is live as stream \"demo\".\n");
+        text += "  The test card is live as stream \"demo\".\n";
     }
-    let _ = write!(
-        text,
-        "
-  Copy and paste    save the page's offer as offer.txt, then: {curl} --data-binary @offer.txt {here}/sdp
-  OBS, FFmpeg       WHIP server {here}/whip/live{bearer}
-  Players           WHEP address {here}/whep/live{query}
-",
-        curl = curl(facts, |made| &made.publish),
-        bearer = bearer_for(facts.entry),
-        query = facts.entry.in_watch_link().replace('#', "?"),
-    );
-    tell_entry(&mut text, facts, &here);
-    text.push('\n');
-    tell_media(&mut text, facts);
-    tell_reach(&mut text, facts);
-    tell_certificate(&mut text, facts);
-    tell_phone(&mut text, facts);
-    text.push('\n');
     text
 }
 
-/// The server's own URL, without a slash at its end: for this machine, or for everybody if there is a name.
-fn here(facts: &Facts<'_>) -> String {
+fn endpoints(facts: &Facts<'_>) -> String {
+    let (here, tokens) = (own_url(facts), facts.access.tokens);
+    let post = curl(facts, tokens.printed(|made| &made.publish));
+    let bearer = tokens.printed(|made| &made.publish);
+    let bearer = bearer
+        .map(|token| format!(", Bearer token {token}"))
+        .unwrap_or_default();
+    let query = facts.access.watch_fragment().replace('#', "?");
+    let paste = format!("save the page's offer as offer.txt, then: {post} --data-binary @offer.txt {here}/sdp");
+    let mut text = row("Copy and paste", &paste)
+        + &row("OBS, FFmpeg", &format!("WHIP server {here}/whip/live{bearer}"))
+        + &row("Players", &format!("WHEP address {here}/whep/live{query}"));
+    if let Some(admin) = tokens.printed(|made| &made.admin) {
+        let list = curl(facts, Some(admin));
+        text += &row("Administration", &format!("{list} {here}/api/sessions"));
+    }
+    text
+}
+
+/// Who may broadcast and watch; `None` without access control.
+fn access(access: Access<'_>) -> Option<String> {
+    let text = match (access.mode, access.tokens) {
+        (AuthMode::Off, _) => return None,
+        (AuthMode::Tokens, OwnTokens::Shown(_)) => {
+            "The broadcast link contains the token that permits broadcasting: share it only with broadcasters.".to_owned()
+        }
+        (AuthMode::Tokens, OwnTokens::Hidden(Some(file))) => format!(
+            "The tokens for broadcasting, watching and administration are not shown, because this output is not a terminal. They are in
+      {}
+  Append #token=TOKEN to the links of the pages.",
+            file.display()
+        ),
+        (AuthMode::Tokens, OwnTokens::Hidden(None)) => {
+            "The tokens are not shown, because this output is not a terminal, and no file keeps them: set a directory with --state-dir,
+  or your own tokens with --tokens-file."
+                .to_owned()
+        }
+        (AuthMode::Tokens, OwnTokens::None) => "The configured tokens decide who may broadcast.".to_owned(),
+        (AuthMode::Jwt, _) => "Signed tokens (JWT) decide who may broadcast and watch.".to_owned(),
+        (AuthMode::Webhook, _) => "The webhook decides who may broadcast and watch.".to_owned(),
+    };
+    Some(format!("  {text}\n"))
+}
+
+/// Ports and addresses, and who can reach them.
+fn network(facts: &Facts<'_>) -> String {
+    let (http, media) = (facts.http, facts.media);
+    let announced: Vec<String> = facts.announced.iter().map(IpAddr::to_string).collect();
+    let announced = match announced.as_slice() {
+        [] => "no address".to_owned(),
+        addresses => addresses.join(", "),
+    };
+    let mut text = format!("  Media uses UDP port {} at {announced}.\n", media.port());
+    if http.ip().to_canonical().is_loopback() {
+        text += &format!(
+            "  Only this machine can connect. To let other machines in: onecast --http 0.0.0.0:{}
+  To let a phone in, with HTTPS for its camera: onecast --lan\n",
+            http.port()
+        );
+        return text;
+    }
+    text += match (facts.access.mode, facts.access.private) {
+        (AuthMode::Off, _) => "  Anyone who can reach this machine can broadcast and watch",
+        (_, false) => "  Anyone who can reach this machine can watch",
+        (_, true) => "  Broadcasting and watching need a token",
+    };
+    let others = urls_for_others(facts);
+    text += if others.is_empty() {
+        ".\n"
+    } else {
+        ", from elsewhere at\n"
+    };
+    for url in others {
+        text += &format!("      {url}{}/\n", facts.base_path);
+    }
+    if media.ip().to_canonical().is_loopback() {
+        text += &format!(
+            "  Media is bound to {}, where other machines cannot send: omit --udp, or give it another address.\n",
+            media.ip()
+        );
+    }
+    let (tcp, udp) = (http.port(), media.port());
+    text += &format!("  Firewalls must allow TCP port {tcp} and UDP port {udp}.\n");
+    if facts.https.is_none() {
+        text += "  Browsers give access to the camera only on localhost and over HTTPS: to broadcast from another machine, start with
+  --lan, put a web server with a certificate in front, or use OBS.\n";
+    }
+    text
+}
+
+fn certificate(facts: &Facts<'_>) -> Option<String> {
+    let made = facts.https?.made?;
+    let mut text = format!(
+        "  Browsers warn about the certificate, because it is self-signed: press \"Advanced\" and then \"Proceed\"
+  (Safari: \"Show Details\", \"visit this website\"). Its SHA-256 fingerprint is
+      {}\n",
+        made.fingerprint
+    );
+    if let Some(file) = &made.file {
+        text += &format!(
+            "  To make other programs trust it: onecast watch --ca {}\n",
+            file.display()
+        );
+    }
+    Some(text)
+}
+
+fn phone(facts: &Facts<'_>) -> Option<String> {
+    let link = facts.phone?;
+    let code = facts.columns.and_then(|columns| qr::in_half_blocks(link, columns));
+    let code = code.map(|code| format!("\n{code}")).unwrap_or_default();
+    Some(format!("  On a phone in the same network, open\n      {link}\n{code}"))
+}
+
+fn row(name: &str, value: &str) -> String {
+    format!("  {name:<18}{value}\n")
+}
+
+/// The server's URL without a trailing slash: by its domain, else as this machine reaches it.
+fn own_url(facts: &Facts<'_>) -> String {
     let server = match facts.https.and_then(|https| https.domain) {
         Some(domain) if facts.http.port() == 443 => format!("https://{domain}"),
         Some(domain) => format!("https://{domain}:{}", facts.http.port()),
@@ -160,182 +261,39 @@ fn here(facts: &Facts<'_>) -> String {
     server + facts.base_path
 }
 
-/// The beginning of a command that this server takes: who it is to trust, and what it shows.
-fn curl(facts: &Facts<'_>, secret: impl Fn(&GeneratedTokens) -> &Secret) -> String {
-    let certificate = facts.https.and_then(|https| https.made);
-    let trust = match certificate.map(|made| &made.file) {
-        Some(Some(file)) => format!(" --cacert '{}'", file.display()),
-        Some(None) => " --insecure".to_owned(),
+/// The start of a curl command that trusts the certificate and presents a token.
+fn curl(facts: &Facts<'_>, token: Option<&str>) -> String {
+    let trust = match facts.https.and_then(|https| https.made) {
+        Some(tls::GeneratedCertificate { file: Some(file), .. }) => format!(" --cacert '{}'", file.display()),
+        Some(_) => " --insecure".to_owned(),
         None => String::new(),
     };
-    let token = match facts.entry.tokens {
-        OwnTokens::None => return format!("curl{trust}"),
-        OwnTokens::Shown(made) => secret(made).expose(),
-        OwnTokens::Hidden(_) => "TOKEN",
-    };
-    format!("curl{trust} -H 'Authorization: Bearer {token}'")
+    let token = token.map(|token| format!(" -H 'Authorization: Bearer {token}'"));
+    format!("curl{trust}{}", token.unwrap_or_default())
 }
 
-fn bearer_for(entry: Entry<'_>) -> String {
-    match entry.tokens {
-        OwnTokens::None => String::new(),
-        OwnTokens::Shown(made) => format!(", Bearer token {}", made.publish.expose()),
-        OwnTokens::Hidden(_) => ", Bearer token TOKEN".to_owned(),
-    }
-}
-
-fn tell_entry(text: &mut String, facts: &Facts<'_>, here: &str) {
-    let entry = facts.entry;
-    if !matches!(entry.tokens, OwnTokens::None) {
-        let curl = curl(facts, |made| &made.admin);
-        let _ = writeln!(text, "  Administration    {curl} {here}/api/sessions\n");
-    }
-    let words = match (entry.mode, entry.tokens) {
-        (AuthMode::Off, _) => return,
-        (AuthMode::Tokens, OwnTokens::Shown(_)) => {
-            "The token is the right to broadcast: give the broadcast link only to those who shall have it."
-        }
-        (AuthMode::Tokens, OwnTokens::Hidden(file)) => return tell_of_hidden(text, file),
-        (AuthMode::Tokens, OwnTokens::None) => "The tokens of the configuration decide who may broadcast.",
-        (AuthMode::Jwt, _) => "Signed tokens (JWT) decide who may broadcast and watch.",
-        (AuthMode::Webhook, _) => "The webhook decides who may broadcast and watch.",
-    };
-    let _ = writeln!(text, "  {words}");
-}
-
-/// Where the tokens are that this output shall not keep.
-fn tell_of_hidden(text: &mut String, file: Option<&Path>) {
-    let _ = match file {
-        Some(file) => writeln!(
-            text,
-            "  The tokens are not shown, because this output is no terminal. Those for broadcasting, watching and administration are in
-      {}
-  Links for pages end in #token=TOKEN then.",
-            file.display()
-        ),
-        None => writeln!(
-            text,
-            "  The tokens are not shown, because this output is no terminal, and no file keeps them: give a directory with --state-dir,
-  or tokens of your own with --tokens-file."
-        ),
-    };
-}
-
-/// What everybody may do without a token.
-fn open_to_all(entry: Entry<'_>) -> &'static str {
-    match (entry.mode, entry.private) {
-        (AuthMode::Off, _) => "Everybody who can reach this machine can broadcast and watch",
-        (_, false) => "Everybody who can reach this machine can watch",
-        (_, true) => "Nobody can broadcast or watch without a token",
-    }
-}
-
-fn tell_media(text: &mut String, facts: &Facts<'_>) {
-    let announced: Vec<String> = facts.announced.iter().map(IpAddr::to_string).collect();
-    let announced = if announced.is_empty() {
-        "no address at all".to_owned()
-    } else {
-        announced.join(", ")
-    };
-    let _ = writeln!(
-        text,
-        "  Media goes over UDP port {}; clients are told to use {announced}.",
-        facts.media.port()
-    );
-}
-
-fn tell_reach(text: &mut String, facts: &Facts<'_>) {
-    let (http, media) = (facts.http, facts.media);
-    let ports = format!("TCP port {} and UDP port {}", http.port(), media.port());
-    if http.ip().to_canonical().is_loopback() {
-        let everywhere = SocketAddr::new([0, 0, 0, 0].into(), http.port());
-        let _ = writeln!(
-            text,
-            "  Only this machine can reach it. To let others in: onecast --http {everywhere}
-  To let a phone in, with HTTPS for its camera: onecast --lan"
-        );
-        return;
-    }
-    let others = addresses_for_others(facts);
-    let _ = match others.as_slice() {
-        [] => writeln!(text, "  {}.", open_to_all(facts.entry)),
-        _ => writeln!(text, "  {}, from elsewhere at", open_to_all(facts.entry)),
-    };
-    for address in others {
-        let _ = writeln!(text, "      {address}{}/", facts.base_path);
-    }
-    if media.ip().to_canonical().is_loopback() {
-        let _ = writeln!(
-            text,
-            "  But media is on {} and stays on this machine: leave out --udp, or give it another address.",
-            media.ip()
-        );
-    }
-    let _ = writeln!(text, "  A firewall in between must let {ports} through.");
-    if facts.https.is_none() {
-        let _ = writeln!(
-            text,
-            "  Browsers hand out the camera only to localhost and https: to broadcast from elsewhere, start with --lan
-  or put a web server with a certificate in front, or use OBS."
-        );
-    }
-}
-
-fn tell_certificate(text: &mut String, facts: &Facts<'_>) {
-    let Some(made) = facts.https.and_then(|https| https.made) else {
-        return;
-    };
-    let _ = writeln!(
-        text,
-        "
-  Browsers warn about the certificate, because only this machine itself vouches for it: press \"Advanced\" and then
-  \"Proceed\" (Safari: \"Show Details\", \"visit this website\"). Its SHA-256 fingerprint is
-      {}",
-        made.fingerprint
-    );
-    if let Some(file) = &made.file {
-        let _ = writeln!(
-            text,
-            "  Other programs are told to trust it, for instance: onecast watch --ca {}",
-            file.display()
-        );
-    }
-}
-
-fn tell_phone(text: &mut String, facts: &Facts<'_>) {
-    let Some(link) = facts.phone else { return };
-    let _ = writeln!(text, "\n  On a phone in the same network open\n      {link}");
-    if let Some(code) = facts.columns.and_then(|columns| qr::in_half_blocks(link, columns)) {
-        let _ = write!(text, "\n{code}");
-    }
-}
-
-/// URLs for other machines, where HTTP listens on more than one address.
-fn addresses_for_others(facts: &Facts<'_>) -> Vec<String> {
+/// URLs for other machines, when HTTP listens on all addresses.
+fn urls_for_others(facts: &Facts<'_>) -> Vec<String> {
     if !facts.http.ip().is_unspecified() {
         return Vec::new();
     }
-    let usable = facts
-        .announced
-        .iter()
-        .filter(|ip| !ip.is_loopback() && (ip.is_ipv4() || facts.http.is_ipv6()));
+    let usable = |ip: &&IpAddr| !ip.is_loopback() && (ip.is_ipv4() || facts.http.is_ipv6());
+    let usable = facts.announced.iter().filter(usable).take(ADDRESSES_MAX);
     usable
-        .take(ADDRESSES_MAX)
         .map(|&ip| url(facts, SocketAddr::new(ip, facts.http.port()), ""))
         .collect()
 }
 
-/// A URL without path; `everywhere` is its host if the address is that of all interfaces.
-fn url(facts: &Facts<'_>, address: SocketAddr, everywhere: &str) -> String {
+/// A URL without path. `host` replaces the unspecified address.
+fn url(facts: &Facts<'_>, address: SocketAddr, host: &str) -> String {
     let scheme = if facts.https.is_some() { "https" } else { "http" };
-    if address.ip().is_unspecified() {
-        format!("{scheme}://{everywhere}:{}", address.port())
-    } else {
-        format!("{scheme}://{address}")
+    match address.ip().is_unspecified() {
+        true => format!("{scheme}://{host}:{}", address.port()),
+        false => format!("{scheme}://{address}"),
     }
 }
 
-/// More would hide the rest of the banner.
+/// More would push the rest of the banner off the screen.
 const ADDRESSES_MAX: usize = 4;
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn ice_server(data: &[u8]) {
 
 /// What a server under load answers: SDP to our offer.
 pub fn load_answer(data: &[u8]) {
-    onecast_clients::load::run::fuzz_answer(data);
+    onecast_clients::load::fuzz_answer(data);
 }
 
 /// `Forwarded` and `X-Forwarded-For`, a line of each in turns.

@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         Command::Publish(args) => run_client(client::publish::run(args)),
         Command::Watch(args) => run_client(client::watch::run(args)),
         Command::Peer(args) => run_client(client::conference::run(args)),
-        Command::Bench(args) => ExitCode::from(load::bench::run(&args)),
-        Command::Load(args) => ExitCode::from(load::run::run(&args)),
+        Command::Bench(args) => ExitCode::from(client::bench::run(&args)),
+        Command::Load(args) => ExitCode::from(load::run(&args)),
         Command::Config(command) => run_config(&command),
         Command::Token(args) => ExitCode::from(auth::token_command(args)),
     }

@@ -19,7 +19,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use self::listeners::Listeners;
 use crate::auth::{self, Authority, SetupError};
-use crate::banner::{Entry, Facts, Https, OwnTokens, banner, phone_link};
+use crate::banner::{Access, Facts, Https, OwnTokens, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
 use crate::http::{HttpLimits, Pages, Server, Service, Serving};
 use crate::tls::{Tls, TlsError};
@@ -171,16 +171,16 @@ where
     );
     let serving = TaskTracker::new();
     let demo_address = listeners.serve(server, args.demo, &serving, &stop).await?;
-    let entry = Entry {
+    let access = Access {
         mode: entry.mode,
         private: entry.private,
-        tokens: OwnTokens::for_whoever_reads(
+        tokens: OwnTokens::for_output(
             entry.generated.as_ref(),
             entry.kept.as_deref(),
             io::stdout().is_terminal(),
         ),
     };
-    announce(http, media.as_ref(), args, tls.as_deref(), entry);
+    announce(http, media.as_ref(), args, tls.as_deref(), access);
     let demo = demo_address.map(|address| {
         let url = format!("http://{address}/whip/demo");
         tokio::spawn(demo(url, demo_token.expose().to_owned()))
@@ -237,13 +237,13 @@ fn raise_open_files() {
 }
 
 /// Prints the addresses of the server, on stdout for people and in the log for programs.
-fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>, entry: Entry<'_>) {
+fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: Option<&Tls>, access: Access<'_>) {
     let here = reachable(http);
     let announced: Vec<IpAddr> = media.candidates(here, here).iter().map(SocketAddr::ip).collect();
     let phone = args
         .tls
         .lan
-        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), entry));
+        .then(|| phone_link(in_the_lan(http, &announced), tls.is_some(), access));
     let facts = Facts {
         http,
         media: media.media_address(),
@@ -256,7 +256,7 @@ fn announce(http: SocketAddr, media: &impl MediaServer, args: &ServeArgs, tls: O
         phone: phone.as_deref(),
         base_path: args.proxy.base_path.as_str(),
         columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()),
-        entry,
+        access,
     };
     // The parent process may have closed stdout, which is no reason to stop.
     let _ = io::stdout().write_all(banner(&facts).as_bytes());

@@ -1,20 +1,19 @@
-//! What the benchmarks against a real server share: the server on a core of its own, and what the machine is.
-//! Linux only: it reads /proc.
+//! Shared by the benchmarks of a real server: starts the server on its own core, and describes the machine. Linux only: it reads /proc.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onecast_clients::load::bench::OwnServer;
+use onecast_clients::bench::OwnServer;
 
-/// The value behind the option `name`.
+/// The value of the option `name`.
 pub(crate) fn option<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
     let at = args.iter().position(|arg| arg == name)?;
     args.get(at + 1).map(String::as_str)
 }
 
-/// One line about the machine and one about the state of the source.
+/// Prints one line about the machine and one about the commit.
 pub(crate) fn print_machine() {
     let line = |path: &str, start: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -31,7 +30,7 @@ pub(crate) fn print_machine() {
     println!("commit {}", commit().unwrap_or_else(|| "unknown".into()));
 }
 
-/// The commit, with a `+` when the files differ from it.
+/// The commit, with a `+` if files differ from it.
 fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git")
@@ -52,11 +51,11 @@ pub(crate) fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// The server as users run it, with one media thread, on the first core. The calling thread and what it starts from now on are on
-/// the last.
+/// Starts the server as users run it, with one media thread, on the first core. The calling thread, and what it starts from now on, moves
+/// to the last core.
 pub(crate) fn start_server() -> Result<OwnServer> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    // Where that is not possible the figures are noisier, not wrong.
+    // If pinning fails, the figures are noisier, not wrong.
     let go_to = |core: Option<&core_affinity::CoreId>| core.map(|&core| core_affinity::set_for_current(core));
     go_to(cores.first());
     let program = Path::new(env!("CARGO_BIN_EXE_onecast"));

@@ -1,18 +1,18 @@
-//! Clients that send, are sent, or both, over one finished session each.
+//! Clients that send, receive, or both, over one connected session each.
 
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use onecast_clients::load::publisher::Publisher;
-use onecast_clients::load::session::{Incoming, Protected, Session};
+use onecast_clients::load::kernel::drop_rtp;
 use onecast_clients::load::stamp::Stamp;
-use onecast_clients::load::viewers::drop_rtp_in_kernel;
-use onecast_clients::load::workload::{AUDIO_BYTES, AUDIO_RATE, Video};
+use onecast_clients::load::workload::{AUDIO_BYTES, AUDIO_RATE, VIDEO_BYTES, Video, write_vp8};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::srtp::{Opener, Sealer, SrtpKeys};
 use onecast_udp::clock;
+
+use crate::session::Session;
 
 /// One client.
 pub(crate) struct Client {
@@ -27,7 +27,7 @@ impl Client {
         session.report()?;
         let ledger = verified.then(|| Ledger::new(session.keys.clone()));
         if !verified {
-            drop_rtp_in_kernel(&session.socket)?;
+            drop_rtp(&session.socket)?;
         }
         Ok(Client {
             session,
@@ -36,7 +36,7 @@ impl Client {
         })
     }
 
-    /// From now on it has something to send, as `number` among those who do.
+    /// Makes it a sender, with `number` among all senders.
     pub(crate) fn with_sending(mut self, number: u32, audio_level: Option<u8>) -> Client {
         self.sending = Some(Sending::new(Sealer::new(&self.session.keys), number, audio_level));
         self
@@ -55,12 +55,12 @@ impl Client {
         }
     }
 
-    /// Keeps the consent, and opens what came if it is to be opened.
+    /// Keeps the consent, and decrypts what arrived if it has a ledger.
     pub(crate) fn turn(&mut self, now: Instant) -> io::Result<()> {
         let Client { session, ledger, .. } = self;
-        session.turn(now, &mut |incoming| {
-            if let Some(ledger) = ledger.as_mut().filter(|_| incoming.kind == Protected::Media) {
-                ledger.handle(incoming);
+        session.turn(now, &mut |datagram| {
+            if let Some(ledger) = ledger {
+                ledger.handle(datagram);
             }
         })
     }
@@ -78,15 +78,15 @@ pub(crate) struct Sending {
     /// -dBov of the next packets.
     pub(crate) level: u8,
     pub(crate) video: Video,
-    /// Frames and audio packets, and packets of each.
+    /// Video frames sent.
     frames: u64,
     since_keyframe: u64,
-    /// Frames that count as sent after the first keyframe: those of different clients are spread over their interval.
+    /// Frames to skip after the first keyframe, so that the keyframes of different clients are spread over the interval.
     shift: u64,
     timestamp: u32,
     packets: [u64; 2],
     next: [Instant; 2],
-    /// The longest that something went out after it was due.
+    /// The longest delay of a packet after its due time.
     pub(crate) latest: Duration,
 }
 
@@ -98,7 +98,7 @@ impl Sending {
             number,
             level_id,
             level: SILENCE,
-            video: Publisher::W1,
+            video: Video::W1,
             frames: 0,
             since_keyframe: 0,
             shift: 0,
@@ -109,12 +109,12 @@ impl Sending {
         }
     }
 
-    /// Begins with a keyframe, each of `of` clients at its own moment: people do not move in step.
+    /// Starts with a keyframe, each of `of` clients at its own moment, as independent senders do.
     pub(crate) fn begin(&mut self, now: Instant, of: u32, video: Video) {
         self.video = video;
         let share = f64::from(self.number % of) / f64::from(of);
-        self.next[Kind::Video as usize] = now + self.frame_interval().mul_f64(share);
-        // Not at the same moment as the video.
+        self.next[Kind::Video as usize] = now + self.video.frame_interval().mul_f64(share);
+        // Not at the same moment as video.
         self.next[Kind::Audio as usize] = now + AUDIO_INTERVAL.mul_f64((share + 0.5).fract());
         self.since_keyframe = 0;
         self.shift = (share * video.keyframe_interval as f64) as u64;
@@ -125,17 +125,13 @@ impl Sending {
         self.next[0].min(self.next[1])
     }
 
-    /// The last stamp of a kind.
+    /// The last stamp sent of a kind.
     pub(crate) fn last(&self, kind: Kind) -> Option<u64> {
         let sent = match kind {
             Kind::Audio => self.packets[Kind::Audio as usize],
             Kind::Video => self.frames,
         };
         Some(stamp_of(self.number, kind, sent.checked_sub(1)?))
-    }
-
-    fn frame_interval(&self) -> Duration {
-        Duration::from_secs(1) / self.video.rate
     }
 
     fn pump(&mut self, now: Instant, session: &Session) -> io::Result<()> {
@@ -147,7 +143,7 @@ impl Sending {
         }
         if self.next[Kind::Video as usize] <= now {
             self.latest = self.latest.max(now - self.next[Kind::Video as usize]);
-            self.next[Kind::Video as usize] += self.frame_interval();
+            self.next[Kind::Video as usize] += self.video.frame_interval();
             self.send_frame(session)?;
         }
         Ok(())
@@ -179,11 +175,11 @@ impl Sending {
         (first, last): (bool, bool),
         keyframe: bool,
     ) -> io::Result<()> {
-        let mut buffer = [0x55; Publisher::DATAGRAM_BYTES];
+        let mut buffer = [0x55; VIDEO_BYTES];
         let index = self.packets[kind as usize];
         let bytes = match kind {
             Kind::Audio => AUDIO_BYTES,
-            Kind::Video => Publisher::DATAGRAM_BYTES,
+            Kind::Video => VIDEO_BYTES,
         };
         let level = [self.level | VOICE];
         let extension = self.level_id.map(|id| (id, &level[..]));
@@ -202,12 +198,7 @@ impl Sending {
         let header_len = header.write(&mut buffer, if kind == Kind::Audio { extensions } else { &[] });
         let payload = &mut buffer[header_len..bytes];
         if kind == Kind::Video {
-            // As `Publisher` of the load has it.
-            payload[0] = if first { 0x10 } else { 0 };
-            payload[1] = u8::from(!keyframe);
-            if first && keyframe {
-                payload[4..11].copy_from_slice(&PICTURE_HEADER);
-            }
+            write_vp8(keyframe, first, payload);
         }
         let stamp = Stamp {
             frame: stamp_of(self.number, kind, number),
@@ -221,26 +212,26 @@ impl Sending {
     }
 }
 
-/// Who sent it, what it is, and its number.
+/// Sender, kind and number in one stamp.
 fn stamp_of(sender: u32, kind: Kind, number: u64) -> u64 {
     u64::from(sender) << 40 | (kind as u64) << 39 | number & ((1 << 39) - 1)
 }
 
-/// What a client that opens every packet has.
+/// What a decrypting client has received.
 pub(crate) struct Ledger {
     keys: SrtpKeys,
-    /// By SSRC. Each has an opener of its own: one takes no more SSRCs than publishers have.
+    /// By SSRC. Each has its own opener, because one opener accepts only as many SSRCs as a publisher has.
     tracks: HashMap<u32, Track>,
     pub(crate) opened: u64,
-    /// Numbers left out, and packets that could not be opened.
+    /// Missing sequence numbers, and packets that could not be decrypted.
     pub(crate) lost: u64,
 }
 
-/// One track that a client opens.
+/// One track that a client decrypts.
 struct Track {
     opener: Opener,
     next: Option<u16>,
-    /// The stamp of the newest frame that is complete.
+    /// Stamp of the newest complete frame.
     newest: u64,
 }
 
@@ -254,14 +245,14 @@ impl Ledger {
         }
     }
 
-    /// Of these stamps it has so many as the newest of a track.
+    /// How many of these stamps are the newest of a track.
     pub(crate) fn has(&self, newest: &[u64]) -> usize {
         let tracks = self.tracks.values();
         tracks.filter(|track| newest.contains(&track.newest)).count()
     }
 
-    fn handle(&mut self, incoming: Incoming<'_>) {
-        match self.open(incoming.datagram) {
+    fn handle(&mut self, datagram: &mut [u8]) {
+        match self.open(datagram) {
             Some(gap) => {
                 self.opened += 1;
                 self.lost += gap;
@@ -270,7 +261,7 @@ impl Ledger {
         }
     }
 
-    /// How many packets are missing in front of it.
+    /// Decrypts a packet. Returns how many are missing before it.
     fn open(&mut self, datagram: &mut [u8]) -> Option<u64> {
         let header = RtpHeader::parse(datagram).ok()?;
         let track = self.tracks.entry(header.ssrc).or_insert_with(|| Track {
@@ -284,7 +275,7 @@ impl Ledger {
         let Stamp { frame: stamp, .. } = Stamp::read(payload)?;
         let gap = header.sequence.wrapping_sub(track.next.unwrap_or(header.sequence));
         track.next = Some(header.sequence.wrapping_add(1));
-        // A frame is there when its last packet is; audio has no marker.
+        // A frame is complete with its last packet. Audio packets have no marker.
         if header.marker || stamp & (1 << 39) == (Kind::Audio as u64) << 39 {
             track.newest = stamp;
         }
@@ -292,16 +283,14 @@ impl Ledger {
     }
 }
 
-/// Of audio levels (RFC 6464).
+/// Audio level of silence (RFC 6464).
 pub(crate) const SILENCE: u8 = 127;
-/// A voice near its microphone.
+/// Audio level of a voice near its microphone.
 pub(crate) const SPEECH: u8 = 25;
 const VOICE: u8 = 0x80;
 const AUDIO_INTERVAL: Duration = Duration::from_millis(1_000 / AUDIO_RATE as u64);
 const AUDIO_CLOCK: u32 = 48_000;
 const VIDEO_CLOCK: u32 = 90_000;
 const SSRC: u32 = 0x0c0f_0000;
-/// Start code, 640, 360.
-const PICTURE_HEADER: [u8; 7] = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
-/// Opus and VP8 in our offers.
+/// Opus and VP8 in the offers.
 const PAYLOAD_TYPES: [u8; 2] = [111, 96];

@@ -1,22 +1,23 @@
-//! The signalling of a member of a room: it joins by POST, and answers our offers by rewriting them.
+//! Signalling of a room member: joins by POST, and answers the server's offers by rewriting them.
 
 use anyhow::{Context as _, Result};
-use onecast_clients::load::session::Session;
-use onecast_clients::load::signalling::Signalling;
+use onecast_clients::load::http::BlockingHttp;
 use onecast_rtc::client_peer::{Answered, OfferParams, write_offer};
 use onecast_rtc::{Certificate, IceCredentials};
 use serde_json::{Value, json};
 
-/// A member as far as it talks to the server.
-pub(crate) struct Seat {
+use crate::session::Session;
+
+/// Signalling state of a member.
+pub(crate) struct SignallingMember {
     peer: String,
     ice: IceCredentials,
     certificate: Certificate,
-    /// Tracks of the offer that it answered last.
+    /// Tracks of the last answered offer.
     pub(crate) tracks: usize,
 }
 
-/// What the descriptions came to.
+/// Number and size of the descriptions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Described {
     pub(crate) offers: u64,
@@ -25,15 +26,15 @@ pub(crate) struct Described {
     pub(crate) longest_answer: usize,
 }
 
-impl Seat {
-    /// Joins and shakes hands.
+impl SignallingMember {
+    /// Joins and connects.
     pub(crate) fn join(
-        signalling: &mut Signalling,
+        http: &BlockingHttp,
         room: &str,
         number: u32,
         last_n: usize,
         certificate: &Certificate,
-    ) -> Result<(Seat, Session)> {
+    ) -> Result<(SignallingMember, Session)> {
         let ice = IceCredentials {
             ufrag: format!("room{number:08x}").into(),
             pwd: format!("{number:08x}0123456789abcdef").into(),
@@ -48,23 +49,23 @@ impl Seat {
         let opus = "a=rtpmap:111 opus/48000/2\r\n";
         let offer = offer.replacen(opus, &format!("{opus}a=extmap:{LEVEL_ID} {LEVEL}\r\n"), 1);
         let message = json!({ "sdp": offer, "room": room, "last_n": last_n });
-        let said = signalling.post_json("/offer", &message.to_string())?;
+        let said = http.post("/offer", JSON, message.to_string())?;
         let said: Value = serde_json::from_str(&said.context("an answer has a body")?)?;
         let text = |name: &str| said[name].as_str().with_context(|| format!("an answer has a {name}"));
         let answered = Answered::parse(text("sdp")?).context("an answer has ICE credentials")?;
         let session = Session::establish(&ice, answered, certificate).context("a member does not connect")?;
-        let seat = Seat {
+        let member = SignallingMember {
             peer: text("peer_id")?.to_owned(),
             ice,
             certificate: certificate.clone(),
             tracks: 0,
         };
-        Ok((seat, session))
+        Ok((member, session))
     }
 
-    /// Answers the offer that waits. False when there is none.
-    pub(crate) fn renegotiate(&mut self, signalling: &mut Signalling, described: &mut Described) -> Result<bool> {
-        let Some(said) = signalling.fetch_if_any(&format!("/renegotiate/{}", self.peer))? else {
+    /// Answers the pending offer. Returns false when there is none.
+    pub(crate) fn renegotiate(&mut self, http: &BlockingHttp, described: &mut Described) -> Result<bool> {
+        let Some(said) = http.get(&format!("/renegotiate/{}", self.peer))? else {
             return Ok(false);
         };
         let said: Value = serde_json::from_str(&said)?;
@@ -75,12 +76,12 @@ impl Seat {
         described.longest_offer = described.longest_offer.max(offer.len());
         described.longest_answer = described.longest_answer.max(answer.len());
         let message = json!({ "peer_id": self.peer, "offer": said["offer"], "sdp": answer });
-        signalling.post_json("/answer", &message.to_string())?;
+        http.post("/answer", JSON, message.to_string())?;
         self.tracks = said["tracks"].as_array().map_or(0, Vec::len);
         Ok(true)
     }
 
-    /// An answer that takes everything: the offer with our side of the connection in it, and each direction turned round.
+    /// An answer that accepts everything: the offer with the client's transport parameters and reversed directions.
     fn rewrite(&self, offer: &str) -> String {
         let fingerprint = self.certificate.fingerprint().to_string();
         let mut answer = String::with_capacity(offer.len());
@@ -110,6 +111,7 @@ impl Seat {
     }
 }
 
-/// The id of audio levels in our offers.
+const JSON: &str = "application/json";
+/// Extension id of audio levels in the offers.
 pub(crate) const LEVEL_ID: u8 = 1;
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";

@@ -1,12 +1,12 @@
-//! Everybody who is connected to one server, and the time in which some of them send.
+//! All clients of one server, and measured phases in which some of them send.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use onecast_clients::load::bench::OwnServer;
-use onecast_clients::load::viewers::kernel_drops;
+use onecast_clients::bench::OwnServer;
+use onecast_clients::load::kernel::drops_by_port;
 use onecast_clients::load::workload::Video;
 use onecast_rtc::client_peer::ClientPeer;
 use onecast_rtc::rtp::Kind;
@@ -19,27 +19,27 @@ use crate::rig::wait;
 pub(crate) struct Party {
     pub(crate) name: &'static str,
     pub(crate) clients: Vec<Client>,
-    /// What a client that opens every packet has at the end of a phase, tracks of each kind.
+    /// Tracks that a decrypting client has completely at the end of a phase.
     pub(crate) expected: usize,
 }
 
-/// What was used and sent in a phase.
+/// CPU, packets and losses of a phase.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Phase {
     pub(crate) took: Duration,
-    /// Of the media threads, and of all others.
+    /// CPU of the media threads, and of all other threads.
     pub(crate) cpu: (Duration, Duration),
     /// Packets that reached the clients.
     pub(crate) arrived: u64,
     /// The server's counters.
     pub(crate) counted: BTreeMap<String, u64>,
-    /// Gaps, and packets that could not be opened, at the clients that look.
+    /// Gaps and undecryptable packets at the decrypting clients.
     pub(crate) lost: u64,
-    /// Tracks whose end did not come to a client that looks.
+    /// Tracks whose end did not reach a decrypting client.
     pub(crate) incomplete: usize,
-    /// The longest that the load sent something after it was due.
+    /// The longest delay of a packet of the load after its due time.
     pub(crate) late: Duration,
-    /// Datagrams that found no room at the server's socket, at those of clients that look, and on their way through the kernel.
+    /// Datagrams dropped for lack of space: at the server's socket, at the decrypting clients, and in the kernel's backlog.
     pub(crate) overflowed: [u64; 3],
 }
 
@@ -48,7 +48,7 @@ impl Phase {
         self.counted.get(name).copied().unwrap_or(0)
     }
 
-    /// Nanoseconds of the media threads for each packet that arrived.
+    /// CPU nanoseconds of the media threads per delivered packet.
     pub(crate) fn cost(&self) -> f64 {
         self.cpu.0.as_nanos() as f64 / self.arrived.max(1) as f64
     }
@@ -62,7 +62,7 @@ impl Phase {
         count as f64 / self.took.as_secs_f64()
     }
 
-    /// What was lost on the server's side, by name.
+    /// Counters of drops at the server, by name.
     pub(crate) fn dropped(&self) -> Vec<String> {
         let counted = self.counted.iter();
         let is_drop = |name: &str| DROPS.iter().any(|part| name.contains(part));
@@ -81,7 +81,7 @@ struct Reading {
 }
 
 impl Party {
-    /// Lets those of this party who send do so, and the others keep their consent.
+    /// Lets the senders of an active party send, and keeps the consent of all clients.
     pub(crate) fn turn(&mut self, active: bool) -> io::Result<()> {
         let now = clock::now();
         for client in &mut self.clients {
@@ -108,7 +108,7 @@ impl Party {
         }
     }
 
-    /// One of the first few speaks, each in turn.
+    /// One of the first ten clients speaks, in turn.
     fn speak(&mut self, since: Duration) {
         let turn = since.as_secs() / SPEECH_TIME.as_secs();
         let speaker = (turn * 7 % 10) as usize;
@@ -120,7 +120,7 @@ impl Party {
     }
 
     fn arrived(&self) -> io::Result<u64> {
-        let drops = kernel_drops()?;
+        let drops = drops_by_port()?;
         let mut arrived = 0;
         for client in &self.clients {
             arrived += match &client.ledger {
@@ -132,7 +132,7 @@ impl Party {
     }
 
     fn overflowed(&self) -> io::Result<[u64; 3]> {
-        let drops = kernel_drops()?;
+        let drops = drops_by_port()?;
         let at = |port: u16| drops.get(&port).copied().unwrap_or(0);
         let server = self
             .clients
@@ -150,7 +150,7 @@ impl Party {
         ledgers.map(|ledger| ledger.lost).sum()
     }
 
-    /// How many tracks have not come to their end at the clients that look.
+    /// Tracks whose end has not arrived at the decrypting clients.
     fn incomplete(&self) -> usize {
         let sending = || self.clients.iter().filter_map(|client| client.sending.as_ref());
         let newest: Vec<u64> = Kind::ALL
@@ -164,7 +164,7 @@ impl Party {
     }
 }
 
-/// Lets the party at `active` send for a while, and measures all but the beginning of it.
+/// Lets the party at `active` send for a while. The warm-up is not measured.
 pub(crate) fn run(
     server: &OwnServer,
     parties: &mut [Party],
@@ -190,7 +190,7 @@ pub(crate) fn run(
         .iter()
         .filter_map(|client| Some(client.sending.as_ref()?.latest));
     let late = late.max().unwrap_or_default();
-    // What is on its way arrives.
+    // Lets packets in flight arrive.
     for _ in 0..20 {
         wait(Duration::from_millis(10));
         parties[active].turn(false)?;
@@ -211,7 +211,7 @@ pub(crate) fn run(
     })
 }
 
-/// Keeps everybody's consent while there is something else to do.
+/// Keeps the consent of all clients during other work.
 pub(crate) fn keep(clients: &mut [Client]) -> io::Result<()> {
     let now = clock::now();
     for client in clients.iter_mut().filter(|client| client.is_due(now)) {
@@ -246,7 +246,7 @@ fn turn_until(
         }
         parties[active].speak(now - begin);
         parties[active].turn(true)?;
-        // The others have nothing to do but to say every few seconds that they are there.
+        // The other parties only keep their consent.
         if now >= look_at {
             look_at = now + ClientPeer::CHECK_INTERVAL / 50;
             for (_, party) in parties.iter_mut().enumerate().filter(|(place, _)| *place != active) {
@@ -265,18 +265,18 @@ fn turn_until(
     }
 }
 
-/// Packets that the kernel dropped because a core had too many waiting.
+/// Packets that the kernel dropped because a core's backlog was full.
 fn backlog_drops() -> u64 {
     let table = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
     let dropped = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
     table.lines().filter_map(dropped).sum()
 }
 
-/// Before the measured part of a phase: starts of viewers, and their way to the live edge.
+/// Time before the measurement, in which viewers start and catch up.
 const WARM_UP: Duration = Duration::from_millis(1_500);
-/// For which one of a room speaks.
+/// Time for which one member speaks.
 const SPEECH_TIME: Duration = Duration::from_secs(2);
-/// What names of counters have in them that say that something did not go out, or did not come in.
+/// Parts of the names of counters that count drops.
 const DROPS: [&str; 8] = [
     "dropped",
     "failed",

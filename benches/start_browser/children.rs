@@ -17,7 +17,7 @@ struct Owned(Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to do.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -30,7 +30,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `None` when it does not know one of the options.
+    /// `None` when it does not know an option.
     pub(crate) async fn start(options: &[&str]) -> Result<Option<Server>> {
         let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
@@ -53,7 +53,7 @@ impl Server {
                 let _ = listening.send(address.to_owned());
             }
         });
-        // The sender goes with the pipe, so a server that refuses its options is noticed at once.
+        // The sender is dropped with the pipe, so a server that rejects its options is noticed at once.
         if let Ok(Ok(http)) = timeout(START_LIMIT, heard).await {
             return Ok(Some(Server {
                 _process: process,
@@ -107,12 +107,12 @@ impl Publisher {
         }
     }
 
-    /// Requests for a keyframe that it has heard, as of its last word, which comes once a second.
+    /// Keyframe requests that it received, by its last progress line; it prints one per second.
     pub(crate) fn keyframe_requests(&self) -> u64 {
         self.keyframe_requests.load(Ordering::Relaxed)
     }
 }
 
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// Exit code for a command line that is not understood.
+/// Exit code for an invalid command line.
 const USAGE: i32 = 2;

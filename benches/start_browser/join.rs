@@ -7,25 +7,25 @@ use super::picture::Picture;
 use super::sources::GROUP;
 use crate::chrome::{Chrome, Page};
 
-/// What the page tells of one joiner. Times count from the click, which is before the peer connection is made.
+/// The page's report on one joiner. Times count from the click, before the peer connection is created.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Join {
     /// From the POST to the answer.
     pub(crate) post_ms: f64,
-    /// To the first frame that was shown; `None` when none was.
+    /// To the first shown frame, if any.
     pub(crate) first_ms: Option<f64>,
     /// Time in ms, and by how many frames the reference was ahead.
     samples: Vec<(f64, i32)>,
-    /// Frames shown whose time code does not check.
+    /// Shown frames with an invalid time code.
     pub(crate) unreadable: u32,
     pub(crate) freezes: u32,
     pub(crate) frozen_ms: f64,
     pub(crate) dropped: u32,
     /// Mean time of a frame in the jitter buffer during the last 3 s: joiner, reference.
     pub(crate) buffer_ms: (Option<f64>, Option<f64>),
-    /// The browser's own estimate of sound minus picture at the end: joiner, reference. Positive: the sound is ahead.
+    /// The browser's own estimate of audio minus video at the end: joiner, reference. Positive: audio is ahead.
     pub(crate) playout_ms: (Option<f64>, Option<f64>),
-    /// Beep heard minus flash seen during the last 3 s: joiner, reference. Positive: the sound is late.
+    /// Beep heard minus flash seen during the last 3 s: joiner, reference. Positive: audio is late.
     pub(crate) lips_ms: (Vec<f64>, Vec<f64>),
     /// Frames since the keyframe when it joined.
     #[serde(default)]
@@ -36,7 +36,7 @@ impl Join {
     /// Length of the observation of a joiner.
     pub(crate) const WATCHED_MS: f64 = 8_000.0;
 
-    /// When it began to be in step with the reference: at most 2 frames apart for at least half a second.
+    /// When it became level with the reference: at most 2 frames apart for at least half a second.
     pub(crate) fn in_step_ms(&self) -> Option<f64> {
         let last = self.samples.last()?.0;
         let holds = |from: f64| {
@@ -49,7 +49,7 @@ impl Join {
         self.samples.iter().map(|(at, _)| *at).find(|&at| holds(at))
     }
 
-    /// Middle lag around a moment, in ms; `None` without a picture by then.
+    /// Median lag around a moment, in ms; `None` without a picture by then.
     pub(crate) fn lag_ms(&self, at: f64) -> Option<f64> {
         let near = self.samples.iter().filter(|(time, _)| (time - at).abs() <= NEAR_MS);
         let mut lags: Vec<i32> = near.map(|(_, lag)| *lag).collect();

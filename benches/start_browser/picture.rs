@@ -1,4 +1,4 @@
-//! The picture that is published: moving content, a frame number that a program can read, and a flash once a second.
+//! The published picture: moving content, a machine-readable frame number, and a flash every second.
 //!
 //! ```text
 //! | 1 0 | 10 bits: number of the frame | 2 bits: its ones modulo 4 | 0 1 |   16 cells over the whole width, the upper ninth
@@ -94,5 +94,5 @@ fn time_code(number: usize) -> [bool; CELLS] {
 
 const CELLS: usize = 16;
 const FLASH_FRAMES: usize = 3;
-/// Grain of 0 to 15 of 255: enough that every frame uses up its share of the bit rate.
+/// Grain of 0 to 15 of 255: enough for every frame to use its share of the bit rate.
 const NOISE: u8 = 15;

@@ -1,4 +1,4 @@
-//! Source files for `onecast publish`, made with ffmpeg and checked: a keyframe every 10 s and none between.
+//! Source files for `onecast publish`, encoded with ffmpeg and checked: a keyframe every 10 s and none in between.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::picture::Picture;
 /// Frames from one keyframe to the next: 10 s.
 pub(crate) const GROUP: usize = 300;
 
-/// A codec by the name that users give it.
+/// A codec by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     Vp8,
@@ -39,7 +39,7 @@ impl Codec {
         }
     }
 
-    /// Fast settings without frames that are held back or reordered, as live encoders have.
+    /// Fast settings without delayed or reordered frames, like live encoders.
     fn options(self) -> &'static str {
         match self {
             Codec::Vp8 => "-c:v libvpx -deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0 -f ivf",
@@ -79,7 +79,7 @@ impl Size {
     }
 }
 
-/// Writes the video of a codec and size; blocks until it is there.
+/// Encodes the video of a codec and size; blocks until it is complete.
 pub(crate) fn video(folder: &Path, codec: Codec, size: Size) -> Result<PathBuf> {
     let extension = if codec == Codec::H264 { "h264" } else { "ivf" };
     let path = folder.join(format!("{}-{}.{extension}", codec.name(), size.height));
@@ -98,11 +98,11 @@ pub(crate) fn video(folder: &Path, codec: Codec, size: Size) -> Result<PathBuf> 
     Ok(path)
 }
 
-/// Writes the sound: a short beep at every full second.
+/// Encodes the audio: a short beep every second.
 pub(crate) fn sound(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("beeps.ogg");
     let seconds = Picture::FRAMES / Picture::FRAME_RATE;
-    // The encoder's look-ahead comes before the first sample, so that beeps are in their place.
+    // Compensates for the encoder's look-ahead before the first sample.
     let samples = (LOOK_AHEAD..seconds * SOUND_RATE).flat_map(|at| {
         let since = at % SOUND_RATE;
         let angle = since as f32 * BEEP_HZ * std::f32::consts::TAU / SOUND_RATE as f32;
@@ -127,7 +127,7 @@ fn ffmpeg(input: &str, output: &str, path: &Path, parts: impl Iterator<Item = Ve
         .spawn()
         .context("ffmpeg does not start")?;
     let mut pipe = child.stdin.take().context("stdin was asked for")?;
-    // When ffmpeg ends early its status says so; the write's error would only be "broken pipe".
+    // If ffmpeg exits early, its status says why; the write error would only be "broken pipe".
     for part in parts {
         if pipe.write_all(&part).is_err() {
             break;
@@ -158,7 +158,7 @@ fn check_keyframes(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Picture and sound must be equally long, or they drift apart each time they begin again.
+/// Video and audio must be equally long, or they drift apart with each repetition.
 fn check_length(path: &Path) -> Result<()> {
     let name = path.to_str().context("the folder has a plain name")?.to_owned();
     let mut length = Duration::ZERO;
@@ -177,6 +177,6 @@ fn check_length(path: &Path) -> Result<()> {
 }
 
 const SOUND_RATE: usize = 48_000;
-/// What libopus puts before the first sample (6.5 ms); RTP has no field that says so, so players play it.
+/// Pre-skip of libopus (6.5 ms). RTP has no field for it, so players play it.
 const LOOK_AHEAD: usize = 312;
 const BEEP_HZ: f32 = 1_000.0;

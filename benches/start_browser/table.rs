@@ -1,4 +1,4 @@
-//! The figures of many joins as one row.
+//! Results of many joins as one table row.
 
 use super::join::Join;
 
@@ -40,7 +40,7 @@ pub(crate) fn row(joins: &[Join], keyframe_requests: u64) -> String {
     )
 }
 
-/// One join, for those who want to know where a figure comes from.
+/// One join, to trace where a figure comes from.
 pub(crate) fn line(join: &Join) -> String {
     let ms = |value: Option<f64>| value.map_or("none".to_owned(), |value| format!("{value:.0}"));
     let seconds = join.phase as f64 / super::picture::Picture::FRAME_RATE as f64;
@@ -60,7 +60,7 @@ pub(crate) fn line(join: &Join) -> String {
 
 fn worst_lag(joins: &[Join], at: f64) -> String {
     let lags = joins.iter().map(|join| join.lag_ms(at));
-    // Without a picture the lag is as large as it gets.
+    // Without a picture, the lag is the maximum.
     let worst = lags.max_by(|a, b| size(*a).total_cmp(&size(*b))).flatten();
     worst.map_or("none".to_owned(), |lag| format!("{lag:.0}"))
 }
@@ -69,7 +69,7 @@ fn size(lag: Option<f64>) -> f64 {
     lag.map_or(f64::INFINITY, f64::abs)
 }
 
-/// Values in order; those that never came are last.
+/// Sorted values; missing ones are last.
 struct Sorted(Vec<f64>);
 
 impl Sorted {
@@ -79,7 +79,7 @@ impl Sorted {
         Sorted(values)
     }
 
-    /// The smallest value that `percent` of all do not exceed.
+    /// Nearest-rank percentile.
     fn at(&self, percent: usize) -> String {
         let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
         match self.0.get(rank) {

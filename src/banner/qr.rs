@@ -3,11 +3,11 @@
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
-/// The code of `link` in half blocks, each line ended; `None` when it does not fit into `columns`.
+/// The QR code of `link` in half blocks, one newline per row; `None` when it does not fit into `columns`.
 ///
-/// Black on white whatever the terminal's own colours are: not every camera reads it the other way round.
+/// Always black on white, whatever the terminal's colours: not every camera reads inverted codes.
 pub(super) fn in_half_blocks(link: &str, columns: usize) -> Option<String> {
-    // Off a screen nothing is smudged: the lowest correction makes the smallest code.
+    // A screen has no smudges, so the lowest error correction, which makes the smallest code, is enough.
     let code = QrCode::with_error_correction_level(link, EcLevel::L).ok()?;
     if code.width() + 2 * QUIET > columns {
         return None;
@@ -17,7 +17,7 @@ pub(super) fn in_half_blocks(link: &str, columns: usize) -> Option<String> {
     Some(lines.collect())
 }
 
-/// Modules of white around the code (ISO/IEC 18004).
+/// White modules around the code (ISO/IEC 18004).
 const QUIET: usize = 4;
 const BLACK_ON_WHITE: &str = "\x1b[30;107m";
 const RESET: &str = "\x1b[0m";
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_the_code_with_white_around_it() {
+    fn the_code_is_printed_with_white_around_it() {
         let code = QrCode::with_error_correction_level(LINK, EcLevel::L).unwrap();
         let width = code.width();
         let rows = seen(&in_half_blocks(LINK, 80).unwrap());
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_is_too_narrow_is_left_alone() {
+    fn a_code_that_does_not_fit_is_omitted() {
         assert_eq!(in_half_blocks(LINK, 30), None);
         assert_eq!(in_half_blocks(&"x".repeat(5_000), 10_000), None);
     }

@@ -1,6 +1,6 @@
 use super::*;
 
-const OPEN: Entry<'_> = Entry {
+const OPEN: Access<'_> = Access {
     mode: AuthMode::Off,
     private: false,
     tokens: OwnTokens::None,
@@ -12,7 +12,7 @@ fn told_of(tokens: OwnTokens<'_>, private: bool) -> String {
         media: "0.0.0.0:8080".parse().unwrap(),
         announced: &["192.0.2.7".parse().unwrap()],
         demo: false,
-        entry: Entry {
+        access: Access {
             mode: AuthMode::Tokens,
             private,
             tokens,
@@ -25,7 +25,7 @@ fn told_of(tokens: OwnTokens<'_>, private: bool) -> String {
 }
 
 #[test]
-fn links_carry_the_token_that_they_need_and_no_other() {
+fn links_carry_only_the_token_that_they_need() {
     let made = GeneratedTokens {
         publish: Secret::new("p-u-b"),
         watch: Secret::new("w-a-t"),
@@ -45,7 +45,7 @@ fn links_carry_the_token_that_they_need_and_no_other() {
 }
 
 #[test]
-fn what_others_may_read_names_the_file_of_the_tokens_and_no_token() {
+fn output_that_is_kept_names_the_file_and_no_token() {
     let made = GeneratedTokens {
         publish: Secret::new("p-u-b"),
         watch: Secret::new("w-a-t"),
@@ -53,31 +53,34 @@ fn what_others_may_read_names_the_file_of_the_tokens_and_no_token() {
     };
     let file = Path::new("/state/tokens.json");
     assert!(matches!(
-        OwnTokens::for_whoever_reads(Some(&made), Some(file), true),
+        OwnTokens::for_output(Some(&made), Some(file), true),
         OwnTokens::Shown(_)
     ));
     assert!(matches!(
-        OwnTokens::for_whoever_reads(None, Some(file), false),
+        OwnTokens::for_output(None, Some(file), false),
         OwnTokens::None
     ));
     for kept in [Some(file), None] {
-        let tokens = OwnTokens::for_whoever_reads(Some(&made), kept, false);
-        let entry = Entry {
+        let tokens = OwnTokens::for_output(Some(&made), kept, false);
+        let access = Access {
             mode: AuthMode::Tokens,
             private: true,
             tokens,
         };
-        let text = told_of(tokens, true) + &phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
+        let text = told_of(tokens, true) + &phone_link("192.0.2.7:8080".parse().unwrap(), true, access);
         for secret in ["p-u-b", "w-a-t", "a-d-m"] {
             assert!(!text.contains(secret), "{text}");
         }
         assert_eq!(text.contains("/state/tokens.json"), kept.is_some());
-        assert!(text.contains("no terminal") && text.contains("Bearer TOKEN"), "{text}");
+        assert!(
+            text.contains("not a terminal") && text.contains("Bearer TOKEN"),
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn links_are_below_the_base_path() {
+fn links_include_the_base_path() {
     let text = banner(&Facts {
         base_path: "/rtc",
         ..facts("0.0.0.0:8080", "0.0.0.0:8080", &["192.0.2.7".parse().unwrap()], false)
@@ -97,7 +100,7 @@ fn facts<'a>(http: &str, media: &str, announced: &'a [IpAddr], demo: bool) -> Fa
         media: media.parse().unwrap(),
         announced,
         demo,
-        entry: OPEN,
+        access: OPEN,
         https: None,
         phone: None,
         base_path: "",
@@ -120,18 +123,18 @@ fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: O
 }
 
 #[test]
-fn a_server_on_loopback_says_that_it_is_alone_and_how_to_let_others_in() {
+fn a_server_on_loopback_explains_how_to_let_other_machines_in() {
     let text = told("127.0.0.1:8080", "[::]:9000", &["127.0.0.1", "192.0.2.7"], false);
     for expected in [
         "http://127.0.0.1:8080/broadcast.html",
         "http://127.0.0.1:8080/viewer.html",
         "curl --data-binary @offer.txt http://127.0.0.1:8080/sdp",
-        "UDP port 9000; clients are told to use 127.0.0.1, 192.0.2.7.",
-        "Only this machine can reach it. To let others in: onecast --http 0.0.0.0:8080",
+        "UDP port 9000 at 127.0.0.1, 192.0.2.7.",
+        "Only this machine can connect. To let other machines in: onecast --http 0.0.0.0:8080",
     ] {
         assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
     }
-    assert!(!text.contains("firewall") && !text.contains("demo"));
+    assert!(!text.contains("Firewall") && !text.contains("demo"));
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn an_open_server_lists_its_addresses_and_ports() {
         "http://localhost:8080/broadcast.html",
         "can broadcast and watch, from elsewhere at\n      http://192.0.2.7:8080/\n",
         "TCP port 8080 and UDP port 8080",
-        "https",
+        "over HTTPS",
         "stream \"demo\"",
     ] {
         assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
@@ -155,20 +158,20 @@ fn an_open_server_lists_its_addresses_and_ports() {
 }
 
 #[test]
-fn ipv6_addresses_stand_in_brackets() {
+fn ipv6_addresses_are_in_brackets() {
     let text = told("[::]:80", "[::]:80", &["::1", "2001:db8::1"], false);
     assert!(text.contains("http://localhost:80/viewer.html") && text.contains("http://[2001:db8::1]:80/"));
     assert!(told("[::1]:80", "[::]:80", &["::1"], false).contains("http://[::1]:80/sdp"));
 }
 
 #[test]
-fn media_that_cannot_be_reached_is_pointed_out() {
+fn unreachable_media_is_pointed_out() {
     let text = told("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
-    assert!(text.contains("media is on 127.0.0.1 and stays on this machine"));
+    assert!(text.contains("Media is bound to 127.0.0.1"));
 }
 
 #[test]
-fn https_is_told_with_what_to_press_and_whom_to_trust() {
+fn a_self_signed_certificate_comes_with_instructions() {
     let made = tls::GeneratedCertificate {
         fingerprint: "AB:CD".to_owned(),
         file: Some("/state/tls/self-signed.pem".into()),
@@ -192,7 +195,7 @@ fn https_is_told_with_what_to_press_and_whom_to_trust() {
 }
 
 #[test]
-fn a_domain_is_the_servers_name() {
+fn links_use_the_domain() {
     let https = Https {
         made: None,
         domain: Some("live.test"),
@@ -204,18 +207,18 @@ fn a_domain_is_the_servers_name() {
 }
 
 #[test]
-fn a_phone_gets_a_link_and_in_a_terminal_a_code() {
+fn a_phone_gets_a_link_and_in_a_terminal_a_qr_code() {
     let tokens = GeneratedTokens {
         publish: Secret::new("x"),
         watch: Secret::new("y"),
         admin: Secret::new("z"),
     };
-    let entry = Entry {
+    let access = Access {
         mode: AuthMode::Tokens,
         private: false,
         tokens: OwnTokens::Shown(&tokens),
     };
-    let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, entry);
+    let link = phone_link("192.0.2.7:8080".parse().unwrap(), true, access);
     assert_eq!(link, "https://192.0.2.7:8080/broadcast.html#token=x");
     let https = Https {
         made: None,

@@ -1,4 +1,4 @@
-//! Options of who may publish, watch and administer.
+//! Access control options.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use crate::auth::{AuthMode, TokenRule};
 
-/// Options of who may publish, watch and administer.
+/// Access control options.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Who may do what")]
 pub struct AuthArgs {
@@ -73,7 +73,7 @@ pub struct AuthArgs {
 }
 
 fn web_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("this is no URL: {error}"))?;
+    let url: Url = text.parse().map_err(|error| format!("this is not a URL: {error}"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         _ => Err("expected a URL that begins with https:// or http://".to_owned()),
@@ -82,7 +82,7 @@ fn web_url(text: &str) -> Result<Url, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = super::duration(text)?;
-    // OBS gives up after 8 s, of which a second may be spent waiting for a turn.
+    // OBS gives up after 8 s, of which the request may wait a second for its turn.
     let sensible = Duration::from_millis(100)..=Duration::from_secs(6);
     if sensible.contains(&timeout) {
         Ok(timeout)

@@ -1,6 +1,8 @@
-//! The configuration file: TOML whose keys are the names of the options.
+//! The configuration file: TOML whose keys are the names of the command-line options.
+//!
+//! Each key becomes the words that would set the option on the command line. clap then validates values and combinations once, for all
+//! sources, so there is a single definition of the options.
 
-use std::fmt;
 use std::ops::Range;
 
 use clap::{Arg, ArgAction, Command};
@@ -9,32 +11,34 @@ use toml::de::{DeTable, DeValue};
 
 use crate::auth::{RulesError, TokenRule};
 
-/// What a file says, not yet checked against what the options take.
+/// What a file sets. The values are not validated yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     /// In the order of the file.
-    pub settings: Vec<Setting>,
+    pub(super) settings: Vec<Setting>,
     /// Its `[[token]]` tables.
-    pub tokens: Vec<TokenRule>,
+    pub(super) tokens: Vec<TokenRule>,
 }
 
-/// One line of a file.
+/// One key of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Name of the option, without dashes in front.
-    pub option: String,
-    /// As they would stand on the command line; several for options that may be repeated.
-    pub values: Vec<String>,
+pub(super) struct Setting {
+    /// Name of the option, without leading dashes.
+    pub(super) option: String,
+    /// The same on the command line; empty for a switch that is off.
+    pub(super) words: Vec<String>,
     /// Line in the file, from 1.
-    pub line: usize,
+    pub(super) line: usize,
 }
 
-/// Why a file cannot be used: every fault that it has, one a line.
+/// Why a file cannot be used: all its faults, one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", listed(.0))]
+#[error("{}", list(.0))]
 pub struct ConfigFileError(Vec<Fault>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One fault and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
 struct Fault {
     line: usize,
     what: String,
@@ -44,28 +48,28 @@ impl ConfigFile {
     /// Reads a file for the options of `command`.
     ///
     /// # Errors
-    /// When it is not TOML, or has keys or types that no option has.
-    pub fn parse(text: &str, command: &Command) -> Result<ConfigFile, ConfigFileError> {
+    /// When it is not TOML, has unknown keys, or values of the wrong type.
+    pub(super) fn parse(text: &str, command: &Command) -> Result<ConfigFile, ConfigFileError> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, &span));
-            ConfigFileError(vec![Fault::new(line, format!("this is not TOML: {}", error.message()))])
+            ConfigFileError::at(line, format!("this is not TOML: {}", error.message()))
         })?;
         let mut file = ConfigFile::default();
         let mut faults = Vec::new();
-        for (key, value) in table.get_ref() {
-            if key.get_ref() == TOKEN {
-                continue;
-            }
+        for (key, value) in table.get_ref().iter().filter(|(key, _)| key.get_ref() != TOKEN) {
             let line = line_of(text, &key.span());
-            match setting(command, key.get_ref(), value, line) {
+            match setting(command, key.get_ref(), value.get_ref(), line) {
                 Ok(setting) => file.settings.push(setting),
-                Err(what) => faults.push(Fault::new(line, what)),
+                Err(what) => faults.push(Fault { line, what }),
             }
         }
         match TokenRule::read_among_others(text) {
             Ok(tokens) => file.tokens = tokens,
-            Err(RulesError::Syntax { line, why }) => faults.push(Fault::new(line, why)),
-            Err(error) => faults.push(Fault::new(line_of_first(text, TOKEN), error.to_string())),
+            Err(RulesError::Syntax { line, why: what }) => faults.push(Fault { line, what }),
+            Err(error) => faults.push(Fault {
+                line: line_of_first(text, TOKEN),
+                what: error.to_string(),
+            }),
         }
         file.settings.sort_by_key(|setting| setting.line);
         faults.sort_by_key(|fault| fault.line);
@@ -77,61 +81,40 @@ impl ConfigFile {
     }
 }
 
-impl Setting {
-    /// Words for the command line that say the same.
-    pub(super) fn arguments(&self, command: &Command) -> Vec<String> {
-        let is_switch = option(command, &self.option).is_some_and(is_switch);
-        let values = self.values.iter();
-        values
-            .filter_map(|value| match (is_switch, value.as_str()) {
-                (true, "true") => Some(format!("--{}", self.option)),
-                (true, _) => None,
-                (false, value) => Some(format!("--{}={value}", self.option)),
-            })
-            .collect()
+impl ConfigFileError {
+    /// A single fault.
+    pub(super) fn at(line: usize, what: String) -> ConfigFileError {
+        ConfigFileError(vec![Fault { line, what }])
     }
 }
 
-impl Fault {
-    fn new(line: usize, what: String) -> Fault {
-        Fault { line, what }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
-/// A file that has every option with its description and default, each as a comment.
+/// A file with every option, its description and its default, each commented out.
 pub(super) fn example(command: &Command) -> String {
-    let mut text = "# Configuration of onecast. Every option of the command line may stand here under its name; what the command line or an\n\
-                    # ONECAST_ variable says comes first. `onecast config check FILE` tells whether a file is good.\n"
+    let mut text = "# Configuration of onecast. Every command-line option may be set here under its name. The command line and ONECAST_\n\
+                    # variables take precedence. `onecast config check FILE` validates a file.\n"
         .to_owned();
-    for argument in options(command) {
-        let name = argument.get_long().unwrap_or_default();
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    for option in options(command) {
+        let name = option.get_long().unwrap_or_default();
+        let help = option.get_help().map(ToString::to_string).unwrap_or_default();
         text.push('\n');
-        for line in wrapped(&help, 118) {
+        for line in wrap(&help, 118) {
             text.push_str(&format!("# {line}\n"));
         }
-        text.push_str(&format!("#{name} = {}\n", example_value(argument)));
+        text.push_str(&format!("#{name} = {}\n", example_value(option)));
     }
     text.push_str(TOKEN_EXAMPLE);
     text
 }
 
-/// Reads any bytes and panics if a promise is broken: what is read can be written as words, what cannot is told line by line.
+/// Parses any bytes. Panics if a setting is not written as words of its option, or a fault has no line.
 #[doc(hidden)]
 pub fn fuzz_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let command = super::layers::serve_command();
-    match ConfigFile::parse(text, &command) {
+    match ConfigFile::parse(text, &super::layers::serve_command()) {
         Ok(file) => {
-            for setting in &file.settings {
-                let words = setting.arguments(&command);
-                assert!(words.len() <= setting.values.len() && words.iter().all(|word| word.starts_with("--")));
+            for Setting { option, words, .. } in &file.settings {
+                let start = format!("--{option}");
+                assert!(words.iter().all(|word| word.starts_with(&start)));
             }
         }
         Err(error) => assert!(error.to_string().starts_with("line ")),
@@ -146,31 +129,29 @@ pub(super) fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     })
 }
 
-fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
-    options(command).find(|argument| argument.get_long() == Some(name))
+fn setting(command: &Command, key: &str, value: &DeValue<'_>, line: usize) -> Result<Setting, String> {
+    // Either dash is accepted, because both are common in configuration files.
+    let option = key.replace('_', "-");
+    let definition = options(command).find(|argument| argument.get_long() == Some(&option));
+    let definition = definition.ok_or_else(|| unknown(command, key, &option))?;
+    let words = words(definition, &option, value).map_err(|expected| format!("{key} takes {expected}"))?;
+    Ok(Setting { option, words, line })
 }
 
-fn setting(command: &Command, key: &str, value: &Spanned<DeValue<'_>>, line: usize) -> Result<Setting, String> {
-    // Either dash is taken: people know both from other files.
-    let name = key.replace('_', "-");
-    let option = option(command, &name).ok_or_else(|| unknown(command, key, &name))?;
-    let expected = |what: &str| format!("{key} takes {what}");
-    let values = match value.get_ref() {
-        DeValue::Boolean(value) if is_switch(option) => vec![value.to_string()],
-        _ if is_switch(option) => return Err(expected("true or false")),
-        DeValue::Array(values) if is_list(option) => {
-            let values = values.iter().map(|value| scalar(value.get_ref()));
-            let values: Option<Vec<String>> = values.collect();
-            values.ok_or_else(|| expected("a list of texts or numbers"))?
+/// The words that set an option, or which values it takes.
+fn words(definition: &Arg, option: &str, value: &DeValue<'_>) -> Result<Vec<String>, &'static str> {
+    let values = match (definition.get_action(), value) {
+        (ArgAction::SetTrue, DeValue::Boolean(true)) => return Ok(vec![format!("--{option}")]),
+        (ArgAction::SetTrue, DeValue::Boolean(false)) => return Ok(vec![]),
+        (ArgAction::SetTrue, _) => return Err("true or false"),
+        (ArgAction::Append, DeValue::Array(values)) => {
+            let values = values.iter().map(Spanned::get_ref).map(scalar);
+            values.collect::<Option<_>>().ok_or("a list of texts or numbers")?
         }
-        DeValue::Array(_) => return Err(expected("one value, not a list")),
-        value => vec![scalar(value).ok_or_else(|| expected("a text or a number"))?],
+        (_, DeValue::Array(_)) => return Err("one value, not a list"),
+        (_, value) => vec![scalar(value).ok_or("a text or a number")?],
     };
-    Ok(Setting {
-        option: name,
-        values,
-        line,
-    })
+    Ok(values.iter().map(|value| format!("--{option}={value}")).collect())
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {
@@ -194,30 +175,20 @@ fn unknown(command: &Command, key: &str, name: &str) -> String {
     }
 }
 
-fn is_switch(option: &Arg) -> bool {
-    matches!(option.get_action(), ArgAction::SetTrue)
-}
-
-fn is_list(option: &Arg) -> bool {
-    matches!(option.get_action(), ArgAction::Append)
-}
-
 fn example_value(option: &Arg) -> String {
-    if is_switch(option) {
+    if matches!(option.get_action(), ArgAction::SetTrue) {
         return "false".to_owned();
     }
     let default = option.get_default_values().first().and_then(|value| value.to_str());
     let placeholder = option.get_value_names().and_then(|names| names.first());
     let value = default.or(placeholder.map(|name| name.as_str())).unwrap_or_default();
-    let written = if value.parse::<i64>().is_ok() {
-        value.to_owned()
-    } else {
-        toml::Value::from(value).to_string()
+    let written = match value.parse::<i64>() {
+        Ok(number) => number.to_string(),
+        Err(_) => toml::Value::from(value).to_string(),
     };
-    if is_list(option) {
-        format!("[{written}]")
-    } else {
-        written
+    match option.get_action() {
+        ArgAction::Append => format!("[{written}]"),
+        _ => written,
     }
 }
 
@@ -226,44 +197,39 @@ fn line_of(text: &str, span: &Range<usize>) -> usize {
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
-/// The line of the first table of this name.
+/// The line of the first table with this name.
 fn line_of_first(text: &str, table: &str) -> usize {
     let head = format!("[[{table}]]");
     1 + text.lines().take_while(|line| line.trim() != head).count()
 }
 
-fn listed(faults: &[Fault]) -> String {
-    let shown = faults.iter().take(FAULTS_SHOWN).map(ToString::to_string);
-    let mut lines: Vec<String> = shown.collect();
+fn list(faults: &[Fault]) -> String {
+    let mut lines: Vec<String> = faults.iter().take(FAULTS_SHOWN).map(ToString::to_string).collect();
     if faults.len() > FAULTS_SHOWN {
         lines.push(format!("and {} more", faults.len() - FAULTS_SHOWN));
     }
     lines.join("\n")
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("one at least");
-        if !line.is_empty() && line.len() + 1 + word.len() > width {
-            lines.push(word.to_owned());
-        } else {
-            let space = if line.is_empty() { "" } else { " " };
-            line.push_str(space);
-            line.push_str(word);
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
         }
     }
     lines
 }
 
-/// Name of the tables of tokens.
+/// Name of the token tables.
 const TOKEN: &str = "token";
-/// Likeness (Jaro-Winkler) from which a name is suggested.
+/// Similarity (Jaro-Winkler) above which a name is suggested.
 const LIKE: f64 = 0.8;
-/// Tables stand behind everything else in TOML.
+/// In TOML, tables come after all plain keys.
 const TOKEN_EXAMPLE: &str = "
-# Tokens, as many as you like. `onecast token new NAME` makes one and prints its table, `onecast token hash` hashes one
-# that you have. Who comes with the same token as before takes over their own live stream.
+# Any number of tokens. `onecast token new NAME` makes one and prints its table; `onecast token hash` hashes an existing
+# one. A broadcaster that returns with the same token takes over its own live stream.
 #[[token]]
 #name = \"studio\"
 #hash = \"sha256:...\"
@@ -271,7 +237,7 @@ const TOKEN_EXAMPLE: &str = "
 #watch = [\"*\"]
 #admin = false
 ";
-/// More faults than this are only counted.
+/// Further faults are only counted.
 const FAULTS_SHOWN: usize = 20;
 
 #[cfg(test)]
@@ -285,8 +251,7 @@ mod tests {
 
     fn arguments(text: &str) -> Vec<String> {
         let settings = parse(text).unwrap().settings;
-        let arguments = settings.iter().flat_map(|setting| setting.arguments(&serve_command()));
-        arguments.collect()
+        settings.into_iter().flat_map(|setting| setting.words).collect()
     }
 
     #[test]
@@ -306,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_line_and_a_suggestion() {
+    fn every_fault_names_its_line_and_suggests_a_key() {
         let error = parse("htp = 1\ndemo = \"yes\"\nshards = [1]\nhttp = { a = 1 }\nxyzzy = 1\n[server]\nport = 1")
             .unwrap_err();
         for expected in [
@@ -329,12 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn the_example_names_every_option_and_its_defaults_are_good() {
+    fn the_example_names_every_option_and_its_defaults_are_valid() {
         let command = serve_command();
         let text = example(&command);
         assert_eq!(parse(&text).unwrap().settings, []);
         let defaults: String = options(&command)
-            .filter(|option| !option.get_default_values().is_empty() || is_switch(option))
+            .filter(|option| !option.get_default_values().is_empty() || !option.get_action().takes_values())
             .map(|option| format!("{} = {}\n", option.get_long().unwrap(), example_value(option)))
             .collect();
         assert!(parse(&defaults).unwrap().settings.len() > 10);
@@ -345,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_stand_in_tables_of_their_own() {
+    fn tokens_have_their_own_tables() {
         let hash = format!("sha256:{}", "5a".repeat(32));
         let text =
             format!("http = \"0.0.0.0:80\"\n[[token]]\nname = \"studio\"\nhash = \"{hash}\"\npublish = [\"live\"]\n");

@@ -1,4 +1,4 @@
-//! Options of the STUN and TURN servers that clients are told of.
+//! Options of the STUN and TURN servers for clients.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::turn::{
 };
 use onecast_clients::values::duration;
 
-/// Options of the STUN and TURN servers that clients are told of.
+/// Options of the STUN and TURN servers for clients.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "STUN and TURN")]
 pub struct IceArgs {
@@ -53,10 +53,10 @@ pub struct IceArgs {
     pub turn_password_file: Option<PathBuf>,
 }
 
-/// Why clients cannot be told of the servers.
+/// Why the STUN and TURN servers cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IceArgsError {
-    /// The file of a secret.
+    /// The file of a secret cannot be read.
     #[error("{option} {}: {source}", file.display())]
     Unreadable {
         /// The option that names it.
@@ -66,10 +66,10 @@ pub enum IceArgsError {
         /// What the system said.
         source: io::Error,
     },
-    /// No secret.
+    /// The file of the secret is empty.
     #[error("--turn-secret-file {} is empty; put the value of coturn's static-auth-secret there", .0.display())]
     NoSecret(PathBuf),
-    /// A password that not every client could read.
+    /// A password that some clients could not parse.
     #[error("the password in --turn-password-file {} cannot be used: {source}", file.display())]
     Password {
         /// Name of the file.
@@ -77,16 +77,16 @@ pub enum IceArgsError {
         /// What is wrong.
         source: CredentialTextError,
     },
-    /// Servers and credentials do not fit.
+    /// Servers and credentials do not match.
     #[error(transparent)]
     Servers(#[from] IceServersError),
 }
 
 impl IceArgs {
-    /// The servers with the means to log in to them; reads the files.
+    /// The servers with their credentials; reads the files.
     ///
     /// # Errors
-    /// When a file cannot be used, or servers and credentials do not fit.
+    /// When a file cannot be used, or servers and credentials do not match.
     pub fn servers(&self) -> Result<IceServers, IceArgsError> {
         Ok(IceServers::new(self.ice_server.clone(), self.credentials()?)?)
     }
@@ -126,7 +126,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
         Some(hours) => duration(&format!("{hours}m")).map_err(|_| expected())? * minutes_an_hour,
         None => duration(text).map_err(|_| expected())?,
     };
-    // Shorter than a page may take to connect, or so long that it is no limit.
+    // Not shorter than a page may take to connect, and not so long that it is no limit.
     let sensible = Duration::from_secs(60)..=Duration::from_secs(720 * 3600);
     sensible.contains(&ttl).then_some(ttl).ok_or_else(expected)
 }

@@ -1,4 +1,5 @@
-//! Options from everywhere: the command line before the environment before the file before the defaults.
+//! Reads options from all sources. The command line takes precedence over the environment, the environment over the file, and the file
+//! over the defaults.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,16 +14,16 @@ use super::file::{self, ConfigFile, ConfigFileError};
 use super::{Cli, Command, ServeArgs};
 use crate::auth::TokenRule;
 
-/// What was asked for, and how to ask again.
+/// The parsed options, and what is needed to read them again.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What to do.
+    /// The subcommand.
     pub command: Command,
     /// Where its options came from.
     pub sources: Sources,
 }
 
-/// The command line of this process: with it a changed file can be read again.
+/// The command line of this process and the values in force, so that a changed file can be read again.
 #[derive(Debug, Clone)]
 pub struct Sources {
     words: Vec<OsString>,
@@ -33,10 +34,10 @@ pub struct Sources {
 /// Why options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The command line, or the request for help: clap tells it best.
+    /// A faulty command line, or a request for help: clap explains it best.
     #[error("{0}")]
     CommandLine(#[from] clap::Error),
-    /// The file is not there or cannot be read.
+    /// The file is missing or cannot be read.
     #[error("the configuration file {} cannot be read: {source}", file.display())]
     Unreadable {
         /// Its name.
@@ -52,50 +53,24 @@ pub enum LoadError {
         /// Its faults.
         source: ConfigFileError,
     },
-    /// An option in the file has a value that it does not take.
-    #[error("the configuration file {} cannot be used:\nline {line}: {what}", file.display())]
-    Value {
-        /// Its name.
-        file: PathBuf,
-        /// Line of the value.
-        line: usize,
-        /// What is wrong.
-        what: String,
-    },
 }
 
-/// Reads all options of this process: `words` are its arguments, its own name first.
+/// Reads all options of this process. `words` are its arguments, starting with its own name.
 ///
 /// # Errors
 /// When the command line or the configuration file cannot be used.
 pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadError> {
     let words: Vec<OsString> = words.into_iter().collect();
-    // What is on the command line and in the environment, even if it is only good together with the file.
-    let alone = Cli::command().ignore_errors(true).try_get_matches_from(&words)?;
-    let Some(alone) = of_serve(&alone) else {
-        let command = Cli::from_arg_matches(&matches(&words)?)?.into_command();
-        let sources = Sources {
-            words,
-            values: BTreeMap::new(),
-            tokens: Vec::new(),
-        };
-        return Ok(Loaded { command, sources });
+    let without_file = leniently(&words)?;
+    let path = of_serve(&without_file).and_then(|serve| serve.get_one::<PathBuf>("config"));
+    let mut file = path.map(|path| read(path)).transpose()?.unwrap_or_default();
+    let matches = match path {
+        Some(path) => strictly_with_file(&words, &without_file, path, &file)?,
+        None => strictly(&words)?,
     };
-    let from_file = match alone.get_one::<PathBuf>("config") {
-        Some(path) => Some((path.clone(), read(path)?)),
-        None => None,
-    };
-    let all = match &from_file {
-        Some((_, file)) => with_file(&words, alone, file),
-        None => words.clone(),
-    };
-    let matches = matches(&all).map_err(|error| match &from_file {
-        Some((path, file)) => blame(error, path.clone(), file),
-        None => error.into(),
-    })?;
     let values = of_serve(&matches).map(raw_values).unwrap_or_default();
     let mut command = Cli::from_arg_matches(&matches)?.into_command();
-    let tokens = from_file.map(|(_, file)| file.tokens).unwrap_or_default();
+    let tokens = std::mem::take(&mut file.tokens);
     if let Command::Serve(args) = &mut command {
         args.auth.token.clone_from(&tokens);
     }
@@ -104,14 +79,14 @@ pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadErr
 }
 
 impl Sources {
-    /// Reads everything again. Gives the options, and the names of those that have changed since.
+    /// Reads everything again. Returns the options and the names of those that have changed.
     ///
     /// # Errors
-    /// As [`load`]; the options stay what they were.
+    /// As [`load`]; the values in force stay as they were.
     pub fn reload(&mut self) -> Result<(ServeArgs, Vec<String>), LoadError> {
         let Loaded { command, sources } = load(self.words.iter().cloned())?;
         let Command::Serve(args) = command else {
-            unreachable!("the same words ask for the same command")
+            unreachable!("the same words select the same subcommand")
         };
         let names = self.values.keys().chain(sources.values.keys());
         let mut changed: Vec<String> = names
@@ -128,32 +103,25 @@ impl Sources {
     }
 }
 
-/// The options of `serve`, as a command of their own.
+/// The options of `serve`, as a separate command.
 pub(super) fn serve_command() -> ClapCommand {
     ServeArgs::augment_args(ClapCommand::new("serve"))
 }
 
-/// A file that has every option with its description and default, each as a comment.
+/// A file with every option, its description and its default, each commented out.
 pub fn example() -> String {
     file::example(&serve_command())
 }
 
-/// Reads a file and checks it as far as it can be without a command line.
+/// Validates a file as far as possible without a command line. Returns how many options it sets.
 ///
 /// # Errors
 /// As [`load`].
 pub fn check(path: &Path) -> Result<usize, LoadError> {
     let file = read(path)?;
     let words = [OsString::from("onecast"), "serve".into()];
-    let nothing = Cli::command().ignore_errors(true).try_get_matches_from(&words)?;
-    let all = match of_serve(&nothing) {
-        Some(nothing) => with_file(&words, nothing, &file),
-        None => words.to_vec(),
-    };
-    match matches(&all) {
-        Ok(_) => Ok(file.settings.len()),
-        Err(error) => Err(blame(error, path.to_owned(), &file)),
-    }
+    strictly_with_file(&words, &leniently(&words)?, path, &file)?;
+    Ok(file.settings.len())
 }
 
 fn read(path: &Path) -> Result<ConfigFile, LoadError> {
@@ -167,72 +135,69 @@ fn read(path: &Path) -> Result<ConfigFile, LoadError> {
     })
 }
 
-/// What the words say. A value that may have a secret in it is not repeated when it is wrong: the error is for a journal, too.
-fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+/// What the words and the environment set, even if that is valid only together with the file.
+fn leniently(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    Cli::command().ignore_errors(true).try_get_matches_from(words)
+}
+
+/// What the words and the environment set. The error does not repeat a value that may contain a secret, because errors go to the
+/// journal.
+fn strictly(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     Cli::command().try_get_matches_from(words).map_err(|mut error| {
+        let named = option_of(&error);
         let serve = serve_command();
-        let named = error
-            .get(ContextKind::InvalidArg)
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let named = named
-            .trim_start_matches("--")
-            .split([' ', '='])
-            .next()
-            .unwrap_or_default();
         let mut options = file::options(&serve);
-        if options.any(|option| option.get_long() == Some(named) && option.is_hide_env_values_set()) {
+        if options.any(|option| option.get_long() == Some(&named) && option.is_hide_env_values_set()) {
             error.insert(ContextKind::InvalidValue, ContextValue::String("..".to_owned()));
         }
         error
     })
 }
 
-/// The words with those of the file in front of their options, but for what the command line or the environment says.
-fn with_file(words: &[OsString], said: &ArgMatches, file: &ConfigFile) -> Vec<OsString> {
-    let serve = serve_command();
-    let free = file.settings.iter().filter(|setting| {
-        let id = setting.option.replace('-', "_");
-        !matches!(
-            said.value_source(&id),
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        )
-    });
-    let inserted = free.flat_map(|setting| setting.arguments(&serve)).map(OsString::from);
-    let is_named = words.get(1).is_some_and(|word| word == OsStr::new("serve"));
-    let (before, after) = words.split_at(words.len().min(if is_named { 2 } else { 1 }));
-    before
-        .iter()
-        .cloned()
-        .chain(inserted)
-        .chain(after.iter().cloned())
-        .collect()
+/// As [`strictly`], with the settings of the file inserted before the other options, except those that the command line or the
+/// environment sets. A fault of the file names its line.
+fn strictly_with_file(
+    words: &[OsString],
+    without_file: &ArgMatches,
+    path: &Path,
+    file: &ConfigFile,
+) -> Result<ArgMatches, LoadError> {
+    let is_overridden = |option: &str| {
+        let source = of_serve(without_file).and_then(|serve| serve.value_source(&option.replace('-', "_")));
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    let inserted = file.settings.iter().filter(|setting| !is_overridden(&setting.option));
+    let inserted = inserted.flat_map(|setting| setting.words.iter().map(OsString::from));
+    let is_named = words.get(1).is_some_and(|word| word == "serve");
+    let mut words = words.to_vec();
+    let at = words.len().min(if is_named { 2 } else { 1 });
+    words.splice(at..at, inserted);
+    strictly(&words).map_err(|error| blame(error, path, file))
 }
 
-/// Tells a fault of the file with its line; others are left to clap.
-fn blame(error: clap::Error, path: PathBuf, file: &ConfigFile) -> LoadError {
-    let named = error
-        .get(ContextKind::InvalidArg)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let option = named
-        .trim_start_matches("--")
-        .split([' ', '='])
-        .next()
-        .unwrap_or_default();
+/// Attributes an error to the line of the file that caused it, if any.
+fn blame(error: clap::Error, path: &Path, file: &ConfigFile) -> LoadError {
+    let option = option_of(&error);
     let Some(setting) = file.settings.iter().find(|setting| setting.option == option) else {
         return error.into();
     };
     let text = error.to_string();
     let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    LoadError::Value {
-        file: path,
-        line: setting.line,
-        what: what.to_owned(),
+    LoadError::File {
+        file: path.to_owned(),
+        source: ConfigFileError::at(setting.line, what.to_owned()),
     }
 }
 
-/// The matches of `serve`, which is what is done without a subcommand; `None` for other subcommands.
+/// Name of the option that an error is about, without dashes. clap gives it as `--name <VALUE>` or `--name=<VALUE>`.
+fn option_of(error: &clap::Error) -> String {
+    let named = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let named = named.unwrap_or_default();
+    let name = named.trim_start_matches("--").split([' ', '=']).next();
+    name.unwrap_or_default().to_owned()
+}
+
+/// The matches of `serve`, the default subcommand; `None` for other subcommands.
 fn of_serve(matches: &ArgMatches) -> Option<&ArgMatches> {
     match matches.subcommand() {
         None => Some(matches),
@@ -250,7 +215,7 @@ fn raw_values(matches: &ArgMatches) -> BTreeMap<String, Vec<OsString>> {
     named.collect()
 }
 
-/// What is said of the tokens when they have changed.
+/// Name under which a changed set of tokens is reported.
 const TOKENS: &str = "[[token]]";
 
 #[cfg(test)]
@@ -275,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_comes_after_the_command_line_and_before_the_defaults() {
+    fn the_command_line_overrides_the_file_and_the_file_the_defaults() {
         let file = file("max-viewers = 7\nmax-streams = 8\npublic-ip = [\"203.0.113.7\"]\n");
         let args = loaded(&file, &["--max-streams", "9", "--public-ip", "203.0.113.8"]).unwrap();
         assert_eq!((args.max_viewers, args.max_streams), (7, 9));
@@ -292,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_together_may_come_from_both() {
+    fn options_that_need_each_other_may_come_from_both() {
         let file = file("public-ip = \"203.0.113.7\"");
         assert!(loaded(&file, &["--announce-only-public"]).unwrap().announce_only_public);
     }
 
     #[test]
-    fn a_value_that_cannot_be_is_told_with_its_line() {
+    fn an_invalid_value_is_reported_with_its_line() {
         let file = file("max-viewers = 7\nstart-cache-bytes = \"eight\"");
         let error = loaded(&file, &[]).unwrap_err();
         assert!(error.contains("line 2: ") && error.contains("such as 8M"), "{error}");
@@ -334,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_tells_what_has_changed() {
+    fn a_reload_reports_what_changed() {
         let file = file("max-viewers = 7\nshards = 1");
         let words = [
             "onecast",

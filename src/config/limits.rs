@@ -1,4 +1,4 @@
-//! Options that bound sessions, and of how the server ends.
+//! Session limits and shutdown options.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use onecast_control::SessionLimits;
 use onecast_control::conference::RoomLimits;
 use onecast_control::drain::{Destination, DrainOrder};
 
-/// Options that bound sessions, and of how the server ends.
+/// Session limits and shutdown options.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits and leaving")]
 pub struct LimitArgs {
@@ -54,7 +54,7 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// Bounds of sessions.
+    /// Limits of sessions.
     pub fn sessions(&self) -> SessionLimits {
         SessionLimits {
             viewers_per_stream: self.max_viewers_per_stream.map(|max| max as usize),
@@ -65,14 +65,14 @@ impl LimitArgs {
         }
     }
 
-    /// Bounds of conference rooms.
+    /// Limits of conference rooms.
     pub fn rooms(&self) -> RoomLimits {
         RoomLimits {
             members: self.room_max_peers as usize,
         }
     }
 
-    /// How the server is emptied when nobody says otherwise.
+    /// How SIGTERM drains the server.
     pub fn drain(&self) -> DrainOrder {
         DrainOrder {
             to: self.drain_to.clone(),
@@ -85,9 +85,9 @@ fn unless_zero(time: Duration) -> Option<Duration> {
     Some(time).filter(|time| !time.is_zero())
 }
 
-/// Reads bits a second: `20M`, `800K`, `1.5M` or a bare number; up to 1,000 Gbit/s.
+/// Parses bits per second: `20M`, `800K`, `1.5M` or a bare number; up to 1,000 Gbit/s.
 fn bit_rate(text: &str) -> Result<u64, String> {
-    let expected = || "expected bits a second such as 20M, 800K or 0".to_owned();
+    let expected = || "expected bits per second such as 20M, 800K or 0".to_owned();
     let text = text.trim();
     let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let unit = match &text[number.len()..] {

@@ -1,7 +1,7 @@
-//! The configuration: what may be set, from where, and its defaults.
+//! The configuration: options, their sources and their defaults.
 //!
-//! Every option of the command line has an environment variable `ONECAST_*` and a key in the configuration file; [`load`] is the way
-//! through, and nothing reads the environment later.
+//! Every command-line option has an environment variable `ONECAST_*` and a key in the configuration file. [`load`] reads all of them at
+//! start; nothing reads the environment later.
 
 mod auth;
 mod file;
@@ -20,7 +20,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use auth::AuthArgs;
-pub use file::ConfigFile;
+pub use file::ConfigFileError;
 #[doc(hidden)]
 pub use file::fuzz_file;
 pub use ice::{IceArgs, IceArgsError};
@@ -32,8 +32,8 @@ pub use tls::{TlsArgs, TlsConflict, TlsMode};
 use values::{address, bytes, count, directory, pli_interval, public_ip};
 
 use crate::auth::TokenArgs;
-use onecast_clients::load::bench::BenchArgs;
-use onecast_clients::load::run::LoadArgs;
+use onecast_clients::bench::BenchArgs;
+use onecast_clients::load::LoadArgs;
 use onecast_clients::{PeerArgs, PublishArgs, WatchArgs};
 use onecast_control::{AdmissionLimits, Limits};
 use onecast_engine::fanout::{Stamping, StartConfig};
@@ -44,15 +44,15 @@ use onecast_engine::media::window::CacheBounds;
 #[derive(Debug, Parser)]
 #[command(name = "onecast", version, about, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Options of `serve`, which is what is done without a subcommand.
+    /// Options of `serve`, the default subcommand.
     #[command(flatten)]
     pub serve: ServeArgs,
 }
 
-/// How frames of the past are stamped: the engine's [`Stamping`], as the command line spells it.
+/// The engine's [`Stamping`] as the command line spells it: how frames of the past are stamped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StartStamps {
     /// With the live clock at the moment of sending
@@ -73,7 +73,7 @@ impl From<StartStamps> for Stamping {
     }
 }
 
-/// What `onecast` can do.
+/// Subcommands.
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Command {
@@ -96,7 +96,7 @@ pub enum Command {
     Config(ConfigCommand),
 }
 
-/// What can be done with configuration files.
+/// Operations on configuration files.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether a file is good, and what is wrong with it
@@ -221,7 +221,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ONECAST_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
 
-    /// Who may do what.
+    /// Access control.
     #[command(flatten)]
     pub auth: AuthArgs,
 
@@ -229,11 +229,11 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub tls: TlsArgs,
 
-    /// Proxies in front.
+    /// Reverse proxies.
     #[command(flatten)]
     pub proxy: ProxyArgs,
 
-    /// Bounds of sessions, and the end of the server.
+    /// Session limits and shutdown.
     #[command(flatten)]
     pub limits: LimitArgs,
 
@@ -242,24 +242,24 @@ pub struct ServeArgs {
     pub ice: IceArgs,
 }
 
-/// Form of the log.
+/// Log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line for people.
+    /// One line of text per event.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Cli {
-    /// What to do: `serve` when no subcommand is given.
+    /// The subcommand; `serve` when none is given.
     pub fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 
 impl ServeArgs {
-    /// Between regular keyframe requests; `None` for never.
+    /// Interval between regular keyframe requests; `None` for never.
     pub fn pli_interval(&self) -> Option<Duration> {
         let unless_said = if self.start_cache_bytes == 0 {
             PLI_INTERVAL
@@ -269,7 +269,7 @@ impl ServeArgs {
         Some(self.pli_interval.unwrap_or(unless_said)).filter(|interval| !interval.is_zero())
     }
 
-    /// How viewers are started.
+    /// How viewers start.
     pub fn start(&self) -> StartConfig {
         StartConfig {
             cache: CacheBounds {
@@ -280,7 +280,7 @@ impl ServeArgs {
         }
     }
 
-    /// Bounds of streams and sessions.
+    /// Limits of streams and sessions.
     pub fn room_limits(&self) -> Limits {
         Limits {
             streams: self.max_streams as usize,
@@ -291,7 +291,7 @@ impl ServeArgs {
         }
     }
 
-    /// Bounds at the door.
+    /// Admission limits.
     pub fn admission(&self) -> AdmissionLimits {
         AdmissionLimits {
             joins_per_second: self.joins_per_second,
@@ -301,14 +301,14 @@ impl ServeArgs {
         }
     }
 
-    /// Where the server keeps what it makes; `None` when nothing says where that could be. It may not exist yet.
+    /// Where the server keeps its tokens and certificates; `None` when no option or variable names a directory. It may not exist yet.
     pub fn state_dir(&self) -> Option<PathBuf> {
         let absolute = |name: &str| {
             std::env::var_os(name)
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        // systemd lists several with colons; the first is the service's own.
+        // systemd separates several directories with colons; the first is the service's own.
         let of_systemd = || absolute("STATE_DIRECTORY").map(first_of_list);
         let of_user = || absolute("XDG_STATE_HOME").map(|path| path.join("onecast"));
         let at_home = || absolute("HOME").map(|path| path.join(".local/state/onecast"));
@@ -319,8 +319,7 @@ impl ServeArgs {
             .or_else(at_home)
     }
 
-    /// Whether nobody but this machine reaches HTTP, which listens on `http`. Who has a certificate for a domain is there for others,
-    /// whatever forwards them.
+    /// Whether only this machine can reach HTTP, which listens on `http`. A certificate for a domain means that others are forwarded.
     pub fn is_local(&self, http: SocketAddr) -> bool {
         let listeners = [Some(http), self.tls.http_redirect];
         let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
@@ -341,7 +340,7 @@ fn first_of_list(paths: PathBuf) -> PathBuf {
     }
 }
 
-/// `--lan` is for other machines, unless `--http` says otherwise; an environment variable may spell a switch in all these ways.
+/// `--lan` listens on all addresses unless `--http` is given. An environment variable may spell a switch in all these ways.
 const LAN_LISTENS: [(&str, &str, Option<&str>); 5] = [
     ("lan", "true", Some("[::]:8080")),
     ("lan", "1", Some("[::]:8080")),
@@ -350,7 +349,7 @@ const LAN_LISTENS: [(&str, &str, Option<&str>); 5] = [
     ("lan", "y", Some("[::]:8080")),
 ];
 
-/// The old way: without a start cache viewers depend on regular keyframes.
+/// Without a start cache, viewers depend on regular keyframes.
 const PLI_INTERVAL: Duration = Duration::from_secs(3);
 
 const AFTER_HELP: &str = "\

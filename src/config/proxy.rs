@@ -1,4 +1,4 @@
-//! Options of what stands in front of the server.
+//! Options for reverse proxies.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::http::{BasePath, ProxyNetwork, ProxyNetworkError, ReverseProxy, TrustedProxies};
 
-/// Options of what stands in front of the server.
+/// Options for reverse proxies.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Behind a proxy")]
 pub struct ProxyArgs {
@@ -21,17 +21,18 @@ pub struct ProxyArgs {
     pub base_path: BasePath,
 }
 
-/// Whom to believe.
+/// Which proxies to trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trusted {
-    /// Nobody.
+    /// None.
     Nobody,
-    /// These.
+    /// Those in this network.
     Network(ProxyNetwork),
 }
 
 impl ProxyArgs {
-    /// What stands in front. `decided` says that it was said who may do what: before, nothing that a request claims counts.
+    /// The trusted proxies and the base path. `decided`: access control is configured. Only then are proxies on this machine trusted
+    /// by default; before, no claim in a request counts.
     pub fn front(&self, decided: bool) -> ReverseProxy {
         let networks = self.trusted_proxy.iter().filter_map(|trusted| match trusted {
             Trusted::Nobody => None,
@@ -56,18 +57,18 @@ fn trusted(text: &str) -> Result<Trusted, ProxyNetworkError> {
     }
 }
 
-/// A path that no route begins with: whether a proxy has stripped it could not be told.
+/// Rejects paths that a route starts with, because the server could not tell whether the proxy has stripped them.
 fn base_path(text: &str) -> Result<BasePath, String> {
     let path = BasePath::from_str(text).map_err(|error| error.to_string())?;
     match path.as_str().split('/').nth(1) {
         Some(first) if ROUTES.contains(&first) => {
-            Err(format!("/{first} is a path of the server's own; choose another one"))
+            Err(format!("/{first} is one of the server's own paths; choose another one"))
         }
         _ => Ok(path),
     }
 }
 
-/// First parts of the paths that the server has itself.
+/// First segments of the server's own paths.
 const ROUTES: [&str; 12] = [
     "whip",
     "whep",
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_on_this_machine_are_believed_once_it_is_said_who_may_do_what() {
+    fn local_proxies_are_trusted_once_access_control_is_configured() {
         let front = |words: &str, decided| args(words).unwrap().front(decided).proxies;
         assert_eq!(front("", true), TrustedProxies::loopback());
         assert_eq!(front("", false), TrustedProxies::default());
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_path_is_none_of_the_servers_own() {
+    fn the_base_path_differs_from_the_servers_own_paths() {
         let base_path = |words: &str| args(words).map(|args| args.front(true).base_path.to_string());
         assert_eq!(base_path("").as_deref(), Ok(""));
         assert_eq!(base_path("--base-path /rtc/").as_deref(), Ok("/rtc"));

@@ -59,7 +59,7 @@ pub struct TlsArgs {
     pub http_redirect: Option<SocketAddr>,
 }
 
-/// Certificates that need no further option.
+/// Certificate modes that need no further option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TlsMode {
     /// No HTTPS.
@@ -68,24 +68,24 @@ pub enum TlsMode {
     SelfSigned,
 }
 
-/// Options that do not go together: one line for the user.
+/// Options that contradict each other: one line for the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsConflict {
     /// Two certificates for one port.
-    #[error("{0} and {1} are two ways to a certificate; choose one")]
+    #[error("{0} and {1} both provide a certificate; use only one of them")]
     TwoCertificates(&'static str, &'static str),
     /// HTTPS is asked for and forbidden.
-    #[error("--tls off contradicts {0}; leave one of them out")]
+    #[error("--tls off contradicts {0}; omit one of them")]
     OffAndOn(&'static str),
-    /// Others are let in where only this machine can come.
+    /// `--lan` with an address that other machines cannot reach.
     #[error(
-        "--lan lets other machines in, and --http {0} is for this machine alone; leave --http out, or give it an address that \
+        "--lan lets other machines in, but only this machine can reach --http {0}; omit --http, or give it an address that \
          others can reach, such as [::]:8080"
     )]
     LanOnLoopback(SocketAddr),
-    /// The directory cannot come to look.
+    /// The ACME directory cannot reach the server.
     #[error(
-        "--acme needs an address that Let's Encrypt can reach on port 443, and --http {http} is for this machine alone: \
+        "--acme needs an address that Let's Encrypt can reach on port 443, but only this machine can reach --http {http}: \
          onecast --acme {domain} --http [::]:443"
     )]
     AcmeOnLoopback {
@@ -94,15 +94,15 @@ pub enum TlsConflict {
         /// The first one.
         domain: String,
     },
-    /// Two directories.
-    #[error("--acme-staging is a directory of its own; leave it or --acme-directory out")]
+    /// Two ACME directories.
+    #[error("--acme-staging and --acme-directory both select a directory; omit one of them")]
     TwoDirectories,
-    /// A switch without what it switches.
+    /// A switch that has no effect alone.
     #[error("{0} needs --acme DOMAIN")]
     NeedsAcme(&'static str),
-    /// There is nowhere to send people on to.
+    /// A redirect to HTTPS, which is not served.
     #[error(
-        "--http-redirect sends people on to HTTPS, and there is none: add --tls self-signed, --tls-cert and --tls-key, or --acme"
+        "--http-redirect redirects to HTTPS, which is not enabled: add --tls self-signed, --tls-cert and --tls-key, or --acme"
     )]
     RedirectWithoutTls,
 }
@@ -140,7 +140,7 @@ impl ServeArgs {
         if tls.acme_staging && tls.acme_directory.is_some() {
             return Err(TlsConflict::TwoDirectories);
         }
-        // A private directory may be on this very machine.
+        // A private directory may be on this machine.
         if tls.acme_directory.is_none() && self.http.ip().to_canonical().is_loopback() {
             return Err(TlsConflict::AcmeOnLoopback {
                 http: self.http,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn lan_is_all_addresses_with_the_same_port_and_a_certificate() {
+    fn lan_listens_on_all_addresses_with_a_certificate() {
         let args = parse("--lan").unwrap();
         assert_eq!(args.http.to_string(), "[::]:8080");
         assert!(matches!(
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn acme_is_lets_encrypt_unless_another_directory_is_named() {
+    fn acme_uses_lets_encrypt_unless_another_directory_is_named() {
         let of = |arguments: &str| match source(arguments) {
             Ok(Some(CertificateSource::Acme(config))) => config,
             other => panic!("{arguments}: {other:?}"),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused_in_words() {
+    fn contradicting_options_are_rejected_with_an_explanation() {
         for (arguments, words) in [
             ("--acme a.test", "onecast --acme a.test --http [::]:443"),
             (
@@ -282,7 +282,7 @@ mod tests {
             ("--tls off --tls-cert a --tls-key b", "contradicts --tls-cert"),
             (
                 "--acme a.test --acme-staging --acme-directory https://b --http [::]:443",
-                "--acme-staging is a directory",
+                "--acme-staging and --acme-directory",
             ),
             ("--acme-staging", "needs --acme DOMAIN"),
             ("--http-redirect 0.0.0.0:80", "add --tls self-signed"),
@@ -294,7 +294,7 @@ mod tests {
             ("--tls-cert a", "--tls-key"),
             ("--tls-key a", "--tls-cert"),
             ("--acme-email me@a.test", "--acme"),
-            ("--acme *.a.test", "no wildcard"),
+            ("--acme *.a.test", "cannot prove a wildcard"),
             ("--acme 192.0.2.1", "a name, not an address"),
             ("--acme a", "such as live.example.org"),
             ("--acme a.test --acme-email me", "such as me@example.org"),

@@ -1,4 +1,4 @@
-//! Readers of values: each takes what people write and says what it expected.
+//! Value parsers. Each error says what was expected.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use onecast_clients::values::duration;
 
 pub(super) fn pli_interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
-    // More often than every 500 ms is never asked for anyway; ten minutes is as good as off.
+    // The server never asks more often than every 500 ms; ten minutes is as good as off.
     let sensible = Duration::from_millis(500)..=Duration::from_secs(600);
     if interval.is_zero() || sensible.contains(&interval) {
         Ok(interval)
@@ -17,7 +17,7 @@ pub(super) fn pli_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a number of bytes: `8M`, `512K` or a bare number; up to 1 GiB.
+/// Parses a number of bytes: `8M`, `512K` or a bare number; up to 1 GiB.
 pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let expected = || "expected a number of bytes up to 1G, such as 8M, 512K or 0".to_owned();
     let text = text.trim();
@@ -36,7 +36,7 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
         .ok_or_else(expected)
 }
 
-/// An address with a port; `localhost` is taken for 127.0.0.1.
+/// Parses an address with a port; `localhost` means 127.0.0.1.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected an address and a port such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080";
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
@@ -71,11 +71,11 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A public DNS name, in lower case.
+/// Parses a public DNS name; returns it in lower case.
 pub(super) fn domain(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.').to_ascii_lowercase();
     if name.starts_with("*.") {
-        return Err("no wildcard can be proven by TLS; name each domain".to_owned());
+        return Err("TLS cannot prove a wildcard; name each domain".to_owned());
     }
     if name.parse::<IpAddr>().is_ok() {
         return Err("expected a name, not an address".to_owned());
@@ -84,7 +84,7 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
         let inner = |character: char| character.is_ascii_alphanumeric() || character == '-';
         (1..=63).contains(&label.len()) && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
-    // 253 characters, RFC 1035 section 2.3.4; one label alone is nobody's public name.
+    // 253 characters: RFC 1035 section 2.3.4. A single label is not a public name.
     if name.len() <= 253 && name.contains('.') && name.split('.').all(is_label) {
         Ok(name)
     } else {
@@ -102,7 +102,7 @@ pub(super) fn email(text: &str) -> Result<String, String> {
     }
 }
 
-/// URL of something that speaks HTTPS.
+/// Parses an HTTPS URL.
 pub(super) fn web_address(text: &str) -> Result<String, String> {
     let rest = text.trim().strip_prefix("https://").unwrap_or_default();
     if rest.is_empty() {

@@ -2,20 +2,6 @@
 
 /// Files that import by glob.
 pub(crate) const GLOBS: &[&str] = &[
-    "crates/onecast-engine/src/fanout/shard/conferring.rs",
-    "crates/onecast-engine/src/fanout/shard/connecting.rs",
-    "crates/onecast-engine/src/fanout/shard/ending.rs",
-    "crates/onecast-engine/src/fanout/shard/flushing.rs",
-    "crates/onecast-engine/src/fanout/shard/handshakes.rs",
-    "crates/onecast-engine/src/fanout/shard/media.rs",
-    "crates/onecast-engine/src/fanout/shard/restarting.rs",
-    "crates/onecast-engine/src/fanout/shard/routing.rs",
-    "crates/onecast-engine/src/fanout/shard/starting.rs",
-    "crates/onecast-engine/src/fanout/shard/timing.rs",
-    "crates/onecast-engine/src/fanout/stream/fan.rs",
-    "crates/onecast-engine/src/fanout/stream/out.rs",
-    "crates/onecast-engine/src/fanout/stream/repair.rs",
-    "crates/onecast-engine/src/fanout/stream/starts.rs",
     "src/app/conference.rs",
     "src/app/counter_offer.rs",
     "src/app/events.rs",
@@ -25,11 +11,6 @@ pub(crate) const GLOBS: &[&str] = &[
 
 /// Crates and their repeated type names.
 pub(crate) const REPEATED_TYPES: &[&str] = &[
-    "onecast Answer",
-    "onecast Made",
-    "onecast Opened",
-    "onecast Secret",
-    "onecast Source",
     "onecast-clients Granted",
     "onecast-clients Invitation",
     "onecast-clients Joins",
@@ -46,18 +27,7 @@ pub(crate) const REPEATED_TYPES: &[&str] = &[
     "onecast-clients Viewer",
     "onecast-control Stream",
     "onecast-engine Entry",
-    "onecast-engine Line",
-    "onecast-engine Place",
-    "onecast-engine Received",
     "onecast-engine Repairs",
-    "onecast-engine Route",
-    "onecast-engine Source",
-    "onecast-engine State",
-    "onecast-rtc Answer",
-    "onecast-rtc Extensions",
-    "onecast-rtc Fragment",
-    "onecast-rtc Line",
-    "onecast-rtc Writer",
 ];
 
 /// Files of pure crates and what they name.

@@ -174,7 +174,7 @@ async fn load_without_media_fails_with_a_hint() {
     let run = tokio::task::spawn_blocking(move || outcome(command.output().unwrap()));
     let (code, _, words) = run.await.unwrap();
     assert_eq!(code, Some(1));
-    assert!(words.contains("is somebody live?"), "{words}");
+    assert!(words.contains("is the stream live?"), "{words}");
     server.stop().await;
 }
 
@@ -226,8 +226,8 @@ fn nothing_is_sent_to_another_host() {
 
 fn impossible_load_is_exit_code_2() {
     for (url, expected) in [
-        ("whep", "no http or https address"),
-        ("rtmp://127.0.0.1/x", "no http or https address"),
+        ("whep", "not an http or https address"),
+        ("rtmp://127.0.0.1/x", "not an http or https address"),
         ("http://127.0.0.1:1/whep/x", "cannot reach"),
     ] {
         let (code, _, words) = outcome(load(&["--whep", url]).output().unwrap());
@@ -282,5 +282,5 @@ async fn full_ice_servers_are_supported() {
     let (code, report, words) = run.await.unwrap();
     assert_eq!((code, number(&report, "/viewers/joined")), (Some(1), 3.0), "{words}");
     assert!(number(&report, "/publisher/packets") > 180.0, "{report}");
-    assert!(words.contains("is somebody live?"), "{words}");
+    assert!(words.contains("is the stream live?"), "{words}");
 }

@@ -82,7 +82,7 @@ pub(crate) fn config(rig: &Rig, signalling: Signalling) -> (MemberConfig, Heard)
         sources: sources(),
         token: None,
         trust: Trust::System,
-        patient: true,
+        retries_when_busy: true,
         on_event: Arc::new(move |event| into.lock().unwrap().push(event)),
     };
     (config, heard)

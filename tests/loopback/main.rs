@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         tests(),
     ])
     // The tests wait for media more than they work.
-    .threads_at_least(4)
+    .threads_at_least(8)
     .run()
 }
 

@@ -210,7 +210,7 @@ async fn redirect_port_redirects_every_method() {
     }
     let text = refused(&["--http", "127.0.0.1:0", "--http-redirect", &redirect]);
     assert!(
-        text.contains("--http-redirect sends people on to HTTPS, and there is none"),
+        text.contains("--http-redirect redirects to HTTPS, which is not enabled"),
         "{text}"
     );
     let taken = refused(

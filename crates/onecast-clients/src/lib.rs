@@ -1,12 +1,14 @@
-//! Command-line clients on the full webrtc peer: publish, watch and peer.
+//! Command-line clients of onecast: `publish`, `watch` and `peer` on the full peer of the webrtc crate, and the load generator behind `load`
+//! and `bench`, whose clients are cheap enough to be thousands.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod conference;
 pub mod load;
-pub mod patience;
 pub mod peer;
 pub mod publish;
+pub mod retry;
 pub mod signal;
 pub mod source;
 pub mod test_card;

@@ -1,4 +1,4 @@
-//! A full peer of the `webrtc` crate, set up for one server that is ICE-lite.
+//! A full peer of the `webrtc` crate, configured for one ICE-lite server.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -25,13 +25,13 @@ use webrtc::peer_connection::{
     register_default_interceptors,
 };
 
-use super::patience::{self, Patience};
 use super::publish::LEVEL_URI;
+use super::retry::{self, RetryPolicy};
 use super::signal::{self, Granted, SignalError};
 use super::trust::Trust;
 use onecast_rtc::rtp::{Codec, Kind};
 
-/// Why a client cannot go on.
+/// Why a client cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// No session.
@@ -40,21 +40,21 @@ pub enum PeerError {
     /// The peer connection failed.
     #[error("WebRTC failed: {0}")]
     WebRtc(#[from] webrtc::error::Error),
-    /// No answer to ICE and DTLS in time.
-    #[error("connected by HTTP, but no media connection came about within {} s; is the server's UDP port reachable?", CONNECT_LIMIT.as_secs())]
+    /// ICE and DTLS did not complete in time.
+    #[error("the server answered, but no media connection was established within {} s; is its UDP port reachable?", CONNECT_LIMIT.as_secs())]
     NotConnected,
     /// The connection was lost.
     #[error("the connection was lost")]
     Lost,
-    /// The server has forgotten a member that was away.
-    #[error("the server knows this member no more")]
+    /// The server dropped a member that was disconnected.
+    #[error("the server does not know this member any more")]
     Forgotten,
-    /// The server ended it, and says why.
+    /// The server ended the session and gave a reason.
     #[error("the server ended the session: {0}")]
     Ended(String),
 }
 
-/// A peer that is being set up, or connected.
+/// A peer connection, before or after connecting.
 pub struct Peer {
     connection: Box<dyn PeerConnection>,
     state: watch::Receiver<RTCPeerConnectionState>,
@@ -62,20 +62,20 @@ pub struct Peer {
     trust: Trust,
 }
 
-/// What a peer is set up for.
+/// Configuration of a peer.
 #[derive(Debug, Clone)]
 pub struct PeerConfig {
-    /// Encodings that are offered, best first.
+    /// Offered codecs, best first.
     pub codecs: Vec<Codec>,
     /// Local address of its socket.
     pub local: IpAddr,
-    /// SRTP profiles that are offered; empty for the library's own choice.
+    /// Offered SRTP profiles; empty for the library's default.
     pub srtp_profiles: Vec<SrtpProtectionProfile>,
-    /// Told of each refusal by a busy server, before the client waits and asks again; `None` takes the first refusal for the last.
+    /// Called for each refusal by a busy server, before the client waits and retries; `None` disables retries.
     pub on_busy: Option<fn(&SignalError, Duration)>,
-    /// Whose certificates are believed.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// For a conference: the server offers, too, and hears how loud the sound is.
+    /// A conference member: the server offers, too, and receives audio levels.
     pub member: bool,
 }
 
@@ -94,7 +94,7 @@ impl PeerConfig {
 }
 
 impl Peer {
-    /// A peer that has no track yet. `on_track` hears of each track that the server sends.
+    /// A peer without tracks. `on_track` is called for each track that the server sends.
     ///
     /// # Errors
     /// When the library or its socket cannot be set up.
@@ -115,14 +115,14 @@ impl Peer {
         let registry = register_default_interceptors(Registry::new(), &mut engine)?;
         let registry = registry.with(Slot::from(LAST_SLOT), KeyframeRequests::default());
         let mut settings = SettingEngineBuilder::new()
-            // The server answers every check itself: there is nothing better to wait for.
+            // The server is ICE-lite and has no better candidates to wait for.
             .with_host_acceptance_min_wait(Some(Duration::ZERO))
             .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
-            // The server's candidates are addresses. On a machine without a route for multicast, listening for names fails, and with it
+            // The server's candidates are addresses, not names. Without a multicast route, listening for names would fail, and with it
             // the connection.
             .with_multicast_dns_mode(MulticastDnsMode::Disabled);
         if config.member {
-            // As in the first answer, whoever offers later: roles of DTLS do not change (RFC 8842 section 5.5).
+            // DTLS roles stay as in the first answer, whichever side offers later (RFC 8842 section 5.5).
             settings = settings.with_answering_dtls_role(RTCDtlsRole::Client);
         }
         if config.local.is_loopback() {
@@ -152,15 +152,15 @@ impl Peer {
         })
     }
 
-    /// The library's peer connection, to add tracks to.
+    /// The library's peer connection.
     pub fn connection(&self) -> &dyn PeerConnection {
         &*self.connection
     }
 
-    /// Offers what was added to the endpoint, and waits until media can flow.
+    /// Offers the added tracks to the endpoint, and waits until media can flow.
     ///
     /// # Errors
-    /// When the server refuses, or no connection comes about.
+    /// When the server refuses, or no connection is established.
     pub async fn connect(&mut self, url: &str, token: Option<&str>) -> Result<Granted, PeerError> {
         let granted = self.negotiate(url, token).await?;
         self.connected().await?;
@@ -177,12 +177,12 @@ impl Peer {
         Ok(granted)
     }
 
-    /// What the peer would like now. It counts with [`take_answer`](Self::take_answer) only: what is refused was never said.
+    /// Creates an offer. It takes effect only with [`take_answer`](Self::take_answer), so that a refused offer leaves no trace.
     pub(super) async fn offer(&self) -> Result<String, PeerError> {
         Ok(self.connection.create_offer(None).await?.sdp)
     }
 
-    /// The offer of [`offer`](Self::offer) was taken.
+    /// Applies an offer of [`offer`](Self::offer) and its answer.
     pub(super) async fn take_answer(&self, offer: String, answer: String) -> Result<(), PeerError> {
         self.connection
             .set_local_description(RTCSessionDescription::offer(offer)?)
@@ -193,12 +193,16 @@ impl Peer {
         Ok(())
     }
 
-    /// The answer to an offer of the server, after `agree` had a look at it; the library takes no other description than its own.
-    pub(super) async fn answer(&self, offer: String, agree: fn(&str, &str) -> String) -> Result<String, PeerError> {
+    /// Answers an offer of the server. `mirror_inactive` corrects the answer that is sent; the library accepts only its own.
+    pub(super) async fn answer(
+        &self,
+        offer: String,
+        mirror_inactive: fn(&str, &str) -> String,
+    ) -> Result<String, PeerError> {
         let described = RTCSessionDescription::offer(offer.clone())?;
         self.connection.set_remote_description(described).await?;
         let answer = self.connection.create_answer(None).await?;
-        let agreed = agree(&offer, &answer.sdp);
+        let agreed = mirror_inactive(&offer, &answer.sdp);
         self.connection.set_local_description(answer).await?;
         Ok(agreed)
     }
@@ -213,9 +217,9 @@ impl Peer {
         }
     }
 
-    /// Posts the offer until it is taken or refused for good. It stays good: nothing has begun that could expire.
+    /// Posts the offer until it is accepted or finally refused. It does not expire in between.
     async fn post(&self, url: &str, offer: &str, token: Option<&str>) -> Result<Granted, SignalError> {
-        let mut patience = Patience::default();
+        let mut retries = RetryPolicy::default();
         loop {
             let error = match signal::post_offer_trusting(url, offer.to_owned(), token, &self.trust).await {
                 Ok(granted) => return Ok(granted),
@@ -223,7 +227,7 @@ impl Peer {
             };
             let waited = self
                 .on_busy
-                .and_then(|on_busy| Some((on_busy, patience.after(&error, patience::chance())?)));
+                .and_then(|on_busy| Some((on_busy, retries.after(&error, retry::jitter())?)));
             let Some((on_busy, wait)) = waited else {
                 return Err(error);
             };
@@ -237,7 +241,7 @@ impl Peer {
         self.loss().await;
     }
 
-    /// The same for somebody who does not have the peer to himself.
+    /// As [`lost`](Self::lost), for a shared peer.
     pub(super) fn loss(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut state = self.state.clone();
         async move {
@@ -255,11 +259,11 @@ impl Peer {
 
     /// Closes the connection.
     pub async fn close(self) {
-        self.hang_up().await;
+        self.close_shared().await;
     }
 
-    /// The same for somebody who does not have the peer to himself.
-    pub(super) async fn hang_up(&self) {
+    /// As [`close`](Self::close), for a shared peer.
+    pub(super) async fn close_shared(&self) {
         let _ = self.connection.close().await;
     }
 }
@@ -287,7 +291,7 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// Lets the application see requests for a keyframe, which only it can answer; all other RTCP is the library's business.
+/// Passes keyframe requests to the application, which alone can answer them. The library handles all other RTCP.
 #[derive(Default)]
 struct KeyframeRequests {
     read: VecDeque<TaggedPacket>,
@@ -336,12 +340,12 @@ impl Interceptor for KeyframeRequests {
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
 
-/// What to say of a session whose connection is lost.
+/// The reason why a session was lost, as far as the server knows it.
 pub(super) async fn how_lost(granted: &Granted) -> PeerError {
     granted.why_ended().await.map_or(PeerError::Lost, PeerError::Ended)
 }
 
-/// How the library names a codec, under the payload types that browsers use.
+/// The library's parameters of a codec, with the payload types of browsers.
 pub(super) fn parameters(codec: Codec) -> RTCRtpCodecParameters {
     let (mime_type, payload_type, fmtp) = match codec {
         Codec::Opus => (MIME_TYPE_OPUS, 111, "minptime=10;useinbandfec=1"),
@@ -374,7 +378,7 @@ pub(super) fn in_library(kind: Kind) -> RtpCodecKind {
     }
 }
 
-/// From the answer to media.
+/// Time from the answer to media.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Behind every interceptor that reads RTCP itself.
+/// After every interceptor that reads RTCP itself.
 const LAST_SLOT: usize = 14_000;

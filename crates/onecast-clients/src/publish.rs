@@ -13,8 +13,8 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
-use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
+use super::retry::busy_reporter;
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
 use super::trust::TrustArgs;
@@ -34,11 +34,11 @@ pub struct PublishArgs {
     )]
     pub to: String,
 
-    /// What to send: `test` (test card and tone), or FILE.ivf, FILE.h264, FILE.ogg; one video and one audio at most
+    /// What to send: `test` (test card and tone), or FILE.ivf, FILE.h264, FILE.ogg; at most one video and one audio
     #[arg(long, value_name = "SOURCE", env = "ONECAST_SOURCE", default_value = "test", num_args = 1..=2)]
     pub source: Vec<String>,
 
-    /// Begin files again at their end, until stopped
+    /// Repeat files until stopped
     #[arg(long = "loop")]
     pub repeat: bool,
 
@@ -54,7 +54,7 @@ pub struct PublishArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// How the server's HTTPS is checked.
+    /// How the server's certificate is checked.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
@@ -85,19 +85,19 @@ pub(super) struct Attached {
 pub struct Counts {
     /// RTP packets of both tracks.
     pub packets: AtomicU64,
-    /// Frames of video.
+    /// Video frames.
     pub frames: AtomicU64,
     /// Bytes of both tracks, without RTP headers.
     pub bytes: AtomicU64,
-    /// Requests for a keyframe that came.
+    /// Keyframe requests received.
     pub keyframe_requests: AtomicU64,
 }
 
 impl Publisher {
-    /// Connects to the endpoint and begins to send.
+    /// Connects to the endpoint and starts to send.
     ///
     /// # Errors
-    /// When the server refuses, or no connection comes about.
+    /// When the server refuses, or no connection is established.
     pub async fn connect(
         url: &str,
         sources: Vec<Box<dyn Source>>,
@@ -106,12 +106,12 @@ impl Publisher {
         Publisher::connect_as(url, Publisher::config(url, &sources), sources, token).await
     }
 
-    /// For the codecs of these sources.
+    /// Configuration for the codecs of these sources.
     fn config(url: &str, sources: &[Box<dyn Source>]) -> PeerConfig {
         PeerConfig::towards(url, sources.iter().map(|source| source.codec()).collect())
     }
 
-    /// Connects as configured and begins to send.
+    /// Connects as configured and starts to send.
     async fn connect_as(
         url: &str,
         config: PeerConfig,
@@ -133,7 +133,7 @@ impl Publisher {
         &self.sending.counts
     }
 
-    /// Returns at the end of all sources, true, or when the connection is lost, false.
+    /// Waits for the end. Returns true at the end of all sources, false when the connection is lost.
     pub async fn finished(&mut self) -> bool {
         tokio::select! {
             () = self.sending.ended.cancelled() => true,
@@ -141,7 +141,7 @@ impl Publisher {
         }
     }
 
-    /// What to say when the connection is lost: the server may have ended it, and tell why.
+    /// Why the connection was lost: the server may have ended the session and know the reason.
     pub async fn how_lost(&self) -> PeerError {
         how_lost(&self.granted).await
     }
@@ -155,13 +155,13 @@ impl Publisher {
 }
 
 impl Sending {
-    /// Sends no more.
+    /// Stops sending.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
 }
 
-/// Gives each source a track of the peer's. Nothing is sent yet.
+/// Adds a track for each source. Nothing is sent yet.
 pub(super) async fn attach(peer: &Peer, sources: Vec<Box<dyn Source>>) -> Result<Vec<Attached>, PeerError> {
     let mut attached = Vec::new();
     for source in sources {
@@ -172,7 +172,7 @@ pub(super) async fn attach(peer: &Peer, sources: Vec<Box<dyn Source>>) -> Result
     Ok(attached)
 }
 
-/// Begins to send on a peer that is connected.
+/// Starts to send on a connected peer.
 pub(super) fn start(attached: Vec<Attached>) -> Sending {
     let sending = Sending {
         counts: Arc::default(),
@@ -183,7 +183,7 @@ pub(super) fn start(attached: Vec<Attached>) -> Sending {
     for Attached { source, track, sender } in attached {
         let keyframe_wanted = Arc::new(AtomicBool::new(false));
         let (counts, stop) = (sending.counts.clone(), sending.stop.clone());
-        tokio::spawn(hear_requests(
+        tokio::spawn(watch_requests(
             track.clone(),
             keyframe_wanted.clone(),
             counts.clone(),
@@ -226,20 +226,20 @@ fn ssrc() -> u32 {
     u32::from_be_bytes(bytes)
 }
 
-async fn hear_requests(
+async fn watch_requests(
     track: Arc<TrackLocalStaticRTP>,
     keyframe_wanted: Arc<AtomicBool>,
     counts: Arc<Counts>,
     stop: CancellationToken,
 ) {
-    // The interceptor lets only requests for a keyframe through.
+    // The interceptor passes only keyframe requests.
     while let Some(Some(TrackLocalEvent::OnRtcpPacket(_))) = stop.run_until_cancelled(track.poll()).await {
         counts.keyframe_requests.fetch_add(1, Ordering::Relaxed);
         keyframe_wanted.store(true, Ordering::Relaxed);
     }
 }
 
-/// Makes RTP packets of frames.
+/// Splits frames into RTP packets.
 fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
     let parameters = parameters(codec).rtp_codec;
     let payloader = match codec {
@@ -257,14 +257,14 @@ fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
     ))
 }
 
-/// The number under which both sides have agreed on audio levels (RFC 6464), if they have.
+/// The negotiated extension id of audio levels (RFC 6464), if any.
 fn level_id(parameters: &RTCRtpParameters) -> Option<u8> {
     let mut extensions = parameters.header_extensions.iter();
     let extension = extensions.find(|extension| extension.uri == LEVEL_URI)?;
     u8::try_from(extension.id).ok()
 }
 
-/// Sends a source's frames, each at its time.
+/// Sends the frames of a source, each at its time.
 async fn send(
     mut source: Box<dyn Source>,
     track: Arc<TrackLocalStaticRTP>,
@@ -289,11 +289,11 @@ async fn send(
         return;
     };
     let mut due = tokio::time::Instant::now();
-    let mut told = false;
+    let mut is_logged = false;
     loop {
-        if keyframe_wanted.swap(false, Ordering::Relaxed) && !source.request_keyframe() && !told {
-            told = true;
-            tracing::info!("a keyframe was asked for; a file cannot give one before its next");
+        if keyframe_wanted.swap(false, Ordering::Relaxed) && !source.request_keyframe() && !is_logged {
+            is_logged = true;
+            tracing::info!("the server requested a keyframe, but a file sends none before its next one");
         }
         let Some(Sample { data, duration }) = source.next_sample() else {
             return;
@@ -319,7 +319,7 @@ async fn send(
     }
 }
 
-/// Runs the command; returns its exit code.
+/// Runs the command. Returns the exit code.
 pub async fn run(args: PublishArgs) -> u8 {
     let sources = match source::open(&args.source, args.repeat) {
         Ok(sources) => sources,
@@ -331,7 +331,7 @@ pub async fn run(args: PublishArgs) -> u8 {
     };
     let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
     let config = PeerConfig {
-        on_busy: Some(teller(args.json)),
+        on_busy: Some(busy_reporter(args.json)),
         trust,
         ..Publisher::config(&args.to, &sources)
     };
@@ -370,7 +370,7 @@ pub async fn run(args: PublishArgs) -> u8 {
     code
 }
 
-/// A line a second, for ever.
+/// Prints a line per second, forever.
 async fn progress(args: &PublishArgs, counts: &Counts) {
     let (mut frames_before, mut bytes_before) = (0, 0);
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -392,7 +392,7 @@ async fn progress(args: &PublishArgs, counts: &Counts) {
     }
 }
 
-/// Publishes test card and tone to an endpoint, with a token, until the task is dropped, again and again if the connection is lost.
+/// Publishes test card and tone to an endpoint until the task is dropped. Reconnects when the connection is lost.
 pub async fn demo(url: String, token: String) {
     loop {
         let sources = source::open(&["test".to_owned()], true).unwrap_or_default();
@@ -419,7 +419,7 @@ pub(super) fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
 
 /// RFC 6464.
 pub(super) const LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
-/// What is said of every packet of sound: a voice (the highest bit) at -20 dBov, about as loud as the tone is.
+/// Audio level of every packet: voice (the highest bit) at -20 dBov, about the level of the tone.
 const LEVEL: u8 = 0x80 | 20;
-/// RTP packets of at most this many bytes pass every path, sealed and tunnelled.
+/// RTP packets of this size fit every path, even encrypted and tunnelled.
 const PACKET_BYTES: usize = 1_200;

@@ -1,4 +1,4 @@
-//! The HTTP half of WHIP and WHEP, as a client.
+//! WHIP and WHEP signalling of a client.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -21,15 +21,15 @@ pub struct Granted {
 /// Why no session was granted.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
-    /// The address is no URL that can be used.
-    #[error("{url} is no http or https address: {why}")]
+    /// The URL cannot be used.
+    #[error("{url} is not an http or https address: {why}")]
     Url {
         /// As given.
         url: String,
         /// What is wrong with it.
         why: String,
     },
-    /// Nobody answers there.
+    /// There is no answer.
     #[error("cannot reach {url}: {why}; is the server running, and is this its address?")]
     Unreachable {
         /// The endpoint.
@@ -44,15 +44,15 @@ pub enum SignalError {
         url: String,
         /// HTTP status.
         status: StatusCode,
-        /// What the server says, or what the status means.
+        /// The server's explanation, or the meaning of the status.
         why: String,
-        /// When it wants to be asked again.
+        /// When to retry.
         retry_after: Option<Duration>,
     },
 }
 
 impl SignalError {
-    /// When to ask again, for a server that is busy now (503, 429) and says so.
+    /// When to retry, if the server is busy (503, 429) and says so.
     pub fn retry_after(&self) -> Option<Duration> {
         match *self {
             SignalError::Refused {
@@ -68,12 +68,12 @@ impl SignalError {
 /// Posts an offer and returns the server's answer.
 ///
 /// # Errors
-/// In words for a person at a terminal.
+/// Written for a person at a terminal.
 pub async fn post_offer(url: &str, offer: String, token: Option<&str>) -> Result<Granted, SignalError> {
     post_offer_trusting(url, offer, token, &Trust::System).await
 }
 
-/// The same to a server whose certificate may be one that the system does not know.
+/// As [`post_offer`], with other trusted certificates.
 ///
 /// # Errors
 /// As [`post_offer`].
@@ -101,7 +101,7 @@ pub async fn post_offer_trusting(
     let mut response = post(endpoint.clone()).await.map_err(unreachable)?;
     let elsewhere = response.url().clone();
     if response.status() == StatusCode::UNAUTHORIZED && elsewhere.origin() != endpoint.origin() {
-        // The server has sent us to another (307), and the library takes no token along.
+        // The server redirected to another one (307), and the library does not forward the token.
         response = post(elsewhere).await.map_err(unreachable)?;
     }
     let status = response.status();
@@ -111,22 +111,22 @@ pub async fn post_offer_trusting(
         .and_then(|location| location.to_str().ok())
         .map(str::to_owned);
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| {
-        // The other form, a date, is of no use to a machine whose clock may be wrong.
+        // The other form, a date, is useless if this machine's clock is wrong.
         let seconds = value.to_str().ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds))
     });
     let session = location.and_then(|location| response.url().join(&location).ok());
     let body = response.text().await.map_err(unreachable)?;
     if status != StatusCode::CREATED {
-        let way = if status == StatusCode::UNAUTHORIZED {
-            " The option for it is --token."
+        let hint = if status == StatusCode::UNAUTHORIZED {
+            " Use --token."
         } else {
             ""
         };
         return Err(SignalError::Refused {
             url: url.to_owned(),
             status,
-            why: reason(status, &body) + way,
+            why: reason(status, &body) + hint,
             retry_after,
         });
     }
@@ -139,7 +139,7 @@ pub async fn post_offer_trusting(
 }
 
 impl Granted {
-    /// Why the server has ended the session, in its words; `None` when it has not, or does not say.
+    /// The server's reason for ending the session; `None` when it has not ended it or gives none.
     pub async fn why_ended(&self) -> Option<String> {
         let request = self.client.get(self.session.clone()?);
         let request = match &self.token {
@@ -151,11 +151,11 @@ impl Granted {
         let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
         let body = response.text().await.ok()?;
         let problem: serde_json::Value = serde_json::from_str(&body).ok()?;
-        let is_told = is_gone && problem["type"].as_str()?.contains(ENDED_BY);
-        is_told.then(|| reason(status, &body))
+        let has_reason = is_gone && problem["type"].as_str()?.contains(ENDED_BY);
+        has_reason.then(|| reason(status, &body))
     }
 
-    /// Ends the session. A server that is gone needs no goodbye, so errors are passed over.
+    /// Ends the session. Errors are ignored: a server that is gone needs no goodbye.
     pub async fn delete(self) {
         if let Some(session) = self.session {
             let request = self.client.delete(session);
@@ -168,7 +168,7 @@ impl Granted {
     }
 }
 
-/// The local address from which the server of `url` is reached: where the client's socket is bound.
+/// The local address that reaches the server of `url`; the client's socket binds to it.
 pub fn local_address_towards(url: &str) -> IpAddr {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let Ok(addresses) = parse(url).map(|url| url.socket_addrs(|| None).unwrap_or_default()) else {
@@ -176,7 +176,7 @@ pub fn local_address_towards(url: &str) -> IpAddr {
     };
     let reach = |server: &SocketAddr| {
         let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
-        // Nothing is sent: connecting a UDP socket only asks for the route.
+        // Connecting a UDP socket sends nothing; it only looks up the route.
         socket.connect(server).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
@@ -195,7 +195,7 @@ pub(crate) fn parse(url: &str) -> Result<Url, SignalError> {
     Ok(parsed)
 }
 
-/// What a server says in problem+json, else its text, else what the status means.
+/// The server's explanation from problem+json, else its text, else the meaning of the status.
 pub(crate) fn reason(status: StatusCode, body: &str) -> String {
     if let Ok(problem) = serde_json::from_str::<serde_json::Value>(body) {
         let words = ["title", "detail", "hint"].map(|name| problem[name].as_str().unwrap_or_default());
@@ -216,7 +216,7 @@ pub(crate) fn reason(status: StatusCode, body: &str) -> String {
     }
 }
 
-/// With a capital at its beginning and a full stop at its end.
+/// Capitalizes the first letter and adds a full stop.
 fn sentence(text: &str) -> String {
     let text = text.trim();
     let mut characters = text.chars();
@@ -238,9 +238,9 @@ pub fn innermost(error: &reqwest::Error) -> String {
 }
 
 const SDP: &str = "application/sdp";
-/// In the type of the problem of a session that the server has ended, rather than forgotten.
+/// Part of the problem type of a session that the server ended, as opposed to one that it does not know.
 const ENDED_BY: &str = ":ended-by-";
-/// Longer than any server thinks, shorter than a person waits.
+/// Longer than any server needs, shorter than a person waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_told_in_the_servers_words() {
+    fn refusals_quote_the_server() {
         let problem = r#"{"title":"The stream has a broadcaster","detail":"somebody is live","hint":"wait"}"#;
         assert_eq!(
             reason(StatusCode::CONFLICT, problem),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_goes_along_to_where_the_server_sends_us() {
+    async fn redirects_keep_the_token() {
         use axum::http::HeaderMap;
         use axum::response::Redirect;
         use axum::routing::post;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_web_addresses_are_taken() {
+    fn only_http_urls_are_accepted() {
         assert!(parse("http://127.0.0.1:8080/whip/live").is_ok());
         assert!(parse("rtmp://x/y").is_err() && parse("nothing").is_err());
         assert!(local_address_towards("http://127.0.0.1:1/").is_loopback());

@@ -1,4 +1,4 @@
-//! What a publisher sends: the test card, a tone, or files. Pure but for reading a file once.
+//! Media sources of a publisher: the test card, a tone, or files.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ pub struct Sample {
 
 /// Frames of one track, in order.
 pub trait Source: Send {
-    /// The encoding.
+    /// Its codec.
     fn codec(&self) -> Codec;
-    /// What it is, for people.
+    /// Description for the user.
     fn describe(&self) -> String;
     /// The next frame; `None` at the end.
     fn next_sample(&mut self) -> Option<Sample>;
-    /// Makes the next frame a keyframe. False when it cannot, as a file.
+    /// Makes the next frame a keyframe. Returns false if it cannot, like a file.
     fn request_keyframe(&mut self) -> bool {
         false
     }
 }
 
-/// Why a file is no source.
+/// Why a file cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// It cannot be read.
@@ -43,14 +43,14 @@ pub enum SourceError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// Its name tells no format that we know.
-    #[error("{} is of no known kind: .ivf (VP8, VP9, AV1), .h264 (Annex B) and .ogg or .opus (Opus) are", path.display())]
+    /// Its extension is unknown.
+    #[error("{} has no known extension; .ivf (VP8, VP9, AV1), .h264 (Annex B), .ogg and .opus (Opus) can be sent", path.display())]
     Kind {
         /// The file.
         path: PathBuf,
     },
-    /// Its contents are not what the name says.
-    #[error("{} is not usable: {why}", path.display())]
+    /// Its contents do not match the extension.
+    #[error("{} cannot be used: {why}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -58,11 +58,11 @@ pub enum SourceError {
         why: String,
     },
     /// Two sources of one kind.
-    #[error("two {0} sources were given; one of each kind can be sent")]
+    #[error("two {0} sources were given; only one of each kind can be sent")]
     Twice(Kind),
 }
 
-/// Opens the sources that `--source` names: `test` is test card and tone. At most one of each kind.
+/// Opens the sources of `--source`: `test` is test card and tone. At most one of each kind.
 ///
 /// # Errors
 /// When a file cannot be used, or two are of one kind.
@@ -92,7 +92,7 @@ pub struct TestPicture {
 }
 
 impl TestPicture {
-    /// Frames from one keyframe to the next when nobody asks: 2 s.
+    /// Frames from one keyframe to the next without a request: 2 s.
     const KEYFRAME_EVERY: u32 = 2 * TestCard::FRAME_RATE;
 }
 
@@ -164,7 +164,7 @@ impl Source for FileSource {
     }
 }
 
-/// A tone of 440 Hz, endless: one second of Opus, whose end fits its beginning.
+/// An endless tone of 440 Hz: one second of Opus whose end fits its beginning.
 fn tone() -> FileSource {
     let samples = ogg_samples(include_bytes!("assets/tone.ogg")).expect("the asset is an Ogg file of Opus");
     FileSource {
@@ -215,12 +215,12 @@ fn open_file(path: &Path, repeat: bool) -> Result<FileSource, SourceError> {
     })
 }
 
-/// IVF: 32 bytes of header, then 12 bytes of size and timestamp before each frame.
+/// IVF: a header of 32 bytes, then 12 bytes of size and timestamp before each frame.
 fn ivf_samples(bytes: &[u8]) -> Result<(Codec, Vec<Sample>), String> {
     let header: &[u8; 32] = bytes
         .first_chunk()
         .filter(|header| header.starts_with(b"DKIF"))
-        .ok_or("it is no IVF file")?;
+        .ok_or("it is not an IVF file")?;
     let codec = match &header[8..12] {
         b"VP80" => Codec::Vp8,
         b"VP90" => Codec::Vp9,
@@ -265,7 +265,7 @@ fn ivf_samples(bytes: &[u8]) -> Result<(Codec, Vec<Sample>), String> {
     Ok((codec, samples.collect()))
 }
 
-/// H264 Annex B: units between start codes, gathered into pictures; 30 pictures a second, as the format does not tell.
+/// H264 Annex B: NAL units between start codes, grouped into pictures. The format has no timing; 30 pictures per second are assumed.
 fn h264_samples(bytes: &[u8]) -> Result<Vec<Sample>, String> {
     let units = annex_b_units(bytes);
     if units.is_empty() {
@@ -326,7 +326,7 @@ fn ogg_samples(bytes: &[u8]) -> Result<Vec<Sample>, String> {
         }
     }
     if !packets.pop_front().is_some_and(|head| head.starts_with(b"OpusHead")) {
-        return Err("it is no Ogg file of Opus".to_owned());
+        return Err("it is not an Ogg file of Opus".to_owned());
     }
     packets.pop_front();
     let samples = packets.into_iter().map(|data| Sample {
@@ -336,7 +336,7 @@ fn ogg_samples(bytes: &[u8]) -> Result<Vec<Sample>, String> {
     Ok(samples.collect())
 }
 
-/// How long an Opus packet sounds (RFC 6716 section 3.1): by its configuration and number of frames, at most 120 ms.
+/// Duration of an Opus packet by its configuration and number of frames, at most 120 ms (RFC 6716 section 3.1).
 fn opus_duration(packet: &[u8]) -> Duration {
     let Some(&toc) = packet.first() else {
         return Duration::from_millis(20);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_comes_when_asked_for() {
+    fn a_keyframe_comes_when_requested() {
         let mut picture = TestPicture::default();
         let keyframe = |sample: Option<Sample>| sample.unwrap().data[0] & 1 == 0;
         assert!(keyframe(picture.next_sample()));
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn h264_units_are_gathered_into_pictures() {
+    fn h264_units_are_grouped_into_pictures() {
         let bytes = [
             &[0, 0, 0, 1, 0x67, 1][..],
             &[0, 0, 1, 0x68, 2],
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_refused_with_a_reason() {
+    fn broken_files_are_rejected_with_a_reason() {
         assert!(ivf_samples(b"DKIF").is_err());
         assert!(ivf_samples(&[0; 100]).is_err());
         let mut ivf = b"DKIF\0\0\x20\0VP80\x80\x02\x68\x01\x1e\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0".to_vec();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn opus_packets_tell_their_length() {
+    fn opus_packets_have_a_duration() {
         for (packet, ms) in [
             (&[0xfc_u8][..], 20),
             (&[0xe0], 2),

@@ -1,34 +1,34 @@
-//! Whose certificates a client believes.
+//! Which certificates a client trusts.
 
 use std::path::PathBuf;
 
 use reqwest::{Certificate, ClientBuilder};
 
-/// Options of how the server's HTTPS is checked.
+/// Options for checking the server's certificate.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TrustArgs {
-    /// Trust the certificates in this PEM file beside the system's, for instance the one that `onecast --lan` keeps
+    /// Trust the certificates in this PEM file in addition to the system's, such as the one that `onecast --lan` creates
     #[arg(long, value_name = "FILE", env = "ONECAST_CA")]
     pub ca: Option<PathBuf>,
 
-    /// Take any certificate: the connection is private, but with whom is not known
+    /// Accept any certificate: the connection is encrypted, but the server's identity is not checked
     #[arg(long)]
     pub insecure: bool,
 }
 
-/// Whose certificates are believed.
+/// Trusted certificates.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
-    /// Those of the system's authorities.
+    /// The system's authorities.
     #[default]
     System,
-    /// These too.
+    /// The system's authorities and these certificates.
     Also(Vec<Certificate>),
-    /// Anybody's.
+    /// Any certificate.
     Anybody,
 }
 
-/// The file of `--ca` is of no use: one line for the user.
+/// Why the file of `--ca` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// It cannot be read.
@@ -48,7 +48,7 @@ impl TrustArgs {
     /// Reads the file.
     ///
     /// # Errors
-    /// When there is none, or nothing in it.
+    /// When it cannot be read or has no certificate.
     pub fn trust(&self) -> Result<Trust, TrustError> {
         if self.insecure {
             return Ok(Trust::Anybody);
@@ -68,7 +68,7 @@ impl TrustArgs {
 }
 
 impl Trust {
-    /// An HTTP client that believes so.
+    /// Applies this to an HTTP client.
     pub(super) fn apply(&self, client: ClientBuilder) -> ClientBuilder {
         match self {
             Trust::System => client,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_certificate_is_refused_by_its_name() {
+    fn a_file_without_a_certificate_is_rejected_by_name() {
         let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let good = trust(&format!("{tests}/tests/data/tls/sec1.crt")).unwrap();
         assert!(matches!(good, Trust::Also(certificates) if certificates.len() == 1));

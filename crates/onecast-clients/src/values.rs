@@ -1,8 +1,8 @@
-//! Readers of values on the command line: each takes what people write and says what it expected.
+//! Value parsers of command-line options. Each error says what was expected.
 
 use std::time::Duration;
 
-/// Reads a duration: `500ms`, `3s`, `2m`, or a bare number of seconds; fractions are taken.
+/// Parses a duration: `500ms`, `3s`, `2m`, or a bare number of seconds; fractions are accepted.
 ///
 /// # Errors
 /// A sentence for the user.

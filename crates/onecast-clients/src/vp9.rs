@@ -1,5 +1,5 @@
-//! VP9 into RTP payloads, in flexible mode, with the bit that tells predicted frames from keyframes: receivers depend on it, and the
-//! library's packetizer leaves it out.
+//! RTP payloads of VP9 in flexible mode, with the bit that distinguishes predicted frames from keyframes. Receivers depend on it, but the
+//! library's packetizer omits it.
 
 use bytes::{Bytes, BytesMut};
 use rtc::rtp::packetizer::Payloader;
@@ -35,7 +35,7 @@ impl Payloader for Vp9Payloader {
             let mut payload = BytesMut::with_capacity(head_len + part.len());
             payload.extend_from_slice(&[head, (id >> 8) as u8, id as u8]);
             if predicted {
-                payload.extend_from_slice(&[REFERS_TO_THE_PICTURE_BEFORE]);
+                payload.extend_from_slice(&[PREVIOUS_PICTURE]);
             }
             payload.extend_from_slice(part);
             payload.freeze()
@@ -55,7 +55,7 @@ const BEGINS: u8 = 0x08;
 const ENDS: u8 = 0x04;
 const PICTURE_ID_IS_LONG: u16 = 0x8000;
 /// P_DIFF of 1, and no more after it.
-const REFERS_TO_THE_PICTURE_BEFORE: u8 = 1 << 1;
+const PREVIOUS_PICTURE: u8 = 1 << 1;
 
 #[cfg(test)]
 mod tests {
@@ -63,7 +63,7 @@ mod tests {
     use onecast_rtc::rtp::Codec;
 
     #[test]
-    fn frames_are_split_and_predicted_ones_say_so() {
+    fn frames_are_split_and_predicted_ones_are_marked() {
         let mut payloader = Vp9Payloader::default();
         let keyframe = Bytes::from([&[0x82][..], &[7; 2_000]].concat());
         let payloads = payloader.payload(1_000, &keyframe).unwrap();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_no_room_give_nothing() {
+    fn an_empty_frame_or_no_room_gives_no_payload() {
         let mut payloader = Vp9Payloader::default();
         assert!(payloader.payload(1_000, &Bytes::new()).unwrap().is_empty());
         assert!(payloader.payload(3, &Bytes::from_static(&[0x86])).unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! `onecast watch`: receives a stream from a WHEP endpoint and tells what arrives.
+//! `onecast watch`: receives a stream from a WHEP endpoint and reports what arrives.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
-use super::patience::teller;
 use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
 use super::publish::fail;
+use super::retry::busy_reporter;
 use super::signal::Granted;
 use super::trust::TrustArgs;
 use onecast_rtc::rtp::seq::SequenceExtender;
@@ -40,7 +40,7 @@ pub struct WatchArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// How the server's HTTPS is checked.
+    /// How the server's certificate is checked.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
@@ -50,33 +50,33 @@ pub struct WatchArgs {
 pub struct TrackReport {
     /// Name of the encoding.
     pub codec: Option<&'static str>,
-    /// RTP packets, each counted once.
+    /// RTP packets without duplicates.
     pub packets: u64,
     /// Payload bytes.
     pub bytes: u64,
-    /// Frames whose last packet came.
+    /// Frames whose last packet arrived.
     pub frames: u64,
-    /// Frames of which every packet came.
+    /// Frames received completely.
     pub complete_frames: u64,
-    /// Keyframes begun.
+    /// Keyframes started.
     pub keyframes: u64,
-    /// Packets that did not come, retransmissions considered.
+    /// Packets that did not arrive, not even as a retransmission.
     pub lost: u64,
     /// From the start of watching to the first packet, ms.
     pub first_packet_ms: Option<u64>,
     /// From the start of watching to the first complete frame, ms.
     pub first_frame_ms: Option<u64>,
-    /// Whether the first packet began a keyframe; for sound there is none.
+    /// Whether the first packet started a keyframe; `None` for audio.
     pub began_with_keyframe: Option<bool>,
 }
 
-/// Counts one track. Pure.
+/// Counts one track.
 #[derive(Debug)]
 pub struct TrackCounter {
     started: Instant,
     extender: SequenceExtender,
     first: Option<u64>,
-    /// Numbers received that are not settled, and those that end a frame.
+    /// Received sequence numbers that are not settled yet, and those that end a frame.
     received: BTreeSet<u64>,
     ends: BTreeSet<u64>,
     /// Everything up to here is settled.
@@ -86,10 +86,10 @@ pub struct TrackCounter {
 }
 
 impl TrackCounter {
-    /// Packets after which a missing one will not come any more.
+    /// Packets after which a missing one counts as lost.
     const SETTLE_AFTER: u64 = 512;
 
-    /// A track of which nothing has come.
+    /// A track of which nothing has arrived.
     pub fn new(started: Instant) -> TrackCounter {
         TrackCounter {
             started,
@@ -103,7 +103,7 @@ impl TrackCounter {
         }
     }
 
-    /// A packet came.
+    /// Counts a packet.
     pub fn arrived(&mut self, now: Instant, codec: Codec, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
         let index = self.extender.extend(sequence);
         let first = *self.first.get_or_insert(index);
@@ -136,12 +136,12 @@ impl TrackCounter {
         }
     }
 
-    /// What arrived, with everything settled that is `settled`.
+    /// What arrived so far.
     pub fn report(&self) -> TrackReport {
         self.report.clone()
     }
 
-    /// What arrived, when nothing more will come.
+    /// What arrived, when nothing more comes.
     pub fn finish(mut self) -> TrackReport {
         let last = self.received.last().copied().unwrap_or(self.settled);
         self.settle(last);
@@ -152,7 +152,7 @@ impl TrackCounter {
         (self.settled + 1..=end).all(|index| self.received.contains(&index))
     }
 
-    /// Decides on every frame that ends at or before `limit`, and on every packet up to there.
+    /// Settles every frame that ends at or before `limit`, and every packet up to there.
     fn settle(&mut self, limit: u64) {
         while let Some(&end) = self.ends.first().filter(|&&end| end <= limit) {
             self.report.complete_frames += u64::from(self.is_whole(end));
@@ -185,12 +185,12 @@ impl Viewer {
     /// Connects to the endpoint.
     ///
     /// # Errors
-    /// When the server refuses, or no connection comes about.
+    /// When the server refuses, or no connection is established.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Viewer, PeerError> {
         Viewer::connect_as(url, Viewer::config(url), token).await
     }
 
-    /// For every codec that the library can receive.
+    /// Configuration for every codec that the library can receive.
     fn config(url: &str) -> PeerConfig {
         let codecs = vec![Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
         PeerConfig::towards(url, codecs)
@@ -231,7 +231,7 @@ impl Viewer {
         lock(&self.counters[kind as usize]).report()
     }
 
-    /// What to say when the connection is lost: the server may have ended it, and tell why.
+    /// Why the connection was lost: the server may have ended the session and know the reason.
     pub async fn how_lost(&self) -> PeerError {
         how_lost(&self.granted).await
     }
@@ -271,14 +271,14 @@ pub(super) fn lock<T>(counter: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     counter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the command; returns its exit code: 1 when no media came, or the connection was lost.
+/// Runs the command. Returns the exit code: 1 when no media arrived or the connection was lost.
 pub async fn run(args: WatchArgs) -> u8 {
     let trust = match args.trust.trust() {
         Ok(trust) => trust,
         Err(error) => return fail(&error, 2),
     };
     let config = PeerConfig {
-        on_busy: Some(teller(args.json)),
+        on_busy: Some(busy_reporter(args.json)),
         trust,
         ..Viewer::config(&args.from)
     };
@@ -314,7 +314,7 @@ pub async fn run(args: WatchArgs) -> u8 {
         println!("audio: {}", in_words(&audio));
     }
     if video.packets + audio.packets == 0 {
-        fail(&"no media came; is somebody live?", 1)
+        fail(&"no media arrived; is the stream live?", 1)
     } else {
         code
     }
@@ -322,7 +322,7 @@ pub async fn run(args: WatchArgs) -> u8 {
 
 fn in_words(report: &TrackReport) -> String {
     let Some(codec) = report.codec else {
-        return "nothing came".to_owned();
+        return "nothing arrived".to_owned();
     };
     format!(
         "{codec}, {} packets, {} lost, {} bytes, {} frames, {} of them complete, {} keyframes, first frame after {} ms",
@@ -338,7 +338,7 @@ fn in_words(report: &TrackReport) -> String {
     )
 }
 
-/// A line a second, for ever.
+/// Prints a line per second, forever.
 async fn progress(args: &WatchArgs, counters: &Counters) {
     let mut before = [TrackReport::default(), TrackReport::default()];
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_complete_when_every_packet_came_in_whatever_order() {
+    fn frames_are_complete_when_every_packet_arrived_in_any_order() {
         let report = counted(&[(65_534, false), (0, false), (65_535, true), (1, true), (1, true)]);
         assert_eq!(
             (report.packets, report.frames, report.complete_frames, report.lost),
@@ -402,13 +402,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_packet_spoils_its_frame_only() {
+    fn a_missing_packet_affects_only_its_frame() {
         let report = counted(&[(1, false), (2, true), (3, false), (5, true), (6, true)]);
         assert_eq!((report.frames, report.complete_frames, report.lost), (3, 2, 1));
     }
 
     #[test]
-    fn what_comes_after_it_was_given_up_is_not_counted_again() {
+    fn a_packet_that_was_counted_as_lost_is_not_counted_again() {
         let mut packets: Vec<(u16, bool)> = (1..2_000)
             .filter(|sequence| *sequence != 5)
             .map(|s| (s, true))

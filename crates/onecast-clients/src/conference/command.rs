@@ -30,31 +30,31 @@ pub struct PeerArgs {
     #[arg(long, value_name = "NAME", env = "ONECAST_ROOM", default_value = "main")]
     pub room: String,
 
-    /// What the others see this member called; several are numbered
+    /// Display name of this member; several members are numbered
     #[arg(long, value_name = "NAME", env = "ONECAST_NAME")]
     pub name: Option<String>,
 
-    /// Join this many times, each with a picture and a tone of its own; 1 to 100
+    /// Number of members to join as, each with its own picture and tone; 1 to 100
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub count: u32,
 
-    /// Follow the room over a WebSocket, which also tells who comes and goes
+    /// Use a WebSocket, which also reports members that join and leave
     #[arg(long, conflicts_with = "poll")]
     pub ws: bool,
 
-    /// Ask for offers this often, such as 500ms [default: one long request after another]
+    /// Poll for offers at this interval, such as 500ms [default: long polling]
     #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
     pub poll: Option<Duration>,
 
-    /// Receive the video of this many others at most, who spoke last [default: the server's]
+    /// Receive the video of at most this many members, those who spoke last [default: set by the server]
     #[arg(long, value_name = "N")]
     pub last_n: Option<u32>,
 
-    /// Send no picture
+    /// Send no video
     #[arg(long)]
     pub no_video: bool,
 
-    /// Send no sound
+    /// Send no audio
     #[arg(long)]
     pub no_audio: bool,
 
@@ -66,11 +66,11 @@ pub struct PeerArgs {
     #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
-    /// Print what happens and the summary as JSON lines
+    /// Print events and the summary as JSON lines
     #[arg(long)]
     pub json: bool,
 
-    /// How the server's HTTPS is checked.
+    /// How the server's certificate is checked.
     #[command(flatten)]
     pub trust: TrustArgs,
 }
@@ -84,7 +84,7 @@ impl PeerArgs {
         }
     }
 
-    /// Test card and tone, as far as they are wanted.
+    /// Test card and tone, unless disabled.
     fn sources(&self) -> Vec<Box<dyn Source>> {
         let all = source::open(&["test".to_owned()], true).expect("the test card needs no file");
         let is_wanted = |kind| match kind {
@@ -112,13 +112,13 @@ impl PeerArgs {
             sources: self.sources(),
             token: self.token.clone(),
             trust: trust.clone(),
-            patient: true,
+            retries_when_busy: true,
             on_event: Arc::new(move |event| output.event(&event)),
         }
     }
 }
 
-/// Runs the command; returns its exit code: 1 when a peer could not join, or did not stay until it was told to leave.
+/// Runs the command. Returns the exit code: 1 when a member could not join or was ended early.
 pub async fn run(args: PeerArgs) -> u8 {
     let trust = match args.trust.trust() {
         Ok(trust) => trust,
@@ -151,7 +151,7 @@ pub async fn run(args: PeerArgs) -> u8 {
     codes.into_iter().max().unwrap_or(0)
 }
 
-/// One peer, from joining to leaving; it joins anew if the server has forgotten it while its socket was broken.
+/// One member, from joining to leaving. It rejoins if the server has dropped it while its WebSocket was broken.
 async fn one(args: Arc<PeerArgs>, number: u32, trust: Trust, leave: CancellationToken) -> u8 {
     let output = Output::new(args.json, (args.count > 1).then_some(number), &args.room);
     loop {
@@ -171,9 +171,10 @@ async fn one(args: Arc<PeerArgs>, number: u32, trust: Trust, leave: Cancellation
         output.end(&report);
         match ended {
             None => return 0,
-            Some(PeerError::Forgotten) => {
-                output.note("joining-anew", "the server knows this member no more; joining anew")
-            }
+            Some(PeerError::Forgotten) => output.note(
+                "joining-anew",
+                "the server does not know this member any more; joining again",
+            ),
             Some(error) => {
                 output.trouble(&error);
                 return 1;
@@ -182,7 +183,7 @@ async fn one(args: Arc<PeerArgs>, number: u32, trust: Trust, leave: Cancellation
     }
 }
 
-/// Until it is time to leave, or the member is out.
+/// Waits until it is time to leave, or the session ends; returns why it ended.
 async fn stay(member: &mut Member, leave: &CancellationToken, output: &Output) -> Option<PeerError> {
     let mut before: Option<MemberReport> = None;
     let mut beat = tokio::time::interval(PROGRESS);
@@ -200,7 +201,7 @@ async fn stay(member: &mut Member, leave: &CancellationToken, output: &Output) -
     }
 }
 
-/// Between lines of progress: often enough to see life, seldom enough to read the other lines.
+/// Time between progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// No server is asked more often than this.
+/// The shortest polling interval.
 const POLL_MIN: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! A member of a room: joins, answers the server's offers as they come, and counts what everybody else sends.
+//! A member of a room: joins, answers the server's offers, and counts what the other members send.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use webrtc::media_stream::track_remote::TrackRemote;
 
-use super::course::Course;
-use super::door::Door;
-use super::lines;
-use super::received::{self, Received, ReceivedTrack};
-use super::socket::Socket;
-use super::talk::{self, Entered, Talk};
-use super::words::{OfferSaid, shown};
+use super::http_client::HttpClient;
+use super::messages::{OfferMessage, shown};
+use super::negotiation::Negotiation;
+use super::received::{self, ReceivedTrack, ReceivedTracks};
+use super::sdp_fixes;
+use super::session::{self, JoinedRoom, SignallingSession};
+use super::web_socket::WebSocket;
 use crate::peer::{Peer, PeerConfig, PeerError, in_library};
 use crate::publish::{self, Sending};
 use crate::source::Source;
@@ -25,62 +25,62 @@ use crate::watch::lock;
 use onecast_rtc::rtp::Kind;
 use onecast_udp::clock;
 
-/// How a member hears of the server's offers.
+/// How a member receives the server's offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signalling {
-    /// A request that the server keeps until there is something to say.
+    /// Requests that the server holds until it has an offer.
     LongPoll,
-    /// A request every so often.
+    /// A request at this interval.
     Poll(Duration),
     /// A WebSocket.
     Socket,
 }
 
-/// What a member is to be.
+/// Configuration of a member.
 pub struct MemberConfig {
     /// The server, such as `http://127.0.0.1:8080`.
     pub to: String,
     /// The room.
     pub room: String,
-    /// What it calls itself.
+    /// Its display name.
     pub name: Option<String>,
     /// How many videos it wants; `None` for the server's default.
     pub last_n: Option<u32>,
-    /// How it hears of offers.
+    /// How it receives offers.
     pub signalling: Signalling,
-    /// What it sends; nothing is allowed.
+    /// What it sends; may be empty.
     pub sources: Vec<Box<dyn Source>>,
-    /// Its right to be there.
+    /// Bearer token.
     pub token: Option<String>,
-    /// Whose certificates are believed.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// Whether a busy server is asked again.
-    pub patient: bool,
-    /// Hears of everything that happens.
+    /// Retry while the server is busy.
+    pub retries_when_busy: bool,
+    /// Called for every event.
     pub on_event: OnEvent,
 }
 
-/// Somebody who hears of everything that happens to a member.
+/// Callback for events.
 pub type OnEvent = Arc<dyn Fn(MemberEvent) + Send + Sync>;
 
-/// Something that happened to a member.
+/// An event of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberEvent {
-    /// The server is busy, and is asked again after a while.
+    /// The server is busy; the member retries.
     Busy {
-        /// What it says.
+        /// The server's explanation.
         why: String,
-        /// Until it is asked again.
+        /// Time until the retry.
         wait: Duration,
     },
-    /// It is in the room, and media flows.
+    /// It has joined, and media flows.
     Connected {
-        /// The beginning of its secret name.
+        /// The first characters of its secret peer id.
         peer: String,
         /// Its number.
         id: u64,
     },
-    /// The server has offered.
+    /// The server sent an offer.
     Offered {
         /// The number of the offer.
         number: u64,
@@ -92,118 +92,125 @@ pub enum MemberEvent {
         /// Its number.
         number: u64,
     },
-    /// An offer of our own was answered.
+    /// The server answered the member's own offer.
     Accepted,
-    /// A track has begun.
+    /// A track started.
     Track {
-        /// Whose it is.
+        /// The sending member.
         member: u64,
         /// `audio` or `video`.
         kind: String,
-        /// Its line.
+        /// Its media line.
         mid: String,
     },
-    /// Somebody has come. Told over WebSockets only, as is [`Left`](Self::Left).
+    /// Another member joined. Only over WebSockets, like [`Left`](Self::Left).
     Joined {
-        /// Who.
+        /// Its number.
         member: u64,
         /// Its name.
         name: Option<String>,
     },
-    /// Somebody has gone.
+    /// Another member left.
     Left {
-        /// Who.
+        /// Its number.
         member: u64,
     },
-    /// The socket is broken, and another is tried.
+    /// The WebSocket broke; the member opens another one.
     SocketBroken,
-    /// Another socket has taken its place.
+    /// A new WebSocket replaced the broken one.
     Resumed,
 }
 
-/// What a member did and got.
+/// What a member sent and received.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct MemberReport {
     /// Its number.
     pub id: u64,
-    /// Offers of the server's that it has answered.
+    /// Offers of the server that it answered.
     pub offers_answered: u64,
-    /// RTP packets that it has sent.
+    /// RTP packets that it sent.
     pub sent_packets: u64,
     /// Their payload, bytes.
     pub sent_bytes: u64,
-    /// Requests for a keyframe that came.
+    /// Keyframe requests that it received.
     pub keyframe_requests: u64,
-    /// What came of everybody else's tracks.
+    /// Tracks of the other members.
     pub tracks: Vec<ReceivedTrack>,
 }
 
-/// Somebody in a room.
+/// A member of a room.
 pub struct Member {
     id: u64,
     peer_id: String,
-    door: Door,
+    http: HttpClient,
     peer: Arc<Peer>,
-    received: Arc<Mutex<Received>>,
-    course: Arc<Mutex<Course>>,
+    received: Arc<Mutex<ReceivedTracks>>,
+    negotiation: Arc<Mutex<Negotiation>>,
     wanted: Arc<Notify>,
     sending: Sending,
-    talk: JoinHandle<PeerError>,
+    session: JoinHandle<PeerError>,
 }
 
 impl Member {
-    /// Joins, and begins to send when media can flow.
+    /// Joins, and sends as soon as media can flow.
     ///
     /// # Errors
-    /// When the server refuses, or no connection comes about.
+    /// When the server refuses, or no connection is established.
     pub async fn join(config: MemberConfig) -> Result<Member, PeerError> {
-        let door = Door::new(&config.to, config.token.as_deref(), &config.trust)?;
-        let (received, on_event) = (Arc::<Mutex<Received>>::default(), config.on_event);
+        let http = HttpClient::new(&config.to, config.token.as_deref(), &config.trust)?;
+        let (received, on_event) = (Arc::<Mutex<ReceivedTracks>>::default(), config.on_event);
         let mut peer = peer(&config.to, config.trust, received.clone(), on_event.clone()).await?;
         let attached = publish::attach(&peer, config.sources).await?;
         if attached.is_empty() {
             listen(&peer).await?;
         }
         let offer = peer.offer().await?;
-        let said = OfferSaid {
+        let offer_message = OfferMessage {
             sdp: &offer,
             room: Some(&config.room),
             name: config.name.as_deref(),
             last_n: config.last_n,
-            ..OfferSaid::default()
+            ..OfferMessage::default()
         };
-        let on_busy = config.patient.then_some(&*on_event);
-        let Entered { joined, socket } = talk::enter(&door, config.signalling, said, on_busy).await?;
+        let on_busy = config.retries_when_busy.then_some(&*on_event);
+        let JoinedRoom { joined, socket } =
+            session::join_room(&http, config.signalling, offer_message, on_busy).await?;
         if let Err(error) = connect(&mut peer, offer, joined.sdp).await {
-            door.leave(&joined.peer_id).await;
+            http.leave(&joined.peer_id).await;
             return Err(error);
         }
-        let talk = Talk::new(door, peer, joined.peer_id, received, on_event);
+        let session = SignallingSession::new(http, peer, joined.peer_id, received, on_event);
         Ok(Member::of(
             joined.id,
-            talk,
+            session,
             publish::start(attached),
             config.signalling,
             socket,
         ))
     }
 
-    /// Media flows: the conversation begins.
-    fn of(id: u64, talk: Talk, sending: Sending, signalling: Signalling, socket: Option<Socket>) -> Member {
-        (talk.on_event)(MemberEvent::Connected {
-            peer: shown(&talk.peer_id),
+    /// Starts the signalling of a member that has joined.
+    fn of(
+        id: u64,
+        session: SignallingSession,
+        sending: Sending,
+        signalling: Signalling,
+        socket: Option<WebSocket>,
+    ) -> Member {
+        (session.on_event)(MemberEvent::Connected {
+            peer: shown(&session.peer_id),
             id,
         });
         Member {
             id,
-            peer_id: talk.peer_id.clone(),
-            door: talk.door.clone(),
-            peer: talk.peer.clone(),
-            received: talk.received.clone(),
-            course: talk.course.clone(),
-            wanted: talk.wanted.clone(),
+            peer_id: session.peer_id.clone(),
+            http: session.http.clone(),
+            peer: session.peer.clone(),
+            received: session.received.clone(),
+            negotiation: session.negotiation.clone(),
+            wanted: session.wanted.clone(),
             sending,
-            talk: tokio::spawn(talk.follow(signalling, socket)),
+            session: tokio::spawn(session.run(signalling, socket)),
         }
     }
 
@@ -212,49 +219,49 @@ impl Member {
         self.id
     }
 
-    /// Offers its own lines anew, when no offer of the server's waits.
+    /// Renegotiates its own lines, as soon as no offer of the server is pending.
     pub fn offer_again(&self) {
         self.wanted.notify_one();
     }
 
-    /// Begins ICE anew with the next offer, from whatever addresses there are then. Media goes on meanwhile.
+    /// Restarts ICE with the next offer, from the addresses at that time. Media continues meanwhile.
     pub fn restart_ice(&self) {
-        lock(&self.course).want_restart();
+        lock(&self.negotiation).want_restart();
         self.wanted.notify_one();
     }
 
-    /// What it did and got so far.
+    /// What it sent and received so far.
     pub fn report(&self) -> MemberReport {
         self.told(lock(&self.received).report())
     }
 
-    /// Returns when it is in the room no more, with the reason.
+    /// Returns the reason when it is no longer in the room.
     pub async fn ended(&mut self) -> PeerError {
-        (&mut self.talk).await.unwrap_or(PeerError::Lost)
+        (&mut self.session).await.unwrap_or(PeerError::Lost)
     }
 
     /// Leaves the room.
     pub async fn leave(self) -> MemberReport {
         self.sending.stop();
-        self.talk.abort();
-        self.door.leave(&self.peer_id).await;
-        self.peer.hang_up().await;
+        self.session.abort();
+        self.http.leave(&self.peer_id).await;
+        self.peer.close_shared().await;
         let tracks = lock(&self.received).finish();
         self.told(tracks)
     }
 
-    /// Is gone without a word, as when a process is killed.
+    /// Disappears without notice, as a killed process does.
     pub async fn vanish(self) {
         self.sending.stop();
-        self.talk.abort();
-        self.peer.hang_up().await;
+        self.session.abort();
+        self.peer.close_shared().await;
     }
 
     fn told(&self, tracks: Vec<ReceivedTrack>) -> MemberReport {
         let counts = &self.sending.counts;
         MemberReport {
             id: self.id,
-            offers_answered: lock(&self.course).answers(),
+            offers_answered: lock(&self.negotiation).answers(),
             sent_packets: counts.packets.load(Ordering::Relaxed),
             sent_bytes: counts.bytes.load(Ordering::Relaxed),
             keyframe_requests: counts.keyframe_requests.load(Ordering::Relaxed),
@@ -263,8 +270,13 @@ impl Member {
     }
 }
 
-/// The peer of a member, which counts what comes.
-async fn peer(to: &str, trust: Trust, received: Arc<Mutex<Received>>, on_event: OnEvent) -> Result<Peer, PeerError> {
+/// The peer of a member, which counts what arrives.
+async fn peer(
+    to: &str,
+    trust: Trust,
+    received: Arc<Mutex<ReceivedTracks>>,
+    on_event: OnEvent,
+) -> Result<Peer, PeerError> {
     let config = PeerConfig {
         member: true,
         trust,
@@ -277,7 +289,7 @@ async fn peer(to: &str, trust: Trust, received: Arc<Mutex<Received>>, on_event: 
 }
 
 async fn connect(peer: &mut Peer, offer: String, answer: String) -> Result<(), PeerError> {
-    let candidates = lines::skipped_candidates(&answer);
+    let candidates = sdp_fixes::skipped_candidates(&answer);
     peer.take_answer(offer, answer).await?;
     for candidate in candidates {
         let candidate = RTCIceCandidateInit {
@@ -290,7 +302,7 @@ async fn connect(peer: &mut Peer, offer: String, answer: String) -> Result<(), P
     peer.connected().await
 }
 
-async fn receive(track: Arc<dyn TrackRemote>, received: Arc<Mutex<Received>>, on_event: OnEvent) {
+async fn receive(track: Arc<dyn TrackRemote>, received: Arc<Mutex<ReceivedTracks>>, on_event: OnEvent) {
     let (stream, kind) = (track.stream_id().await, track.kind().await.to_string());
     let about = lock(&received).opened(clock::now(), &stream, &kind);
     on_event(MemberEvent::Track {
@@ -301,7 +313,7 @@ async fn receive(track: Arc<dyn TrackRemote>, received: Arc<Mutex<Received>>, on
     received::count(track, stream, received).await;
 }
 
-/// Lines on which others may be heard and seen: an offer has at least one.
+/// Adds lines to receive on: an offer needs at least one.
 async fn listen(peer: &Peer) -> Result<(), PeerError> {
     for kind in [Kind::Audio, Kind::Video] {
         let init = RTCRtpTransceiverInit {

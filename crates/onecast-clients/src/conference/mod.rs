@@ -1,25 +1,25 @@
-//! `onecast peer`: members of a conference room that send the test card and a tone, and receive everybody else.
+//! `onecast peer`: members of a conference room that send the test card and a tone, and receive the other members.
 //!
 //! ```text
-//! command  options                         member    a member of a room: joins, follows, leaves
-//! door     HTTP: /offer, /renegotiate, ..  socket    the same over one WebSocket
-//! talk     the conversation                words     the messages
-//! course   what to do with each message    output    what is printed
-//! received tracks and their counts         lines     what the library's answers lack
+//! command      command line                     member       joins, receives, leaves
+//! session      signalling of one member         negotiation  what to do with offers, answers and refusals
+//! http_client  /offer, /renegotiate, ..         web_socket   the same over one WebSocket
+//! messages     of the protocol                  sdp_fixes    corrections of the library's answers
+//! received     tracks and their counts          output       what is printed
 //! ```
 
 mod command;
-mod course;
-mod door;
-mod lines;
+mod http_client;
 mod member;
+mod messages;
+mod negotiation;
 mod output;
 mod received;
 #[cfg(test)]
 mod renegotiation;
-mod socket;
-mod talk;
-mod words;
+mod sdp_fixes;
+mod session;
+mod web_socket;
 
 pub use command::{PeerArgs, run};
 pub use member::{Member, MemberConfig, MemberEvent, MemberReport, OnEvent, Signalling};

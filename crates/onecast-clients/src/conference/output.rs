@@ -1,15 +1,15 @@
-//! What `onecast peer` prints: lines for people, or JSON lines for programs.
+//! Output of `onecast peer`: text, or JSON lines.
 
 use serde_json::{Value, json};
 
 use super::member::{MemberEvent, MemberReport};
 use super::received::{ReceivedTrack, is_video};
 
-/// Where lines go, and as what.
+/// Format of the output.
 #[derive(Debug, Clone)]
 pub(super) struct Output {
     json: bool,
-    /// Which of several peers speaks, from 1; `None` when there is one.
+    /// Number of the member among several, from 1; `None` when there is one.
     who: Option<u32>,
     room: String,
 }
@@ -23,13 +23,13 @@ impl Output {
         }
     }
 
-    /// Something happened.
+    /// Prints an event.
     pub(super) fn event(&self, event: &MemberEvent) {
         let (words, value) = (in_words(event, &self.room), as_json(event, &self.room));
         self.tell(&words, value);
     }
 
-    /// What has come since last time.
+    /// Prints progress since the last time.
     pub(super) fn progress(&self, now: &MemberReport, before: Option<&MemberReport>) {
         let sent = now.sent_packets - before.map_or(0, |before| before.sent_packets);
         let tracks: Vec<Progress> = now
@@ -41,7 +41,7 @@ impl Output {
         let values: Vec<Value> = tracks.iter().map(Progress::as_json).collect();
         let words = tracks.iter().map(Progress::in_words).collect::<Vec<_>>().join("; ");
         let words = if words.is_empty() {
-            "nobody else sends".to_owned()
+            "no other member sends".to_owned()
         } else {
             words
         };
@@ -51,7 +51,7 @@ impl Output {
         );
     }
 
-    /// What there was in all.
+    /// Prints the summary.
     pub(super) fn end(&self, report: &MemberReport) {
         let mut value = json!(report);
         value["event"] = "end".into();
@@ -69,7 +69,7 @@ impl Output {
         }
     }
 
-    /// Something went wrong.
+    /// Prints an error.
     pub(super) fn trouble(&self, why: &dyn std::fmt::Display) {
         if self.json {
             self.tell("", json!({"event": "error", "why": why.to_string()}));
@@ -77,7 +77,7 @@ impl Output {
         eprintln!("error: {}{why}", self.prefix());
     }
 
-    /// Something to know.
+    /// Prints a note.
     pub(super) fn note(&self, event: &str, words: &str) {
         self.tell(words, json!({"event": event}));
     }
@@ -115,7 +115,7 @@ fn in_words(event: &MemberEvent, room: &str) -> String {
             name: Some(name),
         } => format!("member {member} joined: {name}"),
         MemberEvent::Left { member } => format!("member {member} left"),
-        MemberEvent::SocketBroken => "the WebSocket broke; trying another".to_owned(),
+        MemberEvent::SocketBroken => "the WebSocket broke; reconnecting".to_owned(),
         MemberEvent::Resumed => "the WebSocket is back".to_owned(),
     }
 }
@@ -139,7 +139,7 @@ fn as_json(event: &MemberEvent, room: &str) -> Value {
     }
 }
 
-/// What came of a track since last time.
+/// Progress of a track since the last time.
 struct Progress {
     member: u64,
     mid: String,
@@ -201,7 +201,7 @@ fn summary(track: &ReceivedTrack) -> String {
         ms.map_or_else(|| "?".to_owned(), |ms| ms.to_string())
     });
     if report.packets == 0 {
-        return format!("{} from member {}: nothing came", track.kind, track.member);
+        return format!("{} from member {}: nothing arrived", track.kind, track.member);
     }
     let frames = if is_video(&track.kind) {
         format!(
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_are_told_in_the_words_of_the_documentation() {
+    fn events_are_printed_as_documented() {
         for (event, words) in [
             (
                 MemberEvent::Connected {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_peers_says_which_it_is() {
+    fn several_members_have_a_prefix() {
         assert_eq!(Output::new(false, Some(2), "main").prefix(), "[peer 2] ");
         assert_eq!(Output::new(false, None, "main").prefix(), "");
     }

@@ -1,4 +1,4 @@
-//! The tracks of everybody else: which there are, and what came of each. Pure but for the task that feeds it.
+//! Tracks of the other members, and what arrived of each.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -6,33 +6,33 @@ use std::time::Instant;
 use rtc::rtp::header::Header;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
-use super::words::OfferedTrack;
+use super::messages::OfferedTrack;
 use crate::peer::parameters;
 use crate::watch::{TrackCounter, TrackReport, lock};
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_udp::clock;
 
-/// A track that a member is sent, or was.
+/// A track that a member receives or received.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ReceivedTrack {
-    /// Whose it is: the member's number, 0 if the server has not said.
+    /// Number of the sending member; 0 when the server has not announced it.
     pub member: u64,
     /// Id of the stream that it belongs to.
     pub stream: String,
     /// `audio` or `video`.
     pub kind: String,
-    /// The m-line that carries it, or did.
+    /// The media line that carries or carried it.
     pub mid: String,
-    /// Whether it is in the newest offer no more.
+    /// The newest offer does not contain it any more.
     pub gone: bool,
-    /// What came. Times are counted from the offer that had it first.
+    /// What arrived. Times count from the first offer that contained it.
     #[serde(flatten)]
     pub report: TrackReport,
 }
 
 /// All tracks that were offered, in order.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub(super) struct ReceivedTracks {
     tracks: Vec<Track>,
 }
 
@@ -43,11 +43,11 @@ struct Track {
     counter: TrackCounter,
 }
 
-impl Received {
-    /// Tracks that are remembered; of those that are gone the oldest are forgotten first.
+impl ReceivedTracks {
+    /// Tracks to remember. The oldest of those that are gone are dropped first.
     const TRACKS_MAX: usize = 4_096;
 
-    /// An offer says what there is.
+    /// Handles the tracks of an offer.
     pub(super) fn offered(&mut self, now: Instant, tracks: &[OfferedTrack]) {
         for track in &mut self.tracks {
             track.gone = true;
@@ -57,14 +57,14 @@ impl Received {
             let at = known.unwrap_or_else(|| self.add(now, about.clone()));
             (self.tracks[at].gone, self.tracks[at].about.mid) = (false, about.mid.clone());
         }
-        while self.tracks.len() > Received::TRACKS_MAX
+        while self.tracks.len() > ReceivedTracks::TRACKS_MAX
             && let Some(oldest) = self.tracks.iter().position(|track| track.gone)
         {
             self.tracks.remove(oldest);
         }
     }
 
-    /// The library has a track; returns what is known of it.
+    /// Handles a track that the library opened; returns what the server announced of it.
     pub(super) fn opened(&mut self, now: Instant, stream: &str, kind: &str) -> OfferedTrack {
         let unknown = || OfferedTrack {
             mid: "?".to_owned(),
@@ -86,21 +86,21 @@ impl Received {
             .arrived(now, codec, sequence, timestamp, header.marker, payload);
     }
 
-    /// What came of each so far.
+    /// Reports of all tracks so far.
     pub(super) fn report(&self) -> Vec<ReceivedTrack> {
         self.tracks
             .iter()
-            .map(|track| track.told(track.counter.report()))
+            .map(|track| track.report_with(track.counter.report()))
             .collect()
     }
 
-    /// What came of each, when nothing more will.
+    /// Final reports of all tracks.
     pub(super) fn finish(&mut self) -> Vec<ReceivedTrack> {
         let tracks = std::mem::take(&mut self.tracks).into_iter();
         tracks
             .map(|mut track| {
                 let counter = std::mem::replace(&mut track.counter, TrackCounter::new(clock::now()));
-                track.told(counter.finish())
+                track.report_with(counter.finish())
             })
             .collect()
     }
@@ -121,7 +121,7 @@ impl Received {
 }
 
 impl Track {
-    fn told(&self, report: TrackReport) -> ReceivedTrack {
+    fn report_with(&self, report: TrackReport) -> ReceivedTrack {
         ReceivedTrack {
             member: self.about.id,
             stream: self.about.stream.clone(),
@@ -133,8 +133,8 @@ impl Track {
     }
 }
 
-/// Counts what comes of a track until it ends.
-pub(super) async fn count(track: Arc<dyn TrackRemote>, stream: String, received: Arc<Mutex<Received>>) {
+/// Counts the packets of a track until it ends.
+pub(super) async fn count(track: Arc<dyn TrackRemote>, stream: String, received: Arc<Mutex<ReceivedTracks>>) {
     let mut known: Option<(u8, Codec)> = None;
     while let Some(event) = track.poll().await {
         let TrackRemoteEvent::OnRtpPacket(packet) = event else {
@@ -151,7 +151,7 @@ pub(super) async fn count(track: Arc<dyn TrackRemote>, stream: String, received:
     }
 }
 
-/// By what was negotiated for the line, else by the number under which we offer a codec.
+/// By the negotiated codec, else by the payload type of the client's offer.
 async fn codec_of(track: &dyn TrackRemote, header: &Header) -> Option<Codec> {
     let negotiated = track.codec(header.ssrc).await.map(|codec| codec.mime_type);
     let is_it = |codec: &&Codec| {
@@ -164,10 +164,10 @@ async fn codec_of(track: &dyn TrackRemote, header: &Header) -> Option<Codec> {
     CODECS.iter().find(is_it).copied()
 }
 
-/// What a member can receive, best first.
+/// Codecs that a member can receive, best first.
 pub(super) const CODECS: [Codec; 5] = [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1];
 
-/// Whether something is a picture.
+/// Whether a kind is video.
 pub(super) fn is_video(kind: &str) -> bool {
     kind == Kind::Video.to_string()
 }
@@ -194,15 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_used_again_carries_a_new_track() {
-        let (mut received, now) = (Received::default(), clock::now());
+    fn a_reused_line_carries_a_new_track() {
+        let (mut received, now) = (ReceivedTracks::default(), clock::now());
         received.offered(now, &[track("s0", 12)]);
         received.arrived(now, "m12.0", Codec::Vp8, &header(1), &[0x10, 0]);
         received.offered(now, &[]);
         received.offered(now, &[track("s0", 13)]);
         received.arrived(now, "m13.0", Codec::Vp8, &header(9), &[0x10, 1]);
         received.arrived(now, "m13.0", Codec::Vp8, &header(10), &[0x10, 1]);
-        let told: Vec<_> = received
+        let report_with: Vec<_> = received
             .report()
             .into_iter()
             .map(|track| {
@@ -216,7 +216,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            report_with,
             [
                 (12, "s0".to_owned(), true, 1, Some(true)),
                 (13, "s0".to_owned(), false, 2, Some(false))
@@ -225,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn a_track_that_was_offered_before_goes_on() {
-        let (mut received, now) = (Received::default(), clock::now());
+    fn a_track_that_was_offered_before_continues() {
+        let (mut received, now) = (ReceivedTracks::default(), clock::now());
         received.offered(now, &[track("s0", 12)]);
         received.arrived(now, "m12.0", Codec::Vp8, &header(1), &[0x10, 0]);
         received.offered(now, &[track("s0", 12), track("s1", 13)]);
@@ -238,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn tracks_that_are_gone_are_forgotten_before_they_are_too_many() {
-        let (mut received, now) = (Received::default(), clock::now());
-        for id in 0..Received::TRACKS_MAX as u64 + 10 {
+    fn tracks_that_are_gone_are_dropped_at_the_limit() {
+        let (mut received, now) = (ReceivedTracks::default(), clock::now());
+        for id in 0..ReceivedTracks::TRACKS_MAX as u64 + 10 {
             received.offered(now, &[track("s0", id)]);
         }
         let report = received.report();
-        assert_eq!(report.len(), Received::TRACKS_MAX);
-        assert_eq!(report.last().unwrap().member, Received::TRACKS_MAX as u64 + 9);
+        assert_eq!(report.len(), ReceivedTracks::TRACKS_MAX);
+        assert_eq!(report.last().unwrap().member, ReceivedTracks::TRACKS_MAX as u64 + 9);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the library can be renegotiated with as the server does it: by its offers, which add lines and use them again.
+//! Test: the library handles the server's renegotiation, whose offers add lines and reuse them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,20 +11,20 @@ use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::RTCSessionDescription;
 
-use super::lines::agree;
-use super::received::{self, Received};
-use super::words::OfferedTrack;
+use super::messages::OfferedTrack;
+use super::received::{self, ReceivedTracks};
+use super::sdp_fixes::mirror_inactive;
 use crate::peer::{Peer, PeerConfig};
 use crate::publish;
 use crate::watch::lock;
 use onecast_rtc::rtp::Codec;
 use onecast_udp::clock;
 
-/// A peer that sends three tracks, and shows them to the other side line by line, as a script wants.
+/// A peer that sends three tracks and offers them line by line, as a test step defines.
 struct Script {
     peer: Peer,
     tracks: Vec<Arc<TrackLocalStaticRTP>>,
-    /// Its offer's lines: what stands before the first m-line, and one of those.
+    /// The session lines of its offer, and one media section.
     session: String,
     line: String,
     sequence: u16,
@@ -95,7 +95,7 @@ impl Script {
         sdp
     }
 
-    /// Takes the answer to a script of one line for an answer to all its own.
+    /// Applies the answer of a one-line offer to all lines.
     async fn take(&self, answer: &str) {
         let begin = answer.find("m=").unwrap();
         let (session, line) = answer.split_at(begin);
@@ -123,10 +123,10 @@ impl Script {
     }
 }
 
-/// The side of the member.
+/// The member.
 struct Near {
     peer: Peer,
-    received: Arc<Mutex<Received>>,
+    received: Arc<Mutex<ReceivedTracks>>,
 }
 
 impl Near {
@@ -135,7 +135,7 @@ impl Near {
             member: true,
             ..PeerConfig::towards("http://127.0.0.1:1/", received::CODECS.to_vec())
         };
-        let received = Arc::<Mutex<Received>>::default();
+        let received = Arc::<Mutex<ReceivedTracks>>::default();
         let into = received.clone();
         let peer = Peer::new(config, move |track| {
             let into = into.clone();
@@ -165,7 +165,11 @@ impl Near {
             })
             .collect();
         lock(&self.received).offered(clock::now(), &offered);
-        let answer = self.peer.answer(script.offer(lines).await, agree).await.unwrap();
+        let answer = self
+            .peer
+            .answer(script.offer(lines).await, mirror_inactive)
+            .await
+            .unwrap();
         let directions = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
         let said = answer.lines().filter(|line| directions.contains(line));
         (said.map(str::to_owned).collect(), answer)
@@ -177,7 +181,7 @@ impl Near {
     }
 }
 
-/// Sends these tracks until all of them come; at most 10 s.
+/// Sends these tracks until all of them arrive; at most 10 s.
 async fn flows(script: &mut Script, near: &Near, what: &[u64]) {
     let before = near.packets();
     for _ in 0..1_000 {
@@ -191,11 +195,11 @@ async fn flows(script: &mut Script, near: &Near, what: &[u64]) {
     panic!("{what:?} do not flow: {:?}", near.packets());
 }
 
-/// The lines of an offer, the directions of its answer, and the tracks that are heard then.
+/// Lines of an offer, directions of its answer, and the tracks that flow then.
 type Step = (&'static [Option<usize>], &'static [&'static str], &'static [u64]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_offers_add_and_use_again_are_answered_and_heard() {
+async fn added_and_reused_lines_are_answered_and_received() {
     let (mut script, mut near) = (Script::new().await, Near::new().await);
     let (directions, answer) = near.answer(&script, &[Some(0)]).await;
     assert_eq!(directions, ["a=recvonly"]);
@@ -227,6 +231,6 @@ async fn lines_that_offers_add_and_use_again_are_answered_and_heard() {
         assert_eq!(directions, expected, "step {number}");
         flows(&mut script, &near, heard).await;
     }
-    script.peer.hang_up().await;
-    near.peer.hang_up().await;
+    script.peer.close_shared().await;
+    near.peer.close_shared().await;
 }

@@ -1,18 +1,18 @@
-//! CPU time and memory of a process on this machine, as far as the system tells (Linux).
+//! CPU time and memory of a process on this machine. Linux only.
 
 use std::time::Duration;
 
-/// What a process has used.
+/// Resources used by a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// CPU time of the threads that live, user and system.
+    /// CPU time of the running threads, user and system.
     pub cpu: Duration,
     /// Resident memory.
     pub resident_bytes: u64,
 }
 
 impl Usage {
-    /// That of a process; `None` when there is none or the system does not tell.
+    /// Usage of a process; `None` when it does not exist or the system does not tell.
     pub fn of(pid: u32) -> Option<Usage> {
         let mut cpu = Duration::ZERO;
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
@@ -27,13 +27,13 @@ impl Usage {
         Some(Usage { cpu, resident_bytes })
     }
 
-    /// That of this process.
+    /// Usage of this process.
     pub fn own() -> Option<Usage> {
         Usage::of(std::process::id())
     }
 }
 
-/// CPU time of each thread of a process that lives, user and system, by name. Empty when the system does not tell.
+/// CPU time of each running thread of a process, user and system, by name. Empty when the system does not tell.
 pub fn thread_times(pid: u32) -> Vec<(String, Duration)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
     let times = tasks.filter_map(|task| {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_uses_something_and_no_process_nothing() {
+    fn this_process_has_usage_and_a_missing_process_has_none() {
         let own = Usage::own().unwrap();
         assert!(own.resident_bytes > 0);
         assert_eq!(Usage::of(u32::MAX), None);

@@ -1,173 +1,398 @@
-//! A publisher of video that looks like VP8: of workload W1 unless told otherwise, 1,000 bytes a datagram.
+//! The publisher of a load: sends the frames of a workload when they are due, and answers NACKs.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::session::{Protected, Session};
+use super::kernel::open_socket;
+use super::offer::{AUDIO_SSRC, OPUS, VIDEO_SSRC, VP8};
+use super::signalling::Admitted;
 use super::stamp::Stamp;
-use super::workload::Video;
+use super::workload::{AUDIO_BYTES, AUDIO_RATE, VIDEO_BYTES, Video, write_vp8};
+use onecast_rtc::Certificate;
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
 use onecast_rtc::rtp::header::HeaderOut;
-use onecast_rtc::rtp::rtcp::{self, Report};
-use onecast_rtc::srtp::{Opener, Sealer};
+use onecast_rtc::rtp::rtcp::{self, Report, ntp_from_unix, write_sender_report};
+use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
 use onecast_udp::clock;
+use onecast_udp::receive_stamped;
 
-/// A connected publisher of video that looks like VP8.
-pub struct Publisher {
-    session: Session,
-    sealer: Sealer,
-    opener: Opener,
-    video: Video,
-    frames: u64,
-    packets: u64,
-    keyframe_requests: u64,
+/// A publisher of a workload.
+pub struct LoadPublisher {
+    /// Connected to the server.
+    pub(super) socket: UdpSocket,
+    peer: ClientPeer,
+    opener: Option<Opener>,
+    sealer: Option<Sealer>,
+    config: PublisherConfig,
+    is_sending: bool,
+    video_at: Instant,
+    audio_at: Instant,
+    report_at: Instant,
+    video: RtpStream,
+    audio: RtpStream,
+    keyframe_at: u64,
+    counts: PublisherCounts,
     slowest_send: Duration,
 }
 
-impl Publisher {
-    /// Time between frames.
-    pub const FRAME_INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
-    /// Frames from one keyframe to the next, unless told otherwise.
-    pub const KEYFRAME_INTERVAL: u64 = 60;
-    /// 30 frames a second of 6 packets, a keyframe of 40 packets every 2 s.
-    pub const W1: Video = Video {
-        rate: 30,
-        frame_packets: 6,
-        keyframe_packets: 40,
-        keyframe_interval: Publisher::KEYFRAME_INTERVAL,
-    };
-    /// Bytes of each datagram, RTP header and authentication tag among them.
-    pub const DATAGRAM_BYTES: usize = 1_000;
+/// What a publisher sends.
+#[derive(Debug, Clone, Copy)]
+pub struct PublisherConfig {
+    /// Video, if any.
+    pub video: Option<Video>,
+    /// Time between video frames, whatever the nominal rate.
+    pub frame_interval: Duration,
+    /// Opus.
+    pub has_audio: bool,
+    /// Answers keyframe requests with a keyframe, as browsers do; otherwise they are only counted.
+    pub obeys_requests: bool,
+}
 
-    /// A publisher that has sent nothing yet.
-    pub fn new(session: Session) -> Publisher {
-        Publisher {
-            sealer: Sealer::new(&session.keys),
-            opener: Opener::new(&session.keys),
-            session,
-            video: Publisher::W1,
-            frames: 0,
-            packets: 0,
-            keyframe_requests: 0,
-            slowest_send: Duration::ZERO,
-        }
-    }
+/// What the publisher sent, and what the server requested.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct PublisherCounts {
+    /// Video frames sent.
+    pub frames: u64,
+    /// Keyframes among them.
+    pub keyframes: u64,
+    /// Packets sent, without retransmissions.
+    pub packets: u64,
+    /// Keyframe requests of the server: PLI and FIR.
+    pub keyframe_requests: u64,
+    /// Packets that the server requested again.
+    pub nacked: u64,
+    /// The longest delay of a frame before it was sent, ms: the load's own share of freezes.
+    pub late_ms_max: f64,
+}
 
-    /// With so many frames, at least 1, from one keyframe to the next.
-    #[must_use]
-    pub fn with_keyframe_interval(self, frames: u64) -> Publisher {
-        let video = Video {
-            keyframe_interval: frames.max(1),
-            ..self.video
-        };
-        Publisher { video, ..self }
-    }
+/// One SSRC.
+struct RtpStream {
+    ssrc: u32,
+    payload_type: u8,
+    /// Packets sent so far.
+    packets: u64,
+    /// Frames sent so far; each packet of audio is one.
+    frames: u64,
+    octets: u64,
+    timestamp: u32,
+    /// The newest datagrams, by sequence number, for retransmission.
+    kept: Vec<Vec<u8>>,
+}
 
-    /// With frames of another workload.
-    #[must_use]
-    pub fn with_video(self, video: Video) -> Publisher {
-        Publisher { video, ..self }
-    }
-
-    /// Sends the next frame.
+impl LoadPublisher {
+    /// A publisher that begins to connect.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn send_frame(&mut self) -> io::Result<()> {
-        let keyframe = self.frames.is_multiple_of(self.video.keyframe_interval);
-        let packets = if keyframe {
-            self.video.keyframe_packets
-        } else {
-            self.video.frame_packets
-        };
-        for position in 0..packets {
-            self.send_packet(keyframe, position == 0, position + 1 == packets)?;
+    pub fn open(
+        admitted: &Admitted,
+        config: PublisherConfig,
+        certificate: Certificate,
+        now: Instant,
+    ) -> io::Result<LoadPublisher> {
+        let accepted = &admitted.accepted;
+        let (ice, begins) = (&admitted.ice, accepted.we_begin);
+        Ok(LoadPublisher {
+            socket: open_socket(accepted.media)?,
+            peer: ClientPeer::new(ice, &accepted.answered, begins, certificate, now),
+            opener: None,
+            sealer: None,
+            config,
+            is_sending: false,
+            video_at: now,
+            audio_at: now,
+            report_at: now,
+            video: RtpStream::new(VIDEO_SSRC, VP8),
+            audio: RtpStream::new(AUDIO_SSRC, OPUS),
+            keyframe_at: 0,
+            counts: PublisherCounts::default(),
+            slowest_send: Duration::ZERO,
+        })
+    }
+
+    /// The handshake is complete.
+    pub fn is_connected(&self) -> bool {
+        self.sealer.is_some()
+    }
+
+    /// Starts to send once connected, or continues after [`pause`](Self::pause).
+    pub fn start(&mut self, now: Instant) {
+        self.is_sending = true;
+        (self.video_at, self.audio_at, self.report_at) = (now, now, now);
+    }
+
+    /// Stops sending; the session stays.
+    pub fn pause(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// What it sent, and what the server requested.
+    pub fn counts(&self) -> PublisherCounts {
+        PublisherCounts {
+            packets: self.video.packets + self.audio.packets,
+            frames: self.video.frames,
+            ..self.counts
         }
-        self.frames += 1;
-        Ok(())
     }
 
-    /// Frames sent so far.
-    pub fn frames(&self) -> u64 {
-        self.frames
-    }
-
-    /// Packets sent so far.
-    pub fn packets(&self) -> u64 {
-        self.packets
-    }
-
-    /// Keyframe requests, PLI and FIR, that the server sent so far. Nobody follows them.
-    pub fn keyframe_requests(&self) -> u64 {
-        self.keyframe_requests
-    }
-
-    /// The longest that a packet took from its stamp until the kernel had it, since the last call: so much of a delay may be the
-    /// load's own.
+    /// The longest time that a packet took from its stamp until the kernel had it, since the last call. A measured delay may include
+    /// as much of the load's own time.
     pub fn take_slowest_send(&mut self) -> Duration {
         std::mem::take(&mut self.slowest_send)
     }
 
-    /// Keeps the session and reads what the server asks for, which is counted and not answered.
-    ///
-    /// # Errors
-    /// When the server ended it.
-    pub fn turn(&mut self, now: Instant) -> io::Result<()> {
-        let Publisher {
-            session,
-            opener,
-            keyframe_requests,
-            ..
-        } = self;
-        session.turn(now, &mut |incoming| {
-            if incoming.kind == Protected::Control
-                && let Ok(len) = opener.open_rtcp(incoming.datagram)
-            {
-                // What was read before a broken packet counts.
-                let _ = rtcp::parse(&incoming.datagram[..len], |report| {
-                    let asks = matches!(report, Report::Pli { .. } | Report::Fir { .. });
-                    *keyframe_requests += u64::from(asks);
-                });
-            }
-        })
+    /// When [`turn`](Self::turn) is due.
+    pub fn poll_timeout(&self) -> Instant {
+        let peer = self.peer.poll_timeout();
+        if !self.sends() {
+            return peer;
+        }
+        let video = self.config.video.map(|_| self.video_at);
+        let audio = self.config.has_audio.then_some(self.audio_at);
+        [video, audio].into_iter().flatten().fold(peer, Instant::min)
     }
 
-    fn send_packet(&mut self, keyframe: bool, first: bool, last: bool) -> io::Result<()> {
-        let mut buffer = [0x55; Publisher::DATAGRAM_BYTES];
-        let header = HeaderOut {
-            marker: last,
-            padding: false,
-            payload_type: VP8,
-            sequence: self.packets as u16,
-            timestamp: (self.frames * u64::from(CLOCK_RATE / self.video.rate)) as u32,
-            ssrc: SSRC,
-        };
-        let header_len = header.write(&mut buffer, &[]);
-        let payload = &mut buffer[header_len..];
-        // RFC 7741 section 4.2: the S bit on the first packet of a frame. RFC 6386 section 9.1: bit 0 is clear in keyframes, which
-        // also tell their size.
-        payload[0] = if first { 0x10 } else { 0 };
-        payload[1] = u8::from(!keyframe);
-        if first && keyframe {
-            payload[4..11].copy_from_slice(&PICTURE_HEADER);
+    /// Handles received datagrams and sends what is due.
+    ///
+    /// # Errors
+    /// `ConnectionAborted` when the server ended the session, `ConnectionRefused` when its port is closed.
+    pub fn turn(&mut self, now: Instant) -> io::Result<()> {
+        let mut buffer = [0; 2_048];
+        loop {
+            match receive_stamped(&self.socket, &mut buffer) {
+                Ok((len, _)) => self.handle_datagram(now, &mut buffer[..len])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
         }
-        let stamp = Stamp {
-            frame: self.frames,
-            sent: clock::unix_time(),
+        if self.peer.poll_timeout() <= now {
+            self.peer.handle_timeout(now);
+        }
+        while let Some(datagram) = self.peer.poll_transmit() {
+            send(&self.socket, &datagram)?;
+        }
+        if self.sends() {
+            self.send_due(now)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session with close_notify.
+    pub fn close(&mut self, now: Instant) {
+        self.peer.close(now);
+        while let Some(datagram) = self.peer.poll_transmit() {
+            // A server that is gone needs no goodbye.
+            let _ = send(&self.socket, &datagram);
+        }
+    }
+
+    fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) -> io::Result<()> {
+        match self.peer.handle_datagram(now, datagram) {
+            Some(ClientEvent::Connected(keys)) => {
+                self.opener = Some(Opener::new(&keys));
+                self.sealer = Some(Sealer::new(&keys));
+                if self.is_sending {
+                    self.start(now);
+                }
+                Ok(())
+            }
+            Some(ClientEvent::Control) => self.handle_control(datagram),
+            Some(ClientEvent::Closed) => Err(ErrorKind::ConnectionAborted.into()),
+            Some(ClientEvent::Media) | None => Ok(()),
+        }
+    }
+
+    fn handle_control(&mut self, datagram: &mut [u8]) -> io::Result<()> {
+        let Some(Ok(len)) = self.opener.as_mut().map(|opener| opener.open_rtcp(datagram)) else {
+            return Ok(());
         };
-        stamp.write(payload);
-        let clear = buffer.len() - self.sealer.overhead();
-        let len = self.sealer.seal_rtp(&mut buffer, header_len, clear, self.packets);
-        self.packets += 1;
-        self.session.socket.send(&buffer[..len])?;
-        self.slowest_send = self.slowest_send.max(clock::unix_time().saturating_sub(stamp.sent));
+        let mut wanted: Vec<u16> = Vec::new();
+        let (counts, mut keyframe) = (&mut self.counts, false);
+        // Reports before a malformed one count.
+        let _ = rtcp::parse(&datagram[..len], |report| match report {
+            Report::Pli { .. } | Report::Fir { .. } => {
+                counts.keyframe_requests += 1;
+                keyframe = true;
+            }
+            Report::Nack { about, sequences } if about == VIDEO_SSRC => wanted.extend(sequences),
+            _ => {}
+        });
+        if keyframe && self.config.obeys_requests {
+            self.keyframe_at = self.video.frames;
+        }
+        self.counts.nacked += wanted.len() as u64;
+        wanted.truncate(KEPT);
+        for sequence in wanted {
+            if let Some(datagram) = self.video.kept(sequence) {
+                send(&self.socket, datagram)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sends(&self) -> bool {
+        self.is_sending && self.is_connected()
+    }
+
+    fn send_due(&mut self, now: Instant) -> io::Result<()> {
+        if let Some(video) = self.config.video {
+            while let Some(late) = now.checked_duration_since(self.video_at) {
+                self.counts.late_ms_max = self.counts.late_ms_max.max(late.as_micros() as f64 / 1e3);
+                self.video_at += self.config.frame_interval;
+                self.send_frame(video)?;
+            }
+        }
+        while self.config.has_audio && self.audio_at <= now {
+            self.audio_at += Duration::from_secs(1) / AUDIO_RATE;
+            self.send_audio()?;
+        }
+        if self.report_at <= now {
+            self.report_at += REPORT_INTERVAL;
+            self.send_reports()?;
+        }
+        Ok(())
+    }
+
+    fn send_frame(&mut self, video: Video) -> io::Result<()> {
+        let is_keyframe = self.video.frames >= self.keyframe_at;
+        let packets = if is_keyframe {
+            video.keyframe_packets
+        } else {
+            video.frame_packets
+        };
+        self.video.timestamp = (self.video.frames * u64::from(VIDEO_CLOCK / video.rate)) as u32;
+        let Some(sealer) = &mut self.sealer else { return Ok(()) };
+        for position in 0..packets {
+            let write = |payload: &mut [u8]| write_vp8(is_keyframe, position == 0, payload);
+            let is_last = position + 1 == packets;
+            let (datagram, sent) = self.video.seal_next(sealer, is_last, VIDEO_BYTES, write);
+            send(&self.socket, datagram)?;
+            self.slowest_send = self.slowest_send.max(clock::unix_time().saturating_sub(sent));
+        }
+        if is_keyframe {
+            self.counts.keyframes += 1;
+            self.keyframe_at = self.video.frames + video.keyframe_interval;
+        }
+        self.video.frames += 1;
+        Ok(())
+    }
+
+    fn send_audio(&mut self) -> io::Result<()> {
+        let Some(sealer) = &mut self.sealer else { return Ok(()) };
+        let (datagram, _) = self.audio.seal_next(sealer, false, AUDIO_BYTES, |_| {});
+        send(&self.socket, datagram)?;
+        self.audio.frames += 1;
+        self.audio.timestamp = self.audio.timestamp.wrapping_add(AUDIO_CLOCK / AUDIO_RATE);
+        Ok(())
+    }
+
+    fn send_reports(&mut self) -> io::Result<()> {
+        let Some(sealer) = &mut self.sealer else { return Ok(()) };
+        let ntp = ntp_from_unix(clock::unix_time());
+        for stream in [&self.video, &self.audio]
+            .into_iter()
+            .filter(|stream| stream.packets > 0)
+        {
+            let mut buffer = [0; 128];
+            let (packets, octets) = (stream.packets as u32, stream.octets as u32);
+            let room = &mut buffer[..128 - RTCP_OVERHEAD_MAX];
+            let len = write_sender_report(room, stream.ssrc, ntp, stream.timestamp, packets, octets, "load");
+            let len = sealer.seal_rtcp(&mut buffer, len);
+            send(&self.socket, &buffer[..len])?;
+        }
         Ok(())
     }
 }
 
-/// Payload type of VP8 in our offers.
-pub(super) const VP8: u8 = 96;
-/// The RTP clock of video, in Hz.
-const CLOCK_RATE: u32 = 90_000;
-const SSRC: u32 = 0x0c0f_fee1;
-/// Start code, 640, 360.
-const PICTURE_HEADER: [u8; 7] = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
+impl RtpStream {
+    fn new(ssrc: u32, payload_type: u8) -> RtpStream {
+        RtpStream {
+            ssrc,
+            payload_type,
+            packets: 0,
+            frames: 0,
+            octets: 0,
+            timestamp: 0,
+            kept: vec![Vec::new(); KEPT],
+        }
+    }
+
+    fn header(&self, marker: bool) -> HeaderOut {
+        HeaderOut {
+            marker,
+            padding: false,
+            payload_type: self.payload_type,
+            sequence: self.packets as u16,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+        }
+    }
+
+    /// Seals the next packet, a datagram of `bytes` with a stamped payload, and keeps it for retransmission. Returns it with the time
+    /// of its stamp.
+    fn seal_next(
+        &mut self,
+        sealer: &mut Sealer,
+        marker: bool,
+        bytes: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> (&[u8], Duration) {
+        let mut buffer = [FILLER; VIDEO_BYTES];
+        let header_len = self.header(marker).write(&mut buffer, &[]);
+        let clear = bytes - sealer.overhead();
+        let payload = &mut buffer[header_len..clear];
+        write(payload);
+        let (frame, sent) = (self.frames, clock::unix_time());
+        Stamp { frame, sent }.write(payload);
+        let len = sealer.seal_rtp(&mut buffer, header_len, clear, self.packets);
+        self.octets += (clear - header_len) as u64;
+        (self.keep(&buffer[..len]), sent)
+    }
+
+    /// Keeps the next packet.
+    fn keep(&mut self, datagram: &[u8]) -> &[u8] {
+        let place = &mut self.kept[self.packets as usize % KEPT];
+        place.clear();
+        place.extend_from_slice(datagram);
+        self.packets += 1;
+        place
+    }
+
+    fn kept(&self, sequence: u16) -> Option<&[u8]> {
+        let datagram = &self.kept[usize::from(sequence) % KEPT];
+        (datagram.get(2..4)? == sequence.to_be_bytes()).then_some(datagram)
+    }
+}
+
+/// Datagrams that the kernel has no room for are lost, as on any network.
+fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
+    match socket.send(datagram) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+const FILLER: u8 = 0x55;
+const VIDEO_CLOCK: u32 = 90_000;
+const AUDIO_CLOCK: u32 = 48_000;
+/// More than a second of workload W1, and a divisor of 65,536, so that a sequence number is a position.
+const KEPT: usize = 512;
+/// As browsers report.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_packets_can_be_sent_again() {
+        let mut stream = RtpStream::new(1, VP8);
+        for number in 0..600_u16 {
+            let [high, low] = number.to_be_bytes();
+            stream.keep(&[0, 0, high, low]);
+        }
+        assert_eq!(stream.kept(599), Some(&[0, 0, 2, 87][..]));
+        assert_eq!((stream.kept(87), stream.kept(600)), (None, None));
+    }
+}

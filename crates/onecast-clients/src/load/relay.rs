@@ -1,4 +1,4 @@
-//! A way of stated length between one client and a server: every datagram comes out a fixed time after it went in, in order.
+//! A network path with a fixed delay between one client and a server. Datagrams stay in order.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use onecast_udp::clock;
 use onecast_udp::socket::DATAGRAM_IN_MAX;
 
-/// A running relay. When dropped it still passes on what comes, and ends in the first quiet moment.
+/// A running relay. When dropped, it still forwards what arrives, and ends once nothing arrives for a moment.
 pub struct Relay {
     address: SocketAddr,
     ends: Arc<AtomicBool>,
 }
 
-/// What both directions share.
+/// Shared by both directions.
 #[derive(Clone)]
 struct Ends {
     near: Arc<UdpSocket>,
@@ -29,7 +29,7 @@ struct Ends {
 type Held = (Instant, Vec<u8>);
 
 impl Relay {
-    /// A relay to `server` that takes `delay` in each direction.
+    /// A relay to `server` with `delay` in each direction.
     ///
     /// # Errors
     /// Those of the system.
@@ -77,7 +77,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Where the client sends.
+    /// Address that the client sends to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -104,14 +104,14 @@ impl Ends {
                     }
                 }
                 Err(_) if self.ends.load(Ordering::Acquire) => return,
-                // Quiet, or the other side closed its socket: the relay is still wanted.
+                // Nothing arrived, or the other side closed its socket. The relay is still in use.
                 Err(_) => {}
             }
         }
     }
 }
 
-/// Sends each datagram when it is due; ends with the channel.
+/// Sends each datagram when it is due, until the channel closes.
 fn release(held: &Receiver<Held>, mut send: impl FnMut(&[u8])) {
     for (due, bytes) in held {
         if let Some(left) = due.checked_duration_since(clock::now()) {
@@ -121,14 +121,14 @@ fn release(held: &Receiver<Held>, mut send: impl FnMut(&[u8])) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the length of the way is real time")]
+#[expect(clippy::disallowed_methods, reason = "the delay is real time")]
 fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// A relay that nobody wants any more ends after so long without a datagram.
+/// A dropped relay ends after this time without a datagram.
 const QUIET: Duration = Duration::from_millis(200);
-/// As much as a client's own.
+/// As large as a client's own.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn datagrams_pass_both_ways_and_take_their_time() {
+    fn datagrams_pass_both_ways_with_the_delay() {
         let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let delay = Duration::from_millis(20);

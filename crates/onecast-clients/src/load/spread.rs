@@ -1,14 +1,14 @@
-//! How measured times are spread.
+//! Distribution of measured durations.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Times in order.
+/// Sorted durations.
 #[derive(Debug, Clone, Default)]
 pub struct Spread(Vec<Duration>);
 
 impl Spread {
-    /// The time that `percent` of all do not exceed (nearest rank); zero when there are none.
+    /// Nearest-rank percentile; zero when empty.
     pub fn percentile(&self, percent: f64) -> Duration {
         let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
         self.0
@@ -17,12 +17,12 @@ impl Spread {
             .unwrap_or_default()
     }
 
-    /// How many there are.
+    /// Number of durations.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// There are none.
+    /// It has no durations.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,7 +37,7 @@ impl FromIterator<Duration> for Spread {
 }
 
 impl fmt::Display for Spread {
-    /// p50, p95, p99 and the largest, in milliseconds, in columns of nine.
+    /// p50, p95, p99 and the maximum in milliseconds, in columns of nine.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for percent in [50.0, 95.0, 99.0, 100.0] {
             write!(f, "{:>9.2}", self.percentile(percent).as_secs_f64() * 1e3)?;
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_the_nearest_rank() {
+    fn percentiles_use_the_nearest_rank() {
         let hundred = spread((1..=100).rev());
         let ms = |percent| hundred.percentile(percent).as_millis();
         assert_eq!((ms(50.0), ms(95.0), ms(99.0), ms(100.0), ms(0.0)), (50, 95, 99, 100, 1));

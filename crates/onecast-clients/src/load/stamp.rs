@@ -1,4 +1,4 @@
-//! What a publisher of a load writes into its packets, for viewers to know which frame they have and how long it took.
+//! The stamp in each packet of a load, from which viewers know the frame's number and how long it took.
 //!
 //! ```text
 //!  payload:  VP8 descriptor and picture header, 16 bytes | mark 8 | frame u64 | sent u64, ns since 1970 | filler
@@ -16,7 +16,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Writes the stamp into a payload that has room for it; a shorter one stays as it is.
+    /// Writes the stamp into a payload. A payload that is too short is left unchanged.
     pub fn write(&self, payload: &mut [u8]) {
         let words = payload.get_mut(AT..).map(|rest| &mut rest.as_chunks_mut::<8>().0[..]);
         if let Some([mark, frame, sent, ..]) = words {
@@ -26,7 +26,7 @@ impl Stamp {
         }
     }
 
-    /// Reads it back; `None` when the packet is of another publisher.
+    /// Reads the stamp; `None` for packets of other publishers.
     pub fn read(payload: &[u8]) -> Option<Stamp> {
         match payload.get(AT..)?.as_chunks::<8>().0 {
             [mark, frame, sent, ..] if mark == MARK => Some(Stamp {
@@ -38,7 +38,7 @@ impl Stamp {
     }
 }
 
-/// Behind what servers look at to tell keyframes and picture sizes.
+/// After the bytes that servers parse for keyframes and picture sizes.
 const AT: usize = 16;
 const MARK: &[u8; 8] = b"onecast!";
 

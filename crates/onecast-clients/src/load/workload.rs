@@ -1,4 +1,4 @@
-//! What is published: sizes and rhythm.
+//! Workloads: packet sizes and rates of what a load publishes.
 
 use std::time::Duration;
 
@@ -15,21 +15,41 @@ pub enum Workload {
     Audio,
 }
 
-/// Rhythm of a video line.
+/// Sizes and rates of video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Video {
-    /// Frames a second.
+    /// Frames per second.
     pub rate: u32,
-    /// Packets of a frame.
+    /// Packets per frame.
     pub frame_packets: u32,
-    /// Packets of a keyframe.
+    /// Packets per keyframe.
     pub keyframe_packets: u32,
     /// Frames from one keyframe to the next.
     pub keyframe_interval: u64,
 }
 
 impl Video {
-    /// Packets a second, keyframes among them.
+    /// The video of workload W1.
+    pub const W1: Video = Video {
+        rate: 30,
+        frame_packets: 6,
+        keyframe_packets: 40,
+        keyframe_interval: 60,
+    };
+    /// The video of workload W2.
+    pub const W2: Video = Video {
+        rate: 60,
+        frame_packets: 12,
+        keyframe_packets: 80,
+        keyframe_interval: 240,
+    };
+
+    /// Time between frames.
+    pub fn frame_interval(self) -> Duration {
+        Duration::from_secs(1) / self.rate
+    }
+
+    /// Packets per second, including keyframes.
     pub fn packet_rate(self) -> f64 {
         let more = f64::from(self.keyframe_packets - self.frame_packets) / self.keyframe_interval as f64;
         f64::from(self.rate) * (f64::from(self.frame_packets) + more)
@@ -37,32 +57,27 @@ impl Video {
 }
 
 impl Workload {
-    /// Its video line.
+    /// Its video, if any.
     pub fn video(self) -> Option<Video> {
-        let video = |rate, frame_packets, keyframe_packets, keyframe_interval| Video {
-            rate,
-            frame_packets,
-            keyframe_packets,
-            keyframe_interval,
-        };
         match self {
-            Workload::W1 | Workload::W1a => Some(video(30, 6, 40, 60)),
-            Workload::W2 => Some(video(60, 12, 80, 240)),
+            Workload::W1 | Workload::W1a => Some(Video::W1),
+            Workload::W2 => Some(Video::W2),
             Workload::Audio => None,
         }
     }
 
-    /// It has an audio line: [`AUDIO_RATE`] packets a second of [`AUDIO_BYTES`].
+    /// It has audio: [`AUDIO_RATE`] packets per second of [`AUDIO_BYTES`].
     pub fn has_audio(self) -> bool {
         matches!(self, Workload::W1a | Workload::Audio)
     }
 
-    /// Time between frames, of audio when there is no video.
+    /// Time between frames; audio packets count as frames when there is no video.
     pub fn frame_interval(self) -> Duration {
-        Duration::from_secs(1) / self.video().map_or(AUDIO_RATE, |video| video.rate)
+        let audio = Duration::from_secs(1) / AUDIO_RATE;
+        self.video().map_or(audio, Video::frame_interval)
     }
 
-    /// As the option says it.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Workload::W1 => "w1",
@@ -73,9 +88,40 @@ impl Workload {
     }
 }
 
-/// Bytes of a video datagram, RTP header and authentication tag among them.
+/// Makes a payload look like VP8. RFC 7741 section 4.2: the S bit marks the first packet of a frame. RFC 6386 section 9.1: bit 0 of the
+/// frame tag is clear in keyframes, bit 4 says that the frame is shown; keyframes also carry their size.
+pub fn write_vp8(is_keyframe: bool, is_first: bool, payload: &mut [u8]) {
+    payload[0] = if is_first { 0x10 } else { 0 };
+    if is_first {
+        payload[1] = 0x10 | u8::from(!is_keyframe);
+        if is_keyframe {
+            payload[4..11].copy_from_slice(&PICTURE_HEADER);
+        }
+    }
+}
+
+/// Start code, 640, 360.
+const PICTURE_HEADER: [u8; 7] = [0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
+/// Bytes of a video datagram, including RTP header and authentication tag.
 pub const VIDEO_BYTES: usize = 1_000;
 /// Bytes of an audio datagram, likewise.
 pub const AUDIO_BYTES: usize = 100;
-/// Audio packets a second: 20 ms each.
+/// Audio packets per second: 20 ms each.
 pub const AUDIO_RATE: u32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onecast_rtc::rtp::Codec;
+    use onecast_rtc::rtp::keyframe::{starts_frame, starts_keyframe};
+
+    #[test]
+    fn frames_and_keyframes_are_recognized_where_they_start() {
+        for (is_keyframe, is_first) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut payload = [0x55; 100];
+            write_vp8(is_keyframe, is_first, &mut payload);
+            assert_eq!(starts_keyframe(Codec::Vp8, &payload), is_keyframe && is_first);
+            assert_eq!(starts_frame(Codec::Vp8, &payload), is_first);
+        }
+    }
+}

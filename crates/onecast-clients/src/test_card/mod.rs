@@ -1,4 +1,7 @@
-//! The built-in test card: a mosaic of colour bars with a running timecode, and a row of squares that a program can read.
+//! The built-in test card: colour bars with a running timecode, and a row of squares that programs can read.
+//!
+//! It is encoded here rather than played from a file, because its number counts up without end and continues across keyframes that a
+//! server requests at any time.
 //!
 //! ```text
 //! +------------------------------------------+
@@ -42,14 +45,14 @@ impl TestCard {
         }
     }
 
-    /// The next frame as VP8, a keyframe if asked for.
+    /// The next frame as VP8, as a keyframe if requested.
     pub fn next_frame(&mut self, keyframe: bool) -> Vec<u8> {
         let picture = self.picture();
         self.frame = self.frame.wrapping_add(1);
         self.encoder.encode(&picture, keyframe)
     }
 
-    /// The picture of the frame that comes next, row by row.
+    /// The picture of the next frame, row by row.
     pub fn picture(&self) -> Vec<Colour> {
         let (columns, rows) = self.encoder.squares();
         let mut picture: Vec<Colour> = (0..columns * rows)
@@ -77,7 +80,7 @@ impl TestCard {
         picture
     }
 
-    /// `MM:SS:FF` as places in the font.
+    /// `MM:SS:FF` as indices into the font.
     fn timecode(&self) -> [usize; 8] {
         let (seconds, frame) = (self.frame / TestCard::FRAME_RATE, self.frame % TestCard::FRAME_RATE);
         let digits = |number: u32| [(number / 10 % 10) as usize, (number % 10) as usize];

@@ -1,8 +1,8 @@
 //! A VP8 encoder (RFC 6386) for pictures made of flat macroblocks: 16 x 16 squares of one colour each.
 //!
-//! Such a picture needs no transform: a square is predicted from its neighbours (DC_PRED) and corrected by one coefficient a plane,
-//! which at the finest quantizer is exact. A square that has not changed is copied from the frame before. What a decoder shows is
-//! therefore known to the bit, and the encoder is a screen long.
+//! Such a picture needs no transform: a square is predicted from its neighbours (DC_PRED) and corrected by one coefficient per plane,
+//! which is exact at the finest quantizer. An unchanged square is copied from the previous frame. Decoders therefore reproduce the picture
+//! bit by bit.
 
 use super::tables::{COEFFICIENT_UPDATE, COEFFICIENTS, MOTION_VECTOR_UPDATE};
 
@@ -37,7 +37,7 @@ impl Encoder {
         (self.columns, self.rows)
     }
 
-    /// Encodes a picture, row by row. The first is a keyframe whatever is asked.
+    /// Encodes a picture, row by row. The first one is always a keyframe.
     ///
     /// # Panics
     /// When the number of squares is not columns x rows.
@@ -73,7 +73,7 @@ impl Encoder {
 struct Frame<'a> {
     columns: usize,
     picture: &'a [Colour],
-    /// What is shown before; `None` for a keyframe.
+    /// The previous picture; `None` for a keyframe.
     before: Option<&'a [Colour]>,
 }
 
@@ -149,7 +149,7 @@ impl Frame<'_> {
         self.before.is_some_and(|before| before[at] == self.picture[at])
     }
 
-    /// The square is as it was: last frame, motion vector zero, no coefficients.
+    /// An unchanged square: last frame, motion vector zero, no coefficients.
     fn write_copied(&self, out: &mut BoolWriter, at: usize) {
         out.bit(true, SKIP);
         out.bit(true, INTRA);
@@ -179,7 +179,7 @@ impl Frame<'_> {
         }
     }
 
-    /// What prediction from the squares above and to the left misses (section 12.2): their mean, rounded up; 128 where there are none.
+    /// Difference to the prediction from the squares above and to the left (section 12.2): their mean, rounded up; 128 without neighbours.
     fn correction(&self, at: usize) -> [i32; 3] {
         let above = at.checked_sub(self.columns).map(|at| self.picture[at]);
         let left = (!at.is_multiple_of(self.columns)).then(|| self.picture[at - 1]);

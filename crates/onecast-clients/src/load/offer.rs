@@ -1,0 +1,221 @@
+//! SDP of a load: offers that other servers accept, too, and the parts of their answers that matter.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::load::workload::Workload;
+use onecast_rtc::client_peer::Answered;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::{Fingerprint, IceCredentials};
+
+/// Writes a viewer's offer: Opus and VP8, VP9, H264, AV1, each with RTX. It does not announce transport-wide feedback, which these
+/// viewers never send: servers that rely on it would reduce their rate.
+pub(super) fn viewer_offer(ice: &IceCredentials, fingerprint: Fingerprint) -> String {
+    let transport = transport(ice, fingerprint, "recvonly");
+    let mut sdp = head(&["0", "1"]);
+    sdp.push_str(&format!("m=audio 9 UDP/TLS/RTP/SAVPF {OPUS}\r\na=mid:0\r\n{transport}"));
+    sdp.push_str(&opus());
+    let types: Vec<String> = VIDEO.iter().map(|(pt, _)| format!("{pt} {}", pt + 1)).collect();
+    let types = types.join(" ");
+    sdp.push_str(&format!(
+        "m=video 9 UDP/TLS/RTP/SAVPF {types}\r\na=mid:1\r\n{transport}"
+    ));
+    for (pt, codec) in VIDEO {
+        sdp.push_str(&video(pt, codec));
+        sdp.push_str(&format!("a=rtpmap:{0} rtx/90000\r\na=fmtp:{0} apt={pt}\r\n", pt + 1));
+    }
+    sdp
+}
+
+/// Writes the publisher's offer: only the media lines of the workload, with their SSRCs.
+pub(super) fn publisher_offer(ice: &IceCredentials, fingerprint: Fingerprint, workload: Workload) -> String {
+    let transport = transport(ice, fingerprint, "sendonly");
+    let source = |ssrc: u32| format!("a=msid:load load{ssrc}\r\na=ssrc:{ssrc} cname:load\r\n");
+    let mut lines = Vec::new();
+    if workload.has_audio() {
+        lines.push((format!("audio 9 UDP/TLS/RTP/SAVPF {OPUS}"), opus(), AUDIO_SSRC));
+    }
+    if workload.video().is_some() {
+        lines.push((
+            format!("video 9 UDP/TLS/RTP/SAVPF {VP8}"),
+            video(VP8, Codec::Vp8),
+            VIDEO_SSRC,
+        ));
+    }
+    let mut sdp = head(&["0", "1"][..lines.len()]);
+    for (mid, (line, formats, ssrc)) in lines.into_iter().enumerate() {
+        sdp.push_str(&format!(
+            "m={line}\r\na=mid:{mid}\r\n{transport}{formats}{}",
+            source(ssrc)
+        ));
+    }
+    sdp
+}
+
+/// What a payload type of these offers carries.
+pub(super) fn payload_type(number: u8) -> Option<Payload> {
+    if number == OPUS {
+        return Some(Payload::Audio);
+    }
+    VIDEO.iter().find_map(|(pt, codec)| match number {
+        _ if number == *pt => Some(Payload::Video(*codec)),
+        _ if number == pt + 1 => Some(Payload::Rtx(*codec)),
+        _ => None,
+    })
+}
+
+/// Kinds of media packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// Opus.
+    Audio,
+    /// Video.
+    Video(Codec),
+    /// Retransmitted video (RFC 4588).
+    Rtx(Codec),
+}
+
+/// A usable answer.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub(super) answered: Answered,
+    /// The server's media address.
+    pub media: SocketAddr,
+    /// The client begins the DTLS handshake, as with nearly all servers.
+    pub(super) we_begin: bool,
+}
+
+/// Why an answer cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It is not an SDP answer.
+    #[error("the body is no SDP answer with ICE credentials and a SHA-256 fingerprint")]
+    Nonsense,
+    /// It has no address for UDP.
+    #[error("the answer has no UDP candidate with an IP address")]
+    NoCandidate,
+    /// All its addresses are on other hosts.
+    #[error(
+        "the answer directs media to {media}, which is not the URL's host; a load goes only to the host of the URL"
+    )]
+    OtherHost {
+        /// The first of them.
+        media: SocketAddr,
+    },
+}
+
+/// Reads an answer. `is_host` tells whether an address belongs to the URL's host.
+pub(super) fn read_answer(sdp: &str, is_host: impl Fn(IpAddr) -> bool) -> Result<Accepted, AnswerError> {
+    let answered = Answered::parse(sdp).filter(|answered| answered.fingerprint.is_some());
+    let answered = answered.ok_or(AnswerError::Nonsense)?;
+    let addresses: Vec<SocketAddr> = sdp.lines().filter_map(udp_candidate).collect();
+    let first = *addresses.first().ok_or(AnswerError::NoCandidate)?;
+    let media = addresses.into_iter().find(|address| is_host(address.ip()));
+    let media = media.ok_or(AnswerError::OtherHost { media: first })?;
+    let we_begin = !sdp.lines().any(|line| line.trim_end() == "a=setup:active");
+    Ok(Accepted {
+        answered,
+        media,
+        we_begin,
+    })
+}
+
+/// `a=candidate:1 1 udp 2130706431 192.0.2.1 8080 typ host`, of component 1.
+fn udp_candidate(line: &str) -> Option<SocketAddr> {
+    let mut fields = line.trim_end().strip_prefix("a=candidate:")?.split_ascii_whitespace();
+    let (component, protocol) = (fields.nth(1)?, fields.next()?);
+    let ip: IpAddr = fields.nth(1)?.parse().ok()?;
+    let port: u16 = fields.next()?.parse().ok()?;
+    (component == "1" && protocol.eq_ignore_ascii_case("udp") && port != 0).then(|| SocketAddr::new(ip, port))
+}
+
+fn head(mids: &[&str]) -> String {
+    let mids = mids.join(" ");
+    format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {mids}\r\na=msid-semantic: WMS *\r\n")
+}
+
+fn transport(ice: &IceCredentials, fingerprint: Fingerprint, direction: &str) -> String {
+    format!(
+        "c=IN IP4 0.0.0.0\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\n\
+         a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n",
+        ice.ufrag, ice.pwd
+    )
+}
+
+fn opus() -> String {
+    format!("a=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n")
+}
+
+fn video(pt: u8, codec: Codec) -> String {
+    let mut lines = format!("a=rtpmap:{pt} {}/90000\r\n", codec.encoding_name());
+    for feedback in ["nack", "nack pli", "ccm fir"] {
+        lines.push_str(&format!("a=rtcp-fb:{pt} {feedback}\r\n"));
+    }
+    if codec == Codec::H264 {
+        let parameters = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+        lines.push_str(&format!("a=fmtp:{pt} {parameters}\r\n"));
+    }
+    lines
+}
+
+/// Payload type of Opus.
+pub(super) const OPUS: u8 = 111;
+/// Payload type of VP8.
+pub(super) const VP8: u8 = 96;
+/// The payload type of RTX is one higher.
+const VIDEO: [(u8, Codec); 4] = [
+    (VP8, Codec::Vp8),
+    (98, Codec::Vp9),
+    (102, Codec::H264),
+    (45, Codec::Av1),
+];
+/// SSRC of the published audio.
+pub(super) const AUDIO_SSRC: u32 = 0x0c0f_fee0;
+/// SSRC of the published video.
+pub(super) const VIDEO_SSRC: u32 = 0x0c0f_fee1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &str = "v=0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 \
+        00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+        a=candidate:1 1 tcp 9 192.0.2.1 9 typ host tcptype passive\r\n\
+        a=candidate:2 1 udp 8 0a.local 8 typ host\r\na=candidate:3 2 UDP 8 192.0.2.1 7 typ host\r\n\
+        a=candidate:4 1 UDP 8 198.51.100.1 81 typ host\r\na=candidate:5 1 udp 7 192.0.2.1 82 typ host generation 0\r\n";
+
+    fn host(ip: IpAddr) -> bool {
+        ip == IpAddr::from([192, 0, 2, 1])
+    }
+
+    #[test]
+    fn media_goes_to_the_first_udp_candidate_on_the_host() {
+        let accepted = read_answer(ANSWER, host).unwrap();
+        assert_eq!(accepted.media.to_string(), "192.0.2.1:82");
+        assert_eq!(&*accepted.answered.ice.ufrag, "u");
+    }
+
+    #[test]
+    fn unusable_answers_are_distinguished() {
+        let read = |sdp: &str, is_host: fn(IpAddr) -> bool| read_answer(sdp, is_host).unwrap_err();
+        assert_eq!(
+            read(ANSWER, |_| false),
+            AnswerError::OtherHost {
+                media: "198.51.100.1:81".parse().unwrap()
+            }
+        );
+        let bare: String = ANSWER.lines().take(4).map(|line| format!("{line}\r\n")).collect();
+        assert_eq!(read(&bare, host), AnswerError::NoCandidate);
+        assert_eq!(read(&ANSWER.replace("fingerprint", "x"), host), AnswerError::Nonsense);
+        for nonsense in ["", "<html>", "a=candidate:", "a=ice-ufrag:x"] {
+            assert_eq!(read(nonsense, host), AnswerError::Nonsense);
+        }
+    }
+
+    #[test]
+    fn payload_types_are_those_of_the_offer() {
+        assert_eq!(payload_type(111), Some(Payload::Audio));
+        assert_eq!(payload_type(102), Some(Payload::Video(Codec::H264)));
+        assert_eq!(payload_type(46), Some(Payload::Rtx(Codec::Av1)));
+        assert_eq!((payload_type(0), payload_type(112)), (None, None));
+    }
+}
