@@ -155,7 +155,7 @@ where
     if let Some(why) = &entry.warning {
         warn!("the tokens in the links are valid for this run only: {why}");
     }
-    let front = args.proxy.front(entry.is_decided(&args.auth));
+    let proxy = args.proxy.reverse_proxy(entry.is_decided(&args.auth));
     let demo_token = entry.authority.make_own(StreamName::demo());
     let pages = args.html_dir.clone().map_or_else(Pages::built_in, Pages::directory);
     let authority = Arc::new(entry.authority);
@@ -164,7 +164,7 @@ where
             authority: authority.clone(),
             ice_servers: Arc::new(ice_servers),
             strict_etags: args.strict_etags,
-            front,
+            proxy,
             ..Serving::open(media.clone(), pages)
         },
         HttpLimits::default(),

@@ -33,7 +33,7 @@ pub enum Trusted {
 impl ProxyArgs {
     /// The trusted proxies and the base path. `decided`: access control is configured. Only then are proxies on this machine trusted
     /// by default; before, no claim in a request counts.
-    pub fn front(&self, decided: bool) -> ReverseProxy {
+    pub fn reverse_proxy(&self, decided: bool) -> ReverseProxy {
         let networks = self.trusted_proxy.iter().filter_map(|trusted| match trusted {
             Trusted::Nobody => None,
             Trusted::Network(network) => Some(*network),
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn local_proxies_are_trusted_once_access_control_is_configured() {
-        let front = |words: &str, decided| args(words).unwrap().front(decided).proxies;
-        assert_eq!(front("", true), TrustedProxies::loopback());
-        assert_eq!(front("", false), TrustedProxies::default());
-        assert_eq!(front("--trusted-proxy none", true), TrustedProxies::default());
+        let proxies = |words: &str, decided| args(words).unwrap().reverse_proxy(decided).proxies;
+        assert_eq!(proxies("", true), TrustedProxies::loopback());
+        assert_eq!(proxies("", false), TrustedProxies::default());
+        assert_eq!(proxies("--trusted-proxy none", true), TrustedProxies::default());
         let named: TrustedProxies = ["10.0.0.0/8", "::1"]
             .map(|text| text.parse().unwrap())
             .into_iter()
@@ -115,15 +115,15 @@ mod tests {
             "--trusted-proxy 10.0.0.0/8,::1",
             "--trusted-proxy 10.0.0.0/8 --trusted-proxy ::1",
         ] {
-            assert_eq!(front(words, true), named);
-            assert_eq!(front(words, false), named);
+            assert_eq!(proxies(words, true), named);
+            assert_eq!(proxies(words, false), named);
         }
         assert!(args("--trusted-proxy proxy.test").unwrap_err().contains("10.0.0.0/8"));
     }
 
     #[test]
     fn the_base_path_differs_from_the_servers_own_paths() {
-        let base_path = |words: &str| args(words).map(|args| args.front(true).base_path.to_string());
+        let base_path = |words: &str| args(words).map(|args| args.reverse_proxy(true).base_path.to_string());
         assert_eq!(base_path("").as_deref(), Ok(""));
         assert_eq!(base_path("--base-path /rtc/").as_deref(), Ok("/rtc"));
         assert!(base_path("--base-path rtc").unwrap_err().contains("such as /rtc"));

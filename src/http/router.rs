@@ -49,7 +49,7 @@ pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
         links,
         ice_servers,
         strict_etags,
-        front: _,
+        proxy: _,
     } = serving;
     let shared = Shared {
         service,

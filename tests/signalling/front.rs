@@ -15,19 +15,19 @@ fn from(client: &str) -> (&str, &str) {
 }
 
 async fn behind_a_proxy() -> Rig {
-    let front = ReverseProxy {
+    let proxy = ReverseProxy {
         proxies: TrustedProxies::loopback(),
         ..ReverseProxy::default()
     };
-    Rig::behind(front, Authority::off()).await
+    Rig::behind(proxy, Authority::off()).await
 }
 
 async fn below(base_path: &str) -> Rig {
-    let front = ReverseProxy {
+    let proxy = ReverseProxy {
         base_path: base_path.parse().unwrap(),
         ..ReverseProxy::default()
     };
-    Rig::behind(front, Authority::off()).await
+    Rig::behind(proxy, Authority::off()).await
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn a_client_that_the_proxy_hides_shares_the_bounds_of_all_that_are_hidden(
 async fn who_claims_to_be_a_proxy_and_is_not_trusted_is_taken_for_itself() {
     let trusted: TrustedProxies = std::iter::once("192.0.2.0/24".parse::<ProxyNetwork>().unwrap()).collect();
     for proxies in [TrustedProxies::default(), trusted] {
-        let front = ReverseProxy {
+        let proxy = ReverseProxy {
             proxies,
             ..ReverseProxy::default()
         };
-        let rig = Rig::behind(front, Authority::off()).await;
+        let rig = Rig::behind(proxy, Authority::off()).await;
         let headers = [SDP, from("203.0.113.7"), PREFIX, ("Forwarded", "for=203.0.113.8")];
         let reply = rig.request("POST", "/whip/live", &headers, OFFER).await;
         assert!(
@@ -87,11 +87,11 @@ async fn who_guesses_tokens_behind_a_proxy_slows_down_nobody_else() {
         "[[token]]\nname = \"a\"\nhash = \"{}\"\npublish = \"*\"\n",
         secret.hash()
     ));
-    let front = ReverseProxy {
+    let proxy = ReverseProxy {
         proxies: TrustedProxies::loopback(),
         ..ReverseProxy::default()
     };
-    let rig = Rig::behind(front, Authority::tokens(Tokens::new(&rule.unwrap()).unwrap(), true)).await;
+    let rig = Rig::behind(proxy, Authority::tokens(Tokens::new(&rule.unwrap()).unwrap(), true)).await;
     let guess = async |client: &str| {
         let headers = [SDP, from(client), ("Authorization", "Bearer a-guess")];
         rig.request("POST", "/whip/live", &headers, OFFER).await.status

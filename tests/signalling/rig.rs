@@ -49,10 +49,10 @@ impl Rig {
     }
 
     /// Has this in front of it.
-    pub(crate) async fn behind(front: ReverseProxy, authority: Authority) -> Rig {
+    pub(crate) async fn behind(proxy: ReverseProxy, authority: Authority) -> Rig {
         Rig::start_as("127.0.0.1:0", HttpLimits::default(), |serving| Serving {
             authority: Arc::new(authority),
-            front,
+            proxy,
             ..serving
         })
         .await

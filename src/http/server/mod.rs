@@ -99,7 +99,7 @@ pub struct Serving {
     /// Refuses every PATCH without `If-Match`, as RFC 9725 requires.
     pub strict_etags: bool,
     /// Proxies in front of the server, and the path below which they serve it.
-    pub front: ReverseProxy,
+    pub proxy: ReverseProxy,
 }
 
 impl Serving {
@@ -112,7 +112,7 @@ impl Serving {
             links: Vec::new(),
             ice_servers: Arc::default(),
             strict_etags: false,
-            front: ReverseProxy::default(),
+            proxy: ReverseProxy::default(),
         }
     }
 }
@@ -129,11 +129,11 @@ pub struct Server {
 impl Server {
     /// A server of `serving`.
     pub fn new(serving: Serving, limits: HttpLimits) -> Server {
-        let front = Arc::new(serving.front.clone());
+        let proxy = Arc::new(serving.proxy.clone());
         Server {
             handler: RequestHandler {
                 router: router(serving, limits),
-                front,
+                proxy,
                 per_ip: PerIpLimit::new(limits.connections_per_address),
             },
             limits,
@@ -348,7 +348,7 @@ mod tests {
         let server = Server {
             handler: RequestHandler {
                 router: redirect::router(Some(443)),
-                front: Arc::default(),
+                proxy: Arc::default(),
                 per_ip: PerIpLimit::including_loopback(2),
             },
             limits,

@@ -35,7 +35,7 @@ pub struct ReverseProxy {
 #[derive(Clone)]
 pub(crate) struct RequestHandler {
     pub(crate) router: Router,
-    pub(crate) front: Arc<ReverseProxy>,
+    pub(crate) proxy: Arc<ReverseProxy>,
     /// Connections per address, or requests per client that proxies forward.
     pub(crate) per_ip: Arc<PerIpLimit>,
 }
@@ -58,7 +58,7 @@ impl RequestHandler {
     /// Takes a permit for a connection; `None` if the address has reached its limit.
     pub(crate) fn take_connection(&self, address: IpAddr) -> Option<Option<IpPermit>> {
         // A proxy's connections carry the requests of many clients, so the requests are counted instead.
-        if self.front.proxies.has(address) {
+        if self.proxy.proxies.has(address) {
             return Some(None);
         }
         self.per_ip.acquire(address).map(Some)
@@ -66,22 +66,22 @@ impl RequestHandler {
 
     /// Answers a request on this connection.
     pub(crate) async fn answer(self, mut request: Request, ends: Connection) -> Response {
-        let client = self.front.receive(&mut request, ends);
-        let taken = if self.front.proxies.has(ends.client.ip()) {
-            let taken = self.per_ip.acquire(client.client.ip());
-            if taken.is_none() {
+        let client = self.proxy.receive(&mut request, ends);
+        let permit = if self.proxy.proxies.has(ends.client.ip()) {
+            let permit = self.per_ip.acquire(client.client.ip());
+            if permit.is_none() {
                 request.extensions_mut().insert(EarlyResponse::TooManyRequests);
             }
-            taken
+            permit
         } else {
             None
         };
         let Ok::<Response, Infallible>(response) = self.router.oneshot(request).await;
-        match taken {
-            Some(taken) => response.map(|body| {
+        match permit {
+            Some(permit) => response.map(|body| {
                 Body::new(PermitBody {
                     body,
-                    _ip_permit: taken,
+                    _ip_permit: permit,
                 })
             }),
             None => response,
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::http::router::finish;
 
-    fn front(base_path: &str) -> ReverseProxy {
+    fn proxy(base_path: &str) -> ReverseProxy {
         ReverseProxy {
             proxies: TrustedProxies::loopback(),
             base_path: base_path.parse().unwrap(),
@@ -213,13 +213,13 @@ mod tests {
         )
     }
 
-    fn received(front: &ReverseProxy, client: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
+    fn received(proxy: &ReverseProxy, client: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::empty()).unwrap();
-        front.receive(&mut request, ends(client));
+        proxy.receive(&mut request, ends(client));
         request
     }
 
@@ -240,11 +240,11 @@ mod tests {
                 "http://live.test/viewer.html?stream=a",
             ),
         ] {
-            let request = received(&front("/rtc"), "192.0.2.1", uri, &[]);
+            let request = received(&proxy("/rtc"), "192.0.2.1", uri, &[]);
             assert_eq!(request.uri(), own);
             assert_eq!(base_path(&request), "/rtc");
         }
-        let bare = received(&front("/rtc"), "192.0.2.1", "/rtc?stream=a", &[]);
+        let bare = received(&proxy("/rtc"), "192.0.2.1", "/rtc?stream=a", &[]);
         let moved = bare
             .extensions()
             .get::<EarlyResponse>()
@@ -268,7 +268,7 @@ mod tests {
             ("/js/", "/js/"),
             ("/", "/"),
         ] {
-            assert_eq!(received(&front(""), "127.0.0.1", uri, &[]).uri(), own);
+            assert_eq!(received(&proxy(""), "127.0.0.1", uri, &[]).uri(), own);
         }
     }
 
@@ -276,18 +276,18 @@ mod tests {
     fn only_trusted_proxies_set_client_and_base_path() {
         let headers = [("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Prefix", "/rtc")];
         let client = |request: &Request| request.extensions().get::<Connection>().unwrap().client.ip();
-        let passed_on = received(&front("/other"), "127.0.0.1", "/", &headers);
+        let passed_on = received(&proxy("/other"), "127.0.0.1", "/", &headers);
         assert_eq!(
             (client(&passed_on).to_string(), base_path(&passed_on)),
             ("203.0.113.7".to_owned(), "/rtc")
         );
-        let direct = received(&front("/other"), "192.0.2.1", "/", &headers);
+        let direct = received(&proxy("/other"), "192.0.2.1", "/", &headers);
         assert_eq!(
             (client(&direct).to_string(), base_path(&direct)),
             ("192.0.2.1".to_owned(), "/other")
         );
         let odd = received(
-            &front("/other"),
+            &proxy("/other"),
             "127.0.0.1",
             "/",
             &[("X-Forwarded-Prefix", "//evil.example")],
@@ -301,7 +301,7 @@ mod tests {
             router: Router::new()
                 .route("/", axum::routing::get(async || "here"))
                 .layer(middleware::from_fn(finish)),
-            front: Arc::new(front("")),
+            proxy: Arc::new(proxy("")),
             per_ip: PerIpLimit::new(2),
         };
         let ask = async |client: &'static str| {
