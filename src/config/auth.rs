@@ -11,26 +11,26 @@ use crate::auth::{AuthMode, TokenRule};
 
 /// Access control options.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Who may do what")]
+#[command(next_help_heading = "Access control")]
 pub struct AuthArgs {
-    /// Who decides about publishing, watching and administration [default: what the other options of this kind ask for; else `off`
-    /// while HTTP listens on loopback only, and `tokens` as soon as it listens elsewhere]
+    /// What decides about publishing, watching and administration [default: as the other options of this group imply; else `off` while HTTP
+    /// listens on loopback only, and `tokens` as soon as it listens elsewhere]
     #[arg(long, value_name = "HOW", env = "ONECAST_AUTH")]
     pub auth: Option<AuthMode>,
 
-    /// Watching needs a token, too (with tokens; JWTs and the webhook always decide about watching)
+    /// Require a token for watching too (with tokens; JWTs and the webhook always decide about watching)
     #[arg(long, env = "ONECAST_PRIVATE", value_parser = BoolishValueParser::new())]
     pub private: bool,
 
-    /// TOML file of `[[token]]` tables, which `onecast token new` prints
+    /// TOML file with `[[token]]` tables, as printed by `onecast token new`
     #[arg(long, value_name = "FILE", env = "ONECAST_TOKENS_FILE")]
     pub tokens_file: Option<PathBuf>,
 
-    /// Public key that JWTs are signed with: PEM of RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
+    /// Public key that verifies JWTs: PEM of RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
     #[arg(long, value_name = "FILE", env = "ONECAST_JWT_KEY", conflicts_with_all = ["jwt_secret_file", "jwks_url"])]
     pub jwt_key: Option<PathBuf>,
 
-    /// File with the secret that JWTs are signed with (HS256), at least 32 bytes
+    /// File with the secret that verifies JWTs (HS256), at least 32 bytes
     #[arg(
         long,
         value_name = "FILE",
@@ -39,35 +39,35 @@ pub struct AuthArgs {
     )]
     pub jwt_secret_file: Option<PathBuf>,
 
-    /// Where the issuer of JWTs publishes its keys (JWKS)
+    /// URL at which the issuer of JWTs publishes its keys (JWKS)
     #[arg(long, value_name = "URL", env = "ONECAST_JWKS_URL", hide_env_values = true, value_parser = web_url)]
     pub jwks_url: Option<Url>,
 
-    /// JWTs must be of this issuer (iss)
+    /// Issuer that JWTs must name (iss)
     #[arg(long, value_name = "TEXT", env = "ONECAST_JWT_ISSUER")]
     pub jwt_issuer: Option<String>,
 
-    /// JWTs must be for this audience (aud); without it, those that are for one are refused
+    /// Audience that JWTs must name (aud); without it, JWTs that name an audience are refused
     #[arg(long, value_name = "TEXT", env = "ONECAST_JWT_AUDIENCE")]
     pub jwt_audience: Option<String>,
 
-    /// Server that is asked whether somebody may publish, watch or administer
+    /// URL that decides whether a client may publish, watch or administer
     #[arg(long, value_name = "URL", env = "ONECAST_AUTH_WEBHOOK", hide_env_values = true, value_parser = web_url)]
     pub auth_webhook: Option<Url>,
 
-    /// How long it may take to answer
+    /// How long the webhook may take to answer
     #[arg(long, value_name = "TIME", env = "ONECAST_AUTH_WEBHOOK_TIMEOUT", default_value = "3s", value_parser = timeout)]
     pub auth_webhook_timeout: Duration,
 
-    /// File with a secret that it is shown as a Bearer token
+    /// File with a secret that is sent to the webhook as a Bearer token
     #[arg(long, value_name = "FILE", env = "ONECAST_AUTH_WEBHOOK_SECRET_FILE")]
     pub auth_webhook_secret_file: Option<PathBuf>,
 
-    /// While it cannot be asked, everybody may publish and watch, instead of nobody
+    /// Allow everyone to publish and watch while the webhook fails, instead of no one
     #[arg(long, env = "ONECAST_AUTH_WEBHOOK_FAIL_OPEN", value_parser = BoolishValueParser::new())]
     pub auth_webhook_fail_open: bool,
 
-    /// Tokens of the configuration file.
+    /// Tokens in the configuration file.
     #[arg(skip)]
     pub token: Vec<TokenRule>,
 }

@@ -15,13 +15,12 @@ use onecast_clients::values::duration;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "STUN and TURN")]
 pub struct IceArgs {
-    /// A STUN or TURN server for clients (repeatable), such as turn:turn.example.org:3478?transport=udp. Only clients behind
-    /// firewalls that let no UDP through need one
+    /// STUN or TURN server for clients (repeatable), such as turn:turn.example.org:3478?transport=udp. Only clients behind firewalls that
+    /// block UDP need one
     #[arg(long, value_name = "URL", env = "ONECAST_ICE_SERVER", value_delimiter = ',')]
     pub ice_server: Vec<IceUrl>,
 
-    /// File with the secret that is shared with the TURN server (coturn: use-auth-secret, static-auth-secret): each client gets a
-    /// login of its own
+    /// File with the secret shared with the TURN server (coturn: use-auth-secret, static-auth-secret). Each client gets its own login
     #[arg(
         long,
         value_name = "FILE",
@@ -30,11 +29,11 @@ pub struct IceArgs {
     )]
     pub turn_secret_file: Option<PathBuf>,
 
-    /// How long such a login is good, 1m to 720h. Some TURN servers end sessions that outlive it, coturn does not
+    /// Validity of such a login, 1m to 720h. Some TURN servers end sessions that outlive it; coturn does not
     #[arg(long, value_name = "TIME", env = "ONECAST_TURN_TTL", default_value = "12h", value_parser = ttl)]
     pub turn_ttl: Duration,
 
-    /// Name that all clients give to the TURN servers, instead of --turn-secret-file
+    /// User name of all clients at the TURN servers, instead of --turn-secret-file
     #[arg(
         long,
         value_name = "NAME",
@@ -43,7 +42,7 @@ pub struct IceArgs {
     )]
     pub turn_username: Option<CredentialText>,
 
-    /// File with the password that belongs to --turn-username
+    /// File with the password for --turn-username
     #[arg(
         long,
         value_name = "FILE",
@@ -59,11 +58,11 @@ pub enum IceArgsError {
     /// The file of a secret cannot be read.
     #[error("{option} {}: {source}", file.display())]
     Unreadable {
-        /// The option that names it.
+        /// The option that names the file.
         option: &'static str,
         /// Its name.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file of the secret is empty.
@@ -72,9 +71,9 @@ pub enum IceArgsError {
     /// A password that some clients could not parse.
     #[error("the password in --turn-password-file {} cannot be used: {source}", file.display())]
     Password {
-        /// Name of the file.
+        /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: CredentialTextError,
     },
     /// Servers and credentials do not match.

@@ -42,7 +42,7 @@ pub enum LoadError {
     Unreadable {
         /// Its name.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file has faults.

@@ -12,43 +12,44 @@ use onecast_control::drain::{Destination, DrainOrder};
 
 /// Session limits and shutdown options.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Limits and leaving")]
+#[command(next_help_heading = "Limits and shutdown")]
 pub struct LimitArgs {
-    /// Most viewers of one stream at once [default: no limit but --max-viewers]
+    /// Maximum number of viewers of one stream [default: only --max-viewers]
     #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS_PER_STREAM", value_parser = count(10_000_000))]
     pub max_viewers_per_stream: Option<u32>,
 
-    /// Most that a broadcaster may send, bits a second over two seconds, such as 20M or 800K; 0 is no limit. Who sends more is warned of in
-    /// the log, and ended when it goes on for 5 s
+    /// Highest bit rate that a broadcaster may send, averaged over two seconds, such as 20M or 800K; 0 for no limit. The server logs a
+    /// warning about a broadcaster above it, and ends it after 5 s
     #[arg(long, value_name = "RATE", env = "ONECAST_MAX_PUBLISH_BITRATE", default_value = "0", value_parser = bit_rate)]
     pub max_publish_bitrate: u64,
 
-    /// Most viewers, and most broadcasters, let in a second from one address, or one /64 network of IPv6. Loopback is exempt. Clients of a
-    /// proxy have their own addresses if it is trusted (--trusted-proxy), and that of the proxy otherwise
+    /// Maximum number of viewers, and of broadcasters, admitted per second from one address, or one /64 network of IPv6. Loopback is
+    /// exempt. Clients behind a trusted proxy (--trusted-proxy) have their own addresses, those behind other proxies share one
     #[arg(long, value_name = "N", env = "ONECAST_JOINS_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub joins_per_address: u32,
 
-    /// Most members of one conference room, who all may send
+    /// Maximum number of members of one conference room
     #[arg(long, value_name = "N", env = "ONECAST_ROOM_MAX_PEERS", default_value_t = RoomLimits::DEFAULT.members as u32, value_parser = count(1_000))]
     pub room_max_peers: u32,
 
-    /// End every session when it has been connected for this long, such as 240m; 0 is never
+    /// End every session after this time, such as 240m; 0 for never
     #[arg(long, value_name = "TIME", env = "ONECAST_MAX_SESSION_TIME", default_value = "0", value_parser = duration)]
     pub max_session_time: Duration,
 
-    /// End a broadcaster that has sent no media for this long, so that somebody else can have the stream; 0 is never
+    /// End a broadcaster that has sent no media for this long, so that another one can use the stream; 0 for never
     #[arg(long, value_name = "TIME", env = "ONECAST_PUBLISHER_IDLE_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub publisher_idle_timeout: Duration,
 
-    /// End a viewer that has waited this long for a broadcaster; 0 is never
+    /// End a viewer that has waited this long for a broadcaster; 0 for never
     #[arg(long, value_name = "TIME", env = "ONECAST_VIEWER_IDLE_TIMEOUT", default_value = "0", value_parser = duration)]
     pub viewer_idle_timeout: Duration,
 
-    /// At SIGTERM let nobody new in and leave when everybody has left, or after this time; 0 leaves at once. A second signal does, too
+    /// On SIGTERM, accept no new clients and exit when all sessions have ended, or after this time. With 0, or on a second signal, exit at
+    /// once
     #[arg(long, value_name = "TIME", env = "ONECAST_DRAIN_TIMEOUT", default_value = "0", value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// Meanwhile send new WHIP and WHEP clients to this server [default: ask them to come later]
+    /// Redirect new WHIP and WHEP clients to this server while draining [default: ask them to come back later]
     #[arg(long, value_name = "URL", env = "ONECAST_DRAIN_TO")]
     pub drain_to: Option<Destination>,
 }

@@ -83,13 +83,13 @@ pub enum Command {
     Publish(PublishArgs),
     /// Watch a stream and print what arrives
     Watch(WatchArgs),
-    /// Join a conference room: send a test card and a tone, receive everybody else
+    /// Join a conference room: send a test card and a tone, receive the other members
     Peer(PeerArgs),
-    /// Measure what this machine can do: the server's cost beside the least that sealing and sending cost
+    /// Benchmark the server on this machine against the cost of encryption and sending alone
     Bench(BenchArgs),
-    /// Load a WHIP and WHEP server with many viewers and tell how they fared
+    /// Load-test a WHIP/WHEP server with many viewers
     Load(LoadArgs),
-    /// Make tokens and their hashes
+    /// Create tokens and their hashes
     Token(TokenArgs),
     /// Check a configuration file, or print an example
     #[command(subcommand)]
@@ -99,24 +99,24 @@ pub enum Command {
 /// Operations on configuration files.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say whether a file is good, and what is wrong with it
+    /// Check a file and report errors
     Check {
         /// The file
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Print a file that has every option with its description and default
+    /// Print a file with every option, its description and its default
     Example,
 }
 
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Read options from this file too: TOML, every option by its name. SIGHUP reads it again
+    /// TOML file with more options, by their names. SIGHUP reads it again
     #[arg(long, value_name = "FILE", env = "ONECAST_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Address for HTTP: signalling and pages. 0.0.0.0:8080 lets other machines in
+    /// Address for HTTP (signalling and pages). 0.0.0.0:8080 admits other machines
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -127,11 +127,11 @@ pub struct ServeArgs {
     )]
     pub http: SocketAddr,
 
-    /// Address for media, one UDP port for everybody. The default is all addresses, IPv4 and IPv6
+    /// UDP address for all media. The default is all addresses, IPv4 and IPv6
     #[arg(help_heading = "Media", long, value_name = "IP:PORT", env = "ONECAST_UDP", default_value = "[::]:8080", value_parser = address)]
     pub udp: SocketAddr,
 
-    /// Announce this address for media too, before this machine's own (repeatable; for a server behind NAT 1:1)
+    /// Also announce this address for media, ahead of this machine's own addresses (repeatable; for a server behind 1:1 NAT)
     #[arg(help_heading = "Media", long, value_name = "IP", env = "ONECAST_PUBLIC_IP", value_delimiter = ',', value_parser = public_ip)]
     pub public_ip: Vec<IpAddr>,
 
@@ -139,28 +139,28 @@ pub struct ServeArgs {
     #[arg(help_heading = "Media", long, env = "ONECAST_ANNOUNCE_ONLY_PUBLIC", value_parser = BoolishValueParser::new(), requires_if("true", "public_ip"))]
     pub announce_only_public: bool,
 
-    /// Threads that carry media, 1 to 256 [default: one for each core]
+    /// Number of media threads, 1 to 256 [default: one per core]
     #[arg(help_heading = "Media", long, value_name = "N", env = "ONECAST_SHARDS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
 
-    /// Keep each media thread on a core of its own, as far as there are
+    /// Pin each media thread to its own core, as far as there are enough cores
     #[arg(help_heading = "Media", long, env = "ONECAST_PIN", value_parser = BoolishValueParser::new())]
     pub pin: bool,
 
-    /// Use plain sends and receives even where the system has faster ones
+    /// Use plain sends and receives even if the system has faster ones
     #[arg(help_heading = "Media", long, env = "ONECAST_PORTABLE_IO", value_parser = BoolishValueParser::new())]
     pub portable_io: bool,
 
-    /// Most bytes of video since the newest keyframe that a new viewer is sent, for each stream; such as 8M or 512K. 0 turns the
-    /// cache off: viewers then wait for a keyframe
+    /// Largest amount of video since the newest keyframe, per stream, that is kept for new viewers, such as 8M or 512K. 0 turns the cache
+    /// off: viewers then wait for a keyframe
     #[arg(help_heading = "Media", long, value_name = "BYTES", env = "ONECAST_START_CACHE_BYTES", default_value = "8M", value_parser = bytes)]
     pub start_cache_bytes: usize,
 
-    /// Most pictures of 1280x720 that a new viewer has to decode to be level with the others; more of smaller ones, fewer of larger ones
+    /// Largest number of 1280x720 frames that a new viewer decodes to catch up; more if they are smaller, fewer if they are larger
     #[arg(help_heading = "Media", long, value_name = "N", env = "ONECAST_START_CACHE_FRAMES", default_value_t = 300, value_parser = count(100_000))]
     pub start_cache_frames: u32,
 
-    /// How pictures of the past are stamped, to compare
+    /// How to timestamp frames of the past, for comparisons
     #[arg(
         long,
         value_name = "HOW",
@@ -170,54 +170,53 @@ pub struct ServeArgs {
     )]
     pub start_stamps: StartStamps,
 
-    /// Share of the video's bytes that keyframes may have when viewers who lost something ask for them, percent
+    /// Percentage of the video's bytes that keyframes may take when viewers request them after losses
     #[arg(help_heading = "Media", long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub keyframe_share: u8,
 
-    /// Ask broadcasters for a keyframe this often while somebody watches; 500ms to 10m, 0 is never [default: 0, or 3s without the start cache]
+    /// Request keyframes from broadcasters with viewers at this interval, 500ms to 10m; 0 for never [default: 0, or 3s without the start
+    /// cache]
     #[arg(help_heading = "Media", long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", value_parser = pli_interval)]
     pub pli_interval: Option<Duration>,
 
-    /// Most streams at once
-    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
+    /// Maximum number of streams
+    #[arg(help_heading = "Limits and shutdown", long, value_name = "N", env = "ONECAST_MAX_STREAMS", default_value_t = 1_000, value_parser = count(1_000_000))]
     pub max_streams: u32,
 
-    /// Most viewers at once, over all streams
-    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
+    /// Maximum number of viewers of all streams
+    #[arg(help_heading = "Limits and shutdown", long, value_name = "N", env = "ONECAST_MAX_VIEWERS", default_value_t = 100_000, value_parser = count(10_000_000))]
     pub max_viewers: u32,
 
-    /// Most viewers let in a second, and most in one beat; the others are asked to come back in a few seconds
-    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_JOINS_PER_SECOND", default_value_t = 1_000, value_parser = count(1_000_000))]
+    /// Maximum number of viewers admitted per second, and at once; the others are asked to come back in a few seconds
+    #[arg(help_heading = "Limits and shutdown", long, value_name = "N", env = "ONECAST_JOINS_PER_SECOND", default_value_t = 1_000, value_parser = count(1_000_000))]
     pub joins_per_second: u32,
 
-    /// Most viewers at once that have an answer and have not finished their handshake
-    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
+    /// Maximum number of viewers that have an answer but have not finished their handshake
+    #[arg(help_heading = "Limits and shutdown", long, value_name = "N", env = "ONECAST_HALF_OPEN_MAX", default_value_t = 4_096, value_parser = count(1_000_000))]
     pub half_open_max: u32,
 
-    /// Most of those from one address, or one /64 network of IPv6. Loopback is exempt. Clients of a proxy have their own addresses if it
-    /// is trusted (--trusted-proxy), and that of the proxy otherwise
-    #[arg(help_heading = "Limits and leaving", long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
+    /// The same limit for one address, or one /64 network of IPv6. Loopback is exempt. Clients behind a trusted proxy (--trusted-proxy)
+    /// have their own addresses, those behind other proxies share one
+    #[arg(help_heading = "Limits and shutdown", long, value_name = "N", env = "ONECAST_HALF_OPEN_PER_ADDRESS", default_value_t = 64, value_parser = count(1_000_000))]
     pub half_open_per_address: u32,
 
-    /// Serve the pages from this directory instead of those built in, to edit them
+    /// Serve the pages from this directory instead of the built-in ones, for editing them
     #[arg(long, value_name = "DIR", env = "ONECAST_HTML_DIR", value_parser = directory)]
     pub html_dir: Option<PathBuf>,
 
-    /// Refuse a PATCH without If-Match whatever it says, by the letter of RFC 9725; otherwise one that is for the newest ICE session is
-    /// taken
+    /// Refuse every PATCH without If-Match, as RFC 9725 demands. By default, one for the newest ICE session is accepted
     #[arg(long, env = "ONECAST_STRICT_ETAGS", value_parser = BoolishValueParser::new())]
     pub strict_etags: bool,
 
-    /// Where tokens and certificates that the server makes are kept [default: what systemd says, else $XDG_STATE_HOME/onecast, else
-    /// ~/.local/state/onecast]
+    /// Directory for generated tokens and certificates [default: systemd's, else $XDG_STATE_HOME/onecast, else ~/.local/state/onecast]
     #[arg(long, value_name = "DIR", env = "ONECAST_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Form of the log on stderr; how much of it, RUST_LOG says, for instance RUST_LOG=debug
+    /// Format of the log on stderr. RUST_LOG sets its level, for instance RUST_LOG=debug
     #[arg(long, value_name = "FORM", env = "ONECAST_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 
-    /// Broadcast a built-in test card as stream `demo`
+    /// Broadcast a built-in test card as the stream `demo`
     #[arg(long, env = "ONECAST_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
 
@@ -326,7 +325,7 @@ impl ServeArgs {
         self.tls.acme.is_empty() && listeners.into_iter().flatten().all(is_loopback)
     }
 
-    /// Threads that carry media.
+    /// The number of media threads.
     pub fn shards(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
         self.shards.map_or_else(cores, usize::from)
@@ -355,16 +354,16 @@ const PLI_INTERVAL: Duration = Duration::from_secs(3);
 const AFTER_HELP: &str = "\
 Examples:
   onecast                            then open http://127.0.0.1:8080/
-  onecast --demo                     the same, with a picture to watch at once
-  onecast --http 0.0.0.0:8080        lets other machines in; prints links with a token for broadcasting
-  onecast --lan                      lets your phone in: HTTPS and a QR code
+  onecast --demo                     the same, with a test card to watch
+  onecast --http 0.0.0.0:8080        admits other machines; prints links with a token for broadcasting
+  onecast --lan                      for your phone: HTTPS and a QR code
   onecast --acme live.example.org --http [::]:443
                                      a server on the internet
-  onecast token new studio           makes a token for the configuration
+  onecast token new studio           creates a token for the configuration
   onecast publish --help             the command-line publisher
   onecast watch --help               the command-line viewer
   onecast peer --help                the command-line member of a conference room
-  onecast bench                      what this machine can do, 1 minute
+  onecast bench                      benchmark of the server on this machine, 1 minute
   onecast load --help                the load generator";
 
 #[cfg(test)]
@@ -472,11 +471,11 @@ mod tests {
     #[test]
     fn help_is_grouped_by_what_options_are_about() {
         for (option, group) in [
-            ("auth", Some("Who may do what")),
+            ("auth", Some("Access control")),
             ("tls_cert", Some("HTTPS")),
             ("trusted_proxy", Some("Behind a proxy")),
-            ("drain_to", Some("Limits and leaving")),
-            ("max_viewers", Some("Limits and leaving")),
+            ("drain_to", Some("Limits and shutdown")),
+            ("max_viewers", Some("Limits and shutdown")),
             ("turn_ttl", Some("STUN and TURN")),
             ("pli_interval", Some("Media")),
             ("http", None),

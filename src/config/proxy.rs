@@ -10,13 +10,13 @@ use crate::http::{BasePath, ProxyNetwork, ProxyNetworkError, ReverseProxy, Trust
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Behind a proxy")]
 pub struct ProxyArgs {
-    /// Believe the proxy at this address, or those of this network, who their clients are (Forwarded or X-Forwarded-For) and below which
-    /// path they serve the server (X-Forwarded-Prefix); repeatable, such as 192.0.2.7 or 10.0.0.0/8, or none [default: proxies on this
-    /// machine, as soon as it is said who may do what]
+    /// Trust the proxy at this address, or the proxies in this network, to name their clients (Forwarded or X-Forwarded-For) and their path
+    /// prefix (X-Forwarded-Prefix); repeatable, such as 192.0.2.7 or 10.0.0.0/8, or none [default: proxies on this machine, once access
+    /// control is decided]
     #[arg(long, value_name = "ADDRESS", env = "ONECAST_TRUSTED_PROXY", value_delimiter = ',', value_parser = trusted)]
     pub trusted_proxy: Vec<Trusted>,
 
-    /// The path below which a proxy serves the server, such as /rtc, unless the proxy says it itself. It may strip it or not
+    /// Path below which a proxy serves the server, such as /rtc, unless the proxy announces it. The proxy may strip it or not
     #[arg(long, value_name = "PATH", env = "ONECAST_BASE_PATH", default_value = "/", hide_default_value = true, value_parser = base_path)]
     pub base_path: BasePath,
 }

@@ -11,21 +11,21 @@ use super::values::{address, domain, email, web_address};
 use crate::tls::acme::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
 use crate::tls::{AcmeConfig, CertificateSource};
 
-/// Options of HTTPS.
+/// Options for HTTPS.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTPS")]
 pub struct TlsArgs {
-    /// Let a phone in: listen on all addresses with HTTPS of a certificate made here, and show the link as a QR code
+    /// For devices in the same network: listen on all addresses with HTTPS and a self-signed certificate, and show the link as a QR code
     #[arg(long, env = "ONECAST_LAN", value_parser = BoolishValueParser::new())]
     pub lan: bool,
 
-    /// Speak HTTPS on --http with a certificate that the server makes for this machine's names and addresses, and keeps [default: off,
-    /// or self-signed with --lan]
+    /// Use HTTPS on --http with a self-signed certificate for this machine's names and addresses, which the server makes and keeps
+    /// [default: off, or self-signed with --lan]
     #[arg(long, value_name = "HOW", env = "ONECAST_TLS")]
     pub tls: Option<TlsMode>,
 
-    /// Speak HTTPS on --http with this certificate: a PEM file, the certificate itself first and then those that lead to its root.
-    /// Read again when it changes
+    /// Use HTTPS on --http with this certificate chain: a PEM file that starts with the server's own certificate. The server reads it again
+    /// when it changes
     #[arg(long, value_name = "FILE", env = "ONECAST_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
@@ -33,28 +33,28 @@ pub struct TlsArgs {
     #[arg(long, value_name = "FILE", env = "ONECAST_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Speak HTTPS on --http with a certificate for this domain (repeatable) from Let's Encrypt or another ACME directory, whose terms
-    /// you agree to with this option. The directory must reach --http on port 443 of the domain
+    /// Use HTTPS on --http with a certificate for this domain (repeatable) from Let's Encrypt or another ACME directory, whose terms of
+    /// service you accept by this option. The directory must reach --http on port 443 of the domain
     #[arg(long, value_name = "DOMAIN", env = "ONECAST_ACME", value_delimiter = ',', value_parser = domain)]
     pub acme: Vec<String>,
 
-    /// Whom the directory may write to when something is wrong with the certificate
+    /// Contact address for the directory, for problems with the certificate
     #[arg(long, value_name = "ADDRESS", env = "ONECAST_ACME_EMAIL", requires = "acme", value_parser = email)]
     pub acme_email: Option<String>,
 
-    /// ACME directory [default: that of Let's Encrypt]
+    /// ACME directory [default: Let's Encrypt]
     #[arg(long, value_name = "URL", env = "ONECAST_ACME_DIRECTORY", requires = "acme", value_parser = web_address)]
     pub acme_directory: Option<String>,
 
-    /// Use the directory of Let's Encrypt for trying things: wide limits, and certificates that no browser trusts
+    /// Use the staging directory of Let's Encrypt, with high limits and certificates that no browser trusts
     #[arg(long, env = "ONECAST_ACME_STAGING", value_parser = BoolishValueParser::new())]
     pub acme_staging: bool,
 
-    /// Root certificate of the ACME directory's own HTTPS: a PEM file, for a private directory
+    /// PEM file with the root certificate of a private ACME directory's own HTTPS
     #[arg(long, value_name = "FILE", env = "ONECAST_ACME_CA", requires = "acme")]
     pub acme_ca: Option<PathBuf>,
 
-    /// Listen here without TLS, too, and send everybody on to HTTPS; such as 0.0.0.0:80
+    /// Also listen here without TLS and redirect all requests to HTTPS, such as 0.0.0.0:80
     #[arg(long, value_name = "IP:PORT", env = "ONECAST_HTTP_REDIRECT", value_parser = address)]
     pub http_redirect: Option<SocketAddr>,
 }
@@ -74,7 +74,7 @@ pub enum TlsConflict {
     /// Two certificates for one port.
     #[error("{0} and {1} both provide a certificate; use only one of them")]
     TwoCertificates(&'static str, &'static str),
-    /// HTTPS is asked for and forbidden.
+    /// HTTPS is both requested and turned off.
     #[error("--tls off contradicts {0}; omit one of them")]
     OffAndOn(&'static str),
     /// `--lan` with an address that other machines cannot reach.
@@ -89,9 +89,9 @@ pub enum TlsConflict {
          onecast --acme {domain} --http [::]:443"
     )]
     AcmeOnLoopback {
-        /// As configured.
+        /// The configured address.
         http: SocketAddr,
-        /// The first one.
+        /// The first domain.
         domain: String,
     },
     /// Two ACME directories.

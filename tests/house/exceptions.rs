@@ -11,20 +11,6 @@ pub(crate) const GLOBS: &[&str] = &[
 
 /// Crates and their repeated type names.
 pub(crate) const REPEATED_TYPES: &[&str] = &[
-    "onecast-clients Granted",
-    "onecast-clients Invitation",
-    "onecast-clients Joins",
-    "onecast-clients Member",
-    "onecast-clients Phase",
-    "onecast-clients Progress",
-    "onecast-clients Publisher",
-    "onecast-clients Received",
-    "onecast-clients Reception",
-    "onecast-clients Report",
-    "onecast-clients Signalling",
-    "onecast-clients Source",
-    "onecast-clients Track",
-    "onecast-clients Viewer",
     "onecast-control Stream",
     "onecast-engine Entry",
     "onecast-engine Repairs",

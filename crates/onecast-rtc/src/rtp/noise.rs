@@ -9,6 +9,10 @@ impl Noise {
         Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends, and callers want a number, not an option"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
