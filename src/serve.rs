@@ -21,7 +21,8 @@ use self::listeners::Listeners;
 use crate::auth::{self, Authority, SetupError};
 use crate::banner::{Access, Facts, Https, OwnTokens, banner, phone_link};
 use crate::config::{IceArgsError, LogFormat, ServeArgs, Sources, TlsConflict};
-use crate::http::{HttpLimits, Pages, Server, Service, Serving};
+use crate::http::feeds::Feeds;
+use crate::http::{HttpLimits, Pages, Server, Serving};
 use crate::tls::{Tls, TlsError};
 use onecast_control::StreamName;
 use onecast_udp;
@@ -32,7 +33,7 @@ pub use systemd::SocketActivationError;
 use systemd::Watchdog;
 
 /// The media side of the server, behind HTTP.
-pub trait MediaServer: Service {
+pub trait MediaServer: Feeds {
     /// The address that receives media.
     fn media_address(&self) -> SocketAddr;
 

@@ -40,11 +40,19 @@ impl Mailbox {
         }
     }
 
-    /// Sends the shard a command; false if the mailbox is full.
-    pub fn send(&self, command: Command) -> bool {
-        let sent = self.commands.push(command).is_ok();
+    /// Gives the shard a command, which it takes when it is woken; false when the box is full.
+    pub fn push(&self, command: Command) -> bool {
+        self.commands.push(command).is_ok()
+    }
+
+    /// Wakes the shard's thread if it sleeps.
+    pub fn wake(&self) {
         self.waker.wake();
-        sent
+    }
+
+    /// Commands that wait.
+    pub fn commands(&self) -> usize {
+        self.commands.len()
     }
 
     fn hand_over(&self, datagram: MisroutedDatagram) -> bool {

@@ -9,7 +9,7 @@ use super::jwt::Jwt;
 use super::throttle::Throttle;
 use super::webhook::Webhook;
 use super::{
-    AccessRequest, Action, Credential, Denied, PageOrigin, Right, Secret, StreamPatterns, TokenDigest, TokenHash,
+    AccessRequest, Action, Credential, Denied, Grant, PageOrigin, Secret, StreamPatterns, TokenDigest, TokenHash,
     Tokens,
 };
 use onecast_control::StreamName;
@@ -91,7 +91,7 @@ impl Authority {
     ///
     /// # Errors
     /// When it is denied.
-    pub async fn authorize(&self, request: AccessRequest<'_>) -> Result<Right, Denied> {
+    pub async fn authorize(&self, request: AccessRequest<'_>) -> Result<Grant, Denied> {
         if self.is_own(&request) {
             return Ok(self.right(&request, Some(Credential("demo".into()))));
         }
@@ -156,10 +156,10 @@ impl Authority {
         &self.backend
     }
 
-    async fn decide(&self, request: &AccessRequest<'_>) -> Result<Right, Denied> {
+    async fn decide(&self, request: &AccessRequest<'_>) -> Result<Grant, Denied> {
         match &self.backend {
-            Backend::Off { explicit } => without_tokens(request, *explicit).map(|()| Right::default()),
-            Backend::Tokens { open: true, .. } if request.action == Action::Watch => Ok(Right::default()),
+            Backend::Off { explicit } => without_tokens(request, *explicit).map(|()| Grant::default()),
+            Backend::Tokens { open: true, .. } if request.action == Action::Watch => Ok(Grant::default()),
             Backend::Tokens { tokens, .. } => {
                 let token = request.token.ok_or(Denied::Missing)?;
                 let permissions = tokens
@@ -207,10 +207,10 @@ impl Authority {
     }
 
     /// The right that a token grants. A credential without a name is identified by the token itself.
-    fn right(&self, request: &AccessRequest<'_>, credential: Option<Credential>) -> Right {
+    fn right(&self, request: &AccessRequest<'_>, credential: Option<Credential>) -> Grant {
         let token = request.token.map(|token| self.digest(token));
         let of_token = || token.map(|TokenDigest(digest)| Credential(hex(&digest[..16]).into()));
-        Right {
+        Grant {
             credential: credential.or_else(of_token),
             token,
         }

@@ -1,6 +1,6 @@
 //! Authorization: who may publish, watch and administer.
 //!
-//! An [`Authority`] decides about a request before the server acts on it: it returns a [`Right`] or the reason for a denial. It knows
+//! An [`Authority`] decides about a request before the server acts on it: it returns a [`Grant`] or the reason for a denial. It knows
 //! nothing about HTTP: the `http` module extracts the token from a request and reports a [`Denied`]. Tokens are checked only when a session
 //! starts; an expired or revoked token does not end running sessions.
 
@@ -33,7 +33,7 @@ pub use stream_patterns::{Pattern, PatternError, StreamPatterns};
 pub use tokens::fuzz_tokens;
 pub use tokens::{RulesError, TokenRule, Tokens};
 
-pub use onecast_control::right::{Credential, Right, TokenDigest};
+pub use onecast_control::{Credential, Grant, TokenDigest};
 
 use onecast_control::StreamName;
 

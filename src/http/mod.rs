@@ -5,6 +5,7 @@
 //! `auth` identifies the client, and `server` accepts connections and limits them.
 
 pub mod conference;
+pub mod feeds;
 pub mod operation;
 pub mod service;
 

@@ -7,8 +7,8 @@ use crate::http::Shared;
 use crate::http::auth::requester::Requester;
 use crate::http::problem::{Problem, kinds};
 use crate::http::service::Refusal;
-use onecast_control::audience::EventStreamId;
 use onecast_control::stream_name::StreamNameError;
+use onecast_control::whep_events::EventStreamId;
 use onecast_control::{SessionId, StreamName};
 
 /// The `{stream}` of a route.

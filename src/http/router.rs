@@ -15,10 +15,11 @@ use crate::auth::Authority;
 use crate::http::api::{health, openapi, sessions, streams};
 use crate::http::conference::ws;
 use crate::http::cors::NoOrigin;
+use crate::http::feeds::Feeds;
 use crate::http::server::per_ip_limit::PerIpLimit;
 use crate::http::server::reverse_proxy::EarlyResponse;
 use crate::http::server::{HttpLimits, Serving, smuggling};
-use crate::http::service::{Protocol, Service};
+use crate::http::service::Protocol;
 use crate::http::static_files::{self, Pages};
 use crate::http::whip::events;
 use crate::http::{conference, cors, paste, whip};
@@ -27,7 +28,7 @@ use crate::turn::IceServers;
 /// State that the handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) service: Arc<dyn Service>,
+    pub(crate) service: Arc<dyn Feeds>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) pages: Pages,
     pub(crate) links: Arc<[HeaderValue]>,

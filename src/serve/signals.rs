@@ -102,7 +102,7 @@ fn is_published(server: &dyn Operation, stream: &StreamName) -> bool {
     let filter = SessionFilter {
         stream: Some(stream.clone()),
         purpose: Some(Purpose::Publish),
-        after: 0,
+        after: onecast_control::SessionNumber(0),
         limit: 1,
     };
     !server.sessions(&filter).is_empty()

@@ -98,7 +98,7 @@ async fn player_that_answers_a_counter_offer_gets_packets_and_events() {
     publisher.close().await;
     heard(&mut events, "event: inactive\ndata: {}").await;
 
-    rig.app.ask_to_reconnect(onecast_control::audience::Farewell {
+    rig.app.ask_to_reconnect(onecast_control::whep_events::ReconnectNotice {
         to: Some("https://b.example.org".parse().unwrap()),
     });
     heard(&mut events, "event: reconnect\ndata: {").await;

@@ -30,7 +30,7 @@ fn sessions(rig: &Rig) -> Vec<SessionState> {
     rig.app.sessions(&SessionFilter {
         stream: None,
         purpose: None,
-        after: 0,
+        after: onecast_control::SessionNumber(0),
         limit: 100,
     })
 }
@@ -53,16 +53,19 @@ async fn kicked_viewer_gets_nothing_and_the_others_everything() {
     has_frames(&other, "VP8", 10).await;
 
     let note = "off topic".parse().unwrap();
-    rig.app.kick(session.handle, Some(note)).unwrap();
+    rig.app.kick(session.session_number, Some(note)).unwrap();
     until("its peer is gone", || rig.counter("peers") == 2).await;
     let frames = kicked.report(Kind::Video).frames;
     let before = other.report(Kind::Video).frames;
     has_frames(&other, "VP8", before + 30).await;
     assert!(kicked.report(Kind::Video).frames <= frames + 1);
     let end = rig.app.ended(1).remove(0);
-    assert_eq!((end.handle, end.why.name()), (session.handle, "operator"));
+    assert_eq!(
+        (end.session_number, end.why.name()),
+        (session.session_number, "operator")
+    );
     assert!(end.connected.is_some());
-    assert!(rig.app.kick(session.handle, None).is_err());
+    assert!(rig.app.kick(session.session_number, None).is_err());
     let told = kicked.how_lost().await.to_string();
     assert!(
         told.starts_with("the server ended the session: ") && told.contains("off topic"),

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
 use onecast::auth::Authority;
+use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast::http::service::{
-    Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, SessionGuard,
-    ShardReading, StreamStatus,
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, SessionGuard, ShardReading,
+    StreamStatus,
 };
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast_control::admission::AdmissionReading;
-use onecast_control::audience::{EventSet, EventStreamId};
+use onecast_control::whep_events::{EventSet, EventStreamId};
 use onecast_control::{Limits, Purpose, SessionId};
 use onecast_udp::socket::MediaSocketConfig;
 use tokio_util::sync::CancellationToken;
@@ -179,9 +180,23 @@ impl Detoured {
     }
 }
 
+impl Feeds for Detoured {
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        self.app.follow_events(events)
+    }
+
+    fn follow_room(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
+        self.app.follow_room(peer)
+    }
+
+    fn wakes(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
+        self.app.wakes(peer)
+    }
+}
+
 impl Service for Detoured {
-    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
-        self.app.check_door(client, purpose)
+    fn check_join(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.app.check_join(client, purpose)
     }
 
     fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
@@ -207,9 +222,6 @@ impl Service for Detoured {
     }
     fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
         self.app.open_events(session, wanted)
-    }
-    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
-        self.app.follow_events(events)
     }
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
         self.app.close_events(events)

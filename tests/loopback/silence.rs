@@ -134,7 +134,7 @@ async fn early_viewer_learns_that_it_cannot_play_the_codec() {
         let filter = SessionFilter {
             stream: None,
             purpose: Some(Purpose::Watch),
-            after: 0,
+            after: onecast_control::SessionNumber(0),
             limit: 1,
         };
         let viewer = rig.app.sessions(&filter).remove(0);

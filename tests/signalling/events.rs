@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
-use onecast_control::audience::{Audience, Reconnect};
+use onecast_control::whep_events::{Audience, Reconnect};
 use onecast_rtc::rtp::Codec;
 
 use super::rig::{OFFER, Rig, SDP, SHORT};

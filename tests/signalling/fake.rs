@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast::http::service::{
-    Accepted, EventFeed, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service,
-    SessionGuard, ShardReading, StreamStatus,
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, SessionGuard,
+    ShardReading, StreamStatus,
 };
 use onecast_control::admission::{Admission, AdmissionReading};
-use onecast_control::audience::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast_control::playable::Playable;
 use onecast_control::registry::LargePackets;
-use onecast_control::{AdmissionLimits, Caller, EndReason, Purpose, Right, SessionId};
+use onecast_control::whep_events::{Audience, EventSet, EventStreamId, Reconnect};
+use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, SessionId};
 use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::KeyframeReading;
 use onecast_rtc::rtp::{Codec, Kind};
@@ -58,7 +59,7 @@ struct State {
     feeds: BTreeMap<EventStreamId, Feed>,
     guards: BTreeMap<SessionId, SessionGuard>,
     taken_over: Vec<SessionId>,
-    rights: Vec<Right>,
+    rights: Vec<Grant>,
     created: u8,
     offers: Vec<Offer>,
     fragments: Vec<String>,
@@ -117,7 +118,7 @@ impl Fake {
         let caller = caller(protocol, request.client);
         let mut door = self.door.lock().unwrap();
         let now = door.now;
-        door.admission.knock(now, caller).map_err(Refusal::Busy)?;
+        door.admission.admit(now, caller).map_err(Refusal::Busy)?;
         door.admission.opened(caller);
         Ok(())
     }
@@ -136,7 +137,7 @@ impl Fake {
     }
 
     /// By whose right the last session was opened.
-    pub(crate) fn last_right(&self) -> Right {
+    pub(crate) fn last_right(&self) -> Grant {
         self.state().rights.last().cloned().expect("an offer was taken")
     }
 
@@ -172,13 +173,13 @@ impl Fake {
     }
 
     /// A session that is neither WHIP's nor WHEP's.
-    pub(crate) fn open_member(&self, request: &Request<'_>, right: &Right) -> SessionId {
+    pub(crate) fn open_member(&self, request: &Request<'_>, right: &Grant) -> SessionId {
         let mut state = self.state();
         state.created += 1;
         let session = SessionId::from_random([state.created; 16]);
         let guard = SessionGuard {
             stream: request.stream.clone(),
-            purpose: Purpose::Confer,
+            purpose: Purpose::Participate,
             token: right.token,
         };
         state.guards.insert(session, guard);
@@ -206,10 +207,10 @@ impl Fake {
         let guard = SessionGuard {
             stream: request.stream.clone(),
             purpose: caller(protocol, request.client).purpose,
-            token: request.right.token,
+            token: request.grant.token,
         };
         state.guards.insert(session, guard);
-        state.rights.push(request.right.clone());
+        state.rights.push(request.grant.clone());
         Ok(Accepted {
             session,
             tag: format!("tag-{session}").into(),
@@ -250,8 +251,32 @@ fn only_vp8() -> Playable {
     Playable::of_lines(None, Some(&ViewerLine::new(&line)))
 }
 
+impl Feeds for Fake {
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        let mut state = self.state();
+        let feed = state.feeds.get_mut(&events).ok_or(Refusal::UnknownEventStream)?;
+        feed.follower.cancel();
+        feed.follower = CancellationToken::new();
+        Ok(EventFeed {
+            wanted: feed.wanted,
+            playable: only_vp8(),
+            audience: feed.audience.subscribe(),
+            reconnect: feed.reconnect.subscribe(),
+            ended: feed.follower.clone(),
+        })
+    }
+
+    fn follow_room(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
+        self.follow_hall(peer)
+    }
+
+    fn wakes(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
+        self.wakes_of(peer)
+    }
+}
+
 impl Service for Fake {
-    fn check_door(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+    fn check_join(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
         let mut door = self.door.lock().unwrap();
         let (now, address) = (door.now, client.ip());
         door.admission
@@ -277,7 +302,10 @@ impl Service for Fake {
         };
         let purpose = caller(protocol, request.client).purpose;
         let right = right.ok_or(Refusal::NotAllowed(purpose))?;
-        let request = Request { right, ..request };
+        let request = Request {
+            grant: right,
+            ..request
+        };
         Ok((self.take(request, protocol)?, role))
     }
 
@@ -331,7 +359,7 @@ impl Service for Fake {
         let guard = SessionGuard {
             stream: request.stream.clone(),
             purpose: Purpose::Watch,
-            token: request.right.token,
+            token: request.grant.token,
         };
         state.guards.insert(session, guard);
         state.awaiting.insert(session);
@@ -372,20 +400,6 @@ impl Service for Fake {
         };
         state.feeds.insert(id, feed);
         Ok(id)
-    }
-
-    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
-        let mut state = self.state();
-        let feed = state.feeds.get_mut(&events).ok_or(Refusal::UnknownEventStream)?;
-        feed.follower.cancel();
-        feed.follower = CancellationToken::new();
-        Ok(EventFeed {
-            wanted: feed.wanted,
-            playable: only_vp8(),
-            audience: feed.audience.subscribe(),
-            reconnect: feed.reconnect.subscribe(),
-            ended: feed.follower.clone(),
-        })
     }
 
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use onecast::http::Conference;
 use onecast::http::conference::{
-    Change, Joined, MemberOffer, OfferedTrack, Presence, RoomFeed, RoomRefusal, ServerOffer, Words,
+    Change, JoinedRoom, MemberInfo, MemberOffer, OfferedTrack, Presence, RoomFeed, ServerOffer,
 };
 use onecast::http::service::{PasteRights, Refusal, Request};
 use onecast_control::conference::{MemberState, Roster, TrackState};
-use onecast_control::{Purpose, SessionId, StreamName};
+use onecast_control::{Purpose, SessionId, SessionNumber, StreamName};
 use onecast_rtc::rtp::Kind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,14 +31,14 @@ struct State {
     rooms: BTreeMap<StreamName, watch::Sender<Arc<Roster>>>,
     members: BTreeMap<SessionId, Member>,
     last_id: u64,
-    words: Vec<Words>,
+    words: Vec<MemberInfo>,
     may_send: Vec<bool>,
     answers: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Member {
-    id: u64,
+    id: SessionNumber,
     room: StreamName,
     wakes: watch::Sender<u64>,
     follower: CancellationToken,
@@ -75,7 +75,7 @@ impl Hall {
     }
 
     /// What the last join or offer said beside its SDP.
-    pub(crate) fn last_words(&self) -> Words {
+    pub(crate) fn last_words(&self) -> MemberInfo {
         self.state().words.last().cloned().expect("an offer came")
     }
 
@@ -115,9 +115,9 @@ impl State {
         self.members.get_mut(&peer).ok_or(Refusal::UnknownSession)
     }
 
-    fn enter(&mut self, room: &StreamName, words: &Words, sends: bool) -> u64 {
+    fn enter(&mut self, room: &StreamName, words: &MemberInfo, sends: bool) -> SessionNumber {
         self.last_id += 1;
-        let id = self.last_id;
+        let id = SessionNumber(self.last_id);
         let track = TrackState {
             stream: format!("m{id}.0").into(),
             kind: Kind::Video,
@@ -151,7 +151,7 @@ fn sends(offer: &str) -> bool {
 }
 
 impl Conference for Fake {
-    fn join(&self, request: Request<'_>, rights: PasteRights<'_>, words: &Words) -> Result<Joined, Refusal> {
+    fn join(&self, request: Request<'_>, rights: PasteRights<'_>, words: &MemberInfo) -> Result<JoinedRoom, Refusal> {
         refusal_by_name(request.stream.as_str())?;
         refusal_by_text(request.offer)?;
         let sends = sends(request.offer);
@@ -170,7 +170,7 @@ impl Conference for Fake {
         };
         state.members.insert(peer, member);
         state.words.push(words.clone());
-        Ok(Joined {
+        Ok(JoinedRoom {
             peer,
             id,
             answer: answer(request.stream.as_str()),
@@ -182,7 +182,7 @@ impl Conference for Fake {
         let member = state.member(peer)?;
         let (number, room) = (member.offers, member.room.clone());
         if member.pending == Some(Pending::Sent) {
-            return Err(Refusal::Room(RoomRefusal::OfferPending { number }));
+            return Err(Refusal::OfferPending { number });
         }
         refusal_by_text(offer.sdp)?;
         state.words.push(offer.words.clone());
@@ -197,11 +197,11 @@ impl Conference for Fake {
         let mut state = self.hall.state();
         let member = state.member(peer)?;
         if member.pending != Some(Pending::Sent) {
-            return Err(Refusal::Room(RoomRefusal::NothingToAnswer));
+            return Err(Refusal::NothingToAnswer);
         }
         if number.is_some_and(|number| number != member.offers) {
             let number = member.offers;
-            return Err(Refusal::Room(RoomRefusal::StaleAnswer { number }));
+            return Err(Refusal::StaleAnswer { number });
         }
         refusal_by_text(answer)?;
         member.pending = None;
@@ -218,7 +218,7 @@ impl Conference for Fake {
         member.pending = Some(Pending::Sent);
         let track = OfferedTrack {
             mid: "s0".into(),
-            member: 12,
+            member: SessionNumber(12),
             stream: "m12.0".into(),
             kind: Kind::Video,
             label: Some("screen".into()),
@@ -256,7 +256,14 @@ impl Conference for Fake {
         Ok(())
     }
 
-    fn follow(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
+    fn roster(&self, room: &StreamName) -> Option<Arc<Roster>> {
+        let state = self.hall.state();
+        state.rooms.get(room).map(|roster| roster.borrow().clone())
+    }
+}
+
+impl Fake {
+    pub(super) fn follow_hall(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
         let mut state = self.hall.state();
         let member = state.member(peer)?;
         member.follower.cancel();
@@ -276,12 +283,7 @@ impl Conference for Fake {
         })
     }
 
-    fn wakes(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
+    pub(super) fn wakes_of(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
         Ok(self.hall.state().member(peer)?.wakes.subscribe())
-    }
-
-    fn roster(&self, room: &StreamName) -> Option<Arc<Roster>> {
-        let state = self.hall.state();
-        state.rooms.get(room).map(|roster| roster.borrow().clone())
     }
 }

@@ -10,7 +10,7 @@ use onecast_control::drain::DrainOrder;
 use onecast_control::ended::{End, Note};
 use onecast_control::playable::Missing;
 use onecast_control::registry::{SessionFilter, SessionState, Via};
-use onecast_control::{EndReason, Purpose, SessionId, StreamName};
+use onecast_control::{EndReason, Purpose, SessionId, SessionNumber, StreamName};
 
 use super::fake::Fake;
 
@@ -23,9 +23,9 @@ pub(crate) struct Desk {
     pub(crate) condition: Mutex<Option<Condition>>,
 }
 
-fn session(handle: u64, purpose: Purpose) -> SessionState {
+fn session(number: u64, purpose: Purpose) -> SessionState {
     SessionState {
-        handle,
+        session_number: SessionNumber(number),
         stream: "live".parse().unwrap(),
         purpose,
         via: Some(if purpose == Purpose::Publish {
@@ -49,15 +49,15 @@ impl Operation for Fake {
     fn sessions(&self, filter: &SessionFilter) -> Vec<SessionState> {
         let all = [session(1, Purpose::Publish), session(2, Purpose::Watch)];
         let fits = |session: &SessionState| {
-            session.handle > filter.after
+            session.session_number > filter.after
                 && filter.purpose.is_none_or(|purpose| purpose == session.purpose)
                 && filter.stream.as_ref().is_none_or(|stream| *stream == session.stream)
         };
         all.into_iter().filter(fits).take(filter.limit).collect()
     }
 
-    fn session(&self, handle: u64) -> Option<SessionState> {
-        match handle {
+    fn session(&self, number: SessionNumber) -> Option<SessionState> {
+        match number.0 {
             1 => Some(session(1, Purpose::Publish)),
             2 => Some(session(2, Purpose::Watch)),
             _ => None,
@@ -66,7 +66,7 @@ impl Operation for Fake {
 
     fn ended(&self, limit: usize) -> Vec<End> {
         let end = End {
-            handle: 9,
+            session_number: SessionNumber(9),
             stream: "live".parse().unwrap(),
             purpose: Purpose::Watch,
             number: 3,
@@ -92,10 +92,10 @@ impl Operation for Fake {
             .find_map(|(byte, why)| (session == SessionId::from_random([byte; 16])).then_some(why))
     }
 
-    fn kick(&self, handle: u64, note: Option<Note>) -> Result<(), Refusal> {
-        self.session(handle).ok_or(Refusal::UnknownHandle)?;
+    fn kick(&self, number: SessionNumber, note: Option<Note>) -> Result<(), Refusal> {
+        self.session(number).ok_or(Refusal::UnknownNumber)?;
         let note = note.map(|note| note.to_string());
-        self.desk.kicked.lock().unwrap().push((handle, note));
+        self.desk.kicked.lock().unwrap().push((number.0, note));
         Ok(())
     }
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use onecast::http::conference::RoomRefusal;
 use onecast::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
 use onecast_control::Purpose;
-use onecast_control::admission::{Busy, Cause};
+use onecast_control::admission::{Busy, BusyCause};
 
 pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
     Err(match name {
@@ -21,7 +20,7 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
         "silent" => Refusal::NoPublisher,
         "neighbours" => Refusal::Busy(Busy {
             purpose: Purpose::Watch,
-            cause: Cause::Address,
+            cause: BusyCause::Address,
             max: 64,
             earliest_s: 1,
             latest_s: 5,
@@ -38,16 +37,16 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
         }),
         "busy" => Refusal::Busy(Busy {
             purpose: Purpose::Watch,
-            cause: Cause::Address,
+            cause: BusyCause::Address,
             max: 3,
             earliest_s: 1,
             latest_s: 5,
         }),
-        "room-full" => Refusal::Room(RoomRefusal::Full { max: 100 }),
-        "too-many-offers" => Refusal::Room(RoomRefusal::TooManyOffers),
-        "other-certificate" => Refusal::Room(RoomRefusal::OtherCertificate),
-        "join-anew" => Refusal::Room(RoomRefusal::JoinAnew),
-        "stale" => Refusal::Stale,
+        "room-full" => Refusal::RoomFull { max: 100 },
+        "too-many-offers" => Refusal::TooManyOffers,
+        "other-certificate" => Refusal::OtherCertificate,
+        "join-anew" => Refusal::JoinAnew,
+        "stale" => Refusal::StaleIceSession,
         "no-tag" => Refusal::Unconditional,
         "half-restart" => Refusal::HalfRestart,
         "restart-too-soon" => Refusal::RestartTooSoon,

@@ -39,7 +39,7 @@ async fn a_socket_joins_and_is_told_who_is_there_and_what_happens() {
     assert_eq!(ada.expect("changed").await["member"]["name"], "Eve");
     rig.fake.hall.change_room("den", |roster| {
         roster.members[1].speaking = true;
-        roster.speaker = Some(2);
+        roster.speaker = Some(onecast_control::SessionNumber(2));
     });
     let speaking = ada.expect("speaking").await;
     assert_eq!((&speaking["id"], &speaking["speaking"]), (&json!(2), &json!(true)));

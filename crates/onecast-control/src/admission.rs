@@ -1,4 +1,4 @@
-//! Admission: who may join at this moment, decided before anything is done for the client that costs.
+//! Admission control: whether a client may join now. It comes before everything else, so a refused client costs little.
 //!
 //! Four bounds, the cheapest and narrowest first: half-open sessions of one address, half-open sessions in all, and token buckets of the
 //! address and of all.
@@ -16,46 +16,46 @@ use super::registry::Purpose;
 use addresses::Addresses;
 use onecast_engine::metrics::AdmissionCounters;
 
-/// Bounds at the door.
+/// Bounds of admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionLimits {
-    /// Viewers' offers taken a second, at least 1; as many may come in one beat.
+    /// Viewers' offers taken a second, at least 1; as many may come in one burst.
     pub joins_per_second: u32,
     /// Most viewers that are half-open.
     pub half_open: u32,
     /// Most clients of one address that are half-open, viewers and publishers each.
     pub half_open_per_address: u32,
-    /// Offers of one address taken a second, of viewers and publishers each, at least 1; as many may come in one beat.
+    /// Offers of one address taken a second, of viewers and publishers each, at least 1; as many may come in one burst.
     pub joins_per_address: u32,
 }
 
-/// Who asks to join, and for what.
+/// A client that asks to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// What it wants.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// Where its request came from.
+    /// The address of its request.
     pub address: IpAddr,
 }
 
-/// Not now.
+/// A refusal: the client should come later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy {
     /// What the client wanted.
     pub purpose: Purpose,
     /// Which bound is reached.
-    pub cause: Cause,
+    pub cause: BusyCause,
     /// The bound: clients, or clients a second.
     pub max: u32,
     /// The client should come back after this many seconds at the earliest ..
     pub earliest_s: u16,
-    /// .. and this many at the latest, at random: those who were refused together must not come back together.
+    /// .. and this many at the latest, at random: clients that were refused together must not return together.
     pub latest_s: u16,
 }
 
 /// The bound that keeps a client out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum BusyCause {
     /// Offers a second.
     Rate,
     /// Half-open sessions in all.
@@ -66,7 +66,7 @@ pub enum Cause {
     AddressRate,
 }
 
-/// What happened at the door.
+/// What admission has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AdmissionReading {
     /// Half-open sessions now.
@@ -81,12 +81,30 @@ pub struct AdmissionReading {
     pub refused_address_rate: u64,
 }
 
-/// The door.
+impl AdmissionReading {
+    /// How many were refused, whatever for.
+    pub fn refused(&self) -> u64 {
+        self.refused_rate + self.refused_half_open + self.refused_address + self.refused_address_rate
+    }
+
+    /// What was counted since an earlier reading. The number of half-open sessions is the present one.
+    pub(crate) fn since(&self, earlier: &AdmissionReading) -> AdmissionReading {
+        AdmissionReading {
+            half_open: self.half_open,
+            refused_rate: self.refused_rate - earlier.refused_rate,
+            refused_half_open: self.refused_half_open - earlier.refused_half_open,
+            refused_address: self.refused_address - earlier.refused_address,
+            refused_address_rate: self.refused_address_rate - earlier.refused_address_rate,
+        }
+    }
+}
+
+/// Decides whether clients may join now.
 #[derive(Debug)]
 pub struct Admission {
     half_open_per_address: u32,
-    viewers: Door,
-    publishers: Door,
+    viewers: Queue,
+    publishers: Queue,
     /// Half-open viewers and publishers by address; an address without any is not in here.
     addresses: HashMap<IpAddr, [u32; 2]>,
     paces: Addresses,
@@ -114,35 +132,35 @@ impl Admission {
     /// Most publishers that are half-open, however fast they came: one without a sign of life keeps its place for five seconds.
     pub const PUBLISHERS_HALF_OPEN_MAX: u32 = 256;
 
-    /// A door that nobody has come to.
+    /// With full buckets and no half-open session.
     pub fn new(limits: AdmissionLimits) -> Admission {
         Admission {
             half_open_per_address: limits.half_open_per_address,
-            viewers: Door::new(limits.joins_per_second, limits.half_open),
-            publishers: Door::new(Admission::PUBLISHERS_PER_SECOND, Admission::PUBLISHERS_HALF_OPEN_MAX),
+            viewers: Queue::new(limits.joins_per_second, limits.half_open),
+            publishers: Queue::new(Admission::PUBLISHERS_PER_SECOND, Admission::PUBLISHERS_HALF_OPEN_MAX),
             addresses: HashMap::new(),
             paces: Addresses::new(limits.joins_per_address),
             counters: AdmissionCounters::default(),
         }
     }
 
-    /// Other bounds from now on. Who is half-open stays so.
+    /// Applies other bounds. Half-open sessions stay.
     pub fn set_limits(&mut self, limits: AdmissionLimits) {
         self.half_open_per_address = limits.half_open_per_address;
         self.paces.set_per_second(limits.joins_per_address);
         self.viewers.half_open_max = limits.half_open;
-        if self.viewers.pace.per_second != limits.joins_per_second {
-            self.viewers.pace = Pace::new(limits.joins_per_second);
+        if self.viewers.bucket.per_second != limits.joins_per_second {
+            self.viewers.bucket = TokenBucket::new(limits.joins_per_second);
         }
     }
 
-    /// A client comes with an offer that nobody has read yet. Takes a token if it may go on.
+    /// A client comes with an offer that counts for nothing yet. Takes a token if the client may go on.
     ///
     /// # Errors
     /// When a bound is reached. Clients that their own address keeps out take no token.
-    pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
+    pub fn admit(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         self.check(now, caller)?;
-        self.door(caller.purpose).pace.take(now);
+        self.queue(caller.purpose).bucket.take(now);
         if let Some(address) = network(caller.address) {
             self.paces.take(now, address, caller.purpose);
         }
@@ -158,14 +176,14 @@ impl Admission {
         let has_token = |address| self.paces.has_token(now, address, caller.purpose);
         if !network(caller.address).is_none_or(has_token) {
             let max = self.paces.per_second();
-            return Err(self.refuse(now, caller, Cause::AddressRate, max));
+            return Err(self.refuse(now, caller, BusyCause::AddressRate, max));
         }
-        let door = self.door(caller.purpose);
-        if door.pace.has_token(now) {
+        let queue = self.queue(caller.purpose);
+        if queue.bucket.has_token(now) {
             return Ok(());
         }
-        let max = door.pace.per_second;
-        Err(self.refuse(now, caller, Cause::Rate, max))
+        let max = queue.bucket.per_second;
+        Err(self.refuse(now, caller, BusyCause::Rate, max))
     }
 
     /// Whether another half-open session of the caller has room.
@@ -174,34 +192,34 @@ impl Admission {
     /// When it has not.
     pub fn room(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
         let of_address = network(caller.address).and_then(|address| self.addresses.get(&address));
-        if of_address.is_some_and(|half_open| half_open[queue(caller.purpose)] >= self.half_open_per_address) {
+        if of_address.is_some_and(|half_open| half_open[class(caller.purpose)] >= self.half_open_per_address) {
             let max = self.half_open_per_address;
-            return Err(self.refuse(now, caller, Cause::Address, max));
+            return Err(self.refuse(now, caller, BusyCause::Address, max));
         }
-        let door = self.door(caller.purpose);
-        if door.half_open >= door.half_open_max {
-            let max = door.half_open_max;
-            return Err(self.refuse(now, caller, Cause::HalfOpen, max));
+        let queue = self.queue(caller.purpose);
+        if queue.half_open >= queue.half_open_max {
+            let max = queue.half_open_max;
+            return Err(self.refuse(now, caller, BusyCause::HalfOpen, max));
         }
         Ok(())
     }
 
     /// A session of the caller is half-open from now on, until [`settled`](Self::settled).
     pub fn opened(&mut self, caller: Caller) {
-        self.door(caller.purpose).half_open += 1;
+        self.queue(caller.purpose).half_open += 1;
         if let Some(address) = network(caller.address) {
-            self.addresses.entry(address).or_default()[queue(caller.purpose)] += 1;
+            self.addresses.entry(address).or_default()[class(caller.purpose)] += 1;
         }
         self.count_half_open();
     }
 
     /// A half-open session of the caller has finished its handshake, or has ended without.
     pub fn settled(&mut self, caller: Caller) {
-        self.door(caller.purpose).half_open -= 1;
+        self.queue(caller.purpose).half_open -= 1;
         if let Some(address) = network(caller.address)
             && let Some(half_open) = self.addresses.get_mut(&address)
         {
-            half_open[queue(caller.purpose)] -= 1;
+            half_open[class(caller.purpose)] -= 1;
             if *half_open == [0; 2] {
                 self.addresses.remove(&address);
             }
@@ -220,18 +238,18 @@ impl Admission {
         }
     }
 
-    fn refuse(&mut self, now: Instant, caller: Caller, cause: Cause, max: u32) -> Busy {
+    fn refuse(&mut self, now: Instant, caller: Caller, cause: BusyCause, max: u32) -> Busy {
         let counter = match cause {
-            Cause::Rate => &self.counters.joins_refused_rate,
-            Cause::HalfOpen => &self.counters.joins_refused_half_open,
-            Cause::Address => &self.counters.joins_refused_address,
-            Cause::AddressRate => &self.counters.joins_refused_address_rate,
+            BusyCause::Rate => &self.counters.joins_refused_rate,
+            BusyCause::HalfOpen => &self.counters.joins_refused_half_open,
+            BusyCause::Address => &self.counters.joins_refused_address,
+            BusyCause::AddressRate => &self.counters.joins_refused_address_rate,
         };
         counter.add(1);
-        // One address that asks too much shall not send everybody else to the end of the queue.
+        // One address that asks too often must not move all other clients to the end of the queue.
         let turn_s = match cause {
-            Cause::Address | Cause::AddressRate => 0,
-            Cause::Rate | Cause::HalfOpen => self.door(caller.purpose).pace.queue(now).as_secs() as u16,
+            BusyCause::Address | BusyCause::AddressRate => 0,
+            BusyCause::Rate | BusyCause::HalfOpen => self.queue(caller.purpose).bucket.queue(now).as_secs() as u16,
         };
         Busy {
             purpose: caller.purpose,
@@ -242,9 +260,9 @@ impl Admission {
         }
     }
 
-    fn door(&mut self, purpose: Purpose) -> &mut Door {
+    fn queue(&mut self, purpose: Purpose) -> &mut Queue {
         match purpose {
-            Purpose::Watch | Purpose::Confer => &mut self.viewers,
+            Purpose::Watch | Purpose::Participate => &mut self.viewers,
             Purpose::Publish => &mut self.publishers,
         }
     }
@@ -256,25 +274,25 @@ impl Admission {
 }
 
 /// Members of rooms stand in the viewers' queue: a call of a hundred begins at once, too.
-const fn queue(purpose: Purpose) -> usize {
+const fn class(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Publish => 0,
-        Purpose::Watch | Purpose::Confer => 1,
+        Purpose::Watch | Purpose::Participate => 1,
     }
 }
 
 /// The bounds of viewers, or those of publishers.
 #[derive(Debug)]
-struct Door {
-    pace: Pace,
+struct Queue {
+    bucket: TokenBucket,
     half_open: u32,
     half_open_max: u32,
 }
 
-impl Door {
-    fn new(per_second: u32, half_open_max: u32) -> Door {
-        Door {
-            pace: Pace::new(per_second),
+impl Queue {
+    fn new(per_second: u32, half_open_max: u32) -> Queue {
+        Queue {
+            bucket: TokenBucket::new(per_second),
             half_open: 0,
             half_open_max,
         }
@@ -282,19 +300,19 @@ impl Door {
 }
 
 /// A token bucket that holds one second's worth, kept as points in time: a token is a `period`, and the bucket is as empty as `spent` lies
-/// ahead. Those who are refused stand in a queue of the same kind, which says how long they should stay away.
+/// ahead. Refused clients stand in a queue of the same kind, which says when they should return.
 #[derive(Debug)]
-struct Pace {
+struct TokenBucket {
     per_second: u32,
     period: Duration,
     spent: Option<Instant>,
     queued: Option<Instant>,
 }
 
-impl Pace {
-    fn new(per_second: u32) -> Pace {
+impl TokenBucket {
+    fn new(per_second: u32) -> TokenBucket {
         let per_second = per_second.max(1);
-        Pace {
+        TokenBucket {
             per_second,
             period: BURST / per_second,
             spent: None,
@@ -314,7 +332,7 @@ impl Pace {
         self.spent.map_or(now, |spent| spent.max(now)) + self.period
     }
 
-    /// The turn of one more who was refused, from `now` on: when the bucket will have had tokens for all who were refused before.
+    /// The turn of one more refused client, from `now` on: when the bucket will have had tokens for all that were refused before.
     fn queue(&mut self, now: Instant) -> Duration {
         let turn = self.queued.map_or(now, |queued| queued.max(now)) + self.period;
         let turn = turn.min(now + QUEUE_MAX);
@@ -335,7 +353,7 @@ pub fn network(address: IpAddr) -> Option<IpAddr> {
 
 /// A page that thousands have open when the broadcast begins brings them within a second.
 const BURST: Duration = Duration::from_secs(1);
-/// Nobody is sent away for much longer: whoever waits for a picture has gone by then.
+/// No client is sent away for longer: a viewer has given up by then.
 const QUEUE_MAX: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

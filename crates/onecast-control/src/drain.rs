@@ -1,15 +1,19 @@
-//! How a server empties itself: nobody new comes in, and it leaves with the last who is in, or when its time is over.
+//! The drain of a server before it stops: it accepts no new clients, and leaves with the last one, or when its time is over.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+
+use crate::control::Now;
+use crate::port::DrainState;
+use crate::refusal::Refusal;
 
 /// What is wished of a drain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DrainOrder {
     /// Where new WHIP and WHEP clients are sent; `None` for nowhere: they are asked to come later.
     pub to: Option<Destination>,
-    /// The server leaves after this time, whoever is still in; `None` for only when it is empty.
+    /// The server leaves after this time even if clients remain; `None` to wait until it is empty.
     pub timeout: Option<Duration>,
 }
 
@@ -64,6 +68,90 @@ impl Drain {
 
 fn deadline(order: &DrainOrder, now: Instant) -> Option<Instant> {
     order.timeout.and_then(|timeout| now.checked_add(timeout))
+}
+
+/// Whether the server accepts clients.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    /// How it drains unless an order says otherwise.
+    configured: DrainOrder,
+    drain: Option<Drain>,
+    /// When the log last said how far that is.
+    reported: Option<Instant>,
+    stopping: bool,
+}
+
+impl Lifecycle {
+    /// How often the log says how far a drain is.
+    const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+    pub(crate) fn new(configured: DrainOrder) -> Lifecycle {
+        Lifecycle {
+            configured,
+            drain: None,
+            reported: None,
+            stopping: false,
+        }
+    }
+
+    /// # Errors
+    /// When the server accepts no new clients.
+    pub(crate) fn check_open(&self) -> Result<(), Refusal> {
+        match (self.stopping, &self.drain) {
+            (true, _) => Err(Refusal::ShuttingDown),
+            (false, Some(_)) => Err(Refusal::Draining),
+            (false, None) => Ok(()),
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Drains from now on, or changes a drain that goes on. Gives whether clients have to be told.
+    pub(crate) fn drain(&mut self, now: Instant, order: DrainOrder) -> bool {
+        let Some(drain) = &mut self.drain else {
+            let order = DrainOrder {
+                to: order.to.or_else(|| self.configured.to.clone()),
+                timeout: order.timeout.or(self.configured.timeout),
+            };
+            self.drain = Some(Drain::new(order, now));
+            return true;
+        };
+        let before = drain.to().cloned();
+        drain.reorder(order, now);
+        drain.to() != before.as_ref()
+    }
+
+    /// How far the drain is; `None` without one.
+    pub(crate) fn drain_state(&self, now: Now, sessions: usize) -> Option<DrainState> {
+        let drain = self.drain.as_ref()?;
+        Some(DrainState {
+            since_unix: now.unix.saturating_sub(drain.age(now.instant)),
+            to: drain.to().cloned(),
+            left: drain.left(now.instant),
+            sessions,
+        })
+    }
+
+    /// The same when it is time that the log says it again.
+    pub(crate) fn due_report(&mut self, now: Now, sessions: usize) -> Option<DrainState> {
+        let age = self.drain.as_ref()?.age(now.instant);
+        let since = self.reported.map(|at| now.instant.saturating_duration_since(at));
+        if since.unwrap_or(age) < Lifecycle::REPORT_INTERVAL {
+            return None;
+        }
+        self.reported = Some(now.instant);
+        self.drain_state(now, sessions)
+    }
 }
 
 impl Destination {

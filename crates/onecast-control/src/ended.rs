@@ -1,7 +1,7 @@
-//! Sessions that are no more: why, for those who ask afterwards.
+//! Sessions that have ended, and why.
 //!
-//! Two bounded tables. Clients whose sessions the *server* ended are told why when they come back to the session's URL: these are kept
-//! apart, so that a crowd that leaves by itself does not wash them away. The history is for the operator, and has everybody in it.
+//! Two bounded tables. A client whose session the *server* ended learns why when it returns to the session's URL: these reasons are kept
+//! apart, so that a crowd that leaves at once does not push them out. The history is for the operator, and has every session in it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Purpose, SessionId, StreamName};
+use crate::registry::{Purpose, SessionNumber};
+use crate::{SessionId, StreamName};
 use onecast_engine::fanout::CloseCause;
 
-/// Why a session ended. As text: the end of a sentence that begins with who it was.
+/// Why a session ended. As text: the end of a sentence that begins with the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
-    /// The client said so.
+    /// The client ended it.
     Goodbye,
     /// The media path, or the lack of one.
     Peer(CloseCause),
@@ -27,13 +28,13 @@ pub enum EndReason {
     Unanswered,
     /// The WebSocket of a member of a room broke, and it did not come back.
     Unfollowed,
-    /// A media thread had no time for it.
+    /// A media thread was overloaded.
     Overloaded,
     /// A publisher that did not connect made room for another.
     MadeRoom,
-    /// Whoever runs the server.
+    /// The operator ended it.
     Operator(Option<Note>),
-    /// Somebody with the same right publishes the stream now.
+    /// A publisher with the same credential has taken the stream over.
     TakenOver,
     /// A silent publisher without a credential gave way to another one.
     Replaced {
@@ -61,11 +62,11 @@ pub enum EndReason {
     },
 }
 
-/// What an operator says to a client: 1 to 200 characters, none of them a control character.
+/// A message of the operator to a client: 1 to 200 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note(Box<str>);
 
-/// The text is none that an operator can say to a client.
+/// The text is not a valid note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a reason is 1 to {} characters without control characters", Note::CHARS_MAX)]
 pub struct NoteError;
@@ -74,7 +75,7 @@ pub struct NoteError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Its public number.
-    pub handle: u64,
+    pub session_number: SessionNumber,
     /// Its stream.
     pub stream: StreamName,
     /// What it did.
@@ -93,7 +94,7 @@ pub struct End {
     pub why: EndReason,
 }
 
-/// What is remembered of sessions that have ended.
+/// The last sessions that have ended.
 #[derive(Debug, Default)]
 pub struct RecentlyEnded {
     history: VecDeque<End>,
@@ -103,7 +104,7 @@ pub struct RecentlyEnded {
 }
 
 impl EndReason {
-    /// Whether the server decided it, so that a client which comes back is told, and does not try again by itself.
+    /// Whether the server decided it: the client learns that when it returns, and should not reconnect automatically.
     pub fn is_of_the_server(&self) -> bool {
         match self {
             EndReason::Goodbye
@@ -124,12 +125,12 @@ impl EndReason {
         }
     }
 
-    /// Whether a client that comes back is told. Members of rooms are, too, whom the server has given up: their pages are alive.
+    /// Whether a client that returns learns the reason. This includes members of rooms that the server gave up: their pages still run.
     pub fn is_told(&self) -> bool {
         self.is_of_the_server() || matches!(self, EndReason::Unanswered | EndReason::Unfollowed)
     }
 
-    /// One word for programs.
+    /// Stable name for programs.
     pub fn name(&self) -> &'static str {
         match self {
             EndReason::Goodbye => "goodbye",
@@ -163,7 +164,7 @@ impl fmt::Display for EndReason {
             EndReason::Unanswered => f.write_str("it did not answer an offer within 30 s, though it was repeated"),
             EndReason::Unfollowed => f.write_str("its WebSocket broke, and it did not come back within 10 s"),
             EndReason::Overloaded => f.write_str("a media thread is overloaded"),
-            EndReason::MadeRoom => f.write_str("it never connected and somebody else goes live"),
+            EndReason::MadeRoom => f.write_str("it never connected, and another broadcaster took its place"),
             EndReason::Operator(None) => f.write_str("the operator of the server ended it"),
             EndReason::Operator(Some(note)) => write!(f, "the operator of the server ended it: {note}"),
             EndReason::TakenOver => f.write_str("its owner publishes the stream from somewhere else now"),
@@ -172,7 +173,7 @@ impl fmt::Display for EndReason {
                 "it had sent nothing for {} s, and another broadcaster took its place",
                 silent.as_secs()
             ),
-            EndReason::PlaceKept => f.write_str("the broadcaster that it was to replace sends again"),
+            EndReason::PlaceKept => f.write_str("the broadcaster that it was to replace sends media again"),
             EndReason::BitRate { measured_bps, max_bps } => write!(
                 f,
                 "it sent {:.1} Mbit/s, and {:.1} are allowed",
@@ -212,7 +213,7 @@ impl fmt::Display for Note {
 impl RecentlyEnded {
     /// Ends that the operator can look up.
     pub const HISTORY_MAX: usize = 1_000;
-    /// Clients that can still be told why the server ended their sessions.
+    /// Clients that can still learn why the server ended their sessions.
     pub const TOLD_MAX: usize = 1_024;
 
     /// Remembers an end, and forgets the oldest.
@@ -230,7 +231,7 @@ impl RecentlyEnded {
         }
     }
 
-    /// Why the server ended this session, if it did and that was not too many sessions ago.
+    /// Why the server ended this session, as long as that is remembered.
     pub fn why(&self, id: SessionId) -> Option<&EndReason> {
         self.told.get(&id)
     }
@@ -255,7 +256,7 @@ mod tests {
 
     fn end(handle: u64, why: EndReason) -> End {
         End {
-            handle,
+            session_number: SessionNumber(handle),
             stream: "live".parse().unwrap(),
             purpose: Purpose::Watch,
             number: handle,
@@ -276,7 +277,7 @@ mod tests {
         }
         assert_eq!(ended.why(id(7)), Some(&EndReason::Operator(None)));
         assert_eq!(ended.why(id(9_999)), None);
-        let handles: Vec<u64> = ended.history().map(|end| end.handle).collect();
+        let handles: Vec<u64> = ended.history().map(|end| end.session_number.0).collect();
         assert_eq!(handles.len(), RecentlyEnded::HISTORY_MAX);
         assert_eq!((handles[0], handles[999]), (9_999, 9_000));
     }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::SessionId;
-use super::registry::Registry;
 use onecast_engine::fanout::{Restart, Session};
 use onecast_rtc::sdp::Fragment;
-use onecast_rtc::{IceCredentials, IceSession};
+use onecast_rtc::{IceCredentials, IceSession, SessionId};
+
+use crate::refusal::Refusal;
+use crate::registry::Sessions;
 
 /// What `If-Match` demands (RFC 9110 section 13.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum Precondition {
     /// There is no such header.
     Missing,
     /// `*`: whichever ICE session there is.
@@ -22,53 +23,30 @@ pub enum Condition {
 
 /// A PATCH of a session.
 #[derive(Debug, Clone, Copy)]
-pub struct Patch<'a> {
+pub struct IcePatch<'a> {
     /// Which session.
     pub session: SessionId,
     /// For which ICE session of it.
-    pub condition: &'a Condition,
+    pub condition: &'a Precondition,
     /// What the client sends.
     pub fragment: &'a Fragment,
 }
 
 /// What a PATCH was.
 #[derive(Debug)]
-pub enum Patched {
+pub enum IceChange {
     /// Candidates of the ICE session that there is.
     Trickled,
-    /// An ICE restart; the shards have been told.
+    /// An ICE restart, of which the shards are to be told.
     Restarted(Arc<Restart>),
 }
 
-/// Why a PATCH was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PatchRefused {
-    /// No such session.
-    #[error("there is no such session")]
-    UnknownSession,
-    /// It is for an ICE session that is over.
-    #[error("the ICE session has been restarted")]
-    Stale,
-    /// It must say which ICE session it is for.
-    #[error("there is no If-Match")]
-    Unconditional,
-    /// Of name and password only one is new.
-    #[error("an ICE restart changes both the user name fragment and the password")]
-    HalfRestart,
-    /// Another restart was less than [`RESTART_INTERVAL`] ago.
-    #[error("restarts come too fast")]
-    TooSoon,
-    /// A media thread took no word of it; the old ICE session goes on.
-    #[error("the media threads are overloaded")]
-    Overloaded,
-}
-
-/// Shortest time between two restarts of a session: a client that is on its way between networks needs no more.
+/// Shortest time between two restarts of a session: a client that moves between networks needs no more.
 pub const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The newest ICE session of a client, once it has restarted.
 #[derive(Debug)]
-pub(super) struct Restarted {
+pub(crate) struct Restarted {
     number: u32,
     tag: Box<str>,
     remote: IceCredentials,
@@ -90,57 +68,86 @@ pub fn entity_tag(local: &IceCredentials) -> &str {
     &local.ufrag
 }
 
-impl Registry {
-    /// Decides what a PATCH is, and does it. `fresh` makes credentials; `tell` tells the shards, and says whether all have taken it.
+impl Sessions {
+    /// Decides what a PATCH is, and does it. A restart has the `fresh` credentials; the shards are to be told of it, for which they must not
+    /// be busy.
     ///
     /// # Errors
     /// When it is not for the ICE session that there is, or cannot be done. That ICE session then goes on.
-    pub fn patch(
+    pub(crate) fn patch(
         &mut self,
         now: Instant,
-        patch: Patch<'_>,
-        fresh: impl FnOnce() -> IceCredentials,
-        tell: impl FnOnce(&Arc<Restart>) -> bool,
-    ) -> Result<Patched, PatchRefused> {
-        let (session, newest) = self.ice_session(patch.session).ok_or(PatchRefused::UnknownSession)?;
+        patch: IcePatch<'_>,
+        fresh: &IceCredentials,
+        shards_busy: bool,
+    ) -> Result<IceChange, Refusal> {
+        let (session, newest) = self.ice_session(patch.session).ok_or(Refusal::UnknownSession)?;
         let current = Current::of(session, newest.as_deref());
         current.check(patch.condition)?;
         let (ufrag, pwd) = match (current.meaning(patch.fragment), patch.condition) {
-            (Meaning::Trickle, _) => return Ok(Patched::Trickled),
-            (_, Condition::Missing) => return Err(PatchRefused::Unconditional),
-            (Meaning::Late, _) => return Err(PatchRefused::Stale),
-            (Meaning::Half, _) => return Err(PatchRefused::HalfRestart),
+            (Meaning::Trickle, _) => return Ok(IceChange::Trickled),
+            (_, Precondition::Missing) => return Err(Refusal::Unconditional),
+            (Meaning::Late, _) => return Err(Refusal::StaleIceSession),
+            (Meaning::Half, _) => return Err(Refusal::HalfRestart),
             (Meaning::Restart { ufrag, pwd }, _) => (ufrag, pwd),
         };
         let last = newest.as_ref().map(|restarted| restarted.at);
         if last.is_some_and(|at| now.saturating_duration_since(at) < RESTART_INTERVAL) {
-            return Err(PatchRefused::TooSoon);
+            return Err(Refusal::RestartTooSoon);
         }
-        let ice = IceSession {
-            number: current.number + 1,
-            local: fresh(),
-            remote: IceCredentials {
-                ufrag: ufrag.into(),
-                pwd: pwd.into(),
-            },
+        if shards_busy {
+            return Err(Refusal::Overloaded);
+        }
+        let remote = IceCredentials {
+            ufrag: ufrag.into(),
+            pwd: pwd.into(),
         };
-        let before = current.remote_ufrag.into();
-        let session = session.clone();
-        let restart = Arc::new(Restart { session, ice });
-        if !tell(&restart) {
-            return Err(PatchRefused::Overloaded);
-        }
-        *newest = Some(Box::new(Restarted {
-            number: restart.ice.number,
-            tag: entity_tag(&restart.ice.local).into(),
-            remote: IceCredentials {
-                ufrag: ufrag.into(),
-                pwd: pwd.into(),
-            },
-            remote_ufrag_before: before,
+        let number = current.number + 1;
+        let restarted = Restarted {
+            number,
+            tag: entity_tag(fresh).into(),
+            remote: remote.clone(),
+            remote_ufrag_before: current.remote_ufrag.into(),
             at: now,
-        }));
-        Ok(Patched::Restarted(restart))
+        };
+        let ice = IceSession {
+            number,
+            local: fresh.clone(),
+            remote,
+        };
+        let session = session.clone();
+        *newest = Some(Box::new(restarted));
+        Ok(IceChange::Restarted(Arc::new(Restart { session, ice })))
+    }
+
+    /// An ICE restart that an offer asks for, with both sides' new credentials.
+    ///
+    /// # Errors
+    /// As [`patch`](Self::patch).
+    pub(crate) fn restart_ice(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        theirs: &IceCredentials,
+        ours: &IceCredentials,
+        shards_busy: bool,
+    ) -> Result<Arc<Restart>, Refusal> {
+        let fragment = Fragment {
+            ufrag: Some(theirs.ufrag.clone()),
+            pwd: Some(theirs.pwd.clone()),
+            candidates: 0,
+            line: None,
+        };
+        let patch = IcePatch {
+            session,
+            condition: &Precondition::Any,
+            fragment: &fragment,
+        };
+        match self.patch(now, patch, ours, shards_busy)? {
+            IceChange::Restarted(restart) => Ok(restart),
+            // It has been done already, with other credentials of ours.
+            IceChange::Trickled => Err(Refusal::StaleIceSession),
+        }
     }
 }
 
@@ -177,9 +184,9 @@ impl<'a> Current<'a> {
         }
     }
 
-    fn check(&self, condition: &Condition) -> Result<(), PatchRefused> {
+    fn check(&self, condition: &Precondition) -> Result<(), Refusal> {
         match condition {
-            Condition::Tags(tags) if !tags.iter().any(|tag| **tag == *self.tag) => Err(PatchRefused::Stale),
+            Precondition::Tags(tags) if !tags.iter().any(|tag| **tag == *self.tag) => Err(Refusal::StaleIceSession),
             _ => Ok(()),
         }
     }

@@ -1,36 +1,47 @@
-//! The registry: which streams there are, who publishes and who watches them. It decides; it does not act.
+//! The registry of streams and sessions. It decides and remembers; it does not act.
 
 mod bounds;
 mod liveness;
 mod missing;
+mod session_state;
 mod sessions;
-mod succession;
+mod slot;
+mod stream_state;
+mod streams;
 
-use std::collections::{BTreeMap, HashMap};
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, AdmissionLimits, AdmissionReading, Busy, Caller};
-use super::conference::RoomLimits;
-use super::ended::RecentlyEnded;
-use super::ice_session::Restarted;
-use super::playable::Missing;
-use super::right::{Right, Terms, TokenDigest};
-use super::{SessionId, StreamName, TrackMaker};
-use bounds::Meter;
+use onecast_engine::fanout::Session;
+use onecast_engine::media::{Inbox, StreamTracks};
+use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::{IceCredentials, Profile, SessionId};
+
+use crate::admission::{Admission, AdmissionLimits, AdmissionReading, Caller};
+use crate::conference::{Program, RoomLimits};
+use crate::effect::Party;
+use crate::ended::{End, EndReason, RecentlyEnded};
+use crate::playable::{Missing, Playable};
+use crate::refusal::Refusal;
+use crate::whep_events::Audience;
+use crate::{Grant, StreamName, TokenDigest, TrackMaker};
 pub use bounds::{LargePackets, SessionLimits, Verdict};
 pub use liveness::{Liveness, SilenceChange};
 pub use missing::CodecMissing;
-use onecast_engine::fanout::Session;
-use onecast_engine::media::keyframes::KeyframeReading;
-use onecast_engine::media::{Inbox, StreamTracks};
-use onecast_rtc::IceCredentials;
-use onecast_rtc::rtp::{Codec, Kind};
-use sessions::Details;
-pub use sessions::{SessionFilter, SessionState, Via};
-use succession::Place;
-pub use succession::Succession;
+pub use session_state::{SessionFilter, SessionState, Via};
+pub use sessions::SessionNumber;
+pub(crate) use sessions::Sessions;
+pub(crate) use slot::{Slot, Succession};
+pub(crate) use stream_state::StreamState;
+use streams::Streams;
 
 /// Bounds of the server.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +50,9 @@ pub struct Limits {
     pub streams: usize,
     /// Most viewers at once, connecting ones included.
     pub viewers: usize,
-    /// At the door.
+    /// Of admission.
     pub admission: AdmissionLimits,
-    /// Of those who are in.
+    /// Of present sessions.
     pub sessions: SessionLimits,
     /// Of conference rooms.
     pub rooms: RoomLimits,
@@ -62,456 +73,283 @@ pub enum Purpose {
     /// To be sent it.
     Watch,
     /// To take part in the conference room of that name.
-    Confer,
+    Participate,
 }
 
-/// Why a client may not join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Somebody else publishes the stream.
-    #[error("somebody else publishes the stream")]
-    Taken {
-        /// Since when, as time since 1970; `None` while that publisher connects.
-        since: Option<Duration>,
-        /// How long that publisher has sent no media, if that is long.
-        silent: Option<Duration>,
-        /// When to ask again.
-        retry_after: Duration,
-    },
-    /// No room for another stream.
-    #[error("there are {max} streams already")]
-    TooManyStreams {
-        /// The limit.
-        max: usize,
-    },
-    /// No room for another viewer.
-    #[error("there are {max} viewers already")]
-    Full {
-        /// The limit.
-        max: usize,
-    },
-    /// No room for another viewer of this stream.
-    #[error("there are {max} viewers of this stream already")]
-    StreamFull {
-        /// The limit.
-        max: usize,
-    },
-    /// No room for another member of this conference room.
-    #[error("there are {max} in the room already")]
-    RoomFull {
-        /// The limit.
-        max: usize,
-    },
-    /// Too many are joining at this moment.
-    #[error("too many are joining")]
-    Busy(Busy),
-}
-
-/// A place that was given to a client.
+/// A client that asks for a place.
 #[derive(Debug)]
-pub struct Admitted {
-    /// The stream's tracks.
-    pub tracks: Arc<StreamTracks>,
-    /// Which viewer of the stream this is, counted from 1; 0 for a publisher.
-    pub number: u64,
-    /// A publisher that made room: it never connected, or the right is the same. A silent one makes room when this one has connected.
-    pub displaced: Option<Ended>,
-    /// It had the same right.
-    pub takes_over: bool,
+pub(crate) struct Applicant<'a> {
+    /// Id of the session that it will have.
+    pub(crate) id: SessionId,
+    /// The stream, or the room.
+    pub(crate) stream: &'a StreamName,
+    /// What it wants to do there.
+    pub(crate) purpose: Purpose,
+    /// How it is signalled.
+    pub(crate) via: Via,
+    /// Where its offer came from.
+    pub(crate) client: SocketAddr,
+    /// What permits it.
+    pub(crate) grant: &'a Grant,
+    /// How long its handshake may take.
+    pub(crate) timeout: Duration,
 }
 
-/// A session that is no more.
+/// A session that has just ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its name.
     pub id: SessionId,
     /// Its public number.
-    pub handle: u64,
+    pub session_number: SessionNumber,
     /// Where its offer came from.
-    pub client: Option<SocketAddr>,
+    pub client: SocketAddr,
     /// Its stream.
     pub stream: StreamName,
-    /// What it did.
+    /// Its purpose.
     pub purpose: Purpose,
     /// Which viewer.
     pub number: u64,
-    /// Its other half at the shards; `None` if its answer was never made.
+    /// What the shards know; `None` if it never answered our offer.
     pub session: Option<Arc<Session>>,
     /// How long it was connected; `None` if it never was.
     pub connected: Option<Duration>,
-    /// How many still watch the stream.
+    /// Connected viewers that are left.
     pub viewers: usize,
 }
 
-/// What is known of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamState {
-    /// Its name.
-    pub name: StreamName,
-    /// Since when a publisher is connected or a member of the room is on air, as time since 1970; `None` when neither is.
-    pub since: Option<Duration>,
-    /// What there is to see.
-    pub liveness: Liveness,
-    /// Connected viewers.
-    pub viewers: usize,
-    /// What the audio is sent in.
-    pub audio: Option<Codec>,
-    /// What the video is sent in.
-    pub video: Option<Codec>,
-    /// What is known of its keyframes.
-    pub keyframes: KeyframeReading,
-    /// Packets of its publisher that no Ethernet path carries whole.
-    pub large: LargePackets,
+/// A session whose handshake is complete.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    /// Its stream.
+    pub(crate) stream: StreamName,
+    /// Its purpose.
+    pub(crate) purpose: Purpose,
+    /// What it is to the log.
+    pub(crate) party: Party,
+    /// How many watch now.
+    pub(crate) viewers: usize,
+    /// What a viewer that has just come cannot play of the stream.
+    pub(crate) missing: Missing,
+}
+
+/// An offer of our own whose answer has come.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    /// Our credentials in it.
+    pub(crate) local: IceCredentials,
+    /// The tracks of its stream.
+    pub(crate) tracks: Arc<StreamTracks>,
+}
+
+/// The publisher of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher {
+    /// Its session.
+    pub(crate) session: Arc<Session>,
+    /// Its public number.
+    pub(crate) session_number: SessionNumber,
+    /// Since when, as time since 1970.
+    pub(crate) since_unix: Duration,
+    /// What it sends: audio, video.
+    pub(crate) codecs: [Option<Codec>; 2],
 }
 
 /// Streams and sessions by name.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     limits: Limits,
     admission: Admission,
-    tracks: TrackMaker,
-    streams: BTreeMap<StreamName, Stream>,
-    sessions: HashMap<SessionId, Entry>,
-    viewers: usize,
-    /// Every session by its public number.
-    handles: BTreeMap<u64, SessionId>,
-    /// The last of those numbers.
-    handed: u64,
+    /// Where streams get their tracks, those of members of rooms too.
+    pub(crate) tracks: TrackMaker,
+    streams: Streams,
+    pub(crate) sessions: Sessions,
     ended: RecentlyEnded,
 }
 
-#[derive(Debug)]
-struct Stream {
-    tracks: Arc<StreamTracks>,
-    publisher: Option<SessionId>,
-    /// Replaces the publisher, which is silent, when it has connected.
-    successor: Option<SessionId>,
-    since: Option<Duration>,
-    /// Its viewers see a member of the room that has its name.
-    member_on_air: bool,
-    /// Since when the publisher has sent nothing, if that was told.
-    silent_since: Option<Instant>,
-    /// What its viewers are sent.
-    codecs: [Option<Codec>; 2],
-    /// For which of that viewers were looked for that cannot play it.
-    codecs_checked: [Option<Codec>; 2],
-    /// What its publisher sends, which is something else while viewers see somebody else of a conference room.
-    published: [Option<Codec>; 2],
-    watching: usize,
-    /// Viewers, connecting ones included.
-    viewers: usize,
-    /// Of the conference room, connecting ones included.
-    members: usize,
-    sessions: usize,
-    numbered: u64,
-    /// Since when nobody publishes; `None` while somebody does.
-    alone_since: Option<Instant>,
+impl Applicant<'_> {
+    fn caller(&self) -> Caller {
+        Caller {
+            purpose: self.purpose,
+            address: self.client.ip(),
+        }
+    }
 }
 
-#[derive(Debug)]
-struct Entry {
-    stream: StreamName,
-    caller: Caller,
-    number: u64,
-    session: Option<Arc<Session>>,
-    /// Its newest ICE session, if there was a restart.
-    restarted: Option<Box<Restarted>>,
-    /// Our credentials in an offer of our own that waits for its answer.
-    offered: Option<IceCredentials>,
-    admitted: Instant,
-    /// Until when the client must have connected.
-    deadline: Instant,
-    /// When the handshake was finished; until then the session is half-open.
-    connected: Option<Instant>,
-    details: Details,
-    /// Of a publisher.
-    meter: Option<Box<Meter>>,
-    /// What a viewer cannot play, as far as the log has it.
-    missing: Missing,
-    right: Right,
+impl Ended {
+    /// What it was to the log.
+    pub(crate) fn party(&self) -> Party {
+        party(self.purpose, self.number, self.session_number)
+    }
 }
 
+fn party(purpose: Purpose, number: u64, session_number: SessionNumber) -> Party {
+    match purpose {
+        Purpose::Publish => Party::Broadcaster,
+        Purpose::Watch => Party::Viewer(number),
+        Purpose::Participate => Party::Member(session_number),
+    }
+}
+
+/// Joining, and what follows until the session ends.
 impl Registry {
     /// A registry without streams, whose tracks lead into `inboxes`.
-    pub fn new(limits: Limits, inboxes: Arc<[Arc<Inbox>]>) -> Registry {
+    pub(crate) fn new(limits: Limits, inboxes: Arc<[Arc<Inbox>]>, ssrc_mask: u32) -> Registry {
         Registry {
             limits,
             admission: Admission::new(limits.admission),
-            tracks: TrackMaker::new(inboxes),
-            streams: BTreeMap::new(),
-            sessions: HashMap::new(),
-            viewers: 0,
-            handles: BTreeMap::new(),
-            handed: 0,
+            tracks: TrackMaker::new(inboxes, ssrc_mask),
+            streams: Streams::default(),
+            sessions: Sessions::default(),
             ended: RecentlyEnded::default(),
         }
     }
 
-    /// Other bounds from now on. Who is inside stays.
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// Other bounds from now on. Sessions that exceed them stay.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.admission.set_limits(limits.admission);
     }
 
-    /// A client comes with an offer that nobody has read yet: may it go on?
+    /// Admission of a client whose offer counts for nothing yet: takes a token.
     ///
     /// # Errors
-    /// When a bound at the door is reached.
-    pub fn knock(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
-        self.admission.knock(now, caller)
+    /// When a bound of admission is reached.
+    pub(crate) fn admit(&mut self, now: Instant, caller: Caller) -> Result<(), Refusal> {
+        self.admission.admit(now, caller).map_err(Refusal::Busy)
     }
 
-    /// Whether a client that has not sent its offer yet could go on. It takes no token.
+    /// The same for a client that has not sent its offer yet. It takes no token.
     ///
     /// # Errors
-    /// When a bound at the door is reached.
-    pub fn check_door(&mut self, now: Instant, caller: Caller) -> Result<(), Busy> {
-        self.admission.check(now, caller)
+    /// When a bound of admission is reached.
+    pub(crate) fn check_admission(&mut self, now: Instant, caller: Caller) -> Result<(), Refusal> {
+        self.admission.check(now, caller).map_err(Refusal::Busy)
     }
 
-    /// Gives a place to a client, which must connect within the patience of the terms; until then its session is half-open.
-    /// Who comes with the right of the stream's publisher takes that one's place. One that comes to a silent publisher without a
-    /// credential replaces it when it has connected: see [`succeed`](Self::succeed).
+    /// Looks for a place of a client, which [`enter`](Self::enter) then gives it. Nothing changes but the count of refusals.
     ///
-    /// `random` makes the SSRCs of a new stream.
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        name: &StreamName,
-        caller: Caller,
-        id: SessionId,
-        terms: impl Into<Terms>,
-        random: impl FnMut() -> u32,
-    ) -> Result<Admitted, Refused> {
-        let purpose = caller.purpose;
-        let Terms { patience, right } = terms.into();
-        self.admission.room(now, caller).map_err(Refused::Busy)?;
-        let takes_over = purpose == Purpose::Publish && self.is_of_same_right(name, &right);
-        // Who takes the last one's place is not the first of another stream, even if there may be fewer by now.
-        let is_new = !self.streams.contains_key(name);
-        if is_new && self.streams.len() >= self.limits.streams {
-            return Err(Refused::TooManyStreams {
-                max: self.limits.streams,
-            });
-        }
-        let place = match purpose {
-            Purpose::Publish => self.make_room(now, name, takes_over)?,
-            Purpose::Watch | Purpose::Confer if self.viewers >= self.limits.viewers => {
-                return Err(Refused::Full {
-                    max: self.limits.viewers,
-                });
-            }
-            Purpose::Watch => self.room_in_stream(name).map(|()| Place::default())?,
-            Purpose::Confer => self.room_in_room(name).map(|()| Place::default())?,
-        };
-        let stream = self.stream(now, name, random);
-        stream.sessions += 1;
-        stream.viewers += usize::from(purpose == Purpose::Watch);
-        stream.members += usize::from(purpose == Purpose::Confer);
-        let number = match purpose {
-            Purpose::Publish => {
-                let holder = if place.is_contested {
-                    &mut stream.successor
-                } else {
-                    &mut stream.publisher
-                };
-                *holder = Some(id);
-                0
-            }
-            Purpose::Watch | Purpose::Confer => {
-                stream.numbered += 1;
-                stream.numbered
-            }
-        };
+    /// A publisher with the credential of the stream's publisher takes that one's place. One that comes to a silent publisher without a
+    /// credential replaces it when it has connected: see [`succession`](Self::succession).
+    ///
+    /// # Errors
+    /// When there is no place.
+    pub(crate) fn find_slot(&mut self, now: Instant, applicant: &Applicant<'_>) -> Result<Slot, Refusal> {
+        self.admission.room(now, applicant.caller()).map_err(Refusal::Busy)?;
+        slot::find(now, &self.limits, &self.streams, &self.sessions, applicant)
+    }
+
+    /// Gives a client its place, which is half-open until the client has connected. A session that the slot displaces has been removed.
+    pub(crate) fn enter(&mut self, now: Instant, applicant: &Applicant<'_>, slot: &Slot) -> Arc<StreamTracks> {
+        let tracks = &mut self.tracks;
+        let name = applicant.stream;
+        let stream = self.streams.open(now, name, || tracks.open(now, name.as_str()));
+        let number = stream.enter(applicant, slot);
         let tracks = stream.tracks.clone();
-        self.viewers += usize::from(purpose != Purpose::Publish);
-        let details = self.enter(id);
-        let entry = Entry {
-            stream: name.clone(),
-            caller,
-            number,
-            session: None,
-            restarted: None,
-            offered: None,
-            admitted: now,
-            deadline: now + patience,
-            connected: None,
-            details,
-            meter: None,
-            missing: Missing::default(),
-            right,
-        };
-        self.sessions.insert(id, entry);
-        self.admission.opened(caller);
-        Ok(Admitted {
-            tracks,
-            number,
-            displaced: place.displaced,
-            takes_over,
-        })
+        self.sessions.enter(now, applicant, number);
+        self.admission.opened(applicant.caller());
+        tracks
     }
 
-    fn room_in_stream(&self, name: &StreamName) -> Result<(), Refused> {
-        let max = self.limits.sessions.viewers_per_stream.unwrap_or(usize::MAX);
-        match self.streams.get(name) {
-            Some(stream) if stream.viewers >= max => Err(Refused::StreamFull { max }),
-            _ => Ok(()),
+    /// The shards know the session from now on.
+    pub(crate) fn set_session(&mut self, session: Arc<Session>) {
+        if let Some(entry) = self.sessions.get_mut(session.id) {
+            entry.session = Some(session);
         }
     }
 
-    fn room_in_room(&self, name: &StreamName) -> Result<(), Refused> {
-        let max = self.limits.rooms.members;
-        match self.streams.get(name) {
-            Some(stream) if stream.members >= max => Err(Refused::RoomFull { max }),
-            _ => Ok(()),
+    /// The client was sent an offer with these credentials of ours, and is to answer it.
+    pub(crate) fn set_offered(&mut self, id: SessionId, local: IceCredentials) {
+        if let Some(entry) = self.sessions.get_mut(id) {
+            entry.offered = Some(local);
         }
     }
 
-    fn stream(&mut self, now: Instant, name: &StreamName, random: impl FnMut() -> u32) -> &mut Stream {
-        if !self.streams.contains_key(name) {
-            let stream = Stream {
-                tracks: self.tracks.open(now, name.as_str(), random),
-                publisher: None,
-                successor: None,
-                since: None,
-                member_on_air: false,
-                silent_since: None,
-                codecs: [None; 2],
-                codecs_checked: [None; 2],
-                published: [None; 2],
-                watching: 0,
-                viewers: 0,
-                members: 0,
-                sessions: 0,
-                numbered: 0,
-                alone_since: Some(now),
-            };
-            self.streams.insert(name.clone(), stream);
+    /// Whether an answer of the session's client is waited for.
+    pub(crate) fn awaits_answer(&self, id: SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|entry| entry.offered.is_some())
+    }
+
+    /// The answer has come, and is good. The client has `timeout` to connect.
+    pub(crate) fn take_offered(&mut self, now: Instant, id: SessionId, timeout: Duration) -> Option<Offered> {
+        let entry = self.sessions.get_mut(id)?;
+        let tracks = self.streams.get(&entry.stream)?.tracks.clone();
+        let local = entry.offered.take()?;
+        entry.deadline = now + timeout;
+        Some(Offered { local, tracks })
+    }
+
+    /// A session is about to be connected: whether it replaces the stream's publisher, which is then to be removed.
+    pub(crate) fn succession(&self, now: Instant, id: SessionId) -> Succession {
+        slot::succession(now, &self.streams, &self.sessions, id)
+    }
+
+    /// Notes where the media of a session goes, and what it is sealed with.
+    pub(crate) fn set_path(&mut self, id: SessionId, media: SocketAddr, cipher: Profile) {
+        if let Some(entry) = self.sessions.get_mut(id) {
+            entry.path = Some((media, cipher));
         }
-        self.streams.get_mut(name).expect("inserted above if it was not there")
-    }
-
-    /// Whether somebody publishes the stream, or is about to.
-    pub fn is_taken(&self, name: &StreamName) -> bool {
-        self.streams.get(name).is_some_and(|stream| stream.publisher.is_some())
-    }
-
-    /// The admitted client's offer was answered. False when the session has ended meanwhile: then nobody may hear of it any more.
-    #[must_use]
-    pub fn answered(&mut self, id: SessionId, session: Arc<Session>) -> bool {
-        let entry = self.sessions.get_mut(&id);
-        entry.map(|entry| entry.session = Some(session)).is_some()
-    }
-
-    /// An answered session, and its newest ICE session if it was restarted.
-    pub(super) fn ice_session(&mut self, id: SessionId) -> Option<(&Arc<Session>, &mut Option<Box<Restarted>>)> {
-        let entry = self.sessions.get_mut(&id)?;
-        Some((entry.session.as_ref()?, &mut entry.restarted))
-    }
-
-    /// What the stream is sent in at this moment: audio, video. `None` for what nobody sends.
-    pub fn codecs(&self, name: &StreamName) -> [Option<Codec>; 2] {
-        self.streams.get(name).map_or([None; 2], |stream| stream.codecs)
     }
 
     /// The client's handshake is complete. `None` if the session has ended meanwhile.
-    pub fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
-        let entry = self.sessions.get_mut(&id)?;
+    pub(crate) fn connected(&mut self, now: Instant, unix: Duration, id: SessionId) -> Option<Connected> {
+        let entry = self.sessions.get_mut(id)?;
         let stream = self.streams.get_mut(&entry.stream)?;
+        let purpose = entry.caller.purpose;
         let mut missing = Missing::default();
         if entry.connected.is_none() {
             entry.connected = Some(now);
             self.admission.settled(entry.caller);
-            match entry.caller.purpose {
-                Purpose::Publish => {
-                    stream.since = Some(unix);
-                    stream.alone_since = None;
-                }
-                Purpose::Watch => {
-                    stream.watching += 1;
-                    missing = entry.newly_missing(stream.codecs);
-                }
-                Purpose::Confer => {}
+            stream.connected(purpose, unix);
+            if purpose == Purpose::Watch {
+                missing = entry.newly_missing(stream.codecs);
             }
         }
         Some(Connected {
             stream: entry.stream.clone(),
-            purpose: entry.caller.purpose,
-            number: entry.number,
+            purpose,
+            party: party(purpose, entry.number, entry.session_number),
             viewers: stream.watching,
             missing,
         })
     }
 
-    /// A publisher's track has started, or changed its codec.
-    pub fn media(&mut self, id: SessionId, kind: Kind, codec: Codec) -> Option<StreamName> {
-        let entry = self.sessions.get(&id)?;
-        let stream = self
-            .streams
-            .get_mut(&entry.stream)
-            .filter(|stream| stream.publisher == Some(id))?;
-        stream.codecs[kind as usize] = Some(codec);
-        stream.published[kind as usize] = Some(codec);
+    /// A publisher's track has started, or changed its codec. Gives the stream; `None` for others than publishers.
+    pub(crate) fn media(&mut self, id: SessionId, kind: Kind, codec: Codec) -> Option<StreamName> {
+        let entry = self.sessions.get(id)?;
+        let stream = self.streams.get_mut(&entry.stream)?;
+        if stream.publisher != Some(id) {
+            return None;
+        }
+        stream.set_published(kind, codec);
         Some(entry.stream.clone())
     }
 
-    /// Which viewer of which stream this is.
-    pub fn viewer(&self, id: SessionId) -> Option<(StreamName, u64)> {
-        self.sessions.get(&id).map(|entry| (entry.stream.clone(), entry.number))
-    }
-
-    /// What a session does, if there is one.
-    pub fn purpose(&self, id: SessionId) -> Option<Purpose> {
-        self.sessions.get(&id).map(|entry| entry.caller.purpose)
-    }
-
-    /// The stream of a session, and the token that is wanted for everything that is done with it. `None` if it is unknown.
-    pub fn guard(&self, id: SessionId) -> Option<(StreamName, Option<TokenDigest>)> {
-        let entry = self.sessions.get(&id)?;
-        Some((entry.stream.clone(), entry.right.token))
+    /// Viewers of the stream see a member of the room that has its name, or nothing of it any more.
+    pub(crate) fn set_program(&mut self, now: Instant, unix: Duration, name: &StreamName, program: Option<Program>) {
+        let has_publisher = self.publisher(name).is_some();
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.set_program(now, unix, program, has_publisher);
+        }
     }
 
     /// Ends a session; the last of a stream takes the stream with it.
-    pub fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
-        let entry = self.sessions.remove(&id)?;
-        self.handles.remove(&entry.details.handle);
+    pub(crate) fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
+        let entry = self.sessions.remove(id)?;
         if entry.connected.is_none() {
             self.admission.settled(entry.caller);
         }
         let stream = self.streams.get_mut(&entry.stream)?;
-        stream.sessions -= 1;
-        match entry.caller.purpose {
-            Purpose::Publish if stream.successor == Some(id) => stream.successor = None,
-            Purpose::Publish => {
-                stream.publisher = stream.successor.take();
-                stream.silent_since = None;
-                // One that never connected has changed nothing: a room of that name may be on air.
-                if entry.connected.is_some() {
-                    stream.since = None;
-                    stream.codecs = [None; 2];
-                    stream.published = [None; 2];
-                    stream.alone_since.get_or_insert(now);
-                }
-            }
-            Purpose::Watch => {
-                self.viewers -= 1;
-                stream.viewers -= 1;
-                stream.watching -= usize::from(entry.connected.is_some());
-            }
-            Purpose::Confer => {
-                self.viewers -= 1;
-                stream.members -= 1;
-            }
-        }
+        stream.leave(now, id, &entry);
         let viewers = stream.watching;
         if stream.sessions == 0 {
             self.tracks.close(stream.tracks.key);
-            self.streams.remove(&entry.stream);
+            self.streams.by_name.remove(&entry.stream);
         }
         Some(Ended {
             id,
-            handle: entry.details.handle,
-            client: entry.details.client(),
+            session_number: entry.session_number,
+            client: entry.client,
             stream: entry.stream,
             purpose: entry.caller.purpose,
             number: entry.number,
@@ -521,80 +359,191 @@ impl Registry {
         })
     }
 
+    /// Remembers why a session, already removed, ended. `unix` is the time since 1970.
+    pub(crate) fn remember(&mut self, unix: Duration, ended: &Ended, why: EndReason) {
+        let end = End {
+            session_number: ended.session_number,
+            stream: ended.stream.clone(),
+            purpose: ended.purpose,
+            number: ended.number,
+            client: Some(ended.client),
+            at_unix: unix,
+            connected: ended.connected,
+            received_bytes: ended.session.as_ref().map_or(0, |session| session.received.value()),
+            why,
+        };
+        self.ended.note(ended.id, end);
+    }
+}
+
+/// Periodic checks.
+impl Registry {
+    /// What the bounds of sessions demand now.
+    pub(crate) fn verdicts(&mut self, now: Instant) -> Vec<Verdict> {
+        bounds::verdicts(now, &self.limits.sessions, &self.streams, &mut self.sessions)
+    }
+
     /// Sessions whose clients have not connected in time.
-    pub fn overdue(&self, now: Instant) -> Vec<SessionId> {
-        let mut overdue: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, entry)| entry.connected.is_none() && entry.deadline <= now)
-            .map(|(&id, _)| id)
-            .collect();
-        overdue.sort_unstable();
-        overdue
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<SessionId> {
+        self.sessions.overdue(now)
     }
 
-    /// Tracks of a stream of a member of a room; [`close_tracks`](Self::close_tracks) takes them back.
-    pub fn open_tracks(&mut self, now: Instant, name: &str, random: impl FnMut() -> u32) -> Arc<StreamTracks> {
-        self.tracks.open(now, name, random)
+    /// Publishers that fell silent or send again since the last call.
+    pub(crate) fn silence_changes(&mut self, now: Instant) -> Vec<SilenceChange> {
+        liveness::silence_changes(now, &mut self.streams, &self.sessions)
     }
 
-    /// The place of those tracks may be given to others.
-    pub fn close_tracks(&mut self, tracks: &StreamTracks) {
-        self.tracks.close(tracks.key);
+    /// Viewers that cannot play what came since the last call.
+    pub(crate) fn codecs_missing(&mut self) -> Vec<CodecMissing> {
+        missing::codecs_missing(&mut self.streams, &mut self.sessions)
+    }
+}
+
+/// Reads.
+impl Registry {
+    /// Whether the stream has a publisher, or is about to have one.
+    pub(crate) fn is_taken(&self, name: &StreamName) -> bool {
+        self.streams.get(name).is_some_and(|stream| stream.publisher.is_some())
     }
 
-    /// What happened at the door.
-    pub fn admission(&self) -> AdmissionReading {
-        self.admission.read()
+    /// Whether the stream has a session.
+    pub(crate) fn has(&self, name: &StreamName) -> bool {
+        self.streams.get(name).is_some()
+    }
+
+    /// What the stream is sent in at this moment: audio, video. `None` for what is not sent.
+    pub(crate) fn codecs(&self, name: &StreamName) -> [Option<Codec>; 2] {
+        self.streams.get(name).map_or([None; 2], |stream| stream.codecs)
+    }
+
+    /// The publisher of a stream, once it has connected.
+    pub(crate) fn publisher(&self, name: &StreamName) -> Option<Publisher> {
+        let stream = self.streams.get(name)?;
+        let entry = self.sessions.get(stream.publisher?)?;
+        entry.connected?;
+        Some(Publisher {
+            session: entry.session.clone()?,
+            session_number: entry.session_number,
+            since_unix: stream.since?,
+            codecs: stream.published,
+        })
+    }
+
+    /// What a session does, if it exists.
+    pub(crate) fn purpose(&self, id: SessionId) -> Option<Purpose> {
+        self.sessions.get(id).map(|entry| entry.caller.purpose)
     }
 
     /// The stream that a session belongs to.
-    pub fn stream_of(&self, session: SessionId) -> Option<StreamName> {
-        Some(self.sessions.get(&session)?.stream.clone())
+    pub(crate) fn stream_of(&self, id: SessionId) -> Option<StreamName> {
+        Some(self.sessions.get(id)?.stream.clone())
+    }
+
+    /// A session as the log names it, with its stream.
+    pub(crate) fn party(&self, id: SessionId) -> Option<(StreamName, Party)> {
+        let entry = self.sessions.get(id)?;
+        let party = party(entry.caller.purpose, entry.number, entry.session_number);
+        Some((entry.stream.clone(), party))
+    }
+
+    /// The public number of a session.
+    pub(crate) fn number(&self, id: SessionId) -> Option<SessionNumber> {
+        self.sessions.get(id).map(|entry| entry.session_number)
+    }
+
+    /// The token that is wanted for everything that is done with a session.
+    pub(crate) fn token(&self, id: SessionId) -> Option<TokenDigest> {
+        self.sessions.get(id)?.grant.token
+    }
+
+    /// What a viewer can play. Everything, as long as its answer is not known.
+    pub(crate) fn playable(&self, id: SessionId) -> Playable {
+        self.sessions
+            .get(id)
+            .map(sessions::SessionEntry::playable)
+            .unwrap_or_default()
+    }
+
+    /// Why the server ended a session, as long as that is remembered.
+    pub(crate) fn why_ended(&self, id: SessionId) -> Option<EndReason> {
+        self.ended.why(id).cloned()
+    }
+
+    /// The last sessions that ended, the newest first.
+    pub(crate) fn history(&self, limit: usize) -> Vec<End> {
+        self.ended.history().take(limit).cloned().collect()
+    }
+
+    /// What admission has counted.
+    pub(crate) fn admission(&self) -> AdmissionReading {
+        self.admission.read()
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.by_id.len()
+    }
+
+    /// Sessions by their numbers. `unix` is the time since 1970 at `now`.
+    pub(crate) fn sessions(&self, now: Instant, unix: Duration, filter: &SessionFilter) -> Vec<SessionState> {
+        let first = SessionNumber(filter.after.0.saturating_add(1));
+        let entries = self.sessions.by_number.range(first..).map(|(_, id)| *id);
+        entries
+            .filter_map(|id| self.sessions.get(id))
+            .filter(|entry| filter.has(entry))
+            .take(filter.limit)
+            .map(|entry| SessionState::of(now, unix, entry, self.codecs(&entry.stream)))
+            .collect()
+    }
+
+    /// The session of this number.
+    pub(crate) fn session(&self, now: Instant, unix: Duration, number: SessionNumber) -> Option<SessionState> {
+        let entry = self.sessions.get(self.find(number)?)?;
+        Some(SessionState::of(now, unix, entry, self.codecs(&entry.stream)))
+    }
+
+    /// The session of this number.
+    pub(crate) fn find(&self, number: SessionNumber) -> Option<SessionId> {
+        self.sessions.by_number.get(&number).copied()
+    }
+
+    /// The publisher of a stream, and before it the viewers if they are meant, too: so they do not see it leave.
+    pub(crate) fn of_stream(&self, name: &StreamName, with_viewers: bool) -> Vec<SessionId> {
+        let Some(stream) = self.streams.get(name) else {
+            return Vec::new();
+        };
+        let viewers = self.sessions.ids().filter(|&id| {
+            let entry = self.sessions.get(id);
+            with_viewers && entry.is_some_and(|entry| entry.stream == *name && entry.caller.purpose != Purpose::Publish)
+        });
+        viewers.chain(stream.successor).chain(stream.publisher).collect()
+    }
+
+    /// Whether media of a stream arrives.
+    pub(crate) fn liveness(&self, now: Instant, name: &StreamName) -> Liveness {
+        let stream = self.streams.get(name);
+        stream.map_or(Liveness::Waiting, |stream| {
+            liveness::liveness(&self.sessions, stream, now)
+        })
+    }
+
+    /// A stream as its followers see it; one that does not exist is empty.
+    pub(crate) fn audience(&self, now: Instant, name: &StreamName) -> Audience {
+        let liveness = self.liveness(now, name);
+        let stream = self.streams.get(name);
+        stream.map_or_else(Audience::default, |stream| Audience {
+            live: liveness.is_live(),
+            silent: liveness.is_silent(),
+            viewers: stream.watching,
+            codecs: stream.codecs,
+        })
     }
 
     /// Every stream, by name.
-    pub fn streams(&self, now: Instant) -> Vec<StreamState> {
-        self.streams
-            .iter()
-            .map(|(name, stream)| StreamState {
-                name: name.clone(),
-                since: stream.since,
-                liveness: liveness::liveness(&self.sessions, stream, now),
-                viewers: stream.watching,
-                audio: stream.codecs[Kind::Audio as usize],
-                video: stream.codecs[Kind::Video as usize],
-                keyframes: stream.tracks.video.keyframes().read(),
-                large: self.large_packets(stream),
-            })
+    pub(crate) fn streams(&self, now: Instant) -> Vec<StreamState> {
+        let streams = self.streams.by_name.iter();
+        streams
+            .map(|(name, stream)| StreamState::of(now, name, stream, &self.sessions))
             .collect()
     }
 }
-
-/// A session whose handshake is complete.
-#[derive(Debug)]
-pub struct Connected {
-    /// Its stream.
-    pub stream: StreamName,
-    /// What it does.
-    pub purpose: Purpose,
-    /// Which viewer.
-    pub number: u64,
-    /// How many watch now.
-    pub viewers: usize,
-    /// What a viewer that has just come cannot play of the stream.
-    pub missing: Missing,
-}
-
-mod offered;
-mod rooms;
-
-pub use offered::Offered;
-pub use rooms::Publisher;
-
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod walk;

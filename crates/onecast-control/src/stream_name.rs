@@ -48,7 +48,7 @@ impl StreamName {
 }
 
 impl Default for StreamName {
-    /// `live`: the stream of whoever does not care about names.
+    /// `live`: the stream for users who do not care about names.
     fn default() -> StreamName {
         StreamName("live".into())
     }

@@ -1,4 +1,4 @@
-//! Where streams get their tracks: a place in the tables of every shard, and SSRCs that no other stream of this process ever had.
+//! Makes the tracks of streams: a slot in the tables of every shard, and SSRCs that no other stream of this process ever had.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,37 +11,36 @@ use onecast_engine::media::{Inbox, StreamTracks};
 #[derive(Debug)]
 pub struct TrackMaker {
     inboxes: Arc<[Arc<Inbox>]>,
-    /// The one that has been free for longest is taken first: by then every shard has heard of the end of its last stream.
+    /// The slot that has been free for longest is reused first: by then every shard knows that its last stream has ended.
     free_slots: VecDeque<u32>,
     slots: u32,
     /// Streams made so far.
     made: u32,
-    /// What SSRCs begin with, chosen by chance; `None` before the first stream.
-    mask: Option<u32>,
+    /// What SSRCs are scattered by.
+    mask: u32,
 }
 
 impl TrackMaker {
-    /// For streams whose packets go into `inboxes`.
-    pub fn new(inboxes: Arc<[Arc<Inbox>]>) -> TrackMaker {
+    /// For streams whose packets go into `inboxes`. `mask` is a random number.
+    pub fn new(inboxes: Arc<[Arc<Inbox>]>, mask: u32) -> TrackMaker {
         TrackMaker {
             inboxes,
             free_slots: VecDeque::new(),
             slots: 0,
             made: 0,
-            mask: None,
+            mask,
         }
     }
 
     /// The tracks of another stream.
-    pub fn open(&mut self, now: Instant, name: &str, mut random: impl FnMut() -> u32) -> Arc<StreamTracks> {
+    pub fn open(&mut self, now: Instant, name: &str) -> Arc<StreamTracks> {
         let slot = self.free_slots.pop_front().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
         });
-        let mask = *self.mask.get_or_insert_with(&mut random);
         let ssrcs = loop {
             self.made = self.made.wrapping_add(1);
-            if let Some(ssrcs) = ssrcs(self.made, mask) {
+            if let Some(ssrcs) = ssrcs(self.made, self.mask) {
                 break ssrcs;
             }
         };
@@ -52,13 +51,13 @@ impl TrackMaker {
         Arc::new(StreamTracks::new(key, name, ssrcs, self.inboxes.clone(), now))
     }
 
-    /// Places that are free.
+    /// Slots that are free.
     #[cfg(test)]
     pub(super) fn free_slots(&self) -> impl Iterator<Item = u32> {
         self.free_slots.iter().copied()
     }
 
-    /// Nobody is told of the stream any more: its place is free for another.
+    /// No command mentions the stream any more: its slot is free for another.
     pub fn close(&mut self, key: StreamKey) {
         self.free_slots.push_back(key.slot);
     }
@@ -98,9 +97,9 @@ mod tests {
 
     #[test]
     fn the_place_that_was_free_for_longest_is_taken_first() {
-        let mut maker = TrackMaker::new(Arc::new([]));
+        let mut maker = TrackMaker::new(Arc::new([]), 7);
         let now = onecast_udp::clock::now();
-        let open = |maker: &mut TrackMaker| maker.open(now, "x", || 7).key;
+        let open = |maker: &mut TrackMaker| maker.open(now, "x").key;
         let keys: Vec<StreamKey> = (0..3).map(|_| open(&mut maker)).collect();
         assert_eq!(keys.iter().map(|key| key.slot).collect::<Vec<_>>(), [0, 1, 2]);
         maker.close(keys[1]);

@@ -27,7 +27,7 @@ use onecast_control::drain::{Destination, DrainOrder};
 use onecast_control::ended::{End, Note, NoteError, RecentlyEnded};
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::stream_name::StreamNameError;
-use onecast_control::{Purpose, StreamName};
+use onecast_control::{Purpose, SessionNumber, StreamName};
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`crate::http::api::streams`].
 pub(crate) fn routes(shared: &Shared) -> Router<Shared> {
@@ -120,15 +120,15 @@ async fn sessions(
         purpose: query.role.map(|role| match role {
             Role::Publisher => Purpose::Publish,
             Role::Viewer => Purpose::Watch,
-            Role::Member => Purpose::Confer,
+            Role::Member => Purpose::Participate,
         }),
-        after: query.after,
+        after: SessionNumber(query.after),
         limit: limit + 1,
     };
     let mut sessions = shared.service.operation().sessions(&filter);
     let more = sessions.len() > limit;
     sessions.truncate(limit);
-    let next = sessions.last().filter(|_| more).map(|last| last.handle);
+    let next = sessions.last().filter(|_| more).map(|last| last.session_number.0);
     let sessions: Vec<Value> = sessions.iter().map(describe).collect();
     Ok(fresh(json!({ "sessions": sessions, "next": next })))
 }
@@ -138,7 +138,7 @@ async fn session(State(shared): State<Shared>, SessionHandle(handle): SessionHan
         .service
         .operation()
         .session(handle)
-        .ok_or(Refusal::UnknownHandle)?;
+        .ok_or(Refusal::UnknownNumber)?;
     Ok(fresh(describe(&session)))
 }
 
@@ -263,7 +263,7 @@ fn describe_drain(state: Option<&DrainState>) -> Value {
 
 fn describe(session: &SessionState) -> Value {
     json!({
-        "handle": session.handle,
+        "handle": session.session_number.0,
         "stream": session.stream.as_str(),
         "role": role(session.purpose),
         "protocol": session.via.map(|via| match via {
@@ -287,7 +287,7 @@ fn describe(session: &SessionState) -> Value {
 
 fn describe_end(end: &End) -> Value {
     json!({
-        "handle": end.handle,
+        "handle": end.session_number.0,
         "stream": end.stream.as_str(),
         "role": role(end.purpose),
         "number": number(end.purpose, end.number),
@@ -304,7 +304,7 @@ fn role(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Publish => "publisher",
         Purpose::Watch => "viewer",
-        Purpose::Confer => "member",
+        Purpose::Participate => "member",
     }
 }
 
@@ -329,15 +329,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T>
 
 /// The `{handle}` of a route.
 #[derive(Debug)]
-struct SessionHandle(u64);
+struct SessionHandle(SessionNumber);
 
 impl<S: Send + Sync> FromRequestParts<S> for SessionHandle {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<SessionHandle, Problem> {
         let path = Path::<u64>::from_request_parts(parts, state).await;
-        path.map(|Path(handle)| SessionHandle(handle))
-            .map_err(|_| Refusal::UnknownHandle.into())
+        path.map(|Path(handle)| SessionHandle(SessionNumber(handle)))
+            .map_err(|_| Refusal::UnknownNumber.into())
     }
 }
 

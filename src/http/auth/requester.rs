@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri, Version};
 use serde::Deserialize;
 
-use crate::auth::{AccessRequest, Action, Denied, PageOrigin, Right, Secret, StreamPatterns};
+use crate::auth::{AccessRequest, Action, Denied, Grant, PageOrigin, Secret, StreamPatterns};
 use crate::http::Shared;
 use crate::http::auth::same_origin;
 use crate::http::problem::{Problem, kinds};
@@ -47,11 +47,11 @@ impl Requester {
         shared: &Shared,
         action: Action,
         stream: Option<&StreamName>,
-    ) -> Result<Right, Problem> {
+    ) -> Result<Grant, Problem> {
         let right = shared.authority.authorize(self.request(action, stream)).await?;
         match self.token {
             // A player that cannot set a header now cannot set one later, so knowing the session's URL has to be enough.
-            Some(Token::Query(_) | Token::Frame(_)) => Ok(Right { token: None, ..right }),
+            Some(Token::Query(_) | Token::Frame(_)) => Ok(Grant { token: None, ..right }),
             _ => Ok(right),
         }
     }
@@ -76,7 +76,7 @@ impl Requester {
         }
         let action = match guard.purpose {
             Purpose::Publish => Action::Publish,
-            Purpose::Watch | Purpose::Confer => Action::Watch,
+            Purpose::Watch | Purpose::Participate => Action::Watch,
         };
         self.authorize(shared, action, Some(&guard.stream)).await.map(drop)
     }

@@ -3,7 +3,7 @@
 use crate::auth::Action;
 use crate::http::Shared;
 use crate::http::auth::requester::Requester;
-use crate::http::conference::Joined;
+use crate::http::conference::JoinedRoom;
 use crate::http::conference::messages::OfferMessage;
 use crate::http::problem::{Problem, of_member, unknown_peer};
 use crate::http::server::connection::Connection;
@@ -13,7 +13,7 @@ use onecast_control::{Purpose, SessionId};
 /// A new member, and whether it may send.
 #[derive(Debug)]
 pub(crate) struct JoinedMember {
-    pub(crate) joined: Joined,
+    pub(crate) joined: JoinedRoom,
     pub(crate) may_send: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn join(
         offer: &message.sdp,
         client,
         local,
-        right: &watch,
+        grant: &watch,
     };
     let rights = PasteRights {
         publish: publish.as_ref().ok(),
@@ -58,7 +58,7 @@ pub(crate) async fn authorize_member(
     peer: SessionId,
 ) -> Result<SessionGuard, Problem> {
     let guard = shared.service.guard(peer).map_err(of_member)?;
-    let guard = guard.filter(|guard| guard.purpose == Purpose::Confer);
+    let guard = guard.filter(|guard| guard.purpose == Purpose::Participate);
     let guard = guard.ok_or_else(unknown_peer)?;
     requester.authorize_session(shared, &guard).await?;
     Ok(guard)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::auth::Secret;
-use crate::http::conference::{Change, Words};
+use crate::http::conference::{Change, MemberInfo};
 use crate::http::problem::{Problem, kinds};
 use onecast_control::{SessionId, StreamName};
 
@@ -17,7 +17,7 @@ pub(crate) struct OfferMessage {
     pub(crate) room: StreamName,
     /// The member that renegotiates; `None` to join.
     pub(crate) peer: Option<SessionId>,
-    pub(crate) words: Words,
+    pub(crate) words: MemberInfo,
 }
 
 /// `POST /answer`, and `answer`.
@@ -44,7 +44,7 @@ pub(crate) enum FirstRequest {
 /// A later frame.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    Offer { sdp: String, words: Words },
+    Offer { sdp: String, words: MemberInfo },
     Answer(AnswerMessage),
     Change(Change),
     Leave,
@@ -198,10 +198,10 @@ impl Fields {
         })
     }
 
-    fn words(&self) -> Result<Words, MessageError> {
+    fn words(&self) -> Result<MemberInfo, MessageError> {
         let labelled =
             format!("an object with at most {LABELS_MAX} labels by mid, each of at most {LABEL_CHARS_MAX} characters");
-        Ok(Words {
+        Ok(MemberInfo {
             name: self.name()?.filter(|name| !name.is_empty()),
             labels: self.optional("labels", &labelled, labels)?.unwrap_or_default(),
             last_n: self.last_n()?,
@@ -279,7 +279,7 @@ pub fn fuzz_messages(bytes: &[u8]) {
     let _ = request_of(text);
 }
 
-fn fuzz_words(words: &Words) {
+fn fuzz_words(words: &MemberInfo) {
     fuzz_name(words.name.as_deref());
     assert!(words.labels.len() <= LABELS_MAX);
     let fits = |label: &str| label.chars().count() <= LABEL_CHARS_MAX;
@@ -320,7 +320,7 @@ mod tests {
             (bare.sdp.as_str(), bare.room.as_str(), bare.peer),
             ("v=0", "main", None)
         );
-        assert_eq!(bare.words, Words::default());
+        assert_eq!(bare.words, MemberInfo::default());
         let text = format!(
             r#"{{"sdp":"v=0","room":"den","peer_id":"{PEER_ID}","name":" Ada ","labels":{{"1":"screen"}},"last_n":4,"new":[]}}"#
         );
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(full.words.last_n, Some(4));
         let nulls =
             offer(r#"{"sdp":"v=0","room":null,"name":null,"labels":null,"last_n":null,"peer_id":null}"#).unwrap();
-        assert_eq!((nulls.room.as_str(), nulls.words), ("main", Words::default()));
+        assert_eq!((nulls.room.as_str(), nulls.words), ("main", MemberInfo::default()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 use crate::http::timestamp;
 use crate::turn::{IceServer, IceServers, IceUrl};
 use onecast_control::conference::{MemberState, Roster, TrackState};
-use onecast_control::{SessionId, StreamName};
+use onecast_control::{SessionId, SessionNumber, StreamName};
 use onecast_rtc::rtp::Kind;
 use onecast_udp::clock;
 
@@ -18,7 +18,7 @@ pub(crate) struct AnswerReply<'a> {
     pub(crate) sdp: &'a str,
     pub(crate) peer: SessionId,
     /// The public number of the peer, if known.
-    pub(crate) id: Option<u64>,
+    pub(crate) id: Option<SessionNumber>,
     pub(crate) room: &'a StreamName,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn answer(answer: AnswerReply<'_>, servers: &IceServers) -> Value {
         "ice_servers": servers,
     });
     if let Some(id) = answer.id {
-        value["id"] = id.into();
+        value["id"] = id.0.into();
     }
     value
 }
@@ -49,7 +49,7 @@ pub(crate) fn roster(roster: &Roster) -> Map<String, Value> {
     let members: Vec<Value> = roster.members.iter().map(member).collect();
     Map::from_iter([
         ("room".to_owned(), roster.room.as_str().into()),
-        ("speaker".to_owned(), roster.speaker.into()),
+        ("speaker".to_owned(), roster.speaker.map(|speaker| speaker.0).into()),
         ("members".to_owned(), members.into()),
     ])
 }
@@ -62,18 +62,18 @@ pub(crate) fn roster_frame(of: &Roster) -> Value {
 }
 
 /// The first frame to a member that has resumed.
-pub(crate) fn resumed(id: u64, room: &StreamName) -> Value {
-    json!({ "type": "resumed", "id": id, "room": room.as_str() })
+pub(crate) fn resumed(id: SessionNumber, room: &StreamName) -> Value {
+    json!({ "type": "resumed", "id": id.0, "room": room.as_str() })
 }
 
 /// The frame of a change.
 pub(crate) fn change(change: RosterChange<'_>) -> Value {
     match change {
-        RosterChange::Left(id) => json!({ "type": "left", "id": id }),
+        RosterChange::Left(id) => json!({ "type": "left", "id": id.0 }),
         RosterChange::Joined(joined) => json!({ "type": "joined", "member": member(joined) }),
         RosterChange::Changed(changed) => json!({ "type": "changed", "member": member(changed) }),
-        RosterChange::Speaking { id, speaking } => json!({ "type": "speaking", "id": id, "speaking": speaking }),
-        RosterChange::Speaker(id) => json!({ "type": "speaker", "id": id }),
+        RosterChange::Speaking { id, speaking } => json!({ "type": "speaking", "id": id.0, "speaking": speaking }),
+        RosterChange::Speaker(id) => json!({ "type": "speaker", "id": id.map(|id| id.0) }),
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn closed(problem: &Problem) -> Value {
 fn member(member: &MemberState) -> Value {
     let tracks: Vec<Value> = member.tracks.iter().map(track).collect();
     let mut value = json!({
-        "id": member.id,
+        "id": member.id.0,
         "broadcast": member.broadcast,
         "since": timestamp::utc(member.since_unix),
         "speaking": member.speaking,
@@ -129,7 +129,7 @@ fn track(track: &TrackState) -> Value {
 fn offered(track: &OfferedTrack) -> Value {
     let mut value = json!({
         "mid": &*track.mid,
-        "id": track.member,
+        "id": track.member.0,
         "stream": &*track.stream,
         "kind": kind(track.kind),
     });
@@ -177,7 +177,7 @@ mod tests {
             AnswerReply {
                 sdp: "v=0",
                 peer: SessionId::from_random([1; 16]),
-                id: Some(7),
+                id: Some(SessionNumber(7)),
                 room: &StreamName::default(),
             },
             &servers,

@@ -3,21 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use onecast_control::SessionNumber;
 use onecast_control::conference::{MemberState, Roster};
 
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RosterChange<'a> {
     /// A member has left.
-    Left(u64),
+    Left(SessionNumber),
     /// A member has joined.
     Joined(&'a MemberState),
     /// The name, the tracks or the muting of a member has changed.
     Changed(&'a MemberState),
     /// A member has started or stopped speaking.
-    Speaking { id: u64, speaking: bool },
+    Speaking { id: SessionNumber, speaking: bool },
     /// The member that the room's viewers see.
-    Speaker(Option<u64>),
+    Speaker(Option<SessionNumber>),
 }
 
 /// The changes from `known` to `now`, in the order in which to send them.
@@ -49,7 +50,7 @@ fn of_member<'a>(before: &MemberState, now: &'a MemberState) -> impl Iterator<It
     changed.into_iter().chain(speaking)
 }
 
-fn by_id(roster: &Roster) -> BTreeMap<u64, &MemberState> {
+fn by_id(roster: &Roster) -> BTreeMap<SessionNumber, &MemberState> {
     roster.members.iter().map(|member| (member.id, member)).collect()
 }
 
@@ -63,7 +64,7 @@ mod tests {
 
     fn member(id: u64) -> MemberState {
         MemberState {
-            id,
+            id: SessionNumber(id),
             name: None,
             broadcast: false,
             since_unix: Duration::from_secs(id),
@@ -76,7 +77,7 @@ mod tests {
         Roster {
             room: "main".parse().unwrap(),
             members,
-            speaker,
+            speaker: speaker.map(SessionNumber),
         }
     }
 
@@ -94,7 +95,7 @@ mod tests {
         );
         assert_eq!(
             between(&known, &now),
-            [RosterChange::Left(1), RosterChange::Joined(&member(3))]
+            [RosterChange::Left(SessionNumber(1)), RosterChange::Joined(&member(3))]
         );
     }
 
@@ -108,7 +109,10 @@ mod tests {
         let now = room(vec![speaks.clone()], Some(4));
         assert_eq!(
             between(&room(vec![], None), &now),
-            [RosterChange::Joined(&speaks), RosterChange::Speaker(Some(4))]
+            [
+                RosterChange::Joined(&speaks),
+                RosterChange::Speaker(Some(SessionNumber(4)))
+            ]
         );
     }
 
@@ -149,9 +153,18 @@ mod tests {
             ..member(1)
         };
         let (quiet, loud) = (room(vec![member(1)], None), room(vec![speaks], Some(1)));
-        let began = RosterChange::Speaking { id: 1, speaking: true };
-        assert_eq!(between(&quiet, &loud), [began, RosterChange::Speaker(Some(1))]);
-        let ended = RosterChange::Speaking { id: 1, speaking: false };
+        let began = RosterChange::Speaking {
+            id: SessionNumber(1),
+            speaking: true,
+        };
+        assert_eq!(
+            between(&quiet, &loud),
+            [began, RosterChange::Speaker(Some(SessionNumber(1)))]
+        );
+        let ended = RosterChange::Speaking {
+            id: SessionNumber(1),
+            speaking: false,
+        };
         assert_eq!(between(&loud, &quiet), [ended, RosterChange::Speaker(None)]);
     }
 

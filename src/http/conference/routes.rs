@@ -148,7 +148,7 @@ async fn renegotiate(
 /// Waits for the next offer; `None` when the server stops.
 async fn awaited(shared: &Shared, peer: SessionId, stop: &CancellationToken) -> Result<Option<ServerOffer>, Problem> {
     let conference = shared.service.conference();
-    let mut wakes = conference.wakes(peer).map_err(of_member)?;
+    let mut wakes = shared.service.wakes(peer).map_err(of_member)?;
     loop {
         wakes.borrow_and_update();
         if let Some(offer) = conference.next_offer(peer).map_err(of_member)? {

@@ -70,7 +70,7 @@ impl WsSession {
     }
 
     fn member(&self, peer: SessionId, room: StreamName, may_send: bool) -> Result<WsMember, Refusal> {
-        let mut feed = self.shared.service.conference().follow(peer)?;
+        let mut feed = self.shared.service.follow_room(peer)?;
         let known_roster = feed.roster.borrow_and_update().clone();
         Ok(WsMember {
             peer,

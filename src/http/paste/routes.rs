@@ -20,7 +20,7 @@ use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
 use crate::http::service::{PasteRights, PasteRole, Refusal, Request};
 use crate::http::{Shared, body, static_files};
-use onecast_control::{Purpose, Right, StreamName};
+use onecast_control::{Grant, Purpose, StreamName};
 
 /// The routes, and the front page, which shares one with them.
 pub(crate) fn routes() -> Router<Shared> {
@@ -85,7 +85,7 @@ async fn paste(
         } else {
             Purpose::Watch
         };
-        let admitted = shared.service.check_door(client, purpose);
+        let admitted = shared.service.check_join(client, purpose);
         admitted.map_err(|refusal| Problem::of_offer("pasted offer", &stream, client, refusal))?;
     }
     let text = body::text(headers, body, shared.limits.body_timeout).await?;
@@ -95,7 +95,7 @@ async fn paste(
         offer: &offer,
         client,
         local,
-        right: &Right::default(),
+        grant: &Grant::default(),
     };
     let rights = PasteRights {
         publish: publish.as_ref().ok(),

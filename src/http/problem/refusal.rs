@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::http::conference::RoomRefusal;
 use crate::http::problem::Problem;
 use crate::http::problem::kinds::{self, ProblemKind};
 use crate::http::service::{CodecsOf, Refusal, SdpRefusal};
 use crate::http::timestamp;
-use onecast_control::admission::{Busy, Cause};
+use onecast_control::admission::{Busy, BusyCause};
 use onecast_control::{EndReason, Purpose};
 
 /// No room has this peer.
@@ -28,7 +27,6 @@ impl From<Refusal> for Problem {
         let (kind, detail) = match refusal {
             Refusal::Sdp(refusal) => return refusal.into(),
             Refusal::Busy(busy) => return busy.into(),
-            Refusal::Room(refusal) => return refusal.into(),
             Refusal::Taken {
                 since_unix,
                 silent,
@@ -42,7 +40,7 @@ impl From<Refusal> for Problem {
                 return limit(kinds::TOO_MANY_EVENT_STREAMS, "session", max, "event streams");
             }
             Refusal::NotAllowed(Purpose::Publish) => (kinds::FORBIDDEN, "the offer sends media, which is not allowed"),
-            Refusal::NotAllowed(Purpose::Watch | Purpose::Confer) => {
+            Refusal::NotAllowed(Purpose::Watch | Purpose::Participate) => {
                 (kinds::FORBIDDEN, "the offer receives media, which is not allowed")
             }
             Refusal::NoPublisher => (
@@ -61,14 +59,14 @@ impl From<Refusal> for Problem {
                 kinds::NO_ANSWER_AWAITED,
                 "the session already has its answer, or began with an offer of the client",
             ),
-            Refusal::UnknownHandle => (kinds::UNKNOWN_HANDLE, "there is no session with this number"),
+            Refusal::UnknownNumber => (kinds::UNKNOWN_HANDLE, "there is no session with this number"),
             Refusal::UnknownStream => (kinds::UNKNOWN_STREAM, "there is no stream with this name"),
             Refusal::UnknownSession => (kinds::UNKNOWN_SESSION, "there is no such session, or it has ended"),
             Refusal::UnknownEventStream => (
                 kinds::UNKNOWN_EVENT_STREAM,
                 "there is no such event stream, or its session has ended",
             ),
-            Refusal::Stale => (
+            Refusal::StaleIceSession => (
                 kinds::STALE_ICE_SESSION,
                 "the request is for an ICE session that was restarted or never existed",
             ),
@@ -82,33 +80,25 @@ impl From<Refusal> for Problem {
             ),
             Refusal::RestartTooSoon => (kinds::TOO_MANY_RESTARTS, "a session may restart ICE once a second"),
             Refusal::Overloaded => (kinds::OVERLOADED, "the command queue of a media thread is full"),
-        };
-        Problem::new(kind, detail)
-    }
-}
-
-impl From<RoomRefusal> for Problem {
-    fn from(refusal: RoomRefusal) -> Problem {
-        let (kind, detail) = match refusal {
-            RoomRefusal::OfferPending { number } => {
+            Refusal::OfferPending { number } => {
                 let detail = format!("offer {number} of the server is waiting for an answer");
                 return Problem::new(kinds::OFFER_PENDING, detail);
             }
-            RoomRefusal::StaleAnswer { number } => {
+            Refusal::StaleAnswer { number } => {
                 let detail = format!("offer {number} is waiting for an answer, and this answer is for another offer");
                 return Problem::new(kinds::STALE_ANSWER, detail);
             }
-            RoomRefusal::Full { max } => return limit(kinds::ROOM_FULL, "room", max, "peers"),
-            RoomRefusal::NothingToAnswer => (
+            Refusal::RoomFull { max } => return limit(kinds::ROOM_FULL, "room", max, "peers"),
+            Refusal::NothingToAnswer => (
                 kinds::NO_OFFER_PENDING,
                 "no offer of the server is waiting for an answer of this peer",
             ),
-            RoomRefusal::TooManyOffers => (kinds::TOO_MANY_OFFERS, "this peer sends offers faster than allowed"),
-            RoomRefusal::OtherCertificate => (
+            Refusal::TooManyOffers => (kinds::TOO_MANY_OFFERS, "this peer sends offers faster than allowed"),
+            Refusal::OtherCertificate => (
                 kinds::OTHER_CERTIFICATE,
                 "the certificate's fingerprint is not that of the peer's first offer",
             ),
-            RoomRefusal::JoinAnew => (
+            Refusal::JoinAnew => (
                 kinds::JOIN_ANEW,
                 "the ICE credentials are not those of the peer's connection",
             ),
@@ -148,31 +138,31 @@ impl From<Busy> for Problem {
         let max = busy.max;
         let clients = match busy.purpose {
             Purpose::Publish => "broadcasters",
-            Purpose::Watch | Purpose::Confer => "viewers",
+            Purpose::Watch | Purpose::Participate => "viewers",
         };
         let (kind, detail, option) = match busy.cause {
-            Cause::Rate => (
+            BusyCause::Rate => (
                 kinds::TOO_MANY_JOINS,
                 format!("more {clients} are joining than the {max} a second that the server accepts"),
                 "--joins-per-second",
             ),
-            Cause::HalfOpen => (
+            BusyCause::HalfOpen => (
                 kinds::TOO_MANY_HALF_OPEN,
                 format!("{max} {clients} are connecting at the moment, which is the server's limit"),
                 "--half-open-max",
             ),
-            Cause::Address => (
+            BusyCause::Address => (
                 kinds::TOO_MANY_FROM_ADDRESS,
                 format!("{max} {clients} from this address are connecting at the moment, which is the limit"),
                 "--half-open-per-address",
             ),
-            Cause::AddressRate => (
+            BusyCause::AddressRate => (
                 kinds::TOO_MANY_JOINS_FROM_ADDRESS,
                 format!("more {clients} from this address are joining than the {max} a second that the server accepts"),
                 "--joins-per-address",
             ),
         };
-        let of_address = matches!(busy.cause, Cause::Address | Cause::AddressRate);
+        let of_address = matches!(busy.cause, BusyCause::Address | BusyCause::AddressRate);
         // No option raises the limits that publishers share.
         let hint = if busy.purpose == Purpose::Publish && !of_address {
             "Try again in a few seconds.".into()
@@ -237,7 +227,7 @@ mod tests {
         }
     }
 
-    fn busy(purpose: Purpose, cause: Cause) -> Busy {
+    fn busy(purpose: Purpose, cause: BusyCause) -> Busy {
         Busy {
             purpose,
             cause,
@@ -249,7 +239,7 @@ mod tests {
 
     #[test]
     fn retries_of_a_crowd_are_spread_over_the_whole_interval() {
-        let refusal = || Refusal::Busy(busy(Purpose::Watch, Cause::Rate));
+        let refusal = || Refusal::Busy(busy(Purpose::Watch, BusyCause::Rate));
         let waits: Vec<u16> = (0..1_000).filter_map(|_| retry_after(&refusal().into())).collect();
         for second in 3..=8 {
             assert!(waits.contains(&second), "{second}");
@@ -260,10 +250,10 @@ mod tests {
     #[test]
     fn a_join_limit_is_named_with_its_option() {
         for (purpose, cause, said) in [
-            (Purpose::Watch, Cause::Rate, "--joins-per-second"),
-            (Purpose::Watch, Cause::HalfOpen, "--half-open-max"),
-            (Purpose::Publish, Cause::Address, "--half-open-per-address"),
-            (Purpose::Watch, Cause::AddressRate, "--joins-per-address"),
+            (Purpose::Watch, BusyCause::Rate, "--joins-per-second"),
+            (Purpose::Watch, BusyCause::HalfOpen, "--half-open-max"),
+            (Purpose::Publish, BusyCause::Address, "--half-open-per-address"),
+            (Purpose::Watch, BusyCause::AddressRate, "--joins-per-address"),
         ] {
             let problem = Problem::from(busy(purpose, cause));
             assert!(problem.hint().unwrap().contains(said));
@@ -274,7 +264,7 @@ mod tests {
             );
         }
         // No option raises this limit, so none is named.
-        let publisher = Problem::from(busy(Purpose::Publish, Cause::Rate));
+        let publisher = Problem::from(busy(Purpose::Publish, BusyCause::Rate));
         assert!(publisher.detail.contains("broadcasters") && !publisher.hint().unwrap().contains("--"));
     }
 
@@ -298,23 +288,23 @@ mod tests {
             (Refusal::UnknownEventStream, 404),
             (Refusal::TooManyStreams { max: 1 }, 503),
             (Refusal::Full { max: 1 }, 503),
-            (Refusal::Busy(busy(Purpose::Watch, Cause::Rate)), 503),
-            (Refusal::Busy(busy(Purpose::Publish, Cause::HalfOpen)), 503),
-            (Refusal::Busy(busy(Purpose::Watch, Cause::Address)), 429),
-            (Refusal::Busy(busy(Purpose::Watch, Cause::AddressRate)), 429),
+            (Refusal::Busy(busy(Purpose::Watch, BusyCause::Rate)), 503),
+            (Refusal::Busy(busy(Purpose::Publish, BusyCause::HalfOpen)), 503),
+            (Refusal::Busy(busy(Purpose::Watch, BusyCause::Address)), 429),
+            (Refusal::Busy(busy(Purpose::Watch, BusyCause::AddressRate)), 429),
             (Refusal::StreamFull { max: 1 }, 503),
             (Refusal::Draining, 503),
             (Refusal::Ended(EndReason::Operator(None)), 404),
             (Refusal::Ended(EndReason::Unanswered), 404),
             (Refusal::Ended(EndReason::Unfollowed), 404),
-            (Refusal::UnknownHandle, 404),
+            (Refusal::UnknownNumber, 404),
             (Refusal::NotAllowed(Purpose::Publish), 403),
             (Refusal::Ended(EndReason::TakenOver), 404),
             (Refusal::Ended(EndReason::PlaceKept), 404),
             (Refusal::ShuttingDown, 503),
             (Refusal::UnknownStream, 404),
             (Refusal::UnknownSession, 404),
-            (Refusal::Stale, 412),
+            (Refusal::StaleIceSession, 412),
             (Refusal::Unconditional, 428),
             (Refusal::HalfRestart, 422),
             (Refusal::RestartTooSoon, 429),
@@ -369,15 +359,15 @@ mod tests {
     #[test]
     fn every_refusal_of_a_room_has_its_status_and_a_hint() {
         for (refusal, kind, status) in [
-            (RoomRefusal::OfferPending { number: 3 }, "offer-pending", 409),
-            (RoomRefusal::NothingToAnswer, "no-offer-pending", 409),
-            (RoomRefusal::StaleAnswer { number: 3 }, "stale-answer", 409),
-            (RoomRefusal::TooManyOffers, "too-many-offers", 429),
-            (RoomRefusal::Full { max: 3 }, "room-full", 503),
-            (RoomRefusal::OtherCertificate, "other-certificate", 422),
-            (RoomRefusal::JoinAnew, "join-anew", 422),
+            (Refusal::OfferPending { number: 3 }, "offer-pending", 409),
+            (Refusal::NothingToAnswer, "no-offer-pending", 409),
+            (Refusal::StaleAnswer { number: 3 }, "stale-answer", 409),
+            (Refusal::TooManyOffers, "too-many-offers", 429),
+            (Refusal::RoomFull { max: 3 }, "room-full", 503),
+            (Refusal::OtherCertificate, "other-certificate", 422),
+            (Refusal::JoinAnew, "join-anew", 422),
         ] {
-            let problem = Problem::from(Refusal::Room(refusal));
+            let problem = Problem::from(refusal);
             assert_eq!((problem.name(), problem.status().as_u16()), (kind, status));
             assert!(problem.hint().is_some(), "{kind}");
         }

@@ -31,11 +31,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::auth::Authority;
+use crate::http::feeds::Feeds;
 use crate::http::router::router;
 use crate::http::server::connection::{ActiveRequests, Connection, Stop, Upgrades};
 use crate::http::server::per_ip_limit::PerIpLimit;
 use crate::http::server::reverse_proxy::{RequestHandler, ReverseProxy};
-use crate::http::service::Service;
 use crate::http::static_files::Pages;
 use crate::tls::{AcceptedStream, Tls};
 use crate::turn::IceServers;
@@ -87,7 +87,7 @@ impl HttpLimits {
 /// What the server serves.
 pub struct Serving {
     /// The service behind HTTP.
-    pub service: Arc<dyn Service>,
+    pub service: Arc<dyn Feeds>,
     /// Decides which requests are allowed.
     pub authority: Arc<Authority>,
     /// The pages.
@@ -104,7 +104,7 @@ pub struct Serving {
 
 impl Serving {
     /// A configuration that allows everything.
-    pub fn open(service: Arc<dyn Service>, pages: Pages) -> Serving {
+    pub fn open(service: Arc<dyn Feeds>, pages: Pages) -> Serving {
         Serving {
             service,
             authority: Arc::new(Authority::off()),

@@ -11,7 +11,7 @@ use crate::http::server::connection::Connection;
 use crate::http::service::{Protocol, Refusal, Request};
 use crate::http::whip::routes::{Endpoint, SDP, offer_name, session_response};
 use crate::http::{Shared, body};
-use onecast_control::{Right, SessionId};
+use onecast_control::{Grant, SessionId};
 
 /// Whether the headers allow an empty body: one without a content type may turn out to be empty if its length is unknown.
 pub(crate) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {
@@ -29,7 +29,7 @@ pub(crate) async fn offer(
     shared: &Shared,
     endpoint: &Endpoint,
     Connection { client, local }: Connection,
-    right: &Right,
+    grant: &Grant,
 ) -> Result<Response, Problem> {
     let stream = &endpoint.stream;
     let request = Request {
@@ -37,7 +37,7 @@ pub(crate) async fn offer(
         offer: "",
         client,
         local,
-        right,
+        grant,
     };
     let offered = shared.service.counter_offer(request);
     let offered = offered.map_err(|refusal| Problem::of_offer(offer_name(Protocol::Whep), stream, client, refusal))?;

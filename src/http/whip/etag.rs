@@ -3,7 +3,7 @@
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderValue};
 
-use onecast_control::ice_session::Condition;
+use onecast_control::ice_session::Precondition;
 
 /// `If-Match` is not valid by RFC 9110.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,16 +23,16 @@ pub(crate) fn etag(tag: &str) -> HeaderValue {
 
 /// The condition of the request. Several lines form one list. Weak tags are dropped, because `If-Match` compares strongly and they match
 /// nothing.
-pub(crate) fn if_match(headers: &HeaderMap) -> Result<Condition, IfMatchError> {
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Precondition, IfMatchError> {
     let lines: Vec<&[u8]> = headers.get_all(IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
     match lines.as_slice() {
-        [] => Ok(Condition::Missing),
-        [one] if one.trim_ascii() == b"*" => Ok(Condition::Any),
+        [] => Ok(Precondition::Missing),
+        [one] if one.trim_ascii() == b"*" => Ok(Precondition::Any),
         lines => read_list(&lines.join(&b',')),
     }
 }
 
-fn read_list(mut rest: &[u8]) -> Result<Condition, IfMatchError> {
+fn read_list(mut rest: &[u8]) -> Result<Precondition, IfMatchError> {
     let (mut tags, mut seen) = (Vec::new(), 0);
     loop {
         rest = rest.trim_ascii_start();
@@ -58,7 +58,7 @@ fn read_list(mut rest: &[u8]) -> Result<Condition, IfMatchError> {
     if seen == 0 {
         return Err(IfMatchError::Malformed);
     }
-    Ok(Condition::Tags(tags))
+    Ok(Precondition::Tags(tags))
 }
 
 /// The entity tag at the front, `None` in place of one that cannot match, and the rest.
@@ -88,7 +88,7 @@ pub fn fuzz_if_match(data: &[u8]) {
         headers.append(IF_MATCH, line);
         headers
     });
-    if let Ok(Condition::Tags(tags)) = if_match(&headers) {
+    if let Ok(Precondition::Tags(tags)) = if_match(&headers) {
         assert!(tags.len() <= TAGS_MAX);
         assert!(tags.iter().all(|tag| !tag.contains('"') && !tag.contains(' ')));
     }
@@ -101,20 +101,20 @@ const TAGS_MAX: usize = 32;
 mod tests {
     use super::*;
 
-    fn read(lines: &[&'static str]) -> Result<Condition, IfMatchError> {
+    fn read(lines: &[&'static str]) -> Result<Precondition, IfMatchError> {
         let lines = lines.iter().map(|line| (IF_MATCH, HeaderValue::from_static(line)));
         if_match(&lines.collect())
     }
 
-    fn tags(tags: &[&str]) -> Result<Condition, IfMatchError> {
-        Ok(Condition::Tags(tags.iter().map(|tag| Box::from(*tag)).collect()))
+    fn tags(tags: &[&str]) -> Result<Precondition, IfMatchError> {
+        Ok(Precondition::Tags(tags.iter().map(|tag| Box::from(*tag)).collect()))
     }
 
     #[test]
     fn a_star_matches_any_and_a_missing_header_is_no_condition() {
-        assert_eq!(read(&[]), Ok(Condition::Missing));
-        assert_eq!(read(&["*"]), Ok(Condition::Any));
-        assert_eq!(read(&["  * "]), Ok(Condition::Any));
+        assert_eq!(read(&[]), Ok(Precondition::Missing));
+        assert_eq!(read(&["*"]), Ok(Precondition::Any));
+        assert_eq!(read(&["  * "]), Ok(Precondition::Any));
     }
 
     #[test]

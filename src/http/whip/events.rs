@@ -27,8 +27,8 @@ use crate::http::server::request_permit::RequestPermit;
 use crate::http::service::EventFeed;
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
-use onecast_control::audience::{Announcement, Announcer, EventName, EventSet, Reconnect};
 use onecast_control::playable::{Missing, Playable};
+use onecast_control::whep_events::{Announcement, EventName, EventSet, EventStream, Reconnect};
 use onecast_udp::clock;
 
 /// The routes.
@@ -105,17 +105,17 @@ async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStrea
 
 /// Sends events until the feed or its reader ends.
 async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
-    let mut announcer = Announcer::new(feed.wanted, feed.playable);
+    let mut events = EventStream::new(feed.wanted, feed.playable);
     loop {
-        announcer.handle_audience(*feed.audience.borrow_and_update());
-        announcer.handle_reconnect(feed.reconnect.borrow_and_update().clone());
-        if let Some(announcement) = announcer.poll_announcement(clock::now()) {
+        events.handle_audience(*feed.audience.borrow_and_update());
+        events.handle_reconnect(feed.reconnect.borrow_and_update().clone());
+        if let Some(announcement) = events.poll_announcement(clock::now()) {
             if messages.send(Ok(message(&announcement))).await.is_err() {
                 return;
             }
             continue;
         }
-        let due = announcer.poll_timeout();
+        let due = events.poll_timeout();
         let held_back = async move {
             match due {
                 Some(at) => tokio::time::sleep_until(at.into()).await,

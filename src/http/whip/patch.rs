@@ -17,7 +17,7 @@ use crate::http::whip::etag::{IfMatchError, etag, if_match};
 use crate::http::whip::routes::{FRAGMENT, SDP, patch_types, wrong_type};
 use crate::http::{Shared, body};
 use onecast_control::SessionId;
-use onecast_control::ice_session::Condition;
+use onecast_control::ice_session::Precondition;
 
 /// Handles a PATCH. Strictly by RFC 9725, one without `If-Match` is refused. By default it is accepted if it names the current ICE
 /// session or none at all, because many clients never store the tag.
@@ -63,20 +63,20 @@ fn check_head(
     protocol: Protocol,
     session: SessionId,
     headers: &HeaderMap,
-) -> Result<Condition, Box<Problem>> {
+) -> Result<Precondition, Box<Problem>> {
     let problem = |refusal: Refusal| Box::new(Problem::from(refusal));
     if !shared.service.exists(session, protocol) {
         return Err(problem(Refusal::gone(shared.service.operation().why_ended(session))));
     }
     if protocol == Protocol::Whep && body::has_type(headers, SDP) {
-        return Ok(Condition::Missing);
+        return Ok(Precondition::Missing);
     }
     if !body::has_type(headers, FRAGMENT) {
         let accepted = HeaderValue::from_static(patch_types(protocol));
         return Err(Box::new(wrong_type(headers, FRAGMENT).header(ACCEPT_PATCH, accepted)));
     }
     let condition = if_match(headers).map_err(|error| Box::new(Problem::from(error)))?;
-    if shared.strict_etags && condition == Condition::Missing {
+    if shared.strict_etags && condition == Precondition::Missing {
         return Err(problem(Refusal::Unconditional));
     }
     Ok(condition)

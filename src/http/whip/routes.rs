@@ -63,7 +63,7 @@ async fn offer(
         return Err(body::refuse(&headers, body, no_sdp(&headers)).await);
     }
     if body::expects_continue(&headers) {
-        let admitted = shared.service.check_door(client, purpose(protocol));
+        let admitted = shared.service.check_join(client, purpose(protocol));
         admitted.map_err(|refusal| Problem::of_offer(offer_name(protocol), stream, client, refusal))?;
     }
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
@@ -78,7 +78,7 @@ async fn offer(
         offer: &offer,
         client,
         local,
-        right: &right,
+        grant: &right,
     };
     let accepted = match protocol {
         Protocol::Whip => shared.service.publish(request),

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{BURST, queue};
+use super::{BURST, class};
 use crate::Purpose;
 
 /// The buckets. Each holds one second's worth, so that an address is full again, and forgotten, a second after its last offer.
 #[derive(Debug)]
 pub(super) struct Addresses {
     per_second: u32,
-    /// Until when the bucket is not full, as `Pace` keeps it.
+    /// Until when the bucket is not full, as `TokenBucket` keeps it.
     spent: HashMap<(IpAddr, usize), Instant>,
     swept: Option<Instant>,
 }
@@ -42,14 +42,14 @@ impl Addresses {
 
     /// Whether the address has a token left.
     pub(super) fn has_token(&self, now: Instant, address: IpAddr, purpose: Purpose) -> bool {
-        let spent = self.spent.get(&(address, queue(purpose)));
+        let spent = self.spent.get(&(address, class(purpose)));
         spent.is_none_or(|&spent| spent.saturating_duration_since(now) + self.period() <= BURST)
     }
 
     /// Takes a token of the address.
     pub(super) fn take(&mut self, now: Instant, address: IpAddr, purpose: Purpose) {
         self.sweep(now);
-        let key = (address, queue(purpose));
+        let key = (address, class(purpose));
         if self.spent.len() >= Addresses::ADDRESSES_MAX && !self.spent.contains_key(&key) {
             return;
         }

@@ -33,7 +33,7 @@ fn crowd() -> impl Iterator<Item = Caller> {
 fn taken(admission: &mut Admission, now: Instant, count: usize) -> usize {
     crowd()
         .take(count)
-        .filter(|&caller| admission.knock(now, caller).is_ok())
+        .filter(|&caller| admission.admit(now, caller).is_ok())
         .count()
 }
 
@@ -65,7 +65,7 @@ fn asking_whether_there_is_room_takes_no_turn() {
         assert_eq!(admission.check(now, caller), Ok(()));
     }
     assert_eq!(taken(&mut admission, now, 100), 10);
-    assert_eq!(admission.check(now, caller).unwrap_err().cause, Cause::Rate);
+    assert_eq!(admission.check(now, caller).unwrap_err().cause, BusyCause::Rate);
     assert_eq!(admission.check(now, publisher("192.0.2.1")), Ok(()));
 }
 
@@ -82,7 +82,7 @@ fn who_was_refused_gets_in_when_it_comes_back_as_told() {
             .into_iter()
             .filter_map(|(at, caller)| {
                 now = now.max(at);
-                let busy = admission.knock(now, caller).err()?;
+                let busy = admission.admit(now, caller).err()?;
                 let spread = u64::from(busy.latest_s - busy.earliest_s) * 1_000 + 1;
                 let wait = u64::from(busy.earliest_s) * 1_000
                     + u64::from(caller.address.to_string().len() as u16 * 97) % spread;
@@ -98,9 +98,9 @@ fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_a
     let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     assert_eq!(taken(&mut admission, now, 10), 10);
-    let mut refused = |now| admission.knock(now, viewer("192.0.2.1")).unwrap_err();
+    let mut refused = |now| admission.admit(now, viewer("192.0.2.1")).unwrap_err();
     let first = refused(now);
-    assert_eq!((first.cause, first.max), (Cause::Rate, 10));
+    assert_eq!((first.cause, first.max), (BusyCause::Rate, 10));
     assert_eq!((first.earliest_s, first.latest_s), (1, 5));
     let later = (0..99).map(|_| refused(now)).last().unwrap();
     assert_eq!((later.earliest_s, later.latest_s), (11, 20));
@@ -109,7 +109,7 @@ fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_a
     // The queue passes, and then the first who is refused comes back soon again.
     let now = now + Duration::from_secs(30);
     assert_eq!(taken(&mut admission, now, 10), 10);
-    let busy = admission.knock(now, viewer("192.0.2.1")).unwrap_err();
+    let busy = admission.admit(now, viewer("192.0.2.1")).unwrap_err();
     assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
 }
 
@@ -118,15 +118,15 @@ fn half_open_sessions_are_bounded_until_they_settle() {
     let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for caller in crowd().take(6) {
-        admission.knock(now, caller).unwrap();
+        admission.admit(now, caller).unwrap();
         admission.opened(caller);
     }
     let late = viewer("192.0.2.1");
-    let busy = admission.knock(now, late).unwrap_err();
-    assert_eq!((busy.cause, busy.max), (Cause::HalfOpen, 6));
+    let busy = admission.admit(now, late).unwrap_err();
+    assert_eq!((busy.cause, busy.max), (BusyCause::HalfOpen, 6));
     assert!(busy.earliest_s >= 1);
     admission.settled(crowd().next().unwrap());
-    admission.knock(now, late).unwrap();
+    admission.admit(now, late).unwrap();
     let reading = admission.read();
     assert_eq!((reading.half_open, reading.refused_half_open), (5, 1));
 }
@@ -137,12 +137,12 @@ fn one_address_cannot_take_all_places_nor_the_tokens_of_others() {
     let mut admission = Admission::new(LIMITS);
     let greedy = viewer("192.0.2.1");
     for _ in 0..4 {
-        admission.knock(now, greedy).unwrap();
+        admission.admit(now, greedy).unwrap();
         admission.opened(greedy);
     }
     for _ in 0..1_000 {
-        let busy = admission.knock(now, greedy).unwrap_err();
-        assert_eq!((busy.cause, busy.max), (Cause::Address, 4));
+        let busy = admission.admit(now, greedy).unwrap_err();
+        assert_eq!((busy.cause, busy.max), (BusyCause::Address, 4));
         assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
     }
     assert_eq!(taken(&mut admission, now, 100), 6);
@@ -157,21 +157,21 @@ fn an_address_that_comes_too_often_is_refused_alone_and_takes_no_token_of_others
         ..LIMITS
     });
     let greedy = viewer("192.0.2.1");
-    let taken_at = |admission: &mut Admission, now| (0..50).filter(|_| admission.knock(now, greedy).is_ok()).count();
+    let taken_at = |admission: &mut Admission, now| (0..50).filter(|_| admission.admit(now, greedy).is_ok()).count();
     assert_eq!(taken_at(&mut admission, now), 3);
-    let busy = admission.knock(now, greedy).unwrap_err();
-    assert_eq!((busy.cause, busy.max), (Cause::AddressRate, 3));
+    let busy = admission.admit(now, greedy).unwrap_err();
+    assert_eq!((busy.cause, busy.max), (BusyCause::AddressRate, 3));
     assert_eq!((busy.earliest_s, busy.latest_s), (1, 5));
     assert_eq!(taken(&mut admission, now, 100), 7);
     assert_eq!(taken_at(&mut admission, now + Duration::from_secs(1)), 3);
     // Nor has this machine itself such a bound, nor a publisher behind the same address.
     let now = now + Duration::from_secs(10);
     assert_eq!(
-        (0..10).filter(|_| admission.knock(now, viewer("::1")).is_ok()).count(),
+        (0..10).filter(|_| admission.admit(now, viewer("::1")).is_ok()).count(),
         10
     );
     assert_eq!(taken_at(&mut admission, now), 0, "the others have taken all");
-    assert!(admission.knock(now, publisher("192.0.2.1")).is_ok());
+    assert!(admission.admit(now, publisher("192.0.2.1")).is_ok());
 }
 
 #[test]
@@ -208,12 +208,12 @@ fn this_machine_s_own_addresses_are_not_counted_but_the_sum_is() {
         "127.0.0.1",
         "127.0.0.1",
     ] {
-        admission.knock(now, viewer(host)).unwrap();
+        admission.admit(now, viewer(host)).unwrap();
         admission.opened(viewer(host));
     }
     assert!(admission.addresses.is_empty());
-    let busy = admission.knock(now, viewer("127.0.0.1")).unwrap_err();
-    assert_eq!(busy.cause, Cause::HalfOpen);
+    let busy = admission.admit(now, viewer("127.0.0.1")).unwrap_err();
+    assert_eq!(busy.cause, BusyCause::HalfOpen);
 }
 
 #[test]
@@ -227,12 +227,12 @@ fn a_crowd_of_viewers_does_not_keep_a_publisher_out() {
     assert_eq!(taken(&mut admission, now, 1_000), 10);
     admission.opened(viewer("10.0.0.0"));
     assert_eq!(
-        admission.knock(now, viewer("10.0.9.9")).unwrap_err().cause,
-        Cause::HalfOpen
+        admission.admit(now, viewer("10.0.9.9")).unwrap_err().cause,
+        BusyCause::HalfOpen
     );
     // Not even one behind the same address.
-    admission.knock(now, publisher("10.0.0.0")).unwrap();
-    let taken = (0..100).filter(|_| admission.knock(now, publisher("10.0.9.9")).is_ok());
+    admission.admit(now, publisher("10.0.0.0")).unwrap();
+    let taken = (0..100).filter(|_| admission.admit(now, publisher("10.0.9.9")).is_ok());
     assert_eq!(taken.count() as u32, Admission::PUBLISHERS_PER_SECOND - 1);
 }
 
@@ -241,7 +241,7 @@ fn the_table_of_addresses_holds_only_half_open_ones() {
     let now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     for caller in crowd().take(10_000) {
-        let _ = admission.knock(now, caller);
+        let _ = admission.admit(now, caller);
     }
     assert!(admission.addresses.is_empty());
     for caller in crowd().take(6) {

@@ -5,44 +5,45 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::signalling::{Allowance, OwnOffers};
-use super::streams::{Stream, Streams};
-use super::{LAST_N_DEFAULT, MemberState, OfferedTrack, RESUME, TrackState, Words};
+use super::streams::{MemberStream, MemberStreams};
+use super::{LAST_N_DEFAULT, MemberInfo, MemberState, OfferedTrack, RESUME_TIMEOUT, TrackState};
 use crate::ended::EndReason;
+use crate::registry::SessionNumber;
 use onecast_engine::fanout::{Plan, Session, SubscriptionSpec, ViewerLine};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::Kind;
-use onecast_rtc::sdp::{Call, CallParams, MediaLine, TrackId, WantedTrack};
+use onecast_rtc::sdp::{MediaLine, Negotiation, NegotiationParams, TrackId, WantedTrack};
 
-/// Somebody in a room: a member in the proper sense, or the publisher of its broadcast.
+/// A member of a room, or the publisher of its broadcast.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: SessionId,
     /// Its public number.
-    pub(super) handle: u64,
+    pub(super) number: SessionNumber,
     pub(super) name: Option<Box<str>>,
     pub(super) since_unix: Duration,
-    /// Its handshake is finished: others are told of it.
+    /// Its handshake is complete: others see it.
     pub(super) connected: bool,
-    /// Its other half at the shards, once they were told of it.
+    /// What the shards know of it, once they do.
     pub(super) session: Option<Arc<Session>>,
-    pub(super) streams: Streams,
-    /// The place of one who is sent something; the publisher of a broadcast has none.
-    pub(super) seat: Option<Box<Seat>>,
-    /// What the shards were told last of a broadcast's publisher: the number, and whether it was on air.
+    pub(super) streams: MemberStreams,
+    /// The signalling of a member; the publisher of a broadcast has none here.
+    pub(super) signalling: Option<Box<MemberSignalling>>,
+    /// The last lift of a broadcast's publisher that the shards know: its number, and whether it was on air.
     pub(super) lifted: Option<(u64, bool)>,
 }
 
-/// The side of a member that is sent something.
+/// Offers and answers of a member, and what it is sent.
 #[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) call: Call,
-    pub(super) params: CallParams,
+pub(super) struct MemberSignalling {
+    pub(super) call: Negotiation,
+    pub(super) params: NegotiationParams,
     pub(super) offers: OwnOffers,
     pub(super) allowance: Allowance,
-    /// Of what it says of itself: everybody is told.
+    /// Bounds its changes about itself, each of which is sent to all members.
     pub(super) changes: Allowance,
-    /// The shards are to be told again what they know.
+    /// The shards are to be sent their state again.
     pub(super) renewed: bool,
     pub(super) labels: BTreeMap<Box<str>, Box<str>>,
     pub(super) last_n: usize,
@@ -54,17 +55,17 @@ pub(super) struct Seat {
     considered: Option<(u64, u64, bool)>,
     /// Which follower is the present one, counted from 1; 0 when there never was one.
     pub(super) follower: u64,
-    /// Since when nobody follows, if somebody did.
+    /// When its last follower went; `None` while it has one, or never had.
     pub(super) gone_since: Option<Instant>,
 }
 
-/// Streams by their serial numbers, and the kinds of each that have their turn.
+/// MemberStreams by their serial numbers, and the kinds of each that have their turn.
 type Turns = Vec<(u32, [bool; 2])>;
 
-/// A track of somebody, for everybody else.
+/// A track of a member, as others can be sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
-    pub(super) member: u64,
+    pub(super) member: SessionNumber,
     pub(super) wanted: WantedTrack,
 }
 
@@ -83,30 +84,30 @@ impl Member {
                     stream: tracks.name.clone(),
                     codecs,
                 };
-                let member = self.handle;
+                let member = self.number;
                 Some(Shown { member, wanted })
             })
         })
     }
 
     /// The stream of it that the room's viewers see when it speaks.
-    pub(super) fn for_viewers(&self) -> Option<&Stream> {
+    pub(super) fn for_viewers(&self) -> Option<&MemberStream> {
         let sent = || self.streams.iter().filter(|stream| self.connected && stream.is_sent());
         let with_video = sent().find(|stream| stream.sends(Kind::Video));
         with_video.or_else(|| sent().next())
     }
 
     pub(super) fn is_broadcast(&self) -> bool {
-        self.seat.is_none()
+        self.signalling.is_none()
     }
 
     pub(super) fn speaks(&self) -> bool {
         self.streams.iter().any(|stream| stream.speaking)
     }
 
-    /// Itself as everybody may know it.
+    /// The member as the roster shows it.
     pub(super) fn state(&self) -> MemberState {
-        let track = |stream: &Stream, kind: Kind| TrackState {
+        let track = |stream: &MemberStream, kind: Kind| TrackState {
             stream: stream.tracks.name.clone(),
             kind,
             label: stream.label(kind).map(Box::from),
@@ -118,7 +119,7 @@ impl Member {
             sent.map(move |kind| track(stream, kind))
         });
         MemberState {
-            id: self.handle,
+            id: self.number,
             name: self.name.clone(),
             broadcast: self.is_broadcast(),
             since_unix: self.since_unix,
@@ -128,9 +129,14 @@ impl Member {
     }
 }
 
-impl Seat {
-    pub(super) fn new(now: Instant, call: Call, params: CallParams, words: &Words) -> Seat {
-        Seat {
+impl MemberSignalling {
+    pub(super) fn new(
+        now: Instant,
+        call: Negotiation,
+        params: NegotiationParams,
+        words: &MemberInfo,
+    ) -> MemberSignalling {
+        MemberSignalling {
             call,
             params,
             offers: OwnOffers::new(),
@@ -159,7 +165,7 @@ impl Seat {
         Some(self.subscriptions(streams))
     }
 
-    /// What was agreed, as far as it has its turn. Streams of which it never was to be sent anything are left out.
+    /// What was agreed, as far as it has its turn. MemberStreams of which it never was to be sent anything are left out.
     fn subscriptions(&self, streams: &[(&Arc<StreamTracks>, [bool; 2])]) -> Vec<SubscriptionSpec> {
         let agreed: BTreeMap<TrackId, &MediaLine> = self.call.sent().map(|sent| (sent.track, &sent.line)).collect();
         let known = self.membership.subscriptions.iter();
@@ -181,7 +187,7 @@ impl Seat {
     }
 
     /// Whether it has to be sent an offer, so that it is sent what others send. `version` tells what is shown now from what was before.
-    pub(super) fn needs_offer(&mut self, member: u64, shown: &[Shown], version: u64) -> bool {
+    pub(super) fn needs_offer(&mut self, member: SessionNumber, shown: &[Shown], version: u64) -> bool {
         let revision = self.call.revision();
         if let Some((of_call, of_shown, needs)) = self.considered
             && (of_call, of_shown) == (revision, version)
@@ -208,10 +214,10 @@ impl Seat {
         self.call.offered().filter_map(track).collect()
     }
 
-    /// Why it is to be ended now, if so.
+    /// Why it has to be ended now, if so.
     pub(super) fn overdue(&self, now: Instant) -> Option<EndReason> {
         let silent = self.offers.deadline().is_some_and(|at| at <= now);
-        let gone = self.gone_since.is_some_and(|since| since + RESUME <= now);
+        let gone = self.gone_since.is_some_and(|since| since + RESUME_TIMEOUT <= now);
         match (silent, gone) {
             (true, _) => Some(EndReason::Unanswered),
             (false, true) => Some(EndReason::Unfollowed),
@@ -219,15 +225,15 @@ impl Seat {
         }
     }
 
-    /// When that is to be asked.
+    /// When [`overdue`](Self::overdue) may change.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let gone = self.gone_since.map(|since| since + RESUME);
+        let gone = self.gone_since.map(|since| since + RESUME_TIMEOUT);
         [self.offers.deadline(), gone].into_iter().flatten().min()
     }
 }
 
-/// All that others send.
-pub(super) fn wanted(shown: &[Shown], member: u64) -> Vec<WantedTrack> {
+/// The tracks of all others.
+pub(super) fn wanted(shown: &[Shown], member: SessionNumber) -> Vec<WantedTrack> {
     let of_others = shown.iter().filter(|shown| shown.member != member);
     of_others.map(|shown| shown.wanted.clone()).collect()
 }

@@ -1,15 +1,16 @@
-//! Conference rooms: who takes part, what is sent to whom, and the offers and answers that this takes. Pure.
+//! Conference rooms: their members, what each of them is sent, and the offers and answers that this takes.
 //!
-//! [`Rooms`] is the state machine. Whatever happens goes in with the time; what follows from it waits to be taken out as [`Effect`]s.
+//! [`Rooms`] is the state machine. Input goes in with the time; what follows from it waits to be taken out as [`RoomEffect`]s.
 //!
 //! ```text
-//!  offers, answers ──> Member: Call (m-lines), Streams (what it sends) ──┐
-//!  codecs, speech  ──> Room: ranking, who is on air ─────────────────────┴─> settle: Memberships, offers that are due, Roster
+//!  offers, answers ──> Member: Negotiation (m-lines), MemberStreams ──┐
+//!  codecs, speech  ──> Room: ranking, active speaker ──────────┴─> settle: Memberships, offers that are due, Roster
 //! ```
 
+mod ice_restart;
+mod initial_offer;
 mod member;
 mod ranking;
-mod restarting;
 mod room;
 mod rooms;
 mod roster;
@@ -20,27 +21,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use restarting::IceRestart;
-pub use rooms::{Broadcast, Effect, Joined, Joining, OpenTracks, Program, RoomLimits, Rooms};
+pub use ice_restart::IceRestart;
+pub use initial_offer::InitialOffer;
+pub use rooms::{Broadcast, Joining, NewMember, OpenTracks, Program, RoomEffect, RoomLimits, Rooms};
 pub use roster::{MemberState, Roster, TrackState};
 
-use crate::ice_session::PatchRefused;
 use onecast_rtc::rtp::Kind;
-use onecast_rtc::sdp::CallError;
+
+use crate::registry::SessionNumber;
 
 /// How long a member whose WebSocket has broken may take to come back.
-pub const RESUME: Duration = Duration::from_secs(10);
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many videos a member is sent unless it says otherwise.
 pub const LAST_N_DEFAULT: usize = 9;
 
-/// What a member says beside its offer.
+/// What a member adds to its offer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Words {
-    /// What it calls itself: at most 64 characters, none of them a control character.
+pub struct MemberInfo {
+    /// Its display name: at most 64 characters, none of them a control character.
     pub name: Option<Box<str>>,
-    /// What it calls its lines, by `mid`: at most 32 characters each.
+    /// Labels of its lines, by `mid`: at most 32 characters each.
     pub labels: BTreeMap<Box<str>, Box<str>>,
-    /// How many videos it wants at most.
+    /// The most videos that it wants.
     pub last_n: Option<usize>,
 }
 
@@ -60,71 +62,27 @@ pub struct ServerOffer {
 pub struct OfferedTrack {
     /// The line.
     pub mid: Box<str>,
-    /// Who sends it: its public number.
-    pub member: u64,
+    /// Public number of the member that sends it.
+    pub member: SessionNumber,
     /// The stream's id, as in `a=msid`.
     pub stream: Box<str>,
     /// Audio or video.
     pub kind: Kind,
-    /// What its sender calls it.
+    /// Its sender's label for it.
     pub label: Option<Box<str>>,
 }
 
 /// Something that a member changes about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
-    /// What it calls itself.
+    /// Its display name.
     pub name: Option<Box<str>>,
-    /// There is nothing to hear of its first stream, or there is again.
+    /// It has muted the audio of its first stream, or unmuted it.
     pub audio_muted: Option<bool>,
-    /// There is nothing to see of its first stream, or there is again.
+    /// It has muted the video of its first stream, or unmuted it.
     pub video_muted: Option<bool>,
-    /// How many videos it wants at most.
+    /// The most videos that it wants.
     pub last_n: Option<usize>,
-}
-
-/// Why a room does not do what it is asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RoomError {
-    /// There is no such member.
-    #[error("there is no such member")]
-    UnknownMember,
-    /// What is wrong with the SDP, or with its time.
-    #[error(transparent)]
-    Call(CallError),
-    /// Our own offer waits for an answer, which comes first.
-    #[error("offer {number} waits for an answer")]
-    OfferPending {
-        /// Its number.
-        number: u64,
-    },
-    /// No offer waits for an answer.
-    #[error("no offer waits for an answer")]
-    NothingToAnswer,
-    /// The answer is for another offer than the one that waits.
-    #[error("offer {number} waits for an answer, not this one")]
-    StaleAnswer {
-        /// The one that waits.
-        number: u64,
-    },
-    /// Offers come faster than they may.
-    #[error("offers come too fast")]
-    TooManyOffers,
-    /// It may not send.
-    #[error("it may not send")]
-    MayNotSend,
-    /// The certificate is not that of the first offer.
-    #[error("the certificate is another one")]
-    OtherCertificate,
-    /// The ICE session is another one, and there is no way to it.
-    #[error("the ICE session is another one")]
-    JoinAnew,
-    /// The offer restarts ICE, and that was not asked for.
-    #[error("the offer restarts ICE")]
-    RestartsIce,
-    /// The ICE restart that the offer asks for is refused.
-    #[error(transparent)]
-    Restart(PatchRefused),
 }
 
 #[cfg(test)]

@@ -6,35 +6,36 @@ use std::time::{Duration, Instant};
 
 use super::member::{Member, Shown, wanted};
 use super::ranking::Ranking;
-use super::rooms::{Effect, Program};
+use super::rooms::{Program, RoomEffect};
 use super::{Roster, ServerOffer};
 use crate::StreamName;
+use crate::registry::SessionNumber;
 use onecast_engine::fanout::{Plan, SourceSpec, SubscriptionSpec};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::SessionId;
 use onecast_rtc::sdp::TrackId;
 
-/// A room with somebody in it.
+/// A room that has members.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) name: StreamName,
     /// The stream of the whole room, for viewers.
     program: Arc<StreamTracks>,
-    /// In the order in which they came.
+    /// In the order in which they joined.
     pub(super) members: Vec<Member>,
     pub(super) ranking: Ranking,
-    /// What of its members others can be sent, and how often that has changed.
+    /// The tracks that others can be sent, and how often they have changed.
     shown: (Vec<Shown>, u64),
-    air: Option<OnAir>,
-    /// What was told of that: the stream's serial number, and what it is. `None` when it is to be told anew.
-    told_air: Option<Told>,
+    air: Option<ActiveSpeaker>,
+    /// What was announced of it: the stream's serial number, and the program. `None` when it has to be announced again.
+    told_program: Option<Told>,
     roster: Arc<Roster>,
 }
 
-/// What viewers of the room see.
+/// The member that viewers of the room see.
 #[derive(Debug, Clone, Copy)]
-struct OnAir {
-    member: u64,
+struct ActiveSpeaker {
+    member: SessionNumber,
     /// The stream's serial number.
     stream: u32,
     since: Instant,
@@ -43,9 +44,9 @@ struct OnAir {
 type Told = (Option<u32>, Option<Program>);
 
 impl Room {
-    /// Somebody who has the floor keeps it for so long, whoever else speaks: viewers shall see more than heads turning.
+    /// The active speaker stays for this long even if another member speaks: a faster change is hard to watch.
     const HOLD: Duration = Duration::from_secs(2);
-    /// Whose audio is sent to everybody, in a room of more: the last who spoke. Nobody understands more at once.
+    /// In a larger room only the audio of this many recent speakers is sent: more voices at once cannot be understood.
     const AUDIBLE: usize = 25;
 
     pub(super) fn new(name: StreamName, program: Arc<StreamTracks>) -> Room {
@@ -61,7 +62,7 @@ impl Room {
             ranking: Ranking::default(),
             shown: (Vec::new(), 0),
             air: None,
-            told_air: Some((None, None)),
+            told_program: Some((None, None)),
             roster: Arc::new(roster),
         }
     }
@@ -74,35 +75,35 @@ impl Room {
         &self.roster
     }
 
-    /// Members in the proper sense.
-    pub(super) fn seats(&self) -> usize {
+    /// Members without a broadcast's publisher.
+    pub(super) fn participants(&self) -> usize {
         self.members.iter().filter(|member| !member.is_broadcast()).count()
     }
 
-    /// Brings about what follows from how things are now.
-    pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
-        self.choose_who_is_on_air(now);
+    /// Computes what follows from the present state.
+    pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<RoomEffect>) {
+        self.choose_active_speaker(now);
         self.show();
         for place in 0..self.members.len() {
-            self.tell_shards(place, effects);
+            self.update_shards(place, effects);
             self.wake_for_offer(place, effects);
         }
-        self.tell_viewers(effects);
-        self.tell_everybody(effects);
+        self.update_program(effects);
+        self.update_roster(effects);
     }
 
-    /// Brings about what follows when one member has answered, and nothing else is different.
-    pub(super) fn settle_answer(&mut self, id: SessionId, effects: &mut VecDeque<Effect>) {
+    /// Computes what follows when one member has answered and nothing else has changed.
+    pub(super) fn settle_answer(&mut self, id: SessionId, effects: &mut VecDeque<RoomEffect>) {
         if let Some(place) = self.members.iter().position(|member| member.id == id) {
-            self.tell_shards(place, effects);
+            self.update_shards(place, effects);
             self.wake_for_offer(place, effects);
         }
     }
 
-    /// When somebody else gets the floor without anything happening.
+    /// When the active speaker changes without further input.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let air = self.air?;
-        let next = self.next_on_air()?;
+        let next = self.next_speaker()?;
         (next.0 != air.member).then_some(air.since + Room::HOLD)
     }
 
@@ -111,19 +112,19 @@ impl Room {
         let place = self.members.iter().position(|member| member.id == id)?;
         let (shown, version) = (&self.shown.0, self.shown.1);
         let member = &mut self.members[place];
-        let seat = member.seat.as_mut()?;
-        if seat.offers.waiting().is_some() {
-            return seat.offers.repeat(now, seat.follower > 0);
+        let signalling = member.signalling.as_mut()?;
+        if signalling.offers.waiting().is_some() {
+            return signalling.offers.repeat(now, signalling.follower > 0);
         }
-        if !seat.needs_offer(member.handle, shown, version) {
+        if !signalling.needs_offer(member.number, shown, version) {
             return None;
         }
-        let sdp = seat.call.offer(&wanted(shown, member.handle), &seat.params);
+        let sdp = signalling.call.offer(&wanted(shown, member.number), &signalling.params);
         let labels = self.labels();
         let label = |id: TrackId| labels.iter().find(|(of, _)| *of == id).map(|(_, label)| label.clone());
-        let seat = self.members[place].seat.as_mut()?;
-        let tracks = seat.offered(&self.shown.0, label);
-        Some(seat.offers.send(now, sdp, tracks))
+        let signalling = self.members[place].signalling.as_mut()?;
+        let tracks = signalling.offered(&self.shown.0, label);
+        Some(signalling.offers.send(now, sdp, tracks))
     }
 
     fn show(&mut self) {
@@ -135,7 +136,8 @@ impl Room {
 
     fn labels(&self) -> Vec<(TrackId, Box<str>)> {
         let streams = self.members.iter().flat_map(|member| member.streams.iter());
-        let label = |stream: &super::streams::Stream, kind| Some((stream.track(kind), stream.label(kind)?.into()));
+        let label =
+            |stream: &super::streams::MemberStream, kind| Some((stream.track(kind), stream.label(kind)?.into()));
         streams
             .flat_map(|stream| {
                 onecast_rtc::rtp::Kind::ALL
@@ -145,18 +147,18 @@ impl Room {
             .collect()
     }
 
-    /// The first of the ranking who has something to see, with the stream that is shown of it.
-    fn next_on_air(&self) -> Option<(u64, u32)> {
-        self.ranking.iter().find_map(|handle| {
-            let member = self.members.iter().find(|member| member.handle == handle)?;
-            Some((handle, member.for_viewers()?.serial()))
+    /// The first member of the ranking that sends something, with the stream that viewers see of it.
+    fn next_speaker(&self) -> Option<(SessionNumber, u32)> {
+        self.ranking.iter().find_map(|number| {
+            let member = self.members.iter().find(|member| member.number == number)?;
+            Some((number, member.for_viewers()?.serial()))
         })
     }
 
-    fn choose_who_is_on_air(&mut self, now: Instant) {
-        let next = self.next_on_air();
+    fn choose_active_speaker(&mut self, now: Instant) {
+        let next = self.next_speaker();
         let holds = self.air.filter(|air| {
-            let holder = self.members.iter().find(|member| member.handle == air.member);
+            let holder = self.members.iter().find(|member| member.number == air.member);
             let still = holder.and_then(Member::for_viewers);
             still.is_some_and(|stream| stream.serial() == air.stream)
         });
@@ -169,79 +171,79 @@ impl Room {
         if before == next {
             return;
         }
-        self.air = next.map(|(member, stream)| OnAir {
+        self.air = next.map(|(member, stream)| ActiveSpeaker {
             member,
             stream,
             since: now,
         });
     }
 
-    fn tell_viewers(&mut self, effects: &mut VecDeque<Effect>) {
-        let told = (self.air.map(|air| air.stream), self.on_air());
-        if self.told_air != Some(told) {
-            self.told_air = Some(told);
-            effects.push_back(Effect::Air(self.name.clone()));
+    fn update_program(&mut self, effects: &mut VecDeque<RoomEffect>) {
+        let told = (self.air.map(|air| air.stream), self.program());
+        if self.told_program != Some(told) {
+            self.told_program = Some(told);
+            effects.push_back(RoomEffect::Program(self.name.clone()));
         }
     }
 
-    /// A broadcast begins or ends under the room's name, which takes the stream of the whole room for a moment: whoever is on air is to
-    /// take it back.
-    pub(super) fn renew_air(&mut self) {
-        self.told_air = None;
+    /// A broadcast begins or ends under the room's name, and its shard has the room's stream for a moment: the active speaker is to take
+    /// it back.
+    pub(super) fn renew_program(&mut self) {
+        self.told_program = None;
         let holder = self.air.map(|air| air.member);
-        let holder = self.members.iter_mut().find(|member| Some(member.handle) == holder);
+        let holder = self.members.iter_mut().find(|member| Some(member.number) == holder);
         let Some(holder) = holder else { return };
-        match &mut holder.seat {
-            Some(seat) => seat.renewed = true,
-            // The broadcast of before: that it is on air is told as news.
+        match &mut holder.signalling {
+            Some(signalling) => signalling.renewed = true,
+            // The broadcast that was on air before: it is announced again.
             None => holder.lifted = holder.lifted.map(|(number, _)| (number, false)),
         }
     }
 
-    /// The stream of the room's name has these tracks. They are others when the last of the room left while somebody came.
+    /// The stream that has the room's name has these tracks: others than before if the room was empty in between.
     pub(super) fn belongs_to(&mut self, program: &Arc<StreamTracks>) {
         if self.program.key != program.key {
             self.program = program.clone();
-            self.told_air = None;
+            self.told_program = None;
             self.members.iter_mut().for_each(|member| {
                 member.lifted = member.lifted.map(|(number, on_air)| (number, !on_air));
             });
         }
     }
 
-    /// What the shards have to know of a member, if it is not what they know.
-    fn tell_shards(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+    /// Tells the shards what a member sends and is sent, if that has changed.
+    fn update_shards(&mut self, place: usize, effects: &mut VecDeque<RoomEffect>) {
         if self.members[place].is_broadcast() {
-            return self.tell_lift(place, effects);
+            return self.update_lift(place, effects);
         }
         let sources = self.sources(place);
         // Taken out, because what it is sent is decided by what all others send.
-        let Some(mut seat) = self.members[place].seat.take() else {
+        let Some(mut signalling) = self.members[place].signalling.take() else {
             return;
         };
-        let decided = seat.decide(&self.turns(place, seat.last_n));
+        let decided = signalling.decide(&self.turns(place, signalling.last_n));
         let member = &mut self.members[place];
-        let seat = member.seat.insert(seat);
-        let renewed = std::mem::take(&mut seat.renewed);
-        if !renewed && decided.is_none() && are_same_sources(&sources, &seat.membership.sources) {
+        let signalling = member.signalling.insert(signalling);
+        let renewed = std::mem::take(&mut signalling.renewed);
+        if !renewed && decided.is_none() && are_same_sources(&sources, &signalling.membership.sources) {
             return;
         }
         let subscriptions = decided.map(Vec::into_boxed_slice);
         let next = Plan {
-            number: seat.membership.number + 1,
+            number: signalling.membership.number + 1,
             sources: sources.into(),
-            subscriptions: subscriptions.unwrap_or_else(|| seat.membership.subscriptions.clone()),
+            subscriptions: subscriptions.unwrap_or_else(|| signalling.membership.subscriptions.clone()),
         };
-        if !renewed && is_same(&next, &seat.membership) {
+        if !renewed && is_same(&next, &signalling.membership) {
             return;
         }
-        seat.membership = Arc::new(next);
+        signalling.membership = Arc::new(next);
         if let Some(session) = &member.session {
-            effects.push_back(Effect::Membership(session.clone(), seat.membership.clone()));
+            effects.push_back(RoomEffect::Membership(session.clone(), signalling.membership.clone()));
         }
     }
 
-    fn tell_lift(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+    fn update_lift(&mut self, place: usize, effects: &mut VecDeque<RoomEffect>) {
         let air = self.air.map(|air| air.stream);
         let program = &self.program;
         let member = &mut self.members[place];
@@ -259,27 +261,27 @@ impl Room {
             sources: Box::new([stream.source(on_air.then(|| program.clone()))]),
             subscriptions: Box::default(),
         };
-        effects.push_back(Effect::Lift(session.clone(), Arc::new(plan)));
+        effects.push_back(RoomEffect::Lift(session.clone(), Arc::new(plan)));
     }
 
     fn sources(&self, place: usize) -> Vec<SourceSpec> {
         let air = self.air.map(|air| air.stream);
         let streams = self.members[place].streams.iter();
-        let source = |stream: &super::streams::Stream| {
+        let source = |stream: &super::streams::MemberStream| {
             let on_air = air == Some(stream.serial());
             stream.source(on_air.then(|| self.program.clone()))
         };
         streams.map(source).collect()
     }
 
-    /// The streams of all others, each with the kinds that have their turn to be sent to this member.
+    /// The streams of all others, each with the kinds that are to be sent to this member.
     fn turns(&self, place: usize, last_n: usize) -> Vec<(&Arc<StreamTracks>, [bool; 2])> {
-        let handle = self.members[place].handle;
-        let audible: BTreeSet<u64> = self.ranking.first_for(handle, Room::AUDIBLE).collect();
-        let visible: BTreeSet<u64> = self.ranking.first_for(handle, last_n).collect();
-        let others = self.members.iter().filter(|other| other.handle != handle);
+        let number = self.members[place].number;
+        let audible: BTreeSet<SessionNumber> = self.ranking.first_for(number, Room::AUDIBLE).collect();
+        let visible: BTreeSet<SessionNumber> = self.ranking.first_for(number, last_n).collect();
+        let others = self.members.iter().filter(|other| other.number != number);
         let streams = others.flat_map(|other| {
-            let turns = [audible.contains(&other.handle), visible.contains(&other.handle)];
+            let turns = [audible.contains(&other.number), visible.contains(&other.number)];
             other.streams.iter().map(move |stream| (stream, turns))
         });
         let presented = streams.map(|(stream, turns)| {
@@ -289,15 +291,17 @@ impl Room {
         presented.collect()
     }
 
-    fn wake_for_offer(&mut self, place: usize, effects: &mut VecDeque<Effect>) {
+    fn wake_for_offer(&mut self, place: usize, effects: &mut VecDeque<RoomEffect>) {
         let member = &mut self.members[place];
-        let Some(seat) = &mut member.seat else { return };
-        if seat.offers.waiting().is_none() && seat.needs_offer(member.handle, &self.shown.0, self.shown.1) {
-            effects.push_back(Effect::Wake(member.id));
+        let Some(signalling) = &mut member.signalling else {
+            return;
+        };
+        if signalling.offers.waiting().is_none() && signalling.needs_offer(member.number, &self.shown.0, self.shown.1) {
+            effects.push_back(RoomEffect::Wake(member.id));
         }
     }
 
-    fn tell_everybody(&mut self, effects: &mut VecDeque<Effect>) {
+    fn update_roster(&mut self, effects: &mut VecDeque<RoomEffect>) {
         let connected = self.members.iter().filter(|member| member.connected);
         let roster = Roster {
             room: self.name.clone(),
@@ -306,14 +310,14 @@ impl Room {
         };
         if roster != *self.roster {
             self.roster = Arc::new(roster);
-            effects.push_back(Effect::Roster(self.roster.clone()));
+            effects.push_back(RoomEffect::Roster(self.roster.clone()));
         }
     }
 
     /// What viewers see, and in which codecs it is sent.
-    pub(super) fn on_air(&self) -> Option<Program> {
+    pub(super) fn program(&self) -> Option<Program> {
         let air = self.air?;
-        let member = self.members.iter().find(|member| member.handle == air.member)?;
+        let member = self.members.iter().find(|member| member.number == air.member)?;
         let stream = member.for_viewers()?;
         Some(Program {
             codecs: onecast_rtc::rtp::Kind::ALL.map(|kind| stream.codec(kind).filter(|_| stream.sends(kind))),

@@ -4,28 +4,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::member::{Member, Seat};
-use super::restarting::IceRestart;
-use super::room::Room;
-use super::streams::{Stream, Streams};
-use super::{Change, RoomError, Roster, ServerOffer, Words};
-use crate::StreamName;
-use crate::ended::EndReason;
 use onecast_engine::fanout::{Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::sdp::{Call, CallError, CallParams, ReceivedLine};
+use onecast_rtc::sdp::{MemberDescription, ReceivedLine};
 use onecast_rtc::{RemoteTransport, SessionId};
 
-/// Every conference room, and who is in it.
+use super::ice_restart::IceRestart;
+use super::initial_offer::{InitialOffer, check_may_send};
+use super::member::{Member, MemberSignalling};
+use super::room::Room;
+use super::streams::{MemberStream, MemberStreams};
+use super::{Change, MemberInfo, Roster, ServerOffer};
+use crate::StreamName;
+use crate::ended::EndReason;
+use crate::refusal::Refusal;
+use crate::registry::SessionNumber;
+
+/// Every conference room, and its members.
 #[derive(Debug, Default)]
 pub struct Rooms {
     rooms: BTreeMap<StreamName, Room>,
-    /// Where each member is.
+    /// The room of each member.
     homes: HashMap<SessionId, StreamName>,
-    /// Taken out after each call; a room's members bound their number.
-    effects: VecDeque<Effect>,
+    /// Taken out after each call; the number of members bounds them.
+    effects: VecDeque<RoomEffect>,
 }
 
 /// Bounds of rooms.
@@ -48,54 +52,48 @@ impl Default for RoomLimits {
 
 /// What follows for the rest of the server.
 #[derive(Debug)]
-pub enum Effect {
-    /// The shards are to be told what a member sends and is sent.
+pub enum RoomEffect {
+    /// What a member sends and is sent, for the shards.
     Membership(Arc<Session>, Arc<Plan>),
-    /// The shards are to be told where the packets of a broadcast's publisher go.
+    /// Where the packets of a broadcast's publisher go, for the shards.
     Lift(Arc<Session>, Arc<Plan>),
-    /// There is an offer for a member.
+    /// There may be an offer for a member.
     Wake(SessionId),
-    /// Another roster.
+    /// The roster has changed.
     Roster(Arc<Roster>),
-    /// Viewers of the room see somebody else, or something else of the same, or nothing.
-    Air(StreamName),
-    /// A member is to be ended.
+    /// Viewers of the room see another member, or something else of the same one, or nothing.
+    Program(StreamName),
+    /// A member has to be ended.
     End(SessionId, EndReason),
-    /// Tracks that no shard is told of any more.
+    /// Tracks that no later command mentions.
     Close(Arc<StreamTracks>),
 }
 
-/// Somebody who comes in.
+/// A client that joins a room.
 #[derive(Debug)]
 pub struct Joining<'a> {
-    /// Its session, which has a place already.
+    /// Its session, which has been admitted.
     pub id: SessionId,
     /// Its public number.
-    pub handle: u64,
-    /// Where to.
+    pub number: SessionNumber,
+    /// The room.
     pub room: &'a StreamName,
     /// The tracks of the room's own stream.
     pub program: &'a Arc<StreamTracks>,
-    /// The SDP.
-    pub offer: &'a str,
-    /// Our side of the connection.
-    pub params: CallParams,
-    /// Whether it may send.
-    pub may_send: bool,
+    /// Its offer.
+    pub offer: InitialOffer,
     /// What it says beside.
-    pub words: &'a Words,
+    pub words: &'a MemberInfo,
     /// The time since 1970.
     pub unix: Duration,
 }
 
-/// What comes of that.
+/// A member that has joined, for the shards.
 #[derive(Debug)]
-pub struct Joined {
-    /// The answer's SDP.
-    pub answer: String,
+pub struct NewMember {
     /// The client's side of the connection.
     pub remote: RemoteTransport,
-    /// What it sends.
+    /// What it sends and is sent.
     pub membership: Arc<Plan>,
 }
 
@@ -105,7 +103,7 @@ pub struct Broadcast {
     /// Its session.
     pub session: Arc<Session>,
     /// Its public number.
-    pub handle: u64,
+    pub number: SessionNumber,
     /// Since when, as time since 1970.
     pub since_unix: Duration,
     /// What it sends at this moment: audio, video.
@@ -117,7 +115,7 @@ pub struct Broadcast {
 pub struct Program {
     /// What it is sent in: audio, video.
     pub codecs: [Option<Codec>; 2],
-    /// It is the broadcast of that name, and no member in the proper sense.
+    /// It is the broadcast of that name, and not a member.
     pub is_broadcast: bool,
 }
 
@@ -125,58 +123,51 @@ pub struct Program {
 pub type OpenTracks<'a> = &'a mut dyn FnMut(&str) -> Arc<StreamTracks>;
 
 impl Rooms {
-    /// Somebody comes in, and is answered. It stays unknown to the others until it has connected.
-    ///
-    /// # Errors
-    /// When the offer cannot be used, or may not be made.
-    pub fn join(&mut self, now: Instant, joining: Joining<'_>, open: OpenTracks<'_>) -> Result<Joined, RoomError> {
-        let mut call = Call::new();
-        let answer = call
-            .handle_offer(joining.offer, &joining.params)
-            .map_err(RoomError::Call)?;
-        let remote = call.remote().cloned().ok_or(RoomError::UnknownMember)?;
-        let mut streams = Streams::default();
-        let seat = Seat::new(now, call, joining.params, joining.words);
-        check_right(&seat, &[], joining.may_send)?;
-        take_lines(&mut streams, &seat, joining.handle, open);
+    /// A client joins a room. The others do not see it before it has connected.
+    pub fn join(&mut self, now: Instant, joining: Joining<'_>, open: OpenTracks<'_>) -> NewMember {
+        let InitialOffer { call, params, remote } = joining.offer;
+        let mut streams = MemberStreams::default();
+        let signalling = MemberSignalling::new(now, call, params, joining.words);
+        take_lines(&mut streams, &signalling, joining.number, open);
         let name = joining.room;
         let room = self.rooms.entry(name.clone());
         let room = room.or_insert_with(|| Room::new(name.clone(), joining.program.clone()));
         room.belongs_to(joining.program);
         room.members.push(Member {
             id: joining.id,
-            handle: joining.handle,
+            number: joining.number,
             name: joining.words.name.clone(),
             since_unix: joining.unix,
             connected: false,
             session: None,
             streams,
-            seat: Some(Box::new(seat)),
+            signalling: Some(Box::new(signalling)),
             lifted: None,
         });
-        room.ranking.join(joining.handle);
+        room.ranking.join(joining.number);
         self.homes.insert(joining.id, name.clone());
         self.settle(now, name);
-        let membership = self.seat(joining.id).map(|seat| seat.membership.clone())?;
-        Ok(Joined {
-            answer,
-            remote,
-            membership,
-        })
+        let signalling = self.signalling(joining.id).expect("it has just got one");
+        let membership = signalling.membership.clone();
+        NewMember { remote, membership }
     }
 
-    /// The shards were told of the member, and of the membership that [`join`](Self::join) gave.
+    /// The shards know the member now, with the membership that [`join`](Self::join) gave.
     pub fn answered(&mut self, id: SessionId, session: Arc<Session>) {
         let Ok(member) = self.member(id) else { return };
         let told = session.plan.number;
         member.session = Some(session.clone());
-        if let Some(seat) = member.seat.as_ref().filter(|seat| seat.membership.number > told) {
-            let membership = seat.membership.clone();
-            self.effects.push_back(Effect::Membership(session, membership));
+        if let Some(signalling) = member
+            .signalling
+            .as_ref()
+            .filter(|signalling| signalling.membership.number > told)
+        {
+            let membership = signalling.membership.clone();
+            self.effects.push_back(RoomEffect::Membership(session, membership));
         }
     }
 
-    /// The member's handshake is finished: the others hear of it.
+    /// The member's handshake is complete: the others see it from now on.
     pub fn connected(&mut self, now: Instant, id: SessionId) {
         if let Ok(member) = self.member(id) {
             member.connected = true;
@@ -184,52 +175,41 @@ impl Rooms {
         }
     }
 
-    /// A later offer of a member. `words` are about the lines in it.
+    /// A later offer of a member, with what it says about the lines in it.
     ///
     /// # Errors
-    /// When an offer of ours waits for its answer, offers come too fast, it restarts ICE, which [`restart`](Self::restart) does, or it
-    /// cannot be used; then nothing has changed.
+    /// When an offer of ours waits for its answer, offers come too fast, or it cannot be used; then nothing has changed.
     pub fn offer(
         &mut self,
         now: Instant,
         id: SessionId,
-        said: (&str, &Words),
+        (offer, words): (MemberDescription<'_>, &MemberInfo),
         may_send: bool,
         open: OpenTracks<'_>,
-    ) -> Result<String, RoomError> {
-        self.seat(id)?.allowance.take(now)?;
-        self.take_offer(now, id, said, may_send, open, None)
-    }
-
-    /// An offer, which restarts ICE if there is a `restart` for that.
-    pub(super) fn take_offer(
-        &mut self,
-        now: Instant,
-        id: SessionId,
-        (offer, words): (&str, &Words),
-        may_send: bool,
-        open: OpenTracks<'_>,
-        restart: Option<IceRestart<'_>>,
-    ) -> Result<String, RoomError> {
+        restart: IceRestart<'_>,
+    ) -> Result<String, Refusal> {
         let member = self.member(id)?;
-        let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
-        if let Some(number) = seat.offers.waiting() {
-            return Err(RoomError::OfferPending { number });
+        let signalling = member.signalling.as_deref_mut().ok_or(Refusal::UnknownSession)?;
+        signalling.allowance.take(now)?;
+        if let Some(number) = signalling.offers.waiting() {
+            return Err(Refusal::OfferPending { number });
         }
-        let before = seat.call.clone();
-        let lines: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-        let answered = seat.renegotiate(offer, restart, |seat| check_right(seat, &lines, may_send));
+        let before = signalling.call.clone();
+        let lines: Vec<ReceivedLine> = signalling.call.received().cloned().collect();
+        let answered = signalling.renegotiate(offer, restart, |signalling| {
+            check_may_send(&signalling.call, &lines, may_send)
+        });
         let answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
-                seat.call = before;
+                signalling.call = before;
                 return Err(error);
             }
         };
-        seat.labels.extend(words.labels.clone());
-        let received: BTreeSet<&str> = seat.call.received().map(|line| &*line.line.mid).collect();
-        seat.labels.retain(|mid, _| received.contains(&**mid));
-        let ended = take_lines(&mut member.streams, seat, member.handle, open);
+        signalling.labels.extend(words.labels.clone());
+        let received: BTreeSet<&str> = signalling.call.received().map(|line| &*line.line.mid).collect();
+        signalling.labels.retain(|mid, _| received.contains(&**mid));
+        let ended = take_lines(&mut member.streams, signalling, member.number, open);
         self.settle_at_home(now, id);
         self.close(ended);
         Ok(answer)
@@ -244,19 +224,19 @@ impl Rooms {
         now: Instant,
         id: SessionId,
         number: Option<u64>,
-        answer: &str,
+        answer: MemberDescription<'_>,
         open: OpenTracks<'_>,
-    ) -> Result<(), RoomError> {
+    ) -> Result<(), Refusal> {
         let member = self.member(id)?;
-        let seat = member.seat.as_deref_mut().ok_or(RoomError::UnknownMember)?;
-        seat.offers.check_answer(number)?;
-        let before: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-        seat.take_answer(answer)?;
-        seat.offers.answered();
+        let signalling = member.signalling.as_deref_mut().ok_or(Refusal::UnknownSession)?;
+        signalling.offers.check_answer(number)?;
+        let before: Vec<ReceivedLine> = signalling.call.received().cloned().collect();
+        signalling.take_answer(answer)?;
+        signalling.offers.answered();
         // The client may have switched lines of its own on or off meanwhile; none that it never sent on before.
-        let handle = member.handle;
-        let ended = take_lines(&mut member.streams, seat, handle, open);
-        if seat.call.received().eq(&before) {
+        let number = member.number;
+        let ended = take_lines(&mut member.streams, signalling, number, open);
+        if signalling.call.received().eq(&before) {
             let Some(room) = self.homes.get(&id).and_then(|name| self.rooms.get_mut(name)) else {
                 return Ok(());
             };
@@ -272,19 +252,19 @@ impl Rooms {
     ///
     /// # Errors
     /// When there is no such member.
-    pub fn next_offer(&mut self, now: Instant, id: SessionId) -> Result<Option<ServerOffer>, RoomError> {
+    pub fn next_offer(&mut self, now: Instant, id: SessionId) -> Result<Option<ServerOffer>, Refusal> {
         let room = self.home(id)?;
         Ok(room.next_offer(now, id))
     }
 
-    /// What a member says of itself.
+    /// Something that a member changes about itself.
     ///
     /// # Errors
     /// When there is no such member.
-    pub fn change(&mut self, now: Instant, id: SessionId, change: &Change) -> Result<(), RoomError> {
+    pub fn change(&mut self, now: Instant, id: SessionId, change: &Change) -> Result<(), Refusal> {
         let member = self.member(id)?;
-        if let Some(seat) = &mut member.seat {
-            seat.changes.take(now)?;
+        if let Some(signalling) = &mut member.signalling {
+            signalling.changes.take(now)?;
         }
         if change.name.is_some() {
             member.name.clone_from(&change.name);
@@ -295,14 +275,14 @@ impl Rooms {
                 *place = muted.unwrap_or(*place);
             }
         }
-        if let (Some(seat), Some(last_n)) = (&mut member.seat, change.last_n) {
-            seat.last_n = last_n;
+        if let (Some(signalling), Some(last_n)) = (&mut member.signalling, change.last_n) {
+            signalling.last_n = last_n;
         }
         self.settle_at_home(now, id);
         Ok(())
     }
 
-    /// The member, or the publisher of a broadcast, is no more.
+    /// The session of a member, or of a broadcast's publisher, has ended.
     pub fn leave(&mut self, now: Instant, id: SessionId) {
         let Some(name) = self.homes.remove(&id) else { return };
         let Some(room) = self.rooms.get_mut(&name) else { return };
@@ -311,9 +291,9 @@ impl Rooms {
         };
         let member = room.members.remove(place);
         if member.is_broadcast() {
-            room.renew_air();
+            room.renew_program();
         }
-        room.ranking.leave(member.handle);
+        room.ranking.leave(member.number);
         self.settle(now, &name);
         self.close(member.streams.into_all());
         if self.rooms.get(&name).is_some_and(|room| room.members.is_empty()) {
@@ -321,7 +301,7 @@ impl Rooms {
         }
     }
 
-    /// Somebody publishes the stream that has a room's name. Nothing happens while nobody is in the room.
+    /// The stream that has a room's name has a publisher. Nothing happens while the room has no member.
     pub fn broadcast(&mut self, now: Instant, name: &StreamName, broadcast: Broadcast, open: OpenTracks<'_>) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let id = broadcast.session.id;
@@ -336,29 +316,29 @@ impl Rooms {
                     .for_each(|s| s.set_playing(kind, codec))
             });
         } else {
-            let stream = Stream::of_broadcast(open(&stream_name(broadcast.handle, 0)), &broadcast);
-            room.ranking.join(broadcast.handle);
+            let stream = MemberStream::of_broadcast(open(&stream_name(broadcast.number, 0)), &broadcast);
+            room.ranking.join(broadcast.number);
             room.members.push(Member {
                 id,
-                handle: broadcast.handle,
+                number: broadcast.number,
                 name: None,
                 since_unix: broadcast.since_unix,
                 connected: true,
                 session: Some(broadcast.session),
-                streams: Streams::of(stream),
-                seat: None,
+                streams: MemberStreams::of(stream),
+                signalling: None,
                 lifted: None,
             });
             self.homes.insert(id, name.clone());
-            room.renew_air();
+            room.renew_program();
         }
         self.settle(now, name);
     }
 
-    /// A publisher connected under the room's name and was refused, but took the stream of the whole room for a moment.
-    pub fn renew_air(&mut self, now: Instant, name: &StreamName) {
+    /// A publisher connected under the room's name and was refused, but its shard gave it the room's stream for a moment.
+    pub fn renew_program(&mut self, now: Instant, name: &StreamName) {
         if let Some(room) = self.rooms.get_mut(name) {
-            room.renew_air();
+            room.renew_program();
             self.settle(now, name);
         }
     }
@@ -372,17 +352,17 @@ impl Rooms {
         }
     }
 
-    /// Somebody has begun to speak, or is silent again.
+    /// A member begins to speak, or stops.
     pub fn speaking(&mut self, now: Instant, id: SessionId, stream: StreamKey, speaking: bool) {
         let Ok(room) = self.home(id) else { return };
         let Some(member) = room.member(id) else { return };
-        let handle = member.handle;
+        let number = member.number;
         let Some(stream) = member.streams.find(stream.serial) else {
             return;
         };
         stream.speaking = speaking;
         if speaking {
-            room.ranking.speak(handle);
+            room.ranking.speak(number);
         }
         self.settle_at_home(now, id);
     }
@@ -391,24 +371,24 @@ impl Rooms {
     ///
     /// # Errors
     /// When there is no such member.
-    pub fn follow(&mut self, now: Instant, id: SessionId) -> Result<u64, RoomError> {
-        let seat = self.seat(id)?;
-        seat.follower += 1;
-        seat.gone_since = None;
-        seat.offers.send_again_at_once(now);
-        Ok(seat.follower)
+    pub fn follow(&mut self, now: Instant, id: SessionId) -> Result<u64, Refusal> {
+        let signalling = self.signalling(id)?;
+        signalling.follower += 1;
+        signalling.gone_since = None;
+        signalling.offers.send_again_at_once(now);
+        Ok(signalling.follower)
     }
 
-    /// That WebSocket is broken. Nothing follows from it if there is another one already.
+    /// That WebSocket is gone. It does not matter if there is another one already.
     pub fn unfollow(&mut self, now: Instant, id: SessionId, follower: u64) {
-        if let Ok(seat) = self.seat(id)
-            && seat.follower == follower
+        if let Ok(signalling) = self.signalling(id)
+            && signalling.follower == follower
         {
-            seat.gone_since = Some(now);
+            signalling.gone_since = Some(now);
         }
     }
 
-    /// Ends members who do not answer or do not come back, and gives the floor to whoever has waited for it.
+    /// Ends members that do not answer or do not come back, and changes the active speaker if one has waited for that.
     pub fn handle_timeout(&mut self, now: Instant) {
         let names: Vec<StreamName> = self.rooms.keys().cloned().collect();
         for name in names {
@@ -418,9 +398,9 @@ impl Rooms {
             let seats = room
                 .members
                 .iter()
-                .filter_map(|member| Some((member.id, member.seat.as_ref()?)));
-            let due = seats.filter_map(|(id, seat)| Some((id, seat.overdue(now)?)));
-            self.effects.extend(due.map(|(id, why)| Effect::End(id, why)));
+                .filter_map(|member| Some((member.id, member.signalling.as_ref()?)));
+            let due = seats.filter_map(|(id, signalling)| Some((id, signalling.overdue(now)?)));
+            self.effects.extend(due.map(|(id, why)| RoomEffect::End(id, why)));
             if room.deadline().is_some_and(|at| at <= now) {
                 room.settle(now, &mut self.effects);
             }
@@ -430,8 +410,8 @@ impl Rooms {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let seats = |room: &Room| {
-            let seats = room.members.iter().filter_map(|member| member.seat.as_ref());
-            seats.filter_map(|seat| seat.deadline()).min()
+            let seats = room.members.iter().filter_map(|member| member.signalling.as_ref());
+            seats.filter_map(|signalling| signalling.deadline()).min()
         };
         let rooms = self.rooms.values();
         rooms
@@ -440,36 +420,36 @@ impl Rooms {
     }
 
     /// The next thing that follows for the rest of the server.
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub fn poll_effect(&mut self) -> Option<RoomEffect> {
         self.effects.pop_front()
     }
 
-    /// Who is in a room.
+    /// The members of a room.
     pub fn roster(&self, name: &StreamName) -> Option<&Arc<Roster>> {
         Some(self.rooms.get(name)?.roster())
     }
 
     /// The room of a member, and its public number.
-    pub fn whereabouts(&self, id: SessionId) -> Option<(&StreamName, u64)> {
+    pub fn whereabouts(&self, id: SessionId) -> Option<(&StreamName, SessionNumber)> {
         let name = self.homes.get(&id)?;
         let member = self.rooms.get(name)?.members.iter().find(|member| member.id == id)?;
-        Some((name, member.handle))
+        Some((name, member.number))
     }
 
     /// What a room's viewers see; `None` while they see nothing.
-    pub fn on_air(&self, name: &StreamName) -> Option<Program> {
-        self.rooms.get(name)?.on_air()
+    pub fn program(&self, name: &StreamName) -> Option<Program> {
+        self.rooms.get(name)?.program()
     }
 
-    /// Members of a room in the proper sense, connecting ones included.
-    pub fn seats(&self, name: &StreamName) -> usize {
-        self.rooms.get(name).map_or(0, Room::seats)
+    /// Members of a room without a broadcast's publisher, connecting ones included.
+    pub fn participants(&self, name: &StreamName) -> usize {
+        self.rooms.get(name).map_or(0, Room::participants)
     }
 
-    /// Streams that have ended: only after whoever was sent them has been told.
-    fn close(&mut self, ended: Vec<Stream>) {
+    /// Streams that have ended. This comes after the commands that end them for their receivers: a slot is reused only then.
+    fn close(&mut self, ended: Vec<MemberStream>) {
         self.effects
-            .extend(ended.into_iter().map(|stream| Effect::Close(stream.tracks)));
+            .extend(ended.into_iter().map(|stream| RoomEffect::Close(stream.tracks)));
     }
 
     fn settle(&mut self, now: Instant, name: &StreamName) {
@@ -484,47 +464,36 @@ impl Rooms {
         }
     }
 
-    fn home(&mut self, id: SessionId) -> Result<&mut Room, RoomError> {
-        let name = self.homes.get(&id).ok_or(RoomError::UnknownMember)?;
-        self.rooms.get_mut(name).ok_or(RoomError::UnknownMember)
+    fn home(&mut self, id: SessionId) -> Result<&mut Room, Refusal> {
+        let name = self.homes.get(&id).ok_or(Refusal::UnknownSession)?;
+        self.rooms.get_mut(name).ok_or(Refusal::UnknownSession)
     }
 
-    fn member(&mut self, id: SessionId) -> Result<&mut Member, RoomError> {
-        self.home(id)?.member(id).ok_or(RoomError::UnknownMember)
+    fn member(&mut self, id: SessionId) -> Result<&mut Member, Refusal> {
+        self.home(id)?.member(id).ok_or(Refusal::UnknownSession)
     }
 
-    fn seat(&mut self, id: SessionId) -> Result<&mut Seat, RoomError> {
-        self.member(id)?.seat.as_deref_mut().ok_or(RoomError::UnknownMember)
+    fn signalling(&mut self, id: SessionId) -> Result<&mut MemberSignalling, Refusal> {
+        self.member(id)?
+            .signalling
+            .as_deref_mut()
+            .ok_or(Refusal::UnknownSession)
     }
 }
 
-/// The lines on which the client sends now become streams. Gives those that have ended.
-fn take_lines(streams: &mut Streams, seat: &Seat, handle: u64, open: OpenTracks<'_>) -> Vec<Stream> {
-    let received: Vec<ReceivedLine> = seat.call.received().cloned().collect();
-    let label = |mid: &str| seat.labels.get(mid).cloned();
-    streams.apply(&received, label, |number| open(&stream_name(handle, number)))
-}
-
-/// Who may not send keeps what it had, if anything.
-fn check_right(seat: &Seat, before: &[ReceivedLine], may_send: bool) -> Result<(), RoomError> {
-    let is_new = |line: &ReceivedLine| before.iter().all(|known| known.line.mid != line.line.mid);
-    if !may_send && seat.call.received().any(is_new) {
-        return Err(RoomError::MayNotSend);
-    }
-    Ok(())
+/// Groups the lines on which the client sends now into streams. Gives the streams that have ended.
+fn take_lines(
+    streams: &mut MemberStreams,
+    signalling: &MemberSignalling,
+    number: SessionNumber,
+    open: OpenTracks<'_>,
+) -> Vec<MemberStream> {
+    let received: Vec<ReceivedLine> = signalling.call.received().cloned().collect();
+    let label = |mid: &str| signalling.labels.get(mid).cloned();
+    streams.apply(&received, label, |index| open(&stream_name(number, index)))
 }
 
 /// How others know a stream of a member: `a=msid` and CNAME towards them.
-fn stream_name(member: u64, stream: usize) -> String {
+fn stream_name(member: SessionNumber, stream: usize) -> String {
     format!("m{member}.{stream}")
-}
-
-impl RoomError {
-    /// Whether the SDP is at fault.
-    pub fn of_sdp(&self) -> Option<&CallError> {
-        match self {
-            RoomError::Call(error) => Some(error),
-            _ => None,
-        }
-    }
 }

@@ -1,8 +1,9 @@
-//! Who is in a room, as everybody in it may know.
+//! The members of a room, as all of them see it.
 
 use std::time::Duration;
 
 use crate::StreamName;
+use crate::registry::SessionNumber;
 use onecast_rtc::rtp::{Codec, Kind};
 
 /// A room at one moment.
@@ -10,40 +11,40 @@ use onecast_rtc::rtp::{Codec, Kind};
 pub struct Roster {
     /// Its name.
     pub room: StreamName,
-    /// Who takes part, in the order in which they came.
+    /// The members, in the order in which they joined.
     pub members: Vec<MemberState>,
-    /// Who speaks, or spoke last: whom the room's viewers see. `None` while nobody sends.
-    pub speaker: Option<u64>,
+    /// The active speaker, whom the room's viewers see: the member that speaks or spoke last. `None` while no member sends.
+    pub speaker: Option<SessionNumber>,
 }
 
-/// Somebody in a room.
+/// A member of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberState {
     /// Its public number: never used again, and no right to anything.
-    pub id: u64,
-    /// What it calls itself.
+    pub id: SessionNumber,
+    /// Its display name.
     pub name: Option<Box<str>>,
-    /// It publishes the broadcast of the room's name, and is sent nothing.
+    /// It publishes the broadcast that has the room's name, and receives nothing.
     pub broadcast: bool,
     /// When it joined, as time since 1970.
     pub since_unix: Duration,
-    /// It speaks at this moment.
+    /// It is speaking now.
     pub speaking: bool,
     /// What it sends.
     pub tracks: Vec<TrackState>,
 }
 
-/// Something that a member sends.
+/// A track that a member sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackState {
     /// The stream's id, as in `a=msid` towards the others.
     pub stream: Box<str>,
     /// Audio or video.
     pub kind: Kind,
-    /// What the member calls it, such as `screen`.
+    /// The member's label for it, such as `screen`.
     pub label: Option<Box<str>>,
-    /// The member says that there is nothing to hear or see at this moment.
+    /// The member has muted it.
     pub muted: bool,
-    /// What it is sent in, once that is known.
+    /// Its codec, once that is known.
     pub codec: Option<Codec>,
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{OfferedTrack, RoomError, ServerOffer};
+use super::{OfferedTrack, ServerOffer};
+use crate::refusal::Refusal;
 
 /// Our offers to one member, of which one waits for its answer at most.
 #[derive(Debug)]
@@ -22,10 +23,10 @@ struct Waiting {
 impl OwnOffers {
     /// Between two times that the same offer is pushed. An answer takes a browser some 10 to 300 ms, and a phone's network as much again.
     const REPEAT_PUSHED: Duration = Duration::from_secs(5);
-    /// The same where the client asks: it may have lost what it was told.
+    /// The same where the client polls: it may have lost the response.
     const REPEAT_POLLED: Duration = Duration::from_secs(2);
-    /// Who has not answered in this time does not understand us, or is gone.
-    pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+    /// A client that has not answered in this time does not understand the offer, or is gone.
+    pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
     pub(super) fn new() -> OwnOffers {
         OwnOffers { last: 0, waiting: None }
@@ -67,7 +68,7 @@ impl OwnOffers {
         Some(waiting.offer.clone())
     }
 
-    /// The client has another way to us: what it was told by the one before may be lost.
+    /// The client has a new connection: what was sent on the old one may be lost.
     pub(super) fn send_again_at_once(&mut self, now: Instant) {
         if let Some(waiting) = &mut self.waiting {
             let long_ago = now.checked_sub(OwnOffers::REPEAT_PUSHED);
@@ -76,10 +77,10 @@ impl OwnOffers {
     }
 
     /// Whether an answer is to the offer that waits. A client that does not say which offer it answers is believed.
-    pub(super) fn check_answer(&self, number: Option<u64>) -> Result<(), RoomError> {
-        let waiting = self.waiting().ok_or(RoomError::NothingToAnswer)?;
+    pub(super) fn check_answer(&self, number: Option<u64>) -> Result<(), Refusal> {
+        let waiting = self.waiting().ok_or(Refusal::NothingToAnswer)?;
         if number.is_some_and(|number| number != waiting) {
-            return Err(RoomError::StaleAnswer { number: waiting });
+            return Err(Refusal::StaleAnswer { number: waiting });
         }
         Ok(())
     }
@@ -89,9 +90,9 @@ impl OwnOffers {
         self.waiting = None;
     }
 
-    /// When the client has had all the time there is.
+    /// When the client's time to answer is over.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        Some(self.waiting.as_ref()?.first_sent + OwnOffers::PATIENCE)
+        Some(self.waiting.as_ref()?.first_sent + OwnOffers::ANSWER_TIMEOUT)
     }
 }
 
@@ -114,7 +115,7 @@ impl Allowance {
         }
     }
 
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), RoomError> {
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Refusal> {
         let elapsed = now.saturating_duration_since(self.filled_at);
         let gained = (elapsed.as_millis() / Allowance::INTERVAL.as_millis()) as u32;
         if self.offers.saturating_add(gained) >= Allowance::OFFERS_MAX {
@@ -124,7 +125,7 @@ impl Allowance {
             self.offers += gained;
             self.filled_at += Allowance::INTERVAL * gained;
         }
-        self.offers = self.offers.checked_sub(1).ok_or(RoomError::TooManyOffers)?;
+        self.offers = self.offers.checked_sub(1).ok_or(Refusal::TooManyOffers)?;
         Ok(())
     }
 }
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(offers.repeat(start + ms(7_001), true), Some(first));
         assert_eq!(
             offers.deadline(),
-            Some(start + OwnOffers::PATIENCE),
+            Some(start + OwnOffers::ANSWER_TIMEOUT),
             "repetitions give no more time"
         );
         offers.answered();
@@ -163,13 +164,13 @@ mod tests {
     #[test]
     fn an_answer_must_be_to_the_offer_that_waits() {
         let mut offers = OwnOffers::new();
-        assert_eq!(offers.check_answer(None), Err(RoomError::NothingToAnswer));
+        assert_eq!(offers.check_answer(None), Err(Refusal::NothingToAnswer));
         let number = offers.send(onecast_udp::clock::now(), "sdp".into(), Vec::new()).number;
         assert_eq!(offers.check_answer(None), Ok(()));
         assert_eq!(offers.check_answer(Some(number)), Ok(()));
         assert_eq!(
             offers.check_answer(Some(number + 1)),
-            Err(RoomError::StaleAnswer { number })
+            Err(Refusal::StaleAnswer { number })
         );
     }
 

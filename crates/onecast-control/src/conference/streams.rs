@@ -1,4 +1,4 @@
-//! What a member sends: its lines, gathered to streams.
+//! What a member sends: its lines, grouped into streams.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use onecast_rtc::sdp::{MediaLine, ReceivedLine, TrackId};
 
 /// The streams of one member, the first of which is what it shows of itself.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
-    now: Vec<Stream>,
+pub(super) struct MemberStreams {
+    now: Vec<MemberStream>,
     /// How many there have been.
     opened: usize,
 }
 
 /// Lines of a member with the same stream id in `a=msid`: what is to be played together.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct MemberStream {
     pub(super) tracks: Arc<StreamTracks>,
     /// The client's own name for it.
     msid: Box<str>,
@@ -49,12 +49,12 @@ struct Plan {
     new: Vec<Box<str>>,
 }
 
-impl Streams {
+impl MemberStreams {
     /// Finds the stream of each line: the one that had the line before, else one of the same name without a line of the kind. The lines
-    /// on which a client may send (`peer::sdp::call::MAX_SENDING_LINES`) bound the streams.
+    /// on which a client may send (`peer::sdp::negotiation::MAX_SENDING_LINES`) bound the streams.
     fn plan(&self, received: &[ReceivedLine]) -> Plan {
         // What each stream's lines will be; the names of streams that are to be made follow those there are.
-        let mut taken: Vec<(&str, [Option<&str>; 2])> = self.now.iter().map(Stream::mids).collect();
+        let mut taken: Vec<(&str, [Option<&str>; 2])> = self.now.iter().map(MemberStream::mids).collect();
         let places = received.iter().map(|line| {
             let (mid, kind) = (&*line.line.mid, line.line.kind as usize);
             let had = taken.iter().position(|(_, mids)| mids[kind] == Some(mid));
@@ -84,12 +84,12 @@ impl Streams {
         received: &[ReceivedLine],
         label: impl Fn(&str) -> Option<Box<str>>,
         mut open: impl FnMut(usize) -> Arc<StreamTracks>,
-    ) -> Vec<Stream> {
+    ) -> Vec<MemberStream> {
         let plan = self.plan(received);
         for msid in plan.new {
             let tracks = open(self.opened);
             self.opened += 1;
-            self.now.push(Stream::new(tracks, msid));
+            self.now.push(MemberStream::new(tracks, msid));
         }
         for line in self.now.iter_mut().flat_map(|stream| stream.lines.iter_mut().flatten()) {
             line.sends = false;
@@ -105,35 +105,35 @@ impl Streams {
     }
 
     /// Just this one.
-    pub(super) fn of(stream: Stream) -> Streams {
-        Streams {
+    pub(super) fn of(stream: MemberStream) -> MemberStreams {
+        MemberStreams {
             now: vec![stream],
             opened: 1,
         }
     }
 
     /// Every one, when their member is gone.
-    pub(super) fn into_all(self) -> Vec<Stream> {
+    pub(super) fn into_all(self) -> Vec<MemberStream> {
         self.now
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MemberStream> {
         self.now.iter()
     }
 
     /// The stream that shards know under this serial number.
-    pub(super) fn find(&mut self, serial: u32) -> Option<&mut Stream> {
+    pub(super) fn find(&mut self, serial: u32) -> Option<&mut MemberStream> {
         self.now.iter_mut().find(|stream| stream.serial() == serial)
     }
 
-    pub(super) fn first(&mut self) -> Option<&mut Stream> {
+    pub(super) fn first(&mut self) -> Option<&mut MemberStream> {
         self.now.first_mut()
     }
 }
 
-impl Stream {
-    fn new(tracks: Arc<StreamTracks>, msid: Box<str>) -> Stream {
-        Stream {
+impl MemberStream {
+    fn new(tracks: Arc<StreamTracks>, msid: Box<str>) -> MemberStream {
+        MemberStream {
             tracks,
             msid,
             lines: [None, None],
@@ -143,8 +143,8 @@ impl Stream {
     }
 
     /// That of a broadcast: what was agreed with its publisher.
-    pub(super) fn of_broadcast(tracks: Arc<StreamTracks>, broadcast: &Broadcast) -> Stream {
-        let mut stream = Stream::new(tracks, "".into());
+    pub(super) fn of_broadcast(tracks: Arc<StreamTracks>, broadcast: &Broadcast) -> MemberStream {
+        let mut stream = MemberStream::new(tracks, "".into());
         if let Some(source) = broadcast.session.plan.sources.first() {
             for agreed in [&source.audio, &source.video].into_iter().flatten() {
                 stream.lines[agreed.kind as usize] = Some(Line {
@@ -201,7 +201,7 @@ impl Stream {
         }
     }
 
-    /// It is a screen, or something else that everybody is to see whoever speaks.
+    /// It is a screen, or something else that all members are to see whoever speaks.
     pub(super) fn is_presentation(&self) -> bool {
         self.label(Kind::Video) == Some(PRESENTATION)
     }

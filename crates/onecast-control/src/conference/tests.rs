@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{EndReason, StreamName, TrackMaker};
+use crate::{EndReason, Purpose, Refusal, SdpRefusal, SessionNumber, StreamName, TrackMaker};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::Codec;
-use onecast_rtc::sdp::call::testing::{Client, params};
-use onecast_rtc::sdp::{AnswerParams, Offer, Role};
+use onecast_rtc::sdp::negotiation::testing::{Client, params};
+use onecast_rtc::sdp::{AnswerParams, MemberDescription, Offer, Role};
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -54,21 +54,21 @@ fn person() -> Client {
     client
 }
 
-fn labels(all: &[(&str, &str)]) -> Words {
-    Words {
+fn labels(all: &[(&str, &str)]) -> MemberInfo {
+    MemberInfo {
         labels: all
             .iter()
             .map(|(mid, label)| ((*mid).into(), (*label).into()))
             .collect(),
-        ..Words::default()
+        ..MemberInfo::default()
     }
 }
 
 impl Bench {
     fn new() -> Bench {
         let now = onecast_udp::clock::now();
-        let mut maker = TrackMaker::new(Arc::new([]));
-        let program = maker.open(now, "main", || 7);
+        let mut maker = TrackMaker::new(Arc::new([]), 7);
+        let program = maker.open(now, "main");
         Bench {
             rooms: Rooms::default(),
             maker,
@@ -97,26 +97,26 @@ impl Bench {
     }
 
     fn come(&mut self, member: u64) {
-        self.join(member, person(), &Words::default(), true).unwrap();
+        self.join(member, person(), &MemberInfo::default(), true).unwrap();
         self.connect(member);
     }
 
-    fn join(&mut self, member: u64, mut client: Client, words: &Words, may_send: bool) -> Result<(), RoomError> {
+    fn join(&mut self, member: u64, mut client: Client, words: &MemberInfo, may_send: bool) -> Result<(), Refusal> {
         let name = Bench::name();
+        let (offer, answer) = InitialOffer::answer(&client.offer(), params())?;
+        offer.check_may_send(may_send)?;
         let joining = Joining {
             id: id(member),
-            handle: member,
+            number: SessionNumber(member),
             room: &name,
             program: &self.program,
-            offer: &client.offer(),
-            params: params(),
-            may_send,
+            offer,
             words,
             unix: Duration::from_secs(member),
         };
         let (now, maker) = (self.now, &mut self.maker);
-        let joined = self.rooms.join(now, joining, &mut |name| maker.open(now, name, || 7))?;
-        client.take_answer(&joined.answer);
+        let joined = self.rooms.join(now, joining, &mut |name| maker.open(now, name));
+        client.take_answer(&answer);
         self.told.insert(member, joined.membership.clone());
         let plan = Plan::clone(&joined.membership);
         let (local, direction) = (params().ice, Direction::SendReceive);
@@ -145,18 +145,21 @@ impl Bench {
     }
 
     /// A client offers as it is now.
-    fn offer(&mut self, member: u64, words: &Words) -> Result<(), RoomError> {
+    fn offer(&mut self, member: u64, words: &MemberInfo) -> Result<(), Refusal> {
         self.offer_with(member, words, true)
     }
 
-    fn offer_with(&mut self, member: u64, words: &Words, may_send: bool) -> Result<(), RoomError> {
+    fn offer_with(&mut self, member: u64, words: &MemberInfo, may_send: bool) -> Result<(), Refusal> {
         let (now, maker) = (self.now, &mut self.maker);
         let client = self.clients.get_mut(&member).unwrap();
         let offer = client.offer();
-        let mut open = |name: &str| maker.open(now, name, || 7);
-        let answer = self
-            .rooms
-            .offer(now, id(member), (&offer, words), may_send, &mut open)?;
+        let mut open = |name: &str| maker.open(now, name);
+        let said = (MemberDescription::read(&offer), words);
+        let restart = IceRestart {
+            ice: params().ice,
+            start: &mut |_, _| panic!("the same ICE session"),
+        };
+        let answer = self.rooms.offer(now, id(member), said, may_send, &mut open, restart)?;
         client.take_answer(&answer);
         self.absorb();
         Ok(())
@@ -168,14 +171,15 @@ impl Bench {
         offer
     }
 
-    fn answer(&mut self, member: u64, offer: &ServerOffer) -> Result<(), RoomError> {
+    fn answer(&mut self, member: u64, offer: &ServerOffer) -> Result<(), Refusal> {
         let answer = self.clients.get_mut(&member).unwrap().answer(&offer.sdp);
         self.answer_with(member, Some(offer.number), &answer)
     }
 
-    fn answer_with(&mut self, member: u64, number: Option<u64>, answer: &str) -> Result<(), RoomError> {
+    fn answer_with(&mut self, member: u64, number: Option<u64>, answer: &str) -> Result<(), Refusal> {
         let (now, maker) = (self.now, &mut self.maker);
-        let mut open = |name: &str| maker.open(now, name, || 7);
+        let mut open = |name: &str| maker.open(now, name);
+        let answer = MemberDescription::read(answer);
         self.rooms.answer(now, id(member), number, answer, &mut open)?;
         self.absorb();
         Ok(())
@@ -244,27 +248,27 @@ impl Bench {
         while let Some(effect) = self.rooms.poll_effect() {
             let number = |of: SessionId| (1..=200).find(|member| id(*member) == of).unwrap();
             self.log.push(match effect {
-                Effect::Membership(session, membership) => {
+                RoomEffect::Membership(session, membership) => {
                     let member = number(session.id);
                     let before = self.told.insert(member, membership.clone()).unwrap();
                     assert!(membership.number > before.number, "each has a number of its own");
                     format!("told {member}")
                 }
-                Effect::Lift(_, plan) => {
+                RoomEffect::Lift(_, plan) => {
                     self.lifts.push(plan);
                     "lift".to_owned()
                 }
-                Effect::Wake(of) => format!("wake {}", number(of)),
-                Effect::Roster(roster) => {
+                RoomEffect::Wake(of) => format!("wake {}", number(of)),
+                RoomEffect::Roster(roster) => {
                     self.roster = Some(roster);
                     "roster".to_owned()
                 }
-                Effect::Air(_) => "air".to_owned(),
-                Effect::End(of, why) => {
+                RoomEffect::Program(_) => "air".to_owned(),
+                RoomEffect::End(of, why) => {
                     self.ends.push((number(of), why));
                     "end".to_owned()
                 }
-                Effect::Close(tracks) => {
+                RoomEffect::Close(tracks) => {
                     self.maker.close(tracks.key);
                     format!("close {}", tracks.name)
                 }

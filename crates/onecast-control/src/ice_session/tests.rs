@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::registry::SessionLimits;
+use crate::registry::{Registry, SessionLimits};
 use crate::{AdmissionLimits, Caller, Limits, Purpose};
 use onecast_engine::fanout::{Direction, Plan};
 use onecast_rtc::{DtlsRole, RemoteTransport};
@@ -27,14 +27,14 @@ impl Rig {
             sessions: SessionLimits::default(),
             rooms: crate::conference::RoomLimits::DEFAULT,
         };
-        let mut registry = Registry::new(limits, Vec::new().into());
+        let mut registry = Registry::new(limits, Vec::new().into(), 7);
         let caller = Caller {
             purpose: Purpose::Watch,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        let patience = Duration::from_secs(30);
+        let timeout = Duration::from_secs(30);
         let admitted = registry
-            .admit(now, &"live".parse().unwrap(), caller, id(), patience, || 7)
+            .join(now, &"live".parse().unwrap(), caller, id(), timeout)
             .unwrap();
         let remote = RemoteTransport {
             ice: credentials("theirs", PWD),
@@ -42,15 +42,9 @@ impl Rig {
             role: DtlsRole::Server,
         };
         let plan = Plan::watch(admitted.tracks, None, None);
-        let session = Session::new(
-            id(),
-            credentials("ours", PWD),
-            remote,
-            Direction::ReceiveOnly,
-            plan,
-            now,
-        );
-        assert!(registry.answered(id(), Arc::new(session)));
+        let local = credentials("ours", PWD);
+        let session = Session::new(id(), local, remote, Direction::ReceiveOnly, plan, now);
+        registry.set_session(Arc::new(session));
         Rig {
             registry,
             now,
@@ -59,36 +53,31 @@ impl Rig {
         }
     }
 
-    fn patch(&mut self, condition: &Condition, fragment: &str) -> Result<Patched, PatchRefused> {
+    fn patch(&mut self, condition: &Precondition, fragment: &str) -> Result<IceChange, Refusal> {
         let fragment = Fragment::parse(fragment).unwrap();
-        let patch = Patch {
+        let patch = IcePatch {
             session: id(),
             condition,
             fragment: &fragment,
         };
         let fresh = credentials(&format!("ours{}", self.told.len() + 1), NEW_PWD);
-        let (told, overloaded) = (&mut self.told, self.overloaded);
-        self.registry.patch(
-            self.now,
-            patch,
-            || fresh,
-            |restart| {
-                told.push(restart.clone());
-                !overloaded
-            },
-        )
+        let patched = self.registry.sessions.patch(self.now, patch, &fresh, self.overloaded);
+        if let Ok(IceChange::Restarted(restart)) = &patched {
+            self.told.push(restart.clone());
+        }
+        patched
     }
 
-    fn restart(&mut self, number: u32) -> Result<u32, PatchRefused> {
+    fn restart(&mut self, number: u32) -> Result<u32, Refusal> {
         let fragment = format!("a=ice-ufrag:theirs{number}\r\na=ice-pwd:{number}-password-of-22-chars\r\n");
-        match self.patch(&Condition::Any, &fragment)? {
-            Patched::Restarted(restart) => Ok(restart.ice.number),
-            Patched::Trickled => panic!("not a restart"),
+        match self.patch(&Precondition::Any, &fragment)? {
+            IceChange::Restarted(restart) => Ok(restart.ice.number),
+            IceChange::Trickled => panic!("not a restart"),
         }
     }
 
-    fn trickled(&mut self, condition: &Condition, fragment: &str) -> bool {
-        matches!(self.patch(condition, fragment), Ok(Patched::Trickled))
+    fn trickled(&mut self, condition: &Precondition, fragment: &str) -> bool {
+        matches!(self.patch(condition, fragment), Ok(IceChange::Trickled))
     }
 }
 
@@ -103,8 +92,8 @@ fn credentials(ufrag: &str, pwd: &str) -> IceCredentials {
     }
 }
 
-fn tags(tags: &[&str]) -> Condition {
-    Condition::Tags(tags.iter().map(|tag| Box::from(*tag)).collect())
+fn tags(tags: &[&str]) -> Precondition {
+    Precondition::Tags(tags.iter().map(|tag| Box::from(*tag)).collect())
 }
 
 const CANDIDATE: &str = "a=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n";
@@ -116,8 +105,8 @@ fn candidates_of_the_current_ice_session_are_taken_with_its_tag_any_tag_or_none(
     for condition in [
         tags(&["ours"]),
         tags(&["other", "ours"]),
-        Condition::Any,
-        Condition::Missing,
+        Precondition::Any,
+        Precondition::Missing,
     ] {
         for fragment in [CURRENT, CANDIDATE, "a=ice-ufrag:theirs\r\n"] {
             assert!(rig.trickled(&condition, fragment), "{condition:?} {fragment}");
@@ -137,7 +126,7 @@ fn another_tag_is_stale_whatever_comes_with_it() {
         ] {
             assert_eq!(
                 rig.patch(&condition, fragment).unwrap_err(),
-                PatchRefused::Stale,
+                Refusal::StaleIceSession,
                 "{condition:?}"
             );
         }
@@ -153,10 +142,13 @@ fn a_restart_is_told_to_the_shards_and_changes_the_tag() {
         (told.number, &*told.local.ufrag, &*told.remote.ufrag),
         (1, "ours1", "theirs1")
     );
-    assert_eq!(rig.patch(&tags(&["ours"]), CANDIDATE).unwrap_err(), PatchRefused::Stale);
+    assert_eq!(
+        rig.patch(&tags(&["ours"]), CANDIDATE).unwrap_err(),
+        Refusal::StaleIceSession
+    );
     assert!(rig.trickled(&tags(&["ours1"]), CANDIDATE));
     assert!(rig.trickled(
-        &Condition::Any,
+        &Precondition::Any,
         "a=ice-ufrag:theirs1\r\na=ice-pwd:1-password-of-22-chars\r\n"
     ));
     rig.now += RESTART_INTERVAL;
@@ -172,10 +164,13 @@ fn what_comes_late_for_an_ice_session_that_is_over_is_no_restart() {
     }
     rig.now += RESTART_INTERVAL;
     for late in [CURRENT, "a=ice-ufrag:theirs1\r\na=ice-pwd:1-password-of-22-chars\r\n"] {
-        assert_eq!(rig.patch(&Condition::Any, late).unwrap_err(), PatchRefused::Stale);
         assert_eq!(
-            rig.patch(&Condition::Missing, late).unwrap_err(),
-            PatchRefused::Unconditional
+            rig.patch(&Precondition::Any, late).unwrap_err(),
+            Refusal::StaleIceSession
+        );
+        assert_eq!(
+            rig.patch(&Precondition::Missing, late).unwrap_err(),
+            Refusal::Unconditional
         );
     }
     assert_eq!(rig.told.len(), 2);
@@ -191,13 +186,13 @@ fn half_a_restart_is_none() {
         "a=ice-ufrag:theirs\r\na=ice-pwd:b-password-of-22-chars\r\n",
     ] {
         assert_eq!(
-            rig.patch(&Condition::Any, fragment).unwrap_err(),
-            PatchRefused::HalfRestart,
+            rig.patch(&Precondition::Any, fragment).unwrap_err(),
+            Refusal::HalfRestart,
             "{fragment}"
         );
         assert_eq!(
-            rig.patch(&Condition::Missing, fragment).unwrap_err(),
-            PatchRefused::Unconditional
+            rig.patch(&Precondition::Missing, fragment).unwrap_err(),
+            Refusal::Unconditional
         );
     }
 }
@@ -207,7 +202,7 @@ fn restarts_have_a_pace_and_the_first_may_come_at_once() {
     let mut rig = Rig::new();
     rig.restart(1).unwrap();
     rig.now += RESTART_INTERVAL / 2;
-    assert_eq!(rig.restart(2), Err(PatchRefused::TooSoon));
+    assert_eq!(rig.restart(2), Err(Refusal::RestartTooSoon));
     assert!(rig.trickled(&tags(&["ours1"]), CANDIDATE));
     rig.now += RESTART_INTERVAL / 2;
     assert_eq!(rig.restart(2), Ok(2));
@@ -217,7 +212,7 @@ fn restarts_have_a_pace_and_the_first_may_come_at_once() {
 fn a_restart_that_not_every_shard_takes_leaves_everything_as_it_is() {
     let mut rig = Rig::new();
     rig.overloaded = true;
-    assert_eq!(rig.restart(1), Err(PatchRefused::Overloaded));
+    assert_eq!(rig.restart(1), Err(Refusal::Overloaded));
     assert!(rig.trickled(&tags(&["ours"]), CURRENT));
     rig.overloaded = false;
     assert_eq!(rig.restart(1), Ok(1));
@@ -228,7 +223,7 @@ fn a_session_that_is_gone_takes_nothing() {
     let mut rig = Rig::new();
     rig.registry.remove(rig.now, id());
     assert_eq!(
-        rig.patch(&Condition::Any, CANDIDATE).unwrap_err(),
-        PatchRefused::UnknownSession
+        rig.patch(&Precondition::Any, CANDIDATE).unwrap_err(),
+        Refusal::UnknownSession
     );
 }

@@ -1,13 +1,17 @@
-//! Bounds of sessions that are already in: how fast a publisher may send, how long a session may last or have nothing to do.
+//! Bounds of present sessions: the bit rate of a publisher, and how long a session may last or be idle.
 //!
-//! Looked at about once a second, with the bytes that a shard has counted. The packet path knows nothing of this.
+//! They are checked about once a second against the bytes that a shard has counted. The packet path knows nothing of this.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Entry, Purpose, Registry, Stream};
+use onecast_rtc::SessionId;
+
+use super::Purpose;
+use super::sessions::{SessionEntry, Sessions};
+use super::streams::{StreamEntry, Streams};
+use crate::StreamName;
 use crate::ended::EndReason;
-use crate::{SessionId, StreamName};
 
 /// Bounds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,14 +24,14 @@ pub struct SessionLimits {
     pub session_time: Option<Duration>,
     /// How long a publisher may send nothing.
     pub publisher_idle: Option<Duration>,
-    /// How long a viewer may watch a stream that nobody publishes.
+    /// How long a viewer may watch a stream without a publisher.
     pub viewer_idle: Option<Duration>,
 }
 
-/// What follows from the bounds.
+/// What the bounds demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The session is to be ended.
+    /// The session has to be ended.
     End(SessionId, EndReason),
     /// A publisher sends more than it may, and will be ended if it goes on.
     Warn {
@@ -81,71 +85,73 @@ enum Rate {
     Beyond(u64),
 }
 
-impl Registry {
-    /// What is to be done now because of the bounds of sessions.
-    pub fn verdicts(&mut self, now: Instant) -> Vec<Verdict> {
-        let limits = self.limits.sessions;
-        let mut verdicts = self.of_viewers(now, &limits);
-        for stream in self.streams.values() {
-            let entry = stream.publisher.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
-            verdicts.extend(entry.and_then(|(id, entry)| of_publisher(now, &limits, id, entry)));
-        }
-        if self.streams.values().any(|stream| stream.members > 0) {
-            verdicts.extend(self.of_members(now, &limits));
-        }
-        verdicts
+/// What is to be done now because of the bounds of sessions.
+pub(super) fn verdicts(
+    now: Instant,
+    limits: &SessionLimits,
+    streams: &Streams,
+    sessions: &mut Sessions,
+) -> Vec<Verdict> {
+    let mut verdicts = of_viewers(now, limits, streams, sessions);
+    for id in streams.values().filter_map(|stream| stream.publisher) {
+        let entry = sessions.get_mut(id);
+        verdicts.extend(entry.and_then(|entry| of_publisher(now, limits, id, entry)));
     }
-
-    /// What the stream's publisher has sent in packets that are too large for most paths.
-    pub(super) fn large_packets(&self, stream: &Stream) -> LargePackets {
-        let publisher = stream.publisher.and_then(|id| self.sessions.get(&id));
-        let session = publisher.and_then(|entry| entry.session.as_ref());
-        session.map_or_else(LargePackets::default, |session| LargePackets {
-            count: session.large.value(),
-            longest: session.longest.value(),
-        })
+    if streams.values().any(|stream| stream.members > 0) {
+        verdicts.extend(of_members(now, limits, sessions));
     }
-
-    /// Members of rooms: they may be silent for as long as they like.
-    fn of_members(&mut self, now: Instant, limits: &SessionLimits) -> Vec<Verdict> {
-        let limits = SessionLimits {
-            publisher_idle: None,
-            ..*limits
-        };
-        let sessions = &mut self.sessions;
-        let mut verdict = |id: &SessionId| {
-            let entry = sessions.get_mut(id)?;
-            let confers = entry.caller.purpose == Purpose::Confer;
-            confers.then(|| of_publisher(now, &limits, *id, entry)).flatten()
-        };
-        self.handles.values().filter_map(&mut verdict).collect()
-    }
-
-    fn of_viewers(&self, now: Instant, limits: &SessionLimits) -> Vec<Verdict> {
-        let some_are_alone = self.streams.values().any(|stream| is_alone(now, limits, stream));
-        let mut verdicts = Vec::new();
-        for id in self.handles.values() {
-            let Some(entry) = self.sessions.get(id) else { continue };
-            let old = limits.session_time.is_some_and(|max| entry.admitted + max <= now);
-            if !old && !some_are_alone {
-                // Numbers are given in the order of admission: whoever comes now is younger.
-                break;
-            }
-            let why = entry.connected.and_then(|since| {
-                let stream = self.streams.get(&entry.stream)?;
-                of_time(now, limits, since).or_else(|| of_nothing_to_see(now, limits, stream, since))
-            });
-            if entry.caller.purpose == Purpose::Watch {
-                verdicts.extend(why.map(|why| Verdict::End(*id, why)));
-            }
-        }
-        verdicts
-    }
+    verdicts
 }
 
-fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut Entry) -> Option<Verdict> {
+/// What the stream's publisher has sent in packets that are too large for most paths.
+pub(super) fn large_packets(sessions: &Sessions, stream: &StreamEntry) -> LargePackets {
+    let publisher = stream.publisher.and_then(|id| sessions.get(id));
+    let session = publisher.and_then(|entry| entry.session.as_ref());
+    session.map_or_else(LargePackets::default, |session| LargePackets {
+        count: session.large.value(),
+        longest: session.longest.value(),
+    })
+}
+
+/// Members of rooms: they may be silent for as long as they like.
+fn of_members(now: Instant, limits: &SessionLimits, sessions: &mut Sessions) -> Vec<Verdict> {
+    let limits = SessionLimits {
+        publisher_idle: None,
+        ..*limits
+    };
+    let ids: Vec<SessionId> = sessions.ids().collect();
+    let verdict = |id: SessionId| {
+        let entry = sessions.get_mut(id)?;
+        let participates = entry.caller.purpose == Purpose::Participate;
+        participates.then(|| of_publisher(now, &limits, id, entry)).flatten()
+    };
+    ids.into_iter().filter_map(verdict).collect()
+}
+
+fn of_viewers(now: Instant, limits: &SessionLimits, streams: &Streams, sessions: &Sessions) -> Vec<Verdict> {
+    let some_are_alone = streams.values().any(|stream| is_alone(now, limits, stream));
+    let mut verdicts = Vec::new();
+    for id in sessions.ids() {
+        let Some(entry) = sessions.get(id) else { continue };
+        let old = limits.session_time.is_some_and(|max| entry.admitted + max <= now);
+        if !old && !some_are_alone {
+            // Numbers are given in the order of admission: the sessions that follow are younger.
+            break;
+        }
+        let why = entry.connected.and_then(|since| {
+            let stream = streams.get(&entry.stream)?;
+            of_time(now, limits, since).or_else(|| of_nothing_to_see(now, limits, stream, since))
+        });
+        if entry.caller.purpose == Purpose::Watch {
+            verdicts.extend(why.map(|why| Verdict::End(id, why)));
+        }
+    }
+    verdicts
+}
+
+fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut SessionEntry) -> Option<Verdict> {
     let since = entry.connected?;
-    let bytes = entry.session.as_ref().map_or(0, |session| session.received.value());
+    let bytes = entry.received_bytes();
     let meter = entry.meter.get_or_insert_with(|| Box::new(Meter::new(since)));
     let rate = meter.read(now, bytes, limits.publish_bps);
     let idle = limits.publisher_idle.filter(|&max| has_passed(now, meter.moved, max));
@@ -165,7 +171,7 @@ fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut
     }
 }
 
-fn of_size(entry: &mut Entry) -> Option<Verdict> {
+fn of_size(entry: &mut SessionEntry) -> Option<Verdict> {
     let meter = entry.meter.as_mut().filter(|meter| !meter.told_large)?;
     let longest = entry.session.as_ref()?.longest.value();
     meter.told_large = longest > 0;
@@ -180,13 +186,13 @@ fn of_time(now: Instant, limits: &SessionLimits, since: Instant) -> Option<EndRe
     Some(EndReason::SessionTime { max })
 }
 
-fn of_nothing_to_see(now: Instant, limits: &SessionLimits, stream: &Stream, since: Instant) -> Option<EndReason> {
+fn of_nothing_to_see(now: Instant, limits: &SessionLimits, stream: &StreamEntry, since: Instant) -> Option<EndReason> {
     let alone_since = stream.alone_since?.max(since);
     let after = limits.viewer_idle.filter(|&max| has_passed(now, alone_since, max))?;
     Some(EndReason::Idle { after })
 }
 
-fn is_alone(now: Instant, limits: &SessionLimits, stream: &Stream) -> bool {
+fn is_alone(now: Instant, limits: &SessionLimits, stream: &StreamEntry) -> bool {
     let since = stream.alone_since.filter(|_| stream.watching > 0);
     since
         .zip(limits.viewer_idle)
@@ -201,7 +207,7 @@ impl Meter {
     /// Over this time the rate is measured: a keyframe alone is not too much.
     const WINDOW: Duration = Duration::from_secs(2);
     /// Encoders need a moment to obey when the network lets them send more.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const GRACE: Duration = Duration::from_secs(5);
     /// Readings that come sooner after each other tell nothing.
     const APART: Duration = Duration::from_millis(250);
     /// So many fit into a window.
@@ -254,7 +260,7 @@ impl Meter {
                 self.over_since = Some(now);
                 Rate::Above(bps)
             }
-            Some(since) if now.saturating_duration_since(since) >= Meter::PATIENCE => Rate::Beyond(bps),
+            Some(since) if now.saturating_duration_since(since) >= Meter::GRACE => Rate::Beyond(bps),
             Some(_) => Rate::StillAbove,
         }
     }

@@ -3,11 +3,11 @@
 //! It is derived from the counters that [`super::bounds`] reads once a second, so a silence may be up to a second longer than reported.
 //! The packet path knows nothing of it.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Entry, Registry, Stream};
-use crate::{SessionId, StreamName};
+use super::sessions::Sessions;
+use super::streams::{StreamEntry, Streams};
+use crate::StreamName;
 
 /// What there is to see of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,47 +60,38 @@ impl Liveness {
     }
 }
 
-impl Registry {
-    /// What there is to see of a stream; nothing of one that is not there.
-    pub fn liveness(&self, now: Instant, name: &StreamName) -> Liveness {
-        let stream = self.streams.get(name);
-        stream.map_or(Liveness::Waiting, |stream| liveness(&self.sessions, stream, now))
-    }
-
-    /// Publishers that fell silent or send again since the last call.
-    pub fn silence_changes(&mut self, now: Instant) -> Vec<SilenceChange> {
-        let sessions = &self.sessions;
-        let changes = self.streams.iter_mut().filter_map(|(name, stream)| {
-            let liveness = liveness(sessions, stream, now);
-            let change = |silent, is_over| SilenceChange {
-                stream: name.clone(),
-                silent,
-                is_over,
-            };
-            match (liveness, stream.silent_since) {
-                (Liveness::Connected { silent }, None) if liveness.is_silent() => {
-                    stream.silent_since = Some(now.checked_sub(silent).unwrap_or(now));
-                    Some(change(silent, false))
-                }
-                (Liveness::Live, Some(since)) => {
-                    stream.silent_since = None;
-                    let silent = now.saturating_duration_since(since);
-                    // Somebody else of the room is on air: the publisher may be as silent as before.
-                    (!stream.member_on_air).then(|| change(silent, true))
-                }
-                _ => None,
+/// Publishers that fell silent or send again since the last call.
+pub(super) fn silence_changes(now: Instant, streams: &mut Streams, sessions: &Sessions) -> Vec<SilenceChange> {
+    let changes = streams.by_name.iter_mut().filter_map(|(name, stream)| {
+        let liveness = liveness(sessions, stream, now);
+        let change = |silent, is_over| SilenceChange {
+            stream: name.clone(),
+            silent,
+            is_over,
+        };
+        match (liveness, stream.silent_since) {
+            (Liveness::Connected { silent }, None) if liveness.is_silent() => {
+                stream.silent_since = Some(now.checked_sub(silent).unwrap_or(now));
+                Some(change(silent, false))
             }
-        });
-        changes.collect()
-    }
+            (Liveness::Live, Some(since)) => {
+                stream.silent_since = None;
+                let silent = now.saturating_duration_since(since);
+                // A member of the room is on air: the publisher may be as silent as before.
+                (!stream.member_on_air).then(|| change(silent, true))
+            }
+            _ => None,
+        }
+    });
+    changes.collect()
 }
 
 /// What there is to see of a stream whose sessions are among these.
-pub(super) fn liveness(sessions: &HashMap<SessionId, Entry>, stream: &Stream, now: Instant) -> Liveness {
+pub(super) fn liveness(sessions: &Sessions, stream: &StreamEntry, now: Instant) -> Liveness {
     if stream.member_on_air {
         return Liveness::Live;
     }
-    let publisher = stream.publisher.and_then(|id| sessions.get(&id));
+    let publisher = stream.publisher.and_then(|id| sessions.get(id));
     let Some(silent) = publisher.and_then(|publisher| publisher.silence(now)) else {
         return Liveness::Waiting;
     };
@@ -109,20 +100,6 @@ pub(super) fn liveness(sessions: &HashMap<SessionId, Entry>, stream: &Stream, no
         Liveness::Live
     } else {
         Liveness::Connected { silent }
-    }
-}
-
-impl Entry {
-    /// How long no RTP is known to have come from its client; `None` while it connects.
-    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
-        let connected = self.connected?;
-        let bytes = self.session.as_ref().map_or(0, |session| session.received.value());
-        let heard = match &self.meter {
-            Some(meter) => meter.moved(now, bytes),
-            None if bytes > 0 => now,
-            None => connected,
-        };
-        Some(now.saturating_duration_since(heard))
     }
 }
 

@@ -1,11 +1,14 @@
 //! Viewers that cannot play what their stream is sent in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Entry, Purpose, Registry};
-use crate::playable::{Missing, Playable};
-use crate::{SessionId, StreamName};
+use onecast_rtc::SessionId;
 use onecast_rtc::rtp::Codec;
+
+use super::Purpose;
+use super::sessions::Sessions;
+use super::streams::Streams;
+use crate::StreamName;
 
 /// Viewers of a stream that cannot play one of its codecs, because its publisher came or changed its codec after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,67 +30,47 @@ impl CodecMissing {
     pub const FIRST_MAX: usize = 5;
 }
 
-impl Registry {
-    /// What a viewer can play. Everything, as long as its answer is not known.
-    pub fn playable(&self, id: SessionId) -> Playable {
-        self.sessions.get(&id).map(Entry::playable).unwrap_or_default()
+/// Viewers that cannot play what came since the last call. Those that connect later are announced when they connect.
+pub(super) fn codecs_missing(streams: &mut Streams, sessions: &mut Sessions) -> Vec<CodecMissing> {
+    let changed = changed(streams);
+    if changed.is_empty() {
+        return Vec::new();
     }
-
-    /// Viewers that cannot play what came since the last call. Those that connect later are told of by
-    /// [`connected`](Self::connected).
-    pub fn codecs_missing(&mut self) -> Vec<CodecMissing> {
-        let mut changed = BTreeSet::<StreamName>::new();
-        for (name, stream) in &mut self.streams {
-            let checked = std::mem::replace(&mut stream.codecs_checked, stream.codecs);
-            if checked != stream.codecs {
-                changed.insert(name.clone());
+    let mut found = BTreeMap::<(StreamName, usize), CodecMissing>::new();
+    let ids: Vec<SessionId> = sessions.ids().collect();
+    for id in ids {
+        let Some(entry) = sessions.get_mut(id) else { continue };
+        let Some(codecs) = changed.get(&entry.stream) else {
+            continue;
+        };
+        if entry.caller.purpose != Purpose::Watch || entry.connected.is_none() {
+            continue;
+        }
+        for codec in entry.newly_missing(*codecs).codecs() {
+            let place = found.entry((entry.stream.clone(), codec.kind() as usize));
+            let missing = place.or_insert_with(|| CodecMissing {
+                stream: entry.stream.clone(),
+                codec,
+                viewers: 0,
+                first: Vec::new(),
+                offered: entry.playable().codecs(codec.kind()).collect(),
+            });
+            missing.viewers += 1;
+            if missing.first.len() < CodecMissing::FIRST_MAX {
+                missing.first.push(entry.number);
             }
         }
-        if changed.is_empty() {
-            return Vec::new();
-        }
-        let mut found = BTreeMap::<(StreamName, usize), CodecMissing>::new();
-        for id in self.handles.values() {
-            let Some(entry) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            let Some(stream) = self.streams.get(&entry.stream) else {
-                continue;
-            };
-            let is_viewer = entry.caller.purpose == Purpose::Watch && entry.connected.is_some();
-            if !is_viewer || !changed.contains(&entry.stream) {
-                continue;
-            }
-            for codec in entry.newly_missing(stream.codecs).codecs() {
-                let place = found.entry((entry.stream.clone(), codec.kind() as usize));
-                let missing = place.or_insert_with(|| CodecMissing {
-                    stream: entry.stream.clone(),
-                    codec,
-                    viewers: 0,
-                    first: Vec::new(),
-                    offered: entry.playable().codecs(codec.kind()).collect(),
-                });
-                missing.viewers += 1;
-                if missing.first.len() < CodecMissing::FIRST_MAX {
-                    missing.first.push(entry.number);
-                }
-            }
-        }
-        found.into_values().collect()
     }
+    found.into_values().collect()
 }
 
-impl Entry {
-    pub(super) fn playable(&self) -> Playable {
-        self.session.as_deref().map(Playable::of).unwrap_or_default()
-    }
-
-    /// What it cannot play of a stream in these codecs (audio, video), unless the log has it already.
-    pub(super) fn newly_missing(&mut self, codecs: [Option<Codec>; 2]) -> Missing {
-        let missing = self.playable().missing(codecs);
-        let told = std::mem::replace(&mut self.missing, missing);
-        if told == missing { Missing::default() } else { missing }
-    }
+/// Streams in other codecs than at the last call.
+fn changed(streams: &mut Streams) -> BTreeMap<StreamName, [Option<Codec>; 2]> {
+    let changed = streams.by_name.iter_mut().filter_map(|(name, stream)| {
+        let checked = std::mem::replace(&mut stream.codecs_checked, stream.codecs);
+        (checked != stream.codecs).then(|| (name.clone(), stream.codecs))
+    });
+    changed.collect()
 }
 
 #[cfg(test)]

@@ -1,210 +1,167 @@
-//! Single sessions, for whoever runs the server: what is known of each, and what is remembered when they have ended.
+//! Sessions by id and by number.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Ended, Entry, Liveness, Purpose, Registry};
-use crate::ended::{End, EndReason};
-use crate::playable::Missing;
-use crate::{SessionId, StreamName};
-use onecast_rtc::Profile;
+use onecast_engine::fanout::Session;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::{IceCredentials, Profile, SessionId};
 
-/// How a session was signalled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// RFC 9725.
-    Whip,
-    /// draft-ietf-wish-whep.
-    Whep,
-    /// Copy and paste.
-    Paste,
-    /// Of a conference room.
-    Conference,
-}
+use super::bounds::Meter;
+use super::{Applicant, Purpose, Via};
+use crate::admission::Caller;
+use crate::ice_session::Restarted;
+use crate::playable::{Missing, Playable};
+use crate::{Grant, StreamName};
 
-/// What is known of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionState {
-    /// Its public number: never used again, and no right to anything.
-    pub handle: u64,
-    /// Its stream.
-    pub stream: StreamName,
-    /// What it does.
-    pub purpose: Purpose,
-    /// How it was signalled.
-    pub via: Option<Via>,
-    /// Which viewer of the stream; 0 for a publisher.
-    pub number: u64,
-    /// Where its offer came from.
-    pub client: Option<SocketAddr>,
-    /// Where its media comes from or goes to, once it has connected.
-    pub media: Option<SocketAddr>,
-    /// What its media is sealed with.
-    pub cipher: Option<Profile>,
-    /// Since when there is the session, as time since 1970.
-    pub since_unix: Duration,
-    /// How long it is connected; `None` while it connects.
-    pub connected: Option<Duration>,
-    /// RTP that came from it, bytes; 0 for viewers.
-    pub received_bytes: u64,
-    /// How long a connected publisher has sent no media; `None` while it sends, and for others.
-    pub silent: Option<Duration>,
-    /// What a viewer cannot play of what its stream is sent in.
-    pub missing: Missing,
-}
+/// The public number of a session: never used again, and no right to anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SessionNumber(pub u64);
 
-/// Of which sessions to tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionFilter {
-    /// Only those of this stream.
-    pub stream: Option<StreamName>,
-    /// Only publishers, or only viewers.
-    pub purpose: Option<Purpose>,
-    /// Only those whose numbers are greater.
-    pub after: u64,
-    /// At most so many, the lowest numbers first.
-    pub limit: usize,
-}
-
-/// What only the operator is told of a session.
+/// Every session.
 #[derive(Debug, Default)]
-pub(super) struct Details {
-    pub(super) handle: u64,
-    via: Option<Via>,
-    client: Option<SocketAddr>,
-    media: Option<SocketAddr>,
-    cipher: Option<Profile>,
+pub(crate) struct Sessions {
+    pub(super) by_id: HashMap<SessionId, SessionEntry>,
+    pub(super) by_number: BTreeMap<SessionNumber, SessionId>,
+    pub(super) last: SessionNumber,
+    /// Viewers and members, connecting ones included.
+    pub(super) viewers: usize,
 }
 
-impl Registry {
-    /// Gives a new session its public number.
-    pub(super) fn enter(&mut self, id: SessionId) -> Details {
-        self.handed += 1;
-        self.handles.insert(self.handed, id);
-        Details {
-            handle: self.handed,
-            ..Details::default()
-        }
+/// One session.
+#[derive(Debug)]
+pub(super) struct SessionEntry {
+    pub(super) session_number: SessionNumber,
+    pub(super) stream: StreamName,
+    pub(super) caller: Caller,
+    pub(super) via: Via,
+    /// Where its offer came from.
+    pub(super) client: SocketAddr,
+    pub(super) grant: Grant,
+    /// Which viewer or member of the stream, counted from 1; 0 for a publisher.
+    pub(super) number: u64,
+    /// What the shards know; `None` while its client is to answer an offer of ours.
+    pub(super) session: Option<Arc<Session>>,
+    /// Its newest ICE session, if there was a restart.
+    pub(super) restarted: Option<Box<Restarted>>,
+    /// Our credentials in an offer of our own that waits for its answer.
+    pub(super) offered: Option<IceCredentials>,
+    pub(super) admitted: Instant,
+    /// Until when the client must have connected.
+    pub(super) deadline: Instant,
+    /// When the handshake was finished; until then the session is half-open.
+    pub(super) connected: Option<Instant>,
+    /// Where its media comes from or goes to, and what it is sealed with.
+    pub(super) path: Option<(SocketAddr, Profile)>,
+    /// Of a publisher or a member.
+    pub(super) meter: Option<Box<Meter>>,
+    /// What a viewer cannot play, as far as the log has it.
+    pub(super) missing: Missing,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, id: SessionId) -> Option<&SessionEntry> {
+        self.by_id.get(&id)
     }
 
-    /// How a session came about, and from where.
-    pub fn introduce(&mut self, id: SessionId, via: Via, client: SocketAddr) {
-        if let Some(entry) = self.sessions.get_mut(&id) {
-            entry.details.via = Some(via);
-            entry.details.client = Some(client);
-        }
+    pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut SessionEntry> {
+        self.by_id.get_mut(&id)
     }
 
-    /// Where the media of a session goes, and what it is sealed with.
-    pub fn secured(&mut self, id: SessionId, media: SocketAddr, cipher: Profile) {
-        if let Some(entry) = self.sessions.get_mut(&id) {
-            entry.details.media = Some(media);
-            entry.details.cipher = Some(cipher);
-        }
+    /// In the order in which they were admitted.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.by_number.values().copied()
     }
 
-    /// Sessions by their numbers. `unix` is the time since 1970 at `now`.
-    pub fn sessions(&self, now: Instant, unix: Duration, filter: &SessionFilter) -> Vec<SessionState> {
-        let of_stream = |state: &SessionState| filter.stream.as_ref().is_none_or(|stream| *stream == state.stream);
-        let of_purpose = |state: &SessionState| filter.purpose.is_none_or(|purpose| purpose == state.purpose);
-        self.handles
-            .range(filter.after.saturating_add(1)..)
-            .filter_map(|(_, id)| Some(self.state(now, unix, self.sessions.get(id)?)))
-            .filter(|state| of_stream(state) && of_purpose(state))
-            .take(filter.limit)
-            .collect()
-    }
-
-    /// The session of this number.
-    pub fn session(&self, now: Instant, unix: Duration, handle: u64) -> Option<SessionState> {
-        let entry = self.sessions.get(self.handles.get(&handle)?)?;
-        Some(self.state(now, unix, entry))
-    }
-
-    /// The session of this number.
-    pub fn find(&self, handle: u64) -> Option<SessionId> {
-        self.handles.get(&handle).copied()
-    }
-
-    /// The publisher of a stream, and its viewers too if `everybody` is meant; the publisher last, so that viewers are not told
-    /// that it has left.
-    pub fn of_stream(&self, name: &StreamName, everybody: bool) -> Vec<SessionId> {
-        let Some(stream) = self.streams.get(name) else {
-            return Vec::new();
+    /// Takes a session in, which gets the next number.
+    pub(super) fn enter(&mut self, now: Instant, applicant: &Applicant<'_>, number: u64) {
+        self.last.0 += 1;
+        self.by_number.insert(self.last, applicant.id);
+        self.viewers += usize::from(applicant.purpose != Purpose::Publish);
+        let entry = SessionEntry {
+            session_number: self.last,
+            stream: applicant.stream.clone(),
+            caller: applicant.caller(),
+            via: applicant.via,
+            client: applicant.client,
+            grant: applicant.grant.clone(),
+            number,
+            session: None,
+            restarted: None,
+            offered: None,
+            admitted: now,
+            deadline: now + applicant.timeout,
+            connected: None,
+            path: None,
+            meter: None,
+            missing: Missing::default(),
         };
-        let viewers = self.handles.values().copied().filter(|id| {
-            let entry = self.sessions.get(id);
-            everybody && entry.is_some_and(|entry| entry.stream == *name && entry.caller.purpose != Purpose::Publish)
-        });
-        viewers.chain(stream.successor).chain(stream.publisher).collect()
+        self.by_id.insert(applicant.id, entry);
     }
 
-    /// Whether somebody publishes or watches the stream, or is about to.
-    pub fn has(&self, name: &StreamName) -> bool {
-        self.streams.contains_key(name)
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<SessionEntry> {
+        let entry = self.by_id.remove(&id)?;
+        self.by_number.remove(&entry.session_number);
+        self.viewers -= usize::from(entry.caller.purpose != Purpose::Publish);
+        Some(entry)
     }
 
-    fn state(&self, now: Instant, unix: Duration, entry: &Entry) -> SessionState {
-        let details = &entry.details;
-        let age = now.saturating_duration_since(entry.admitted);
-        let is_publisher = entry.caller.purpose == Purpose::Publish;
-        let silent = entry.silence(now).filter(|_| is_publisher);
-        SessionState {
-            handle: details.handle,
-            stream: entry.stream.clone(),
-            purpose: entry.caller.purpose,
-            via: details.via,
-            number: entry.number,
-            client: details.client,
-            media: details.media,
-            cipher: details.cipher,
-            since_unix: unix.saturating_sub(age),
-            connected: entry.connected.map(|at| now.saturating_duration_since(at)),
-            received_bytes: entry.session.as_ref().map_or(0, |session| session.received.value()),
-            silent: silent.filter(|silent| *silent >= Liveness::SILENT_AFTER),
-            missing: entry.playable().missing(self.codecs(&entry.stream)),
-        }
+    /// An answered session, and its newest ICE session if it was restarted.
+    pub(crate) fn ice_session(&mut self, id: SessionId) -> Option<(&Arc<Session>, &mut Option<Box<Restarted>>)> {
+        let entry = self.by_id.get_mut(&id)?;
+        Some((entry.session.as_ref()?, &mut entry.restarted))
     }
 
-    /// How many sessions there are.
-    pub fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether there is no session.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-    }
-
-    /// Remembers why a session, already removed, ended. `unix` is the time since 1970.
-    pub fn note(&mut self, unix: Duration, ended: &Ended, why: EndReason) {
-        let end = End {
-            handle: ended.handle,
-            stream: ended.stream.clone(),
-            purpose: ended.purpose,
-            number: ended.number,
-            client: ended.client,
-            at_unix: unix,
-            connected: ended.connected,
-            received_bytes: ended.session.as_ref().map_or(0, |session| session.received.value()),
-            why,
-        };
-        self.ended.note(ended.id, end);
-    }
-
-    /// Why the server ended a session, as long as that is remembered.
-    pub fn why_ended(&self, id: SessionId) -> Option<EndReason> {
-        self.ended.why(id).cloned()
-    }
-
-    /// The last sessions that ended, the newest first.
-    pub fn history(&self, limit: usize) -> Vec<End> {
-        self.ended.history().take(limit).cloned().collect()
+    /// Sessions whose clients have not connected in time.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<SessionId> {
+        let overdue = |entry: &SessionEntry| entry.connected.is_none() && entry.deadline <= now;
+        let mut ids: Vec<SessionId> = self
+            .by_id
+            .iter()
+            .filter(|(_, entry)| overdue(entry))
+            .map(|(&id, _)| id)
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 }
 
-impl Details {
-    pub(super) fn client(&self) -> Option<SocketAddr> {
-        self.client
+impl SessionEntry {
+    /// RTP that came from its client, bytes.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.received.value())
+    }
+
+    /// How long no RTP is known to have come from its client; `None` while it connects.
+    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
+        let connected = self.connected?;
+        let bytes = self.received_bytes();
+        let last = match &self.meter {
+            Some(meter) => meter.moved(now, bytes),
+            None if bytes > 0 => now,
+            None => connected,
+        };
+        Some(now.saturating_duration_since(last))
+    }
+
+    /// What it can play: everything, as long as its answer is not known.
+    pub(super) fn playable(&self) -> Playable {
+        self.session.as_deref().map(Playable::of).unwrap_or_default()
+    }
+
+    /// What it cannot play of a stream in these codecs (audio, video), unless the log has it already.
+    pub(super) fn newly_missing(&mut self, codecs: [Option<Codec>; 2]) -> Missing {
+        let missing = self.playable().missing(codecs);
+        let logged = std::mem::replace(&mut self.missing, missing);
+        if logged == missing { Missing::default() } else { missing }
+    }
+}
+
+impl fmt::Display for SessionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -5,10 +5,85 @@ use std::time::{Duration, Instant};
 
 use super::tests::UNBOUNDED;
 use super::*;
-use crate::right::Credential;
+use crate::Credential;
 use onecast_engine::fanout::{Direction, Plan, ViewerLine};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use onecast_rtc::{DtlsRole, RemoteTransport};
+
+/// A place that was given to a client.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) tracks: Arc<StreamTracks>,
+    pub(super) number: u64,
+    pub(super) displaced: Option<Ended>,
+    pub(super) takes_over: bool,
+}
+
+/// How long a client may take to connect, and what permits it.
+pub(crate) struct Terms {
+    pub(super) timeout: Duration,
+    pub(super) grant: Grant,
+}
+
+impl From<Duration> for Terms {
+    fn from(timeout: Duration) -> Terms {
+        let grant = Grant::default();
+        Terms { timeout, grant }
+    }
+}
+
+impl Registry {
+    /// Finds a place and takes it, as the control plane does.
+    pub(crate) fn join(
+        &mut self,
+        now: Instant,
+        stream: &StreamName,
+        caller: Caller,
+        id: SessionId,
+        terms: impl Into<Terms>,
+    ) -> Result<Admitted, Refusal> {
+        let Terms { timeout, grant } = terms.into();
+        let applicant = Applicant {
+            id,
+            stream,
+            purpose: caller.purpose,
+            via: Via::Whip,
+            client: (caller.address, 4_000).into(),
+            grant: &grant,
+            timeout,
+        };
+        let slot = self.find_slot(now, &applicant)?;
+        let (displaced, why) = slot.displaces().unzip();
+        let displaced = displaced.and_then(|id| self.remove(now, id));
+        let tracks = self.enter(now, &applicant, &slot);
+        Ok(Admitted {
+            tracks,
+            number: self.sessions.by_id[&id].number,
+            displaced,
+            takes_over: why == Some(EndReason::TakenOver),
+        })
+    }
+
+    /// A publisher that has connected replaces a silent one.
+    pub(super) fn succeed(&mut self, now: Instant, id: SessionId) -> Succeeded {
+        match self.succession(now, id) {
+            Succession::Free => Succeeded::Free,
+            Succession::Refused => Succeeded::Refused,
+            Succession::Replaces { holder, silent } => {
+                let ended = self.remove(now, holder).expect("it holds the place");
+                Succeeded::Replaces { ended, silent }
+            }
+        }
+    }
+}
+
+/// What became of that.
+#[derive(Debug)]
+pub(super) enum Succeeded {
+    Free,
+    Replaces { ended: Ended, silent: Duration },
+    Refused,
+}
 
 pub(super) struct Bench {
     pub(super) registry: Registry,
@@ -37,7 +112,7 @@ impl Bench {
         };
         let now = onecast_udp::clock::now();
         Bench {
-            registry: Registry::new(limits, Vec::new().into()),
+            registry: Registry::new(limits, Vec::new().into(), 7),
             now,
             sweep_at: now + Duration::from_secs(1),
             silences: Vec::new(),
@@ -58,14 +133,14 @@ impl Bench {
         self.now = end;
     }
 
-    pub(super) fn offer(&mut self, number: u128, credential: Option<&str>) -> Result<Admitted, Refused> {
-        let right = Right {
+    pub(super) fn offer(&mut self, number: u128, credential: Option<&str>) -> Result<Admitted, Refusal> {
+        let grant = Grant {
             credential: credential.map(|name| Credential(name.into())),
             token: None,
         };
         let terms = Terms {
-            patience: Duration::from_secs(30),
-            right,
+            timeout: Duration::from_secs(30),
+            grant,
         };
         self.admit(number, Purpose::Publish, terms)
     }
@@ -73,7 +148,7 @@ impl Bench {
     /// A publisher that has connected and sends nothing yet.
     pub(super) fn publish(&mut self, number: u128, credential: Option<&str>) {
         self.offer(number, credential).unwrap();
-        assert!(matches!(self.registry.succeed(self.now, id(number)), Succession::Free));
+        assert!(matches!(self.registry.succeed(self.now, id(number)), Succeeded::Free));
         self.connect(number);
     }
 
@@ -90,14 +165,12 @@ impl Bench {
         self.connect(number)
     }
 
-    fn admit(&mut self, number: u128, purpose: Purpose, terms: Terms) -> Result<Admitted, Refused> {
+    fn admit(&mut self, number: u128, purpose: Purpose, terms: Terms) -> Result<Admitted, Refusal> {
         let caller = Caller {
             purpose,
             address: [192, 0, 2, 1].into(),
         };
-        let admitted = self
-            .registry
-            .admit(self.now, &name(), caller, id(number), terms, || 7)?;
+        let admitted = self.registry.join(self.now, &name(), caller, id(number), terms)?;
         if purpose == Purpose::Publish {
             self.answer(number, None, None);
         }
@@ -105,7 +178,7 @@ impl Bench {
     }
 
     fn answer(&mut self, number: u128, audio: Option<ViewerLine>, video: Option<ViewerLine>) {
-        let tracks = self.registry.streams[&name()].tracks.clone();
+        let tracks = self.registry.streams.by_name[&name()].tracks.clone();
         let credentials = || IceCredentials {
             ufrag: "name".into(),
             pwd: "a-password-of-22-chars".into(),
@@ -116,20 +189,14 @@ impl Bench {
             role: DtlsRole::Server,
         };
         let plan = Plan::watch(tracks, audio, video);
-        let session = Session::new(
-            id(number),
-            credentials(),
-            remote,
-            Direction::ReceiveOnly,
-            plan,
-            self.now,
-        );
-        assert!(self.registry.answered(id(number), Arc::new(session)));
+        let direction = Direction::ReceiveOnly;
+        let session = Session::new(id(number), credentials(), remote, direction, plan, self.now);
+        self.registry.set_session(Arc::new(session));
     }
 
     /// A packet comes from a publisher, of video in this codec.
     pub(super) fn send(&mut self, number: u128, codec: Codec) {
-        let session = self.registry.sessions[&id(number)].session.as_ref();
+        let session = self.registry.sessions.by_id[&id(number)].session.as_ref();
         session.unwrap().received.add(1_000);
         self.registry.media(id(number), codec.kind(), codec);
     }

@@ -1,12 +1,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::testing::Terms;
 use super::*;
-use crate::EndReason;
-use crate::admission::Cause;
-use crate::right::Credential;
+use crate::Credential;
+use crate::admission::BusyCause;
 
 fn registry(limits: Limits) -> Registry {
-    Registry::new(limits, Vec::new().into())
+    Registry::new(limits, Vec::new().into(), 7)
 }
 
 const fn caller(purpose: Purpose) -> Caller {
@@ -65,51 +65,41 @@ fn the_first_publisher_holds_the_stream_until_it_leaves() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry
-        .admit(now, &name("a"), PUBLISHER, id(1), terms(Some("studio")), || 7)
+        .join(now, &name("a"), PUBLISHER, id(1), terms(Some("studio")))
         .unwrap();
-    let taken = registry
-        .admit(now, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
-        .unwrap_err();
-    assert!(matches!(taken, Refused::Taken { since: None, .. }));
+    let taken = registry.join(now, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap_err();
+    assert!(matches!(taken, Refusal::Taken { since_unix: None, .. }));
 
     registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
     let later = now + Duration::from_secs(100);
     let taken = registry
-        .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
+        .join(later, &name("a"), PUBLISHER, id(2), PATIENCE)
         .unwrap_err();
-    assert!(matches!(taken, Refused::Taken { since: Some(since), .. } if since == Duration::from_secs(9)));
+    assert!(matches!(taken, Refusal::Taken { since_unix: Some(since), .. } if since == Duration::from_secs(9)));
 
     registry.remove(later, id(1)).unwrap();
-    assert!(
-        registry
-            .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
-            .is_ok()
-    );
+    assert!(registry.join(later, &name("a"), PUBLISHER, id(2), PATIENCE).is_ok());
 }
 
 #[test]
 fn a_publisher_that_never_connects_makes_room() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    registry
-        .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
-        .unwrap();
-    let later = now + Registry::PUBLISHER_PATIENCE;
-    let admitted = registry
-        .admit(later, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
-        .unwrap();
+    registry.join(now, &name("a"), PUBLISHER, id(1), PATIENCE).unwrap();
+    let later = now + slot::PUBLISHER_TIMEOUT;
+    let admitted = registry.join(later, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap();
     assert!(admitted.displaced.is_some());
     assert_eq!(registry.purpose(id(1)), None);
 }
 
 fn terms(credential: Option<&str>) -> Terms {
     let credential = credential.map(|name| Credential(name.into()));
-    let right = Right {
+    let grant = Grant {
         credential,
         token: None,
     };
-    let patience = PATIENCE;
-    Terms { patience, right }
+    let timeout = PATIENCE;
+    Terms { timeout, grant }
 }
 
 #[test]
@@ -117,20 +107,20 @@ fn only_the_same_right_takes_a_live_stream_over() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let studio = || terms(Some("studio"));
-    registry
-        .admit(now, &name("a"), PUBLISHER, id(1), studio(), || 7)
-        .unwrap();
+    registry.join(now, &name("a"), PUBLISHER, id(1), studio()).unwrap();
     registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
-    let viewer = registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    let viewer = registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
     for other in [terms(None), terms(Some("other"))] {
-        let refused = registry
-            .admit(now, &name("a"), PUBLISHER, id(3), other, || 7)
-            .unwrap_err();
-        assert!(matches!(refused, Refused::Taken { since: Some(_), .. }));
+        let refused = registry.join(now, &name("a"), PUBLISHER, id(3), other).unwrap_err();
+        assert!(matches!(
+            refused,
+            Refusal::Taken {
+                since_unix: Some(_),
+                ..
+            }
+        ));
     }
-    let admitted = registry
-        .admit(now, &name("a"), PUBLISHER, id(3), studio(), || 7)
-        .unwrap();
+    let admitted = registry.join(now, &name("a"), PUBLISHER, id(3), studio()).unwrap();
     assert_eq!(
         admitted.displaced.map(|ended| (ended.id, ended.viewers)),
         Some((id(1), 0))
@@ -141,9 +131,7 @@ fn only_the_same_right_takes_a_live_stream_over() {
         (None, Some(Purpose::Watch))
     );
     // The one that has not connected yet is taken over as well.
-    let again = registry
-        .admit(now, &name("a"), PUBLISHER, id(4), studio(), || 7)
-        .unwrap();
+    let again = registry.join(now, &name("a"), PUBLISHER, id(4), studio()).unwrap();
     assert!(again.takes_over && registry.purpose(id(3)).is_none());
 }
 
@@ -151,12 +139,10 @@ fn only_the_same_right_takes_a_live_stream_over() {
 fn without_a_right_nobody_takes_over() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    registry
-        .admit(now, &name("a"), PUBLISHER, id(1), terms(None), || 7)
-        .unwrap();
+    registry.join(now, &name("a"), PUBLISHER, id(1), terms(None)).unwrap();
     registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
-    for right in [terms(None), terms(Some("studio"))] {
-        assert!(registry.admit(now, &name("a"), PUBLISHER, id(2), right, || 7).is_err());
+    for grant in [terms(None), terms(Some("studio"))] {
+        assert!(registry.join(now, &name("a"), PUBLISHER, id(2), grant).is_err());
     }
 }
 
@@ -165,13 +151,9 @@ fn who_was_taken_over_can_be_told() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let studio = || terms(Some("studio"));
-    registry
-        .admit(now, &name("a"), PUBLISHER, id(1), studio(), || 7)
-        .unwrap();
-    let admitted = registry
-        .admit(now, &name("a"), PUBLISHER, id(2), studio(), || 7)
-        .unwrap();
-    registry.note(
+    registry.join(now, &name("a"), PUBLISHER, id(1), studio()).unwrap();
+    let admitted = registry.join(now, &name("a"), PUBLISHER, id(2), studio()).unwrap();
+    registry.remember(
         Duration::from_secs(9),
         &admitted.displaced.unwrap(),
         EndReason::TakenOver,
@@ -184,22 +166,16 @@ fn who_was_taken_over_can_be_told() {
 fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    let first = registry
-        .admit(now, &name("a"), PUBLISHER, id(1), PATIENCE, || 7)
-        .unwrap();
-    let viewer = registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    let first = registry.join(now, &name("a"), PUBLISHER, id(1), PATIENCE).unwrap();
+    let viewer = registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
     assert_eq!(viewer.number, 1);
     registry.remove(now, id(1));
-    let second = registry
-        .admit(now, &name("a"), PUBLISHER, id(3), PATIENCE, || 7)
-        .unwrap();
+    let second = registry.join(now, &name("a"), PUBLISHER, id(3), PATIENCE).unwrap();
     assert!(Arc::ptr_eq(&first.tracks, &second.tracks));
     registry.remove(now, id(2));
     registry.remove(now, id(3));
     assert_eq!(registry.streams(now), []);
-    let third = registry
-        .admit(now, &name("b"), PUBLISHER, id(4), PATIENCE, || 7)
-        .unwrap();
+    let third = registry.join(now, &name("b"), PUBLISHER, id(4), PATIENCE).unwrap();
     assert_eq!(third.tracks.key.slot, first.tracks.key.slot);
     assert_ne!(third.tracks.key, first.tracks.key);
 }
@@ -210,24 +186,20 @@ fn streams_and_viewers_are_bounded() {
     let mut registry = registry(LIMITS);
     for number in 0..2 {
         let name = name(&format!("s{number}"));
-        registry.admit(now, &name, VIEWER, id(number), PATIENCE, || 7).unwrap();
+        registry.join(now, &name, VIEWER, id(number), PATIENCE).unwrap();
     }
-    let refused = registry
-        .admit(now, &name("s0"), VIEWER, id(9), PATIENCE, || 7)
-        .unwrap_err();
-    assert_eq!(refused, Refused::Full { max: 2 });
-    let refused = registry
-        .admit(now, &name("s2"), PUBLISHER, id(9), PATIENCE, || 7)
-        .unwrap_err();
-    assert_eq!(refused, Refused::TooManyStreams { max: 2 });
+    let refused = registry.join(now, &name("s0"), VIEWER, id(9), PATIENCE).unwrap_err();
+    assert_eq!(refused, Refusal::Full { max: 2 });
+    let refused = registry.join(now, &name("s2"), PUBLISHER, id(9), PATIENCE).unwrap_err();
+    assert_eq!(refused, Refusal::TooManyStreams { max: 2 });
 }
 
 #[test]
 fn clients_that_do_not_connect_are_overdue() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    registry.admit(now, &name("a"), VIEWER, id(1), PATIENCE, || 7).unwrap();
-    registry.admit(now, &name("a"), VIEWER, id(2), PATIENCE, || 7).unwrap();
+    registry.join(now, &name("a"), VIEWER, id(1), PATIENCE).unwrap();
+    registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
     registry.connected(now, Duration::ZERO, id(2));
     assert_eq!(registry.overdue(now + PATIENCE), [id(1)]);
 }
@@ -238,15 +210,15 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     let mut registry = registry(NARROW);
     let half_open = |registry: &Registry| registry.admission().half_open;
     let admit = |registry: &mut Registry, now, caller, number| {
-        registry.knock(now, caller).map_err(Refused::Busy)?;
-        registry.admit(now, &name("a"), caller, id(number), PATIENCE, || 7)
+        registry.admit(now, caller)?;
+        registry.join(now, &name("a"), caller, id(number), PATIENCE)
     };
 
     for number in 1..=2 {
         admit(&mut registry, now, VIEWER, number).unwrap();
     }
     let refused = admit(&mut registry, now, VIEWER, 3).unwrap_err();
-    assert!(matches!(refused, Refused::Busy(busy) if busy.cause == Cause::Address));
+    assert!(matches!(refused, Refusal::Busy(busy) if busy.cause == BusyCause::Address));
     assert_eq!(registry.streams(now).len(), 1, "a refused client leaves nothing behind");
 
     // One finishes its handshake, which is told twice, and leaves; the client of the other never comes.
@@ -263,7 +235,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
 
     // A publisher makes room for another, whose answer cannot be made.
     admit(&mut registry, now, PUBLISHER, 4).unwrap();
-    let later = now + Registry::PUBLISHER_PATIENCE;
+    let later = now + slot::PUBLISHER_TIMEOUT;
     admit(&mut registry, later, PUBLISHER, 5).unwrap();
     assert_eq!(half_open(&registry), 1);
     registry.remove(later, id(5)).unwrap();
@@ -274,7 +246,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     admit(&mut registry, later, PUBLISHER, 6).unwrap();
     assert!(matches!(
         admit(&mut registry, later, PUBLISHER, 7),
-        Err(Refused::Taken { .. })
+        Err(Refusal::Taken { .. })
     ));
     assert_eq!(half_open(&registry), 1);
 }
@@ -305,13 +277,17 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
                     address: [10, 0, 0, chance(3) as u8].into(),
                 };
                 let stream = name(&format!("s{}", chance(5)));
-                let _ = registry.admit(now, &stream, caller, session, PATIENCE, || step as u32);
+                let _ = registry.join(now, &stream, caller, session, PATIENCE);
             }
             1 => drop(registry.connected(now, Duration::ZERO, session)),
             2 => drop(registry.remove(now, session)),
             _ => {}
         }
-        let half_open = registry.sessions.values().filter(|entry| entry.connected.is_none());
+        let half_open = registry
+            .sessions
+            .by_id
+            .values()
+            .filter(|entry| entry.connected.is_none());
         assert_eq!(registry.admission().half_open, half_open.count() as u64, "step {step}");
     }
     for number in 0..12 {
@@ -320,9 +296,7 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
     assert_eq!(registry.admission().half_open, 0);
     // Every place of every address is free again.
     for number in 0..2 {
-        registry
-            .admit(now, &name("a"), VIEWER, id(number), PATIENCE, || 7)
-            .unwrap();
+        registry.join(now, &name("a"), VIEWER, id(number), PATIENCE).unwrap();
     }
 }
 
@@ -335,11 +309,9 @@ fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() 
         pwd: "0123456789012345678901".into(),
     };
     for number in [1, 2] {
-        registry
-            .admit(start, &name("a"), VIEWER, id(number), PATIENCE, || 7)
-            .unwrap();
+        registry.join(start, &name("a"), VIEWER, id(number), PATIENCE).unwrap();
         assert!(!registry.awaits_answer(id(number)));
-        registry.offered(id(number), local());
+        registry.set_offered(id(number), local());
     }
     assert_eq!(registry.admission().half_open, 2);
 
@@ -370,9 +342,7 @@ fn followers_are_told_whose_media_comes_and_how_many_watch() {
     };
     assert_eq!(told(&registry), (false, 0));
     for (number, caller) in [(1, PUBLISHER), (2, VIEWER)] {
-        registry
-            .admit(now, &name("a"), caller, id(number), PATIENCE, || 7)
-            .unwrap();
+        registry.join(now, &name("a"), caller, id(number), PATIENCE).unwrap();
         assert_eq!(told(&registry), (number == 2, 0));
         registry.connected(now, Duration::ZERO, id(number)).unwrap();
         assert_eq!(told(&registry).0, number == 2, "a connection alone is not live");
@@ -387,22 +357,20 @@ fn followers_are_told_whose_media_comes_and_how_many_watch() {
 fn a_publisher_that_never_connects_does_not_take_a_room_off_air() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    let member = caller(Purpose::Confer);
-    registry.admit(now, &name("a"), member, id(1), PATIENCE, || 7).unwrap();
+    let member = caller(Purpose::Participate);
+    registry.join(now, &name("a"), member, id(1), PATIENCE).unwrap();
     registry.connected(now, Duration::ZERO, id(1));
     let codecs = [Some(Codec::Opus), Some(Codec::Vp8)];
     let program = crate::conference::Program {
         codecs,
         is_broadcast: false,
     };
-    registry.set_air(now, &name("a"), Some(program), Duration::from_secs(9));
+    registry.set_program(now, Duration::from_secs(9), &name("a"), Some(program));
     assert!(registry.audience(now, &name("a")).live);
-    registry
-        .admit(now, &name("a"), PUBLISHER, id(2), PATIENCE, || 7)
-        .unwrap();
+    registry.join(now, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap();
     registry.remove(now, id(2)).unwrap();
     assert!(registry.audience(now, &name("a")).live);
     assert_eq!(registry.codecs(&name("a")), codecs);
-    registry.set_air(now, &name("a"), None, Duration::from_secs(10));
+    registry.set_program(now, Duration::from_secs(10), &name("a"), None);
     assert!(!registry.audience(now, &name("a")).live);
 }

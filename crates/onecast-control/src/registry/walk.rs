@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::sessions::SessionEntry;
+use super::streams::StreamEntry;
+use super::testing::{Succeeded, Terms};
 use super::tests::UNBOUNDED;
 use super::*;
-use crate::EndReason;
-use crate::ice_session::{Condition, Patch, PatchRefused, Patched};
-use crate::right::Credential;
+use crate::Credential;
+use crate::ice_session::{IceChange, IcePatch, Precondition};
 use onecast_engine::fanout::{Direction, Plan};
 use onecast_rtc::sdp::Fragment;
 use onecast_rtc::{DtlsRole, RemoteTransport};
+use std::collections::BTreeMap;
 
 const STREAMS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,7 +72,7 @@ struct Walk {
     /// What each that was ended was to the shards.
     at_shards: BTreeSet<SessionId>,
     admitted: u128,
-    handed: BTreeSet<u64>,
+    handed: BTreeSet<SessionNumber>,
     /// How often each thing happened, so that a walk which does nothing is noticed.
     done: BTreeMap<&'static str, u64>,
 }
@@ -77,7 +80,7 @@ struct Walk {
 impl Walk {
     fn new(seed: u64) -> Walk {
         Walk {
-            registry: Registry::new(WIDE, Vec::new().into()),
+            registry: Registry::new(WIDE, Vec::new().into(), 7),
             seed,
             chance: Chance(seed),
             now: onecast_udp::clock::now(),
@@ -132,20 +135,18 @@ impl Walk {
             .chance
             .of(&[None, None, None, Some("studio"), Some("phone")])
             .flatten();
-        let right = Right {
+        let grant = Grant {
             credential: credential.map(|name| Credential(name.into())),
             token: None,
         };
         let terms = Terms {
-            patience: PATIENCE,
-            right,
+            timeout: PATIENCE,
+            grant,
         };
         self.admitted += 1;
         let id = SessionId::from_random(self.admitted.to_be_bytes());
-        let (chance, now) = (&mut self.chance, self.now);
-        let admitted = self
-            .registry
-            .admit(now, &stream, caller, id, terms, || chance.below(1 << 31) as u32);
+        let now = self.now;
+        let admitted = self.registry.join(now, &stream, caller, id, terms);
         let Ok(admitted) = admitted else {
             return self.note("refused");
         };
@@ -155,7 +156,7 @@ impl Walk {
             self.ended(displaced, EndReason::TakenOver);
         }
         if purpose == Purpose::Watch && self.chance.below(3) == 0 {
-            self.registry.offered(id, credentials(0));
+            self.registry.set_offered(id, credentials(0));
             self.note("offered");
         }
     }
@@ -163,7 +164,12 @@ impl Walk {
     /// Somebody's offer is answered, even if it has ended meanwhile.
     fn answer(&mut self) {
         let number = u128::from(self.chance.below(self.admitted.max(1) as u64)) + 1;
-        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let successors = self
+            .registry
+            .streams
+            .by_name
+            .values()
+            .filter_map(|stream| stream.successor);
         let mut successors = successors.filter(|id| !self.at_shards.contains(id));
         let recent = successors
             .next()
@@ -171,17 +177,13 @@ impl Walk {
             .or_else(|| self.somebody().filter(|_| self.chance.below(4) > 0));
         let id = recent.unwrap_or(SessionId::from_random(number.to_be_bytes()));
         let is_waiting = self.registry.awaits_answer(id);
-        let known = self.registry.sessions.get(&id);
+        let known = self.registry.sessions.get(id);
         if is_waiting || known.is_some_and(|entry| entry.session.is_some()) {
             return;
         }
         let session = Arc::new(self.session(id));
-        let taken = self.registry.answered(id, session);
-        assert_eq!(
-            taken,
-            self.inside.contains(&id),
-            "who has ended is not told to the shards"
-        );
+        let taken = self.inside.contains(&id);
+        self.registry.set_session(session);
         if taken {
             self.at_shards.insert(id);
         }
@@ -195,7 +197,7 @@ impl Walk {
         }
         assert!(self.registry.take_offered(self.now, id, PATIENCE).is_none());
         let session = Arc::new(self.session(id));
-        assert!(self.registry.answered(id, session));
+        self.registry.set_session(session);
         self.at_shards.insert(id);
         self.note("answer taken");
     }
@@ -203,7 +205,12 @@ impl Walk {
     /// The shards may tell twice, and of those who have left.
     fn connect(&mut self) {
         // One that is to replace another is rare, and gets its turn more often.
-        let successors = self.registry.streams.values().filter_map(|stream| stream.successor);
+        let successors = self
+            .registry
+            .streams
+            .by_name
+            .values()
+            .filter_map(|stream| stream.successor);
         let mut successors = successors.filter(|id| self.at_shards.contains(id));
         let successor = successors.next().filter(|_| self.chance.below(2) == 0);
         let Some(id) = successor
@@ -213,13 +220,13 @@ impl Walk {
             return;
         };
         match self.registry.succeed(self.now, id) {
-            Succession::Free => {}
-            Succession::Replaces { ended, silent } => {
-                assert!(silent >= Registry::REPLACEABLE_AFTER && ended.connected.is_some());
-                self.ended(*ended, EndReason::Replaced { silent });
+            Succeeded::Free => {}
+            Succeeded::Replaces { ended, silent } => {
+                assert!(silent >= slot::REPLACEABLE_AFTER && ended.connected.is_some());
+                self.ended(ended, EndReason::Replaced { silent });
                 self.note("replaced");
             }
-            Succession::Refused => {
+            Succeeded::Refused => {
                 self.end(id, EndReason::PlaceKept);
                 return self.note("place kept");
             }
@@ -234,35 +241,38 @@ impl Walk {
         let number = self.chance.below(1 << 31);
         let fragment = format!("a=ice-ufrag:theirs{number}\r\na=ice-pwd:{number:022}\r\n");
         let fragment = Fragment::parse(&fragment).unwrap();
-        let patch = Patch {
+        let patch = IcePatch {
             session: id,
-            condition: &Condition::Any,
+            condition: &Precondition::Any,
             fragment: &fragment,
         };
-        let heard = self.chance.below(4) > 0;
-        let patched = self.registry.patch(self.now, patch, || credentials(number), |_| heard);
+        let busy = self.chance.below(4) == 0;
+        let patched = self
+            .registry
+            .sessions
+            .patch(self.now, patch, &credentials(number), busy);
         match patched {
-            Ok(Patched::Restarted(restart)) => {
-                assert!(heard && restart.session.id == id && self.at_shards.contains(&id));
+            Ok(IceChange::Restarted(restart)) => {
+                assert!(!busy && restart.session.id == id && self.at_shards.contains(&id));
                 self.note("restarted");
             }
-            Err(PatchRefused::UnknownSession) => assert!(!self.at_shards.contains(&id)),
-            Err(PatchRefused::Overloaded) => assert!(!heard),
-            Err(PatchRefused::TooSoon) => self.note("restarted too soon"),
+            Err(Refusal::UnknownSession) => assert!(!self.at_shards.contains(&id)),
+            Err(Refusal::Overloaded) => assert!(busy),
+            Err(Refusal::RestartTooSoon) => self.note("restarted too soon"),
             other => panic!("{other:?}"),
         }
     }
 
     fn send(&mut self) {
         let sessions = &self.registry.sessions;
-        let of_stream = |stream: &Stream| stream.publisher.filter(|id| sessions[id].connected.is_some());
-        let publishers: Vec<_> = self.registry.streams.values().filter_map(of_stream).collect();
+        let of_stream = |stream: &StreamEntry| stream.publisher.filter(|id| sessions.by_id[id].connected.is_some());
+        let publishers: Vec<_> = self.registry.streams.by_name.values().filter_map(of_stream).collect();
         for id in publishers {
             // Some pause.
             if self.chance.below(3) == 0 {
                 continue;
             }
-            let session = self.registry.sessions[&id].session.as_ref();
+            let session = self.registry.sessions.by_id[&id].session.as_ref();
             session
                 .expect("it was answered")
                 .received
@@ -283,11 +293,11 @@ impl Walk {
     }
 
     fn kick(&mut self) {
-        let most = self.registry.handed + 1;
-        let handle = self.chance.below(most);
-        if let Some(id) = self.registry.find(handle) {
+        let most = self.registry.sessions.last.0 + 1;
+        let number = SessionNumber(self.chance.below(most));
+        if let Some(id) = self.registry.find(number) {
             self.end(id, EndReason::Operator(None));
-            assert_eq!(self.registry.find(handle), None);
+            assert_eq!(self.registry.find(number), None);
             self.note("kicked");
         }
         if self.chance.below(20) == 0 {
@@ -328,28 +338,33 @@ impl Walk {
     fn ended(&mut self, ended: Ended, why: EndReason) {
         assert!(self.inside.remove(&ended.id), "an end is told once");
         assert_eq!(self.at_shards.remove(&ended.id), ended.session.is_some());
-        self.registry.note(Duration::from_secs(1), &ended, why);
-        self.handed.insert(ended.handle);
+        self.registry.remember(Duration::from_secs(1), &ended, why);
+        self.handed.insert(ended.session_number);
     }
 
     fn check(&self) {
         let (registry, seed) = (&self.registry, self.seed);
-        let known: BTreeSet<_> = registry.sessions.keys().copied().collect();
+        let known: BTreeSet<_> = registry.sessions.by_id.keys().copied().collect();
         assert_eq!(known, self.inside, "seed {seed}");
-        let by_handle: BTreeSet<_> = registry.handles.values().copied().collect();
-        assert_eq!((by_handle, registry.handles.len()), (known, registry.len()));
-        let of = |wanted: &dyn Fn(&Entry) -> bool| registry.sessions.values().filter(|entry| wanted(entry)).count();
+        let by_number: BTreeSet<_> = registry.sessions.by_number.values().copied().collect();
+        assert_eq!((by_number, registry.sessions.by_number.len()), (known, registry.len()));
+        let of = |wanted: &dyn Fn(&SessionEntry) -> bool| {
+            registry.sessions.by_id.values().filter(|entry| wanted(entry)).count()
+        };
         assert_eq!(
             registry.admission().half_open,
             of(&|entry| entry.connected.is_none()) as u64
         );
-        assert_eq!(registry.viewers, of(&|entry| entry.caller.purpose == Purpose::Watch));
+        assert_eq!(
+            registry.sessions.viewers,
+            of(&|entry| entry.caller.purpose == Purpose::Watch)
+        );
         let mut slots: BTreeSet<u32> = registry.tracks.free_slots().collect();
         assert_eq!(slots.len(), registry.tracks.free_slots().count());
-        for (name, stream) in &registry.streams {
+        for (name, stream) in &registry.streams.by_name {
             assert!(slots.insert(stream.tracks.key.slot), "a slot has one stream");
-            let here = |entry: &Entry| entry.stream == *name;
-            let watches = |entry: &Entry| here(entry) && entry.caller.purpose == Purpose::Watch;
+            let here = |entry: &SessionEntry| entry.stream == *name;
+            let watches = |entry: &SessionEntry| here(entry) && entry.caller.purpose == Purpose::Watch;
             assert!(stream.sessions > 0, "no stream without sessions");
             assert_eq!(stream.sessions, of(&here));
             assert_eq!(stream.viewers, of(&watches));
@@ -357,15 +372,15 @@ impl Walk {
                 stream.watching,
                 of(&|entry| watches(entry) && entry.connected.is_some())
             );
-            let publisher = stream.publisher.map(|id| &registry.sessions[&id]);
-            let successor = stream.successor.map(|id| &registry.sessions[&id]);
+            let publisher = stream.publisher.map(|id| &registry.sessions.by_id[&id]);
+            let successor = stream.successor.map(|id| &registry.sessions.by_id[&id]);
             assert_eq!(
                 of(&|entry| here(entry) && !watches(entry)),
                 usize::from(publisher.is_some()) + usize::from(successor.is_some())
             );
             let is_connected = publisher.is_some_and(|entry| entry.connected.is_some());
             if let Some(successor) = successor {
-                let credential = publisher.and_then(|entry| entry.right.credential.as_ref());
+                let credential = publisher.and_then(|entry| entry.grant.credential.as_ref());
                 assert!(is_connected && credential.is_none() && successor.connected.is_none());
             }
             assert_eq!(stream.since.is_some(), is_connected);
@@ -378,10 +393,13 @@ impl Walk {
     }
 
     fn session(&self, id: SessionId) -> Session {
-        let known = self.registry.stream_of(id).map(|name| &self.registry.streams[&name]);
+        let known = self
+            .registry
+            .stream_of(id)
+            .map(|name| &self.registry.streams.by_name[&name]);
         let tracks = known
             .map(|stream| stream.tracks.clone())
-            .unwrap_or_else(|| TrackMaker::new(Vec::new().into()).open(self.now, "gone", || 7));
+            .unwrap_or_else(|| TrackMaker::new(Vec::new().into(), 7).open(self.now, "gone"));
         let remote = RemoteTransport {
             ice: IceCredentials {
                 ufrag: "theirs".into(),
@@ -419,9 +437,13 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
             walk.check();
         }
         let registry = &walk.registry;
-        assert!(registry.is_empty() && registry.streams(walk.now).is_empty() && walk.at_shards.is_empty());
-        assert_eq!((registry.admission().half_open, registry.viewers), (0, 0));
-        assert_eq!(walk.handed.len() as u64, registry.handed, "each number ended once");
+        assert!(registry.len() == 0 && registry.streams(walk.now).is_empty() && walk.at_shards.is_empty());
+        assert_eq!((registry.admission().half_open, registry.sessions.viewers), (0, 0));
+        assert_eq!(
+            walk.handed.len() as u64,
+            registry.sessions.last.0,
+            "each number ended once"
+        );
         for (what, count) in walk.done {
             *done.entry(what).or_default() += count;
         }

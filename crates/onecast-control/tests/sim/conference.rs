@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_control::conference::{Change, Effect, Joining, RoomError, Rooms, ServerOffer, Words};
-use onecast_control::{EndReason, StreamName, TrackMaker};
+use onecast_control::conference::{
+    Change, IceRestart, InitialOffer, Joining, MemberInfo, RoomEffect, Rooms, ServerOffer,
+};
+use onecast_control::{EndReason, Refusal, SessionNumber, StreamName, TrackMaker};
 use onecast_engine::fanout::{Command, Direction, Event, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::client_peer::{Answered, ClientPeer};
-use onecast_rtc::sdp::CallParams;
+use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{IceCredentials, SessionId};
 
 use crate::caller::Caller;
@@ -93,8 +95,8 @@ impl Conference {
         let mut world = World::new(seed, shards, link);
         world.guard.allowed = Some(Allowed::default());
         let mut random = Random::new(seed ^ 0x5a5a);
-        let mut maker = TrackMaker::new(world.inboxes.clone());
-        let program = maker.open(world.now, "main", || random.next() as u32);
+        let mut maker = TrackMaker::new(world.inboxes.clone(), random.next() as u32);
+        let program = maker.open(world.now, "main");
         Conference {
             world,
             people: Vec::new(),
@@ -216,20 +218,20 @@ impl Conference {
     fn bring_about(&mut self) {
         while let Some(effect) = self.rooms.poll_effect() {
             match effect {
-                Effect::Membership(session, plan) | Effect::Lift(session, plan) => {
+                RoomEffect::Membership(session, plan) | RoomEffect::Lift(session, plan) => {
                     self.world.command(&Command::Plan(session, plan));
                 }
-                Effect::Wake(id) => {
+                RoomEffect::Wake(id) => {
                     if let Some(member) = self.by_id.get(&id).and_then(|client| self.members.get_mut(client)) {
                         member.look_at = self.world.now;
                     }
                 }
-                Effect::Roster(roster) => {
+                RoomEffect::Roster(roster) => {
                     let tracks = roster.members.iter().map(|member| member.tracks.len()).sum();
                     self.tracks_max = self.tracks_max.max(tracks);
                 }
-                Effect::Air(_) => {}
-                Effect::End(id, why) => {
+                RoomEffect::Program(_) => {}
+                RoomEffect::End(id, why) => {
                     self.ended.push(why);
                     let person = self.by_id.get(&id).map(|client| self.members[client].person);
                     self.end(id);
@@ -237,7 +239,7 @@ impl Conference {
                         self.reply(person, 0, Reply::Closed);
                     }
                 }
-                Effect::Close(tracks) => {
+                RoomEffect::Close(tracks) => {
                     let known = self.open.remove(&tracks.key.slot).unwrap();
                     assert_eq!(known.key, tracks.key, "closed once");
                     self.maker.close(tracks.key);
@@ -407,14 +409,21 @@ impl Conference {
                 }
                 Reply::Left
             }
-            (Request::Offer(_), None) => Reply::Answered(Err(RoomError::UnknownMember)),
+            (Request::Offer(_), None) => Reply::Answered(Err(Refusal::UnknownSession)),
             (_, None) => Reply::Closed,
             (Request::Offer(offer), Some((_, id))) => {
-                let (maker, open, guard, random) =
-                    (&mut self.maker, &mut self.open, &mut self.world.guard, &mut self.random);
-                let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs, random);
-                let words = Words::default();
-                let answered = self.rooms.offer(now, id, (&offer, &words), true, &mut open);
+                let (maker, open, guard) = (&mut self.maker, &mut self.open, &mut self.world.guard);
+                let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs);
+                let words = MemberInfo::default();
+                let said = (MemberDescription::read(&offer), &words);
+                let restart = IceRestart {
+                    ice: IceCredentials {
+                        ufrag: "unused".into(),
+                        pwd: "unused".into(),
+                    },
+                    start: &mut |_, _| panic!("nobody restarts ICE"),
+                };
+                let answered = self.rooms.offer(now, id, said, true, &mut open, restart);
                 self.refused += usize::from(answered.is_err());
                 Reply::Answered(answered)
             }
@@ -438,11 +447,12 @@ impl Conference {
         self.reply(person, ticket, reply);
     }
 
-    fn answer(&mut self, client: usize, number: u64, answer: &str) -> Result<(), RoomError> {
+    fn answer(&mut self, client: usize, number: u64, answer: &str) -> Result<(), Refusal> {
         let now = self.world.now;
-        let (maker, open, guard, random) = (&mut self.maker, &mut self.open, &mut self.world.guard, &mut self.random);
-        let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs, random);
+        let (maker, open, guard) = (&mut self.maker, &mut self.open, &mut self.world.guard);
+        let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs);
         let member = self.members.get_mut(&client).unwrap();
+        let answer = MemberDescription::read(answer);
         self.rooms.answer(now, member.id, Some(number), answer, &mut open)?;
         let offer = member.waiting.take().unwrap();
         assert_eq!(offer.number, number);
@@ -465,33 +475,32 @@ impl Conference {
             ufrag: format!("server{handle}xxxx").into(),
             pwd: format!("server{handle}01234567890123456789012").into(),
         };
-        let params = CallParams {
+        let params = NegotiationParams {
             ice: local.clone(),
             fingerprint: certificate().fingerprint(),
             candidates: vec![SocketAddr::from(([192, 0, 2, 1], 8_080))],
             session_id: u64::from(handle),
         };
+        let (offer, answer) = InitialOffer::answer(offer, params).unwrap();
         let joining = Joining {
             id,
-            handle: u64::from(handle),
+            number: SessionNumber(handle.into()),
             room: &self.name,
             program: &self.program,
             offer,
-            params,
-            may_send: true,
-            words: &Words::default(),
+            words: &MemberInfo::default(),
             unix: Duration::from_secs(1_000),
         };
-        let (maker, open, guard, random) = (&mut self.maker, &mut self.open, &mut self.world.guard, &mut self.random);
-        let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs, random);
-        let joined = self.rooms.join(now, joining, &mut open).unwrap();
+        let (maker, open, guard) = (&mut self.maker, &mut self.open, &mut self.world.guard);
+        let mut open = |name: &str| open_tracks(now, name, maker, open, &mut guard.rtx_ssrcs);
+        let joined = self.rooms.join(now, joining, &mut open);
         let plan = Plan::clone(&joined.membership);
         let session = Session::new(id, local, joined.remote, Direction::SendReceive, plan, now);
         let session = Arc::new(session);
         self.rooms.answered(id, session.clone());
         let calls = &self.people[person].calls;
         let active = person.is_multiple_of(2);
-        let answered = Answered::parse(&joined.answer).unwrap();
+        let answered = Answered::parse(&answer).unwrap();
         let peer = ClientPeer::new(&calls.ice, &answered, active, client_certificate(), now);
         let caller = Caller::new(self.world.seed, handle);
         let client = self
@@ -511,7 +520,7 @@ impl Conference {
         };
         self.members.insert(client, member);
         self.by_id.insert(id, client);
-        Reply::Joined(id, client, joined.answer)
+        Reply::Joined(id, client, answer)
     }
 
     /// How many videos a member wants from now on.
@@ -566,9 +575,8 @@ fn open_tracks(
     maker: &mut TrackMaker,
     open: &mut BTreeMap<u32, Arc<StreamTracks>>,
     rtx_ssrcs: &mut std::collections::HashSet<u32>,
-    random: &mut Random,
 ) -> Arc<StreamTracks> {
-    let tracks = maker.open(now, name, || random.next() as u32);
+    let tracks = maker.open(now, name);
     rtx_ssrcs.insert(tracks.video.rtx_ssrc());
     assert!(
         open.insert(tracks.key.slot, tracks.clone()).is_none(),

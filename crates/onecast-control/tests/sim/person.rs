@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use onecast_control::conference::{RoomError, ServerOffer};
+use onecast_control::Refusal;
+use onecast_control::conference::ServerOffer;
 use onecast_rtc::SessionId;
 
 use crate::caller::Caller;
@@ -36,8 +37,8 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     /// Its name, its place among the clients of the world, and the answer.
     Joined(SessionId, usize, String),
-    Answered(Result<String, RoomError>),
-    Taken(Result<(), RoomError>),
+    Answered(Result<String, Refusal>),
+    Taken(Result<(), Refusal>),
     Offer(Option<ServerOffer>),
     Followed,
     Left,
@@ -284,13 +285,13 @@ impl Person {
                 self.calls.take_answer(&answer);
             }
             Reply::Answered(Ok(answer)) => self.calls.take_answer(&answer),
-            Reply::Answered(Err(RoomError::OfferPending { .. } | RoomError::TooManyOffers)) => {
+            Reply::Answered(Err(Refusal::OfferPending { .. } | Refusal::TooManyOffers)) => {
                 self.calls.roll_back();
                 self.offer_at = now + ms(50 + self.random.below(1_000));
                 self.poll_at = now;
             }
-            Reply::Taken(Ok(()) | Err(RoomError::NothingToAnswer | RoomError::StaleAnswer { .. })) => {}
-            Reply::Left | Reply::Answered(Err(RoomError::UnknownMember)) => self.stage = Stage::Gone,
+            Reply::Taken(Ok(()) | Err(Refusal::NothingToAnswer | Refusal::StaleAnswer { .. })) => {}
+            Reply::Left | Reply::Answered(Err(Refusal::UnknownSession)) => self.stage = Stage::Gone,
             other => panic!("nobody expects {other:?}"),
         }
     }

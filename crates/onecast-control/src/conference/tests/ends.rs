@@ -23,7 +23,7 @@ fn a_stream_that_ends_as_a_whole_comes_back_as_another() {
         let client = bench.clients.get_mut(&1).unwrap();
         let own = client.lines.iter_mut().filter(|line| !line.mid.starts_with('s'));
         own.for_each(|line| line.sends = on);
-        bench.offer(1, &Words::default()).unwrap();
+        bench.offer(1, &MemberInfo::default()).unwrap();
         bench.settle();
     };
     let lines = bench.clients[&2].lines.len();
@@ -49,14 +49,14 @@ fn nothing_is_left_when_all_have_left() {
         (None, None)
     );
     assert_eq!(bench.maker.free_slots().count(), 4);
-    assert_eq!(bench.rooms.next_offer(bench.now, id(1)), Err(RoomError::UnknownMember));
+    assert_eq!(bench.rooms.next_offer(bench.now, id(1)), Err(Refusal::UnknownSession));
     bench.leave(1);
 }
 
 #[test]
 fn who_leaves_before_its_shards_were_told_leaves_nothing() {
     let mut bench = Bench::with(1..=1);
-    bench.join(2, person(), &Words::default(), true).unwrap();
+    bench.join(2, person(), &MemberInfo::default(), true).unwrap();
     bench.leave(2);
     assert_eq!(bench.log, ["wake 2", "close m2.0"], "nobody else had heard of it");
 }
@@ -74,8 +74,8 @@ fn a_member_whose_socket_breaks_has_ten_seconds_to_come_back() {
     bench.wait(ms(60_000));
     assert_eq!(bench.ends, [], "another one follows in its place");
     bench.rooms.unfollow(bench.now, id(1), second);
-    assert_eq!(bench.rooms.poll_timeout(), Some(bench.now + RESUME));
-    bench.wait(RESUME);
+    assert_eq!(bench.rooms.poll_timeout(), Some(bench.now + RESUME_TIMEOUT));
+    bench.wait(RESUME_TIMEOUT);
     assert_eq!(bench.ends, [(1, EndReason::Unfollowed)]);
 }
 
@@ -90,7 +90,7 @@ fn what_a_member_does_that_is_unknown_disturbs_nobody() {
     bench.rooms.media(bench.now, id(1), strange, (Kind::Video, Codec::H264));
     bench.rooms.unfollow(bench.now, id(7), 1);
     let change = bench.rooms.change(bench.now, id(7), &Change::default());
-    assert_eq!(change, Err(RoomError::UnknownMember));
+    assert_eq!(change, Err(Refusal::UnknownSession));
     bench.wait(ms(100));
     assert_eq!(bench.log, [""; 0]);
 }

@@ -1,23 +1,22 @@
 //! Our offers, their answers, and offers of clients that cross them.
 
 use super::*;
-use onecast_rtc::sdp::Fault;
 
 #[test]
 fn nobody_hears_of_a_member_before_it_has_connected() {
     let mut bench = Bench::with(1..=1);
-    bench.join(2, person(), &Words::default(), true).unwrap();
+    bench.join(2, person(), &MemberInfo::default(), true).unwrap();
     assert_eq!(bench.log, ["wake 2"]);
     assert_eq!(bench.next_offer(1), None);
     assert_eq!(bench.sends(2), ["m2.0 av"], "its own shard knows what it sends");
     let tracks = bench.next_offer(2).unwrap().tracks;
-    assert_eq!(tracks.iter().map(|track| track.member).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(tracks.iter().map(|track| track.member.0).collect::<Vec<_>>(), [1, 1]);
     bench.connect(2);
     assert_eq!(bench.log, ["wake 2", "wake 1", "roster"]);
     let tracks = bench.next_offer(1).unwrap().tracks;
     let tracks: Vec<_> = tracks
         .iter()
-        .map(|track| (&*track.mid, track.member, &*track.stream, track.kind))
+        .map(|track| (&*track.mid, track.member.0, &*track.stream, track.kind))
         .collect();
     assert_eq!(tracks, [("s0", 2, "m2.0", Kind::Audio), ("s1", 2, "m2.0", Kind::Video)]);
 }
@@ -53,7 +52,7 @@ fn what_changes_while_an_offer_waits_is_gathered_into_the_next() {
     assert!(bench.log.contains(&"wake 1".to_owned()), "{:?}", bench.log);
     let next = bench.next_offer(1).unwrap();
     assert_eq!(next.number, first.number + 1);
-    let members: Vec<u64> = next.tracks.iter().map(|track| track.member).collect();
+    let members: Vec<u64> = next.tracks.iter().map(|track| track.member.0).collect();
     assert_eq!(members, [2, 2, 4, 4, 5, 5]);
     bench.answer(1, &next).unwrap();
     assert_eq!(
@@ -90,7 +89,7 @@ fn an_offer_that_was_never_fetched_is_waited_for_by_nobody() {
     let mut bench = Bench::with(1..=1);
     bench.come(2);
     assert_eq!(bench.rooms.poll_timeout(), None);
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
     bench.wait(ms(600_000));
     assert_eq!(bench.ends, []);
     assert!(bench.next_offer(1).is_some());
@@ -100,28 +99,25 @@ fn an_offer_that_was_never_fetched_is_waited_for_by_nobody() {
 fn answers_to_nothing_or_to_another_offer_are_refused_and_change_nothing() {
     let mut bench = Bench::with(1..=1);
     let answer = bench.clients[&1].offer();
-    assert_eq!(bench.answer_with(1, Some(1), &answer), Err(RoomError::NothingToAnswer));
-    assert_eq!(bench.answer_with(9, Some(1), &answer), Err(RoomError::UnknownMember));
+    assert_eq!(bench.answer_with(1, Some(1), &answer), Err(Refusal::NothingToAnswer));
+    assert_eq!(bench.answer_with(9, Some(1), &answer), Err(Refusal::UnknownSession));
     bench.come(2);
     let offer = bench.next_offer(1).unwrap();
     let number = offer.number;
     for other in [number - 1, number + 1] {
         let refused = bench.answer_with(1, Some(other), &answer);
-        assert_eq!(refused, Err(RoomError::StaleAnswer { number }));
+        assert_eq!(refused, Err(Refusal::StaleAnswer { number }));
     }
     let short = bench.answer_with(1, Some(number), &answer);
     assert!(
-        matches!(&short, Err(RoomError::Call(error)) if matches!(error.fault, Fault::LineCount { .. })),
+        matches!(short, Err(Refusal::Sdp(SdpRefusal { unusable: true, .. }))),
         "{short:?}"
     );
     assert_eq!(bench.sees(1), [""; 0]);
     let good = bench.clients.get_mut(&1).unwrap().answer(&offer.sdp);
     bench.answer_with(1, None, &good).unwrap();
     assert_eq!(bench.sees(1), ["m2.0 av"], "who does not say which is believed");
-    assert_eq!(
-        bench.answer_with(1, Some(number), &good),
-        Err(RoomError::NothingToAnswer)
-    );
+    assert_eq!(bench.answer_with(1, Some(number), &good), Err(Refusal::NothingToAnswer));
 }
 
 #[test]
@@ -131,13 +127,13 @@ fn an_offer_that_crosses_ours_is_refused_until_ours_is_answered() {
     let offer = bench.next_offer(1).unwrap();
     let before = bench.clients[&1].clone();
     bench.clients.get_mut(&1).unwrap().add(Kind::Video, "screen");
-    let refused = bench.offer(1, &Words::default());
-    assert_eq!(refused, Err(RoomError::OfferPending { number: offer.number }));
+    let refused = bench.offer(1, &MemberInfo::default());
+    assert_eq!(refused, Err(Refusal::OfferPending { number: offer.number }));
     bench.clients.insert(1, before);
     bench.answer(1, &offer).unwrap();
     let client = bench.clients.get_mut(&1).unwrap();
     client.add(Kind::Video, "screen");
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
     assert_eq!(bench.sends(1), ["m1.0 av", "m1.1 v"]);
     assert_eq!(bench.sees(1), ["m2.0 av"]);
 }
@@ -145,34 +141,41 @@ fn an_offer_that_crosses_ours_is_refused_until_ours_is_answered() {
 #[test]
 fn a_flood_of_offers_is_refused_and_the_room_undisturbed() {
     let mut bench = Bench::with(1..=2);
-    let answers: Vec<_> = (0..15).map(|_| bench.offer(1, &Words::default())).collect();
+    let answers: Vec<_> = (0..15).map(|_| bench.offer(1, &MemberInfo::default())).collect();
     assert!(answers[..10].iter().all(Result::is_ok));
     assert!(
         answers[10..]
             .iter()
-            .all(|answer| *answer == Err(RoomError::TooManyOffers))
+            .all(|answer| *answer == Err(Refusal::TooManyOffers))
     );
     assert_eq!(bench.log, [""; 0], "nothing has changed");
-    bench.offer(2, &Words::default()).unwrap();
+    bench.offer(2, &MemberInfo::default()).unwrap();
     bench.wait(ms(500));
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
 }
 
 #[test]
 fn another_certificate_is_refused_and_another_ice_session_is_for_a_restart() {
     let mut bench = Bench::with(1..=2);
     let offer = bench.clients[&1].offer();
-    for (from, to, error) in [
-        ("BB:BB", "CC:BB", RoomError::OtherCertificate),
-        ("a=ice-ufrag:them", "a=ice-ufrag:other", RoomError::RestartsIce),
-    ] {
+    let mut offer = |from: &str, to: &str| {
         let other = offer.replacen(from, to, 100);
         let mut open = |_: &str| panic!("no new stream");
-        let words = Words::default();
-        let answer = bench.rooms.offer(bench.now, id(1), (&other, &words), true, &mut open);
-        assert_eq!(answer, Err(error));
-    }
-    bench.offer(1, &Words::default()).unwrap();
+        let words = MemberInfo::default();
+        let restart = IceRestart {
+            ice: params().ice,
+            start: &mut |theirs, _| {
+                assert!(theirs.ufrag.starts_with("other"));
+                Err(Refusal::RestartTooSoon)
+            },
+        };
+        let said = (MemberDescription::read(&other), &words);
+        bench.rooms.offer(bench.now, id(1), said, true, &mut open, restart)
+    };
+    assert_eq!(offer("BB:BB", "CC:BB"), Err(Refusal::OtherCertificate));
+    let restarted = offer("a=ice-ufrag:them", "a=ice-ufrag:other");
+    assert_eq!(restarted, Err(Refusal::RestartTooSoon));
+    bench.offer(1, &MemberInfo::default()).unwrap();
     assert_eq!((bench.log.len(), bench.settle()), (0, 0));
 }
 

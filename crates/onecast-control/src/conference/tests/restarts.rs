@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::StreamName;
 use crate::conference::signalling::OwnOffers;
-use crate::conference::*;
+use crate::conference::{IceRestart, InitialOffer, Joining, MemberInfo, RoomEffect, Rooms, ServerOffer};
 use crate::ended::EndReason;
+use crate::{Refusal, SessionNumber};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamKey;
-use onecast_rtc::sdp::CallParams;
+use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{Fingerprint, IceCredentials, SessionId};
 
 /// A room, and what the shards were told of restarts.
@@ -103,55 +104,53 @@ impl Scene {
         };
         let program = tracks(1, now);
         let local = ice(&format!("ours{number}"));
+        let params = NegotiationParams {
+            ice: local.clone(),
+            fingerprint: Fingerprint([1; 32]),
+            candidates: vec!["127.0.0.1:8080".parse().unwrap()],
+            session_id: 42,
+        };
+        let (first, _) = InitialOffer::answer(&offer(&ice(&format!("theirs{number}"))), params).unwrap();
         let joining = Joining {
             id: id(number),
-            handle: u64::from(number),
+            number: SessionNumber(number.into()),
             room: &room(),
             program: &program,
-            offer: &offer(&ice(&format!("theirs{number}"))),
-            params: CallParams {
-                ice: local.clone(),
-                fingerprint: Fingerprint([1; 32]),
-                candidates: vec!["127.0.0.1:8080".parse().unwrap()],
-                session_id: 42,
-            },
-            may_send: true,
-            words: &Words::default(),
+            offer: first,
+            words: &MemberInfo::default(),
             unix: Duration::ZERO,
         };
-        let joined = self.rooms.join(now, joining, &mut open).unwrap();
+        let joined = self.rooms.join(now, joining, &mut open);
         let plan = Plan::clone(&joined.membership);
         let session = Session::new(id(number), local, joined.remote, Direction::SendReceive, plan, now);
         self.rooms.answered(id(number), Arc::new(session));
     }
 
     /// A member offers with these credentials, and is let restart ICE unless the shards refuse.
-    fn offers(&mut self, number: u8, theirs: &IceCredentials, shards_take_it: bool) -> Result<String, RoomError> {
-        let (now, words) = (self.now, Words::default());
+    fn offers(&mut self, number: u8, theirs: &IceCredentials, shards_take_it: bool) -> Result<String, Refusal> {
+        let (now, words) = (self.now, MemberInfo::default());
         let (rooms, told) = (&mut self.rooms, &mut self.told);
         let sdp = offer(theirs);
         let mut open = |_: &str| panic!("it sends what it sent");
-        match rooms.offer(now, id(number), (&sdp, &words), true, &mut open) {
-            Err(RoomError::RestartsIce) => {}
-            answered => return answered,
-        }
-        let mut tell = |theirs: &IceCredentials, ours: &IceCredentials| match shards_take_it {
+        let mut start = |theirs: &IceCredentials, ours: &IceCredentials| match shards_take_it {
             true => {
                 told.push([theirs.clone(), ours.clone()]);
                 Ok(())
             }
-            false => Err(PatchRefused::TooSoon),
+            false => Err(Refusal::RestartTooSoon),
         };
         let restart = IceRestart {
             ice: ice("fresh"),
-            tell: &mut tell,
+            start: &mut start,
         };
-        rooms.restart(now, id(number), (&sdp, &words), true, &mut open, restart)
+        let said = (MemberDescription::read(&sdp), &words);
+        rooms.offer(now, id(number), said, true, &mut open, restart)
     }
 
-    fn answers(&mut self, number: u8, said: Option<u64>, sdp: &str) -> Result<(), RoomError> {
+    fn answers(&mut self, number: u8, said: Option<u64>, sdp: &str) -> Result<(), Refusal> {
         let mut open = |_: &str| panic!("an answer brings no stream");
-        self.rooms.answer(self.now, id(number), said, sdp, &mut open)
+        let answer = MemberDescription::read(sdp);
+        self.rooms.answer(self.now, id(number), said, answer, &mut open)
     }
 
     fn next_offer(&mut self, number: u8) -> Option<ServerOffer> {
@@ -163,14 +162,14 @@ impl Scene {
         self.rooms.handle_timeout(self.now);
     }
 
-    fn effects(&mut self) -> Vec<Effect> {
+    fn effects(&mut self) -> Vec<RoomEffect> {
         std::iter::from_fn(|| self.rooms.poll_effect()).collect()
     }
 
     /// Who is to be ended, and why.
     fn ends(&mut self) -> Vec<(SessionId, EndReason)> {
         let ends = self.effects().into_iter().filter_map(|effect| match effect {
-            Effect::End(id, why) => Some((id, why)),
+            RoomEffect::End(id, why) => Some((id, why)),
             _ => None,
         });
         ends.collect()
@@ -185,7 +184,7 @@ const fn secs(seconds: u64) -> Duration {
 fn who_does_not_answer_is_told_again_and_then_dropped_with_the_reason() {
     let mut scene = Scene::of_two();
     let first = scene.next_offer(1).unwrap();
-    let until = scene.now + OwnOffers::PATIENCE;
+    let until = scene.now + OwnOffers::ANSWER_TIMEOUT;
     for _ in 0..14 {
         scene.pass(secs(2));
         assert_eq!(scene.next_offer(1), Some(first.clone()), "the same text and number");
@@ -196,7 +195,7 @@ fn who_does_not_answer_is_told_again_and_then_dropped_with_the_reason() {
     assert_eq!(scene.ends(), [(id(1), EndReason::Unanswered)]);
     scene.rooms.leave(scene.now, id(1));
     assert_eq!(scene.rooms.poll_timeout(), None, "nobody else is waited for");
-    assert_eq!(scene.rooms.seats(&room()), 1);
+    assert_eq!(scene.rooms.participants(&room()), 1);
 }
 
 #[test]
@@ -280,14 +279,14 @@ fn an_offer_restarts_ice_and_all_that_we_say_later_has_the_new_credentials() {
 fn a_restart_that_is_refused_has_changed_nothing() {
     let mut scene = Scene::of_two();
     let refused = scene.offers(1, &ice("changed"), false);
-    assert_eq!(refused, Err(RoomError::Restart(PatchRefused::TooSoon)));
+    assert_eq!(refused, Err(Refusal::RestartTooSoon));
     let answered = scene.offers(1, &ice("theirs1"), false).unwrap();
     assert_eq!(ufrag(&answered), "ours1");
     let offered = scene.next_offer(1).unwrap();
     assert_eq!(ufrag(&offered.sdp), "ours1");
     assert_eq!(
         scene.offers(1, &ice("changed"), true),
-        Err(RoomError::OfferPending { number: offered.number })
+        Err(Refusal::OfferPending { number: offered.number })
     );
     assert!(scene.told.is_empty());
 }
@@ -299,12 +298,12 @@ fn an_answer_is_of_the_connection_that_there_is() {
     let of_another = answer(&offered.sdp, &ice("theirs2"));
     assert_eq!(
         scene.answers(1, Some(offered.number), &of_another),
-        Err(RoomError::JoinAnew)
+        Err(Refusal::JoinAnew)
     );
     let stolen = answer(&offered.sdp, &ice("theirs1")).replace("sha-256 AB:", "sha-256 CD:");
     assert_eq!(
         scene.answers(1, Some(offered.number), &stolen),
-        Err(RoomError::OtherCertificate)
+        Err(Refusal::OtherCertificate)
     );
     let good = answer(&offered.sdp, &ice("theirs1"));
     scene.answers(1, Some(offered.number), &good).unwrap();

@@ -98,7 +98,7 @@ fn viewers_see_who_speaks_and_nobody_loses_the_floor_within_two_seconds() {
     assert_eq!(bench.on_air(), [1]);
     bench.wait(ms(1));
     assert_eq!(bench.on_air(), [2]);
-    assert_eq!(bench.roster.as_ref().unwrap().speaker, Some(2));
+    assert_eq!(bench.roster.as_ref().unwrap().speaker, Some(SessionNumber(2)));
     bench.wait(ms(1_000));
     bench.speaks(1, true);
     bench.speaks(2, true);
@@ -111,7 +111,7 @@ fn viewers_see_who_speaks_and_nobody_loses_the_floor_within_two_seconds() {
         Some(&1),
         "a floor without a holder is given at once"
     );
-    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
+    let codecs = bench.rooms.program(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::Vp8)]));
 }
 
@@ -132,7 +132,7 @@ fn who_is_on_air_is_told_again_when_a_broadcast_takes_its_place_for_a_moment() {
     let before = bench.told[&1].number;
     let publisher = broadcast(&bench, 9);
     let (now, maker) = (bench.now, &mut bench.maker);
-    let mut open = |name: &str| maker.open(now, name, || 7);
+    let mut open = |name: &str| maker.open(now, name);
     bench.rooms.broadcast(now, &Bench::name(), publisher, &mut open);
     bench.absorb();
     assert!(bench.told[&1].number > before, "though it is the same");
@@ -150,7 +150,7 @@ fn viewers_are_told_of_what_changes_of_who_is_on_air() {
     bench.rooms.media(bench.now, id(1), key, (Kind::Video, Codec::H264));
     bench.absorb();
     assert!(bench.log.iter().any(|line| line.starts_with("air")), "{:?}", bench.log);
-    let codecs = bench.rooms.on_air(&Bench::name()).map(|program| program.codecs);
+    let codecs = bench.rooms.program(&Bench::name()).map(|program| program.codecs);
     assert_eq!(codecs, Some([Some(Codec::Opus), Some(Codec::H264)]));
 }
 
@@ -178,7 +178,7 @@ fn broadcast(bench: &Bench, number: u64) -> Broadcast {
     );
     Broadcast {
         session: Arc::new(session),
-        handle: number,
+        number: SessionNumber(number),
         since_unix: Duration::from_secs(number),
         codecs: [None, Some(Codec::Vp8)],
     }
@@ -196,7 +196,7 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
     let (now, maker) = (bench.now, &mut bench.maker);
     bench
         .rooms
-        .broadcast(now, &name, publisher.clone(), &mut |name| maker.open(now, name, || 7));
+        .broadcast(now, &name, publisher.clone(), &mut |name| maker.open(now, name));
     bench
         .rooms
         .broadcast(now, &name, publisher, &mut |_| panic!("it is there already"));
@@ -214,7 +214,7 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
         (1, 1, "m9.0", false)
     );
     assert!(bench.roster.as_ref().unwrap().members[1].broadcast);
-    assert_eq!(bench.rooms.seats(&name), 1, "it takes nobody's seat");
+    assert_eq!(bench.rooms.participants(&name), 1, "it takes nobody's signalling");
     assert_eq!(bench.on_air(), [1], "who was on air is to take it back");
     bench.speaks_as(9, true);
     bench.wait(ms(2_000));
@@ -234,19 +234,19 @@ fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
     bench.come(1);
     let (now, name) = (bench.now, Bench::name());
     let before = bench.told[&1].number;
-    bench.rooms.renew_air(now, &name);
+    bench.rooms.renew_program(now, &name);
     bench.absorb();
     assert!(bench.told[&1].number > before, "a member");
     let publisher = broadcast(&bench, 9);
     let maker = &mut bench.maker;
-    let mut open = |name: &str| maker.open(now, name, || 7);
+    let mut open = |name: &str| maker.open(now, name);
     bench.rooms.broadcast(now, &name, publisher, &mut open);
     bench.absorb();
     bench.settle();
     bench.speaks_as(9, true);
     bench.wait(ms(2_000));
     let lifts = bench.lifts.len();
-    bench.rooms.renew_air(bench.now, &name);
+    bench.rooms.renew_program(bench.now, &name);
     bench.absorb();
     assert_eq!(bench.lifts.len(), lifts + 1);
     let [.., before, again] = &bench.lifts[..] else {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn line<'a>(bench: &'a mut Bench, member: u64, mid: &str) -> &'a mut onecast_rtc::sdp::call::testing::Line {
+fn line<'a>(bench: &'a mut Bench, member: u64, mid: &str) -> &'a mut onecast_rtc::sdp::negotiation::testing::Line {
     let client = bench.clients.get_mut(&member).unwrap();
     client.lines.iter_mut().find(|line| line.mid == mid).unwrap()
 }
@@ -14,7 +14,7 @@ fn lines_of_one_name_are_one_stream_and_others_are_others() {
     client.add(Kind::Video, "screen");
     client.add(Kind::Audio, "screen");
     client.add(Kind::Video, "cam");
-    bench.join(1, client, &Words::default(), true).unwrap();
+    bench.join(1, client, &MemberInfo::default(), true).unwrap();
     bench.connect(1);
     bench.settle();
     assert_eq!(
@@ -38,12 +38,12 @@ fn a_camera_that_is_switched_off_and_on_keeps_its_tracks_and_its_line() {
     let tracks = bench.source(1, 0);
     for _ in 0..3 {
         line(&mut bench, 1, "1").sends = false;
-        bench.offer(1, &Words::default()).unwrap();
+        bench.offer(1, &MemberInfo::default()).unwrap();
         assert_eq!(bench.sends(1), ["m1.0 a"]);
         let shown = &bench.rooms.roster(&Bench::name()).unwrap().members[0].tracks;
         assert_eq!(shown.iter().map(|track| track.kind).collect::<Vec<_>>(), [Kind::Audio]);
         line(&mut bench, 1, "1").sends = true;
-        bench.offer(1, &Words::default()).unwrap();
+        bench.offer(1, &MemberInfo::default()).unwrap();
         assert_eq!(bench.settle(), 0, "nobody needs an offer");
         assert_eq!(
             (bench.sees(2), bench.source(1, 0)),
@@ -60,7 +60,7 @@ fn a_line_that_gets_another_name_stays_the_stream_that_it_was() {
     let tracks = bench.source(1, 0);
     line(&mut bench, 1, "0").stream = "other".into();
     line(&mut bench, 1, "1").stream = "other".into();
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
     assert_eq!(
         (bench.sends(1), bench.source(1, 0)),
         (vec!["m1.0 av".to_owned()], tracks)
@@ -86,28 +86,28 @@ fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
     for screen in 1..7 {
         let client = bench.clients.get_mut(&1).unwrap();
         client.add(Kind::Video, &format!("screen{screen}"));
-        bench.offer(1, &Words::default()).unwrap();
+        bench.offer(1, &MemberInfo::default()).unwrap();
         bench.settle();
     }
     let (sent, before) = (bench.sends(1), bench.clients[&1].clone());
     assert_eq!(sent.len(), 7, "eight lines");
     bench.log.clear();
     bench.clients.get_mut(&1).unwrap().add(Kind::Video, "one more");
-    let refused = bench.offer(1, &Words::default());
+    let refused = bench.offer(1, &MemberInfo::default());
     assert!(
-        matches!(&refused, Err(RoomError::Call(error)) if error.is_unusable()),
+        matches!(&refused, Err(Refusal::Sdp(SdpRefusal { unusable: true, .. }))),
         "{refused:?}"
     );
     assert_eq!((bench.sends(1), &bench.log[..]), (sent, &[][..]));
     bench.clients.insert(1, before);
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
     // As many others in their place, in one offer.
     let client = bench.clients.get_mut(&1).unwrap();
     let screens = client.lines.iter_mut().filter(|line| line.stream.starts_with("screen"));
     screens.for_each(|line| line.sends = false);
     (1..7).for_each(|other| client.add(Kind::Video, &format!("other{other}")));
     bench.wait(ms(5_000));
-    bench.offer(1, &Words::default()).unwrap();
+    bench.offer(1, &MemberInfo::default()).unwrap();
     assert_eq!(bench.sends(1).len(), 7);
     bench.settle();
     assert_eq!(bench.sees(2), bench.sends(1));
@@ -116,13 +116,13 @@ fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
 #[test]
 fn who_may_not_send_may_watch_and_is_refused_when_it_sends() {
     let mut bench = Bench::with(2..=2);
-    let refused = bench.join(1, person(), &Words::default(), false);
-    assert_eq!(refused, Err(RoomError::MayNotSend));
-    assert_eq!(bench.rooms.seats(&Bench::name()), 1);
+    let refused = bench.join(1, person(), &MemberInfo::default(), false);
+    assert_eq!(refused, Err(Refusal::NotAllowed(Purpose::Publish)));
+    assert_eq!(bench.rooms.participants(&Bench::name()), 1);
     let mut client = Client::default();
     client.add_place(Kind::Audio);
     client.add_place(Kind::Video);
-    bench.join(1, client, &Words::default(), false).unwrap();
+    bench.join(1, client, &MemberInfo::default(), false).unwrap();
     bench.connect(1);
     bench.settle();
     assert_eq!((bench.sends(1), bench.sees(1)), (vec![], vec!["m2.0 av".to_owned()]));
@@ -130,11 +130,11 @@ fn who_may_not_send_may_watch_and_is_refused_when_it_sends() {
     let before = bench.clients[&1].clone();
     bench.clients.get_mut(&1).unwrap().add(Kind::Video, "cam");
     assert_eq!(
-        bench.offer_with(1, &Words::default(), false),
-        Err(RoomError::MayNotSend)
+        bench.offer_with(1, &MemberInfo::default(), false),
+        Err(Refusal::NotAllowed(Purpose::Publish))
     );
     bench.clients.insert(1, before);
-    bench.offer_with(1, &Words::default(), false).unwrap();
+    bench.offer_with(1, &MemberInfo::default(), false).unwrap();
     assert_eq!(bench.sees(1), ["m2.0 av"]);
 }
 
@@ -144,8 +144,8 @@ fn an_offer_that_is_refused_takes_no_place_of_a_stream() {
     let slots = bench.maker.free_slots().count();
     bench.clients.get_mut(&1).unwrap().add(Kind::Video, "screen");
     assert_eq!(
-        bench.offer_with(1, &Words::default(), false),
-        Err(RoomError::MayNotSend)
+        bench.offer_with(1, &MemberInfo::default(), false),
+        Err(Refusal::NotAllowed(Purpose::Publish))
     );
     bench.leave(1);
     bench.leave(2);
@@ -172,7 +172,11 @@ fn labels_and_names_reach_the_others() {
         },
     );
     let roster = bench.roster.clone().unwrap();
-    let ada = roster.members.iter().find(|member| member.id == 1).unwrap();
+    let ada = roster
+        .members
+        .iter()
+        .find(|member| member.id == SessionNumber(1))
+        .unwrap();
     assert_eq!(
         (ada.name.as_deref(), ada.broadcast, ada.since_unix),
         (Some("Ada"), false, Duration::from_secs(1))

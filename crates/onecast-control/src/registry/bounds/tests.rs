@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::Caller;
-use crate::registry::{Limits, Refused};
+use crate::Refusal;
+use crate::registry::{Limits, Registry};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_rtc::{DtlsRole, IceCredentials, RemoteTransport};
 
@@ -16,18 +17,18 @@ fn registry(sessions: SessionLimits) -> Registry {
         sessions,
         rooms: crate::conference::RoomLimits::DEFAULT,
     };
-    Registry::new(limits, Vec::new().into())
+    Registry::new(limits, Vec::new().into(), 7)
 }
 
 fn id(number: u128) -> SessionId {
     SessionId::from_random(number.to_be_bytes())
 }
 
-fn admit(registry: &mut Registry, now: Instant, purpose: Purpose, stream: &str, number: u128) -> Result<(), Refused> {
+fn admit(registry: &mut Registry, now: Instant, purpose: Purpose, stream: &str, number: u128) -> Result<(), Refusal> {
     let address = [192, 0, 2, 1].into();
     let caller = Caller { purpose, address };
     let stream = stream.parse().unwrap();
-    let admitted = registry.admit(now, &stream, caller, id(number), PATIENCE, || 7);
+    let admitted = registry.join(now, &stream, caller, id(number), PATIENCE);
     admitted.map(drop)
 }
 
@@ -96,7 +97,7 @@ fn readings_are_bounded_however_often_they_are_taken() {
         meter.read(start + Duration::from_millis(step), step * 1_000, Some(1_000_000));
         assert!(meter.readings.len() <= Meter::READINGS_MAX);
     }
-    // 8 Mbit/s: the sum over the window is right although only some of the readings were kept.
+    // 8 Mbit/s: the sum over the window is grant although only some of the readings were kept.
     let rate = meter.read(start + Duration::from_millis(100_300), 100_300_000, Some(1_000_000));
     assert!(matches!(rate, Rate::Beyond(7_990_000..=8_010_000)), "{rate:?}");
 }
@@ -179,7 +180,7 @@ fn a_stream_has_its_own_bound_of_viewers() {
         admit(&mut registry, now, Purpose::Watch, "a", number).unwrap();
     }
     let refused = admit(&mut registry, now, Purpose::Watch, "a", 3);
-    assert_eq!(refused, Err(Refused::StreamFull { max: 2 }));
+    assert_eq!(refused, Err(Refusal::StreamFull { max: 2 }));
     admit(&mut registry, now, Purpose::Watch, "b", 4).unwrap();
     admit(&mut registry, now, Purpose::Publish, "a", 5).unwrap();
     registry.remove(now, id(1));
@@ -196,7 +197,7 @@ fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
     };
     let mut registry = registry(limits);
     let start = onecast_udp::clock::now();
-    connect(&mut registry, start, Purpose::Confer, "room", 1);
+    connect(&mut registry, start, Purpose::Participate, "room", 1);
     assert_eq!(registry.verdicts(start + Duration::from_secs(99)), []);
     let why = EndReason::SessionTime {
         max: Duration::from_secs(100),
@@ -213,7 +214,7 @@ fn large_packets_of_a_publisher_are_told_once_and_shown() {
     let mut registry = registry(SessionLimits::default());
     admit(&mut registry, start, Purpose::Publish, "s", 1).unwrap();
     let session = Arc::new(session(&registry, "s", 1, start));
-    assert!(registry.answered(id(1), session.clone()));
+    registry.set_session(session.clone());
     registry.connected(start, Duration::ZERO, id(1)).unwrap();
     let at = |second| start + Duration::from_secs(second);
     assert_eq!(registry.verdicts(at(1)), []);
@@ -243,7 +244,7 @@ fn large_packets_of_a_publisher_are_told_once_and_shown() {
 }
 
 fn session(registry: &Registry, stream: &str, number: u128, now: Instant) -> Session {
-    let tracks = registry.streams[&stream.parse().unwrap()].tracks.clone();
+    let tracks = registry.streams.by_name[&stream.parse().unwrap()].tracks.clone();
     let ice = || IceCredentials {
         ufrag: "ufrag".into(),
         pwd: "a-password-of-22-chars".into(),

@@ -1,7 +1,7 @@
 use super::super::testing::{Bench, NO_CREDENTIAL, id, ms, name};
 use super::*;
-use crate::SessionLimits;
 use crate::conference::Program;
+use crate::{SessionLimits, SessionNumber};
 use onecast_rtc::rtp::Codec;
 
 const VP8: Codec = Codec::Vp8;
@@ -37,7 +37,9 @@ fn a_publisher_that_never_sends_is_silent_from_its_connection_on() {
     let state = bench.registry.streams(bench.now).remove(0);
     assert_eq!(state.liveness, Liveness::Connected { silent: ms(65_000) });
     assert!(state.since.is_some(), "it is connected all the same");
-    let sessions = bench.registry.session(bench.now, Duration::from_secs(99), 1);
+    let sessions = bench
+        .registry
+        .session(bench.now, Duration::from_secs(99), SessionNumber(1));
     assert_eq!(sessions.unwrap().silent, Some(ms(65_000)));
 }
 
@@ -107,7 +109,7 @@ fn a_silent_publisher_that_leaves_is_not_silent_any_more_and_the_next_has_a_sile
 fn media_that_reaches_no_track_makes_no_stream_live() {
     let mut bench = Bench::new();
     bench.publish(1, NO_CREDENTIAL);
-    let session = bench.registry.sessions[&id(1)].session.clone().unwrap();
+    let session = bench.registry.sessions.by_id[&id(1)].session.clone().unwrap();
     for _ in 0..10 {
         session.received.add(1_000);
         bench.pass(ms(1_000));
@@ -124,7 +126,7 @@ fn a_stream_is_live_while_a_member_of_its_room_is_on_air_whatever_its_publisher_
         codecs: [None, Some(VP8)],
         is_broadcast,
     };
-    let air = |bench: &mut Bench, program| bench.registry.set_air(bench.now, &name(), program, Duration::ZERO);
+    let air = |bench: &mut Bench, program| bench.registry.set_program(bench.now, Duration::ZERO, &name(), program);
     air(&mut bench, Some(program(false)));
     bench.pass(ms(20_000));
     assert_eq!((bench.liveness(), bench.silences.len()), (Liveness::Live, 0));

@@ -3,9 +3,12 @@ use super::*;
 
 const OPUS: [Codec; 1] = [Codec::Opus];
 
-fn missing_of(bench: &Bench, handle: u64) -> Vec<Codec> {
+fn missing_of(bench: &Bench, number: u64) -> Vec<Codec> {
     let unix = std::time::Duration::from_secs(99);
-    let state = bench.registry.session(bench.now, unix, handle).unwrap();
+    let state = bench
+        .registry
+        .session(bench.now, unix, crate::SessionNumber(number))
+        .unwrap();
     state.missing.codecs().collect()
 }
 

@@ -1,5 +1,5 @@
-use super::super::testing::{Bench, NO_CREDENTIAL, id, ms};
-use super::super::{Purpose, Registry};
+use super::super::Purpose;
+use super::super::testing::{Bench, NO_CREDENTIAL, Succeeded, id, ms};
 use super::*;
 use onecast_rtc::rtp::Codec;
 
@@ -14,9 +14,9 @@ fn stopped(credential: Option<&str>) -> Bench {
     bench
 }
 
-fn retry_after(refused: Refused) -> Duration {
+fn retry_after(refused: Refusal) -> Duration {
     match refused {
-        Refused::Taken { retry_after, .. } => retry_after,
+        Refusal::Taken { retry_after, .. } => retry_after,
         other => panic!("{other:?}"),
     }
 }
@@ -32,7 +32,7 @@ fn an_encoder_that_crashed_is_back_at_the_time_that_it_is_told() {
         let admitted = bench.offer(2, NO_CREDENTIAL).unwrap();
         assert!(admitted.displaced.is_none() && !admitted.takes_over);
         bench.pass(ms(200));
-        let Succession::Replaces { ended, silent } = bench.registry.succeed(bench.now, id(2)) else {
+        let Succeeded::Replaces { ended, silent } = bench.registry.succeed(bench.now, id(2)) else {
             panic!("it does not replace the dead one");
         };
         assert_eq!((ended.id, ended.purpose), (id(1), Purpose::Publish));
@@ -82,7 +82,7 @@ fn a_publisher_that_sends_again_in_time_keeps_its_place() {
     bench.pass(ms(500));
     bench.send(1, Codec::Vp8);
     bench.pass(ms(500));
-    assert!(matches!(bench.registry.succeed(bench.now, id(2)), Succession::Refused));
+    assert!(matches!(bench.registry.succeed(bench.now, id(2)), Succeeded::Refused));
     assert_eq!(bench.publisher(), Some(id(1)));
     assert!(bench.registry.remove(bench.now, id(2)).is_some());
     assert_eq!(bench.told(), (true, false));
@@ -95,7 +95,7 @@ fn a_successor_gets_the_place_of_one_that_leaves_meanwhile() {
     bench.offer(2, NO_CREDENTIAL).unwrap();
     bench.registry.remove(bench.now, id(1)).unwrap();
     assert_eq!(bench.publisher(), Some(id(2)));
-    assert!(matches!(bench.registry.succeed(bench.now, id(2)), Succession::Free));
+    assert!(matches!(bench.registry.succeed(bench.now, id(2)), Succeeded::Free));
     bench.connect(2);
     bench.send(2, Codec::Vp8);
     assert_eq!(bench.told(), (true, false));
@@ -108,14 +108,14 @@ fn of_two_successors_the_first_has_five_seconds_to_connect() {
     bench.offer(2, NO_CREDENTIAL).unwrap();
     bench.pass(ms(1_500));
     let wait = retry_after(bench.offer(3, NO_CREDENTIAL).unwrap_err());
-    assert_eq!(wait, Registry::PUBLISHER_PATIENCE - ms(1_500));
+    assert_eq!(wait, PUBLISHER_TIMEOUT - ms(1_500));
     bench.pass(wait);
     let displaced = bench.offer(3, NO_CREDENTIAL).unwrap().displaced;
     assert_eq!(displaced.map(|ended| (ended.id, ended.connected)), Some((id(2), None)));
     assert_eq!(bench.publisher(), Some(id(1)));
     assert!(matches!(
         bench.registry.succeed(bench.now, id(3)),
-        Succession::Replaces { .. }
+        Succeeded::Replaces { .. }
     ));
     assert_eq!(bench.publisher(), Some(id(3)));
 }
@@ -126,11 +126,11 @@ fn a_publisher_with_a_credential_keeps_its_place_from_all_others_however_silent(
     bench.pass(ms(50_000));
     for other in [NO_CREDENTIAL, Some("phone")] {
         let refused = bench.offer(2, other).unwrap_err();
-        let Refused::Taken { silent, since, .. } = refused else {
+        let Refusal::Taken { silent, since_unix, .. } = refused else {
             panic!("{refused:?}");
         };
         assert!(
-            silent > Some(ms(49_000)) && since.is_some(),
+            silent > Some(ms(49_000)) && since_unix.is_some(),
             "it is said why it is not live"
         );
     }
@@ -144,7 +144,7 @@ fn a_publisher_that_is_to_connect_is_waited_for_as_long_as_it_is_told() {
     bench.offer(1, NO_CREDENTIAL).unwrap();
     bench.pass(ms(1_200));
     let wait = retry_after(bench.offer(2, NO_CREDENTIAL).unwrap_err());
-    assert_eq!(wait, Registry::PUBLISHER_PATIENCE - ms(1_200));
+    assert_eq!(wait, PUBLISHER_TIMEOUT - ms(1_200));
     bench.pass(wait);
     assert!(bench.offer(2, NO_CREDENTIAL).unwrap().displaced.is_some());
 }
@@ -159,5 +159,5 @@ fn the_end_of_a_stream_is_the_end_of_a_successor_too() {
     for id in ends {
         bench.registry.remove(bench.now, id).unwrap();
     }
-    assert!(bench.registry.is_empty());
+    assert!(bench.registry.len() == 0);
 }

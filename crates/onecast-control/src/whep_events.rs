@@ -1,9 +1,14 @@
-//! What those who follow a stream are told: is somebody live, can it be played, how many watch, go elsewhere. A follower is told the
-//! newest state, never a queue of old ones.
+//! Event streams of WHEP: whether a stream is live, whether it can be played, how many watch, and where to connect instead. A follower
+//! gets the newest state, never a queue of old ones.
+
+mod open;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+
+pub(crate) use open::WhepEvents;
+pub use open::{EventsOf, NewEvents};
 
 use super::drain::Destination;
 use super::playable::{Missing, Playable};
@@ -14,17 +19,17 @@ use onecast_rtc::session_id::SessionIdError;
 /// A stream as its followers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Audience {
-    /// Whether its media arrives.
+    /// Media arrives.
     pub live: bool,
-    /// Whether a publisher is connected and has sent nothing for long. Never while it is live.
+    /// A publisher is connected and has sent no media for some time. Never while the stream is live.
     pub silent: bool,
     /// Connected viewers.
     pub viewers: usize,
-    /// What it is sent in: audio, video.
+    /// Its codecs: audio, video.
     pub codecs: [Option<Codec>; 2],
 }
 
-/// A wish that viewers connect anew: the server is about to stop.
+/// Asks a viewer to reconnect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reconnect {
     /// Where to; `None` for the same place.
@@ -33,25 +38,25 @@ pub struct Reconnect {
     pub after: Option<Duration>,
 }
 
-/// What a server that is about to stop tells each of those who watch.
+/// Asks all viewers to reconnect: the server is about to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Farewell {
-    /// The server that takes its place; `None` for itself, when it is back.
+pub struct ReconnectNotice {
+    /// The server that takes its place; `None` for this one, after its restart.
     pub to: Option<Destination>,
 }
 
-/// What can be told, by the names of the WHEP events.
+/// Kinds of WHEP events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventName {
-    /// Somebody is live.
+    /// The stream is live.
     Active,
-    /// Nobody is.
+    /// The stream is not live.
     Inactive,
     /// Which codecs of the stream the follower cannot play.
     CodecMissing,
     /// How many watch.
     ViewerCount,
-    /// Viewers should connect anew.
+    /// Viewers should reconnect.
     Reconnect,
 }
 
@@ -59,21 +64,21 @@ pub enum EventName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventSet(u8);
 
-/// One thing that is told.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
-    /// Somebody is live.
+    /// The stream is live.
     Active,
-    /// Nobody is.
+    /// The stream is not live.
     Inactive {
-        /// A publisher is connected, and sends nothing.
+        /// A publisher is connected and sends no media.
         silent: bool,
     },
     /// What the follower cannot play, which may be nothing any more, and what it can.
     CodecMissing(Missing, Playable),
     /// How many watch.
     ViewerCount(usize),
-    /// Viewers should connect anew.
+    /// Viewers should reconnect.
     Reconnect(Reconnect),
 }
 
@@ -81,9 +86,9 @@ pub enum Announcement {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventStreamId(SessionId);
 
-/// Decides what one follower is told, and when.
+/// The events of one follower: decides what it gets, and when.
 #[derive(Debug)]
-pub struct Announcer {
+pub struct EventStream {
     wanted: EventSet,
     playable: Playable,
     audience: Audience,
@@ -95,13 +100,13 @@ pub struct Announcer {
     counted: Option<(usize, Instant)>,
 }
 
-impl Farewell {
-    /// Earliest and latest time at which a viewer is to connect anew.
+impl ReconnectNotice {
+    /// Earliest and latest time at which a viewer is to reconnect.
     pub const SPREAD: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
-    /// What a viewer of the stream is told. `chance` is any number: not all shall come at once.
+    /// The event for a viewer of the stream. `chance` is a random number that spreads the reconnects.
     pub fn reconnect(&self, stream: &StreamName, chance: u32) -> Reconnect {
-        let [earliest, latest] = Farewell::SPREAD;
+        let [earliest, latest] = ReconnectNotice::SPREAD;
         let after = earliest + (latest - earliest).mul_f64(f64::from(chance) / f64::from(u32::MAX));
         Reconnect {
             url: self.to.as_ref().map(|to| to.of(&format!("/whep/{stream}")).into()),
@@ -111,7 +116,7 @@ impl Farewell {
 }
 
 impl EventName {
-    /// All that are told.
+    /// All of them.
     pub const ALL: [EventName; 5] = [
         EventName::Active,
         EventName::Inactive,
@@ -151,7 +156,7 @@ impl EventSet {
 }
 
 impl Announcement {
-    /// What kind it is of.
+    /// Its kind.
     pub const fn name(&self) -> EventName {
         match self {
             Announcement::Active => EventName::Active,
@@ -170,10 +175,10 @@ impl EventStreamId {
     }
 }
 
-impl Announcer {
-    /// For a follower who wants these events, can play that, and has been told nothing.
-    pub fn new(wanted: EventSet, playable: Playable) -> Announcer {
-        Announcer {
+impl EventStream {
+    /// For a new follower that wants these events and can play that.
+    pub fn new(wanted: EventSet, playable: Playable) -> EventStream {
+        EventStream {
             wanted,
             playable,
             audience: Audience::default(),
@@ -190,12 +195,12 @@ impl Announcer {
         self.audience = audience;
     }
 
-    /// Viewers should connect anew, or need not.
+    /// Viewers should reconnect, or need not.
     pub fn handle_reconnect(&mut self, reconnect: Option<Reconnect>) {
         self.reconnect = reconnect;
     }
 
-    /// What is to be told next, `None` when all has been.
+    /// The next event; `None` when the follower is up to date.
     pub fn poll_announcement(&mut self, now: Instant) -> Option<Announcement> {
         self.poll_live()
             .or_else(|| self.poll_missing())
@@ -222,7 +227,7 @@ impl Announcer {
         self.wanted.has(announcement.name()).then_some(announcement)
     }
 
-    /// Nothing is said to those who can play everything from the beginning.
+    /// A follower that can play everything from the start gets no such event.
     fn poll_missing(&mut self) -> Option<Announcement> {
         let missing = self.playable.missing(self.audience.codecs);
         if std::mem::replace(&mut self.told_missing, missing) == missing {
@@ -281,7 +286,7 @@ const fn bit(event: EventName) -> u8 {
     1 << event as u8
 }
 
-/// A number that changes many times a second can be read by nobody, and costs a message for each viewer.
+/// A number that changes many times a second is unreadable, and costs a message for each viewer.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -295,34 +300,34 @@ mod tests {
         codecs: [None; 2],
     };
 
-    fn follower(wanted: EventSet) -> Announcer {
-        Announcer::new(wanted, Playable::default())
+    fn follower(wanted: EventSet) -> EventStream {
+        EventStream::new(wanted, Playable::default())
     }
 
     fn all() -> EventSet {
         EventSet::of_names(EventName::ALL.map(EventName::as_str)).unwrap()
     }
 
-    fn told(announcer: &mut Announcer, now: Instant) -> Vec<Announcement> {
-        std::iter::from_fn(|| announcer.poll_announcement(now)).collect()
+    fn told(events: &mut EventStream, now: Instant) -> Vec<Announcement> {
+        std::iter::from_fn(|| events.poll_announcement(now)).collect()
     }
 
     #[test]
     fn a_new_follower_is_told_the_present_state_once() {
         let now = onecast_udp::clock::now();
-        let mut announcer = follower(all());
-        announcer.handle_audience(LIVE);
+        let mut events = follower(all());
+        events.handle_audience(LIVE);
         assert_eq!(
-            told(&mut announcer, now),
+            told(&mut events, now),
             [Announcement::Active, Announcement::ViewerCount(3)]
         );
-        announcer.handle_audience(LIVE);
-        assert_eq!(told(&mut announcer, now), []);
-        assert_eq!(announcer.poll_timeout(), None);
+        events.handle_audience(LIVE);
+        assert_eq!(told(&mut events, now), []);
+        assert_eq!(events.poll_timeout(), None);
 
-        let mut announcer = follower(all());
+        let mut events = follower(all());
         assert_eq!(
-            told(&mut announcer, now),
+            told(&mut events, now),
             [Announcement::Inactive { silent: false }, Announcement::ViewerCount(0)]
         );
     }
@@ -330,27 +335,27 @@ mod tests {
     #[test]
     fn what_has_passed_meanwhile_is_not_told() {
         let now = onecast_udp::clock::now();
-        let mut announcer = follower(all());
-        announcer.handle_audience(LIVE);
-        told(&mut announcer, now);
-        announcer.handle_audience(Audience { live: false, ..LIVE });
-        announcer.handle_audience(LIVE);
-        assert_eq!(told(&mut announcer, now), []);
-        announcer.handle_audience(Audience { live: false, ..LIVE });
-        assert_eq!(told(&mut announcer, now), [Announcement::Inactive { silent: false }]);
+        let mut events = follower(all());
+        events.handle_audience(LIVE);
+        told(&mut events, now);
+        events.handle_audience(Audience { live: false, ..LIVE });
+        events.handle_audience(LIVE);
+        assert_eq!(told(&mut events, now), []);
+        events.handle_audience(Audience { live: false, ..LIVE });
+        assert_eq!(told(&mut events, now), [Announcement::Inactive { silent: false }]);
     }
 
     #[test]
     fn a_publisher_that_falls_silent_is_told_apart_from_one_that_left() {
         let now = onecast_udp::clock::now();
-        let mut announcer = follower(all());
+        let mut events = follower(all());
         let silent = Audience {
             live: false,
             silent: true,
             ..LIVE
         };
-        announcer.handle_audience(LIVE);
-        told(&mut announcer, now);
+        events.handle_audience(LIVE);
+        told(&mut events, now);
         for (audience, announcement) in [
             (silent, Announcement::Inactive { silent: true }),
             (LIVE, Announcement::Active),
@@ -363,8 +368,8 @@ mod tests {
                 Announcement::Inactive { silent: false },
             ),
         ] {
-            announcer.handle_audience(audience);
-            assert_eq!(told(&mut announcer, now), [announcement]);
+            events.handle_audience(audience);
+            assert_eq!(told(&mut events, now), [announcement]);
         }
     }
 
@@ -372,13 +377,13 @@ mod tests {
     fn a_follower_is_told_what_it_cannot_play_and_when_that_is_over() {
         let now = onecast_udp::clock::now();
         let playable = Playable::of_codecs(&[Codec::Opus], &[Codec::Vp8]);
-        let mut announcer = Announcer::new(all(), playable);
+        let mut events = EventStream::new(all(), playable);
         let sent_in = |video| Audience {
             codecs: [Some(Codec::Opus), video],
             ..LIVE
         };
-        announcer.handle_audience(sent_in(None));
-        let first = told(&mut announcer, now);
+        events.handle_audience(sent_in(None));
+        let first = told(&mut events, now);
         assert_eq!(first, [Announcement::Active, Announcement::ViewerCount(3)]);
         for (video, is_news) in [
             (Some(Codec::Vp8), false),
@@ -391,12 +396,12 @@ mod tests {
             (None, true),
         ] {
             let audience = sent_in(video);
-            announcer.handle_audience(audience);
+            events.handle_audience(audience);
             let missing = playable.missing(audience.codecs);
             let expected = is_news.then_some(Announcement::CodecMissing(missing, playable));
-            assert_eq!(told(&mut announcer, now), Vec::from_iter(expected), "{video:?}");
+            assert_eq!(told(&mut events, now), Vec::from_iter(expected), "{video:?}");
         }
-        let mut other = Announcer::new(EventSet::of_names(["inactive"]).unwrap(), playable);
+        let mut other = EventStream::new(EventSet::of_names(["inactive"]).unwrap(), playable);
         other.handle_audience(sent_in(Some(Codec::H264)));
         assert_eq!(told(&mut other, now), [], "who did not ask for it is told nothing");
     }
@@ -404,49 +409,46 @@ mod tests {
     #[test]
     fn viewers_are_counted_once_a_second_at_most() {
         let start = onecast_udp::clock::now();
-        let mut announcer = follower(EventSet::of_names(["viewercount"]).unwrap());
+        let mut events = follower(EventSet::of_names(["viewercount"]).unwrap());
         let mut counts = Vec::new();
         for ms in 0..2_500 {
             let now = start + Duration::from_millis(ms);
-            announcer.handle_audience(Audience {
+            events.handle_audience(Audience {
                 viewers: ms as usize,
                 ..LIVE
             });
-            counts.extend(told(&mut announcer, now));
+            counts.extend(told(&mut events, now));
         }
         assert_eq!(counts, [0, 1_000, 2_000].map(Announcement::ViewerCount));
         // The last one is told, too, if late.
-        let due = announcer.poll_timeout().unwrap();
+        let due = events.poll_timeout().unwrap();
         assert_eq!(due, start + Duration::from_secs(3));
-        assert_eq!(told(&mut announcer, due), [Announcement::ViewerCount(2_499)]);
-        assert_eq!(announcer.poll_timeout(), None);
+        assert_eq!(told(&mut events, due), [Announcement::ViewerCount(2_499)]);
+        assert_eq!(events.poll_timeout(), None);
     }
 
     #[test]
     fn only_what_is_wanted_is_told() {
         let now = onecast_udp::clock::now();
-        let mut announcer = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
-        announcer.handle_audience(LIVE);
-        announcer.handle_reconnect(Some(Reconnect::default()));
-        assert_eq!(
-            told(&mut announcer, now),
-            [Announcement::Reconnect(Reconnect::default())]
-        );
-        assert_eq!(announcer.poll_timeout(), None);
-        announcer.handle_audience(Audience::default());
-        assert_eq!(told(&mut announcer, now), [Announcement::Inactive { silent: false }]);
+        let mut events = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
+        events.handle_audience(LIVE);
+        events.handle_reconnect(Some(Reconnect::default()));
+        assert_eq!(told(&mut events, now), [Announcement::Reconnect(Reconnect::default())]);
+        assert_eq!(events.poll_timeout(), None);
+        events.handle_audience(Audience::default());
+        assert_eq!(told(&mut events, now), [Announcement::Inactive { silent: false }]);
     }
 
     #[test]
     fn a_viewer_is_sent_to_its_stream_on_the_other_server_and_not_all_at_once() {
-        let farewell = Farewell {
+        let farewell = ReconnectNotice {
             to: Some("https://b.example.org/cast/".parse().unwrap()),
         };
         let stream: StreamName = "show-1".parse().unwrap();
         let told = [0, u32::MAX / 2, u32::MAX].map(|chance| farewell.reconnect(&stream, chance));
         assert_eq!(told[0].url.as_deref(), Some("https://b.example.org/cast/whep/show-1"));
         assert_eq!(told.map(|told| told.after.unwrap().as_millis()), [1_000, 5_499, 10_000]);
-        assert_eq!(Farewell::default().reconnect(&stream, 7).url, None);
+        assert_eq!(ReconnectNotice::default().reconnect(&stream, 7).url, None);
     }
 
     #[test]

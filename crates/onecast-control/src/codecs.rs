@@ -1,11 +1,12 @@
 //! Codecs that do not meet, said with both lists.
 
-use crate::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
 use onecast_rtc::rtp::Codec;
-use onecast_rtc::sdp::{Negotiated, SdpError};
+use onecast_rtc::sdp::Negotiated;
 
-/// A viewer that cannot take what is sent at this moment (audio, video) is refused: it would wait for ever, and nobody would know why.
-pub(super) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result<(), Refusal> {
+use crate::refusal::{CodecLists, CodecsOf, Refusal, SdpRefusal};
+
+/// Refuses a viewer that cannot play what is sent at this moment (audio, video): it would wait for ever without a reason in sight.
+pub(crate) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result<(), Refusal> {
     for line in [&negotiated.video, &negotiated.audio].into_iter().flatten() {
         let Some(codec) = live[line.kind as usize] else {
             continue;
@@ -31,17 +32,6 @@ pub(super) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result
         }));
     }
     Ok(())
-}
-
-/// The lists of an offer that has nothing in common with the server.
-pub(super) fn of_error(error: &SdpError) -> Option<CodecLists> {
-    let (offered, carried) = error.codecs()?;
-    let list = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
-    Some(CodecLists {
-        of: CodecsOf::Server,
-        needed: list(carried),
-        offer: list(offered),
-    })
 }
 
 #[cfg(test)]

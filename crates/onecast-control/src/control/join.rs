@@ -1,0 +1,287 @@
+//! From an offer to a session.
+//!
+//! Everything that may refuse a client is asked before anything changes, so a join happens as a whole or not at all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onecast_engine::fanout::{Command, Direction, Plan, Session, ViewerLine};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{CounterAnswer, Negotiated, SdpError};
+use onecast_rtc::{IceCredentials, RemoteTransport, SessionId};
+
+use super::{Control, Now};
+use crate::admission::Caller;
+use crate::codecs;
+use crate::port::{PasteRights, PasteRole};
+use crate::refusal::Refusal;
+use crate::registry::{Applicant, Purpose, Via};
+use crate::{Grant, StreamName};
+
+/// A client that wants to join, and the random numbers of its session.
+#[derive(Debug, Clone, Copy)]
+pub struct Join<'a> {
+    /// Id of the session that it will have.
+    pub id: SessionId,
+    /// Our ICE credentials in that session.
+    pub local: &'a IceCredentials,
+    /// The stream, or the room.
+    pub stream: &'a StreamName,
+    /// The other end of the HTTP connection.
+    pub client: SocketAddr,
+    /// What permits it.
+    pub grant: &'a Grant,
+}
+
+/// An offer that can be answered.
+#[derive(Debug)]
+pub struct Agreed {
+    /// The lines on which media will flow.
+    pub negotiated: Negotiated,
+    /// The client's side of the connection.
+    pub remote: RemoteTransport,
+}
+
+/// An offer whose client may become a publisher or a viewer.
+#[derive(Debug)]
+pub struct PastedOffer {
+    /// It has a line that can send.
+    pub can_send: bool,
+    /// It has a line that can receive.
+    pub can_receive: bool,
+    /// What it comes to if the client publishes.
+    pub as_publisher: Result<Agreed, SdpError>,
+    /// What it comes to if the client watches.
+    pub as_viewer: Result<Agreed, SdpError>,
+}
+
+/// A viewer that was sent an offer of the server.
+#[derive(Debug)]
+pub struct CounterOffered {
+    /// The tracks in the offer.
+    pub tracks: Arc<StreamTracks>,
+    /// What the stream is sent in at this moment: audio, video.
+    pub codecs: [Option<Codec>; 2],
+}
+
+/// How a session comes about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) purpose: Purpose,
+    pub(super) via: Via,
+    pub(super) timeout: Duration,
+}
+
+impl Control {
+    /// How long a client may take from our answer to its finished handshake.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The same where a person carries the answer from one window to another.
+    pub const PASTE_TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// Whether a client that has not sent its offer yet may send it. It takes no token.
+    ///
+    /// # Errors
+    /// When it would be refused whatever it offers.
+    pub fn check_join(&mut self, now: Now, caller: Caller) -> Result<(), Refusal> {
+        self.lifecycle.check_open()?;
+        self.registry.check_admission(now.instant, caller)
+    }
+
+    /// An offer of a publisher. Gives the tracks of its stream.
+    ///
+    /// A bad offer is refused only after it has taken its admission token, so that it costs its sender as much as a good one.
+    ///
+    /// # Errors
+    /// When the offer cannot be used, the stream has a publisher, or a limit is reached; then nothing has changed.
+    pub fn handle_publish(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        offer: Result<Agreed, SdpError>,
+    ) -> Result<Arc<StreamTracks>, Refusal> {
+        let route = Route {
+            purpose: Purpose::Publish,
+            via: Via::Whip,
+            timeout: Control::CONNECT_TIMEOUT,
+        };
+        self.take_token(now, join.client, route.purpose)?;
+        self.join(now, join, route, offer?)
+    }
+
+    /// An offer of a viewer. Gives the tracks that it will be sent.
+    ///
+    /// # Errors
+    /// When the offer cannot be used or a limit is reached; then nothing has changed.
+    pub fn handle_watch(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        offer: Result<Agreed, SdpError>,
+    ) -> Result<Arc<StreamTracks>, Refusal> {
+        let route = Route {
+            purpose: Purpose::Watch,
+            via: Via::Whep,
+            timeout: Control::CONNECT_TIMEOUT,
+        };
+        self.take_token(now, join.client, route.purpose)?;
+        self.join(now, join, route, offer?)
+    }
+
+    /// A pasted offer: its direction, the client's rights and the stream's publisher decide what the client becomes. The grant of `join`
+    /// counts for nothing.
+    ///
+    /// # Errors
+    /// As [`handle_publish`](Self::handle_publish) and [`handle_watch`](Self::handle_watch), and when the rights do not permit it.
+    pub fn handle_paste(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        offer: Result<PastedOffer, SdpError>,
+        rights: PasteRights<'_>,
+    ) -> Result<(Arc<StreamTracks>, PasteRole), Refusal> {
+        let may_publish = rights.publish.is_some() && !self.registry.is_taken(join.stream);
+        // The offer alone says whether the client wants to publish; admission comes before it, and takes the client for a publisher if
+        // it could be one.
+        let likely = if may_publish { Purpose::Publish } else { Purpose::Watch };
+        self.take_token(now, join.client, likely)?;
+        let offer = offer?;
+        let publishes = offer.can_send && (!offer.can_receive || may_publish);
+        let (purpose, role, grant, agreed) = if publishes {
+            (
+                Purpose::Publish,
+                PasteRole::Broadcaster,
+                rights.publish,
+                offer.as_publisher,
+            )
+        } else {
+            (Purpose::Watch, PasteRole::Viewer, rights.watch, offer.as_viewer)
+        };
+        let grant = grant.ok_or(Refusal::NotAllowed(purpose))?;
+        let route = Route {
+            purpose,
+            via: Via::Paste,
+            timeout: Control::PASTE_TIMEOUT,
+        };
+        let tracks = self.join(now, Join { grant, ..join }, route, agreed?)?;
+        Ok((tracks, role))
+    }
+
+    /// A viewer asks for an offer of the server. It has [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT) to answer it.
+    ///
+    /// # Errors
+    /// When a limit is reached; then nothing has changed.
+    pub fn handle_counter_offer(&mut self, now: Now, join: Join<'_>) -> Result<CounterOffered, Refusal> {
+        let route = Route {
+            purpose: Purpose::Watch,
+            via: Via::Whep,
+            timeout: Control::CONNECT_TIMEOUT,
+        };
+        self.take_token(now, join.client, route.purpose)?;
+        let tracks = self.enter(now, join, route, |_| Ok(()))?;
+        self.registry.set_offered(join.id, join.local.clone());
+        Ok(CounterOffered {
+            tracks,
+            codecs: self.registry.codecs(join.stream),
+        })
+    }
+
+    /// A viewer's answer to the offer of [`handle_counter_offer`](Self::handle_counter_offer).
+    ///
+    /// # Errors
+    /// When there is no such session, it waits for no answer, or the answer cannot be used; then it waits for a better one.
+    pub fn handle_viewer_answer(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        answer: Result<CounterAnswer, SdpError>,
+    ) -> Result<(), Refusal> {
+        if self.registry.purpose(id) != Some(Purpose::Watch) {
+            return Err(self.gone(id));
+        }
+        if !self.registry.awaits_answer(id) {
+            return Err(Refusal::NoAnswerAwaited);
+        }
+        let CounterAnswer { negotiated, remote } = answer?;
+        let stream = self.registry.stream_of(id).ok_or(Refusal::UnknownSession)?;
+        codecs::check(&negotiated, self.registry.codecs(&stream))?;
+        self.check_shards()?;
+        let offered = self
+            .registry
+            .take_offered(now.instant, id, Control::CONNECT_TIMEOUT)
+            .ok_or(Refusal::NoAnswerAwaited)?;
+        let plan = watch(offered.tracks, &negotiated);
+        let direction = Direction::ReceiveOnly;
+        self.expect(Session::new(id, offered.local, remote, direction, plan, now.instant));
+        Ok(())
+    }
+
+    /// Admission, before anything else is asked: the client takes a token.
+    pub(super) fn take_token(&mut self, now: Now, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        self.lifecycle.check_open()?;
+        let address = client.ip();
+        self.registry.admit(now.instant, Caller { purpose, address })
+    }
+
+    fn join(&mut self, now: Now, join: Join<'_>, route: Route, agreed: Agreed) -> Result<Arc<StreamTracks>, Refusal> {
+        let Agreed { negotiated, remote } = agreed;
+        let tracks = self.enter(now, join, route, |codecs| match route.purpose {
+            Purpose::Watch => codecs::check(&negotiated, codecs),
+            Purpose::Publish | Purpose::Participate => Ok(()),
+        })?;
+        let (direction, plan) = match route.purpose {
+            Purpose::Publish => (Direction::SendOnly, Plan::publish(tracks.clone(), negotiated)),
+            Purpose::Watch | Purpose::Participate => (Direction::ReceiveOnly, watch(tracks.clone(), &negotiated)),
+        };
+        let local = join.local.clone();
+        self.expect(Session::new(join.id, local, remote, direction, plan, now.instant));
+        Ok(tracks)
+    }
+
+    /// Gives a client its place, or changes nothing. `check` is asked last, with the codecs of the stream.
+    pub(super) fn enter(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        route: Route,
+        check: impl FnOnce([Option<Codec>; 2]) -> Result<(), Refusal>,
+    ) -> Result<Arc<StreamTracks>, Refusal> {
+        let applicant = Applicant {
+            id: join.id,
+            stream: join.stream,
+            purpose: route.purpose,
+            via: route.via,
+            client: join.client,
+            grant: join.grant,
+            timeout: route.timeout,
+        };
+        let slot = self.registry.find_slot(now.instant, &applicant)?;
+        check(self.registry.codecs(join.stream))?;
+        self.check_shards()?;
+        // Nothing below can fail.
+        if let Some((displaced, why)) = slot.displaces() {
+            self.end(now, displaced, why);
+        }
+        Ok(self.registry.enter(now.instant, &applicant, &slot))
+    }
+
+    /// The client of this session will now send STUN checks, to any shard.
+    pub(super) fn expect(&mut self, session: Session) -> Arc<Session> {
+        let session = Arc::new(session);
+        self.registry.set_session(session.clone());
+        self.command(Command::Expect(session.clone()));
+        session
+    }
+
+    /// For a session that does not exist.
+    pub(super) fn gone(&self, id: SessionId) -> Refusal {
+        Refusal::gone(self.registry.why_ended(id))
+    }
+}
+
+fn watch(tracks: Arc<StreamTracks>, negotiated: &Negotiated) -> Plan {
+    let audio = negotiated.audio.as_ref().map(ViewerLine::new);
+    let video = negotiated.video.as_ref().map(ViewerLine::new);
+    Plan::watch(tracks, audio, video)
+}

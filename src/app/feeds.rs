@@ -1,0 +1,49 @@
+//! Requests that wait for changes.
+
+use onecast_control::Refusal;
+use onecast_control::whep_events::EventStreamId;
+use onecast_rtc::SessionId;
+use tokio::sync::watch;
+
+use super::App;
+use crate::http::feeds::{EventFeed, Feeds, Presence, RoomFeed};
+
+impl Feeds for App {
+    fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
+        self.plane().with(|state, _| {
+            let (of, playable) = state.control.events_of(events)?;
+            let feed = state.channels.follow_events(events, &of, playable);
+            feed.ok_or(Refusal::UnknownEventStream)
+        })
+    }
+
+    fn follow_room(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
+        let (id, follower, channels) = self.plane().with(|state, now| {
+            let follower = state.control.handle_follow(now, peer)?;
+            let (_, id) = state.control.membership(peer)?;
+            let channels = state.channels.follow_room(peer).ok_or(Refusal::UnknownSession)?;
+            Ok::<_, Refusal>((id, follower, channels))
+        })?;
+        // It takes the lock when it is dropped, so it is made without.
+        let inner = self.inner.clone();
+        let presence = Presence::new(move || {
+            inner
+                .plane
+                .control(|control, now| control.handle_unfollow(now, peer, follower));
+        });
+        Ok(RoomFeed {
+            id,
+            roster: channels.roster,
+            wakes: channels.wakes,
+            ended: channels.ended,
+            presence,
+        })
+    }
+
+    fn wakes(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
+        self.plane().with(|state, _| {
+            let wakes = state.channels.wakes(peer);
+            wakes.ok_or_else(|| Refusal::gone(state.control.why_ended(peer)))
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Publishing and watching. SDP is read before the control plane is asked, and written afterwards: neither needs its lock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use onecast_control::admission::{AdmissionReading, Caller};
+use onecast_control::ice_session::entity_tag;
+use onecast_control::port::{
+    Accepted, Conference, Operation, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard,
+    ShardReading, StreamStatus,
+};
+use onecast_control::registry::Purpose;
+use onecast_control::whep_events::{EventSet, EventStreamId, NewEvents};
+use onecast_control::{Agreed, Control, Join, Now, PastedOffer, Refusal};
+use onecast_engine::media::StreamTracks;
+use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::{
+    Agreement, AnswerParams, CounterAnswer, CounterOffer, Fragment, FragmentParams, Offer, Role, SdpError, TrackSsrcs,
+};
+use onecast_rtc::{IceCredentials, SessionId};
+use tracing::debug;
+
+use super::App;
+use super::random::{credentials, random, sdp_session_id};
+
+/// A call of the control plane that decides about an offer.
+type Decide = fn(&mut Control, Now, Join<'_>, Result<Agreed, SdpError>) -> Result<Arc<StreamTracks>, Refusal>;
+
+/// A viewer before the SSRCs that it will be sent are known.
+const VIEWER: Role = Role::Viewer(TrackSsrcs {
+    video: 0,
+    video_rtx: 0,
+    audio: 0,
+});
+
+impl Service for App {
+    fn check_join(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
+        let address = client.ip();
+        let caller = Caller { purpose, address };
+        self.plane().control(|control, now| control.check_join(now, caller))
+    }
+
+    fn publish(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(request, Role::Publisher, Control::handle_publish)
+    }
+
+    fn watch(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        self.join(request, VIEWER, Control::handle_watch)
+    }
+
+    fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
+        let offer = Offer::parse(request.offer);
+        let pasted = offer.as_ref().map_err(Clone::clone).map(|offer| PastedOffer {
+            can_send: offer.can_send(),
+            can_receive: offer.can_receive(),
+            as_publisher: negotiate(offer, Role::Publisher).map(|(agreed, _)| agreed),
+            as_viewer: negotiate(offer, VIEWER).map(|(agreed, _)| agreed),
+        });
+        let (id, local) = new_session();
+        let join = join_of(&request, id, &local);
+        let (tracks, role) = self
+            .plane()
+            .control(|control, now| control.handle_paste(now, join, pasted, rights))?;
+        let sdp_role = match role {
+            PasteRole::Broadcaster => Role::Publisher,
+            PasteRole::Viewer => Role::Viewer(ssrcs(&tracks)),
+        };
+        let answer = self.with_params(&request, &local, |params| offer?.answer(sdp_role, params))?;
+        Ok((accepted(id, &local, answer.sdp), role))
+    }
+
+    fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
+        let (id, local) = new_session();
+        let join = join_of(&request, id, &local);
+        let offered = self
+            .plane()
+            .control(|control, now| control.handle_counter_offer(now, join))?;
+        let live: Vec<Codec> = offered.codecs.into_iter().flatten().collect();
+        let offer = self.with_params(&request, &local, |params| {
+            let offer = CounterOffer {
+                params,
+                ssrcs: ssrcs(&offered.tracks),
+                live: &live,
+            };
+            offer.write()
+        });
+        debug!(stream = %request.stream, client = %request.client, "sent an offer to a viewer");
+        Ok(accepted(id, &local, offer))
+    }
+
+    fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal> {
+        let answer = CounterAnswer::parse(answer);
+        self.plane()
+            .control(|control, now| control.handle_viewer_answer(now, session, answer))
+    }
+
+    fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
+        let new = NewEvents {
+            id: EventStreamId::from_random(random()),
+            jitter: u32::from_be_bytes(random()),
+        };
+        let opened = self
+            .plane()
+            .control(|control, now| control.handle_open_events(now, session, wanted, new));
+        opened.map(|()| new.id)
+    }
+
+    fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
+        self.plane().control(|control, _| control.handle_close_events(events))
+    }
+
+    fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
+        let fragment = Fragment::parse(patch.fragment);
+        let fresh = credentials();
+        let session = (patch.session, patch.protocol);
+        let restart = self.plane().control(|control, now| {
+            let fragment = fragment.as_ref().map_err(Clone::clone);
+            control.handle_patch(now, session, patch.condition, fragment, &fresh)
+        })?;
+        if restart.is_none() {
+            return Ok(Patched::Trickled);
+        }
+        debug!(client = %patch.client, "ICE restart answered");
+        let params = FragmentParams {
+            ice: &fresh,
+            candidates: &self.candidates(patch.local, patch.client),
+            line: fragment.as_ref().ok().and_then(|fragment| fragment.line.as_ref()),
+        };
+        Ok(Patched::Restarted {
+            tag: entity_tag(&fresh).into(),
+            fragment: params.write(),
+        })
+    }
+
+    fn close(&self, session: SessionId, protocol: Protocol) -> Result<(), Refusal> {
+        self.plane()
+            .control(|control, now| control.handle_close(now, session, protocol))
+    }
+
+    fn exists(&self, session: SessionId, protocol: Protocol) -> bool {
+        self.plane().control(|control, _| control.exists(session, protocol))
+    }
+
+    fn guard(&self, session: SessionId) -> Result<Option<SessionGuard>, Refusal> {
+        self.plane().control(|control, _| control.guard(session))
+    }
+
+    fn streams(&self) -> Vec<StreamStatus> {
+        self.plane().control(|control, now| control.streams(now))
+    }
+
+    fn shards(&self) -> Vec<ShardReading> {
+        self.shard_readings()
+    }
+
+    fn operation(&self) -> &dyn Operation {
+        self
+    }
+
+    fn conference(&self) -> &dyn Conference {
+        self
+    }
+
+    fn admission(&self) -> AdmissionReading {
+        self.plane().control(|control, _| control.admission())
+    }
+}
+
+impl App {
+    fn join(&self, request: Request<'_>, role: Role, decide: Decide) -> Result<Accepted, Refusal> {
+        let offer = Offer::parse(request.offer);
+        let (agreed, agreement) = match offer
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|offer| negotiate(offer, role))
+        {
+            Ok((agreed, agreement)) => (Ok(agreed), Some(agreement)),
+            Err(error) => (Err(error), None),
+        };
+        let (id, local) = new_session();
+        let join = join_of(&request, id, &local);
+        let tracks = self
+            .plane()
+            .control(|control, now| decide(control, now, join, agreed))?;
+        let agreement = agreement.expect("the control plane refuses an offer without agreement");
+        let role = match role {
+            Role::Publisher => Role::Publisher,
+            Role::Viewer(_) => Role::Viewer(ssrcs(&tracks)),
+        };
+        let answer = self.with_params(&request, &local, |params| agreement.write(role, params));
+        debug!(stream = %request.stream, client = %request.client, "offer answered");
+        Ok(accepted(id, &local, answer))
+    }
+
+    /// Our side of a session's description.
+    fn with_params<T>(
+        &self,
+        request: &Request<'_>,
+        local: &IceCredentials,
+        write: impl FnOnce(&AnswerParams<'_>) -> T,
+    ) -> T {
+        write(&AnswerParams {
+            ice: local,
+            fingerprint: self.fingerprint(),
+            candidates: &self.candidates(request.local, request.client),
+            session_id: sdp_session_id(),
+            stream: request.stream.as_str(),
+        })
+    }
+}
+
+/// Id and ICE credentials of a session.
+pub(super) fn new_session() -> (SessionId, IceCredentials) {
+    (SessionId::from_random(random()), credentials())
+}
+
+pub(super) fn join_of<'a>(request: &Request<'a>, id: SessionId, local: &'a IceCredentials) -> Join<'a> {
+    Join {
+        id,
+        local,
+        stream: request.stream,
+        client: request.client,
+        grant: request.grant,
+    }
+}
+
+fn negotiate(offer: &Offer, role: Role) -> Result<(Agreed, Agreement<'_>), SdpError> {
+    let agreement = offer.negotiate(role)?;
+    let agreed = Agreed {
+        negotiated: agreement.negotiated(),
+        remote: offer.remote().clone(),
+    };
+    Ok((agreed, agreement))
+}
+
+fn accepted(session: SessionId, local: &IceCredentials, answer: String) -> Accepted {
+    Accepted {
+        session,
+        tag: entity_tag(local).into(),
+        answer,
+    }
+}
+
+fn ssrcs(tracks: &StreamTracks) -> TrackSsrcs {
+    TrackSsrcs {
+        video: tracks.video.ssrc(),
+        video_rtx: tracks.video.rtx_ssrc(),
+        audio: tracks.audio.ssrc(),
+    }
+}
