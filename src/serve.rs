@@ -25,7 +25,6 @@ use crate::http::feeds::Feeds;
 use crate::http::{HttpLimits, Pages, Server, Serving};
 use crate::tls::{Tls, TlsError};
 use onecast_control::StreamName;
-use onecast_udp;
 use onecast_udp::interfaces::outward_address;
 use onecast_udp::resources::{self, ResourcesError};
 use signals::Signals;

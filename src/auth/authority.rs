@@ -34,7 +34,6 @@ pub(super) enum Backend {
     },
     /// By a list of tokens.
     Tokens {
-        /// The list.
         tokens: Tokens,
         /// Watching requires no token.
         open: bool,

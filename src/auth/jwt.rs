@@ -36,7 +36,6 @@ pub(super) enum KeyError {
     /// Not PEM of a known kind.
     #[error("expected a public key in PEM: RSA, P-256 or Ed25519")]
     NotPublic,
-    /// A private key.
     #[error("this is a private key; the server needs only the public one")]
     Private,
     /// A curve that no supported algorithm uses.

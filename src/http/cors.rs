@@ -75,7 +75,6 @@ fn action_to_come(request: &Request) -> Option<Action> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoOrigin;
 
-/// Allows every origin.
 pub(crate) fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));

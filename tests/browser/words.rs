@@ -160,7 +160,7 @@ async fn pasted_text_that_is_no_answer_is_diagnosed() {
     let cases = [
         ("", "The answer is empty"),
         ("curl: command not found", "The text is not base64."),
-        ("aGVsbG8=", "a part of it may be missing"),
+        ("aGVsbG8=", "Part of it may be missing"),
         (offer.as_str(), "This is the offer, not the answer"),
         (
             "The stream has a broadcaster (409): somebody is live.\nPublish under another name.\n",

@@ -16,6 +16,7 @@ use onecast_control::admission::AdmissionReading;
 use onecast_control::whep_events::{EventSet, EventStreamId};
 use onecast_control::{Limits, Purpose, SessionId};
 use onecast_udp::socket::MediaSocketConfig;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;

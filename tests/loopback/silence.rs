@@ -72,7 +72,10 @@ async fn silent_broadcaster_is_replaced_and_viewers_stay() {
     let first = Publisher::connect(&url, stalling(60), None).await.unwrap();
     until("the stream is live", || status(&rig).live).await;
     let refused = Publisher::connect(&url, test_card(), None).await.err().unwrap();
-    assert!(refused.to_string().contains("Another broadcaster has been live"), "{refused}");
+    assert!(
+        refused.to_string().contains("Another broadcaster has been live"),
+        "{refused}"
+    );
     has_frames(&viewer, "VP8", 50).await;
 
     let deadline = onecast_udp::clock::now() + Duration::from_secs(15);

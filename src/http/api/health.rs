@@ -14,7 +14,6 @@ use crate::http::operation::Condition;
 use crate::http::problem::{Problem, kinds};
 use onecast_engine::pulse::Pulse;
 
-/// The routes.
 pub(crate) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
     Router::new()

@@ -9,7 +9,6 @@ use axum::routing::get;
 use crate::http::Shared;
 use crate::http::cors::{Methods, options};
 
-/// The route.
 pub(crate) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
     Router::new().route("/api/openapi.json", get(document).options(methods))

@@ -14,7 +14,6 @@ use crate::http::problem::Problem;
 use crate::http::service::{Reading, Refusal, ShardReading, StreamStatus};
 use crate::http::{Shared, timestamp};
 
-/// The routes.
 pub(crate) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
     Router::new()

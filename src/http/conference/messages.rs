@@ -94,7 +94,6 @@ pub(crate) fn first_frame(text: &str) -> Result<FirstFrame, MessageError> {
     Ok(FirstFrame { request, token })
 }
 
-/// Reads a later frame.
 pub(crate) fn frame(text: &str) -> Result<Frame, MessageError> {
     let fields = Fields::of(text)?;
     Ok(match fields.kind(LATER)? {

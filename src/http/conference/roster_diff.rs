@@ -9,14 +9,14 @@ use onecast_control::conference::{MemberState, Roster};
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RosterChange<'a> {
-    /// A member has left.
     Left(SessionNumber),
-    /// A member has joined.
     Joined(&'a MemberState),
     /// The name, the tracks or the muting of a member has changed.
     Changed(&'a MemberState),
-    /// A member has started or stopped speaking.
-    Speaking { id: SessionNumber, speaking: bool },
+    Speaking {
+        id: SessionNumber,
+        speaking: bool,
+    },
     /// The member that the room's viewers see.
     Speaker(Option<SessionNumber>),
 }

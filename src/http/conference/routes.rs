@@ -32,7 +32,6 @@ use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
 use onecast_control::SessionId;
 
-/// The routes.
 pub(crate) fn routes() -> Router<Shared> {
     let posting = || options_of("POST, OPTIONS", ACCEPT_POST);
     let peer = patch(change)

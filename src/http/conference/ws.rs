@@ -28,7 +28,6 @@ use crate::http::{MAX_BODY_BYTES, Shared};
 use onecast_control::SessionId;
 use onecast_udp::clock;
 
-/// The route.
 pub(crate) fn routes() -> Router<Shared> {
     Router::new().route("/ws", get(open).options(|| options(Methods("GET, HEAD, OPTIONS"))))
 }

@@ -30,7 +30,6 @@ impl WsLimits {
         }
     }
 
-    /// A frame has arrived.
     pub(crate) fn handle_frame(&mut self, now: Instant) -> Result<(), WsLimitExceeded> {
         let passed = now.saturating_duration_since(self.since);
         let earned = u32::try_from(passed.as_millis() / EACH.as_millis()).unwrap_or(u32::MAX);
@@ -43,12 +42,10 @@ impl WsLimits {
         Ok(())
     }
 
-    /// The request in the frame has succeeded.
     pub(crate) fn handle_success(&mut self) {
         self.errors_in_a_row = 0;
     }
 
-    /// The request in the frame has failed.
     pub(crate) fn handle_error(&mut self) -> Result<(), WsLimitExceeded> {
         self.errors_in_a_row += 1;
         if self.errors_in_a_row >= ERRORS_MAX {

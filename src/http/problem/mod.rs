@@ -46,7 +46,6 @@ impl Problem {
         }
     }
 
-    /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.kind.status
     }
@@ -85,7 +84,6 @@ impl Problem {
         }
     }
 
-    /// Adds a header.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
         self.headers.insert(name, value);
         self

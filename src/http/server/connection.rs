@@ -15,7 +15,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub(crate) struct Connection {
     /// The address of the client, or what trusted proxies say it is.
     pub(crate) client: SocketAddr,
-    /// The local address.
     pub(crate) local: SocketAddr,
 }
 

@@ -31,7 +31,6 @@ use onecast_control::playable::{Missing, Playable};
 use onecast_control::whep_events::{Announcement, EventName, EventSet, EventStream, Reconnect};
 use onecast_udp::clock;
 
-/// The routes.
 pub(crate) fn routes() -> Router<Shared> {
     let opening = post(open).options(async || ([(ACCEPT_POST, JSON)], options(Methods("POST, OPTIONS")).await));
     let following = get(follow)
