@@ -21,11 +21,10 @@ use onecast_control::registry::{Limits, SessionLimits};
 use onecast_control::{Control, ControlConfig};
 use onecast_engine::fanout::{Event, Shard, ShardConfig, StartConfig};
 use onecast_engine::media::Inbox;
-use onecast_engine::metrics::ShardCounters;
+use onecast_metrics::{ShardCounters, SocketCounters};
 use onecast_rtc::rtp::rtcp::ntp_from_unix;
 use onecast_rtc::{Certificate, Fingerprint};
 use onecast_udp::clock;
-use onecast_udp::counters::SocketCounters;
 use onecast_udp::interfaces::host_addresses;
 use onecast_udp::resources::ResourcesError;
 use onecast_udp::socket::{self, MediaSocket, MediaSocketConfig};
@@ -274,8 +273,8 @@ impl App {
     fn shard_readings(&self) -> Vec<ShardReading> {
         let both = self.inner.counters.iter().zip(&self.inner.sockets);
         both.map(|(counters, socket)| ShardReading {
-            counters: counters.values(),
-            socket: socket.values(),
+            counters: counters.read(),
+            socket: socket.read(),
         })
         .collect()
     }

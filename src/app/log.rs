@@ -1,11 +1,11 @@
 //! The log lines of what the control plane decides.
 
 use onecast_control::StreamName;
-use onecast_control::admission::AdmissionReading;
 use onecast_control::effect::{Notice, Party};
 use onecast_control::playable::Missing;
 use onecast_control::port::DrainState;
 use onecast_control::registry::{CodecMissing, SilenceChange};
+use onecast_metrics::AdmissionCounts;
 use onecast_rtc::rtp::Codec;
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -140,7 +140,7 @@ fn write_codec_missing(missing: &CodecMissing) {
     }
 }
 
-fn write_refused(since: &AdmissionReading) {
+fn write_refused(since: &AdmissionCounts) {
     warn!(
         "{} clients were refused in the last second: {} by --joins-per-second, {} by --half-open-max, {} by --half-open-per-address, {} by \
          --joins-per-address; {} are connecting",

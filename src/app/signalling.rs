@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use onecast_control::admission::{AdmissionReading, Caller};
+use onecast_control::admission::Caller;
 use onecast_control::ice_session::entity_tag;
 use onecast_control::port::{
     Accepted, Conference, Operation, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard,
@@ -13,6 +13,7 @@ use onecast_control::registry::Purpose;
 use onecast_control::whep_events::{EventSet, EventStreamId, NewEvents};
 use onecast_control::{Agreed, Control, Join, Now, PastedOffer, Refusal};
 use onecast_engine::media::StreamTracks;
+use onecast_metrics::AdmissionCounts;
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::{
     Agreement, AnswerParams, CounterAnswer, CounterOffer, Fragment, FragmentParams, Offer, Role, SdpError, TrackSsrcs,
@@ -161,7 +162,7 @@ impl Service for App {
         self
     }
 
-    fn admission(&self) -> AdmissionReading {
+    fn admission(&self) -> AdmissionCounts {
         self.plane().control(|control, _| control.admission())
     }
 }

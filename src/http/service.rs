@@ -1,7 +1,7 @@
 //! What signalling needs from the rest of the server.
 
 pub use onecast_control::port::{
-    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Reading, Request, Service, SessionGuard, ShardReading,
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
     StreamStatus,
 };
 pub use onecast_control::{CodecLists, CodecsOf, Refusal, SdpRefusal};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use onecast_engine::fanout::{Command, Direction, Plan, Session, Shard, ShardConfig, ViewerLine};
 use onecast_engine::media::lane::StreamKey;
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
-use onecast_engine::metrics::ShardCounters;
+use onecast_metrics::ShardCounters;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};

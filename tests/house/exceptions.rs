@@ -4,7 +4,7 @@
 pub(crate) const GLOBS: &[&str] = &[];
 
 /// Crates and their repeated type names.
-pub(crate) const REPEATED_TYPES: &[&str] = &["onecast-engine Entry", "onecast-engine Repairs"];
+pub(crate) const REPEATED_TYPES: &[&str] = &[];
 
 /// Files of pure crates and what they name.
 pub(crate) const WORLDLY_NAMES: &[&str] = &[];

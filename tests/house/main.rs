@@ -26,7 +26,7 @@ impl Tree for Checkout {
 }
 
 /// Crates without sockets, threads, locks and clocks: all they learn of the world are arguments.
-const PURE: &[&str] = &["onecast-rtc", "onecast-engine", "onecast-control"];
+const PURE: &[&str] = &["onecast-metrics", "onecast-rtc", "onecast-engine", "onecast-control"];
 
 /// The only crate with unsafe code, in this file.
 const UNSAFE: (&str, &str) = ("onecast-udp", "crates/onecast-udp/src/sys.rs");

@@ -149,6 +149,7 @@ const PURE_DEPENDENCIES: &[&str] = &[
     "bytes",
     "crossbeam-queue",
     "onecast-engine",
+    "onecast-metrics",
     "onecast-rtc",
     "p224",
     "rtc-crypto",

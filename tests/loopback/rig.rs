@@ -12,9 +12,9 @@ use onecast::http::service::{
     StreamStatus,
 };
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast_control::admission::AdmissionReading;
 use onecast_control::whep_events::{EventSet, EventStreamId};
 use onecast_control::{Limits, Purpose, SessionId};
+use onecast_metrics::{AdmissionCounts, ShardCounts};
 use onecast_udp::socket::MediaSocketConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -134,8 +134,10 @@ impl Rig {
 
     /// Sum of a counter over all shards.
     pub(crate) fn counter(&self, name: &str) -> u64 {
-        let values = self.app.counters().iter().flat_map(|shard| shard.values());
-        values.filter(|(known, _)| *known == name).map(|(_, value)| value).sum()
+        let mut all = ShardCounts::default();
+        self.app.counters().iter().for_each(|shard| all.merge(&shard.read()));
+        let found = all.iter().find(|(metric, _)| metric.name == name);
+        found.expect("a counter of this name").1
     }
 
     pub(crate) async fn stop(self) {
@@ -249,7 +251,7 @@ impl Service for Detoured {
         self.app.shards()
     }
 
-    fn admission(&self) -> AdmissionReading {
+    fn admission(&self) -> AdmissionCounts {
         self.app.admission()
     }
 }

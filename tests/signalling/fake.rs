@@ -10,13 +10,14 @@ use onecast::http::service::{
     Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, SessionGuard,
     ShardReading, StreamStatus,
 };
-use onecast_control::admission::{Admission, AdmissionReading};
+use onecast_control::admission::Admission;
 use onecast_control::playable::Playable;
 use onecast_control::registry::LargePackets;
 use onecast_control::whep_events::{Audience, EventSet, EventStreamId, Reconnect};
 use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, SessionId};
 use onecast_engine::fanout::ViewerLine;
-use onecast_engine::media::keyframes::KeyframeReading;
+use onecast_engine::media::keyframes::{KeyframeReading, KeyframeStats};
+use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use tokio::sync::watch;
@@ -432,8 +433,14 @@ impl Service for Fake {
 
     fn shards(&self) -> Vec<ShardReading> {
         vec![ShardReading {
-            counters: vec![("rtp_in", 7)],
-            socket: vec![("send_calls", 2)],
+            counters: ShardCounts {
+                rtp_in: 7,
+                ..ShardCounts::default()
+            },
+            socket: SocketCounts {
+                send_calls: 2,
+                ..SocketCounts::default()
+            },
         }]
     }
 
@@ -456,13 +463,15 @@ impl Service for Fake {
             video: Some("VP8".to_owned()),
             audio: Some("opus".to_owned()),
             keyframes: KeyframeReading {
-                interval: Some(Duration::from_secs(10)),
-                unanswered: true,
-                wanted: 7,
-                coalesced: 3,
-                deferred: 1,
-                requested: 3,
-                answered: 0,
+                stats: KeyframeStats {
+                    interval: Some(Duration::from_secs(10)),
+                    unanswered: true,
+                    wanted: 7,
+                    coalesced: 3,
+                    deferred: 1,
+                    requested: 3,
+                    answered: 0,
+                },
                 cached_bytes: 1_500_000,
                 cached_frames: 290,
                 ready: true,
@@ -481,7 +490,7 @@ impl Service for Fake {
         vec![live, status("waiting"), connected]
     }
 
-    fn admission(&self) -> AdmissionReading {
+    fn admission(&self) -> AdmissionCounts {
         self.door.lock().unwrap().admission.read()
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::registry::Purpose;
 use addresses::Addresses;
-use onecast_engine::metrics::AdmissionCounters;
+use onecast_metrics::{AdmissionCounters, AdmissionCounts};
 
 /// Bounds of admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,39 +64,6 @@ pub enum BusyCause {
     Address,
     /// Offers a second of one address.
     AddressRate,
-}
-
-/// What admission has counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AdmissionReading {
-    /// Half-open sessions now.
-    pub half_open: u64,
-    /// Clients refused because too many came in a second.
-    pub refused_rate: u64,
-    /// Clients refused because too many were half-open.
-    pub refused_half_open: u64,
-    /// Clients refused because too many of their address were half-open.
-    pub refused_address: u64,
-    /// Clients refused because too many of their address came in a second.
-    pub refused_address_rate: u64,
-}
-
-impl AdmissionReading {
-    /// How many were refused, whatever for.
-    pub fn refused(&self) -> u64 {
-        self.refused_rate + self.refused_half_open + self.refused_address + self.refused_address_rate
-    }
-
-    /// What was counted since an earlier reading. The number of half-open sessions is the present one.
-    pub(crate) fn since(&self, earlier: &AdmissionReading) -> AdmissionReading {
-        AdmissionReading {
-            half_open: self.half_open,
-            refused_rate: self.refused_rate - earlier.refused_rate,
-            refused_half_open: self.refused_half_open - earlier.refused_half_open,
-            refused_address: self.refused_address - earlier.refused_address,
-            refused_address_rate: self.refused_address_rate - earlier.refused_address_rate,
-        }
-    }
 }
 
 /// Decides whether clients may join now.
@@ -228,22 +195,16 @@ impl Admission {
     }
 
     /// What happened so far.
-    pub fn read(&self) -> AdmissionReading {
-        AdmissionReading {
-            half_open: self.counters.half_open.value(),
-            refused_rate: self.counters.joins_refused_rate.value(),
-            refused_half_open: self.counters.joins_refused_half_open.value(),
-            refused_address: self.counters.joins_refused_address.value(),
-            refused_address_rate: self.counters.joins_refused_address_rate.value(),
-        }
+    pub fn read(&self) -> AdmissionCounts {
+        self.counters.read()
     }
 
     fn refuse(&mut self, now: Instant, caller: Caller, cause: BusyCause, max: u32) -> Busy {
         let counter = match cause {
-            BusyCause::Rate => &self.counters.joins_refused_rate,
-            BusyCause::HalfOpen => &self.counters.joins_refused_half_open,
-            BusyCause::Address => &self.counters.joins_refused_address,
-            BusyCause::AddressRate => &self.counters.joins_refused_address_rate,
+            BusyCause::Rate => &self.counters.refused_rate,
+            BusyCause::HalfOpen => &self.counters.refused_half_open,
+            BusyCause::Address => &self.counters.refused_address,
+            BusyCause::AddressRate => &self.counters.refused_address_rate,
         };
         counter.add(1);
         // One address that asks too often must not move all other clients to the end of the queue.

@@ -30,7 +30,6 @@ use onecast_engine::fanout::Command;
 use onecast_engine::media::Inbox;
 use onecast_engine::pulse::Pulse;
 
-use crate::admission::AdmissionReading;
 use crate::conference::Rooms;
 use crate::drain::{DrainOrder, Lifecycle};
 use crate::effect::{Effect, Effects};
@@ -40,6 +39,7 @@ use crate::whep_events::WhepEvents;
 pub use conference::NextOffer;
 use end::EndQueue;
 pub use join::{Agreed, CounterOffered, Join, PastedOffer};
+use onecast_metrics::AdmissionCounts;
 
 /// One moment, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Control {
     /// The queues to the shards are nearly full.
     shards_busy: bool,
     /// What admission had counted when the log last said it.
-    refused: AdmissionReading,
+    refused: AdmissionCounts,
     sweep_at: Instant,
 }
 
@@ -96,7 +96,7 @@ impl Control {
             ends: EndQueue::default(),
             effects: VecDeque::new(),
             shards_busy: false,
-            refused: AdmissionReading::default(),
+            refused: AdmissionCounts::default(),
             sweep_at: now.instant + Control::SWEEP_INTERVAL,
         }
     }

@@ -11,13 +11,13 @@ use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::{Profile, SessionId};
 
 use crate::StreamName;
-use crate::admission::AdmissionReading;
 use crate::conference::Roster;
 use crate::ended::EndReason;
 use crate::playable::Missing;
 use crate::port::DrainState;
 use crate::registry::{CodecMissing, SessionNumber, SilenceChange};
 use crate::whep_events::{Audience, EventStreamId, Reconnect};
+use onecast_metrics::AdmissionCounts;
 
 /// Effects in the order in which they were decided. They are taken out after each call, so they are never many.
 pub(crate) type Effects = VecDeque<Effect>;
@@ -177,7 +177,7 @@ pub enum Notice {
     /// Clients were refused in the last second.
     Refused {
         /// How many for each cause since the last notice, and how many are half-open now.
-        since: AdmissionReading,
+        since: AdmissionCounts,
     },
     /// How far a drain is.
     Draining(DrainState),

@@ -9,6 +9,6 @@ mod service;
 pub use conference::{Conference, JoinedRoom, MemberOffer};
 pub use operation::{Condition, DrainState, Operation};
 pub use service::{
-    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Reading, Request, Service, SessionGuard, ShardReading,
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
     StreamStatus,
 };

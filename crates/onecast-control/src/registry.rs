@@ -25,7 +25,7 @@ use onecast_engine::media::{Inbox, StreamTracks};
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::{IceCredentials, Profile, SessionId};
 
-use crate::admission::{Admission, AdmissionLimits, AdmissionReading, Caller};
+use crate::admission::{Admission, AdmissionLimits, Caller};
 use crate::conference::{Program, RoomLimits};
 use crate::effect::Party;
 use crate::ended::{End, EndReason, RecentlyEnded};
@@ -36,6 +36,7 @@ use crate::{Grant, StreamName, TokenDigest, TrackMaker};
 pub use bounds::{LargePackets, SessionLimits, Verdict};
 pub use liveness::{Liveness, SilenceChange};
 pub use missing::CodecMissing;
+use onecast_metrics::AdmissionCounts;
 pub use session_state::{SessionFilter, SessionState, Via};
 pub use sessions::SessionNumber;
 pub(crate) use sessions::Sessions;
@@ -369,7 +370,10 @@ impl Registry {
             client: Some(ended.client),
             at_unix: unix,
             connected: ended.connected,
-            received_bytes: ended.session.as_ref().map_or(0, |session| session.received.value()),
+            received_bytes: ended
+                .session
+                .as_ref()
+                .map_or(0, |session| session.counters.rtp_bytes.value()),
             why,
         };
         self.ended.note(ended.id, end);
@@ -475,7 +479,7 @@ impl Registry {
     }
 
     /// What admission has counted.
-    pub(crate) fn admission(&self) -> AdmissionReading {
+    pub(crate) fn admission(&self) -> AdmissionCounts {
         self.admission.read()
     }
 

@@ -4,8 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod metrics;
-
 pub mod media;
 
 pub mod ingest;

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 pub mod clock;
 
-pub mod counters;
-
 pub mod interfaces;
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,6 @@
 //! Runs to messages: what goes into one sendmmsg, and what follows when the kernel takes only some of it.
 
-use super::counters::{Received, Sent};
-use super::socket::{DATAGRAM_IN_MAX, Family};
+use super::socket::{DATAGRAM_IN_MAX, Family, Received};
 use super::sys::{BATCH, Message, ReceiveBatch, SendBatch, knows_gso, wait_writable};
 use onecast_rtc::transmit::{Run, SendQueue};
 use std::collections::HashMap;
@@ -9,6 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+
+use onecast_metrics::SocketCounts;
 
 /// The Linux way to move datagrams.
 pub(super) struct Linux {
@@ -27,7 +28,12 @@ impl Linux {
     }
 
     /// Sends every run of the queue. `failed` gets the owner of each run that did not leave whole.
-    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> Sent {
+    pub(super) fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        queue: &SendQueue,
+        failed: &mut dyn FnMut(u32),
+    ) -> SocketCounts {
         let mut kernel = Kernel {
             socket,
             batch: &mut self.outgoing,
@@ -47,17 +53,17 @@ impl Linux {
             Err(error) => return Err(error),
         };
         let mut received = Received {
-            calls: 1,
             drained: count < BATCH,
             ..Received::default()
         };
+        received.counts.receive_calls = 1;
         for index in 0..count {
             let Some((from, datagram)) = self.incoming.datagram(index) else {
-                received.oversized += 1;
+                received.counts.oversized_in += 1;
                 continue;
             };
-            received.datagrams += 1;
-            received.bytes += datagram.len() as u64;
+            received.counts.datagrams_in += 1;
+            received.counts.bytes_in += datagram.len() as u64;
             each(Family::canonical(from), datagram);
         }
         Ok(received)
@@ -140,8 +146,8 @@ impl RunSender {
         }
     }
 
-    fn send(&mut self, calls: &mut impl Calls, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> Sent {
-        let mut sent = Sent::default();
+    fn send(&mut self, calls: &mut impl Calls, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> SocketCounts {
+        let mut sent = SocketCounts::default();
         let mut cursor = Cursor::default();
         // After a wait in vain the buffer is stuck: the rest of the queue is tried, but not waited for, so that a queue costs the
         // shard at most one whole wait.
@@ -191,13 +197,13 @@ impl RunSender {
         calls: &mut impl Calls,
         queue: &SendQueue,
         patient: &mut bool,
-        sent: &mut Sent,
+        sent: &mut SocketCounts,
     ) -> Result<(), (Verdict, Part)> {
         let mut done = 0;
         let mut waited_for = None;
         while let Some(part) = self.parts.get(done) {
             let messages = self.parts[done..].iter().map(|part| part.message(queue, self.family));
-            sent.calls += 1;
+            sent.send_calls += 1;
             let error = match calls.send(messages) {
                 Ok(count) => {
                     self.parts[done..][..count].iter().for_each(|part| part.tally(sent));
@@ -210,7 +216,7 @@ impl RunSender {
                 Verdict::Again => {}
                 // Room that was waited for and is gone again is no reason to wait again: once a message.
                 Verdict::Full if *patient && waited_for != Some(done) => {
-                    sent.waits += 1;
+                    sent.send_waits += 1;
                     waited_for = Some(done);
                     *patient = calls.wait_writable();
                 }
@@ -278,13 +284,13 @@ impl Part {
         }
     }
 
-    fn tally(&self, sent: &mut Sent) {
-        sent.bytes += self.len as u64;
+    fn tally(&self, sent: &mut SocketCounts) {
+        sent.bytes_out += self.len as u64;
         if self.segment > 0 {
             sent.gso_runs += 1;
-            sent.datagrams += self.len.div_ceil(usize::from(self.segment)) as u64;
+            sent.datagrams_out += self.len.div_ceil(usize::from(self.segment)) as u64;
         } else {
-            sent.datagrams += 1;
+            sent.datagrams_out += 1;
         }
     }
 }
@@ -368,7 +374,7 @@ mod tests {
         queue
     }
 
-    fn run(sender: &mut RunSender, script: &mut Script, queue: &SendQueue) -> (Sent, Vec<u32>) {
+    fn run(sender: &mut RunSender, script: &mut Script, queue: &SendQueue) -> (SocketCounts, Vec<u32>) {
         let mut owners = Vec::new();
         let sent = sender.send(script, queue, &mut |owner| owners.push(owner));
         (sent, owners)
@@ -383,7 +389,7 @@ mod tests {
         let mut calls = script(&[], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..4));
         assert_eq!((calls.calls, ports(&calls), owners), (1, vec![1, 2, 3], vec![]));
-        assert_eq!((sent.datagrams, sent.bytes, sent.gso_runs), (9, 72, 3));
+        assert_eq!((sent.datagrams_out, sent.bytes_out, sent.gso_runs), (9, 72, 3));
         assert!(
             calls
                 .taken
@@ -397,7 +403,7 @@ mod tests {
         let mut calls = script(&[], &[]);
         let (sent, owners) = run(&mut RunSender::new(false, Family::V4), &mut calls, &queue(1..31));
         assert_eq!(
-            (calls.calls, sent.datagrams, sent.gso_runs, owners.len()),
+            (calls.calls, sent.datagrams_out, sent.gso_runs, owners.len()),
             (2, 90, 0, 0)
         );
         assert_eq!(calls.taken.len(), 90);
@@ -415,7 +421,7 @@ mod tests {
         let mut calls = script(&[Ok(1), Err(libc::EINTR), Ok(2)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..6));
         assert_eq!((ports(&calls), owners), (vec![1, 2, 3, 4, 5], vec![]));
-        assert_eq!(sent.calls, 4);
+        assert_eq!(sent.send_calls, 4);
     }
 
     #[test]
@@ -423,7 +429,7 @@ mod tests {
         let mut calls = script(&[Ok(1), Err(libc::ECONNREFUSED), Ok(1), Err(libc::EPERM)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..6));
         assert_eq!((ports(&calls), owners), (vec![1, 3, 5], vec![2, 4]));
-        assert_eq!((sent.dropped_refused, sent.datagrams), (6, 9));
+        assert_eq!((sent.dropped_refused, sent.datagrams_out), (6, 9));
     }
 
     #[test]
@@ -433,12 +439,12 @@ mod tests {
             let mut calls = script(&[Ok(1), Err(code)], &[]);
             let (sent, owners) = run(&mut sender, &mut calls, &queue(1..4));
             assert_eq!((ports(&calls), owners), (vec![1, 2, 2, 2, 3], vec![]));
-            assert_eq!((sent.gso_refused, sent.gso_runs, sent.datagrams), (1, 2, 9));
+            assert_eq!((sent.gso_refused, sent.gso_runs, sent.datagrams_out), (1, 2, 9));
 
             let mut calls = script(&[], &[]);
             let (sent, _) = run(&mut sender, &mut calls, &queue(1..4));
             assert_eq!(
-                (ports(&calls), sent.calls, sent.gso_refused),
+                (ports(&calls), sent.send_calls, sent.gso_refused),
                 (vec![1, 2, 2, 2, 3], 1, 0)
             );
         }
@@ -456,10 +462,10 @@ mod tests {
             (0..3).for_each(|_| shorter.push(SocketAddr::from(([127, 0, 0, 1], 1)), 1, &[7; 9]));
             let mut calls = script(&[], &[]);
             let (sent, _) = run(&mut sender, &mut calls, &shorter);
-            assert_eq!((sent.gso_runs, sent.datagrams), (u64::from(segmented), 3), "{code}");
+            assert_eq!((sent.gso_runs, sent.datagrams_out), (u64::from(segmented), 3), "{code}");
             let (sent, _) = run(&mut sender, &mut calls, &queue(1..2));
             assert_eq!(
-                (sent.gso_runs, sent.datagrams),
+                (sent.gso_runs, sent.datagrams_out),
                 (0, 3),
                 "{code}: the longer ones go one by one"
             );
@@ -472,7 +478,7 @@ mod tests {
         let mut calls = script(&[Err(libc::EINVAL), Ok(1), Err(libc::EINVAL)], &[]);
         let (sent, owners) = run(&mut sender, &mut calls, &queue(1..3));
         assert_eq!((ports(&calls), owners), (vec![1, 2], vec![1]));
-        assert_eq!((sent.datagrams, sent.dropped_refused), (4, 2));
+        assert_eq!((sent.datagrams_out, sent.dropped_refused), (4, 2));
         assert!(sender.refused.is_empty());
     }
 
@@ -481,7 +487,7 @@ mod tests {
         let full = Err(libc::EAGAIN);
         let mut calls = script(&[Ok(1), full, Ok(1), full], &[true, true]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..5));
-        assert_eq!((ports(&calls), owners, sent.waits), (vec![1, 2, 3, 4], vec![], 2));
+        assert_eq!((ports(&calls), owners, sent.send_waits), (vec![1, 2, 3, 4], vec![], 2));
     }
 
     #[test]
@@ -490,7 +496,7 @@ mod tests {
         let mut calls = script(&[Ok(1), full, full, full, Ok(1)], &[false]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..5));
         assert_eq!((ports(&calls), owners), (vec![1, 4], vec![2, 3]));
-        assert_eq!((sent.waits, sent.dropped_full), (1, 6));
+        assert_eq!((sent.send_waits, sent.dropped_full), (1, 6));
     }
 
     #[test]
@@ -498,7 +504,7 @@ mod tests {
         let full = Err(libc::EAGAIN);
         let mut calls = script(&[full, full], &[true]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..3));
-        assert_eq!((ports(&calls), owners, sent.waits), (vec![2], vec![1], 1));
+        assert_eq!((ports(&calls), owners, sent.send_waits), (vec![2], vec![1], 1));
     }
 
     #[test]
@@ -529,7 +535,7 @@ mod tests {
         let sent = linux.send(near.as_fd(), &queue(port..port + 1), &mut |owner| {
             panic!("{owner} failed")
         });
-        assert_eq!((sent.gso_refused, sent.datagrams), (1, 3));
+        assert_eq!((sent.gso_refused, sent.datagrams_out), (1, 3));
         let mut lengths = Vec::new();
         linux
             .receive(far.as_fd(), &mut |_, datagram| lengths.push(datagram.len()))

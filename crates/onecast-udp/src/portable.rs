@@ -1,8 +1,8 @@
 //! One datagram a call, on any system.
 
-use super::counters::{Received, Sent};
-use super::socket::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX};
+use super::socket::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX, Received};
 use mio::net::UdpSocket;
+use onecast_metrics::SocketCounts;
 use onecast_rtc::transmit::{Run, SendQueue};
 use std::io;
 use std::net::SocketAddr;
@@ -23,8 +23,8 @@ impl Portable {
     }
 
     /// Sends every run of the queue. `failed` gets the owner of each run that did not leave whole.
-    pub(super) fn send(&mut self, socket: &UdpSocket, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> Sent {
-        let mut sent = Sent::default();
+    pub(super) fn send(&mut self, socket: &UdpSocket, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> SocketCounts {
+        let mut sent = SocketCounts::default();
         for run in queue.runs() {
             if !self.send_run(socket, queue, run, &mut sent) && run.owner != Run::NOBODY {
                 failed(run.owner);
@@ -33,13 +33,13 @@ impl Portable {
         sent
     }
 
-    fn send_run(&self, socket: &UdpSocket, queue: &SendQueue, run: &Run, sent: &mut Sent) -> bool {
+    fn send_run(&self, socket: &UdpSocket, queue: &SendQueue, run: &Run, sent: &mut SocketCounts) -> bool {
         let to = self.family.outgoing(run.to);
         let mut datagrams = queue.bytes(run).chunks(usize::from(run.segment).max(1));
         while let Some(datagram) = datagrams.next() {
             let Err(error) = send_patiently(socket, to, datagram, sent) else {
-                sent.datagrams += 1;
-                sent.bytes += datagram.len() as u64;
+                sent.datagrams_out += 1;
+                sent.bytes_out += datagram.len() as u64;
                 continue;
             };
             let lost = 1 + datagrams.len() as u64;
@@ -59,20 +59,20 @@ impl Portable {
         each: &mut dyn FnMut(SocketAddr, &mut [u8]),
     ) -> io::Result<Received> {
         let mut received = Received::default();
-        while received.calls < RECEIVE_MAX as u64 {
-            received.calls += 1;
+        while received.counts.receive_calls < RECEIVE_MAX as u64 {
+            received.counts.receive_calls += 1;
             match socket.recv_from(&mut self.buffer[..]) {
-                Ok((len, _)) if len > DATAGRAM_IN_MAX => received.oversized += 1,
+                Ok((len, _)) if len > DATAGRAM_IN_MAX => received.counts.oversized_in += 1,
                 Ok((len, from)) => {
-                    received.datagrams += 1;
-                    received.bytes += len as u64;
+                    received.counts.datagrams_in += 1;
+                    received.counts.bytes_in += len as u64;
                     each(Family::canonical(from), &mut self.buffer[..len]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     received.drained = true;
                     break;
                 }
-                Err(error) if error.raw_os_error() == Some(WINDOWS_MESSAGE_SIZE) => received.oversized += 1,
+                Err(error) if error.raw_os_error() == Some(WINDOWS_MESSAGE_SIZE) => received.counts.oversized_in += 1,
                 Err(error) if concerns_an_earlier_send(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -83,15 +83,15 @@ impl Portable {
 
 /// Sends one datagram. A full buffer is tried once more after the other threads had a turn: without a wait that all systems offer,
 /// more would be spinning.
-fn send_patiently(socket: &UdpSocket, to: SocketAddr, datagram: &[u8], sent: &mut Sent) -> io::Result<()> {
+fn send_patiently(socket: &UdpSocket, to: SocketAddr, datagram: &[u8], sent: &mut SocketCounts) -> io::Result<()> {
     let mut waited = false;
     loop {
-        sent.calls += 1;
+        sent.send_calls += 1;
         match socket.send_to(datagram, to) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !waited => {
-                sent.waits += 1;
+                sent.send_waits += 1;
                 waited = true;
                 std::thread::yield_now();
             }

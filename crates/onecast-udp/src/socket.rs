@@ -1,11 +1,11 @@
 //! The media socket of a shard, and how the shards come to share one port.
 
-use super::counters::{Received, SocketCounters};
 #[cfg(target_os = "linux")]
 use super::linux::Linux;
 use super::portable::Portable;
 use super::waker::ShardWaker;
 use mio::{Events, Interest, Poll, Token};
+use onecast_metrics::{SocketCounters, SocketCounts};
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
@@ -74,6 +74,14 @@ pub struct MediaSocket {
     drained: bool,
     /// The log says that a datagram was too long; once is enough.
     told_oversized: bool,
+}
+
+/// What one turn of receiving came to.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) counts: SocketCounts,
+    /// The socket is empty: only a new datagram makes it readable again.
+    pub(crate) drained: bool,
 }
 
 /// How datagrams are moved.
@@ -158,20 +166,15 @@ impl MediaSocket {
             Io::Linux(linux) => linux.receive(self.socket.as_fd(), each)?,
             Io::Portable(portable) => portable.receive(&self.socket, each)?,
         };
-        let Received {
-            datagrams,
-            oversized,
-            drained,
-            ..
-        } = received;
+        let Received { counts, drained } = received;
         self.drained = drained;
-        self.counters.add_received(&received);
-        if oversized > 0 && !std::mem::replace(&mut self.told_oversized, true) {
+        self.counters.record(&counts);
+        if counts.oversized_in > 0 && !std::mem::replace(&mut self.told_oversized, true) {
             tracing::warn!(
                 "a datagram larger than {DATAGRAM_IN_MAX} bytes was dropped, as all like it will be; the counter `oversized_in` goes on"
             );
         }
-        Ok((datagrams + oversized) as usize)
+        Ok((counts.datagrams_in + counts.oversized_in) as usize)
     }
 }
 
@@ -182,7 +185,7 @@ impl Outlet for MediaSocket {
             Io::Linux(linux) => linux.send(self.socket.as_fd(), queue, failed),
             Io::Portable(portable) => portable.send(&self.socket, queue, failed),
         };
-        self.counters.add_sent(&sent);
+        self.counters.record(&sent);
         queue.clear();
     }
 }

@@ -11,8 +11,9 @@ use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::Problem;
-use crate::http::service::{Reading, Refusal, ShardReading, StreamStatus};
+use crate::http::service::{Refusal, ShardReading, StreamStatus};
 use crate::http::{Shared, timestamp};
+use onecast_metrics::Metric;
 
 pub(crate) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
@@ -60,17 +61,19 @@ async fn stream(
 
 /// `GET /api/shards`. The route is in [`crate::http::api::sessions`], which authorizes administrators.
 pub(crate) async fn shards(State(shared): State<Shared>) -> Response {
-    let object = |reading: Reading| -> Value {
-        let pairs = reading.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
-        Value::Object(pairs.collect())
-    };
     let describe = |shard: ShardReading| {
-        let mut counters = object(shard.counters);
-        counters["socket"] = object(shard.socket);
+        let mut counters = by_name(shard.counters.iter());
+        counters["socket"] = by_name(shard.socket.iter());
         counters
     };
     let shards: Vec<Value> = shared.service.shards().into_iter().map(describe).collect();
     fresh(json!({ "shards": shards }))
+}
+
+/// Counters as an object.
+fn by_name(counts: impl Iterator<Item = (&'static Metric, u64)>) -> Value {
+    let pairs = counts.map(|(metric, value)| (metric.name.to_owned(), value.into()));
+    Value::Object(pairs.collect())
 }
 
 fn describe(status: &StreamStatus) -> Value {
@@ -88,13 +91,13 @@ fn describe(status: &StreamStatus) -> Value {
         "video": status.video,
         "audio": status.audio,
         "keyframes": {
-            "interval_ms": status.keyframes.interval.map(|interval| interval.as_millis() as u64),
-            "wanted": status.keyframes.wanted,
-            "coalesced": status.keyframes.coalesced,
-            "deferred": status.keyframes.deferred,
-            "requested": status.keyframes.requested,
-            "answered": status.keyframes.answered,
-            "ignored": status.keyframes.unanswered,
+            "interval_ms": status.keyframes.stats.interval.map(|interval| interval.as_millis() as u64),
+            "wanted": status.keyframes.stats.wanted,
+            "coalesced": status.keyframes.stats.coalesced,
+            "deferred": status.keyframes.stats.deferred,
+            "requested": status.keyframes.stats.requested,
+            "answered": status.keyframes.stats.answered,
+            "ignored": status.keyframes.stats.unanswered,
         },
         "start_cache": {
             "ready": status.keyframes.ready,

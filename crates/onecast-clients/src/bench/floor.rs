@@ -384,8 +384,8 @@ impl SocketTotals {
     fn of(socket: &MediaSocket) -> SocketTotals {
         let counters = socket.counters();
         SocketTotals {
-            taken: counters.datagrams_out.load(Ordering::Relaxed),
-            dropped: counters.dropped_full.load(Ordering::Relaxed) + counters.dropped_refused.load(Ordering::Relaxed),
+            taken: counters.datagrams_out.value(),
+            dropped: counters.dropped_full.value() + counters.dropped_refused.value(),
         }
     }
 }

@@ -6,12 +6,12 @@ use onecast_rtc::SessionId;
 
 use super::{Control, Now};
 use crate::StreamName;
-use crate::admission::AdmissionReading;
 use crate::conference::Roster;
 use crate::ended::{End, EndReason};
 use crate::port::{Protocol, SessionGuard, StreamStatus};
 use crate::refusal::Refusal;
 use crate::registry::{Purpose, SessionFilter, SessionNumber, SessionState};
+use onecast_metrics::AdmissionCounts;
 
 impl Control {
     /// Whether the session exists.
@@ -77,7 +77,7 @@ impl Control {
     }
 
     /// What admission has counted.
-    pub fn admission(&self) -> AdmissionReading {
+    pub fn admission(&self) -> AdmissionCounts {
         self.registry.admission()
     }
 

@@ -7,12 +7,12 @@ use onecast_engine::media::keyframes::KeyframeReading;
 use onecast_rtc::SessionId;
 
 use super::{Conference, Operation};
-use crate::admission::AdmissionReading;
 use crate::ice_session::Precondition;
 use crate::refusal::Refusal;
 use crate::registry::{LargePackets, Purpose};
 use crate::whep_events::{EventSet, EventStreamId};
 use crate::{Grant, StreamName, TokenDigest};
+use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
 
 /// The server as clients use it. All calls take microseconds: an asynchronous caller makes them in place.
 pub trait Service: Send + Sync + 'static {
@@ -98,19 +98,16 @@ pub trait Service: Send + Sync + 'static {
     fn conference(&self) -> &dyn Conference;
 
     /// What admission has counted.
-    fn admission(&self) -> AdmissionReading;
+    fn admission(&self) -> AdmissionCounts;
 }
 
-/// Names and values of counters.
-pub type Reading = Vec<(&'static str, u64)>;
-
 /// What a media thread has counted since the start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShardReading {
-    /// What it did.
-    pub counters: Reading,
-    /// What its socket moved.
-    pub socket: Reading,
+    /// What the shard counted.
+    pub counters: ShardCounts,
+    /// What its socket counted.
+    pub socket: SocketCounts,
 }
 
 /// The protocol of a session, and with it what the client does.

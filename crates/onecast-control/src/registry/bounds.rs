@@ -108,8 +108,8 @@ pub(super) fn large_packets(sessions: &Sessions, stream: &StreamEntry) -> LargeP
     let publisher = stream.publisher.and_then(|id| sessions.get(id));
     let session = publisher.and_then(|entry| entry.session.as_ref());
     session.map_or_else(LargePackets::default, |session| LargePackets {
-        count: session.large.value(),
-        longest: session.longest.value(),
+        count: session.counters.large_packets.value(),
+        longest: session.counters.longest_datagram.value(),
     })
 }
 
@@ -173,7 +173,7 @@ fn of_publisher(now: Instant, limits: &SessionLimits, id: SessionId, entry: &mut
 
 fn of_size(entry: &mut SessionEntry) -> Option<Verdict> {
     let meter = entry.meter.as_mut().filter(|meter| !meter.told_large)?;
-    let longest = entry.session.as_ref()?.longest.value();
+    let longest = entry.session.as_ref()?.counters.longest_datagram.value();
     meter.told_large = longest > 0;
     meter.told_large.then(|| Verdict::Large {
         stream: entry.stream.clone(),

@@ -132,7 +132,9 @@ impl Sessions {
 impl SessionEntry {
     /// RTP that came from its client, bytes.
     pub(super) fn received_bytes(&self) -> u64 {
-        self.session.as_ref().map_or(0, |session| session.received.value())
+        self.session
+            .as_ref()
+            .map_or(0, |session| session.counters.rtp_bytes.value())
     }
 
     /// How long no RTP is known to have come from its client; `None` while it connects.

@@ -197,7 +197,7 @@ impl Bench {
     /// A packet comes from a publisher, of video in this codec.
     pub(super) fn send(&mut self, number: u128, codec: Codec) {
         let session = self.registry.sessions.by_id[&id(number)].session.as_ref();
-        session.unwrap().received.add(1_000);
+        session.unwrap().counters.rtp_bytes.add(1_000);
         self.registry.media(id(number), codec.kind(), codec);
     }
 

@@ -275,7 +275,8 @@ impl Walk {
             let session = self.registry.sessions.by_id[&id].session.as_ref();
             session
                 .expect("it was answered")
-                .received
+                .counters
+                .rtp_bytes
                 .add(self.chance.below(20_000));
             let live = self.registry.media(id, Kind::Video, Codec::Vp8);
             assert!(live.is_some(), "there is one publisher");

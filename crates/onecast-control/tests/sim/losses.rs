@@ -156,7 +156,7 @@ fn watch_with_loss(seed: u64, loss: u64, time: Duration) -> (Vec<Outcome>, u64) 
     world.check();
     let until = world.now - TAIL;
     let outcomes = viewers.iter().map(|&viewer| world.outcome(viewer, until));
-    (outcomes.collect(), world.counted("not_retransmitted"))
+    (outcomes.collect(), world.counts().not_retransmitted)
 }
 
 /// The outcomes of all seeds, a row for each receiver.
@@ -237,7 +237,7 @@ fn a_start_that_is_mostly_lost_is_repeated() {
             world.run(ms(4_000));
             world.check();
             let outcome = world.outcome(viewer, world.now);
-            let repeated = world.counted("starts_repeated");
+            let repeated = world.counts().starts_repeated;
             let first = world.now - outcome.watched - world.clients[viewer].viewer().began().unwrap();
             println!("seed {seed}: {name}: {repeated} repeated, first picture after {first:?}, {outcome:?}");
             assert!((1..=3).contains(&repeated), "seed {seed}: {name}: {repeated}");

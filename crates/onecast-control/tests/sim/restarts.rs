@@ -87,8 +87,8 @@ fn a_restart_in_mid_play_loses_nothing() {
         viewers
             .iter()
             .for_each(|&viewer| world.assert_complete(viewer, publisher));
-        assert_eq!(world.counted("connected"), 3, "seed {seed}: the keys stay");
-        assert_eq!((world.counted("ice_restarts"), world.counted("retransmitted")), (2, 0));
+        assert_eq!(world.counts().connected, 3, "seed {seed}: the keys stay");
+        assert_eq!((world.counts().ice_restarts, world.counts().retransmitted), (2, 0));
     }
 }
 
@@ -116,7 +116,7 @@ fn media_follows_to_another_address_on_another_shard_and_what_was_lost_on_the_wa
             let last = *world.received(viewer).packets.last_key_value().unwrap().1;
             let sent = world.ledgers[0].video.len();
             assert!(last.position + 60 > sent, "seed {seed}: {} of {sent}", last.position);
-            assert_eq!(world.counted("connected"), 2, "seed {seed}");
+            assert_eq!(world.counts().connected, 2, "seed {seed}");
         }
     }
 }
@@ -143,7 +143,7 @@ fn without_the_restart_a_move_is_not_followed() {
     let before = world.received(viewer).packets.len();
     world.run(ms(2_000));
     assert_eq!(world.received(viewer).packets.len(), before);
-    assert_eq!(world.counted("ice_restarts"), 0);
+    assert_eq!(world.counts().ice_restarts, 0);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_restart_that_the_client_gives_up_disturbs_nothing() {
         // Longer than consent lasts, in the credentials of before.
         world.broadcast(ms(40_000));
         world.assert_complete(viewer, publisher);
-        assert_eq!((world.peers(), world.counted("ice_restarts")), (2, 0), "seed {seed}");
+        assert_eq!((world.peers(), world.counts().ice_restarts), (2, 0), "seed {seed}");
         let session = world.clients[viewer].session.clone();
         world.command(&Command::Close(session));
         world.goodbye(publisher);
@@ -224,7 +224,7 @@ fn a_session_that_has_not_connected_yet_may_restart_and_use_either() {
         world.connect();
         world.broadcast(ms(1_000));
         let expected = if seed % 2 == 0 { 2 } else { 0 };
-        assert_eq!(world.counted("ice_restarts"), expected, "seed {seed}");
+        assert_eq!(world.counts().ice_restarts, expected, "seed {seed}");
         // A start of which much was lost on the way is sent again as a whole.
         assert_eq!(world.received(viewer).gap_since_start(), None, "seed {seed}");
     }

@@ -70,8 +70,8 @@ fn checks_with_a_wrong_password_make_no_shard_forget_or_remember_anybody() {
     }
     world.run(ms(500));
     assert_eq!(world.addresses(), known);
-    assert!(world.counted("stun_dropped") >= 38_000);
-    assert_eq!(world.counted("strays_dropped"), 0);
+    assert!(world.counts().stun_dropped >= 38_000);
+    assert_eq!(world.counts().strays_dropped, 0);
     let handed_over = world.strays - strays;
     assert!(handed_over < 3_000, "{handed_over} forged checks were handed over");
     let gap = world.longest_gap(viewer, from);
@@ -147,7 +147,7 @@ fn a_check_from_the_address_of_another_client_takes_nothing_from_it() {
         let (attacker, bystander) = (world.watch(true), world.watch(true));
         world.connect();
         world.run(ms(500));
-        let (from, dropped) = (world.now, world.counted("rtcp_dropped"));
+        let (from, dropped) = (world.now, world.counts().rtcp_dropped);
         let check = check(&world.clients[attacker].session, true);
         for _ in 0..40 {
             for victim in [publisher, bystander] {
@@ -161,7 +161,7 @@ fn a_check_from_the_address_of_another_client_takes_nothing_from_it() {
             assert!(gap <= GAP_MAX, "seed {seed}: nothing for {gap:?}");
         }
         // Reports, and requests for what was lost, are heard as well.
-        assert_eq!(world.counted("rtcp_dropped"), dropped, "seed {seed}");
+        assert_eq!(world.counts().rtcp_dropped, dropped, "seed {seed}");
         world.broadcast(ms(300));
         world.assert_complete(bystander, publisher);
     }

@@ -284,7 +284,7 @@ fn a_viewer_that_asks_for_everything_gets_its_allowance_and_no_more() {
         let quiet = (world.elapsed().as_secs_f64() * 4_000.0) as usize;
         let share = world.guard.media(world.clients[greedy].address) / 5;
         // A start repairs itself out of its own pace: each of its packets once.
-        let past = world.counted("start_packets") as usize * 1_100;
+        let past = world.counts().start_packets as usize * 1_100;
         let most = 65_536 + share + quiet + past;
         assert!(got > 65_536 && got <= most, "seed {seed}: {got} of {most} bytes");
         assert_eq!(world.guard.retransmitted(world.clients[other].address), 0);
@@ -361,7 +361,7 @@ fn a_crowd_takes_its_turns_and_everybody_gets_in() {
     world.broadcast(ms(500));
     world.assert_complete(early, 0);
     crowd.iter().for_each(|&viewer| world.assert_complete(viewer, 0));
-    assert_eq!(world.counted("handshakes_dropped"), 0);
+    assert_eq!(world.counts().handshakes_dropped, 0);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn viewers_who_come_and_leave_amid_a_frame_take_nothing_from_the_others() {
         let stayed = early.iter().chain(&late);
         stayed.for_each(|&viewer| world.assert_complete(viewer, 0));
         assert_eq!(world.guard.repeated, 0, "seed {seed}: nobody was sent a packet twice");
-        assert_eq!(world.counted("retransmitted"), 0, "seed {seed}: nobody missed one");
+        assert_eq!(world.counts().retransmitted, 0, "seed {seed}: nobody missed one");
     }
 }
 

@@ -272,10 +272,14 @@ fn large_packets_reach_viewers_and_are_repaired() {
             assert!(packets(&world, viewer) > 200, "{payload}");
             assert_eq!(world.received(viewer).gap(), None, "{payload}");
         }
-        assert_eq!(world.counted("rtp_out_oversized"), 0, "{payload}");
+        assert_eq!(world.counts().rtp_out_oversized, 0, "{payload}");
         let session = &world.clients[publisher].session;
         let is_large = payload + 12 + 8 + 16 > SendQueue::PATH_DATAGRAM_MAX;
-        assert_eq!(session.large.value() > 0, is_large, "{payload}");
-        assert_eq!(session.longest.value() > payload as u64, is_large, "{payload}");
+        assert_eq!(session.counters.large_packets.value() > 0, is_large, "{payload}");
+        assert_eq!(
+            session.counters.longest_datagram.value() > payload as u64,
+            is_large,
+            "{payload}"
+        );
     }
 }

@@ -91,7 +91,7 @@ fn a_late_viewer_of_a_stream_with_intra_refresh_starts_at_a_recovery_point() {
         for viewer in [early, viewer] {
             world.assert_complete(viewer, 0);
         }
-        assert_eq!(world.counted("starts_without_keyframe"), 0);
+        assert_eq!(world.counts().starts_without_keyframe, 0);
     }
 }
 
@@ -253,7 +253,7 @@ fn a_camera_that_pauses_is_waited_for() {
         world.network.up.loss = 0;
         world.broadcast(ms(2_000));
         world.assert_starts_with_keyframe(viewer, 0);
-        assert_eq!(world.counted("starts_without_keyframe"), 0, "seed {seed}");
+        assert_eq!(world.counts().starts_without_keyframe, 0, "seed {seed}");
     }
 }
 
@@ -286,7 +286,7 @@ fn when_nobody_answers_viewers_are_sent_what_comes_closest_after_a_while() {
             "{codec}: asked {} times",
             world.asked(publisher)
         );
-        assert_eq!(world.counted("starts_without_keyframe"), 2, "{codec}");
+        assert_eq!(world.counts().starts_without_keyframe, 2, "{codec}");
         assert!(pictures(&world).is_empty(), "{codec}: nothing to see is no picture");
         // By now it is known.
         let third = world.watch_anything(true);
@@ -327,7 +327,7 @@ fn without_any_keyframe_viewers_are_sent_what_there_is_after_a_while() {
         // Ingest waits for a first keyframe, and then viewers do.
         assert!((ms(4_000)..ms(9_500)).contains(&waited), "{codec}: {waited:?}");
         assert!(world.behind(viewer, 0) <= 2, "{codec}");
-        assert_eq!(world.counted("start_cache_bytes"), 0);
+        assert_eq!(world.counts().start_cache_bytes, 0);
         assert!(
             world.asked(publisher) <= 8,
             "{} requests in 20 s",
@@ -405,7 +405,7 @@ fn an_encoder_that_makes_its_own_keyframes_is_waited_for() {
     for viewer in [first, viewer] {
         world.assert_starts_with_keyframe(viewer, 0);
     }
-    assert_eq!(world.counted("starts_without_keyframe"), 0);
+    assert_eq!(world.counts().starts_without_keyframe, 0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use onecast_engine::fanout::{
 };
 use onecast_engine::media::lane::StreamKey;
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
+use onecast_metrics::ShardCounts;
 use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::transmit::{Outlet, SendQueue};
@@ -555,11 +556,12 @@ impl World {
         self.nodes.iter().any(|node| node.shard.is_flushing())
     }
 
-    /// A counter's sum over all shards.
-    pub(crate) fn counted(&self, name: &str) -> u64 {
-        let of = |node: &Node| node.shard.counters().values();
-        let all = self.nodes.iter().flat_map(of);
-        all.filter(|(known, _)| *known == name).map(|(_, value)| value).sum()
+    /// What all shards counted.
+    pub(crate) fn counts(&self) -> ShardCounts {
+        let mut all = ShardCounts::default();
+        let shards = self.nodes.iter().map(|node| node.shard.counters());
+        shards.for_each(|counters| all.merge(&counters.read()));
+        all
     }
 
     /// Peers on all shards.

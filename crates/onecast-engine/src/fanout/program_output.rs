@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::continuity::Mapping;
-use crate::media::keyframes::KeyframeReading;
-use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
+use crate::media::{KeyframeNeed, KeyframeReading, Packet, SenderClock, StreamTracks, Window, WriteTicket};
 use onecast_rtc::rtp::{Codec, Kind, keyframe};
 
 /// The way of a source's packets into the room's stream.
 pub(super) struct ProgramOutput {
     program: Arc<StreamTracks>,
     /// The write ticket; `None` before the source begins.
-    ticket: Option<u64>,
+    ticket: Option<WriteTicket>,
     ways: [Option<Way>; 2],
     /// The video since the newest keyframe, as the other stream has it.
     window: Window,
@@ -62,7 +61,11 @@ impl ProgramOutput {
     }
 
     /// A source that has been seen there already, under the numbers that it has.
-    pub(super) fn going_on((program, ticket): (Arc<StreamTracks>, u64), window: Window, now: Instant) -> ProgramOutput {
+    pub(super) fn going_on(
+        (program, ticket): (Arc<StreamTracks>, WriteTicket),
+        window: Window,
+        now: Instant,
+    ) -> ProgramOutput {
         let way = || {
             Some(Way {
                 first: 0,
@@ -110,7 +113,7 @@ impl ProgramOutput {
     }
 
     /// The source is redirected back to these tracks, in which it has been seen under its own numbers all the time. Returns the ticket.
-    pub(super) fn return_to(&mut self, tracks: &Arc<StreamTracks>) -> Option<u64> {
+    pub(super) fn return_to(&mut self, tracks: &Arc<StreamTracks>) -> Option<WriteTicket> {
         let same = |way: &Option<Way>| way.as_ref().is_some_and(|way| way.mapping.is_none());
         let returns = Arc::ptr_eq(&self.program, tracks) && self.is_seen() && self.ways.iter().all(same);
         self.ticket.take_if(|_| returns)

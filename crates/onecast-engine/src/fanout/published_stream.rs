@@ -8,11 +8,12 @@ use super::ids::PeerIndex;
 use super::plan::SourceSpec;
 use super::program_output::{ProgramOutput, Sight};
 use super::sent_formats::{FormatChange, SentFormats};
-use crate::ingest::{AudioLevel, Ingest, IngestConfig, KeyframeStatus, Speech};
-use crate::media::keyframes::KeyframeReading;
+use crate::ingest::{AudioLevel, Ingest, IngestConfig, SpeechDetector};
 use crate::media::lane::StreamKey;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
-use crate::media::{KeyframeNeed, Packet, SenderClock, StreamTracks, Window};
+use crate::media::{
+    KeyframeNeed, KeyframeReading, KeyframeStats, Packet, SenderClock, StreamTracks, Window, WriteTicket,
+};
 use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
@@ -25,14 +26,13 @@ pub(super) struct PublishedStream {
     tracks: Arc<StreamTracks>,
     ingest: Ingest,
     config: SourceConfig,
-    /// The right to write to the tracks: see [`StreamTracks::start_writing`].
-    ticket: u64,
+    ticket: WriteTicket,
     playing: [Option<Codec>; 2],
     clocks: [Option<SenderClock>; 2],
     keyframe_at: Option<Instant>,
     /// The video since the newest keyframe, for shards that have their first viewer.
     window: Window,
-    told: KeyframeStatus,
+    told: KeyframeStats,
     formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
     sets_due: bool,
@@ -40,7 +40,7 @@ pub(super) struct PublishedStream {
     /// Id of the audio level (RFC 6464), if it was negotiated.
     level_id: Option<u8>,
     /// Whether the sender speaks; `None` if that is not to be reported.
-    speech: Option<Box<Speech>>,
+    speech: Option<Box<SpeechDetector>>,
     /// The stream of a whole room, in which it is seen, too.
     output: Option<Box<ProgramOutput>>,
 }
@@ -104,8 +104,7 @@ impl PublishedStream {
             video_fir: false,
             keyframe_share: config.keyframe_share,
             transport_cc: config.transport_cc,
-            audio: tracks.audio.continuity(),
-            video: tracks.video.continuity(),
+            continuity: tracks.continuity(),
         };
         let mut stream = PublishedStream {
             ingest: Ingest::new(&ingest, now),
@@ -115,7 +114,7 @@ impl PublishedStream {
             clocks: [None; 2],
             keyframe_at: config.keyframe_interval.map(|interval| now + interval),
             window: window(config.cache),
-            told: KeyframeStatus::default(),
+            told: KeyframeStats::default(),
             formats: SentFormats::default(),
             sets_due: true,
             has_video: false,
@@ -227,9 +226,9 @@ impl PublishedStream {
         } else {
             before.0.stop_writing(before.1);
         }
-        let (audio, video) = (tracks.audio.continuity(), tracks.video.continuity());
-        if audio.last_at.or(video.last_at).is_some() {
-            self.ingest.go_on_from(audio, video);
+        let continuity = tracks.continuity();
+        if continuity.iter().any(|track| track.last_at.is_some()) {
+            self.ingest.resume_at(continuity);
             self.window = window(self.config.cache);
             if let Some(output) = &mut self.output {
                 output.begin_anew();
@@ -285,8 +284,7 @@ impl PublishedStream {
         self.playing = [None; 2];
         self.clocks = [None; 2];
         self.window = window(self.config.cache);
-        self.ingest
-            .go_on_from(self.tracks.audio.continuity(), self.tracks.video.continuity());
+        self.ingest.resume_at(self.tracks.continuity());
         self.ingest.request_keyframe(KeyframeNeed::Urgent);
     }
 
@@ -327,15 +325,8 @@ impl PublishedStream {
     }
 
     fn write_facts(&self) {
-        let status = self.ingest.keyframe_status();
         let facts = KeyframeReading {
-            interval: status.interval,
-            unanswered: status.unanswered,
-            wanted: status.wanted,
-            coalesced: status.coalesced,
-            deferred: status.deferred,
-            requested: status.sent,
-            answered: status.answered,
+            stats: self.ingest.keyframe_stats(),
             cached_bytes: self.window.gop().bytes() as u64,
             cached_frames: self.window.gop().frames(),
             ready: matches!(self.window.start(), Start::At(_)),
@@ -400,7 +391,7 @@ impl PublishedStream {
 
     /// What has happened to keyframe requests since the last call.
     pub(super) fn take_keyframe_changes(&mut self) -> KeyframeChanges {
-        let status = self.ingest.keyframe_status();
+        let status = self.ingest.keyframe_stats();
         let before = std::mem::replace(&mut self.told, status);
         if status.unanswered != before.unanswered && self.may_write() {
             self.write_facts();
@@ -408,7 +399,7 @@ impl PublishedStream {
         KeyframeChanges {
             coalesced: status.coalesced - before.coalesced,
             deferred: status.deferred - before.deferred,
-            sent: status.sent - before.sent,
+            sent: status.requested - before.requested,
             answered: status.answered - before.answered,
             unanswered: (status.unanswered != before.unanswered).then_some(status.unanswered),
             interval: status.interval,

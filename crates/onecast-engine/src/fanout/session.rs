@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::inbound::Inflow;
 use super::plan::Plan;
 use crate::media::lane::StreamKey;
-use crate::metrics::Counter;
+use onecast_metrics::SessionCounters;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
@@ -28,12 +28,8 @@ pub struct Session {
     pub plan: Plan,
     /// When the offer was answered.
     pub created: Instant,
-    /// Authentic RTP from the client, in bytes. Only the shard that owns the session writes it.
-    pub received: Counter,
-    /// Packets that are too long for an Ethernet path and travel in fragments.
-    pub large: Counter,
-    /// Length of the longest such datagram.
-    pub longest: Counter,
+    /// What the shard that owns the session counts.
+    pub counters: SessionCounters,
     owner: AtomicU32,
     /// Which ICE session its client uses.
     ice: AtomicU32,
@@ -79,9 +75,7 @@ impl Session {
             direction,
             plan,
             created,
-            received: Counter::default(),
-            large: Counter::default(),
-            longest: Counter::default(),
+            counters: SessionCounters::default(),
             owner: AtomicU32::new(Session::NOBODY),
             ice: AtomicU32::new(0),
         }
@@ -102,10 +96,10 @@ impl Session {
 
     /// Sets how much RTP was authentic so far. Only the owner calls it.
     pub(super) fn set_inflow(&self, inflow: Inflow) {
-        self.received.set(inflow.bytes);
+        self.counters.rtp_bytes.set_total(inflow.bytes);
         if inflow.large > 0 {
-            self.large.set(inflow.large);
-            self.longest.set(inflow.longest);
+            self.counters.large_packets.set_total(inflow.large);
+            self.counters.longest_datagram.raise(inflow.longest);
         }
     }
 

@@ -42,7 +42,7 @@ use super::session::{Claim, CloseCause, Command, Event, MisroutedDatagram};
 use super::stream::StartConfig;
 use super::timers::Timers;
 use crate::media::Inbox;
-use crate::metrics::ShardCounters;
+use onecast_metrics::ShardCounters;
 
 /// What a shard is made with.
 #[derive(Clone)]
@@ -159,7 +159,7 @@ impl Shard {
             let Some((key, item)) = self.inbox.pop() else { break };
             self.handle_item(now, key, item, outlet);
         }
-        if self.inbox.take_wish() {
+        if self.inbox.take_signal() {
             self.handle_requests(now);
         }
         self.run_flushes(now, outlet);

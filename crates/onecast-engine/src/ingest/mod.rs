@@ -1,196 +1,191 @@
-//! Ingest: what a publisher sends becomes packets of a track. Pure.
+//! Ingest: a publisher's packets become packets of a track. Pure.
 //!
 //! ```text
-//!  RTP ──> transport feedback ──> payload type: line ──> RTX undone ──> source: placed, de-duplicated ──> track's numbers ──> Packet
-//!                                                                         └─> gaps: NACK      reports: RR, PLI <── requests
+//!  RTP ─> transport feedback ─> payload type: track ─> SSRC: layer ─> RTX undone ─> placed, deduplicated ─> track's numbers ─> Packet
+//!                                                                          └─> gaps: NACK       RR, PLI <─ requests
 //! ```
 //!
-//! A video source enters its track at its first keyframe. What feeds a track may change (another SSRC, codec or publisher); the
-//! track's numbering and timeline go on without a gap.
+//! A [`TrackReceiver`] per m-line has one [`LayerReceiver`](layer::LayerReceiver) per encoding of the track, which follows the SSRC
+//! that feeds it. Video enters its track at a keyframe. The SSRC, the codec and even the publisher may change; the track's numbering
+//! and timeline continue without a gap.
 
-mod feedback;
-mod keyframes;
-mod line;
-mod missing;
+mod early_reports;
+mod incoming;
+mod keyframe_requests;
+mod layer;
+mod nack_tracker;
+mod payload_routes;
 mod pictures;
-mod source;
 mod speech;
+mod ssrc_history;
+mod ssrc_state;
 #[cfg(test)]
 mod tests;
+mod track_receiver;
+mod transport_feedback;
 mod twcc;
 
 use std::time::{Duration, Instant};
 
-pub use crate::media::{Continuity, KeyframeNeed, SenderClock};
-pub use feedback::TransportFeedback;
-pub use keyframes::KeyframeStatus;
-pub use speech::{AudioLevel, Speech};
+use onecast_rtc::rtp::rtcp::{self, Report};
+use onecast_rtc::rtp::{Codec, Kind, RtpHeader, RtpTime, Ssrc};
+use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::media::packet::Packet;
-use line::{Accepted, Incoming, Line};
-use onecast_rtc::rtp::rtcp::{self, Report};
-use onecast_rtc::rtp::{Codec, Kind, RtpHeader};
-use onecast_rtc::sdp::{MediaLine, Negotiated};
-use source::SenderReport;
+use crate::media::{Continuity, KeyframeNeed, KeyframeStats, SenderClock};
+use early_reports::EarlyReports;
+use incoming::Incoming;
+use payload_routes::{PayloadRoute, PayloadRoutes};
+pub use speech::{AudioLevel, SpeechDetector};
+use ssrc_state::SenderReport;
+use track_receiver::TrackReceiver;
+pub use transport_feedback::TransportFeedback;
 
-/// What ingest is told about one publisher.
+/// What ingest needs to know about one publisher.
 #[derive(Debug, Clone)]
 pub struct IngestConfig {
-    /// What was agreed.
+    /// The negotiated lines.
     pub negotiated: Negotiated,
-    /// The SSRC under which feedback is sent.
+    /// SSRC of the feedback that is sent.
     pub local_ssrc: u32,
-    /// `ccm fir` was negotiated for video: used where PLI was not.
+    /// `ccm fir` was negotiated for video. It is used for formats without PLI.
     pub video_fir: bool,
-    /// What requested keyframes may take of the video's bytes, percent; first pictures are asked for in any case.
+    /// What requested keyframes may take of the video's bytes, in percent. Requests for a viewer's first picture are exempt.
     pub keyframe_share: u8,
-    /// The client sends nothing but this: its transport-wide feedback is made here. Of several ingests none may, for what the others
-    /// received would be told as lost.
+    /// Makes the transport-wide feedback here. Only right for a client that sends nothing else: the feedback reports every packet
+    /// that this ingest does not see as lost.
     pub transport_cc: bool,
-    /// Where the audio track stands.
-    pub audio: Continuity,
-    /// Where the video track stands.
-    pub video: Continuity,
+    /// Where each track stands, in the order of [`Kind::ALL`].
+    pub continuity: [Continuity; 2],
 }
 
-/// Why a packet yields none for a track. All are normal in small numbers.
+/// Why a packet yields none for a track. All reasons are normal in small numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum IngestDrop {
-    /// Padding or retransmission header are wrong.
+    /// The padding or the retransmission header is wrong.
     #[error("malformed RTP payload")]
     Malformed,
     /// The payload type was not negotiated.
     #[error("payload type was not negotiated")]
     UnknownPayloadType,
-    /// Seen before.
+    /// The track has several layers, and the SSRC is bound to none of them.
+    #[error("SSRC is not bound to a layer")]
+    UnboundSsrc,
+    /// Received before.
     #[error("duplicate")]
     Duplicate,
-    /// Before the source's first packet, or too late.
+    /// Before the first packet of its SSRC, or too late.
     #[error("too old")]
     Old,
-    /// Far away from its source's numbering; a second one restarts it.
+    /// Far away from the numbering of its SSRC. A second such packet in sequence starts a new numbering.
     #[error("sequence number far away")]
-    Stray,
-    /// Of an SSRC that was replaced.
-    #[error("of a former source")]
-    FormerSource,
+    FarAway,
+    /// From an SSRC that was replaced.
+    #[error("from a former SSRC")]
+    FormerSsrc,
     /// A retransmission before there is media to repair.
-    #[error("retransmission without a source")]
-    NoSource,
-    /// Video before the source's first keyframe.
+    #[error("retransmission without media")]
+    NoMedia,
+    /// Video before the first keyframe of its SSRC.
     #[error("before the first keyframe")]
     BeforeKeyframe,
 }
 
-/// Counters of one track, over all its sources at this publisher.
+/// Counters of one track, over all SSRCs of this publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceiveStats {
     /// Packets passed to the track.
     pub packets: u64,
     /// Their payload bytes.
     pub bytes: u64,
-    /// Packets that did not come, so far.
+    /// Packets missing so far.
     pub lost: u64,
-    /// Packets that came after they were asked for.
+    /// Packets that arrived after they were requested.
     pub repaired: u64,
-    /// Packets that came more than once.
+    /// Packets that arrived more than once.
     pub duplicates: u64,
-    /// Video packets dropped before a source's first keyframe.
+    /// Video packets dropped before the first keyframe of an SSRC.
     pub before_keyframe: u64,
     /// Keyframes begun; 0 for audio.
     pub keyframes: u64,
-    /// Packets asked for by NACK, repetitions included.
+    /// Packets requested by NACK, repetitions included.
     pub nacks_sent: u64,
     /// Keyframe requests sent.
-    pub plis_sent: u64,
+    pub keyframe_requests_sent: u64,
     /// Encoding of the newest packet.
     pub codec: Option<Codec>,
-    /// The newest source.
-    pub ssrc: Option<u32>,
-    /// Width and height, for codecs that tell them plainly.
+    /// The newest SSRC.
+    pub ssrc: Option<Ssrc>,
+    /// Width and height, for codecs that tell them in clear.
     pub picture_size: Option<(u16, u16)>,
-}
-
-/// How a keyframe is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KeyframeFeedback {
-    Pli,
-    Fir,
-    None,
 }
 
 /// The receiving side of one publisher.
 pub struct Ingest {
     local_ssrc: u32,
-    negotiated: Negotiated,
     video_fir: bool,
-    audio: Line,
-    video: Line,
-    routes: Box<[Option<Route>; 128]>,
-    /// Empty when it was not negotiated, or is not made here.
+    /// Negotiated lines, indexed by [`Kind`].
+    lines: [Option<MediaLine>; 2],
+    /// Indexed by [`Kind`].
+    tracks: [TrackReceiver; 2],
+    routes: PayloadRoutes,
+    /// `None` if it was not negotiated, or is made elsewhere.
     transport_cc: Option<TransportFeedback>,
-    /// Sender reports that came before their source.
-    early_reports: [Option<(u32, SenderReport)>; 4],
+    early_reports: EarlyReports,
+    /// When the next receiver report is due.
     report_at: Option<Instant>,
     unknown_payload_types: u64,
     now: Instant,
 }
 
-/// Where a payload type belongs.
-#[derive(Debug, Clone, Copy)]
-struct Route {
-    kind: Kind,
-    format: Accepted,
-    rtx: bool,
-}
-
 impl Ingest {
     /// Ready for a publisher's packets.
     pub fn new(config: &IngestConfig, now: Instant) -> Ingest {
-        let Negotiated { audio, video } = &config.negotiated;
-        let lines = [video, audio].map(Option::as_ref);
-        let feedback = TransportFeedback::new(lines.into_iter().flatten(), config.local_ssrc);
+        let Negotiated { audio, video } = config.negotiated.clone();
+        let lines = [audio, video];
+        let feedback = TransportFeedback::new(lines.iter().flatten(), config.local_ssrc);
+        let track = |kind: Kind| {
+            let (line, continuity) = (&lines[kind as usize], config.continuity[kind as usize]);
+            let fir = config.video_fir && kind == Kind::Video;
+            TrackReceiver::new(line.as_ref(), continuity, fir, config.keyframe_share)
+        };
         Ingest {
             local_ssrc: config.local_ssrc,
-            negotiated: config.negotiated.clone(),
             video_fir: config.video_fir,
-            audio: Line::new(audio.as_ref(), config.audio, false, config.keyframe_share),
-            video: Line::new(video.as_ref(), config.video, config.video_fir, config.keyframe_share),
-            routes: routes(&config.negotiated, config.video_fir),
+            tracks: Kind::ALL.map(track),
+            routes: PayloadRoutes::new(&lines, config.video_fir),
+            lines,
             transport_cc: feedback.filter(|_| config.transport_cc),
-            early_reports: [None; 4],
+            early_reports: EarlyReports::default(),
             report_at: None,
             unknown_payload_types: 0,
             now,
         }
     }
 
-    /// The line of a kind is another from now on, or none: its track goes on in numbering and timeline, the other kind is untouched.
+    /// Replaces the line of a kind, or removes it (`None`). Its track continues in numbering and timeline; the other is untouched.
     pub fn set_line(&mut self, kind: Kind, line: Option<&MediaLine>) {
-        let known = match kind {
-            Kind::Audio => &mut self.negotiated.audio,
-            Kind::Video => &mut self.negotiated.video,
-        };
+        let known = &mut self.lines[kind as usize];
         if known.as_ref() == line {
             return;
         }
         *known = line.cloned();
-        self.routes = routes(&self.negotiated, self.video_fir);
-        let fir = self.video_fir && kind == Kind::Video;
-        self.line_mut(kind).change(line, fir);
+        self.routes = PayloadRoutes::new(&self.lines, self.video_fir);
+        self.tracks[kind as usize].set_line(line);
     }
 
-    /// The packets go on in other tracks, which stand there: video from a keyframe on.
-    pub fn go_on_from(&mut self, audio: Continuity, video: Continuity) {
-        self.audio.go_on_from(audio);
-        self.video.go_on_from(video);
+    /// The packets go to other tracks from now on, which stand there (in the order of [`Kind::ALL`]); video from a keyframe on.
+    pub fn resume_at(&mut self, continuity: [Continuity; 2]) {
+        for (track, continuity) in self.tracks.iter_mut().zip(continuity) {
+            track.resume_at(continuity);
+        }
     }
 
-    /// One decrypted RTP packet (header and payload, no tag) and its header. Yields at most one packet of a track; `Ok(None)` for a
-    /// probe that carries no media.
+    /// Takes one decrypted RTP packet (header and payload, no tag) and its header. Returns at most one packet of a track; `Ok(None)`
+    /// for a bandwidth probe, which carries no media.
     ///
     /// # Errors
-    /// Why nothing comes of it.
+    /// Why the packet was dropped.
     pub fn handle_rtp(
         &mut self,
         now: Instant,
@@ -201,7 +196,7 @@ impl Ingest {
         if let Some(feedback) = &mut self.transport_cc {
             feedback.record(now, clear, header);
         }
-        let Some(Route { kind, format, rtx }) = self.routes[usize::from(header.payload_type & 0x7f)] else {
+        let Some(PayloadRoute { kind, format, rtx }) = self.routes.find(header.payload_type) else {
             self.unknown_payload_types += 1;
             return Err(IngestDrop::UnknownPayloadType);
         };
@@ -213,57 +208,65 @@ impl Ingest {
             payload,
             format,
         };
+        let track = &mut self.tracks[kind as usize];
         let packet = if rtx {
-            self.line_mut(kind).handle_rtx(incoming)?
+            track.handle_rtx(incoming)?
         } else {
-            Some(self.line_mut(kind).handle_media(incoming)?)
+            Some(track.handle_media(incoming)?)
         };
         if packet.is_some() {
             self.report_at.get_or_insert(now + REPORT_INTERVAL);
-            self.match_early_report(kind);
+            self.early_reports.deliver(track);
         }
         Ok(packet.map(|packet| (kind, packet)))
     }
 
-    /// One decrypted RTCP packet. What is broken or unknown in it is ignored.
+    /// Takes one decrypted RTCP packet. Broken and unknown parts are ignored.
     pub fn handle_rtcp(&mut self, now: Instant, clear: &[u8]) {
         self.now = self.now.max(now);
-        // The rest of a truncated compound packet is lost, what came before it stands.
+        // A truncated compound packet loses only its rest: the reports before it hold.
         let _ = rtcp::parse(clear, |report| self.handle_report(now, &report));
     }
 
-    /// One report of a decrypted RTCP packet.
+    /// Takes one report of a decrypted RTCP packet.
     pub fn handle_report(&mut self, now: Instant, report: &Report<'_>) {
         self.now = self.now.max(now);
         match *report {
             Report::SenderReport { ssrc, ntp, rtp, .. } => {
-                self.handle_sender_report(ssrc, SenderReport { ntp, rtp, at: now });
+                let ssrc = Ssrc(ssrc);
+                let report = SenderReport {
+                    ntp,
+                    rtp: RtpTime(rtp),
+                    at: now,
+                };
+                let mut tracks = self.tracks.iter_mut();
+                if !tracks.any(|track| track.handle_sender_report(ssrc, report)) {
+                    self.early_reports.push(ssrc, report);
+                }
             }
-            Report::Bye { ssrc } => {
-                self.audio.handle_bye(ssrc);
-                self.video.handle_bye(ssrc);
-            }
+            Report::Bye { ssrc } => self.tracks.iter_mut().for_each(|track| track.handle_bye(Ssrc(ssrc))),
             _ => {}
         }
     }
 
-    /// Asks the publisher for a keyframe at the next [`Ingest::poll_rtcp`], or when 500 ms have passed since the last request; a repair
-    /// only when keyframes have not had their share of the stream. The request is repeated until a keyframe comes.
+    /// Requests a keyframe from the publisher with the next [`poll_rtcp`](Self::poll_rtcp), but not within 500 ms of the last
+    /// request, and for a repair only while keyframes have not used up their share of the stream. The request is repeated until a
+    /// keyframe comes.
     pub fn request_keyframe(&mut self, need: KeyframeNeed) {
-        self.video.request_keyframe(need);
+        self.tracks[Kind::Video as usize].request_keyframe(need);
     }
 
-    /// The regular request: as often as this is called, but at most every 500 ms.
+    /// Makes the regular request of the operator's timer, at most one every 500 ms.
     pub fn tick_keyframes(&mut self) {
-        self.video.tick_keyframes();
+        self.tracks[Kind::Video as usize].tick_keyframes();
     }
 
-    /// The video's keyframes and the requests for them.
-    pub fn keyframe_status(&self) -> KeyframeStatus {
-        self.video.keyframe_status()
+    /// Keyframes of the video and the requests for them.
+    pub fn keyframe_stats(&self) -> KeyframeStats {
+        self.tracks[Kind::Video as usize].keyframe_stats()
     }
 
-    /// Writes the next clear compound RTCP packet into `buf` and returns its length; `None` when nothing is due. Call it until then,
+    /// Writes the next clear compound RTCP packet into `buf` and returns its length; `None` if nothing is due. Call it until then,
     /// with room for a datagram (1,200 bytes).
     pub fn poll_rtcp(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         self.handle_timeout(now);
@@ -271,8 +274,9 @@ impl Ingest {
         if len == 0 {
             return None;
         }
-        for line in [&mut self.video, &mut self.audio] {
-            len += line.write_feedback(now, self.local_ssrc, &mut buf[len..]);
+        // Video first: its NACKs and keyframe requests are the urgent ones if the room does not suffice for all.
+        for track in self.tracks.iter_mut().rev() {
+            len += track.write_feedback(now, self.local_ssrc, &mut buf[len..]);
         }
         if let Some(feedback) = &mut self.transport_cc {
             len += feedback.write(&mut buf[len..], len == EMPTY_REPORT_LEN);
@@ -280,17 +284,15 @@ impl Ingest {
         (len > EMPTY_REPORT_LEN).then_some(len)
     }
 
-    /// When [`Ingest::poll_rtcp`] has something to write; a time in the past means now.
+    /// When [`poll_rtcp`](Self::poll_rtcp) has something to write; a time in the past means now.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let twcc = self
-            .transport_cc
-            .as_ref()
-            .and_then(|feedback| feedback.deadline(self.now));
-        let lines = [&self.audio, &self.video].map(|line| line.deadline(self.now));
-        [self.report_at, twcc, lines[0], lines[1]].into_iter().flatten().min()
+        let feedback = self.transport_cc.as_ref();
+        let feedback = feedback.and_then(|feedback| feedback.deadline(self.now));
+        let tracks = self.tracks.iter().filter_map(|track| track.deadline(self.now));
+        tracks.chain(self.report_at).chain(feedback).min()
     }
 
-    /// Lets time pass. [`Ingest::poll_rtcp`] does it too.
+    /// Lets time pass. [`poll_rtcp`](Self::poll_rtcp) does so too.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
         if let Some(feedback) = &mut self.transport_cc {
@@ -298,19 +300,19 @@ impl Ingest {
         }
     }
 
-    /// The latest sender report of the track's source, on the track's timeline.
+    /// The latest sender report about a track, on the track's timeline.
     pub fn clock(&self, kind: Kind) -> Option<SenderClock> {
-        self.line(kind).clock()
+        self.tracks[kind as usize].clock()
     }
 
-    /// Where the track stands, for the ingest of the publisher who follows.
+    /// Where a track stands, for the ingest of the next publisher.
     pub fn continuity(&self, kind: Kind) -> Continuity {
-        self.line(kind).continuity
+        self.tracks[kind as usize].continuity()
     }
 
     /// Counters of a track.
     pub fn stats(&self, kind: Kind) -> ReceiveStats {
-        self.line(kind).stats
+        self.tracks[kind as usize].stats()
     }
 
     /// Packets dropped because their payload type was not negotiated.
@@ -318,54 +320,18 @@ impl Ingest {
         self.unknown_payload_types
     }
 
-    fn line(&self, kind: Kind) -> &Line {
-        match kind {
-            Kind::Audio => &self.audio,
-            Kind::Video => &self.video,
-        }
-    }
-
-    fn line_mut(&mut self, kind: Kind) -> &mut Line {
-        match kind {
-            Kind::Audio => &mut self.audio,
-            Kind::Video => &mut self.video,
-        }
-    }
-
-    fn handle_sender_report(&mut self, ssrc: u32, report: SenderReport) {
-        let known = [&mut self.audio, &mut self.video]
-            .into_iter()
-            .any(|line| line.handle_sender_report(ssrc, report));
-        if !known {
-            self.early_reports.rotate_right(1);
-            self.early_reports[0] = Some((ssrc, report));
-        }
-    }
-
-    /// Hands a source, which exists, the report that came before it.
-    fn match_early_report(&mut self, kind: Kind) {
-        if self.early_reports.iter().all(Option::is_none) {
-            return;
-        }
-        let ssrc = self.line(kind).ssrc();
-        let newest = self
-            .early_reports
-            .iter()
-            .position(|early| early.map(|(of, _)| of) == ssrc);
-        if let Some((of, report)) = newest.and_then(|at| self.early_reports[at].take()) {
-            self.line_mut(kind).handle_sender_report(of, report);
-        }
-    }
-
-    /// Starts a compound packet: with report blocks and CNAME when they are due, else with an empty report (RFC 3550 section 6.1).
+    /// Starts a compound packet: report blocks and CNAME if they are due, else an empty report (RFC 3550 section 6.1 requires one).
     fn write_reports(&mut self, now: Instant, buf: &mut [u8]) -> usize {
         if self.report_at.is_none_or(|at| at > now) {
             return rtcp::write_receiver_report_empty(buf, self.local_ssrc);
         }
-        let reports = [&mut self.audio, &mut self.video].map(|line| line.take_report(now));
-        // A silent publisher is not reported about; the next packet starts the interval again.
-        self.report_at = reports.iter().any(Option::is_some).then(|| now + REPORT_INTERVAL);
-        let blocks: Vec<_> = reports.into_iter().flatten().collect();
+        let blocks: Vec<_> = self
+            .tracks
+            .iter_mut()
+            .flat_map(|track| track.take_reports(now))
+            .collect();
+        // There is nothing to report about a silent publisher; its next packet starts the interval again.
+        self.report_at = (!blocks.is_empty()).then(|| now + REPORT_INTERVAL);
         let len = rtcp::write_receiver_report(buf, self.local_ssrc, &blocks);
         if blocks.is_empty() {
             return len;
@@ -374,32 +340,23 @@ impl Ingest {
     }
 }
 
-fn routes(negotiated: &Negotiated, video_fir: bool) -> Box<[Option<Route>; 128]> {
-    let mut routes = Box::new([None; 128]);
-    for line in [&negotiated.audio, &negotiated.video].into_iter().flatten() {
-        add_routes(&mut routes, line, video_fir);
-    }
-    routes
-}
-
-fn add_routes(routes: &mut [Option<Route>; 128], line: &MediaLine, fir: bool) {
-    for format in &line.formats {
-        let accepted = Accepted::new(format, fir && line.kind == Kind::Video);
-        let route = Route {
-            kind: line.kind,
-            format: accepted,
-            rtx: false,
-        };
-        routes[usize::from(format.payload_type & 0x7f)] = Some(route);
-        if let Some(rtx) = format.rtx {
-            routes[usize::from(rtx & 0x7f)] = Some(Route { rtx: true, ..route });
-        }
+impl ReceiveStats {
+    /// Adds the counts of another layer.
+    fn add(&mut self, other: &ReceiveStats) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.lost += other.lost;
+        self.repaired += other.repaired;
+        self.duplicates += other.duplicates;
+        self.before_keyframe += other.before_keyframe;
+        self.keyframes += other.keyframes;
+        self.nacks_sent += other.nacks_sent;
     }
 }
 
-/// As often as libwebrtc reports on video; round-trip times and loss shown by publishers depend on it.
+/// As often as libwebrtc reports about video. Publishers derive their round-trip time and loss from it.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A receiver report without blocks.
 const EMPTY_REPORT_LEN: usize = 8;
-/// Names this end in its reports. It says nothing about the machine (RFC 7022).
+/// Names this end in its reports. It reveals nothing about the machine (RFC 7022).
 const CNAME: &str = "onecast";

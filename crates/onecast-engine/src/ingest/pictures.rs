@@ -1,48 +1,49 @@
-//! The pictures in a source's packets: where a decoder can begin, and the parameter sets that it needs for that.
+//! The pictures in a layer's packets: where a decoder can begin, and the parameter sets that it needs for that.
 
 use std::sync::Arc;
 
-use super::line::Accepted;
-use crate::media::parameter_sets::ParameterSets;
-use onecast_rtc::rtp::{Codec, Kind, Refresh, keyframe, refresh};
+use onecast_rtc::rtp::{Codec, Kind, Pt, Refresh, keyframe, refresh};
 use onecast_rtc::sdp::{MediaLine, announced_parameter_sets};
 
-/// What is known of the pictures of one line's source.
+use super::incoming::ReceiveFormat;
+use crate::media::parameter_sets::ParameterSets;
+
+/// What is known of the pictures of one layer.
 #[derive(Debug, Default)]
 pub(super) struct Pictures {
-    /// Parameter sets in the offer, by payload type.
-    announced: Vec<(u8, Vec<u8>)>,
+    /// Parameter sets that the offer announced, by payload type.
+    announced: Vec<(Pt, Vec<u8>)>,
     sets: ParameterSets,
-    /// Of the newest packet that was no retransmission.
-    payload_type: Option<u8>,
+    /// Payload type of the newest packet that was not a retransmission.
+    payload_type: Option<Pt>,
     /// Timestamp and lowest index of the newest keyframe or recovery point.
     newest: Option<(u32, u64)>,
     /// Timestamp of the newest keyframe.
     newest_keyframe: Option<u32>,
 }
 
-/// What one packet is to the pictures.
+/// What one packet contributes to a picture.
 #[derive(Debug, Default)]
-pub(super) struct Noted {
-    /// See `Packet`.
-    pub(super) keyframe: bool,
+pub(super) struct PictureNote {
+    /// `Packet::keyframe`: the first packet of what may be a keyframe or a recovery point.
+    pub(super) start: bool,
     pub(super) refresh: Option<Refresh>,
     pub(super) sets: Option<Arc<[u8]>>,
-    /// A keyframe begins that is not known from a packet before.
-    pub(super) is_new: bool,
-    /// It is of the newest keyframe.
+    /// The first packet of a keyframe.
+    pub(super) begins_keyframe: bool,
+    /// It belongs to the newest keyframe.
     pub(super) of_keyframe: bool,
-    /// Width and height, if it tells them.
+    /// Width and height, if it contains them.
     pub(super) size: Option<(u16, u16)>,
 }
 
 impl Pictures {
-    /// What the line says is what counts from now on.
+    /// Takes the parameter sets that the negotiated line announces.
     pub(super) fn announce(&mut self, line: Option<&MediaLine>) {
         let formats = line.into_iter().flat_map(|line| &line.formats);
         let sets = formats.filter_map(|format| {
             let sets = announced_parameter_sets(format.codec, &format.fmtp)?;
-            Some((format.payload_type, sets))
+            Some((Pt(format.payload_type), sets))
         });
         let announced: Vec<_> = sets.collect();
         if announced != self.announced {
@@ -51,68 +52,69 @@ impl Pictures {
         }
     }
 
-    /// What comes has nothing to do with the pictures before. `same_source`: it is of the same encoder, whose parameter sets still hold.
-    pub(super) fn begin_anew(&mut self, same_source: bool) {
+    /// What follows does not refer to the pictures so far. With `same_ssrc` it comes from the same encoder, whose parameter sets
+    /// still hold.
+    pub(super) fn restart(&mut self, same_ssrc: bool) {
         (self.newest, self.newest_keyframe) = (None, None);
-        if !same_source {
+        if !same_ssrc {
             self.sets = ParameterSets::default();
             self.payload_type = None;
         }
     }
 
-    /// A packet of this format came. Where that is another than before, what was announced for it counts, until packets say otherwise.
-    pub(super) fn note_format(&mut self, format: Accepted) {
+    /// A packet in this format arrived. If the format is new, the parameter sets announced for it hold until packets bring others.
+    pub(super) fn note_format(&mut self, format: ReceiveFormat) {
         if self.payload_type == Some(format.payload_type) {
             return;
         }
         self.payload_type = Some(format.payload_type);
-        let of_format = |(payload_type, _): &&(u8, Vec<u8>)| *payload_type == format.payload_type;
+        let of_format = |(payload_type, _): &&(Pt, Vec<u8>)| *payload_type == format.payload_type;
         if let Some((_, sets)) = self.announced.iter().find(of_format) {
             self.sets.note(format.codec, sets);
         }
     }
 
-    /// Whether a source may begin with this packet.
+    /// Whether viewers can start with this packet.
     pub(super) fn may_begin(codec: Codec, payload: &[u8]) -> bool {
         keyframe::starts_keyframe(codec, payload) || refresh::refresh(codec, payload) > Some(Refresh::Intra)
     }
 
-    /// Notes a packet of the track. Parameter sets and the picture behind them share a timestamp: only the first of them counts.
-    pub(super) fn note(&mut self, codec: Codec, payload: &[u8], timestamp: u32, index: u64) -> Noted {
+    /// Notes a packet. Parameter sets and the picture behind them share a timestamp: only the first packet of them is a start.
+    pub(super) fn note(&mut self, codec: Codec, payload: &[u8], timestamp: u32, index: u64) -> PictureNote {
         if codec.kind() == Kind::Audio {
-            return Noted {
-                keyframe: true,
+            return PictureNote {
+                start: true,
                 refresh: Some(Refresh::Keyframe),
-                ..Noted::default()
+                ..PictureNote::default()
             };
         }
         let refresh = refresh::refresh(codec, payload);
         let begins = keyframe::starts_keyframe(codec, payload) || refresh > Some(Refresh::Intra);
-        let mut noted = Noted {
+        let mut note = PictureNote {
             refresh,
-            ..Noted::default()
+            ..PictureNote::default()
         };
         if begins {
-            noted.keyframe = self
+            note.start = self
                 .newest
                 .is_none_or(|(newest, lowest)| newest != timestamp || index < lowest);
-            if noted.keyframe {
+            if note.start {
                 self.newest = Some((timestamp, index));
             }
         }
         if refresh == Some(Refresh::Keyframe) && self.newest_keyframe != Some(timestamp) {
             self.newest_keyframe = Some(timestamp);
-            noted.is_new = true;
+            note.begins_keyframe = true;
         }
-        noted.of_keyframe = self.newest_keyframe == Some(timestamp);
+        note.of_keyframe = self.newest_keyframe == Some(timestamp);
         self.sets.note(codec, payload);
-        if !self.sets.is_empty() && (noted.keyframe || keyframe::starts_frame(codec, payload)) {
-            noted.sets = self.sets.in_front_of(codec, payload);
+        if !self.sets.is_empty() && (note.start || keyframe::starts_frame(codec, payload)) {
+            note.sets = self.sets.in_front_of(codec, payload);
         }
         if begins {
             let size = |payload| keyframe::picture_size(codec, payload);
-            noted.size = size(payload).or_else(|| size(noted.sets.as_deref()?));
+            note.size = size(payload).or_else(|| size(note.sets.as_deref()?));
         }
-        noted
+        note
     }
 }

@@ -1,5 +1,5 @@
-//! Transport-wide congestion control feedback: tells the publisher when each of its packets arrived, whatever their SSRC, so that its
-//! bandwidth estimate rises (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+//! Transport-wide congestion control feedback: tells the publisher when each packet arrived, whatever its SSRC. Without it the
+//! publisher's bandwidth estimate stays low (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use rtc_interceptor::{
 use rtc_shared::TransportContext;
 use sansio::Protocol;
 
-/// Records arrivals and writes feedback, around the family's TWCC receiver.
+/// Records arrivals and writes feedback, using the TWCC receiver of `rtc-interceptor`.
 pub(super) struct Twcc {
     receiver: TwccReceiverInterceptor,
     local_ssrc: u32,
-    /// When feedback is due; `None` while nothing came since the last.
+    /// When feedback is due; `None` if nothing arrived since the last.
     deadline: Option<Instant>,
     pending: VecDeque<Vec<u8>>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Twcc {
 impl Twcc {
     pub(super) fn new(local_ssrc: u32) -> Twcc {
         let mut receiver = TwccReceiverBuilder::new().with_interval(INTERVAL).build();
-        // One binding serves every SSRC: the receiver uses its id for those that it does not know.
+        // One binding serves every SSRC: for an unknown one the receiver uses the extension id of this binding.
         receiver.bind_remote_stream(&StreamInfo {
             ssrc: local_ssrc,
             rtp_header_extensions: vec![RTPHeaderExtension {
@@ -46,7 +46,7 @@ impl Twcc {
         let Ok(sequence) = <[u8; 2]>::try_from(value) else {
             return;
         };
-        // The receiver reads nothing else of a packet.
+        // The receiver reads nothing of a packet but these fields.
         let header = rtc_rtp::header::Header {
             version: 2,
             ssrc,
@@ -78,7 +78,7 @@ impl Twcc {
         self.deadline
     }
 
-    /// Makes the feedback that is due.
+    /// Prepares the feedback that is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.deadline.is_none_or(|deadline| deadline > now) || self.receiver.handle_timeout(now).is_err() {
             return;
@@ -96,13 +96,12 @@ impl Twcc {
         }
     }
 
-    /// Feedback waits to be written.
     pub(super) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Writes the next feedback packet if it fits and returns its length. `alone` says that there will never be more room: then one
-    /// that does not fit is dropped.
+    /// Writes the next feedback packet if it fits and returns its length. `alone`: there will never be more room, so a packet that
+    /// does not fit is dropped.
     pub(super) fn write(&mut self, out: &mut [u8], alone: bool) -> usize {
         let Some(feedback) = self.pending.front() else {
             return 0;
@@ -120,7 +119,7 @@ impl Twcc {
     }
 
     fn enqueue(&mut self, mut feedback: Vec<u8>) {
-        // The receiver makes up an SSRC of its own; the session has one for all that it says.
+        // The receiver invents a sender SSRC; all feedback of a session carries the same one.
         if let Some(sender) = feedback.get_mut(4..8) {
             sender.copy_from_slice(&self.local_ssrc.to_be_bytes());
         }
@@ -133,8 +132,8 @@ impl Twcc {
 
 /// libwebrtc's receivers send it every 50 to 250 ms, faster the higher the rate.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// One interval makes one packet, more only after pauses of seconds.
+/// Feedback packets that may wait: an interval yields one, only pauses of seconds yield more.
 const PENDING_MAX: usize = 8;
-/// The id under which values are handed to the receiver, whatever was negotiated.
+/// The extension id towards the receiver, independent of the negotiated one.
 const ID: u8 = 1;
 const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

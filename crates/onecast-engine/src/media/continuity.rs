@@ -1,8 +1,8 @@
-//! The track's own numbering and timeline, which go on when its source is replaced.
+//! The track's own numbering and timeline, which continue when the SSRC behind it changes.
 
 use std::time::{Duration, Instant};
 
-/// Where a track's numbering and timeline stand. A value: hand it from one publisher's ingest to the next one's.
+/// Where a track's numbering and timeline stand: a value that one publisher's ingest hands to the next one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Continuity {
     /// The index of the next packet: one above the highest so far.
@@ -13,7 +13,7 @@ pub struct Continuity {
     pub last_at: Option<Instant>,
 }
 
-/// How one source's numbers become the track's: constant offsets from its first packet on.
+/// From the numbers of one SSRC to those of the track: offsets that stay constant from its first packet on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mapping {
     index_offset: u64,
@@ -21,9 +21,9 @@ pub(crate) struct Mapping {
 }
 
 impl Continuity {
-    /// The start of a new track: index and timestamp are taken from `random` (RFC 3550 section 5.1 wants them hard to guess). The
-    /// index is at least 65,536, so subtracting a 16-bit distance never underflows, and its low 16 bits are in the lower half, so
-    /// the first wrap is far enough away for the start of any receiver.
+    /// The start of a new track. Index and timestamp come from `random`, as RFC 3550 section 5.1 wants them hard to guess. The index
+    /// is at least 65,536, so that subtracting a 16-bit distance never underflows. Its low 16 bits are in the lower half, so that the
+    /// first wrap comes well after any receiver has started.
     pub const fn starting(random: u64) -> Continuity {
         Continuity {
             next_index: 65_536 + (random & 0x7fff),
@@ -32,8 +32,8 @@ impl Continuity {
         }
     }
 
-    /// Appends a source whose first packet has these numbers: no gap in the numbering, and as much later on the timeline as time has
-    /// passed, but at least one tick.
+    /// Appends an SSRC whose first packet has these numbers: without a gap in the numbering, and as much later on the timeline as time
+    /// has passed, but at least one tick.
     pub(crate) fn append(&self, extended: u64, timestamp: u32, now: Instant, clock_rate: u32) -> Mapping {
         let start = match self.last_at {
             Some(last_at) => {
@@ -70,11 +70,11 @@ impl Mapping {
     }
 }
 
-/// Ticks by which a frame may be shown before another that was sent earlier; more is another clock. Codecs allow 16 frames: a second of
-/// 16 a second.
+/// Ticks by which a frame may be shown before another that was sent earlier (B-frames); a longer step back is another clock. Codecs
+/// allow 16 frames: one second at 16 frames/s.
 pub const REORDER_MAX: i32 = 90_000;
 
-/// A longer pause counts as this on the timeline: receivers take a step of more than 2^31 ticks (6.6 h of video) for one backwards.
+/// A longer pause counts as this much on the timeline: receivers take a step of more than 2^31 ticks (6.6 h of video) for one back.
 const ELAPSED_MAX: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_goes_on_without_gap_and_as_late_as_it_is() {
+    fn a_replacement_continues_without_a_gap_and_after_the_pause() {
         let t0 = onecast_udp::clock::now();
         let mut track = Continuity::starting(7);
         track.advance(65_543, 1_000, t0);

@@ -1,45 +1,49 @@
-//! The group of pictures that a window is in: where its keyframe begins, and how much came since.
+//! The group of pictures (GOP) at the end of a window: where its keyframe begins, and how much followed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::{Refresh, keyframe};
+
 use super::Packet;
 use super::parameter_sets::packet_in_front_of;
 use super::window::CacheBounds;
-use onecast_rtc::rtp::{Refresh, keyframe};
 
-/// The newest keyframe and what followed; or, where there is none near enough, a recovery point.
+/// The newest keyframe and what followed it; without a keyframe near enough, a recovery point and what followed that.
 #[derive(Debug)]
 pub struct Gop {
-    /// Timestamp and first number of what may become a keyframe: parameter sets come before the picture.
+    /// Timestamp and first index of what may turn out to be a keyframe: parameter sets come before the picture.
     candidate: Option<(u32, u64)>,
     start: Option<u64>,
-    /// It starts with a keyframe, not at a recovery point.
+    /// The group starts with a keyframe, not at a recovery point.
     is_keyframe: bool,
+    /// Parameter sets to send in front of the start.
     in_front: Option<Arc<Packet>>,
-    /// A recovery point since the start, which takes its place when the keyframe is too long ago, or when it is complete itself.
-    later: Option<Point>,
-    /// The newest picture that the encoder led in with parameter sets or made of intra slices: better than any other where there is
-    /// no start.
-    fair: Option<Point>,
+    /// A recovery point after the start. It replaces the start when the keyframe is too long ago, or, if the start is a recovery point
+    /// too, as soon as it is complete.
+    later: Option<EntryPoint>,
+    /// The newest picture with parameter sets in front or made of intra slices. Where there is no start, it serves a decoder better
+    /// than any other picture.
+    fair: Option<EntryPoint>,
     packets: u64,
     bytes: usize,
     frames: u32,
-    /// Number and timestamp of the newest packet.
+    /// Index and timestamp of the newest packet.
     newest: Option<(u64, u32)>,
     began: Option<Instant>,
     newest_at: Option<Instant>,
+    /// Pixels of a picture.
     pixels: u64,
     previous_packets: u64,
 }
 
 /// The first packet of a picture at which a decoder can begin.
 #[derive(Debug, Clone)]
-pub(super) struct Point {
+pub(super) struct EntryPoint {
     pub(super) index: u64,
-    /// Parameter sets to be sent in front of it.
+    /// Parameter sets to send in front of it.
     pub(super) in_front: Option<Arc<Packet>>,
-    /// Pictures since the start of the group at which it is complete.
+    /// A recovery point is complete when the group has this many pictures.
     ready_at: u32,
 }
 
@@ -65,13 +69,13 @@ impl Default for Gop {
 }
 
 impl Gop {
-    /// What a packet takes besides its payload.
+    /// Memory that a packet takes besides its payload, in bytes.
     pub(super) const PACKET_OVERHEAD: usize = 96;
-    /// Pictures whose size is not known count as these: 1280 x 720.
+    /// Pictures of unknown size count as 1280 x 720.
     pub const PIXELS_DEFAULT: u64 = 1_280 * 720;
 
-    /// Notes a packet that the window took. True when the group begins with it, or is found to have begun elsewhere: then its packets
-    /// are yet to be [counted](Self::count).
+    /// Notes a packet that the window took. Returns true if the group begins with it, or turns out to begin elsewhere; the caller has
+    /// to [count](Self::count) the packets of the group then.
     pub(super) fn note(&mut self, packet: &Packet) -> bool {
         let before = self.candidate;
         let same_picture = before.is_some_and(|(timestamp, _)| timestamp == packet.timestamp);
@@ -98,12 +102,12 @@ impl Gop {
         if self.start.is_some_and(|start| packet.index >= start) {
             self.count(packet);
         }
-        let complete = |point: &Point| self.frames >= point.ready_at;
+        let complete = |point: &EntryPoint| self.frames >= point.ready_at;
         !self.is_keyframe && self.later.as_ref().is_some_and(complete) && self.fall_back()
     }
 
-    /// Whether the group starts with the picture that begins at `index`, and did not before. `moved` when it did with another packet of
-    /// the picture: its parameter sets were overtaken.
+    /// Whether the group now starts at `index` and did not before. `moved`: it started at another packet of the same picture, whose
+    /// parameter sets were overtaken.
     fn start_at(&mut self, index: u64, moved: bool, packet: &Packet) -> bool {
         let is_new = self.start != Some(index);
         let in_front = || packet_in_front_of(packet).filter(|_| packet.index == index);
@@ -112,9 +116,9 @@ impl Gop {
             Some(Refresh::Recovery { .. }) if is_new && self.start.is_none() => self.begin(index, false, in_front()),
             _ if is_new && moved => self.begin(index, self.is_keyframe, None),
             Some(Refresh::Recovery { frames }) if is_new => {
-                // One that does not come to its end before the next would never be used.
+                // Recovery points that come faster than they complete would replace each other and never be used.
                 if self.later.as_ref().is_none_or(|point| self.frames >= point.ready_at) {
-                    self.later = Some(Point {
+                    self.later = Some(EntryPoint {
                         index,
                         in_front: in_front(),
                         ready_at: self.frames + 1 + u32::from(frames),
@@ -134,7 +138,7 @@ impl Gop {
         }
         let index = candidate.map_or(packet.index, |(_, index)| index);
         if self.fair.as_ref().is_none_or(|fair| fair.index < index) {
-            self.fair = Some(Point {
+            self.fair = Some(EntryPoint {
                 index,
                 in_front: packet_in_front_of(packet).filter(|_| packet.index == index),
                 ready_at: 0,
@@ -142,18 +146,18 @@ impl Gop {
         }
     }
 
-    /// Starts at the recovery point instead, if there is one: its packets are yet to be [counted](Self::count).
+    /// Makes the later recovery point the start, if there is one; the caller has to [count](Self::count) its packets then.
     pub(super) fn fall_back(&mut self) -> bool {
         let Some(point) = self.later.take() else { return false };
         self.begin(point.index, false, point.in_front);
         true
     }
 
-    /// Adds a packet of the group.
+    /// Counts a packet of the group.
     pub(super) fn count(&mut self, packet: &Packet) {
         self.packets += 1;
         self.bytes += packet.payload.len() + Gop::PACKET_OVERHEAD;
-        // A late packet is taken for one of a picture that is counted already.
+        // A late packet probably belongs to a picture that is counted already.
         if self.newest.is_none_or(|(index, _)| packet.index > index) {
             self.frames += u32::from(self.newest.is_none_or(|(_, timestamp)| packet.timestamp != timestamp));
             self.newest = Some((packet.index, packet.timestamp));
@@ -162,31 +166,31 @@ impl Gop {
         self.newest_at = self.newest_at.max(Some(packet.arrived));
     }
 
-    /// It starts with a keyframe, not at a recovery point: whatever decoder begins there.
+    /// Whether the group starts with a keyframe, where every decoder can begin, and not at a recovery point.
     pub fn is_keyframe(&self) -> bool {
         self.is_keyframe
     }
 
-    pub(super) fn fair(&self) -> Option<&Point> {
+    pub(super) fn fair(&self) -> Option<&EntryPoint> {
         self.fair.as_ref()
     }
 
-    /// First number of the newest keyframe.
+    /// First index of the group.
     pub fn start(&self) -> Option<u64> {
         self.start
     }
 
-    /// Packets since then.
+    /// Packets since the start.
     pub fn packets(&self) -> u64 {
         self.packets
     }
 
-    /// Bytes that those take.
+    /// Memory that those packets take, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Pictures since then, the keyframe included.
+    /// Pictures since the start, the keyframe included.
     pub fn frames(&self) -> u32 {
         self.frames
     }
@@ -199,13 +203,13 @@ impl Gop {
         }
     }
 
-    /// Bytes a second since the keyframe; `None` when it is too young to tell.
+    /// Bytes per second since the keyframe; `None` while the group is too young to tell.
     pub fn bytes_per_second(&self) -> Option<u32> {
         let age = self.age();
         (age >= Duration::from_millis(200)).then(|| (self.bytes as f64 / age.as_secs_f64()) as u32)
     }
 
-    /// Nothing but the keyframe has come.
+    /// Whether nothing followed the keyframe yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.frames <= 1
     }
@@ -214,7 +218,7 @@ impl Gop {
         self.allows(bounds, self.bytes, self.frames)
     }
 
-    /// Whether a viewer may be sent so much of the past.
+    /// Whether a viewer may be sent this much of the past.
     pub(super) fn allows(&self, bounds: &CacheBounds, bytes: usize, frames: u32) -> bool {
         bytes <= bounds.bytes && u64::from(frames).saturating_mul(self.pixels) <= bounds.pixels
     }
@@ -223,12 +227,12 @@ impl Gop {
         self.in_front.clone()
     }
 
-    /// Packets of the group before this one.
+    /// Packets of the previous group, or half as many as of the one before that if those were more.
     pub(super) fn previous_packets(&self) -> u64 {
         self.previous_packets
     }
 
-    /// Its packets are yet to be [counted](Self::count).
+    /// Resets the counts; the caller has to [count](Self::count) the packets of the group again.
     pub(super) fn forget_counts(&mut self) {
         (self.packets, self.bytes, self.frames) = (0, 0, 0);
         (self.newest, self.began, self.newest_at) = (None, None, None);
@@ -244,7 +248,7 @@ impl Gop {
     }
 }
 
-/// The size may be told by parameter sets that were announced only.
+/// The size may be known only from parameter sets that the offer announced.
 fn pixels(packet: &Packet) -> Option<u64> {
     let size = |payload| keyframe::picture_size(packet.codec, payload);
     let (width, height) = size(&packet.payload).or_else(|| size(packet.sets.as_deref()?))?;
@@ -254,7 +258,7 @@ fn pixels(packet: &Packet) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::testing::packet;
+    use crate::media::testing::{PacketBuilder, packet};
     use onecast_rtc::rtp::Codec;
 
     const SPS: &[u8] = &[0x67, 0x42, 0, 30, 0x80];
@@ -293,7 +297,7 @@ mod tests {
     }
 
     /// A packet a picture.
-    fn picture(index: u64) -> crate::media::testing::Builder {
+    fn picture(index: u64) -> PacketBuilder {
         packet(index).timestamp(index as u32 * 3_000)
     }
 

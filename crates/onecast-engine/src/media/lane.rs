@@ -1,4 +1,4 @@
-//! Lanes: how packets get from the shard of a publisher to every shard that has viewers.
+//! Lanes: how packets get from the shard of a publisher to every shard with viewers.
 //!
 //! Each shard owns one [`Inbox`]; a [`Lane`] is one stream's bounded way into it. A packet crosses as one pointer.
 //!
@@ -7,18 +7,27 @@
 //!  track.write_rtp ──┬── lane (stream 3) ──> inbox of shard 0
 //!                    └── lane (stream 3) ──> inbox of shard 1
 //! ```
+//!
+//! No lock is taken on the way, and the invariants are these:
+//!
+//! - The inbox is a lock-free queue. Any shard may push, only the owner pops, so the items of one publisher keep their order.
+//! - `waiting` counts a lane's items in the queue. It is raised before the push and lowered after the pop, hence never too low: a lane
+//!   may be refused an item early, but never holds more than [`Lane::ITEMS_MAX`].
+//! - The owner is woken after the push. It looks at the queue once more before it sleeps, so no item waits for the next one.
+//! - A request to a publisher (a keyframe, the packets since the newest one) is stored at its track first and signalled here second.
+//!   The owner takes the signal first and reads the requests second, so it misses none; at worst it looks once in vain.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
+use onecast_rtc::rtp::Kind;
 
 use super::Packet;
 use super::SenderClock;
-use super::window::Past;
-use onecast_rtc::rtp::Kind;
+use super::window::GopSnapshot;
 
-/// Tells a sleeping shard to look at its inbox. Cheap when it is awake.
+/// Makes a sleeping shard look at its inbox. Cheap while the shard is awake.
 pub trait Wake: Send + Sync {
     /// Wakes the shard.
     fn wake(&self);
@@ -29,15 +38,15 @@ pub trait Wake: Send + Sync {
 pub enum LaneItem {
     /// A packet of the stream's audio or video track.
     Packet(Kind, Arc<Packet>),
-    /// The publisher's latest clock for a track: what sender reports to viewers are made from.
+    /// The publisher's latest clock for a track. Sender reports to viewers are made from it.
     Clock(Kind, SenderClock),
-    /// The video since the newest keyframe, for a shard that has its first viewer.
-    Past(Box<Past>),
+    /// The video since the newest keyframe, for a shard that got its first viewer.
+    Past(Box<GopSnapshot>),
     /// The publisher left; its clocks are void.
     Ended,
 }
 
-/// A stream's place in the tables of every shard, and a serial that tells its reuse.
+/// A stream's place in the tables of every shard, with a serial number because places are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamKey {
     /// Index, below the most streams allowed at once.
@@ -48,12 +57,13 @@ pub struct StreamKey {
 
 /// The receiving end of all lanes into one shard.
 pub struct Inbox {
-    queue: ArrayQueue<Entry>,
+    queue: ArrayQueue<InboxEntry>,
     waker: Box<dyn Wake>,
-    wished: AtomicBool,
+    /// A track whose publisher is on this shard has a request.
+    signalled: AtomicBool,
 }
 
-struct Entry {
+struct InboxEntry {
     stream: StreamKey,
     lane: Arc<LaneCounters>,
     item: LaneItem,
@@ -67,7 +77,7 @@ pub struct Lane {
     counters: Arc<LaneCounters>,
 }
 
-/// Counters of one lane.
+/// Items of one lane: how many wait, how many were dropped.
 #[derive(Debug, Default)]
 pub struct LaneCounters {
     waiting: AtomicUsize,
@@ -84,7 +94,7 @@ impl Inbox {
         Arc::new(Inbox {
             queue,
             waker,
-            wished: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
         })
     }
 
@@ -95,20 +105,21 @@ impl Inbox {
         Some((entry.stream, entry.item))
     }
 
-    /// Nothing waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Somebody wants a keyframe or the past of a track whose publisher is on this shard.
-    pub fn raise_wish(&self) {
-        self.wished.store(true, Ordering::Release);
+    /// Tells the shard that a track whose publisher it serves has a request: for a keyframe, or for the packets since the newest one.
+    pub fn signal(&self) {
+        self.signalled.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Whether such a wish was raised since the last call.
-    pub fn take_wish(&self) -> bool {
-        self.wished.load(Ordering::Relaxed) && self.wished.swap(false, Ordering::AcqRel)
+    /// Whether there was a [`signal`](Self::signal) since the last call.
+    pub fn take_signal(&self) -> bool {
+        // The load spares the turns without a signal the locked instruction.
+        self.signalled.load(Ordering::Relaxed) && self.signalled.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -121,8 +132,8 @@ impl std::fmt::Debug for Inbox {
 }
 
 impl Lane {
-    /// Items of one lane that may wait: a large keyframe (500 packets of 1,100 B) passes whole, and one stream that floods
-    /// cannot take the inbox from the others.
+    /// Items of one lane that may wait. A large keyframe (500 packets of 1,100 bytes) fits whole, and a stream that floods leaves room
+    /// in the inbox for the others.
     pub const ITEMS_MAX: usize = 1_024;
 
     /// A lane of `stream` into `inbox`.
@@ -134,10 +145,10 @@ impl Lane {
         }
     }
 
-    /// Hands `item` over; false when the lane is full and the item was dropped and counted.
+    /// Hands `item` over. Returns false if the lane is full: the item was dropped and counted.
     pub fn push(&self, item: LaneItem) -> bool {
         let fits = self.counters.waiting.fetch_add(1, Ordering::Relaxed) < Lane::ITEMS_MAX;
-        let entry = Entry {
+        let entry = InboxEntry {
             stream: self.stream,
             lane: self.counters.clone(),
             item,
@@ -152,7 +163,7 @@ impl Lane {
         pushed
     }
 
-    /// Items dropped since the lane exists.
+    /// Items dropped so far.
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.load(Ordering::Relaxed)
     }
@@ -177,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_floods_leaves_room_for_others() {
+    fn a_flooded_lane_leaves_room_for_others() {
         let inbox = Inbox::new(Box::new(NoWake));
         let key = |slot| StreamKey { slot, serial: 0 };
         let flooding = Lane::new(key(0), inbox.clone());
@@ -189,6 +200,9 @@ mod tests {
         assert_eq!(flooding.dropped() as usize, Inbox::ITEMS_MAX - Lane::ITEMS_MAX);
         assert!(other.push(LaneItem::Ended));
         assert_eq!(inbox.pop().map(|(stream, _)| stream), Some(key(0)));
-        assert!(flooding.push(LaneItem::Ended), "what was taken out makes room again");
+        assert!(
+            flooding.push(LaneItem::Ended),
+            "an item that was taken out makes room again"
+        );
     }
 }

@@ -7,15 +7,17 @@ pub mod lane;
 pub mod packet;
 pub mod parameter_sets;
 pub mod sender_clock;
+pub mod stream_tracks;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod track;
 pub mod window;
 
 pub use continuity::Continuity;
-pub use keyframes::KeyframeNeed;
+pub use keyframes::{KeyframeNeed, KeyframeReading, KeyframeStats};
 pub use lane::{Inbox, Lane, LaneItem, Wake};
 pub use packet::Packet;
 pub use sender_clock::SenderClock;
-pub use track::{StreamTracks, TrackLocalStaticRtp};
+pub use stream_tracks::{StreamTracks, WriteTicket};
+pub use track::TrackLocalStaticRtp;
 pub use window::Window;

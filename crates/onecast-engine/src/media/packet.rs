@@ -5,26 +5,26 @@ use std::time::Instant;
 
 use onecast_rtc::rtp::{Codec, Refresh};
 
-/// One RTP packet: received once, decrypted once, never changed, shared by `Arc`.
+/// One RTP packet: received once, decrypted once, never changed, shared through `Arc`.
 #[derive(Debug, Clone)]
 pub struct Packet {
     /// The encoding.
     pub codec: Codec,
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
-    /// The first packet of what may be a keyframe or a recovery point, with the parameter sets in front of the picture; always true for
-    /// audio.
+    /// The first packet of what may be a keyframe or a recovery point, counting parameter sets in front of the picture; always true
+    /// for audio.
     pub keyframe: bool,
-    /// What begins here for a decoder that has seen nothing yet. A picture's parameter sets may travel in packets in front of it.
+    /// What a decoder without any state can begin with here. The picture's parameter sets may travel in packets in front of it.
     pub refresh: Option<Refresh>,
     /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
     /// RTP timestamp on the track's own timeline.
     pub timestamp: u32,
-    /// Payload without padding; empty for a packet that was only padding and just keeps its number.
+    /// Payload without padding. Empty for a packet of padding only, which just keeps its number.
     pub payload: Box<[u8]>,
-    /// Parameter sets that a viewer who starts here needs in front, as one payload: the source's newest, where a frame begins that does
-    /// not bring its own.
+    /// The newest parameter sets as one payload, where a frame begins that does not bring its own: a viewer that starts here needs them
+    /// in front.
     pub sets: Option<Arc<[u8]>>,
     /// Header extensions passed on to viewers.
     pub extensions: PassedExtensions,
@@ -32,7 +32,7 @@ pub struct Packet {
     pub arrived: Instant,
 }
 
-/// A header extension that is passed on from publisher to viewers; every other is not.
+/// A header extension that is passed on from the publisher to viewers. All others are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Passed {
@@ -53,7 +53,7 @@ pub enum Passed {
 pub struct PassedExtensions(Box<[u8]>);
 
 impl Passed {
-    /// Every one of them.
+    /// All of them.
     pub const ALL: [Passed; 3] = [
         Passed::VideoOrientation,
         Passed::AbsCaptureTime,
@@ -73,10 +73,10 @@ impl PassedExtensions {
     /// Longest dependency descriptor that is passed. With the templates of three spatial and three temporal layers it takes about
     /// 100 bytes.
     pub const DESCRIPTOR_LEN_MAX: usize = 160;
-    /// All of them at their longest.
+    /// All extensions at their longest.
     pub(crate) const BYTES_MAX: usize = 3 * 2 + 1 + 16 + PassedExtensions::DESCRIPTOR_LEN_MAX;
 
-    /// Keeps the first value of each extension; one whose length is wrong is left out.
+    /// Keeps the first value of each extension. Leaves out a value of the wrong length.
     pub fn collect<'a>(values: impl IntoIterator<Item = (Passed, &'a [u8])>) -> PassedExtensions {
         let mut bytes = [0; PassedExtensions::BYTES_MAX];
         let mut len = 0;
@@ -103,12 +103,12 @@ impl PassedExtensions {
         })
     }
 
-    /// One of them.
+    /// The value of one extension.
     pub fn value(&self, which: Passed) -> Option<&[u8]> {
         self.iter().find_map(|(this, value)| (this == which).then_some(value))
     }
 
-    /// None at all: the usual case.
+    /// Whether there are none, which is the usual case.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn none_costs_no_allocation() {
+    fn without_extensions_nothing_is_allocated() {
         let none = PassedExtensions::collect([]);
         assert!(none.is_empty() && none.iter().next().is_none());
     }

@@ -1,33 +1,36 @@
-//! Parameter sets of H264 and H265. Encoders may send them once, or only announce them in the offer, and send keyframes without them
-//! for ever: so the newest are kept, and travel with each packet that a viewer may start at.
+//! Parameter sets of H264 and H265. Some encoders send them once, or only announce them in the offer, and then send keyframes without
+//! them. The newest sets are therefore kept and travel with each packet that a viewer may start at.
 
 use std::sync::Arc;
 
-use super::Packet;
-use crate::media::packet::PassedExtensions;
 use onecast_rtc::rtp::{Codec, keyframe};
 
-/// The newest parameter sets of a source.
+use super::Packet;
+use super::packet::PassedExtensions;
+
+/// The newest parameter sets of one encoder.
 #[derive(Debug, Default)]
 pub struct ParameterSets {
     codec: Option<Codec>,
-    units: Vec<Unit>,
-    /// All of them in one payload; `None` when they have changed since, or are not of use.
+    units: Vec<SetUnit>,
+    /// All of them in one payload; `None` if they changed since, or cannot be sent.
     packed: Option<Arc<[u8]>>,
 }
 
+/// One parameter set.
 #[derive(Debug)]
-struct Unit {
+struct SetUnit {
+    /// NAL unit type.
     kind: u8,
     id: u8,
     nal: Box<[u8]>,
 }
 
 impl ParameterSets {
-    /// Sets that are kept; streams have two or three.
+    /// Most sets that are kept; streams have two or three.
     const UNITS_MAX: usize = 16;
 
-    /// Keeps the sets in this payload, be it that of a packet or of what the offer announced.
+    /// Keeps the sets in this payload, which comes from a packet or from the offer.
     pub fn note(&mut self, codec: Codec, payload: &[u8]) {
         if !matches!(codec, Codec::H264 | Codec::H265) {
             return;
@@ -46,7 +49,7 @@ impl ParameterSets {
             if known.is_some_and(|place| *self.units[place].nal == *set.nal) {
                 return;
             }
-            let unit = Unit {
+            let unit = SetUnit {
                 kind: set.unit,
                 id: set.id,
                 nal: set.nal.into(),
@@ -60,20 +63,20 @@ impl ParameterSets {
         });
     }
 
-    /// None are known.
+    /// Whether no set is known.
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }
 
-    /// All sets in one payload, to be sent in front of a picture that begins with this one and does not bring its own. `None` when it
-    /// does, when there are none, or when they do not fit one packet.
+    /// All sets in one payload, to send in front of a picture that begins with `payload`. `None` if the picture brings its own, if no
+    /// sets are known, or if they do not fit one packet.
     pub fn in_front_of(&mut self, codec: Codec, payload: &[u8]) -> Option<Arc<[u8]>> {
         if self.codec != Some(codec) {
             return None;
         }
-        let mut brings_its_own = false;
-        keyframe::parameter_sets(codec, payload, |_| brings_its_own = true);
-        if brings_its_own {
+        let mut has_own = false;
+        keyframe::parameter_sets(codec, payload, |_| has_own = true);
+        if has_own {
             return None;
         }
         if self.packed.is_none() {
@@ -84,11 +87,11 @@ impl ParameterSets {
 
     fn pack(&self, codec: Codec) -> Option<Arc<[u8]>> {
         let len: usize = self.units.iter().map(|unit| 2 + unit.nal.len()).sum();
-        let complete = self.units.iter().any(Unit::is_sequence) && self.units.iter().any(Unit::is_picture);
+        let complete = self.units.iter().any(SetUnit::is_sequence) && self.units.iter().any(SetUnit::is_picture);
         if !complete || len > keyframe::PARAMETER_SETS_BYTES_MAX {
             return None;
         }
-        let mut units: Vec<&Unit> = self.units.iter().collect();
+        let mut units: Vec<&SetUnit> = self.units.iter().collect();
         units.sort_by_key(|unit| (unit.kind, unit.id));
         let mut payload = keyframe::aggregation_head(codec).to_vec();
         for unit in units {
@@ -99,17 +102,19 @@ impl ParameterSets {
     }
 }
 
-impl Unit {
+impl SetUnit {
+    /// A sequence parameter set, of H264 or H265.
     fn is_sequence(&self) -> bool {
         matches!(self.kind, 7 | 33)
     }
 
+    /// A picture parameter set, of H264 or H265.
     fn is_picture(&self) -> bool {
         matches!(self.kind, 8 | 34)
     }
 }
 
-/// The packet that goes out in front of `first`, whose parameter sets it carries. `None` when it needs none.
+/// The packet with the parameter sets that `first` needs in front. `None` if it needs none.
 pub fn packet_in_front_of(first: &Packet) -> Option<Arc<Packet>> {
     let sets = first.sets.as_deref()?;
     Some(Arc::new(Packet {
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_put_in_front_of_a_keyframe_without() {
+    fn sets_are_put_in_front_of_a_keyframe_without_its_own() {
         assert_eq!(in_front(&mut noted(&[]), IDR), None);
         assert_eq!(
             in_front(&mut noted(&[PPS]), IDR),
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_set_replaces_its_forerunner_and_another_codec_all() {
+    fn a_newer_set_replaces_its_predecessor_and_another_codec_replaces_all() {
         let newer = [0x68, 0xce, 0x81];
         let mut sets = noted(&[SPS, PPS]);
         let before = in_front(&mut sets, IDR);
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_or_too_long_sets_are_left_alone() {
+    fn too_many_or_too_long_sets_are_not_sent() {
         let long = [&[0x68, 0xce][..], &[0; 1_200]].concat();
         let mut sets = noted(&[SPS, &long]);
         assert_eq!(in_front(&mut sets, IDR), None);

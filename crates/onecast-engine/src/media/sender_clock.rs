@@ -1,20 +1,20 @@
-//! A publisher's wall clock, as its sender reports tell it.
+//! A publisher's wall clock, from its sender reports.
 
 use std::time::Instant;
 
-/// One reading: this NTP time and this RTP timestamp were the same moment (RFC 3550 section 6.4.1).
+/// One reading: an NTP time and an RTP timestamp of the same moment (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderClock {
     /// 64-bit NTP time: seconds since 1900, 32 bits of fraction.
     pub ntp: u64,
-    /// Timestamp in the track's own timeline.
+    /// Timestamp on the track's timeline.
     pub rtp: u32,
     /// When the report arrived.
     pub received_at: Instant,
 }
 
 impl SenderClock {
-    /// The reading carried on to `now`: NTP time and RTP timestamp.
+    /// The reading extrapolated to `now`: NTP time and RTP timestamp.
     pub fn at(&self, now: Instant, clock_rate: u32) -> (u64, u32) {
         let elapsed = now.saturating_duration_since(self.received_at);
         let ntp = (elapsed.as_secs() << 32) + ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000);
@@ -29,7 +29,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_reading_is_carried_on_in_both_units() {
+    fn a_reading_is_extrapolated_in_both_units() {
         let at = onecast_udp::clock::now();
         let clock = SenderClock {
             ntp: 5 << 32,

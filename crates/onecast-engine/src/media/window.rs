@@ -1,10 +1,10 @@
-//! The window: the last packets of a track by extended sequence number, and where in them a new viewer starts.
+//! The window: the newest packets of a track by index (extended sequence number), and where in them a new viewer starts.
 //!
-//! It decides, once for all viewers of a shard, which packet stands for a number: a second packet with a number already taken, or
-//! one that has left the window, is refused. Sealing only what the window holds is what keeps a key from sealing one index
-//! twice with different contents.
+//! The window decides for all viewers of a shard which packet has an index. It refuses a second packet with the same index, and a packet
+//! whose index has left the window. Only packets from the window are sealed, so a key never seals one index twice with different
+//! contents, which would break AES-GCM.
 //!
-//! It holds everything since the newest keyframe, so that a viewer can start there: it grows for that, within its bounds, and
+//! The window holds everything since the newest keyframe, so that a viewer can start there. It grows for that within its bounds, and
 //! shrinks again.
 
 use std::sync::Arc;
@@ -19,26 +19,26 @@ pub struct Window {
     slots: Box<[Option<Slot>]>,
     bounds: WindowBounds,
     newest: Option<u64>,
-    /// The highest number of a packet that had to make way: this and what is older is refused for good, however much the window grows.
+    /// The highest index that had to make way. It and everything older is refused for good, however much the window grows.
     left: Option<u64>,
     gop: Gop,
 }
 
-/// How much a window holds.
+/// How much a window may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowBounds {
-    /// Packets that it holds in any case (a power of two).
+    /// Packets that it holds in any case; a power of two.
     pub packets: usize,
-    /// What it may hold more, so that viewers can start at once.
+    /// What it may hold beyond that, so that viewers can start at once.
     pub cache: CacheBounds,
 }
 
 /// How much a new viewer may be sent of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheBounds {
-    /// Bytes since the newest keyframe; 0 turns the cache off: viewers wait for the next keyframe.
+    /// Bytes since the newest keyframe; 0 turns the cache off, and viewers wait for the next keyframe.
     pub bytes: usize,
-    /// Pixels of all pictures since the newest keyframe: what a viewer has to decode before it is level with the others.
+    /// Pixels of all pictures since the newest keyframe: what a viewer has to decode before it has caught up.
     pub pixels: u64,
 }
 
@@ -47,68 +47,68 @@ pub struct CacheBounds {
 pub struct Slot {
     /// The packet.
     pub packet: Arc<Packet>,
-    /// It is decided how it goes out; only then may it be sent from the window.
+    /// `padded` is decided. Only then may the packet be sent, as all viewers and all retransmissions have to get the same bytes.
     pub settled: bool,
-    /// It goes out with one byte of RTP padding, whenever it does.
+    /// The packet is sent with one byte of RTP padding.
     pub padded: bool,
 }
 
 /// What became of an offered packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Insert {
-    /// It is in.
+    /// The window holds it now.
     Taken,
-    /// Its number is taken: a duplicate.
+    /// Its index is taken.
     Duplicate,
     /// It is older than the window.
     TooOld,
 }
 
-/// Where a new viewer starts. Where this speaks of keyframes, a recovery point is as good when no keyframe is near enough.
+/// Where a new viewer starts. A recovery point counts as a keyframe when no keyframe is near enough.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// At this packet.
     At(StartPoint),
-    /// Nowhere yet: a packet is missing since the newest keyframe, which may still come.
+    /// Nowhere yet: a packet since the newest keyframe is missing, but may still arrive.
     Gap,
-    /// At the next keyframe: none was seen, or too much came after it.
+    /// At the next keyframe: there was none yet, or too much followed it.
     NextKeyframe,
 }
 
 /// The first packet of the newest keyframe.
 #[derive(Debug, Clone)]
 pub struct StartPoint {
-    /// Its number.
+    /// Its index.
     pub index: u64,
-    /// Parameter sets to be sent in front of it.
+    /// Parameter sets to send in front of it.
     pub parameter_sets: Option<Arc<Packet>>,
-    /// Pictures since then, the keyframe included.
+    /// Pictures since the start, the keyframe included.
     pub frames: u32,
 }
 
-/// The packets since the newest keyframe, for the window of a shard that has had no viewer before.
+/// The packets since the newest keyframe, for the window of a shard that had no viewer before.
 #[derive(Debug, Clone, Default)]
-pub struct Past {
+pub struct GopSnapshot {
     packets: Vec<Arc<Packet>>,
 }
 
-impl Past {
-    /// Its packets, the keyframe's first.
+impl GopSnapshot {
+    /// The packets in order, from the keyframe on.
     pub fn packets(&self) -> &[Arc<Packet>] {
         &self.packets
     }
 }
 
 impl CacheBounds {
-    /// Nothing of the past.
+    /// No cache.
     pub const OFF: CacheBounds = CacheBounds { bytes: 0, pixels: 0 };
 }
 
 impl Window {
-    /// Packets that a window never holds more of: a quarter of what sequence numbers can tell apart.
+    /// Most packets that a window holds: a quarter of what sequence numbers can tell apart.
     const PACKETS_MAX: usize = 16_384;
 
-    /// An empty window. Memory is taken with the first packet.
+    /// An empty window. It allocates with the first packet.
     pub fn new(bounds: WindowBounds) -> Window {
         assert!(bounds.packets.is_power_of_two(), "a power of two makes the slot a mask");
         Window {
@@ -120,7 +120,7 @@ impl Window {
         }
     }
 
-    /// Offers a packet. How it goes out is left open.
+    /// Offers a packet. It stays unsettled.
     pub fn insert(&mut self, packet: Arc<Packet>) -> Insert {
         if self.slots.is_empty() {
             self.slots = vec![None; self.bounds.packets].into_boxed_slice();
@@ -158,8 +158,8 @@ impl Window {
         Insert::Taken
     }
 
-    /// Takes what was before this window began. Those packets go out without padding.
-    pub fn insert_past(&mut self, past: Past) {
+    /// Takes the packets from before this window existed. They are sent without padding.
+    pub fn insert_past(&mut self, past: GopSnapshot) {
         if let (Some(first), Some(last)) = (past.packets.first(), past.packets.last()) {
             let newest = self.newest.unwrap_or(last.index).max(last.index);
             let needed = ((newest - first.index + 1) as usize).next_power_of_two();
@@ -176,21 +176,21 @@ impl Window {
         self.recount();
     }
 
-    /// Everything that has come since the newest keyframe; empty when a viewer could not start there.
-    pub fn past(&self) -> Past {
+    /// Everything since the newest keyframe; empty if a viewer could not start there.
+    pub fn past(&self) -> GopSnapshot {
         let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
-            return Past::default();
+            return GopSnapshot::default();
         };
         if matches!(self.start(), Start::NextKeyframe) {
-            return Past::default();
+            return GopSnapshot::default();
         }
         let packets = (start..=newest).filter_map(|index| Some(self.get(index)?.packet.clone()));
-        Past {
+        GopSnapshot {
             packets: packets.collect(),
         }
     }
 
-    /// The packet with this number, if the window still holds it.
+    /// The packet with this index, if the window holds it.
     pub fn get(&self, index: u64) -> Option<&Slot> {
         if self.slots.is_empty() {
             return None;
@@ -201,7 +201,7 @@ impl Window {
             .filter(|slot| slot.packet.index == index)
     }
 
-    /// Decides how the packet goes out, whenever it does.
+    /// Decides in which form the packet is sent, now and in retransmissions.
     pub fn settle(&mut self, index: u64, padded: bool) {
         if self.slots.is_empty() {
             return;
@@ -215,18 +215,18 @@ impl Window {
         }
     }
 
-    /// The number is older than everything that the window can hold, or than something that it held.
+    /// Whether the index is too old for the window, which refuses such a packet.
     pub fn has_left(&self, index: u64) -> bool {
         let beyond = |newest: u64| newest.saturating_sub(index) >= self.slots.len() as u64;
         self.left >= Some(index) || self.newest.is_some_and(beyond)
     }
 
-    /// The highest number seen.
+    /// The highest index so far.
     pub fn newest(&self) -> Option<u64> {
         self.newest
     }
 
-    /// Where a new viewer starts now. A keyframe that nothing follows yet is a start whatever the bounds are.
+    /// Where a new viewer starts now. A keyframe that nothing follows yet is a start regardless of the bounds.
     pub fn start(&self) -> Start {
         let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
             return Start::NextKeyframe;
@@ -245,8 +245,8 @@ impl Window {
         })
     }
 
-    /// Where a viewer starts that has waited long enough for a [`start`](Self::start): at the keyframe although something is missing
-    /// after it, at a picture that the encoder marked in some way, or at the newest of all. `None` while there is none.
+    /// Where a viewer starts that has waited too long for a [`start`](Self::start): at the keyframe although packets after it are missing,
+    /// else at a picture that the encoder marked in some way, else at the newest picture. `None` if there is none.
     pub fn best_start(&self) -> Option<StartPoint> {
         let at = |index, parameter_sets| {
             let (bytes, frames) = self.measure(index);
@@ -264,7 +264,7 @@ impl Window {
         keyframe.or_else(fair).or_else(|| self.newest_picture())
     }
 
-    /// The picture that begins there is here, as far as can be told.
+    /// Whether the picture that begins at `index` is complete, as far as the window can tell.
     fn holds_picture(&self, index: u64) -> bool {
         let Some(first) = self.get(index) else { return false };
         let newest = self.newest.unwrap_or(index);
@@ -275,7 +275,7 @@ impl Window {
         end.unwrap_or(true)
     }
 
-    /// Bytes and pictures from a packet on.
+    /// Bytes and pictures from `index` on.
     fn measure(&self, index: u64) -> (usize, u32) {
         let packets = || (index..=self.newest.unwrap_or(index)).filter_map(|index| self.get(index));
         let bytes = packets()
@@ -300,17 +300,17 @@ impl Window {
         })
     }
 
-    /// What came since the newest keyframe.
+    /// The group of pictures since the newest keyframe.
     pub fn gop(&self) -> &Gop {
         &self.gop
     }
 
-    /// The source ended: what comes next has nothing to do with what was.
+    /// The source ended: the next packets do not refer to the pictures so far.
     pub fn end_source(&mut self) {
         self.gop = Gop::default();
     }
 
-    /// Grows for a packet that would push the newest keyframe out, as long as a viewer could still start there.
+    /// Grows for a packet that would push the newest keyframe out, while a viewer could still start there.
     fn make_room(&mut self, index: u64) {
         let Some(start) = self.gop.start() else { return };
         let needed = index.saturating_sub(start) + 1;
@@ -320,7 +320,7 @@ impl Window {
         }
     }
 
-    /// Gives room back that is of no use: long past the bounds, no viewer starts at this keyframe, and none is on its way from it.
+    /// Shrinks when the group is far beyond the bounds: no viewer starts at its keyframe, and none is still catching up from it.
     fn give_up_gop(&mut self) {
         let is_long_past = self.gop.bytes() / 2 > self.bounds.cache.bytes;
         if is_long_past && self.slots.len() > self.bounds.packets {
@@ -328,8 +328,7 @@ impl Window {
         }
     }
 
-    /// A new keyframe: it and what already came behind it is counted, and room that the last group of pictures needed is given back
-    /// when this was much more than is needed now.
+    /// A new group begins: counts what already arrived of it, and shrinks if the last group needed much more room than this one.
     fn begin_gop(&mut self) {
         let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
             return;
@@ -341,7 +340,7 @@ impl Window {
         self.recount();
     }
 
-    /// Counts the group of pictures from its start: packet by packet, pictures can only be told apart in their order.
+    /// Counts the group again from its start. Pictures can only be told apart when their packets are counted in order.
     fn recount(&mut self) {
         let (Some(start), Some(newest)) = (self.gop.start(), self.newest) else {
             return;

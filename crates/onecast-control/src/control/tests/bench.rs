@@ -205,7 +205,7 @@ impl Bench {
     /// A packet of video comes from a publisher.
     pub(super) fn send(&mut self, number: u128, codec: Codec) {
         let session = &self.at_shards[&id(number)];
-        session.received.add(1_000);
+        session.counters.rtp_bytes.add(1_000);
         let stream = session.plan.sources[0].tracks.key;
         self.event(Event::Media {
             session: id(number),

@@ -218,14 +218,14 @@ fn large_packets_of_a_publisher_are_told_once_and_shown() {
     registry.connected(start, Duration::ZERO, id(1)).unwrap();
     let at = |second| start + Duration::from_secs(second);
     assert_eq!(registry.verdicts(at(1)), []);
-    session.large.set(2);
-    session.longest.set(1_516);
+    session.counters.large_packets.set_total(2);
+    session.counters.longest_datagram.raise(1_516);
     let large = Verdict::Large {
         stream: "s".parse().unwrap(),
         longest: 1_516,
     };
     assert_eq!(registry.verdicts(at(2)), [large]);
-    session.large.set(9);
+    session.counters.large_packets.set_total(9);
     let shown = LargePackets {
         count: 9,
         longest: 1_516,

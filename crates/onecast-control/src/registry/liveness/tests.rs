@@ -111,7 +111,7 @@ fn media_that_reaches_no_track_makes_no_stream_live() {
     bench.publish(1, NO_CREDENTIAL);
     let session = bench.registry.sessions.by_id[&id(1)].session.clone().unwrap();
     for _ in 0..10 {
-        session.received.add(1_000);
+        session.counters.rtp_bytes.add(1_000);
         bench.pass(ms(1_000));
         assert!(!bench.liveness().is_live());
     }

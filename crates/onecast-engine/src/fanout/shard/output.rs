@@ -10,7 +10,7 @@ use onecast_rtc::transmit::{Outlet, Run, SendQueue};
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::session::Event;
 use crate::fanout::stream::{FirstPicture, Flow, Out};
-use crate::metrics::ShardCounters;
+use onecast_metrics::ShardCounters;
 
 pub(super) struct Output {
     /// Sealed datagrams gather here.

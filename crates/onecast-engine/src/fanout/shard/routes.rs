@@ -14,7 +14,7 @@ use onecast_rtc::Transmit;
 use super::peers::Peers;
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::session::{Claim, Hold, MisroutedDatagram};
-use crate::metrics::{Counter, ShardCounters};
+use onecast_metrics::{Counter, ShardCounters};
 
 /// Addresses and their peers, and datagrams on their way to other shards.
 pub(super) struct Routes {

@@ -13,7 +13,7 @@ use crate::fanout::ids::PeerIndex;
 use crate::fanout::published_stream::{KeyframeChanges, PublishedStream, RtpOutcome};
 use crate::fanout::session::{CloseCause, Direction, Event};
 use crate::fanout::stream::Flow;
-use crate::metrics::ShardCounters;
+use onecast_metrics::ShardCounters;
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
@@ -36,7 +36,7 @@ impl Shard {
         }
         let inflow = receiver.inflow();
         // What is authentic counts, whatever becomes of it.
-        let authentic = peer.session.received.value() != inflow.bytes;
+        let authentic = peer.session.counters.rtp_bytes.value() != inflow.bytes;
         peer.session.set_inflow(inflow);
         let moves = authentic && peer.transport.handle_authenticated_media(now, from);
         if moves {

@@ -6,7 +6,7 @@ use onecast_rtc::transmit::{Outlet, SendQueue};
 
 use crate::fanout::forwarder::Skip;
 use crate::fanout::ids::PeerIndex;
-use crate::metrics::ShardCounters;
+use onecast_metrics::ShardCounters;
 
 /// What a stream sends with: the queue, the outlet that empties it, and what the shard reports afterwards.
 pub struct Out<'a> {

@@ -12,7 +12,7 @@ use crate::fanout::forwarder::{Rewrite, Skip};
 use crate::fanout::subscriber::{Outgoing, Subscriber};
 use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
-use crate::media::window::{Insert, Past, Slot, WindowBounds};
+use crate::media::window::{GopSnapshot, Insert, Slot, WindowBounds};
 use crate::media::{Packet, SenderClock, StreamTracks, Window};
 use onecast_rtc::Profile;
 use onecast_rtc::rtp::{Kind, Refresh};
@@ -148,7 +148,7 @@ impl TrackSender {
     }
 
     /// What came before the first packet of the lane.
-    pub(super) fn insert_past(&mut self, past: Past) {
+    pub(super) fn insert_past(&mut self, past: GopSnapshot) {
         past.packets().iter().for_each(|packet| self.meter.note(packet));
         if self.arrival.is_none() {
             for packet in past.packets() {

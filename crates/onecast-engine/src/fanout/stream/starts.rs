@@ -139,7 +139,7 @@ impl ShardStream {
         if gop.start().is_some() && gop.age() < ShardStream::PAUSE {
             return false;
         }
-        let own = self.tracks.video.keyframes().read().interval;
+        let own = self.tracks.video.keyframes().read().stats.interval;
         let own = own.filter(|interval| *interval <= ShardStream::OWN_INTERVAL_MAX);
         let timeout = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
         let timeout = timeout.max(ShardStream::KEYFRAME_TIMEOUT);

@@ -1,4 +1,4 @@
-//! What is said to the publisher, and what it says of its clock.
+//! RTCP to the publisher, and the clock from its sender reports.
 
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
@@ -22,7 +22,7 @@ fn keyframe_requests_are_coalesced() {
 }
 
 #[test]
-fn who_has_not_begun_is_asked_for_nothing() {
+fn a_publisher_that_has_sent_nothing_is_not_asked_for_a_keyframe() {
     let mut announced = config();
     announced.negotiated.video.as_mut().unwrap().ssrc = Some(VIDEO);
     let mut world = World::with(&announced);
@@ -42,18 +42,18 @@ fn who_has_not_begun_is_asked_for_nothing() {
 }
 
 #[test]
-fn a_request_that_nobody_answers_is_repeated() {
+fn an_unanswered_request_is_repeated() {
     let mut world = World::new();
     world.video(10, KEY);
     world.ingest.request_keyframe(KeyframeNeed::Urgent);
     let said = world.run(4_000);
     let asked = said.iter().filter(|(_, said)| *said == Said::Pli(VIDEO));
     assert_eq!(asked.map(|(at, _)| *at).collect::<Vec<_>>(), [0, 1_000, 3_000]);
-    assert!(world.ingest.keyframe_status().unanswered);
+    assert!(world.ingest.keyframe_stats().unanswered);
 }
 
 #[test]
-fn a_keyframe_that_comes_meanwhile_serves_the_waiting_request() {
+fn a_keyframe_that_arrives_meanwhile_serves_the_pending_request() {
     let mut world = World::new();
     world.video(10, KEY);
     world.ingest.request_keyframe(KeyframeNeed::Urgent);
@@ -65,7 +65,7 @@ fn a_keyframe_that_comes_meanwhile_serves_the_waiting_request() {
 }
 
 #[test]
-fn keyframes_are_asked_for_as_negotiated() {
+fn keyframes_are_requested_as_negotiated() {
     let mut only_fir = config();
     for format in &mut only_fir.negotiated.video.as_mut().unwrap().formats {
         format.pli = false;
@@ -87,7 +87,7 @@ fn keyframes_are_asked_for_as_negotiated() {
 }
 
 #[test]
-fn receiver_reports_tell_the_loss_and_the_last_sender_report() {
+fn receiver_reports_contain_the_loss_and_the_last_sender_report() {
     let mut world = World::new();
     for sequence in (65_500..65_536_u32).chain(65_545..65_600) {
         world.rtp(AUDIO, OPUS, sequence as u16, &[1]).unwrap();
@@ -107,6 +107,20 @@ fn receiver_reports_tell_the_loss_and_the_last_sender_report() {
     };
     assert_eq!(blocks, [(1_000, expected)]);
     assert_eq!(world.run(5_000), []);
+}
+
+#[test]
+fn the_newest_of_several_early_sender_reports_counts() {
+    let mut world = World::new();
+    let mut report = [0; 64];
+    for ntp in [1 << 32, 2 << 32] {
+        let len = rtcp::write_sender_report(&mut report, VIDEO, ntp, 30_000, 0, 0, "x");
+        world.ingest.handle_rtcp(world.now, &report[..len]);
+    }
+    for sequence in [10, 11] {
+        world.video(sequence, KEY);
+        assert_eq!(world.ingest.clock(Kind::Video).map(|clock| clock.ntp), Some(2 << 32));
+    }
 }
 
 #[test]
@@ -137,7 +151,7 @@ fn sender_reports_are_mapped_to_the_tracks_timeline() {
 }
 
 #[test]
-fn chosen_extensions_are_passed_on() {
+fn extensions_for_viewers_are_passed_on() {
     let mut world = World::new();
     let out = HeaderOut {
         marker: false,

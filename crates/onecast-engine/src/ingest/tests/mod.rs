@@ -7,11 +7,12 @@ mod tracks;
 
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::media::packet::Passed;
 use onecast_rtc::rtp::HeaderOut;
 use onecast_rtc::rtp::noise::Noise;
 use onecast_rtc::sdp::{ExtensionIds, Format};
+
+use super::*;
+use crate::media::packet::Passed;
 
 const LOCAL: u32 = 0x10ca1;
 const VIDEO: u32 = 1_000;
@@ -25,7 +26,7 @@ const KEY: &[u8] = &[0x10, 0x00, 1, 2, 3];
 const DELTA: &[u8] = &[0x10, 0x01, 1, 2, 3];
 const TWCC_ID: u8 = 3;
 
-fn format(codec: Codec, payload_type: u8, rtx: Option<u8>) -> Format {
+pub(super) fn format(codec: Codec, payload_type: u8, rtx: Option<u8>) -> Format {
     let video = codec.kind() == Kind::Video;
     Format {
         codec,
@@ -38,7 +39,7 @@ fn format(codec: Codec, payload_type: u8, rtx: Option<u8>) -> Format {
     }
 }
 
-fn media_line(kind: Kind, formats: Vec<Format>) -> MediaLine {
+pub(super) fn media_line(kind: Kind, formats: Vec<Format>) -> MediaLine {
     let extensions = ExtensionIds {
         transport_cc: Some(TWCC_ID),
         video_orientation: Some(4),
@@ -66,8 +67,7 @@ fn config() -> IngestConfig {
         video_fir: false,
         keyframe_share: 10,
         transport_cc: true,
-        audio: Continuity::starting(0),
-        video: Continuity::starting(1 << 32),
+        continuity: [Continuity::starting(0), Continuity::starting(1 << 32)],
     }
 }
 
@@ -77,7 +77,7 @@ struct World {
     start: Instant,
 }
 
-/// What a feedback packet says, in short.
+/// What a feedback packet says, in brief.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Nack(Vec<u16>),
@@ -198,7 +198,7 @@ impl World {
         said
     }
 
-    /// Feedback within this time, with its time in ms since the start, polled only when the ingest says so.
+    /// Feedback within this time, with its time in ms since the start. Polls only when the ingest has a timeout.
     fn run(&mut self, ms: u64) -> Vec<(u128, Said)> {
         let end = self.now + Duration::from_millis(ms);
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! Where decoders can begin, and the parameter sets that go along.
+//! Where decoders can begin, and the parameter sets that they need there.
 
 use super::*;
 use onecast_rtc::rtp::Refresh;
@@ -48,7 +48,7 @@ fn announced_parameter_sets_travel_with_the_first_packet_of_each_frame() {
 }
 
 #[test]
-fn what_packets_say_counts_more_than_what_was_announced() {
+fn parameter_sets_in_packets_replace_announced_ones() {
     let mut world = World::with(&announcing(SPROP, ""));
     world.h264(1, IDR);
     world.h264(2, &[0x68, 0xce, 0x3c, 0x82]);
@@ -66,13 +66,13 @@ fn each_payload_type_has_its_own_parameter_sets() {
 }
 
 #[test]
-fn parameter_sets_stay_with_their_source() {
+fn parameter_sets_belong_to_their_ssrc() {
     let mut world = World::new();
     world.h264(1, &sets(0x80));
     assert!(world.h264(2, IDR).sets.is_some());
     world
         .ingest
-        .go_on_from(Continuity::starting(5), Continuity::starting(6));
+        .resume_at([Continuity::starting(5), Continuity::starting(6)]);
     assert!(world.h264(3, IDR).sets.is_some(), "the same encoder in another track");
     let other = world.rtp(7_777, H264, 9, IDR).unwrap().unwrap();
     assert_eq!(other.sets, None, "another encoder");
@@ -88,7 +88,7 @@ fn another_offer_announces_other_parameter_sets() {
 }
 
 #[test]
-fn a_source_begins_at_a_recovery_point_which_is_no_answer_to_a_request() {
+fn an_ssrc_starts_at_a_recovery_point_which_does_not_answer_a_request() {
     let mut world = World::with(&announcing(SPROP, ""));
     assert_eq!(world.rtp(VIDEO, H264, 1, P).unwrap_err(), IngestDrop::BeforeKeyframe);
     assert_eq!(world.said(), [Said::Pli(VIDEO)]);

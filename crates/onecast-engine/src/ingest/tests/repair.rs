@@ -1,9 +1,9 @@
-//! Loss, reordering, duplicates and what repairs them.
+//! Loss, reordering, duplicates and their repair.
 
 use super::*;
 
 #[test]
-fn reordered_packets_keep_their_place_and_are_not_asked_for() {
+fn reordered_packets_keep_their_place_and_are_not_requested() {
     let mut world = World::new();
     world.video(65_535, KEY);
     assert_eq!(world.video(1, DELTA).index, 65_538);
@@ -15,7 +15,7 @@ fn reordered_packets_keep_their_place_and_are_not_asked_for() {
 }
 
 #[test]
-fn a_lost_packet_is_asked_for_and_repaired_by_rtx() {
+fn a_lost_packet_is_requested_and_repaired_by_rtx() {
     let mut world = World::new();
     world.video(10, KEY);
     world.video(12, DELTA);
@@ -31,7 +31,7 @@ fn a_lost_packet_is_asked_for_and_repaired_by_rtx() {
 }
 
 #[test]
-fn a_lost_packet_may_come_again_on_its_own_ssrc() {
+fn a_lost_packet_may_be_resent_on_its_own_ssrc() {
     let mut world = World::new();
     world.video(65_535, KEY);
     world.video(1, DELTA);
@@ -42,7 +42,7 @@ fn a_lost_packet_may_come_again_on_its_own_ssrc() {
 }
 
 #[test]
-fn asking_ends_after_a_second() {
+fn requests_end_after_a_second() {
     let mut world = World::new();
     world.video(10, KEY);
     world.video(13, DELTA);
@@ -53,7 +53,7 @@ fn asking_ends_after_a_second() {
 }
 
 #[test]
-fn audio_is_not_asked_for_unless_negotiated() {
+fn audio_is_not_requested_unless_negotiated() {
     let mut world = World::new();
     world.rtp(AUDIO, OPUS, 1, &[1]).unwrap();
     world.rtp(AUDIO, OPUS, 5, &[1]).unwrap();
@@ -62,7 +62,7 @@ fn audio_is_not_asked_for_unless_negotiated() {
 }
 
 #[test]
-fn more_missing_than_can_be_asked_for_needs_a_keyframe() {
+fn too_many_missing_packets_need_a_keyframe() {
     let mut world = World::new();
     world.video(1, KEY);
     world.video(2_500, DELTA);
@@ -76,7 +76,7 @@ fn more_missing_than_can_be_asked_for_needs_a_keyframe() {
 }
 
 #[test]
-fn duplicates_are_dropped_on_either_way() {
+fn duplicates_are_dropped_on_either_ssrc() {
     let mut world = World::new();
     world.video(10, KEY);
     world.video(11, DELTA);
@@ -205,7 +205,7 @@ fn garbage_never_panics_and_polling_always_ends() {
 }
 
 #[test]
-fn retransmissions_that_keep_their_ssrc_repair_the_source_that_follows() {
+fn an_rtx_ssrc_that_stays_repairs_the_next_media_ssrc() {
     let mut world = World::new();
     world.video(10, KEY);
     world.rtx(1, 10, KEY).unwrap_err();
@@ -214,7 +214,7 @@ fn retransmissions_that_keep_their_ssrc_repair_the_source_that_follows() {
     let early = world.rtx(2, 2, DELTA);
     assert_eq!(
         early.unwrap_err(),
-        IngestDrop::FormerSource,
+        IngestDrop::FormerSsrc,
         "it may be of the source before"
     );
     world.pass(600);
@@ -223,7 +223,7 @@ fn retransmissions_that_keep_their_ssrc_repair_the_source_that_follows() {
 }
 
 #[test]
-fn retransmissions_that_change_their_ssrc_all_the_time_repair() {
+fn an_rtx_ssrc_that_changes_all_the_time_repairs() {
     let mut world = World::new();
     world.video(10, KEY);
     for step in 1..100_u16 {

@@ -1,4 +1,4 @@
-//! Sources and the track they feed.
+//! SSRCs and the track they feed.
 
 use super::*;
 
@@ -15,11 +15,11 @@ fn packets_in_order_are_numbered_in_order() {
     }
     let stats = world.ingest.stats(Kind::Video);
     assert_eq!((stats.packets, stats.bytes, stats.keyframes, stats.lost), (5, 25, 1, 0));
-    assert_eq!((stats.codec, stats.ssrc), (Some(Codec::Vp8), Some(VIDEO)));
+    assert_eq!((stats.codec, stats.ssrc), (Some(Codec::Vp8), Some(Ssrc(VIDEO))));
 }
 
 #[test]
-fn timestamps_keep_the_sources_distances_over_the_wrap() {
+fn timestamps_keep_their_distances_over_the_wrap() {
     let mut world = World::new();
     let out = HeaderOut {
         marker: false,
@@ -50,14 +50,14 @@ fn an_unknown_payload_type_is_a_counted_drop() {
 }
 
 #[test]
-fn video_enters_at_its_first_keyframe_and_asks_for_one() {
+fn video_enters_at_its_first_keyframe_which_is_requested() {
     let mut world = World::new();
     assert_eq!(world.rtp(VIDEO, VP8, 5, DELTA).unwrap_err(), IngestDrop::BeforeKeyframe);
     assert_eq!(world.said(), [Said::Pli(VIDEO)]);
     world.pass(600);
     assert_eq!(world.rtp(VIDEO, VP8, 6, DELTA).unwrap_err(), IngestDrop::BeforeKeyframe);
     assert_eq!(world.said(), []);
-    assert_eq!(world.rtx(1, 5, DELTA).unwrap_err(), IngestDrop::NoSource);
+    assert_eq!(world.rtx(1, 5, DELTA).unwrap_err(), IngestDrop::NoMedia);
     assert_eq!(world.video(7, KEY).index, 65_536);
     assert_eq!(world.ingest.stats(Kind::Video).before_keyframe, 2);
 }
@@ -76,7 +76,7 @@ fn a_stream_without_recognised_keyframes_is_passed_after_a_while() {
 }
 
 #[test]
-fn a_new_ssrc_goes_on_with_numbers_and_time() {
+fn a_new_ssrc_continues_numbering_and_timeline() {
     let mut world = World::new();
     world.video(10, KEY);
     let last = world.video(11, DELTA);
@@ -88,33 +88,33 @@ fn a_new_ssrc_goes_on_with_numbers_and_time() {
     let first = world.rtp(7_777, VP8, 40_001, KEY).unwrap().unwrap();
     assert_eq!(first.index, last.index + 1);
     assert_eq!(first.timestamp.wrapping_sub(last.timestamp), 180_000);
-    assert_eq!(world.ingest.stats(Kind::Video).ssrc, Some(7_777));
+    assert_eq!(world.ingest.stats(Kind::Video).ssrc, Some(Ssrc(7_777)));
 }
 
 #[test]
-fn a_late_packet_of_the_former_source_does_not_bring_it_back() {
+fn a_late_packet_of_the_former_ssrc_does_not_bring_it_back() {
     let mut world = World::new();
     world.video(10, KEY);
     world.rtx(1, 10, KEY).unwrap_err();
     world.rtp(7_777, VP8, 1, KEY).unwrap();
-    assert_eq!(world.rtp(VIDEO, VP8, 11, DELTA).unwrap_err(), IngestDrop::FormerSource);
-    assert_eq!(world.rtx(2, 1, KEY).unwrap_err(), IngestDrop::FormerSource);
+    assert_eq!(world.rtp(VIDEO, VP8, 11, DELTA).unwrap_err(), IngestDrop::FormerSsrc);
+    assert_eq!(world.rtx(2, 1, KEY).unwrap_err(), IngestDrop::FormerSsrc);
     assert_eq!(world.rtp(7_777, VP8, 2, DELTA).unwrap().unwrap().index, 65_538);
     world.pass(600);
     assert_eq!(world.rtp(VIDEO, VP8, 12, KEY).unwrap().unwrap().index, 65_539);
 }
 
 #[test]
-fn a_source_that_restarts_its_numbering_goes_on() {
+fn an_ssrc_that_restarts_its_numbering_continues() {
     let mut world = World::new();
     let last = world.video(50_000, KEY);
-    assert_eq!(world.rtp(VIDEO, VP8, 100, KEY).unwrap_err(), IngestDrop::Stray);
+    assert_eq!(world.rtp(VIDEO, VP8, 100, KEY).unwrap_err(), IngestDrop::FarAway);
     assert_eq!(world.video(101, KEY).index, last.index + 1);
     assert_eq!(world.video(102, DELTA).index, last.index + 2);
 }
 
 #[test]
-fn a_source_that_restarts_a_little_behind_goes_on_soon() {
+fn an_ssrc_that_restarts_a_little_behind_continues_soon() {
     let mut world = World::new();
     let last = world.video(1_000, KEY);
     let mut refused = 0;
@@ -130,7 +130,7 @@ fn a_source_that_restarts_a_little_behind_goes_on_soon() {
 }
 
 #[test]
-fn a_codec_change_by_payload_type_goes_on() {
+fn a_codec_change_by_payload_type_continues() {
     let mut world = World::new();
     world.video(10, KEY);
     let h264 = world.rtp(VIDEO, H264, 11, &[0x67, 0x42, 0xc0]).unwrap().unwrap();
@@ -139,7 +139,7 @@ fn a_codec_change_by_payload_type_goes_on() {
 }
 
 #[test]
-fn a_codec_change_with_another_clock_is_another_source() {
+fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
     let mut world = World::new();
     let last = world.video(10, KEY);
     world.pass(100);
@@ -189,7 +189,7 @@ fn a_replaced_publisher_continues_the_track() {
     let last = world.video(11, DELTA);
     world.pass(3_000);
     let second = IngestConfig {
-        video: world.ingest.continuity(Kind::Video),
+        continuity: Kind::ALL.map(|kind| world.ingest.continuity(kind)),
         ..config()
     };
     world.ingest = Ingest::new(&second, world.now);
@@ -201,7 +201,7 @@ fn a_replaced_publisher_continues_the_track() {
 }
 
 #[test]
-fn a_goodbye_ends_the_source_and_another_follows() {
+fn a_bye_ends_the_ssrc_and_another_follows() {
     let mut world = World::new();
     let last = world.video(10, KEY);
     world.video(12, DELTA);
@@ -214,7 +214,7 @@ fn a_goodbye_ends_the_source_and_another_follows() {
 }
 
 #[test]
-fn a_line_that_goes_and_comes_back_goes_on_in_its_track_and_leaves_the_other_alone() {
+fn a_line_that_is_removed_and_returns_continues_its_track_and_leaves_the_other_alone() {
     let mut world = World::new();
     let lines = config().negotiated;
     world.video(10, KEY);
@@ -225,7 +225,7 @@ fn a_line_that_goes_and_comes_back_goes_on_in_its_track_and_leaves_the_other_alo
     assert_eq!(refused.unwrap_err(), IngestDrop::UnknownPayloadType);
     world.pass(1_000);
     world.ingest.set_line(Kind::Video, lines.video.as_ref());
-    // The same source, in the middle of its numbers: it begins with a keyframe only.
+    // The same SSRC, in the middle of its numbering, starts only with a keyframe.
     let refused = world.rtp(VIDEO, VP8, 20, DELTA);
     assert_eq!(refused.unwrap_err(), IngestDrop::BeforeKeyframe);
     let first = world.video(21, KEY);

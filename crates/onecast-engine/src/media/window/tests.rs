@@ -35,7 +35,7 @@ fn start(window: &Window) -> Option<u64> {
 }
 
 #[test]
-fn a_number_stands_for_one_packet_only() {
+fn an_index_belongs_to_one_packet_only() {
     let mut window = window(8);
     assert_eq!(window.insert(packet(5).build()), Insert::Taken);
     assert_eq!(window.insert(packet(5).payload(b"other").build()), Insert::Duplicate);
@@ -46,7 +46,7 @@ fn a_number_stands_for_one_packet_only() {
 }
 
 #[test]
-fn what_left_the_window_is_refused_for_good() {
+fn an_index_that_left_the_window_is_refused_for_good() {
     let mut window = window(8);
     for index in 100..109 {
         assert_eq!(window.insert(packet(index).build()), Insert::Taken);
@@ -69,7 +69,7 @@ fn late_packets_find_their_place_and_a_jump_keeps_order() {
 }
 
 #[test]
-fn it_grows_to_hold_everything_since_the_keyframe_and_shrinks_again() {
+fn the_window_grows_to_hold_everything_since_the_keyframe_and_shrinks_again() {
     let mut window = caching(8, 1 << 20, 1_000);
     fill(&mut window, 100, 300);
     assert_eq!(start(&window), Some(100));
@@ -122,7 +122,7 @@ fn a_new_window_takes_over_the_past_of_another() {
     let mut old = caching(8, 1 << 20, 100);
     fill(&mut old, 100, 20);
     let mut window = caching(8, 1 << 20, 100);
-    // One packet came by itself before.
+    // One packet arrived by itself before.
     window.insert(old.get(120).unwrap().packet.clone());
     window.insert_past(old.past());
     assert_eq!(start(&window), Some(100));
@@ -130,7 +130,7 @@ fn a_new_window_takes_over_the_past_of_another() {
     old.end_source();
     window.insert_past(old.past());
     assert!(old.past().packets.is_empty());
-    // What is missing at this moment comes by itself.
+    // A packet that is missing at this moment arrives by itself.
     let mut old = caching(8, 1 << 20, 100);
     fill(&mut old, 200, 5);
     old.insert(packet(207).timestamp(207 * 3_000).build());
@@ -157,7 +157,7 @@ fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
     let frame = |index: u64| packet(index).timestamp(index as u32 / 4).build();
     let mut window = caching(8, 1 << 20, 1_000);
     window.insert(packet(100).timestamp(25).keyframe().build());
-    // The last packet of each frame comes behind the first of the next.
+    // The last packet of each frame arrives after the first of the next.
     for index in 101..=500 {
         let overtaken = match index % 4 {
             3 => index + 1,
@@ -167,7 +167,7 @@ fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
         window.insert(frame(overtaken));
     }
     assert_eq!(window.gop().frames(), 101);
-    // And when the newest was here before all the others.
+    // The same when the newest packet arrives before all others.
     let mut later = caching(8, 1 << 20, 1_000);
     later.insert(frame(500));
     later.insert_past(window.past());
@@ -176,7 +176,7 @@ fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
 }
 
 #[test]
-fn what_no_viewer_can_start_with_is_not_kept() {
+fn a_group_that_no_viewer_can_start_with_is_not_kept() {
     let mut window = caching(8, 100_000, 1_000_000);
     fill(&mut window, 100, 900);
     assert_eq!(window.slots.len(), 1_024);
@@ -193,7 +193,7 @@ fn what_no_viewer_can_start_with_is_not_kept() {
 }
 
 #[test]
-fn what_has_left_is_refused_after_growth_too() {
+fn an_index_that_left_is_refused_after_growth_too() {
     let mut window = caching(8, 1 << 20, 1_000);
     for index in 92..100 {
         assert_eq!(window.insert(packet(index).build()), Insert::Taken);
@@ -205,16 +205,16 @@ fn what_has_left_is_refused_after_growth_too() {
 }
 
 #[test]
-fn any_order_of_inserts_keeps_the_promise() {
+fn any_order_of_inserts_keeps_one_packet_per_index() {
     any_order_of_inserts(window(16), 0);
     for keyframes in [20, 100, 1_000] {
         any_order_of_inserts(caching(16, 1 << 20, 1_000), keyframes);
     }
 }
 
-/// One packet in `keyframes` is one.
+/// One packet in `keyframes` is a keyframe.
 fn any_order_of_inserts(mut window: Window, keyframes: u64) {
-    // A naive model: every number that was ever taken, with the packet that took it.
+    // The model: every index that was ever taken, with the packet that took it.
     let mut seed = 7u64;
     let mut random = move || {
         seed = seed
@@ -232,7 +232,7 @@ fn any_order_of_inserts(mut window: Window, keyframes: u64) {
         let is_keyframe = keyframes > 0 && random().is_multiple_of(keyframes);
         let offered = if is_keyframe { offered.keyframe() } else { offered };
         if window.insert(offered.build()) == Insert::Taken {
-            assert_eq!(taken.insert(index, content), None, "index {index} was given twice");
+            assert_eq!(taken.insert(index, content), None, "index {index} was taken twice");
         }
         if let Some(slot) = window.get(index) {
             assert_eq!(slot.packet.payload[..], taken[&index][..]);
@@ -258,7 +258,7 @@ fn a_recovery_point_is_a_start_when_the_keyframe_is_too_long_ago() {
     assert_eq!(window.past().packets().len(), 29);
     refreshing(&mut window, 130..140);
     assert_eq!(start(&window), Some(130), "the newest that is complete");
-    // The window of another shard finds the same.
+    // The window of another shard finds the same start.
     let mut other = caching(64, 1 << 20, 30);
     other.insert_past(window.past());
     assert_eq!(start(&other), Some(130));

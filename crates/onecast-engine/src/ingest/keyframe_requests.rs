@@ -1,49 +1,34 @@
-//! Requests for keyframes: coalesced, repeated until they are answered, and bounded by what keyframes cost everybody.
+//! Keyframe requests to the publisher: coalesced, repeated until answered, and limited by what keyframes cost all viewers.
 
 use std::time::{Duration, Instant};
 
-use super::KeyframeFeedback;
-use crate::media::KeyframeNeed;
 use onecast_rtc::rtp::rtcp;
 
-/// What is wanted from one source, and what was asked for.
+use super::incoming::KeyframeFeedback;
+use crate::media::{KeyframeNeed, KeyframeStats};
+
+/// Pending and sent requests for one track.
 #[derive(Debug)]
 pub(super) struct KeyframeRequests {
     need: Option<KeyframeNeed>,
+    /// When the newest request was sent.
     sent_at: Option<Instant>,
     /// Requests since the newest keyframe.
     outstanding: u32,
-    /// Those of them that were repetitions in a row.
+    /// Requests since the newest keyframe or the timer's last tick: the basis of the back-off.
     repetitions: u32,
-    /// A wish that the share does not allow yet is looked at again then.
+    /// When a request that the share did not allow is considered again.
     deferred_until: Option<Instant>,
-    share: Share,
-    number: u8,
+    share: KeyframeShare,
+    /// Sequence number of the next FIR.
+    fir_number: u8,
+    /// When the newest keyframe began.
     newest_at: Option<Instant>,
-    status: KeyframeStatus,
-}
-
-/// What keyframes and requests for them there were, since the publisher connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KeyframeStatus {
-    /// Wishes that came in: of viewers, of the timer, of the receiving side itself.
-    pub wanted: u64,
-    /// Wishes that found another one waiting or just sent.
-    pub coalesced: u64,
-    /// Wishes that waited because keyframes have had their share of the stream.
-    pub deferred: u64,
-    /// Requests sent to the publisher.
-    pub sent: u64,
-    /// Keyframes that came within 2 s of a request.
-    pub answered: u64,
-    /// The publisher does not answer requests: three in a row brought nothing.
-    pub unanswered: bool,
-    /// Time between the last two keyframes that nobody had asked for.
-    pub interval: Option<Duration>,
+    stats: KeyframeStats,
 }
 
 impl KeyframeRequests {
-    /// No wishes; `share` is what keyframes may take of the stream's bytes, percent.
+    /// `share` is what requested keyframes may take of the stream's bytes, in percent.
     pub(super) fn new(share: u8) -> KeyframeRequests {
         KeyframeRequests {
             need: None,
@@ -51,35 +36,35 @@ impl KeyframeRequests {
             outstanding: 0,
             repetitions: 0,
             deferred_until: None,
-            share: Share::new(share),
-            number: 0,
+            share: KeyframeShare::new(share),
+            fir_number: 0,
             newest_at: None,
-            status: KeyframeStatus::default(),
+            stats: KeyframeStats::default(),
         }
     }
 
     /// A keyframe is needed.
     pub(super) fn want(&mut self, need: KeyframeNeed) {
-        self.status.wanted += 1;
-        self.status.coalesced += u64::from(self.need.is_some());
+        self.stats.wanted += 1;
+        self.stats.coalesced += u64::from(self.need.is_some());
         self.need = self.need.max(Some(need));
     }
 
-    /// The operator's timer wants a keyframe: now, however often one was asked for before.
+    /// The operator's timer wants a keyframe, however many requests were ignored before.
     pub(super) fn tick(&mut self) {
         self.want(KeyframeNeed::Urgent);
         self.repetitions = 0;
     }
 
-    /// A keyframe began: whoever asked before now is served.
+    /// A keyframe began, which serves every request made before.
     pub(super) fn satisfied(&mut self, now: Instant) {
         let asked = self.sent_at.filter(|_| self.outstanding > 0);
         if asked.is_some_and(|at| now < at + ANSWER_MAX) {
-            self.status.answered += 1;
-            self.status.unanswered = false;
+            self.stats.answered += 1;
+            self.stats.unanswered = false;
         }
         if asked.is_none() {
-            self.status.interval = self.newest_at.map(|newest| now.saturating_duration_since(newest));
+            self.stats.interval = self.newest_at.map(|newest| now.saturating_duration_since(newest));
         }
         self.newest_at = Some(now);
         self.share.begin_keyframe();
@@ -104,7 +89,7 @@ impl KeyframeRequests {
         Some(by_interval.max(self.deferred_until.unwrap_or(asap)))
     }
 
-    /// Writes the request that is due. Returns its length, 0 when there is none or it does not fit.
+    /// Writes the request that is due. Returns its length; 0 if there is none or it does not fit.
     pub(super) fn write(
         &mut self,
         now: Instant,
@@ -116,13 +101,13 @@ impl KeyframeRequests {
             return 0;
         }
         if self.need == Some(KeyframeNeed::Repair) && !self.share.allows() {
-            self.status.deferred += u64::from(self.deferred_until.is_none());
+            self.stats.deferred += u64::from(self.deferred_until.is_none());
             self.deferred_until = Some(now + DEFERRED);
             return 0;
         }
         let len = match how {
             KeyframeFeedback::Pli => rtcp::write_pli(out, sender, media),
-            KeyframeFeedback::Fir => rtcp::write_fir(out, sender, media, self.number),
+            KeyframeFeedback::Fir => rtcp::write_fir(out, sender, media, self.fir_number),
             KeyframeFeedback::None => {
                 self.need = None;
                 0
@@ -130,35 +115,35 @@ impl KeyframeRequests {
         };
         if len > 0 {
             self.sent_at = Some(now);
-            self.number = self.number.wrapping_add(1);
+            self.fir_number = self.fir_number.wrapping_add(1);
             self.outstanding += 1;
             self.repetitions += 1;
-            self.status.sent += 1;
-            self.status.unanswered |= self.outstanding > UNANSWERED;
+            self.stats.requested += 1;
+            self.stats.unanswered |= self.outstanding > UNANSWERED;
         }
         len
     }
 
-    /// What there was so far.
-    pub(super) fn status(&self) -> KeyframeStatus {
-        self.status
+    pub(super) fn stats(&self) -> KeyframeStats {
+        self.stats
     }
 }
 
-/// What keyframes may take of the stream: an account that other packets fill and keyframes empty.
+/// What keyframes may take of the stream: an account that every packet fills by its share and keyframes empty.
 #[derive(Debug)]
-struct Share {
+struct KeyframeShare {
     percent: i64,
     /// Hundredths of a byte.
     account: i64,
-    /// Of the newest keyframe so far, and of the one before it. The first of all is not counted, as there is nothing to see without it.
+    /// Bytes of the newest keyframe so far.
     keyframe_bytes: i64,
+    /// Bytes of the one before; `None` during the first, which costs nothing because there is no picture without it.
     bytes_before: Option<i64>,
 }
 
-impl Share {
-    fn new(percent: u8) -> Share {
-        Share {
+impl KeyframeShare {
+    fn new(percent: u8) -> KeyframeShare {
+        KeyframeShare {
             percent: i64::from(percent.min(100)),
             account: 0,
             keyframe_bytes: 0,
@@ -177,7 +162,7 @@ impl Share {
             self.keyframe_bytes += bytes;
             self.account -= self.bytes_before.map_or(0, |_| 100 * bytes);
         }
-        // Neither a long quiet time nor a time of many keyframes counts for ever.
+        // The bound makes both a long time without keyframes and a burst of them count for a limited time only.
         let larger = self.keyframe_bytes.max(self.bytes_before.unwrap_or(0));
         let most = 200 * larger.max(SHARE_BYTES_MIN);
         self.account = (self.account + self.percent * bytes).clamp(-most, most);
@@ -190,16 +175,17 @@ impl Share {
 
 /// At most one request in this time: an encoder needs about as long to make a keyframe and get it here.
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
-/// A request or its keyframe may be lost: the first repetition, then twice as long each time.
+/// Wait before the first repetition, as a request or its keyframe may be lost; it doubles with each further one.
 const RETRY: Duration = Duration::from_secs(1);
+/// Longest wait: a publisher that starts to answer is noticed within this.
 const RETRY_MAX: Duration = Duration::from_secs(8);
-/// A keyframe that comes later after a request is not its answer.
+/// A keyframe that comes later than this after a request does not count as its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Requests that may go unanswered, by loss, before the publisher is taken not to answer.
+/// Requests that loss may leave unanswered before the publisher counts as ignoring them.
 const UNANSWERED: u32 = 2;
-/// Between looks at the share.
+/// A deferred request is considered again after this.
 const DEFERRED: Duration = Duration::from_millis(200);
-/// The account holds two keyframes, at least two of this size.
+/// The account holds at most two keyframes of the larger recent size, or of this size if that is larger.
 const SHARE_BYTES_MIN: i64 = 16 * 1_024;
 
 #[cfg(test)]
@@ -225,19 +211,19 @@ mod tests {
         let mut requests = KeyframeRequests::new(10);
         requests.want(KeyframeNeed::Urgent);
         assert_eq!(sent(&mut requests, start, 0, 20_000), [0, 1_000, 3_000, 7_000, 15_000]);
-        assert!(requests.status().unanswered);
+        assert!(requests.stats().unanswered);
         requests.satisfied(start + ms(20_000));
         assert!(sent(&mut requests, start, 20_000, 5_000).is_empty());
-        assert_eq!(requests.status().answered, 0, "too late to be an answer");
-        assert!(requests.status().unanswered);
+        assert_eq!(requests.stats().answered, 0, "too late to be an answer");
+        assert!(requests.stats().unanswered);
         requests.want(KeyframeNeed::Urgent);
         assert_eq!(sent(&mut requests, start, 25_000, 100), [25_000]);
         requests.satisfied(start + ms(25_100));
-        assert_eq!((requests.status().answered, requests.status().unanswered), (1, false));
+        assert_eq!((requests.stats().answered, requests.stats().unanswered), (1, false));
     }
 
     #[test]
-    fn the_timer_is_not_slowed_down_by_silence() {
+    fn ignored_requests_do_not_slow_the_timer_down() {
         let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         let mut all = Vec::new();
@@ -249,17 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn keyframes_that_nobody_asked_for_tell_the_interval() {
+    fn unrequested_keyframes_reveal_the_interval() {
         let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         requests.satisfied(start);
-        assert_eq!(requests.status().interval, None);
+        assert_eq!(requests.stats().interval, None);
         requests.satisfied(start + ms(10_000));
-        assert_eq!(requests.status().interval, Some(ms(10_000)));
+        assert_eq!(requests.stats().interval, Some(ms(10_000)));
         requests.want(KeyframeNeed::Urgent);
         sent(&mut requests, start, 11_000, 100);
         requests.satisfied(start + ms(11_100));
-        assert_eq!(requests.status().interval, Some(ms(10_000)));
+        assert_eq!(requests.stats().interval, Some(ms(10_000)));
     }
 
     #[test]
@@ -271,7 +257,7 @@ mod tests {
         keyframe(&mut requests, start, 40);
         requests.want(KeyframeNeed::Repair);
         assert!(sent(&mut requests, start, 0, 1_000).is_empty());
-        assert_eq!(requests.status().deferred, 1);
+        assert_eq!(requests.stats().deferred, 1);
         // The first two packets earned 200 bytes, and the second keyframe overdrew the account by 36,000.
         (0..357).for_each(|_| requests.note_packet(1_000, false));
         assert!(sent(&mut requests, start, 1_000, 500).is_empty());
@@ -285,7 +271,7 @@ mod tests {
         requests.want(KeyframeNeed::Repair);
         requests.want(KeyframeNeed::Urgent);
         assert_eq!(sent(&mut requests, start, 0, 100), [0]);
-        assert_eq!((requests.status().wanted, requests.status().coalesced), (2, 1));
+        assert_eq!((requests.stats().wanted, requests.stats().coalesced), (2, 1));
     }
 
     /// A keyframe of so many packets of 1,000 bytes.
@@ -295,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_late_packet_nor_the_next_keyframe_forgives_what_keyframes_took() {
+    fn neither_a_late_packet_nor_the_next_keyframe_resets_the_account() {
         let start = onecast_udp::clock::now();
         let mut requests = KeyframeRequests::new(10);
         for _ in 0..2 {
@@ -318,8 +304,8 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_many_keyframes_is_forgiven() {
-        let mut share = Share::new(10);
+    fn a_burst_of_keyframes_counts_for_a_limited_time() {
+        let mut share = KeyframeShare::new(10);
         for _ in 0..100_000 {
             share.begin_keyframe();
             share.note(1_000, true);

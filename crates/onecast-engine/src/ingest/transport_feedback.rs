@@ -1,21 +1,22 @@
-//! Transport-wide feedback to one client: about everything that it sends, whichever of its streams it is of.
+//! Transport-wide feedback to one client, about the packets of all streams that it sends.
 
 use std::time::Instant;
 
-use super::twcc::Twcc;
 use onecast_rtc::rtp::{RtpHeader, rtcp};
 use onecast_rtc::sdp::MediaLine;
 
-/// When each packet of a transport arrived, for its sender's bandwidth estimate.
+use super::twcc::Twcc;
+
+/// Tells the sender of a transport when each packet arrived, for its bandwidth estimate.
 pub struct TransportFeedback {
-    /// One id for the whole transport if the client follows RFC 8843 section 9; the first that fits if not.
+    /// Extension ids that carry the transport-wide sequence number. A client that follows RFC 8843 section 9 uses one for all lines.
     ids: Vec<u8>,
     local_ssrc: u32,
     twcc: Twcc,
 }
 
 impl TransportFeedback {
-    /// About packets of these lines, under this SSRC of ours; `None` when none of them has negotiated it.
+    /// Feedback about packets of these lines, sent with `local_ssrc`. `None` if no line negotiated it.
     pub fn new<'a>(lines: impl Iterator<Item = &'a MediaLine> + Clone, local_ssrc: u32) -> Option<TransportFeedback> {
         let mut formats = lines.clone().flat_map(|line| &line.formats);
         formats.any(|format| format.transport_cc).then(|| TransportFeedback {
@@ -25,7 +26,7 @@ impl TransportFeedback {
         })
     }
 
-    /// The lines are others from now on.
+    /// Takes the lines of a new negotiation.
     pub fn set_lines<'a>(&mut self, lines: impl Iterator<Item = &'a MediaLine>) {
         self.ids = TransportFeedback::ids(lines);
     }
@@ -37,14 +38,14 @@ impl TransportFeedback {
         ids
     }
 
-    /// Notes an authentic packet. Every packet counts, also probes and those that are dropped later.
+    /// Notes an authentic packet. Every packet counts, including probes and packets that are dropped later.
     pub fn record(&mut self, now: Instant, clear: &[u8], header: &RtpHeader) {
         if let Some((_, value)) = header.extensions(clear).find(|(id, _)| self.ids.contains(id)) {
             self.twcc.record(now, header.ssrc, value);
         }
     }
 
-    /// When there is something to write; `asap` if at once.
+    /// When there is something to write; `asap` if now.
     pub fn deadline(&self, asap: Instant) -> Option<Instant> {
         if self.twcc.is_pending() {
             return Some(asap);
@@ -52,17 +53,18 @@ impl TransportFeedback {
         self.twcc.deadline()
     }
 
-    /// Makes the feedback that is due.
+    /// Prepares the feedback that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.twcc.handle_timeout(now);
     }
 
-    /// Writes the next feedback behind a report, if it fits. `alone` says that there will never be more room.
+    /// Writes the next feedback packet behind a report if it fits. `alone`: there will never be more room, so what does not fit is
+    /// dropped.
     pub(super) fn write(&mut self, out: &mut [u8], alone: bool) -> usize {
         self.twcc.write(out, alone)
     }
 
-    /// Writes the next clear compound packet into `buf` and returns its length; `None` when nothing is due.
+    /// Writes the next clear compound packet into `buf` and returns its length; `None` if nothing is due.
     pub fn poll_rtcp(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
         self.twcc.handle_timeout(now);
         if !self.twcc.is_pending() {

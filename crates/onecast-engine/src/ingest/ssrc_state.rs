@@ -1,124 +1,128 @@
-//! One SSRC that currently feeds a track: where its packets belong, and how well they arrive.
+//! State of one SSRC that feeds a layer: where its packets belong, and how well they arrive.
 
 use std::time::Instant;
 
-use crate::media::continuity::Mapping;
 use onecast_rtc::rtp::rtcp::ReceptionBlock;
-use onecast_rtc::rtp::{Codec, RtpHeader, SequenceExtender};
+use onecast_rtc::rtp::{Codec, RtpHeader, RtpTime, SequenceExtender, Ssrc};
 
-/// The source of a track, from its first packet on.
+use crate::media::continuity::Mapping;
+
+/// An SSRC from its first packet on.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) ssrc: u32,
+pub(super) struct SsrcState {
+    pub(super) ssrc: Ssrc,
     pub(super) codec: Codec,
+    /// From its numbers to those of the track.
     pub(super) mapping: Mapping,
     pub(super) sender_report: Option<SenderReport>,
     first: u64,
     extender: SequenceExtender,
-    newest_timestamp: u32,
-    received: Received,
-    misplaced: Misplaced,
-    reception: Reception,
+    newest_timestamp: RtpTime,
+    arrivals: Arrivals,
+    misplaced: MisplacedRun,
+    reception: ReceptionStats,
 }
 
-/// A sender report, with the source's own RTP time.
+/// A sender report, in the RTP time of its SSRC.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SenderReport {
     pub(super) ntp: u64,
-    pub(super) rtp: u32,
+    pub(super) rtp: RtpTime,
     pub(super) at: Instant,
 }
 
-/// Where a packet belongs.
+/// Where a packet belongs in the numbering of its SSRC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Never seen before. `missing` packets before it have not come yet.
+pub(super) enum Placement {
+    /// Not seen before. The `missing` packets just before it have not arrived yet.
     New { extended: u64, missing: u64 },
     /// Seen before.
     Duplicate,
-    /// Before the source's first packet, or too far back to know whether it was seen.
+    /// Before the first packet, or too far back to know whether it was seen.
     Old,
     /// Too far away to belong to this numbering.
-    Stray,
-    /// The source has started another numbering.
+    FarAway,
+    /// The sender has started another numbering.
     Restart,
 }
 
-impl Source {
-    pub(super) fn new(header: &RtpHeader, codec: Codec, now: Instant, map: impl FnOnce(u64) -> Mapping) -> Source {
+impl SsrcState {
+    /// The state after a first packet. `map` gets its extended number.
+    pub(super) fn new(header: &RtpHeader, codec: Codec, now: Instant, map: impl FnOnce(u64) -> Mapping) -> SsrcState {
         let mut extender = SequenceExtender::new();
         let first = extender.extend(header.sequence);
-        let mut received = Received::new();
-        received.advance(first, first);
-        Source {
-            ssrc: header.ssrc,
+        let mut arrivals = Arrivals::new();
+        arrivals.advance(first, first);
+        SsrcState {
+            ssrc: Ssrc(header.ssrc),
             codec,
             mapping: map(first),
             sender_report: None,
             first,
             extender,
-            newest_timestamp: header.timestamp,
-            received,
-            misplaced: Misplaced::default(),
-            reception: Reception::new(first, header.timestamp, codec.clock_rate(), now),
+            newest_timestamp: RtpTime(header.timestamp),
+            arrivals,
+            misplaced: MisplacedRun::default(),
+            reception: ReceptionStats::new(first, header.timestamp, codec.clock_rate(), now),
         }
     }
 
-    /// The extended number of the first packet, which [`Source::new`] has placed already.
+    /// The extended number of the first packet, which [`new`](Self::new) has placed already.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// When its first packet came.
+    /// When the first packet arrived.
     pub(super) fn started(&self) -> Instant {
         self.reception.started
     }
 
-    /// Places a packet that came on the media SSRC itself.
-    pub(super) fn place(&mut self, header: &RtpHeader, codec: Codec, now: Instant) -> Place {
+    /// Places a packet that arrived on the media SSRC.
+    pub(super) fn place(&mut self, header: &RtpHeader, codec: Codec, now: Instant) -> Placement {
         let extended = self.extender.peek(header.sequence);
         let highest = self.highest();
         if extended > highest + AHEAD_MAX || extended + BEHIND_MAX < highest {
-            return self.misplaced.note(header.sequence, FAR_RUN, Place::Stray);
+            return self.misplaced.note(header.sequence, FAR_RUN, Placement::FarAway);
         }
         if extended < self.first || extended + WINDOW <= highest {
-            return self.misplaced.note(header.sequence, BEHIND_RUN, Place::Old);
+            return self.misplaced.note(header.sequence, BEHIND_RUN, Placement::Old);
         }
         if extended > highest && codec != self.codec && !self.timestamp_goes_on(header.timestamp) {
-            return Place::Restart;
+            return Placement::Restart;
         }
-        self.misplaced = Misplaced::default();
-        let place = self.mark(extended);
-        if matches!(place, Place::New { .. }) {
+        self.misplaced = MisplacedRun::default();
+        let placement = self.mark(extended);
+        if matches!(placement, Placement::New { .. }) {
             self.reception.received += 1;
             if extended > highest {
                 self.reception.note_timing(header.timestamp, now);
-                self.newest_timestamp = header.timestamp;
+                self.newest_timestamp = RtpTime(header.timestamp);
                 self.codec = codec;
             }
         }
-        place
+        placement
     }
 
-    /// Places a packet that came by retransmission: it repairs, but tells nothing about the path or the numbering.
-    pub(super) fn place_repaired(&mut self, sequence: u16) -> Place {
+    /// Places a retransmitted packet. It repairs a loss, but says nothing about the path or the numbering.
+    pub(super) fn place_repaired(&mut self, sequence: u16) -> Placement {
         let extended = self.extender.peek(sequence);
         let highest = self.highest();
         if extended > highest + AHEAD_MAX {
-            return Place::Stray;
+            return Placement::FarAway;
         }
         if extended < self.first || extended + WINDOW <= highest {
-            return Place::Old;
+            return Placement::Old;
         }
         self.mark(extended)
     }
 
-    /// A report block for what came since the last one; `None` when nothing did.
+    /// A report block about what arrived since the last one; `None` if nothing did.
     pub(super) fn take_report(&mut self, now: Instant) -> Option<ReceptionBlock> {
         let highest = self.highest();
         let mut block = self.reception.take_block(highest)?;
-        block.about = self.ssrc;
+        block.about = self.ssrc.0;
         if let Some(report) = self.sender_report {
+            // The middle 32 bits of the NTP time, and the delay in units of 1/65,536 s (RFC 3550 section 6.4.1).
             block.last_sr = (report.ntp >> 16) as u32;
             let delay = now.saturating_duration_since(report.at);
             block.delay = (delay.as_micros() * 65_536 / 1_000_000) as u32;
@@ -130,53 +134,52 @@ impl Source {
         self.extender.highest().unwrap_or(self.first)
     }
 
-    fn mark(&mut self, extended: u64) -> Place {
+    fn mark(&mut self, extended: u64) -> Placement {
         let highest = self.highest();
         if extended <= highest {
-            let fresh = self.received.set(extended);
-            return if fresh {
-                Place::New { extended, missing: 0 }
+            return if self.arrivals.set(extended) {
+                Placement::New { extended, missing: 0 }
             } else {
-                Place::Duplicate
+                Placement::Duplicate
             };
         }
         self.extender.extend(extended as u16);
-        self.received.advance(highest + 1, extended);
-        Place::New {
+        self.arrivals.advance(highest + 1, extended);
+        Placement::New {
             extended,
             missing: extended - highest - 1,
         }
     }
 
-    /// Whether a timestamp is near the newest: a codec that changed in mid-stream keeps the clock, a new encoder does not.
+    /// Whether a timestamp is near the newest one: a codec switched within a session keeps the clock, a new encoder does not.
     fn timestamp_goes_on(&self, timestamp: u32) -> bool {
-        let step = timestamp.wrapping_sub(self.newest_timestamp).cast_signed();
+        let step = RtpTime(timestamp).since(self.newest_timestamp);
         step.unsigned_abs() < TIMESTAMP_STEP_SECONDS_MAX * self.codec.clock_rate()
     }
 }
 
-/// Which of the last [`WINDOW`] packets came.
+/// Which of the last [`WINDOW`] packets arrived: a ring of bits.
 #[derive(Debug)]
-struct Received(Box<[u64; (WINDOW / 64) as usize]>);
+struct Arrivals(Box<[u64; (WINDOW / 64) as usize]>);
 
-impl Received {
-    fn new() -> Received {
-        Received(Box::new([0; (WINDOW / 64) as usize]))
+impl Arrivals {
+    fn new() -> Arrivals {
+        Arrivals(Box::new([0; (WINDOW / 64) as usize]))
     }
 
-    /// Moves the window on: `from..newest` have not come, `newest` has.
+    /// Moves the window on: `from..newest` have not arrived, `newest` has.
     fn advance(&mut self, from: u64, newest: u64) {
         for extended in from..newest {
-            let (word, bit) = Received::locate(extended);
+            let (word, bit) = Arrivals::locate(extended);
             self.0[word] &= !bit;
         }
-        let (word, bit) = Received::locate(newest);
+        let (word, bit) = Arrivals::locate(newest);
         self.0[word] |= bit;
     }
 
-    /// Notes a packet within the window. True when it had not come before.
+    /// Notes a packet within the window. True if it had not arrived before.
     fn set(&mut self, extended: u64) -> bool {
-        let (word, bit) = Received::locate(extended);
+        let (word, bit) = Arrivals::locate(extended);
         let fresh = self.0[word] & bit == 0;
         self.0[word] |= bit;
         fresh
@@ -188,43 +191,48 @@ impl Received {
     }
 }
 
-/// Packets in a row that did not fit the numbering (RFC 3550 appendix A.1).
+/// Consecutive packets that did not fit the numbering (RFC 3550 appendix A.1).
 #[derive(Debug, Default)]
-struct Misplaced {
+struct MisplacedRun {
     run: u8,
     next: u16,
 }
 
-impl Misplaced {
-    /// `place`, or a restart when this is the packet that completes a run of `run_max`.
-    fn note(&mut self, sequence: u16, run_max: u8, place: Place) -> Place {
+impl MisplacedRun {
+    /// `placement`, or a restart if this packet completes a run of `run_max`.
+    fn note(&mut self, sequence: u16, run_max: u8, placement: Placement) -> Placement {
         self.run = if sequence == self.next {
             self.run.saturating_add(1)
         } else {
             1
         };
         self.next = sequence.wrapping_add(1);
-        if self.run >= run_max { Place::Restart } else { place }
+        if self.run >= run_max {
+            Placement::Restart
+        } else {
+            placement
+        }
     }
 }
 
-/// Counts for receiver reports (RFC 3550 sections 6.4.1, A.3, A.8).
+/// What receiver reports are made from (RFC 3550 sections 6.4.1, A.3, A.8).
 #[derive(Debug)]
-struct Reception {
+struct ReceptionStats {
     clock_rate: u32,
     started: Instant,
     first: u64,
     received: u64,
     expected_before: u64,
     received_before: u64,
+    /// Of the newest packet: arrival time less timestamp, in ticks.
     transit: u32,
-    /// Times 16.
+    /// Times 16, so that the running average keeps its fraction.
     jitter: u32,
 }
 
-impl Reception {
-    fn new(first: u64, timestamp: u32, clock_rate: u32, now: Instant) -> Reception {
-        Reception {
+impl ReceptionStats {
+    fn new(first: u64, timestamp: u32, clock_rate: u32, now: Instant) -> ReceptionStats {
+        ReceptionStats {
             clock_rate,
             started: now,
             first,
@@ -236,7 +244,7 @@ impl Reception {
         }
     }
 
-    /// Of packets in order only: a retransmission says nothing about the path's jitter.
+    /// For packets in order only: a late one says nothing about the path's jitter.
     fn note_timing(&mut self, timestamp: u32, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started).as_micros();
         let arrival = (elapsed * u128::from(self.clock_rate) / 1_000_000) as u32;
@@ -276,9 +284,11 @@ const WINDOW: u64 = 4_096;
 const AHEAD_MAX: u64 = 3_000;
 /// A longer step back is another numbering, not a late retransmission: three seconds of 60 Mbit/s.
 const BEHIND_MAX: u64 = 16_384;
-/// Packets in sequence far away that prove another numbering (RFC 3550 appendix A.1).
+/// So many consecutive packets far away prove another numbering (RFC 3550 appendix A.1).
 const FAR_RUN: u8 = 2;
-/// The same for packets a little behind, which late retransmissions may be too.
+/// The same for packets a little behind, which may also be late retransmissions.
 const BEHIND_RUN: u8 = 32;
+/// A longer step of the timestamp, either way, comes from another clock: pauses within a session are shorter than this.
 const TIMESTAMP_STEP_SECONDS_MAX: u32 = 10;
+/// A greater change of the transit time comes from a clock that was set: no network delays a packet by so much.
 const JITTER_STEP_SECONDS_MAX: u32 = 5;
