@@ -16,7 +16,6 @@ use onecast_control::whep_events::{EventSet, EventStreamId};
 use onecast_control::{Limits, Purpose, SessionId};
 use onecast_metrics::{AdmissionCounts, ShardCounts};
 use onecast_udp::socket::MediaSocketConfig;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
@@ -192,7 +191,7 @@ impl Feeds for Detoured {
         self.app.follow_room(peer)
     }
 
-    fn wakes(&self, peer: SessionId) -> Result<watch::Receiver<u64>, Refusal> {
+    fn wakes(&self, peer: SessionId) -> Result<tokio::sync::watch::Receiver<u64>, Refusal> {
         self.app.wakes(peer)
     }
 }

@@ -1,5 +1,5 @@
 //! A viewer on its way from the newest keyframe to the live edge: what it is sent of the past, and under which timestamps. How fast it
-//! goes is decided by the [`pacer`](super::pacer).
+//! goes is decided by the subscriber's pacer.
 //!
 //! Frames of the past are stamped with the live RTP clock at the moment at which they are sent. To the receiver they then arrive
 //! exactly when their timestamps say, which leaves its jitter buffer as it is for everybody (docs/PERFORMANCE.md compares).

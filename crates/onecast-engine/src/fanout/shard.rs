@@ -3,9 +3,9 @@
 //! Datagrams, lane items, commands and the time go in; datagrams, events and misrouted datagrams come out. A shell turns it in
 //! numbered, bounded steps (`shard_loop`); the tests turn it in simulated time.
 //!
-//! A [`Shard`] is made of parts that own their state: [`sessions`] (who may connect), [`peers`] (who has), [`routes`] (whose an address
-//! is), [`streams`] (what is watched here), [`start_queue`], [`handshakes`], timers and [`output`]. The `impl Shard` blocks in the other
-//! modules bring the parts together, one topic each.
+//! A [`Shard`] is made of parts that own their state: `sessions` (clients that may connect), `peers` (those that have), `routes` (which
+//! peer an address belongs to), `streams` (what is watched here), `start_queue`, `handshakes`, `timers` and `output`. The `impl Shard`
+//! blocks in the other modules bring the parts together, one topic each.
 
 mod close;
 mod connect;
