@@ -108,11 +108,11 @@ impl Walk {
         }
     }
 
+    /// A packet comes from somebody who publishes: viewers have no sources.
     fn send(&mut self) {
-        if let Some(number) = self
-            .somebody()
-            .filter(|number| self.bench.at_shards.contains_key(&id(*number)))
-        {
+        let Some(number) = self.somebody() else { return };
+        let session = self.bench.at_shards.get(&id(number));
+        if session.is_some_and(|session| !session.plan.sources.is_empty()) {
             self.bench.send(number, Codec::Vp8);
         }
     }
