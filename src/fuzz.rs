@@ -17,8 +17,8 @@ use onecast_rtc::dtls::{Association, Step};
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::{Codec, Refresh, keyframe, refresh, rtcp};
 use onecast_rtc::sdp::{
-    Answer, AnswerParams, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine, Offer, OwnAnswer,
-    Role, TrackSsrcs, announced_parameter_sets,
+    Answer, AnswerParams, CounterAnswer, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine,
+    Offer, Role, TrackSsrcs, announced_parameter_sets,
 };
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use onecast_rtc::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
@@ -313,7 +313,7 @@ pub fn sdp_answer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match OwnAnswer::parse(text) {
+    match CounterAnswer::parse(text) {
         Ok(answer) => {
             let negotiated = &answer.negotiated;
             assert!(negotiated.audio.is_some() || negotiated.video.is_some());
@@ -332,7 +332,7 @@ pub fn sdp_call(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    onecast_rtc::sdp::call::fuzz(text);
+    onecast_rtc::sdp::negotiation::fuzz(text);
 }
 
 /// The body of a trickle PATCH.

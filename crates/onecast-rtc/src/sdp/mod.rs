@@ -34,13 +34,6 @@ pub use negotiation::{
 pub use offer::Offer;
 pub use sprop::announced_parameter_sets;
 
-// Former names, for the crates above until they use the new ones.
-#[doc(hidden)]
-pub use self::{
-    CounterAnswer as OwnAnswer, CounterOffer as OwnOffer, MemberDescription as CallDescription, Negotiation as Call,
-    NegotiationParams as CallParams, SdpError as CallError, negotiation as call,
-};
-
 use crate::rtp::{Codec, Kind};
 use crate::{Fingerprint, IceCredentials};
 
