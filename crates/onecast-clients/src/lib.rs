@@ -1,5 +1,15 @@
 //! Command-line clients of onecast: `publish`, `watch` and `peer` on the full peer of the webrtc crate, and the load generator behind `load`
 //! and `bench`, whose clients are cheap enough to be thousands.
+//!
+//! ```
+//! use onecast_clients::test_card::TestCard;
+//! use onecast_clients::values::duration;
+//!
+//! let mut card = TestCard::new();
+//! let (keyframe, next) = (card.next_frame(true), card.next_frame(false));
+//! assert!(keyframe.len() > next.len());
+//! assert_eq!(duration("500ms").map(|time| time.as_millis()), Ok(500));
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,25 @@
-//! Sockets and the threads that turn a shard. All `unsafe` of the project lives in `sys`.
+//! Sockets of the media threads, the waker that ends their sleep, and the clock. All `unsafe` of the project lives in `sys`.
 //!
 //! [`socket::MediaSocket`] is the one socket of a shard. Underneath it has two ways to move datagrams, chosen when it is bound:
-//! `linux` (sendmmsg, recvmmsg, UDP_SEGMENT) and `portable` (one datagram a call, any system).
+//! `linux` (sendmmsg, recvmmsg, UDP_SEGMENT) and `portable` (one datagram per call, any system).
+//!
+//! ```
+//! use std::net::UdpSocket;
+//! use std::time::Duration;
+//!
+//! use onecast_udp::socket::{MediaSocketConfig, bind};
+//!
+//! let config = MediaSocketConfig { address: "127.0.0.1:0".parse()?, ..MediaSocketConfig::default() };
+//! let mut socket = bind(&config)?.remove(0);
+//!
+//! let client = UdpSocket::bind("127.0.0.1:0")?;
+//! client.send_to(b"hello", socket.local_addr())?;
+//! socket.wait(Some(Duration::from_secs(5)))?;
+//! let mut received = Vec::new();
+//! socket.receive(&mut |_from, datagram| received.push(datagram.to_vec()))?;
+//! assert_eq!(received, [b"hello"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io;
 use std::net::UdpSocket;
