@@ -5,7 +5,7 @@
 //!                                                                          └─> gaps: NACK       RR, PLI <─ requests
 //! ```
 //!
-//! A [`TrackReceiver`] per m-line has one [`LayerReceiver`](layer::LayerReceiver) per encoding of the track, which follows the SSRC
+//! A `TrackReceiver` per m-line has one `LayerReceiver` per encoding of the track, which follows the SSRC
 //! that feeds it. Video enters its track at a keyframe. The SSRC, the codec and even the publisher may change; the track's numbering
 //! and timeline continue without a gap.
 
