@@ -114,7 +114,7 @@ async fn unreachable_port_is_named() {
     let pebble = Pebble::start(elsewhere).await;
     let state = tempfile::tempdir().unwrap();
     let server = start(http, state.path(), &pebble.directory(), &pebble.ca()).await;
-    let text = server.wrote("cannot get a certificate for live.test now").await;
+    let text = server.wrote("cannot get a certificate for live.test").await;
     let line = text
         .lines()
         .find(|line| line.contains("cannot get a certificate for"))
