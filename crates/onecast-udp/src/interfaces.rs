@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 /// Addresses at which others may reach this machine, the likeliest first: IPv4, IPv6, self-assigned IPv4 (169.254/16), loopback.
 ///
 /// Link-local IPv6 addresses are left out: they mean nothing without the name of an interface, which a candidate cannot carry.
-/// Empty when the system does not tell.
+/// Empty when the system does not report them.
 pub fn host_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut addresses: Vec<IpAddr> = interfaces
@@ -18,10 +18,10 @@ pub fn host_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// The address with which this machine goes to others: of the interface that leads to its router. `None` when none does.
+/// This machine's address towards other machines: that of the interface to its router. `None` without one.
 pub fn outward_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: connecting a UDP socket only asks for the route. TEST-NET-1 (RFC 5737) is nobody's.
+    // Nothing is sent: connecting a UDP socket only asks for the route. No host has an address of TEST-NET-1 (RFC 5737).
     socket.connect("192.0.2.1:9").ok()?;
     let address = socket.local_addr().ok()?.ip();
     (usable(&address) && !address.is_loopback()).then_some(address)

@@ -43,7 +43,7 @@ mod sys;
 
 pub mod waker;
 
-/// Has the kernel note when a datagram arrives at `socket`, for [`receive_stamped`]. Does nothing where the system cannot.
+/// Makes the kernel record when each datagram arrives at `socket`, for [`receive_stamped`]. Does nothing on systems without that.
 ///
 /// # Errors
 /// Those of the system.
@@ -54,8 +54,8 @@ pub fn stamp_arrivals(socket: &UdpSocket) -> io::Result<()> {
     socket.local_addr().map(drop)
 }
 
-/// Receives one datagram: its length, and when it arrived as time since 1970. That is the kernel's own note after
-/// [`stamp_arrivals`], else the time of this call.
+/// Receives one datagram: its length, and the time of its arrival since 1970: the kernel's after [`stamp_arrivals`], otherwise that of
+/// this call.
 ///
 /// # Errors
 /// Those of the system, `WouldBlock` among them.
@@ -67,7 +67,8 @@ pub fn receive_stamped(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usi
     Ok((len, at.unwrap_or_else(crate::clock::unix_time)))
 }
 
-/// Datagrams that `socket` dropped since it was made: by its filter, or for want of room. `None` where the system does not tell.
+/// Datagrams that `socket` dropped since it was made: by its filter, or because its buffer was full. `None` where the system does not
+/// report it.
 ///
 /// # Errors
 /// Those of the system.
@@ -78,8 +79,8 @@ pub fn dropped(socket: &UdpSocket) -> io::Result<Option<u32>> {
     socket.local_addr().map(|_| None)
 }
 
-/// Lets this process have `wanted` files and sockets open, or as near as the system lets. Returns how many it may have; `None`
-/// where the system does not tell.
+/// Lets this process have `wanted` files and sockets open, or as many as the system allows. Returns how many it may have; `None`
+/// where the system does not report it.
 ///
 /// # Errors
 /// Those of the system.
@@ -90,10 +91,22 @@ pub fn raise_open_files(wanted: u64) -> io::Result<Option<u64>> {
     Ok(Some(wanted).filter(|_| false))
 }
 
-/// CPU time that the calling thread has used, user and system. `None` where the system does not tell.
+/// CPU time that the calling thread has used, user and system. `None` where the system does not report it.
 pub fn thread_cpu_time() -> Option<Duration> {
     #[cfg(target_os = "linux")]
     return sys::thread_cpu_time();
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// CPU time that all threads of a process have used, user and system, including those that have ended: it never decreases while
+/// the process lives. `None` when there is no such process, or the system does not report it.
+pub fn process_cpu_time(pid: u32) -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    return sys::process_cpu_time(pid);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
 }

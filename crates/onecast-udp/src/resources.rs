@@ -1,4 +1,4 @@
-//! Whether the system lets the program have the threads and the memory that it begins with.
+//! Checks whether the system grants the threads and the memory that the program needs at the start.
 
 use std::io;
 use std::sync::{Arc, Barrier};
@@ -29,11 +29,11 @@ pub enum ResourcesError {
     },
 }
 
-/// Tries it, with threads that do nothing. The runtime is asked for its own only afterwards: when it gets some of them and not all, it
-/// panics, and waits for those that it got for ever; and there is no going on when there is no memory.
+/// Checks this with threads that do nothing, before the runtime starts its own: a runtime that gets only some of its threads panics
+/// and waits for them for ever, and a process without memory cannot continue.
 ///
 /// # Errors
-/// When it does not.
+/// When the system refuses the threads or the memory.
 pub fn check(threads: usize, mib: usize) -> Result<(), ResourcesError> {
     check_with(threads, mib, |barrier| {
         thread::Builder::new().spawn(move || {
@@ -47,8 +47,8 @@ fn check_with(
     mib: usize,
     mut spawn: impl FnMut(Arc<Barrier>) -> io::Result<JoinHandle<()>>,
 ) -> Result<(), ResourcesError> {
-    // Memory first, given back without having been used: a thread that gets its stack and not the little that the standard library
-    // needs beside it ends the process, and with the threads come reservations of the allocator that it can do without.
+    // Memory first, returned unused: a thread that gets its stack but not the little that the standard library needs beside it ends the
+    // process, and each thread also makes the allocator reserve memory that it does not need.
     let stacks = count.saturating_mul(STACK);
     if Vec::<u8>::new().try_reserve_exact(mib << 20).is_err() {
         return Err(ResourcesError::Memory { mib });

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Where and how media is received and sent.
 #[derive(Debug, Clone)]
 pub struct MediaSocketConfig {
-    /// The one UDP port of everybody. `[::]` takes IPv4 too; port 0 lets the system choose.
+    /// The UDP port that all clients share. `[::]` takes IPv4 too; port 0 lets the system choose.
     pub address: SocketAddr,
     /// Sockets on that port, one for each shard, at least 1.
     pub shards: usize,
@@ -69,14 +69,14 @@ pub struct MediaSocket {
     events: Events,
     waker: ShardWaker,
     counters: Arc<SocketCounters>,
-    /// The last receive found the socket empty, and no event came since. Events only tell of what is new, so the thread must not
+    /// The last receive found the socket empty, and no event has come since. Events only report new datagrams, so the thread must not
     /// sleep before.
     drained: bool,
     /// The log says that a datagram was too long; once is enough.
     told_oversized: bool,
 }
 
-/// What one turn of receiving came to.
+/// The result of one turn of receiving.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     pub(crate) counts: SocketCounts,
@@ -134,7 +134,7 @@ impl MediaSocket {
         self.waker.clone()
     }
 
-    /// What was moved and dropped so far. The `Arc` may be kept by whoever reports it.
+    /// What was moved and dropped so far. The code that reports it may keep the `Arc`.
     pub fn counters(&self) -> &Arc<SocketCounters> {
         &self.counters
     }
@@ -171,7 +171,7 @@ impl MediaSocket {
         self.counters.record(&counts);
         if counts.oversized_in > 0 && !std::mem::replace(&mut self.told_oversized, true) {
             tracing::warn!(
-                "a datagram larger than {DATAGRAM_IN_MAX} bytes was dropped, as all like it will be; the counter `oversized_in` goes on"
+                "a datagram larger than {DATAGRAM_IN_MAX} bytes was dropped; later ones are dropped too, and only counted in `oversized_in`"
             );
         }
         Ok((counts.datagrams_in + counts.oversized_in) as usize)

@@ -127,7 +127,7 @@ impl<const LEN: usize> ReceiveBatch<LEN> {
             header.msg_iovlen = 1;
         }
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: all headers were just set to names and buffers of the stated lengths that `self` owns and nobody else borrows.
+        // SAFETY: all headers were just set to names and buffers of the stated lengths that `self` owns and nothing else borrows.
         let received = unsafe {
             let none = std::ptr::null_mut();
             libc::recvmmsg(
@@ -180,9 +180,23 @@ pub(super) fn knows_gso(socket: BorrowedFd<'_>) -> bool {
 
 /// CPU time that the calling thread has used.
 pub(super) fn thread_cpu_time() -> Option<Duration> {
+    clock_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time that all threads of a process have used, ended ones included; `None` when there is no such process.
+pub(super) fn process_cpu_time(pid: u32) -> Option<Duration> {
+    // 0 would name the calling process.
+    let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid != 0)?;
+    let mut clock = 0;
+    // SAFETY: one clock id is written, which lives across the call.
+    let result = unsafe { libc::clock_getcpuclockid(pid, &mut clock) };
+    (result == 0).then(|| clock_time(clock))?
+}
+
+fn clock_time(clock: libc::clockid_t) -> Option<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec, which lives across the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
     (result == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
@@ -488,6 +502,21 @@ pub(super) mod tests {
         while thread_cpu_time().unwrap() == before {
             std::hint::black_box(before);
         }
+    }
+
+    #[test]
+    fn process_time_includes_ended_threads() {
+        let own = std::process::id();
+        let before = process_cpu_time(own).unwrap();
+        let used = std::thread::spawn(|| {
+            while thread_cpu_time().unwrap() < Duration::from_millis(20) {
+                std::hint::black_box(0);
+            }
+            thread_cpu_time().unwrap()
+        });
+        let used = used.join().unwrap();
+        assert!(process_cpu_time(own).unwrap() - before >= used);
+        assert_eq!((process_cpu_time(0), process_cpu_time(u32::MAX)), (None, None));
     }
 
     #[test]

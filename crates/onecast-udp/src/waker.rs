@@ -1,7 +1,7 @@
 //! Waking the thread of a shard, without a system call while it is awake.
 //!
-//! One atomic word says how the shard is; every change of it is a read-modify-write, so all changes have one order and whoever
-//! reads a value also sees what was written before it (release, acquire). That is the whole argument:
+//! One atomic word holds the state of the shard. Every change of it is a read-modify-write, so all changes have one order, and a
+//! thread that reads a value also sees what was written before it (release, acquire). That is the whole argument:
 //!
 //! ```text
 //!  shard                                   sender

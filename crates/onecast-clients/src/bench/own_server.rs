@@ -69,7 +69,7 @@ impl OwnServer {
         }
     }
 
-    /// Resources used so far. The CPU time of ended threads is missing, but none ends while the server runs.
+    /// Resources used so far.
     ///
     /// # Errors
     /// When it has exited, or there is no /proc.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use onecast_udp::process_cpu_time;
+
 /// Resources used by a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// CPU time of the running threads, user and system.
+    /// CPU time of all threads so far, user and system, including those that have ended.
     pub cpu: Duration,
     /// Resident memory.
     pub resident_bytes: u64,
@@ -14,14 +16,7 @@ pub struct Usage {
 impl Usage {
     /// Usage of a process; `None` when it does not exist or the system does not tell.
     pub fn of(pid: u32) -> Option<Usage> {
-        let mut cpu = Duration::ZERO;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-            // A thread may end between the two calls.
-            let Ok(text) = std::fs::read_to_string(task.ok()?.path().join("schedstat")) else {
-                continue;
-            };
-            cpu += Duration::from_nanos(text.split_ascii_whitespace().next()?.parse().ok()?);
-        }
+        let cpu = process_cpu_time(pid)?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let resident_bytes = resident_kib(&status)? * 1_024;
         Some(Usage { cpu, resident_bytes })
