@@ -160,7 +160,7 @@ fn small(rounds: u64, time: Duration) -> Result<usize> {
         venue.broadcasts("one broadcast", 1, SMALL * others)?,
         venue.broadcasts("to 20 viewers", 1, SMALL)?,
         venue.broadcasts("20 to 19 each", SMALL, others)?,
-        venue.broadcasts("20 to nobody", SMALL, 0)?,
+        venue.broadcasts("20 without viewers", SMALL, 0)?,
     ];
     println!(
         "\nW1a of each sender ({:.0} video and 50 audio packets a second), {} s a phase, ns of the media thread",

@@ -9,14 +9,14 @@ use onecast::app::{App, AppConfig};
 use onecast::config::{Command, ConfigCommand, LoadError, Loaded, ServeArgs};
 use onecast::serve;
 use onecast::{auth, config};
-use onecast_clients::{self as client, load};
+use onecast_clients as client;
 use onecast_udp::resources;
 use onecast_udp::socket::MediaSocketConfig;
 
 fn main() -> ExitCode {
     let Loaded { command, sources } = match config::load(std::env::args_os()) {
         Ok(loaded) => loaded,
-        // Asking for help is one of them.
+        // clap reports a request for help as an error, too.
         Err(LoadError::CommandLine(error)) => error.exit(),
         Err(error) => return refuse(&error),
     };
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => run_client(client::watch::run(args)),
         Command::Peer(args) => run_client(client::conference::run(args)),
         Command::Bench(args) => ExitCode::from(client::bench::run(&args)),
-        Command::Load(args) => ExitCode::from(load::run(&args)),
+        Command::Load(args) => ExitCode::from(client::load::run(&args)),
         Command::Config(command) => run_config(&command),
         Command::Token(args) => ExitCode::from(auth::token_command(args)),
     }
@@ -58,7 +58,7 @@ fn run_config(command: &ConfigCommand) -> ExitCode {
     match command {
         ConfigCommand::Example => print!("{}", config::example()),
         ConfigCommand::Check { file } => match config::check(file) {
-            Ok(options) => println!("{} is good: it sets {options} options", file.display()),
+            Ok(options) => println!("{} is valid: it sets {options} options", file.display()),
             Err(LoadError::CommandLine(error)) => error.exit(),
             Err(error) => return refuse(&error),
         },
@@ -66,7 +66,7 @@ fn run_config(command: &ConfigCommand) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs a client to its end; what its libraries have to say goes to stderr if `RUST_LOG` asks for it.
+/// Runs a client until it ends. `RUST_LOG` sets the level of its log on stderr.
 fn run_client(client: impl Future<Output = u8>) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
     tracing_subscriber::fmt()
@@ -84,10 +84,10 @@ fn run_client(client: impl Future<Output = u8>) -> ExitCode {
     }
 }
 
-/// What a client begins with.
+/// Memory that a client needs to start.
 const CLIENT_MIB: usize = 32;
 
-/// One line for the user, and the exit code of everything that was asked for and cannot be had (as clap's for wrong options).
+/// Prints the error in one line. The exit code is that of clap for wrong options.
 fn refuse(error: &dyn Display) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::from(2)

@@ -221,7 +221,7 @@ pub(crate) fn keep(clients: &mut [Client]) -> io::Result<()> {
 }
 
 fn read(server: &OwnServer, party: &Party) -> Result<Reading> {
-    let counters = server.counters().context("the server does not tell its counters")?;
+    let counters = server.counters().context("the server does not report its counters")?;
     Ok(Reading {
         arrived: party.arrived()?,
         cpu: server.thread_times(),

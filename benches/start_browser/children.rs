@@ -62,7 +62,7 @@ impl Server {
         }
         match ended(&mut process.0, Duration::from_secs(1)).await {
             Some(status) if status.code() == Some(USAGE) => Ok(None),
-            status => bail!("the server does not tell where it listens (status {status:?})"),
+            status => bail!("the server does not print its address (status {status:?})"),
         }
     }
 

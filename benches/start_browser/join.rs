@@ -83,8 +83,8 @@ impl Audience {
         let wait = format!("bench.waitForPhase({phase}, {GROUP})");
         let phase = self.page.awaited(&wait).await.as_u64().context("a frame number")?;
         let join = format!("bench.join({:?}, {})", self.endpoint, Join::WATCHED_MS);
-        let told = self.page.awaited(&join).await;
-        let join: Join = serde_json::from_value(told).context("what the page tells of a joiner")?;
+        let text = self.page.awaited(&join).await;
+        let join: Join = serde_json::from_value(text).context("cannot read the result of a join from the page")?;
         Ok(Join { phase, ..join })
     }
 

@@ -119,7 +119,7 @@
       const { contextTime, performanceTime } = audio.getOutputTimestamp();
       beeps.push(performanceTime + (data - contextTime) * 1000);
     };
-    // A browser under load leaves out callbacks: the flash is told by the frames right after it too.
+    // A browser under load skips callbacks, so the frames right after the flash count as the flash too.
     const seen = (_, { expectedDisplayTime }) => {
       const frame = viewer.frame();
       const after = frame === null ? SECOND : frame % SECOND;

@@ -92,15 +92,15 @@ impl Authority {
     /// When it is denied.
     pub async fn authorize(&self, request: AccessRequest<'_>) -> Result<Grant, Denied> {
         if self.is_own(&request) {
-            return Ok(self.right(&request, Some(Credential("demo".into()))));
+            return Ok(self.grant(&request, Some(Credential("demo".into()))));
         }
         let decided = self.decide(&request).await;
-        let right = self.slow_down(&request, decided)?;
+        let grant = self.slow_down(&request, decided)?;
         // A browser on this machine sends the requests of any page from this machine, so only a token proves that the page may do this.
-        if request.action == Action::Administer && right.token.is_none() && request.page != PageOrigin::SameOrigin {
+        if request.action == Action::Administer && grant.token.is_none() && request.page != PageOrigin::SameOrigin {
             return Err(Denied::Foreign);
         }
-        Ok(right)
+        Ok(grant)
     }
 
     /// Whether the origin of the page is acceptable. If not, the request will be denied whatever its token.
@@ -165,12 +165,12 @@ impl Authority {
                     .permissions(token, self.digest(token), self.is_spent(request))
                     .await?;
                 permissions.check(request.action, request.stream)?;
-                Ok(self.right(request, Some(permissions.credential.clone())))
+                Ok(self.grant(request, Some(permissions.credential.clone())))
             }
             Backend::Jwt(jwt) => {
                 let permissions = jwt.permissions(request.token.ok_or(Denied::Missing)?).await?;
                 permissions.check(request.action, request.stream)?;
-                Ok(self.right(request, Some(permissions.credential)))
+                Ok(self.grant(request, Some(permissions.credential)))
             }
             // Loopback is exempt, because a proxy there represents many clients: one that guesses tokens must not lock out the others.
             Backend::Webhook(_)
@@ -180,7 +180,7 @@ impl Authority {
                     "the token was not checked, because too many wrong ones came from this address".to_owned(),
                 ))
             }
-            Backend::Webhook(webhook) => Ok(self.right(request, webhook.ask(request).await?)),
+            Backend::Webhook(webhook) => Ok(self.grant(request, webhook.ask(request).await?)),
         }
     }
 
@@ -205,8 +205,8 @@ impl Authority {
         request.action == Action::Publish && request.stream == Some(stream) && hash.matches(token)
     }
 
-    /// The right that a token grants. A credential without a name is identified by the token itself.
-    fn right(&self, request: &AccessRequest<'_>, credential: Option<Credential>) -> Grant {
+    /// What a token grants. A credential without a name is identified by the token itself.
+    fn grant(&self, request: &AccessRequest<'_>, credential: Option<Credential>) -> Grant {
         let token = request.token.map(|token| self.digest(token));
         let of_token = || token.map(|TokenDigest(digest)| Credential(hex(&digest[..16]).into()));
         Grant {

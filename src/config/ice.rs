@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_what_to_do() {
+    fn unusable_servers_are_refused_with_a_remedy() {
         assert!(refused(&["--ice-server", "turn://a.example"]).contains("turn:turn.example.org, not"));
         assert!(refused(&["--ice-server", "turn:a.example"]).contains("--turn-secret-file (for coturn"));
         assert!(refused(&["--turn-username", "user"]).contains("--turn-password-file"));

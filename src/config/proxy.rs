@@ -25,7 +25,7 @@ pub struct ProxyArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trusted {
     /// None.
-    Nobody,
+    NoProxy,
     /// Those in this network.
     Network(ProxyNetwork),
 }
@@ -35,7 +35,7 @@ impl ProxyArgs {
     /// by default; before, no claim in a request counts.
     pub fn reverse_proxy(&self, decided: bool) -> ReverseProxy {
         let networks = self.trusted_proxy.iter().filter_map(|trusted| match trusted {
-            Trusted::Nobody => None,
+            Trusted::NoProxy => None,
             Trusted::Network(network) => Some(*network),
         });
         let proxies = if self.trusted_proxy.is_empty() && decided {
@@ -52,7 +52,7 @@ impl ProxyArgs {
 
 fn trusted(text: &str) -> Result<Trusted, ProxyNetworkError> {
     match text.trim() {
-        "none" => Ok(Trusted::Nobody),
+        "none" => Ok(Trusted::NoProxy),
         network => network.parse().map(Trusted::Network),
     }
 }

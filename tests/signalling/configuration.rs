@@ -20,7 +20,7 @@ fn a_good_file_is_said_to_be_good_and_a_bad_one_says_where_it_is_bad() {
     assert!(
         String::from_utf8(output.stdout)
             .unwrap()
-            .contains("is good: it sets 2 options")
+            .contains("is valid: it sets 2 options")
     );
 
     fs::write(&file, "\nmax-viewrs = 5\nhttp = 8080\n").unwrap();

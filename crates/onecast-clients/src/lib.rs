@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod client_args;
 pub mod conference;
 pub mod load;
 pub mod peer;

@@ -13,11 +13,11 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
+use super::client_args::ClientArgs;
 use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
 use super::retry::busy_reporter;
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
-use super::trust::TrustArgs;
 use super::vp9::Vp9Payloader;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_udp::clock;
@@ -38,25 +38,13 @@ pub struct PublishArgs {
     #[arg(long, value_name = "SOURCE", env = "ONECAST_SOURCE", default_value = "test", num_args = 1..=2)]
     pub source: Vec<String>,
 
-    /// Repeat files until stopped
+    /// Repeat files until stopped. Without this option, publishing stops at their end
     #[arg(long = "loop")]
     pub repeat: bool,
 
-    /// Stop after this time, such as 10s or 2m [default: at the end of the files, or never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
-    pub limit: Option<Duration>,
-
-    /// Bearer token for the endpoint
-    #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-
-    /// Print progress and the summary as JSON lines
-    #[arg(long)]
-    pub json: bool,
-
-    /// How the server's certificate is checked.
+    /// Options of all clients.
     #[command(flatten)]
-    pub trust: TrustArgs,
+    pub client: ClientArgs,
 }
 
 /// A running publisher.
@@ -325,17 +313,17 @@ pub async fn run(args: PublishArgs) -> u8 {
         Ok(sources) => sources,
         Err(error) => return fail(&error, 2),
     };
-    let trust = match args.trust.trust() {
+    let trust = match args.client.trust.trust() {
         Ok(trust) => trust,
         Err(error) => return fail(&error, 2),
     };
     let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
     let config = PeerConfig {
-        on_busy: Some(busy_reporter(args.json)),
+        on_busy: Some(busy_reporter(args.client.json)),
         trust,
         ..Publisher::config(&args.to, &sources)
     };
-    let mut publisher = match Publisher::connect_as(&args.to, config, sources, args.token.as_deref()).await {
+    let mut publisher = match Publisher::connect_as(&args.to, config, sources, args.client.token.as_deref()).await {
         Ok(publisher) => publisher,
         Err(error) => return fail(&error, 1),
     };
@@ -344,16 +332,10 @@ pub async fn run(args: PublishArgs) -> u8 {
         &format!("live at {}: {}", args.to, about.join(" and ")),
         &serde_json::json!({"event": "live", "to": args.to, "sources": about}),
     );
-    let limit = async {
-        match args.limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let counts = publisher.sending.counts.clone();
     let code = tokio::select! {
         finished = publisher.finished() => if finished { 0 } else { fail(&publisher.how_lost().await, 1) },
-        () = limit => 0,
+        () = args.client.time_is_up() => 0,
         _ = tokio::signal::ctrl_c() => 0,
         () = progress(&args, &counts) => 0,
     };
@@ -405,7 +387,7 @@ pub async fn demo(url: String, token: String) {
 }
 
 fn tell(args: &PublishArgs, words: &str, json: &serde_json::Value) {
-    if args.json {
+    if args.client.json {
         println!("{json}");
     } else {
         println!("{words}");

@@ -25,7 +25,7 @@ pub enum Trust {
     /// The system's authorities and these certificates.
     Also(Vec<Certificate>),
     /// Any certificate.
-    Anybody,
+    AnyCertificate,
 }
 
 /// Why the file of `--ca` cannot be used.
@@ -36,7 +36,7 @@ pub enum TrustError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// It has no certificate.
@@ -51,7 +51,7 @@ impl TrustArgs {
     /// When it cannot be read or has no certificate.
     pub fn trust(&self) -> Result<Trust, TrustError> {
         if self.insecure {
-            return Ok(Trust::Anybody);
+            return Ok(Trust::AnyCertificate);
         }
         let Some(path) = &self.ca else {
             return Ok(Trust::System);
@@ -73,7 +73,7 @@ impl Trust {
         match self {
             Trust::System => client,
             Trust::Also(certificates) => client.tls_certs_merge(certificates.iter().cloned()),
-            Trust::Anybody => client.tls_danger_accept_invalid_certs(true),
+            Trust::AnyCertificate => client.tls_danger_accept_invalid_certs(true),
         }
     }
 }

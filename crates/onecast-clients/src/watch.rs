@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
+use super::client_args::ClientArgs;
 use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
 use super::publish::fail;
 use super::retry::busy_reporter;
 use super::signal::Granted;
-use super::trust::TrustArgs;
 use onecast_rtc::rtp::seq::SequenceExtender;
 use onecast_rtc::rtp::{Codec, Kind, keyframe};
 use onecast_udp::clock;
@@ -28,21 +28,9 @@ pub struct WatchArgs {
     )]
     pub from: String,
 
-    /// Stop after this time, such as 10s or 2m [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
-    pub limit: Option<Duration>,
-
-    /// Bearer token for the endpoint
-    #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-
-    /// Print progress and the summary as JSON lines
-    #[arg(long)]
-    pub json: bool,
-
-    /// How the server's certificate is checked.
+    /// Options of all clients.
     #[command(flatten)]
-    pub trust: TrustArgs,
+    pub client: ClientArgs,
 }
 
 /// What arrived of one track.
@@ -273,38 +261,32 @@ pub(super) fn lock<T>(counter: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs the command. Returns the exit code: 1 when no media arrived or the connection was lost.
 pub async fn run(args: WatchArgs) -> u8 {
-    let trust = match args.trust.trust() {
+    let trust = match args.client.trust.trust() {
         Ok(trust) => trust,
         Err(error) => return fail(&error, 2),
     };
     let config = PeerConfig {
-        on_busy: Some(busy_reporter(args.json)),
+        on_busy: Some(busy_reporter(args.client.json)),
         trust,
         ..Viewer::config(&args.from)
     };
-    let mut viewer = match Viewer::connect_as(&args.from, config, args.token.as_deref()).await {
+    let mut viewer = match Viewer::connect_as(&args.from, config, args.client.token.as_deref()).await {
         Ok(viewer) => viewer,
         Err(error) => return fail(&error, 1),
     };
-    if !args.json {
+    if !args.client.json {
         println!("watching {}", args.from);
     }
-    let limit = async {
-        match args.limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let counters = viewer.counters.clone();
     let is_lost = tokio::select! {
         () = viewer.peer.lost() => true,
-        () = limit => false,
+        () = args.client.time_is_up() => false,
         _ = tokio::signal::ctrl_c() => false,
         () = progress(&args, &counters) => false,
     };
     let code = if is_lost { fail(&viewer.how_lost().await, 1) } else { 0 };
     let [audio, video] = viewer.close().await;
-    if args.json {
+    if args.client.json {
         println!(
             "{}",
             serde_json::json!({"event": "end", "video": video, "audio": audio})
@@ -358,7 +340,7 @@ async fn progress(args: &WatchArgs, counters: &Counters) {
             )
         });
         before = now;
-        if args.json {
+        if args.client.json {
             let object = |(codec, packets, kbit, frames, lost)| serde_json::json!({"codec": codec, "packets": packets, "kbit": kbit, "frames": frames, "lost": lost});
             println!(
                 "{}",

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::member::{Member, MemberConfig, MemberReport, Signalling};
 use super::output::Output;
+use crate::client_args::ClientArgs;
 use crate::peer::PeerError;
 use crate::publish::fail;
 use crate::source::{self, Source};
-use crate::trust::{Trust, TrustArgs};
+use crate::trust::Trust;
 use onecast_rtc::rtp::Kind;
 
 /// Options of `onecast peer`.
@@ -58,21 +59,9 @@ pub struct PeerArgs {
     #[arg(long)]
     pub no_audio: bool,
 
-    /// Leave after this time, such as 30s or 2m [default: never]
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::values::duration)]
-    pub limit: Option<Duration>,
-
-    /// Bearer token for the room
-    #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-
-    /// Print events and the summary as JSON lines
-    #[arg(long)]
-    pub json: bool,
-
-    /// How the server's certificate is checked.
+    /// Options of all clients.
     #[command(flatten)]
-    pub trust: TrustArgs,
+    pub client: ClientArgs,
 }
 
 impl PeerArgs {
@@ -110,7 +99,7 @@ impl PeerArgs {
             last_n: self.last_n,
             signalling: self.signalling(),
             sources: self.sources(),
-            token: self.token.clone(),
+            token: self.client.token.clone(),
             trust: trust.clone(),
             retries_when_busy: true,
             on_event: Arc::new(move |event| output.event(&event)),
@@ -120,7 +109,7 @@ impl PeerArgs {
 
 /// Runs the command. Returns the exit code: 1 when a member could not join or was ended early.
 pub async fn run(args: PeerArgs) -> u8 {
-    let trust = match args.trust.trust() {
+    let trust = match args.client.trust.trust() {
         Ok(trust) => trust,
         Err(error) => return fail(&error, 2),
     };
@@ -129,17 +118,11 @@ pub async fn run(args: PeerArgs) -> u8 {
     for number in 1..=args.count {
         peers.spawn(one(args.clone(), number, trust.clone(), leave.clone()));
     }
-    let limit = async {
-        match args.limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let ended = peers.join_all();
     tokio::pin!(ended);
     let codes = tokio::select! {
         codes = &mut ended => codes,
-        () = limit => {
+        () = args.client.time_is_up() => {
             leave.cancel();
             ended.await
         }
@@ -153,7 +136,7 @@ pub async fn run(args: PeerArgs) -> u8 {
 
 /// One member, from joining to leaving. It rejoins if the server has dropped it while its WebSocket was broken.
 async fn one(args: Arc<PeerArgs>, number: u32, trust: Trust, leave: CancellationToken) -> u8 {
-    let output = Output::new(args.json, (args.count > 1).then_some(number), &args.room);
+    let output = Output::new(args.client.json, (args.count > 1).then_some(number), &args.room);
     loop {
         let joined = leave
             .run_until_cancelled(Member::join(args.config(number, &trust, &output)))

@@ -12,7 +12,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "URL", env = "ONECAST_FROM")]
     pub whep: String,
 
-    /// WHIP endpoint to publish the workload to; without it somebody else publishes
+    /// WHIP endpoint to publish the workload to [default: none, another program publishes]
     #[arg(long, value_name = "URL", env = "ONECAST_TO")]
     pub whip: Option<String>,
 
@@ -20,47 +20,47 @@ pub struct LoadArgs {
     #[arg(long, value_name = "TOKEN", env = "ONECAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
-    /// How many watch, 1 to 100000
+    /// Number of viewers, 1 to 100000
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub viewers: u32,
 
-    /// How fast they join
+    /// Rate at which they join
     #[arg(long, value_name = "N/s", default_value = "100/s", value_parser = rate)]
     pub ramp: f64,
 
-    /// How long they watch once all have joined
+    /// Time that all viewers watch after the last one has joined
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = crate::values::duration)]
     pub limit: Duration,
 
-    /// Share of the viewers that open every packet and check every frame; at least one does
+    /// Share of the viewers that decrypt every packet and check every frame; at least one
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = share)]
     pub verified: f64,
 
-    /// What is published, and what viewers expect
+    /// What is published, and what viewers expect (see below)
     #[arg(long, value_name = "NAME", default_value = "w1")]
     pub workload: Workload,
 
-    /// Share of the video packets that verified viewers throw away and ask for again
+    /// Share of the video packets that verified viewers drop and request again
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = share)]
     pub loss: f64,
 
-    /// Share of the viewers that leave each second, others taking their places
+    /// Share of the viewers that leave each second and are replaced
     #[arg(long, value_name = "PERCENT/s", default_value = "0%/s", value_parser = share_a_second)]
     pub churn: f64,
 
-    /// Follow the server's keyframe requests as browsers do, else they are counted only, as OBS does
+    /// Answer the server's keyframe requests with keyframes, as browsers do. By default they are only counted; OBS ignores them too
     #[arg(long)]
     pub obey_keyframe_requests: bool,
 
-    /// Process of the server on this machine, to tell its CPU and memory (Linux)
+    /// Process of the server on this machine, to measure its CPU time and memory (Linux)
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
 
-    /// Exit with 1 when more of the packets are lost
+    /// Exit with 1 if a larger share of the packets is lost
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     pub max_loss: Option<f64>,
 
-    /// Exit with 1 when 1 % of the joins take longer, from the POST to the first picture (audio: packet)
+    /// Exit with 1 if the 99th percentile of the join times is longer, from the POST to the first picture (audio: packet)
     #[arg(long, value_name = "TIME", value_parser = crate::values::duration)]
     pub max_join_p99: Option<Duration>,
 
@@ -70,7 +70,7 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
-    /// How many of the viewers are verified.
+    /// Number of verified viewers.
     pub fn verified_viewers(&self) -> u32 {
         let wanted = (f64::from(self.viewers) * self.verified).round() as u32;
         // Only Linux counts and drops packets in the kernel.
@@ -79,7 +79,7 @@ impl LoadArgs {
     }
 }
 
-/// Reads `200/s` or a bare number: above 0, at most 100,000 a second.
+/// Parses `200/s` or a bare number: above 0, at most 100,000 per second.
 fn rate(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches("/s").trim_end();
     number
@@ -89,7 +89,7 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected viewers a second such as 200/s, at most 100000/s".to_owned())
 }
 
-/// Reads `1%` or `0.1%` as a share of 1.
+/// Parses `1%` or `0.1%` as a share of 1.
 fn share(text: &str) -> Result<f64, String> {
     let number = text.trim().strip_suffix('%');
     number
@@ -99,7 +99,7 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a share such as 1% or 0.1%".to_owned())
 }
 
-/// Reads `1%/s` as a share of 1.
+/// Parses `1%/s` as a share of 1.
 fn share_a_second(text: &str) -> Result<f64, String> {
     let percent = text.trim().strip_suffix("/s");
     percent
@@ -114,12 +114,12 @@ Workloads:
   w2     60 frames a second of 12 packets, a keyframe of 80 packets every 4 s
   audio  Opus only
 
-Viewers that are not verified have their media counted and dropped by the kernel after their first picture (or when none comes
-within 5 s); what they lost is told by sequence numbers when they leave. With --loss, the verified ones ask for what is missing until
-it comes, at most 10 times in 500 ms. A server that says Retry-After is asked again, at most 5 times.
+The kernel counts and drops the media of unverified viewers after their first picture, or after 5 s without one. Their losses are
+computed from sequence numbers when they leave. With --loss, verified viewers request a missing packet until it arrives, at most
+10 times in 500 ms. Offers that are refused with a Retry-After are sent again, at most 5 times.
 Media goes only to the host of the URL.
 
-Exit code: 0; 1 when a threshold is broken, viewers were refused or lost their session, or nothing came; 2 when it cannot be run.
+Exit code: 0; 1 if a threshold is exceeded, viewers were refused or lost their session, or no media arrived; 2 if it cannot run.
 
 Example:
   onecast load --whip http://127.0.0.1:8080/whip/live --whep http://127.0.0.1:8080/whep/live --viewers 1000 --max-loss 0.1%";
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_shares_are_read_with_their_units() {
+    fn rates_and_shares_have_units() {
         assert_eq!(
             (rate("200/s"), rate("0.5"), rate("1e3/s")),
             (Ok(200.0), Ok(0.5), Ok(1_000.0))
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_what_is_expected() {
+    fn an_invalid_value_is_refused_with_the_expected_form() {
         assert!(load(&["--viewers", "0"]).unwrap_err().contains("1..=100000"));
         assert!(load(&["--workload", "w9"]).unwrap_err().contains("w1a"));
         assert!(load(&["--churn", "1%"]).unwrap_err().contains("1%/s"));
