@@ -28,7 +28,7 @@ impl Pulse {
         }
     }
 
-    /// Which threads have stood still for too long. Nobody has looked for as long is the same: then nothing is known of them.
+    /// Threads whose count has not changed for too long. Without calls of [`feel`](Self::feel) these are all threads: none is known to turn.
     pub fn stuck(&self, now: Instant) -> Vec<usize> {
         let stands = |at: Instant| now.saturating_duration_since(at) > Pulse::PATIENCE;
         let threads = self.threads.iter().enumerate();
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_stands_still_is_told_apart_and_forgiven_when_it_turns_again() {
+    fn a_thread_that_stands_still_is_stuck_until_it_turns_again() {
         let start = onecast_udp::clock::now();
         let at = |second| start + Duration::from_secs(second);
         let mut pulse = Pulse::new(2, start);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn when_nobody_looks_nothing_is_taken_for_well() {
+    fn without_readings_every_thread_is_stuck() {
         let start = onecast_udp::clock::now();
         let pulse = Pulse::new(1, start);
         assert!(pulse.stuck(start + Pulse::PATIENCE).is_empty());

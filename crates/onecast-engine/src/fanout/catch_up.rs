@@ -2,7 +2,7 @@
 //! goes is decided by the subscriber's pacer.
 //!
 //! Frames of the past are stamped with the live RTP clock at the moment at which they are sent. To the receiver they then arrive
-//! exactly when their timestamps say, which leaves its jitter buffer as it is for everybody (docs/PERFORMANCE.md compares).
+//! exactly when their timestamps say, so its jitter buffer stays as small as that of other viewers (docs/PERFORMANCE.md compares).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

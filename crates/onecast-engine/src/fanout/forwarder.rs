@@ -318,8 +318,8 @@ impl Forwarder {
         index.wrapping_add(1) == self.first
     }
 
-    /// Another line was negotiated. Where packets would look different by it, nothing from before is sent again and it has to start
-    /// anew, with numbers that were never used.
+    /// Another line was negotiated. Where packets would look different by it, nothing from before is sent again: it has to start
+    /// again, with numbers that were never used.
     pub fn change_line(&mut self, line: ViewerLine) {
         let same_format = self
             .format
@@ -347,7 +347,7 @@ impl Forwarder {
         self.state = State::Waiting;
     }
 
-    /// A packet could not be sent: the rest of its frame, if there is any, is of no use.
+    /// A packet could not be sent: the rest of its frame, if there is any, is skipped.
     pub fn skip_rest_of_frame(&mut self) {
         if self.newest.open {
             self.skipping = Some(self.newest.own);

@@ -16,7 +16,7 @@ pub(super) struct Inbound {
     unreadable: Option<Box<Unreadable>>,
 }
 
-/// RTP of a client that was authentic so far, whatever became of it.
+/// A client's authentic RTP so far, including packets that were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inflow {
     /// Bytes, headers included.
@@ -126,7 +126,7 @@ impl Unreadable {
     const TIME: Duration = Duration::from_secs(5);
     /// A few bad packets in that time are no stream: the sparsest, Opus with DTX, has 12.
     const PACKETS: u32 = 10;
-    /// A longer pause between two bad packets: what comes then begins anew.
+    /// After a longer pause between two bad packets, counting starts over.
     const PAUSE_MAX: Duration = Duration::from_secs(2);
     /// A client that sends reports at all sends one in this time (every 5 s on average, 7.5 s at most; RFC 3550 section 6.2) and one is lost.
     const REPORTS_WITHIN: Duration = Duration::from_secs(16);

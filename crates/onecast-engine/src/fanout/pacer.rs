@@ -161,7 +161,7 @@ impl PastRate {
     /// Between slices.
     const SLICE: Duration = Duration::from_millis(2);
     /// Without a loss it is twice as fast after this, an eighth faster once there was one: a round trip and a full queue, after which
-    /// a loss would have been told.
+    /// a loss would have been reported.
     const DOUBLING: Duration = Duration::from_millis(100);
     /// Losses within a round trip are one event; nothing is sent in half of it, so that the path drains and repairs go first.
     const EVENT: Duration = Duration::from_millis(80);
@@ -238,7 +238,7 @@ impl PastRate {
         }
     }
 
-    /// As [`lose`](Self::lose), told as a share of what was sent, 1/256.
+    /// As [`lose`](Self::lose), with the loss as a share of what was sent, 1/256.
     fn lose_share(&mut self, now: Instant, share: u8, stream: Option<u32>) {
         self.lose(now, self.sent * u32::from(share) / 256, stream);
     }

@@ -55,7 +55,7 @@ impl PeerMedia {
         Some(len)
     }
 
-    /// Seals what there is to tell the client about the streams that it sends.
+    /// Seals the RTCP that is due about the streams that the client sends.
     pub(super) fn poll_rtcp(&mut self, now: Instant, to: SocketAddr, owner: PeerIndex, out: &mut SendQueue) {
         if let Some(receiver) = &mut self.receiver {
             receiver.poll_rtcp(now, &mut self.rtcp, (to, owner), out);

@@ -107,7 +107,7 @@ impl ProgramOutput {
         }
     }
 
-    /// The source's own numbers begin anew.
+    /// The source's own numbering starts over.
     pub(super) fn begin_anew(&mut self) {
         self.ways = [None, None];
     }
@@ -235,7 +235,7 @@ impl Way {
 }
 
 impl Drop for ProgramOutput {
-    /// Gives the ticket back. Viewers are told that the picture has ended only if no other source has taken over.
+    /// Gives the ticket back. Viewers learn that the picture has ended only if no other source has taken over.
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         if self.program.may_write(ticket) {
@@ -259,7 +259,7 @@ mod tests {
         fn wake(&self) {}
     }
 
-    /// A source that is to be seen in a stream with a viewer, and what comes to that viewer's shard.
+    /// A source that is to be seen in a stream with a viewer, and the inbox of that viewer's shard.
     fn output(now: Instant) -> (ProgramOutput, Arc<Inbox>) {
         let inbox = Inbox::new(Box::new(Silent));
         let key = StreamKey { slot: 0, serial: 1 };

@@ -80,7 +80,7 @@ pub(super) struct KeyframeChanges {
 /// What one datagram of a client led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RtpOutcome {
-    /// Nothing to tell.
+    /// A packet of the track, or a probe.
     Media,
     /// The first packet of a track, or the first in another codec.
     Started(Kind, Codec),
@@ -406,7 +406,7 @@ impl PublishedStream {
         }
     }
 
-    /// The regular keyframe request, while anybody watches. What ingest has to tell is left to [`poll_rtcp`](Self::poll_rtcp).
+    /// Makes the regular keyframe request while there are viewers. Sending it is left to [`poll_rtcp`](Self::poll_rtcp).
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if let Some(speech) = &mut self.speech {
             speech.handle_timeout(now);
@@ -431,7 +431,7 @@ impl PublishedStream {
             .min()
     }
 
-    /// Seals what ingest has to tell the client.
+    /// Seals the RTCP that ingest has for the client.
     pub(super) fn poll_rtcp(
         &mut self,
         now: Instant,

@@ -27,7 +27,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// For a publisher: one source, whatever becomes of its packets.
+    /// For a publisher: one source, which all packets belong to.
     pub(super) fn of_one(now: Instant) -> Receiver {
         Receiver {
             inbound: Inbound::default(),
@@ -100,8 +100,8 @@ impl Receiver {
         }
     }
 
-    /// One SRTP datagram, decrypted in place and written to its track. Returns the source that it is of, if it is of any, and what it
-    /// led to.
+    /// One SRTP datagram, decrypted in place and written to its track. Returns the source that it belongs to, if there is one, and what
+    /// it led to.
     pub(super) fn handle_rtp(
         &mut self,
         now: Instant,
@@ -164,7 +164,7 @@ impl Receiver {
         &mut self.sources
     }
 
-    /// Lets time pass. What there is to tell is left to [`poll_rtcp`](Self::poll_rtcp).
+    /// Lets time pass. RTCP that is due by then is left to [`poll_rtcp`](Self::poll_rtcp).
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         for source in &mut self.sources {
@@ -179,7 +179,7 @@ impl Receiver {
         sources.chain(feedback).min()
     }
 
-    /// Seals what there is to tell the client about its streams.
+    /// Seals the RTCP that is due about the client's streams.
     pub(super) fn poll_rtcp(
         &mut self,
         now: Instant,
@@ -203,7 +203,7 @@ impl Receiver {
         }
     }
 
-    /// RTP that was authentic so far, whatever became of it.
+    /// Authentic RTP so far, including packets that were dropped.
     #[inline]
     pub(super) fn inflow(&self) -> Inflow {
         self.inbound.inflow()

@@ -9,7 +9,7 @@ use onecast_rtc::rtp::Kind;
 pub(super) struct RoundTrip {
     /// Middle 32 bits of the NTP times of the last sender reports, of audio and of video.
     reported: [u32; 2],
-    /// Smoothed; `None` before the first report that tells it.
+    /// Smoothed; `None` before the first report that shows it.
     millis: Option<u16>,
     /// It is not longer than this.
     millis_max: Option<u16>,

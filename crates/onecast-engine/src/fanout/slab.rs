@@ -1,4 +1,4 @@
-//! Values at stable small indices, with a generation that tells a reused place.
+//! Values at stable small indices, with a generation that changes when a place is reused.
 
 /// A vector with holes.
 #[derive(Debug)]

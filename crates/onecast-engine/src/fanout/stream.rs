@@ -313,7 +313,7 @@ impl ShardStream {
         (bytes, std::mem::replace(&mut self.told_bytes, bytes))
     }
 
-    /// A viewer's packets could not be sent: the rest of the frame is of no use to it.
+    /// A viewer's packets could not be sent: it skips the rest of the frame, which it could not decode.
     pub fn skip_rest_of_frame(&mut self, position: usize) {
         if let Some(forwarder) = self.subscribers[position].forwarder(Kind::Video) {
             forwarder.skip_rest_of_frame();

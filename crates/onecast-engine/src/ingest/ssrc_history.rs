@@ -22,7 +22,7 @@ impl FormerSsrcs {
         self.ssrcs.contains(&Some(ssrc))
     }
 
-    /// The SSRC was announced anew and may feed the layer again.
+    /// The SSRC was announced again and may feed the layer again.
     pub(super) fn forget(&mut self, ssrc: Ssrc) {
         for known in self.ssrcs.iter_mut().filter(|known| **known == Some(ssrc)) {
             *known = None;

@@ -315,7 +315,7 @@ mod tests {
         assert!(!gop.note(&picture(9).recovery(2).build()), "one after the other");
         assert_eq!(gop.start(), Some(2));
         assert!(gop.note(&picture(10).build()));
-        assert_eq!((gop.start(), gop.packets()), (Some(8), 0), "to be counted anew");
+        assert_eq!((gop.start(), gop.packets()), (Some(8), 0), "to be counted again");
     }
 
     #[test]

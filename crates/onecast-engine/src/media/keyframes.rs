@@ -31,7 +31,7 @@ pub struct KeyframeStats {
     pub interval: Option<Duration>,
 }
 
-/// A track's keyframes as everybody may read them: the publisher's [`KeyframeStats`], and what viewers can start with.
+/// A track's keyframes as any thread may read them: the publisher's [`KeyframeStats`], and what viewers can start with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyframeReading {
     /// Keyframes and requests.

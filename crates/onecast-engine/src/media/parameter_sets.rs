@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(
             in_front(&mut noted(&[PPS]), IDR),
             None,
-            "a picture set alone is of no use"
+            "a picture set alone is not enough"
         );
         let mut sets = noted(&[PPS, SPS]);
         let expected = [&[0x78, 0, 5][..], SPS, &[0, 3], PPS].concat();

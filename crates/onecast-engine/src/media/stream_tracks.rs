@@ -36,7 +36,7 @@ pub struct StreamTracks {
 /// 2. A publisher checks [`may_write`](StreamTracks::may_write) before each packet. With an invalid ticket it drops the packet.
 /// 3. [`stop_writing`](StreamTracks::stop_writing) ends the writing of a valid ticket, and does nothing for an invalid one: an old
 ///    publisher that leaves late does not end the stream of the new one.
-/// 4. If the newest publisher leaves while an older one is still connected, nobody writes ([`is_written`](StreamTracks::is_written) is
+/// 4. If the newest publisher leaves while an older one is still connected, none writes ([`is_written`](StreamTracks::is_written) is
 ///    false). The older one may then take a new ticket, and starts again with a keyframe.
 ///
 /// The check and the write are two steps. A publisher that checked just before its ticket became invalid may still write one packet
@@ -50,7 +50,7 @@ pub struct WriteTicket(u64);
 ///
 /// ```text
 ///  63                    16 15             0
-/// [ number of the ticket   | shard + 1      ]   0 in the lower half: nobody writes
+/// [ number of the ticket   | shard + 1      ]   0 in the lower half: no publisher writes
 /// ```
 #[derive(Debug, Default)]
 struct Writer(AtomicU64);
@@ -127,7 +127,7 @@ impl StreamTracks {
         }
     }
 
-    /// Requests the video since the newest keyframe from the publisher's shard. It comes on the lane, unless nobody publishes.
+    /// Requests the video since the newest keyframe from the publisher's shard. It comes on the lane, unless there is no publisher.
     pub fn request_past(&self, shard: usize) {
         if let Some(inbox) = self.publishers_inbox() {
             self.video.request_past(shard);
@@ -169,11 +169,13 @@ impl Writer {
 
     /// Ends the writing of a valid ticket. Returns false for an invalid one.
     fn stop(&self, ticket: WriteTicket) -> bool {
-        let nobody = |writer: u64| {
+        let without_shard = |writer: u64| {
             let is_valid = writer >> Writer::SHARD_BITS == ticket.0;
             is_valid.then_some(writer & !Writer::SHARD_MASK)
         };
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, nobody).is_ok()
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, without_shard)
+            .is_ok()
     }
 }
 
@@ -204,7 +206,7 @@ mod tests {
     fn keyframe_requests_reach_the_publishers_shard_as_one() {
         let (tracks, inboxes, wakes) = tracks(2);
         tracks.request_keyframe(KeyframeNeed::Repair);
-        assert_eq!(wakes.load(Ordering::Relaxed), 0, "nobody publishes");
+        assert_eq!(wakes.load(Ordering::Relaxed), 0, "there is no publisher");
         tracks.start_writing(1);
         tracks.request_keyframe(KeyframeNeed::Repair);
         tracks.request_keyframe(KeyframeNeed::Repair);

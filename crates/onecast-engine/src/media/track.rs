@@ -95,7 +95,7 @@ impl TrackLocalStaticRtp {
     /// call this.
     ///
     /// # Errors
-    /// [`io::ErrorKind::BrokenPipe`] if no viewer is bound, which is normal: nobody watches yet.
+    /// [`io::ErrorKind::BrokenPipe`] if no viewer is bound, which is normal: there may be no viewers yet.
     pub fn write_rtp(&self, packet: &Arc<Packet>) -> io::Result<usize> {
         self.numbering.note(packet);
         let mut bound = false;

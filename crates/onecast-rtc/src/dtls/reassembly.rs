@@ -58,7 +58,7 @@ impl Reassembly {
     /// Keeps the fragment if one of `flights` has a message of its type at its position.
     ///
     /// Where fragments disagree, the newest first fragment of a message wins. So a client that repeats its flight connects, even if
-    /// somebody has forged fragments of it.
+    /// an attacker has forged fragments of it.
     pub(super) fn insert(&mut self, fragment: &HandshakeFragment, flights: &[&Flight]) {
         let place = usize::from(fragment.seq.wrapping_sub(self.next));
         let fits = |flight: &&Flight| flight.get(place) == Some(&fragment.kind);

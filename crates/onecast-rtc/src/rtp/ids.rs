@@ -1,6 +1,5 @@
 //! Newtypes for the numbers and names of RTP, so that an SSRC cannot pass for a timestamp, nor a mid for a stream's name.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -165,13 +164,6 @@ impl Deref for Rid {
     #[inline]
     fn deref(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("it was made from ASCII")
-    }
-}
-
-/// Maps by mid can be asked with text.
-impl Borrow<str> for Mid {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

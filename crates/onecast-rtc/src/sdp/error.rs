@@ -158,7 +158,7 @@ pub enum Fault {
         /// Encoding name.
         was: &'static str,
     },
-    /// RFC 8843 section 9.1: lines that share a transport are told apart by payload types.
+    /// RFC 8843 section 9.1: payload types distinguish the lines of one transport.
     AmbiguousPayloadType {
         /// The number.
         payload_type: Pt,
@@ -248,7 +248,7 @@ impl SdpError {
             ),
             Fault::NotOurLines => (Unusable, Some(FROM_THE_CLIENT)),
             Fault::LineCount { .. } | Fault::OtherLine { .. } => {
-                unusable("Offer from the connection that joined; a new connection joins anew.")
+                unusable("Send the offer of the connection that joined; a new connection has to join the room again.")
             }
             Fault::NoMid { .. } => (Unusable, Some("Give every m= line an a=mid; every WebRTC client does.")),
             Fault::ChangedCodecs { .. } => (

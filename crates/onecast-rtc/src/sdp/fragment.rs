@@ -50,7 +50,7 @@ impl FragmentParams<'_> {
         out
     }
 
-    /// RFC 8840 section 9: candidates stand in an m-line, here one that means nothing by itself, `RTP/AVP 0`.
+    /// RFC 8840 section 9: candidates belong to an m-line. This one means nothing by itself, hence `RTP/AVP 0`.
     fn write_line(&self, out: &mut String) -> fmt::Result {
         if let Some(line) = self.line {
             write!(out, "a=group:BUNDLE {}\r\n", line.mid)?;

@@ -1,4 +1,4 @@
-//! How peers and streams end, and that nothing of them stays.
+//! How peers and streams end, and how their state is freed.
 
 use super::Shard;
 use crate::fanout::ids::PeerIndex;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::fanout::ids::PeerIndex;
 
-/// Peers whose handshake can go on, in the order in which they reached that point. Publishers come before viewers, who see nothing
+/// Peers whose handshake can go on, in the order in which they reached that point. Publishers come before viewers, which see nothing
 /// without them; every fourth turn goes to the others all the same.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {

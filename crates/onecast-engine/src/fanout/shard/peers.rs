@@ -188,7 +188,7 @@ impl Peer {
         self.media.as_ref()?.receiver.as_ref()?.poll_timeout()
     }
 
-    /// Seals what there is to tell the client about the streams that it sends.
+    /// Seals the RTCP that is due about the streams that the client sends.
     pub(super) fn poll_rtcp(&mut self, now: Instant, index: PeerIndex, queue: &mut SendQueue) {
         if let (Some(media), Some(to)) = (&mut self.media, self.transport.remote()) {
             media.poll_rtcp(now, to, index, queue);

@@ -24,7 +24,7 @@ pub(super) struct Routes {
     own: HashMap<SocketAddr, OwnAddress>,
     /// Owners of the peers of other shards whose datagrams arrive here.
     foreign: HashMap<SocketAddr, u16>,
-    /// What other shards are to be told.
+    /// Messages for other shards.
     claims: VecDeque<Claim>,
     /// Datagrams for other shards.
     misrouted: VecDeque<MisroutedDatagram>,
@@ -36,7 +36,7 @@ pub(super) struct Routes {
 #[derive(Clone, Copy)]
 struct OwnAddress {
     peer: PeerIndex,
-    /// The shard that was told.
+    /// The shard that a claim was sent to.
     told: Option<u16>,
 }
 

@@ -35,7 +35,7 @@ impl Shard {
             report_source(&mut self.out, peer.session.id, source, received, now);
         }
         let inflow = receiver.inflow();
-        // What is authentic counts, whatever becomes of it.
+        // Authentic packets count, even those that are dropped.
         let authentic = peer.session.counters.rtp_bytes.value() != inflow.bytes;
         peer.session.set_inflow(inflow);
         let moves = authentic && peer.transport.handle_authenticated_media(now, from);
@@ -92,7 +92,7 @@ impl Shard {
         });
         let Feedback {
             flow,
-            keyframes,
+            mut keyframes,
             remedies,
             ..
         } = feedback;
@@ -104,6 +104,9 @@ impl Shard {
         self.counters.keyframe_requests.add(keyframes.len() as u64);
         // The rest of a truncated compound packet is lost, what came before it stands.
         self.counters.rtcp_dropped.add(u64::from(parsed.is_err()));
+        // Each request counts, and each stream is served once: one datagram has room for a hundred requests.
+        keyframes.sort_unstable();
+        keyframes.dedup();
         for slot in keyframes {
             self.handle_keyframe_request(now, index, slot);
         }
@@ -146,7 +149,7 @@ impl Shard {
         }
     }
 
-    /// Speech ends also when nothing comes any more.
+    /// Speech also ends when no more packets come.
     pub(super) fn note_speech(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let session = peer.session.id;
@@ -156,7 +159,7 @@ impl Shard {
     }
 }
 
-/// The first packet of a track, and changes of who speaks.
+/// Reports the first packet of a track, and whether the sender has begun or ended to speak.
 fn report_source(
     out: &mut Output,
     session: SessionId,

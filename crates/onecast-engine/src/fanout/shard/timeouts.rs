@@ -14,7 +14,7 @@ impl Shard {
         let index = timer.peer;
         let is_current = self.peers.generation(index) == timer.generation;
         let peer = self.peers.get_mut(index);
-        // A timer that was overtaken by an earlier deadline stays in the heap and is passed over here.
+        // A timer that was overtaken by an earlier deadline stays in the heap and is ignored here.
         let Some(peer) = peer.filter(|peer| is_current && peer.timer_at == Some(timer.at)) else {
             return;
         };

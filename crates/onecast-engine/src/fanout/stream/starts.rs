@@ -81,7 +81,7 @@ impl ShardStream {
     /// An encoder whose own keyframes come this often is waited for, and a little longer than it takes.
     const OWN_INTERVAL_MAX: Duration = Duration::from_secs(10);
     const OWN_INTERVAL_SLACK: Duration = Duration::from_millis(500);
-    /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost everybody.
+    /// A keyframe of this age is sent again to a viewer that lost something: a new one would cost every viewer.
     const CHEAP_AGE: Duration = Duration::from_secs(1);
     /// Time from a start until its losses are judged: a round trip and more, in which a receiver asks for what it missed.
     const START_JUDGED: Duration = Duration::from_millis(200);

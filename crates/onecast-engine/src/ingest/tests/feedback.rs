@@ -153,14 +153,7 @@ fn sender_reports_are_mapped_to_the_tracks_timeline() {
 #[test]
 fn extensions_for_viewers_are_passed_on() {
     let mut world = World::new();
-    let out = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: VP8,
-        sequence: 1,
-        timestamp: 9,
-        ssrc: VIDEO,
-    };
+    let out = header(VIDEO, VP8, 1);
     let packet = world
         .send(out, &[(TWCC_ID, &[0, 1]), (4, &[1]), (5, &[7; 8]), (9, &[3])], KEY)
         .unwrap()
@@ -191,14 +184,9 @@ fn transport_feedback_covers_every_ssrc_of_the_transport() {
         (9, 77, 104),
     ];
     for (ssrc, payload_type, transport_sequence) in arrivals {
-        let sequence = transport_sequence;
         let out = HeaderOut {
-            marker: false,
             padding: true,
-            payload_type,
-            sequence,
-            timestamp: 0,
-            ssrc,
+            ..header(ssrc, payload_type, transport_sequence)
         };
         let _ = world.send(out, &[(TWCC_ID, &transport_sequence.to_be_bytes())], &[0, 2]);
         world.pass(10);
@@ -227,14 +215,7 @@ fn transport_feedback_comes_steadily_and_misses_nothing() {
     let mut world = World::new();
     let (mut reported, mut packets) = (0, 0);
     for sequence in 65_000..66_000_u32 {
-        let out = HeaderOut {
-            marker: false,
-            padding: false,
-            payload_type: OPUS,
-            sequence: sequence as u16,
-            timestamp: 0,
-            ssrc: AUDIO,
-        };
+        let out = header(AUDIO, OPUS, sequence as u16);
         world
             .send(out, &[(TWCC_ID, &(sequence as u16).to_be_bytes())], &[1])
             .unwrap();
@@ -265,14 +246,7 @@ fn no_transport_feedback_unless_negotiated() {
         .chain(&mut video.formats)
         .for_each(|format| format.transport_cc = false);
     let mut world = World::with(&config);
-    let out = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: OPUS,
-        sequence: 1,
-        timestamp: 0,
-        ssrc: AUDIO,
-    };
+    let out = header(AUDIO, OPUS, 1);
     world.send(out, &[(TWCC_ID, &[0, 1])], &[1]).unwrap();
     world.pass(200);
     assert_eq!(world.feedback(), Vec::<Vec<u8>>::new());

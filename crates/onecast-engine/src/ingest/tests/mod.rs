@@ -71,6 +71,18 @@ fn config() -> IngestConfig {
     }
 }
 
+/// The header of a packet without marker and padding, with timestamp 0.
+fn header(ssrc: u32, payload_type: u8, sequence: u16) -> HeaderOut {
+    HeaderOut {
+        marker: false,
+        padding: false,
+        payload_type,
+        sequence,
+        timestamp: 0,
+        ssrc,
+    }
+}
+
 struct World {
     ingest: Ingest,
     now: Instant,
@@ -134,11 +146,8 @@ impl World {
     ) -> Result<Option<Packet>, IngestDrop> {
         let out = HeaderOut {
             marker: true,
-            padding: false,
-            payload_type,
-            sequence,
             timestamp: u32::from(sequence).wrapping_mul(3_000),
-            ssrc,
+            ..header(ssrc, payload_type, sequence)
         };
         self.send(out, &[], payload)
     }
@@ -150,11 +159,8 @@ impl World {
     fn rtx(&mut self, sequence: u16, original: u16, payload: &[u8]) -> Result<Option<Packet>, IngestDrop> {
         let out = HeaderOut {
             marker: true,
-            padding: false,
-            payload_type: VP8_RTX,
-            sequence,
             timestamp: u32::from(original).wrapping_mul(3_000),
-            ssrc: VIDEO_RTX,
+            ..header(VIDEO_RTX, VP8_RTX, sequence)
         };
         self.send(out, &[], &[&original.to_be_bytes(), payload].concat())
     }

@@ -92,12 +92,9 @@ fn probes_and_padding_yield_nothing_or_keep_their_number() {
     let mut world = World::new();
     world.video(10, KEY);
     let padding = HeaderOut {
-        marker: false,
         padding: true,
-        payload_type: VP8_RTX,
-        sequence: 7,
         timestamp: 30_000,
-        ssrc: VIDEO_RTX,
+        ..header(VIDEO_RTX, VP8_RTX, 7)
     };
     assert!(world.send(padding, &[], &[0, 0, 0, 4]).unwrap().is_none());
     let on_media = HeaderOut {
@@ -230,11 +227,8 @@ fn an_rtx_ssrc_that_changes_all_the_time_repairs() {
         let last = world.video(10 + 2 * step, DELTA);
         let out = HeaderOut {
             marker: true,
-            padding: false,
-            payload_type: VP8_RTX,
-            sequence: step,
             timestamp: 1,
-            ssrc: 50_000 + u32::from(step),
+            ..header(50_000 + u32::from(step), VP8_RTX, step)
         };
         let original = (10 + 2 * step - 1).to_be_bytes();
         let repaired = world.send(out, &[], &[&original, DELTA].concat()).unwrap().unwrap();

@@ -22,12 +22,8 @@ fn packets_in_order_are_numbered_in_order() {
 fn timestamps_keep_their_distances_over_the_wrap() {
     let mut world = World::new();
     let out = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: VP8,
-        sequence: 1,
         timestamp: 0xffff_ff00,
-        ssrc: VIDEO,
+        ..header(VIDEO, VP8, 1)
     };
     let first = world.send(out, &[], KEY).unwrap().unwrap();
     let later = HeaderOut {
@@ -144,12 +140,8 @@ fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
     let last = world.video(10, KEY);
     world.pass(100);
     let other = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: H264,
-        sequence: 11,
         timestamp: 3_000_000_000,
-        ssrc: VIDEO,
+        ..header(VIDEO, H264, 11)
     };
     assert_eq!(
         world.send(other, &[], &[0x41, 0x9a]).unwrap_err(),
@@ -167,12 +159,8 @@ fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
 fn parameter_sets_and_picture_are_one_keyframe() {
     let mut world = World::new();
     let out = HeaderOut {
-        marker: false,
-        padding: false,
-        payload_type: H264,
-        sequence: 1,
         timestamp: 9,
-        ssrc: VIDEO,
+        ..header(VIDEO, H264, 1)
     };
     let sps = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
     assert!(world.send(out, &[], &sps).unwrap().unwrap().keyframe);
