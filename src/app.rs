@@ -55,9 +55,9 @@ pub struct AppConfig {
     pub start: StartConfig,
     /// Bounds.
     pub limits: Limits,
-    /// How the server is emptied when nobody says otherwise.
+    /// How the server drains unless the order says otherwise.
     pub drain: DrainOrder,
-    /// Each media thread stays on a core of its own, as far as there are.
+    /// Pins each media thread to a core of its own, as far as there are enough.
     pub pin: bool,
 }
 
@@ -221,7 +221,7 @@ impl App {
         self.inner.media
     }
 
-    /// What a client that reached us on `local` is told to send media to, best first.
+    /// The addresses to which a client that reached us on `local` can send media, best first.
     pub fn candidates(&self, local: SocketAddr, client: SocketAddr) -> Vec<SocketAddr> {
         let inner = &self.inner;
         let bound = inner.media.ip().to_canonical();

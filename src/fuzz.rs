@@ -1,5 +1,5 @@
 //! Bodies of the fuzz targets, one for each parser of bytes from the network. Each takes any bytes and panics only when the
-//! server would break a promise. They live in the library so that its tests replay the corpora without a fuzzer.
+//! server breaks a guarantee. They live in the library so that its tests replay the corpora without a fuzzer.
 
 #[cfg(test)]
 mod corpus;
@@ -24,7 +24,7 @@ use onecast_rtc::transmit::{Outlet, SendQueue};
 use onecast_rtc::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
 use onecast_udp::thread_cpu_time;
 
-/// Takes any bytes; a panic is a find.
+/// Takes any bytes; a panic is a bug.
 pub type Target = fn(&[u8]);
 
 /// Every target by name: the name of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
@@ -72,17 +72,17 @@ pub fn load_answer(data: &[u8]) {
     onecast_clients::load::fuzz_answer(data);
 }
 
-/// `Forwarded` and `X-Forwarded-For`, a line of each in turns.
+/// `Forwarded` and `X-Forwarded-For`, alternating line by line.
 pub fn forwarded(data: &[u8]) {
     crate::http::fuzz_forwarded(data);
 }
 
-/// The names of events that a viewer wants to be told.
+/// The names of events that a viewer subscribes to.
 pub fn event_names(data: &[u8]) {
     crate::http::fuzz_event_names(data);
 }
 
-/// What an operator writes: a reason that stands in the log and on pages, and the URL of another server that stands in a header.
+/// What an operator writes: a reason for the log and for pages, and the URL of another server for a header.
 pub fn operator(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(note) = text.parse::<Note>() {
@@ -113,7 +113,7 @@ pub fn paste(data: &[u8]) {
     crate::http::fuzz_pasted_sdp(data);
 }
 
-/// `If-Match` of a PATCH, its lines one below the other.
+/// `If-Match` of a PATCH, one header line per line.
 pub fn if_match(data: &[u8]) {
     crate::http::fuzz_if_match(data);
 }
@@ -157,7 +157,7 @@ pub fn rtcp(data: &[u8]) {
     assert!(told <= data.len(), "more reports than bytes");
 }
 
-/// A STUN datagram from somebody who does not know the password: read, and never answered.
+/// A STUN datagram from a sender without the password: read, and never answered.
 pub fn stun(data: &[u8]) {
     let _ = ice::local_ufrag(data);
     let _ = ice::probe::answered_tag(data);
@@ -181,7 +181,7 @@ pub fn stun(data: &[u8]) {
     );
 }
 
-/// Any datagram to a shard that expects nobody: counted, never answered.
+/// Any datagram to a shard that expects no client: counted, never answered.
 pub fn datagram(data: &[u8]) {
     thread_local!(static SHARD: std::cell::RefCell<Shard> = std::cell::RefCell::new(idle_shard()));
     SHARD.with_borrow_mut(|shard| {
@@ -210,7 +210,7 @@ fn idle_shard() -> Shard {
     Shard::new(config, inbox, Arc::default())
 }
 
-/// Wakes nobody and must never be asked to send.
+/// Wakes no thread, and panics when it is asked to send.
 struct Silence;
 
 impl Wake for Silence {
@@ -223,8 +223,8 @@ impl Outlet for Silence {
     }
 }
 
-/// DTLS of a client that has passed a check. The first byte says in which role, and how many datagrams of a real handshake come first;
-/// then each datagram follows its length (2 bytes). Whatever it is, the work is that of one handshake.
+/// DTLS of a client that has passed a check. The first byte gives its role and how many datagrams of a real handshake come first; then
+/// each datagram follows its length (2 bytes). No input may cause more work than one handshake.
 pub fn dtls(data: &[u8]) {
     let [control, rest @ ..] = data else { return };
     let roles = [DtlsRole::Client, DtlsRole::Server];
@@ -279,12 +279,12 @@ fn dtls_certificate() -> Certificate {
 const DTLS_HELD_MAX: usize = 25 * 1024;
 /// A ClientHello goes to the crate three times, and the longest two flights have `DTLS_HELD_MAX`.
 const DTLS_FED_MAX: usize = 4 * DTLS_HELD_MAX;
-/// What one handshake has us send, and the repetitions of our last flight.
+/// The flights of one handshake, and the repetitions of our last one.
 const DTLS_FLIGHTS_MAX: usize = 4 * 1024;
-/// Of the processor, for all of an input: a handshake takes a millisecond, a fuzzer's build a few.
+/// CPU time for a whole input: a handshake takes a millisecond, a few in a fuzzer's build.
 const DTLS_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// An offer is read, answered in both roles, and the answer holds together.
+/// Reads an offer, answers it in both roles, and checks that each answer is consistent.
 pub fn sdp_offer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -308,7 +308,7 @@ pub fn sdp_offer(data: &[u8]) {
     }
 }
 
-/// The answer of a client to our own offer is read, and what it agrees to holds together.
+/// Reads the answer of a client to a counter-offer, and checks that what it agrees to is consistent.
 pub fn sdp_answer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -342,7 +342,7 @@ pub fn sdp_fragment(data: &[u8]) {
     };
     if let Ok(fragment) = Fragment::parse(text) {
         assert!(fragment.candidates <= text.split('\n').count());
-        // What is repeated of it in our own fragment stays what it was.
+        // Our own fragment repeats parts of it unchanged.
         let ice = IceCredentials {
             ufrag: "fuzz".into(),
             pwd: "0123456789012345678901".into(),
@@ -389,7 +389,7 @@ fn check_answer(offer: &str, answer: &Answer) {
             .count()
     };
     assert_eq!(m_lines(offer), m_lines(sdp));
-    // What is repeated, and for each line and payload type what is added to it.
+    // The repeated text, and what the answer adds for each line and payload type.
     assert!(sdp.len() <= offer.len() + 1024 * MAX_MEDIA_LINES + 256 * MAX_PAYLOAD_TYPES);
     let negotiated = &answer.negotiated;
     assert!(negotiated.audio.is_some() || negotiated.video.is_some());

@@ -60,7 +60,7 @@ pub enum StartError {
     Resources(#[from] ResourcesError),
     /// The sockets from systemd cannot be used.
     #[error(transparent)]
-    SocketActivationError(#[from] SocketActivationError),
+    SocketActivation(#[from] SocketActivationError),
     /// Authorization cannot be set up.
     #[error("{0}")]
     Auth(#[from] SetupError),

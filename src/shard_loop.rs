@@ -102,7 +102,7 @@ impl ShardLoop {
     /// Commands, claims and misrouted datagrams taken in one turn.
     const MAIL_PER_TURN: usize = 256;
 
-    /// Turns the shard until it is told to shut down.
+    /// Turns the shard until it takes a shutdown command.
     pub fn run(mut self) {
         debug!(shard = self.id, "media thread runs");
         loop {

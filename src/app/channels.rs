@@ -125,7 +125,7 @@ impl Channels {
             .or_insert_with(|| Arc::new(Latest::new(roster)));
     }
 
-    /// A request follows an event stream. The one before it ends: its client has come again, and its old connection is of no use.
+    /// A request follows an event stream. The one before it ends: its client has reconnected.
     pub(super) fn follow_events(&mut self, id: EventStreamId, of: &EventsOf, playable: Playable) -> Option<EventFeed> {
         let audience = self.audiences.get(&of.stream)?.sender.subscribe();
         let follow = self.events.get_mut(&id)?;

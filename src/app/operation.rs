@@ -51,7 +51,7 @@ impl Operation for App {
 }
 
 impl App {
-    /// Asks every viewer that has an event stream, now or later, to connect anew.
+    /// Asks every viewer that has an event stream, now or later, to reconnect.
     pub fn ask_to_reconnect(&self, notice: ReconnectNotice) {
         self.plane().control(|control, _| control.ask_to_reconnect(notice));
     }

@@ -41,8 +41,8 @@ struct Aftermath {
 }
 
 impl Plane {
-    /// Places in the queue to a shard that clients who join leave free: a change in a room of a hundred is a command for each member,
-    /// and the end of a session must find a place.
+    /// Places in the queue to a shard that joins leave free: a change in a room of a hundred is a command for each member, and the end of
+    /// a session must find a place.
     const RESERVED_COMMANDS: usize = Mailbox::COMMANDS_MAX / 16;
 
     pub(super) fn new(control: Control, mailboxes: Arc<[Arc<Mailbox>]>) -> Plane {

@@ -1,4 +1,4 @@
-//! Replays every file of `fuzz/corpus/<target>/` through the target's function: what a fuzzer once found stays found.
+//! Replays every file of `fuzz/corpus/<target>/` through the target's function: bugs that a fuzzer has found stay fixed.
 
 use std::fs;
 use std::panic::catch_unwind;

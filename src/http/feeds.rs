@@ -43,7 +43,7 @@ pub struct EventFeed {
     pub playable: Playable,
     /// The stream.
     pub audience: watch::Receiver<Audience>,
-    /// Whether the viewer should connect anew.
+    /// Whether the viewer should reconnect.
     pub reconnect: watch::Receiver<Option<Reconnect>>,
     /// Cancelled when the event stream has ended, or another request follows it.
     pub ended: CancellationToken,

@@ -1,4 +1,4 @@
-//! Codecs that do not meet, said with both lists.
+//! Viewers without a codec of the stream are refused, with the codecs of both sides.
 
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::Negotiated;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_the_streams_codec_is_told_both_lists() {
+    fn a_viewer_without_the_codec_of_the_stream_is_refused_with_both_lists() {
         let offered = [Codec::Vp8, Codec::Vp9, Codec::Vp9];
         let Err(Refusal::Sdp(refusal)) = watch(line(Kind::Video, &offered), Some(Codec::H264)) else {
             panic!("not refused");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_codec_or_wants_no_video_or_comes_early_is_let_in() {
+    fn a_viewer_with_the_codec_or_without_video_or_before_the_publisher_is_accepted() {
         let offered = [Codec::Vp8, Codec::H264];
         assert_eq!(watch(line(Kind::Video, &offered), Some(Codec::H264)), Ok(()));
         assert_eq!(watch(None, Some(Codec::H264)), Ok(()));

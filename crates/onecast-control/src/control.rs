@@ -1,7 +1,8 @@
 //! The state machine of the control plane: streams, sessions, conference rooms, event streams and the drain.
 //!
-//! Input comes in by `handle_*` with the time, in any order. Output waits in [`poll_effect`](Control::poll_effect): what the shards,
-//! waiting requests and the log have to be told. The caller takes it out before it lets another thread in, so effects keep their order.
+//! Input comes in by `handle_*` with the time, in any order. Output waits in [`poll_effect`](Control::poll_effect): commands for the
+//! shards, updates for waiting requests and notices for the log. The caller takes it out before it lets another thread in, so effects
+//! keep their order.
 //!
 //! ```text
 //!  HTTP, cluster ── handle_publish, handle_watch, handle_patch .. ──> Control ── poll_effect ──> commands to shards, state for

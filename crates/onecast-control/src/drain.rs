@@ -116,7 +116,7 @@ impl Lifecycle {
         self.drain.is_some()
     }
 
-    /// Drains from now on, or changes a drain that goes on. Gives whether clients have to be told.
+    /// Drains from now on, or changes a drain that goes on. True if event streams have to announce it.
     pub(crate) fn drain(&mut self, now: Instant, order: DrainOrder) -> bool {
         let Some(drain) = &mut self.drain else {
             let order = DrainOrder {

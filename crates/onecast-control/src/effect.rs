@@ -31,16 +31,16 @@ pub enum Effect {
     EventsOpened {
         /// Its id.
         id: EventStreamId,
-        /// The stream that it tells of.
+        /// The stream that it is about.
         stream: StreamName,
         /// That stream now.
         audience: Audience,
-        /// Whether its viewer should connect anew.
+        /// Whether its viewer should reconnect.
         reconnect: Option<Reconnect>,
     },
     /// The followed stream has changed.
     Audience(StreamName, Audience),
-    /// The viewer of an event stream should connect anew.
+    /// The viewer of an event stream should reconnect.
     Reconnect(EventStreamId, Reconnect),
     /// The event stream is over: so is the request that follows it.
     EventsClosed(EventStreamId),

@@ -28,8 +28,6 @@ pub enum EndReason {
     Unanswered,
     /// The WebSocket of a member of a room broke, and it did not come back.
     Unfollowed,
-    /// A media thread was overloaded.
-    Overloaded,
     /// A publisher that did not connect made room for another.
     MadeRoom,
     /// The operator ended it.
@@ -113,7 +111,6 @@ impl EndReason {
             | EndReason::NoAnswer
             | EndReason::Unanswered
             | EndReason::Unfollowed
-            | EndReason::Overloaded
             | EndReason::MadeRoom => false,
             EndReason::Operator(_)
             | EndReason::TakenOver
@@ -139,7 +136,6 @@ impl EndReason {
             EndReason::NoAnswer => "no-answer",
             EndReason::Unanswered => "unanswered",
             EndReason::Unfollowed => "socket-gone",
-            EndReason::Overloaded => "overloaded",
             EndReason::MadeRoom => "made-room",
             EndReason::Operator(_) => "operator",
             EndReason::TakenOver => "taken-over",
@@ -163,7 +159,6 @@ impl fmt::Display for EndReason {
             EndReason::NoAnswer => f.write_str("it did not answer the offer that it had asked for"),
             EndReason::Unanswered => f.write_str("it did not answer an offer within 30 s, though it was repeated"),
             EndReason::Unfollowed => f.write_str("its WebSocket broke, and it did not come back within 10 s"),
-            EndReason::Overloaded => f.write_str("a media thread is overloaded"),
             EndReason::MadeRoom => f.write_str("it never connected, and another broadcaster took its place"),
             EndReason::Operator(None) => f.write_str("the operator of the server ended it"),
             EndReason::Operator(Some(note)) => write!(f, "the operator of the server ended it: {note}"),
@@ -269,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_leaves_does_not_wash_away_what_somebody_must_be_told() {
+    fn a_crowd_that_leaves_does_not_push_out_the_reasons_of_the_server() {
         let mut ended = RecentlyEnded::default();
         ended.note(id(7), end(7, EndReason::Operator(None)));
         for number in 100..10_000 {

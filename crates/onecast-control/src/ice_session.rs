@@ -37,7 +37,7 @@ pub struct IcePatch<'a> {
 pub enum IceChange {
     /// Candidates of the ICE session that there is.
     Trickled,
-    /// An ICE restart, of which the shards are to be told.
+    /// An ICE restart, for the shards.
     Restarted(Arc<Restart>),
 }
 
@@ -69,8 +69,8 @@ pub fn entity_tag(local: &IceCredentials) -> &str {
 }
 
 impl Sessions {
-    /// Decides what a PATCH is, and does it. A restart has the `fresh` credentials; the shards are to be told of it, for which they must not
-    /// be busy.
+    /// Decides what a PATCH is, and does it. A restart has the `fresh` credentials. It is a command for the shards, which must
+    /// not be busy.
     ///
     /// # Errors
     /// When it is not for the ICE session that there is, or cannot be done. That ICE session then goes on.

@@ -403,7 +403,7 @@ mod tests {
         }
         let mut other = EventStream::new(EventSet::of_names(["inactive"]).unwrap(), playable);
         other.handle_audience(sent_in(Some(Codec::H264)));
-        assert_eq!(told(&mut other, now), [], "who did not ask for it is told nothing");
+        assert_eq!(told(&mut other, now), [], "the follower did not ask for it");
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
             counts.extend(told(&mut events, now));
         }
         assert_eq!(counts, [0, 1_000, 2_000].map(Announcement::ViewerCount));
-        // The last one is told, too, if late.
+        // The last count comes late, but it comes.
         let due = events.poll_timeout().unwrap();
         assert_eq!(due, start + Duration::from_secs(3));
         assert_eq!(told(&mut events, due), [Announcement::ViewerCount(2_499)]);

@@ -48,11 +48,11 @@ impl Requester {
         action: Action,
         stream: Option<&StreamName>,
     ) -> Result<Grant, Problem> {
-        let right = shared.authority.authorize(self.request(action, stream)).await?;
+        let grant = shared.authority.authorize(self.request(action, stream)).await?;
         match self.token {
             // A player that cannot set a header now cannot set one later, so knowing the session's URL has to be enough.
-            Some(Token::Query(_) | Token::Frame(_)) => Ok(Grant { token: None, ..right }),
-            _ => Ok(right),
+            Some(Token::Query(_) | Token::Frame(_)) => Ok(Grant { token: None, ..grant }),
+            _ => Ok(grant),
         }
     }
 

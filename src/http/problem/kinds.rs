@@ -13,7 +13,7 @@ pub(crate) struct ProblemKind {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) hint: Option<&'static str>,
-    /// Clients come back after this time to twice as long, seconds.
+    /// `Retry-After` is a random number of seconds from this to twice as many.
     pub(super) retry_after_s: Option<u16>,
 }
 
@@ -255,7 +255,7 @@ pub(crate) const OFFER_UNANSWERED: ProblemKind =
     ProblemKind::new(StatusCode::NOT_FOUND, "offer-unanswered", PEER_DROPPED);
 pub(crate) const SOCKET_GONE: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "socket-gone", PEER_DROPPED);
 pub(crate) const UNKNOWN_EVENT_STREAM: ProblemKind = ProblemKind::not_found("unknown-event-stream");
-pub(crate) const UNKNOWN_HANDLE: ProblemKind = ProblemKind::not_found("unknown-session")
+pub(crate) const UNKNOWN_NUMBER: ProblemKind = ProblemKind::not_found("unknown-session")
     .hint("GET /api/sessions lists the current sessions, GET /api/ended the latest ones that ended, and why.");
 pub(crate) const UNKNOWN_PEER: ProblemKind = ProblemKind::not_found("unknown-peer")
     .hint("Join again: POST /offer without peer_id. A peer's id is peer- and 32 hexadecimal digits.");

@@ -59,7 +59,7 @@ impl From<Refusal> for Problem {
                 kinds::NO_ANSWER_AWAITED,
                 "the session already has its answer, or began with an offer of the client",
             ),
-            Refusal::UnknownNumber => (kinds::UNKNOWN_HANDLE, "there is no session with this number"),
+            Refusal::UnknownNumber => (kinds::UNKNOWN_NUMBER, "there is no session with this number"),
             Refusal::UnknownStream => (kinds::UNKNOWN_STREAM, "there is no stream with this name"),
             Refusal::UnknownSession => (kinds::UNKNOWN_SESSION, "there is no such session, or it has ended"),
             Refusal::UnknownEventStream => (

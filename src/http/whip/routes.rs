@@ -54,8 +54,8 @@ async fn offer(
 ) -> Result<Response, Problem> {
     let Endpoint { protocol, stream, .. } = &endpoint;
     let protocol = *protocol;
-    let right = match requester.authorize(&shared, action(protocol), Some(stream)).await {
-        Ok(right) => right,
+    let grant = match requester.authorize(&shared, action(protocol), Some(stream)).await {
+        Ok(grant) => grant,
         Err(problem) => return Err(body::refuse(&headers, body, problem).await),
     };
     let may_be_empty = protocol == Protocol::Whep && counter_offer::may_be_asked_for(&headers, &body);
@@ -68,7 +68,7 @@ async fn offer(
     }
     let offer = body::text(&headers, body, shared.limits.body_timeout).await?;
     if protocol == Protocol::Whep && counter_offer::is_asked_for(&headers, &offer) {
-        return counter_offer::offer(&shared, &endpoint, Connection { client, local }, &right).await;
+        return counter_offer::offer(&shared, &endpoint, Connection { client, local }, &grant).await;
     }
     if !body::has_type(&headers, SDP) {
         return Err(no_sdp(&headers));
@@ -78,7 +78,7 @@ async fn offer(
         offer: &offer,
         client,
         local,
-        grant: &right,
+        grant: &grant,
     };
     let accepted = match protocol {
         Protocol::Whip => shared.service.publish(request),

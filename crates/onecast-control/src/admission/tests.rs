@@ -70,7 +70,7 @@ fn asking_whether_there_is_room_takes_no_turn() {
 }
 
 #[test]
-fn who_was_refused_gets_in_when_it_comes_back_as_told() {
+fn a_refused_client_that_returns_on_time_gets_in() {
     let mut now = onecast_udp::clock::now();
     let mut admission = Admission::new(LIMITS);
     let mut waiting: Vec<(Instant, Caller)> = crowd().take(60).map(|caller| (now, caller)).collect();
@@ -106,7 +106,7 @@ fn the_longer_the_queue_the_later_and_wider_is_the_time_to_come_back_and_never_a
     assert_eq!((later.earliest_s, later.latest_s), (11, 20));
     let last = (0..10_000).map(|_| refused(now)).last().unwrap();
     assert_eq!((last.earliest_s, last.latest_s), (21, 35));
-    // The queue passes, and then the first who is refused comes back soon again.
+    // The queue passes, and then the first refused client may return soon again.
     let now = now + Duration::from_secs(30);
     assert_eq!(taken(&mut admission, now, 10), 10);
     let busy = admission.admit(now, viewer("192.0.2.1")).unwrap_err();

@@ -59,7 +59,7 @@ pub(super) struct MemberSignalling {
     pub(super) gone_since: Option<Instant>,
 }
 
-/// MemberStreams by their serial numbers, and the kinds of each that have their turn.
+/// Streams by their serial numbers, and the kinds of each that have their turn.
 type Turns = Vec<(u32, [bool; 2])>;
 
 /// A track of a member, as others can be sent it.
@@ -165,7 +165,7 @@ impl MemberSignalling {
         Some(self.subscriptions(streams))
     }
 
-    /// What was agreed, as far as it has its turn. MemberStreams of which it never was to be sent anything are left out.
+    /// What was agreed, as far as it has its turn. Streams of which it was never to be sent anything are left out.
     fn subscriptions(&self, streams: &[(&Arc<StreamTracks>, [bool; 2])]) -> Vec<SubscriptionSpec> {
         let agreed: BTreeMap<TrackId, &MediaLine> = self.call.sent().map(|sent| (sent.track, &sent.line)).collect();
         let known = self.membership.subscriptions.iter();

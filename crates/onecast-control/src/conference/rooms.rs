@@ -395,11 +395,11 @@ impl Rooms {
             let Some(room) = self.rooms.get_mut(&name) else {
                 continue;
             };
-            let seats = room
+            let members = room
                 .members
                 .iter()
                 .filter_map(|member| Some((member.id, member.signalling.as_ref()?)));
-            let due = seats.filter_map(|(id, signalling)| Some((id, signalling.overdue(now)?)));
+            let due = members.filter_map(|(id, signalling)| Some((id, signalling.overdue(now)?)));
             self.effects.extend(due.map(|(id, why)| RoomEffect::End(id, why)));
             if room.deadline().is_some_and(|at| at <= now) {
                 room.settle(now, &mut self.effects);
@@ -409,13 +409,13 @@ impl Rooms {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let seats = |room: &Room| {
-            let seats = room.members.iter().filter_map(|member| member.signalling.as_ref());
-            seats.filter_map(|signalling| signalling.deadline()).min()
+        let first = |room: &Room| {
+            let members = room.members.iter().filter_map(|member| member.signalling.as_ref());
+            members.filter_map(|signalling| signalling.deadline()).min()
         };
         let rooms = self.rooms.values();
         rooms
-            .flat_map(|room| room.deadline().into_iter().chain(seats(room)))
+            .flat_map(|room| room.deadline().into_iter().chain(first(room)))
             .min()
     }
 

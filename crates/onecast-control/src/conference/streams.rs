@@ -174,7 +174,7 @@ impl MemberStream {
         }
     }
 
-    /// What a track is sent in, as far as can be told; `None` when it never was sent. It may be switched off at this moment.
+    /// What a track is sent in, as far as is known; `None` when it never was sent. It may be switched off at this moment.
     pub(super) fn codec(&self, kind: Kind) -> Option<Codec> {
         let line = self.line(kind)?;
         let likely = || Some(line.agreed.as_ref()?.formats.first()?.codec);
@@ -201,7 +201,7 @@ impl MemberStream {
         }
     }
 
-    /// It is a screen, or something else that all members are to see whoever speaks.
+    /// It is a screen, or something else that all members see regardless of the speaker.
     pub(super) fn is_presentation(&self) -> bool {
         self.label(Kind::Video) == Some(PRESENTATION)
     }

@@ -24,7 +24,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// One room, and those who are in it.
+/// One room with its members.
 struct Bench {
     rooms: Rooms,
     maker: TrackMaker,
@@ -46,7 +46,7 @@ fn id(member: u64) -> SessionId {
     SessionId::from_random(bytes)
 }
 
-/// Somebody with a microphone and a camera.
+/// A member with a microphone and a camera.
 fn person() -> Client {
     let mut client = Client::default();
     client.add(Kind::Audio, "cam");
@@ -87,7 +87,7 @@ impl Bench {
         "main".parse().unwrap()
     }
 
-    /// A room of these, each of whom has a microphone and a camera and is sent everything.
+    /// A room of these members. Each has a microphone and a camera and is sent everything.
     fn with(members: std::ops::RangeInclusive<u64>) -> Bench {
         let mut bench = Bench::new();
         members.for_each(|member| bench.come(member));
@@ -185,7 +185,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Everybody answers until there is nothing to answer. Returns how many offers that took.
+    /// All members answer until no offer waits. Returns how many offers that took.
     fn settle(&mut self) -> usize {
         let members: Vec<u64> = self.clients.keys().copied().collect();
         let mut offers = 0;

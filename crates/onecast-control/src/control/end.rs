@@ -22,7 +22,7 @@ pub(super) struct EndQueue {
 impl EndQueue {
     /// So many at once: a fraction of what the queue to a shard holds.
     pub(super) const BATCH: usize = 1_024;
-    /// Between two batches the shards say goodbye to the clients of the first.
+    /// Between two batches the shards close the peers of the first.
     const PAUSE: Duration = Duration::from_millis(50);
 
     /// When the next batch is due.

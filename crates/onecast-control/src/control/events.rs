@@ -54,7 +54,7 @@ impl Control {
         Ok((of, playable))
     }
 
-    /// Asks every viewer that has an event stream, now or later, to connect anew.
+    /// Asks every viewer that has an event stream, now or later, to reconnect.
     pub fn ask_to_reconnect(&mut self, notice: ReconnectNotice) {
         self.events.ask_to_reconnect(notice, &mut self.effects);
     }

@@ -74,6 +74,19 @@ pub(super) struct Route {
     pub(super) timeout: Duration,
 }
 
+impl Route {
+    const WHIP: Route = Route {
+        purpose: Purpose::Publish,
+        via: Via::Whip,
+        timeout: Control::CONNECT_TIMEOUT,
+    };
+    const WHEP: Route = Route {
+        purpose: Purpose::Watch,
+        via: Via::Whep,
+        timeout: Control::CONNECT_TIMEOUT,
+    };
+}
+
 impl Control {
     /// How long a client may take from our answer to its finished handshake.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,13 +114,7 @@ impl Control {
         join: Join<'_>,
         offer: Result<Agreed, SdpError>,
     ) -> Result<Arc<StreamTracks>, Refusal> {
-        let route = Route {
-            purpose: Purpose::Publish,
-            via: Via::Whip,
-            timeout: Control::CONNECT_TIMEOUT,
-        };
-        self.take_token(now, join.client, route.purpose)?;
-        self.join(now, join, route, offer?)
+        self.admit_and_join(now, join, Route::WHIP, offer)
     }
 
     /// An offer of a viewer. Gives the tracks that it will be sent.
@@ -120,13 +127,7 @@ impl Control {
         join: Join<'_>,
         offer: Result<Agreed, SdpError>,
     ) -> Result<Arc<StreamTracks>, Refusal> {
-        let route = Route {
-            purpose: Purpose::Watch,
-            via: Via::Whep,
-            timeout: Control::CONNECT_TIMEOUT,
-        };
-        self.take_token(now, join.client, route.purpose)?;
-        self.join(now, join, route, offer?)
+        self.admit_and_join(now, join, Route::WHEP, offer)
     }
 
     /// A pasted offer: its direction, the client's rights and the stream's publisher decide what the client becomes. The grant of `join`
@@ -173,13 +174,8 @@ impl Control {
     /// # Errors
     /// When a limit is reached; then nothing has changed.
     pub fn handle_counter_offer(&mut self, now: Now, join: Join<'_>) -> Result<CounterOffered, Refusal> {
-        let route = Route {
-            purpose: Purpose::Watch,
-            via: Via::Whep,
-            timeout: Control::CONNECT_TIMEOUT,
-        };
-        self.take_token(now, join.client, route.purpose)?;
-        let tracks = self.enter(now, join, route, |_| Ok(()))?;
+        self.take_token(now, join.client, Purpose::Watch)?;
+        let tracks = self.enter(now, join, Route::WHEP, |_| Ok(()))?;
         self.registry.set_offered(join.id, join.local.clone());
         Ok(CounterOffered {
             tracks,
@@ -222,6 +218,17 @@ impl Control {
         self.lifecycle.check_open()?;
         let address = client.ip();
         self.registry.admit(now.instant, Caller { purpose, address })
+    }
+
+    fn admit_and_join(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        route: Route,
+        offer: Result<Agreed, SdpError>,
+    ) -> Result<Arc<StreamTracks>, Refusal> {
+        self.take_token(now, join.client, route.purpose)?;
+        self.join(now, join, route, offer?)
     }
 
     fn join(&mut self, now: Now, join: Join<'_>, route: Route, agreed: Agreed) -> Result<Arc<StreamTracks>, Refusal> {

@@ -58,7 +58,7 @@ impl Control {
 
     /// Accepts no new clients from now on. What the order does not say is as configured, or as ordered before.
     pub fn handle_drain(&mut self, now: Now, order: DrainOrder) -> DrainState {
-        let begun = self.lifecycle.drain_state(now, 0).is_none();
+        let begun = !self.lifecycle.is_draining();
         let is_news = self.lifecycle.drain(now.instant, order);
         let sessions = self.registry.len();
         let state = self.drain_state(now).expect("it has just begun, and nothing ends it");

@@ -18,7 +18,7 @@ impl Control {
         }
     }
 
-    /// So many turns the shards have made. Told about once a second: a shard that stands still is stuck.
+    /// How many turns each shard has made, about once a second: a shard that stands still is stuck.
     pub fn handle_turns(&mut self, now: Instant, turns: impl Iterator<Item = u64>) {
         self.watchdog.feel(now, turns);
     }

@@ -134,7 +134,7 @@ fn another_tag_is_stale_whatever_comes_with_it() {
 }
 
 #[test]
-fn a_restart_is_told_to_the_shards_and_changes_the_tag() {
+fn a_restart_reaches_the_shards_and_changes_the_tag() {
     let mut rig = Rig::new();
     assert_eq!(rig.restart(1), Ok(1));
     let told = &rig.told[0].ice;

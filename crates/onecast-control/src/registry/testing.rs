@@ -205,7 +205,7 @@ impl Bench {
         self.registry.liveness(self.now, &name())
     }
 
-    /// What followers are told: live, silent.
+    /// What followers see: live, silent.
     pub(super) fn told(&self) -> (bool, bool) {
         let audience = self.registry.audience(self.now, &name());
         (audience.live, audience.silent)

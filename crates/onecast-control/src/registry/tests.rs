@@ -136,7 +136,7 @@ fn only_the_same_right_takes_a_live_stream_over() {
 }
 
 #[test]
-fn without_a_right_nobody_takes_over() {
+fn a_publisher_without_a_credential_does_not_take_over() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     registry.join(now, &name("a"), PUBLISHER, id(1), terms(None)).unwrap();
@@ -147,7 +147,7 @@ fn without_a_right_nobody_takes_over() {
 }
 
 #[test]
-fn who_was_taken_over_can_be_told() {
+fn a_publisher_that_was_taken_over_can_learn_why() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let studio = || terms(Some("studio"));
@@ -163,7 +163,7 @@ fn who_was_taken_over_can_be_told() {
 }
 
 #[test]
-fn the_tracks_outlive_the_publisher_while_somebody_watches_and_end_with_the_last() {
+fn the_tracks_outlive_the_publisher_and_end_with_the_last_viewer() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let first = registry.join(now, &name("a"), PUBLISHER, id(1), PATIENCE).unwrap();
@@ -221,7 +221,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     assert!(matches!(refused, Refusal::Busy(busy) if busy.cause == BusyCause::Address));
     assert_eq!(registry.streams(now).len(), 1, "a refused client leaves nothing behind");
 
-    // One finishes its handshake, which is told twice, and leaves; the client of the other never comes.
+    // One finishes its handshake, which is reported twice, and leaves; the client of the other never comes.
     registry.connected(now, Duration::ZERO, id(1)).unwrap();
     assert_eq!(half_open(&registry), 1);
     registry.connected(now, Duration::ZERO, id(1)).unwrap();
@@ -242,7 +242,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     assert!(registry.remove(later, id(5)).is_none() && registry.remove(later, id(4)).is_none());
     assert_eq!(half_open(&registry), 0);
 
-    // Those whom the registry refuses for its own reasons were never half-open.
+    // Clients that the registry refuses for its own reasons were never half-open.
     admit(&mut registry, later, PUBLISHER, 6).unwrap();
     assert!(matches!(
         admit(&mut registry, later, PUBLISHER, 7),
@@ -333,7 +333,7 @@ fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() 
 }
 
 #[test]
-fn followers_are_told_whose_media_comes_and_how_many_watch() {
+fn followers_see_whether_media_arrives_and_how_many_watch() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let told = |registry: &Registry| {

@@ -67,7 +67,7 @@ struct Walk {
     seed: u64,
     chance: Chance,
     now: Instant,
-    /// Sessions that were let in and of whose end nobody was told.
+    /// Sessions that were admitted and have not ended.
     inside: BTreeSet<SessionId>,
     /// What each that was ended was to the shards.
     at_shards: BTreeSet<SessionId>,
@@ -96,7 +96,7 @@ impl Walk {
         *self.done.entry(what).or_default() += 1;
     }
 
-    fn somebody(&mut self) -> Option<SessionId> {
+    fn any_session(&mut self) -> Option<SessionId> {
         let all: Vec<_> = self.inside.iter().copied().collect();
         self.chance.of(&all)
     }
@@ -161,7 +161,7 @@ impl Walk {
         }
     }
 
-    /// Somebody's offer is answered, even if it has ended meanwhile.
+    /// The offer of a session is answered, even if the session has ended meanwhile.
     fn answer(&mut self) {
         let number = u128::from(self.chance.below(self.admitted.max(1) as u64)) + 1;
         let successors = self
@@ -174,7 +174,7 @@ impl Walk {
         let recent = successors
             .next()
             .filter(|_| self.chance.below(2) == 0)
-            .or_else(|| self.somebody().filter(|_| self.chance.below(4) > 0));
+            .or_else(|| self.any_session().filter(|_| self.chance.below(4) > 0));
         let id = recent.unwrap_or(SessionId::from_random(number.to_be_bytes()));
         let is_waiting = self.registry.awaits_answer(id);
         let known = self.registry.sessions.get(id);
@@ -184,6 +184,12 @@ impl Walk {
         let session = Arc::new(self.session(id));
         let taken = self.inside.contains(&id);
         self.registry.set_session(session);
+        let entry = self.registry.sessions.get(id);
+        assert_eq!(
+            entry.is_some_and(|entry| entry.session.is_some()),
+            taken,
+            "a session that has ended does not come back"
+        );
         if taken {
             self.at_shards.insert(id);
         }
@@ -191,7 +197,7 @@ impl Walk {
     }
 
     fn answer_of_ours(&mut self) {
-        let Some(id) = self.somebody() else { return };
+        let Some(id) = self.any_session() else { return };
         if self.registry.take_offered(self.now, id, PATIENCE).is_none() {
             return;
         }
@@ -202,7 +208,7 @@ impl Walk {
         self.note("answer taken");
     }
 
-    /// The shards may tell twice, and of those who have left.
+    /// The shards may report a session twice, and after its end.
     fn connect(&mut self) {
         // One that is to replace another is rare, and gets its turn more often.
         let successors = self
@@ -214,7 +220,7 @@ impl Walk {
         let mut successors = successors.filter(|id| self.at_shards.contains(id));
         let successor = successors.next().filter(|_| self.chance.below(2) == 0);
         let Some(id) = successor
-            .or_else(|| self.somebody())
+            .or_else(|| self.any_session())
             .filter(|id| self.at_shards.contains(id))
         else {
             return;
@@ -237,7 +243,7 @@ impl Walk {
     }
 
     fn restart(&mut self) {
-        let Some(id) = self.somebody() else { return };
+        let Some(id) = self.any_session() else { return };
         let number = self.chance.below(1 << 31);
         let fragment = format!("a=ice-ufrag:theirs{number}\r\na=ice-pwd:{number:022}\r\n");
         let fragment = Fragment::parse(&fragment).unwrap();
@@ -285,7 +291,7 @@ impl Walk {
 
     fn leave(&mut self) {
         let leaves = self.chance.below(3) == 0;
-        let Some(id) = self.somebody().filter(|_| leaves) else {
+        let Some(id) = self.any_session().filter(|_| leaves) else {
             return;
         };
         self.end(id, EndReason::Goodbye);
@@ -335,9 +341,9 @@ impl Walk {
         self.ended(ended, why);
     }
 
-    /// What the caller does for each end: it must be told of each once, and of what to close at the shards.
+    /// What the caller does for each end: it must learn of each once, with what to close at the shards.
     fn ended(&mut self, ended: Ended, why: EndReason) {
-        assert!(self.inside.remove(&ended.id), "an end is told once");
+        assert!(self.inside.remove(&ended.id), "an end is reported once");
         assert_eq!(self.at_shards.remove(&ended.id), ended.session.is_some());
         self.registry.remember(Duration::from_secs(1), &ended, why);
         self.handed.insert(ended.session_number);
@@ -433,7 +439,7 @@ fn whatever_happens_to_sessions_in_whatever_order_nothing_of_them_is_left() {
         for _ in 0..4_000 {
             walk.step();
         }
-        while let Some(id) = walk.somebody() {
+        while let Some(id) = walk.any_session() {
             walk.end(id, EndReason::Goodbye);
             walk.check();
         }

@@ -25,7 +25,7 @@ struct OpenEvents {
     session: SessionId,
     stream: StreamName,
     wanted: EventSet,
-    /// Decides when its viewer connects anew.
+    /// Decides when its viewer reconnects.
     jitter: u32,
 }
 
@@ -42,7 +42,7 @@ struct Followed {
 pub struct NewEvents {
     /// Its id.
     pub id: EventStreamId,
-    /// Any number: viewers must not all connect anew at once.
+    /// Any number: viewers must not all reconnect at once.
     pub jitter: u32,
 }
 
@@ -145,7 +145,7 @@ impl WhepEvents {
         }
     }
 
-    /// Asks every viewer that has an event stream, now or later, to connect anew.
+    /// Asks every viewer that has an event stream, now or later, to reconnect.
     pub(crate) fn ask_to_reconnect(&mut self, notice: ReconnectNotice, effects: &mut Effects) {
         let reconnect = |(id, open): (&EventStreamId, &OpenEvents)| {
             Effect::Reconnect(*id, notice.reconnect(&open.stream, open.jitter))

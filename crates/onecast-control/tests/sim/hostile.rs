@@ -35,7 +35,7 @@ fn longest_gap(world: &World, viewer: usize) -> Duration {
 }
 
 #[test]
-fn viewers_that_send_nested_fragments_stall_nobody() {
+fn viewers_that_send_nested_fragments_stall_no_other_client() {
     for seed in 0..3 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish(Codec::Vp8, true, FOR_EVER);

@@ -267,7 +267,7 @@ fn whoever_is_on_air_stays_until_the_next_one_has_a_picture() {
 }
 
 #[test]
-fn who_speaks_is_seen_though_nothing_of_its_picture_is_cached() {
+fn the_speaker_is_seen_without_a_cached_picture() {
     for watched in [true, false] {
         let mut room = Room::with(5, 1, Link::CLEAN, WITHOUT_CACHE);
         let early = watched.then(|| room.world.watch(true));
@@ -390,7 +390,7 @@ fn a_plan_that_arrives_before_its_client_is_applied_and_an_older_one_is_not() {
 }
 
 #[test]
-fn who_speaks_is_told_by_the_levels_of_the_packets() {
+fn the_speaker_is_found_by_the_audio_levels() {
     let mut room = Room::new(2, 2, Link::CLEAN);
     let (a, b) = (room.join(10), room.join(11));
     room.set_level(a, 90);

@@ -51,7 +51,7 @@ fn longest_gap(received: &Received, from: Instant, to: Instant) -> Duration {
 }
 
 #[test]
-fn a_spoofed_nomination_sends_its_victim_nothing_and_disturbs_nobody() {
+fn a_spoofed_nomination_sends_its_victim_nothing_and_disturbs_no_client() {
     for (seed, shards) in [(1, 1), (2, 2)] {
         for often in [false, true] {
             let mut world = World::new(seed, shards, Link::CLEAN);
@@ -116,7 +116,7 @@ fn a_viewer_whose_nat_gives_it_another_port_sees_again() {
 }
 
 #[test]
-fn a_publisher_whose_nat_gives_it_another_port_is_heard_and_told_again() {
+fn media_and_rtcp_continue_when_a_nat_gives_a_publisher_another_port() {
     for seed in 0..6 {
         for unanswering in [false, true] {
             let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);

@@ -231,7 +231,7 @@ fn a_session_that_has_not_connected_yet_may_restart_and_use_either() {
 }
 
 #[test]
-fn one_who_restarts_in_the_middle_of_the_handshake_gets_its_keys() {
+fn a_client_that_restarts_ice_during_the_handshake_gets_its_keys() {
     for seed in 0..20 {
         let mut world = World::new(seed, 2, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -250,7 +250,7 @@ fn one_who_restarts_in_the_middle_of_the_handshake_gets_its_keys() {
 }
 
 #[test]
-fn a_session_that_ended_while_the_shards_were_told_of_it_is_expected_by_none() {
+fn no_shard_expects_a_session_that_has_ended() {
     let mut world = World::new(1, 2, Link::CLEAN);
     let viewer = world.watch(true);
     let session = world.clients[viewer].session.clone();

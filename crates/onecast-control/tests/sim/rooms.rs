@@ -159,7 +159,7 @@ fn finish(conference: &mut Conference) {
 }
 
 #[test]
-fn who_never_answers_is_ended_and_the_others_go_on() {
+fn a_member_that_never_answers_is_ended_and_the_others_continue() {
     for (seed, way) in [(1, Way::Polls), (2, Way::Waits), (3, Way::Socket)] {
         let mut conference = Conference::new(seed, 2, Link::LOSSY);
         let mute = conference.invite(way, ms(0));

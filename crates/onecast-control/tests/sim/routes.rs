@@ -43,7 +43,7 @@ impl World {
 }
 
 #[test]
-fn checks_with_a_wrong_password_make_no_shard_forget_or_remember_anybody() {
+fn checks_with_a_wrong_password_change_no_routes() {
     let mut world = World::new(2, 2, Link::CLEAN);
     // Everything of a client reaches another shard than its first check.
     world.scattered = true;

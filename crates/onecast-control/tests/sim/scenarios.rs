@@ -350,7 +350,7 @@ fn fifty_impatient_viewers_cost_the_publisher_little() {
 }
 
 #[test]
-fn a_crowd_takes_its_turns_and_everybody_gets_in() {
+fn a_crowd_connects_in_turns_and_completely() {
     let mut world = World::new(5, 1, Link::CLEAN);
     world.publish(Codec::Vp8, true, FOR_EVER);
     let early = world.watch(true);
@@ -365,7 +365,7 @@ fn a_crowd_takes_its_turns_and_everybody_gets_in() {
 }
 
 #[test]
-fn viewers_who_come_and_leave_amid_a_frame_take_nothing_from_the_others() {
+fn viewers_that_join_and_leave_in_mid_frame_do_not_affect_the_others() {
     for seed in 0..6 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         let mut random = Random::new(seed);

@@ -103,7 +103,7 @@ fn a_viewer_that_comes_at_any_point_of_a_group_of_pictures_starts_at_once() {
 }
 
 #[test]
-fn what_is_lost_on_the_way_is_repaired() {
+fn lost_packets_are_repaired() {
     for seed in 0..40 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -122,7 +122,7 @@ fn what_is_lost_on_the_way_is_repaired() {
 }
 
 #[test]
-fn losses_on_the_way_to_the_server_hold_nobody_up() {
+fn losses_on_the_way_to_the_server_delay_no_viewer() {
     for seed in 0..40 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         world.publish_as(Codec::Vp8, seed % 2 == 0, FOR_EVER, Shape::DEAF);
@@ -396,7 +396,7 @@ fn on_a_slow_path_a_viewer_starts_slower_and_still_becomes_level() {
 }
 
 #[test]
-fn strange_publishers_keep_nobody_from_what_they_can_give() {
+fn viewers_receive_what_strange_publishers_send() {
     let shapes = [
         Shape {
             keyframes_only: true,

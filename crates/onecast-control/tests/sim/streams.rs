@@ -258,7 +258,7 @@ fn a_camera_that_pauses_is_waited_for() {
 }
 
 #[test]
-fn when_nobody_answers_viewers_are_sent_what_comes_closest_after_a_while() {
+fn viewers_get_the_closest_alternative_when_keyframe_requests_fail() {
     let shape = Shape {
         keyframes: FOR_EVER,
         ..Shape::DEAF
@@ -360,7 +360,7 @@ fn a_publisher_without_keyframes_that_replaces_another_is_shown_after_a_while() 
 }
 
 #[test]
-fn a_packet_that_never_comes_keeps_nobody_waiting_for_ever() {
+fn no_viewer_waits_forever_for_a_missing_packet() {
     let shape = Shape {
         keyframes: FOR_EVER,
         ..Shape::DEAF

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn tracks_are_free_only_after_everybody_was_told() {
+fn tracks_are_free_only_after_the_commands_that_end_them() {
     let mut bench = Bench::with(1..=3);
     bench.leave(1);
     let close = bench.log.iter().position(|line| line == "close m1.0").unwrap();
@@ -54,11 +54,11 @@ fn nothing_is_left_when_all_have_left() {
 }
 
 #[test]
-fn who_leaves_before_its_shards_were_told_leaves_nothing() {
+fn a_member_that_leaves_before_the_shards_know_it_leaves_nothing() {
     let mut bench = Bench::with(1..=1);
     bench.join(2, person(), &MemberInfo::default(), true).unwrap();
     bench.leave(2);
-    assert_eq!(bench.log, ["wake 2", "close m2.0"], "nobody else had heard of it");
+    assert_eq!(bench.log, ["wake 2", "close m2.0"], "no other member knew it");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_member_whose_socket_breaks_has_ten_seconds_to_come_back() {
 }
 
 #[test]
-fn what_a_member_does_that_is_unknown_disturbs_nobody() {
+fn calls_of_an_unknown_member_change_nothing() {
     let mut bench = Bench::with(1..=2);
     let key = bench.source(1, 0);
     let strange = StreamKey { serial: 999, ..key };

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn nobody_hears_of_a_member_before_it_has_connected() {
+fn the_others_do_not_see_a_member_before_it_has_connected() {
     let mut bench = Bench::with(1..=1);
     bench.join(2, person(), &MemberInfo::default(), true).unwrap();
     assert_eq!(bench.log, ["wake 2"]);
@@ -47,7 +47,7 @@ fn what_changes_while_an_offer_waits_is_gathered_into_the_next() {
         "it answers first: {:?}",
         bench.log
     );
-    assert_eq!(bench.next_offer(1), None, "it was told a moment ago");
+    assert_eq!(bench.next_offer(1), None, "it was sent a moment ago");
     bench.answer(1, &first).unwrap();
     assert!(bench.log.contains(&"wake 1".to_owned()), "{:?}", bench.log);
     let next = bench.next_offer(1).unwrap();
@@ -62,7 +62,7 @@ fn what_changes_while_an_offer_waits_is_gathered_into_the_next() {
 }
 
 #[test]
-fn an_offer_is_repeated_as_it_was_and_who_never_answers_is_ended() {
+fn an_offer_is_repeated_as_it_was_and_a_member_that_never_answers_is_ended() {
     let mut bench = Bench::with(1..=1);
     bench.come(2);
     let offer = bench.next_offer(1).unwrap();
@@ -85,7 +85,7 @@ fn an_offer_is_repeated_as_it_was_and_who_never_answers_is_ended() {
 }
 
 #[test]
-fn an_offer_that_was_never_fetched_is_waited_for_by_nobody() {
+fn an_offer_that_was_never_fetched_has_no_deadline() {
     let mut bench = Bench::with(1..=1);
     bench.come(2);
     assert_eq!(bench.rooms.poll_timeout(), None);

@@ -14,7 +14,7 @@ use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{Fingerprint, IceCredentials, SessionId};
 
-/// A room, and what the shards were told of restarts.
+/// A room, and the ICE restarts that the shards know.
 struct Scene {
     rooms: Rooms,
     now: Instant,
@@ -166,7 +166,7 @@ impl Scene {
         std::iter::from_fn(|| self.rooms.poll_effect()).collect()
     }
 
-    /// Who is to be ended, and why.
+    /// The members that have to be ended, and why.
     fn ends(&mut self) -> Vec<(SessionId, EndReason)> {
         let ends = self.effects().into_iter().filter_map(|effect| match effect {
             RoomEffect::End(id, why) => Some((id, why)),
@@ -181,7 +181,7 @@ const fn secs(seconds: u64) -> Duration {
 }
 
 #[test]
-fn who_does_not_answer_is_told_again_and_then_dropped_with_the_reason() {
+fn an_offer_without_an_answer_is_repeated_and_then_ends_the_member_with_the_reason() {
     let mut scene = Scene::of_two();
     let first = scene.next_offer(1).unwrap();
     let until = scene.now + OwnOffers::ANSWER_TIMEOUT;
@@ -194,12 +194,12 @@ fn who_does_not_answer_is_told_again_and_then_dropped_with_the_reason() {
     scene.pass(secs(2));
     assert_eq!(scene.ends(), [(id(1), EndReason::Unanswered)]);
     scene.rooms.leave(scene.now, id(1));
-    assert_eq!(scene.rooms.poll_timeout(), None, "nobody else is waited for");
+    assert_eq!(scene.rooms.poll_timeout(), None, "no other member has a deadline");
     assert_eq!(scene.rooms.participants(&room()), 1);
 }
 
 #[test]
-fn an_offer_that_nobody_has_fetched_is_waited_for_by_nobody() {
+fn an_offer_that_was_not_fetched_ends_no_member() {
     let mut scene = Scene::of_two();
     scene.pass(secs(3_600));
     assert_eq!(scene.ends(), []);
@@ -243,7 +243,7 @@ fn a_socket_that_does_not_come_back_is_the_end_and_one_that_does_is_none() {
 }
 
 #[test]
-fn an_offer_is_repeated_at_once_to_who_comes_back() {
+fn an_offer_is_repeated_at_once_to_a_member_that_returns() {
     let mut scene = Scene::of_two();
     let follower = scene.rooms.follow(scene.now, id(1)).unwrap();
     let first = scene.next_offer(1);

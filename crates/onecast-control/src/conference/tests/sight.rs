@@ -1,10 +1,10 @@
-//! Who is seen and heard when not everybody can be, and what viewers of the room see.
+//! Which members are seen and heard when not all can be, and what viewers of the room see.
 
 use super::*;
 use crate::conference::Broadcast;
 
 #[test]
-fn whoever_spoke_last_is_seen_and_everybody_heard() {
+fn the_last_speaker_is_seen_and_all_are_heard() {
     let mut bench = Bench::with(1..=4);
     bench.change(
         1,
@@ -33,7 +33,7 @@ fn whoever_spoke_last_is_seen_and_everybody_heard() {
     assert_eq!(
         bench.sees(2),
         ["m1.0 av", "m3.0 av", "m4.0 av"],
-        "its own wish, nobody else's"
+        "its own wish, not that of the others"
     );
     bench.change(
         1,
@@ -47,7 +47,7 @@ fn whoever_spoke_last_is_seen_and_everybody_heard() {
 }
 
 #[test]
-fn nine_are_seen_and_25_heard_unless_somebody_says_otherwise() {
+fn nine_are_seen_and_25_heard_by_default() {
     let bench = Bench::with(1..=28);
     let sees = bench.sees(1);
     let count = |text: &str| sees.iter().filter(|one| one.ends_with(text)).count();
@@ -56,7 +56,7 @@ fn nine_are_seen_and_25_heard_unless_somebody_says_otherwise() {
 }
 
 #[test]
-fn a_change_is_told_to_those_whom_it_concerns_and_looked_at_by_no_one_else() {
+fn a_change_reaches_only_the_members_that_it_concerns() {
     let mut bench = Bench::with(1..=60);
     bench.speaks(1, true);
     bench.speaks(1, false);
@@ -67,7 +67,7 @@ fn a_change_is_told_to_those_whom_it_concerns_and_looked_at_by_no_one_else() {
 }
 
 #[test]
-fn a_screen_is_seen_by_everybody_whoever_speaks() {
+fn all_members_see_a_screen_regardless_of_the_speaker() {
     let mut bench = Bench::with(1..=3);
     let mut client = person();
     client.add(Kind::Video, "display");
@@ -85,7 +85,7 @@ fn a_screen_is_seen_by_everybody_whoever_speaks() {
 }
 
 #[test]
-fn viewers_see_who_speaks_and_nobody_loses_the_floor_within_two_seconds() {
+fn viewers_see_the_active_speaker_which_stays_for_two_seconds() {
     let mut bench = Bench::new();
     bench.come(1);
     bench.come(2);
@@ -126,7 +126,7 @@ fn a_codec_that_turns_out_to_be_another_is_offered() {
 }
 
 #[test]
-fn who_is_on_air_is_told_again_when_a_broadcast_takes_its_place_for_a_moment() {
+fn the_active_speaker_takes_the_stream_back_from_a_broadcast_that_had_it_for_a_moment() {
     let mut bench = Bench::new();
     bench.come(1);
     let before = bench.told[&1].number;
@@ -144,7 +144,7 @@ fn who_is_on_air_is_told_again_when_a_broadcast_takes_its_place_for_a_moment() {
 }
 
 #[test]
-fn viewers_are_told_of_what_changes_of_who_is_on_air() {
+fn viewers_learn_what_changes_about_the_active_speaker() {
     let mut bench = Bench::with(1..=2);
     let key = bench.source(1, 0);
     bench.rooms.media(bench.now, id(1), key, (Kind::Video, Codec::H264));
@@ -214,8 +214,8 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
         (1, 1, "m9.0", false)
     );
     assert!(bench.roster.as_ref().unwrap().members[1].broadcast);
-    assert_eq!(bench.rooms.participants(&name), 1, "it takes nobody's signalling");
-    assert_eq!(bench.on_air(), [1], "who was on air is to take it back");
+    assert_eq!(bench.rooms.participants(&name), 1, "a broadcast is no participant");
+    assert_eq!(bench.on_air(), [1], "the active speaker is to take it back");
     bench.speaks_as(9, true);
     bench.wait(ms(2_000));
     let lift = bench.lifts.last().unwrap().clone();
@@ -229,7 +229,7 @@ fn a_broadcast_is_in_the_room_of_its_name_and_out_of_it_again() {
 }
 
 #[test]
-fn who_is_on_air_takes_the_stream_back_from_a_publisher_that_was_refused() {
+fn the_active_speaker_takes_the_stream_back_from_a_publisher_that_was_refused() {
     let mut bench = Bench::new();
     bench.come(1);
     let (now, name) = (bench.now, Bench::name());

@@ -44,7 +44,7 @@ fn a_camera_that_is_switched_off_and_on_keeps_its_tracks_and_its_line() {
         assert_eq!(shown.iter().map(|track| track.kind).collect::<Vec<_>>(), [Kind::Audio]);
         line(&mut bench, 1, "1").sends = true;
         bench.offer(1, &MemberInfo::default()).unwrap();
-        assert_eq!(bench.settle(), 0, "nobody needs an offer");
+        assert_eq!(bench.settle(), 0, "no member needs an offer");
         assert_eq!(
             (bench.sees(2), bench.source(1, 0)),
             (vec!["m1.0 av".to_owned()], tracks)
@@ -81,7 +81,7 @@ fn lines_are_switched_by_answers_too() {
 }
 
 #[test]
-fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
+fn a_member_that_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
     let mut bench = Bench::with(1..=2);
     for screen in 1..7 {
         let client = bench.clients.get_mut(&1).unwrap();
@@ -114,7 +114,7 @@ fn who_sends_too_many_streams_is_refused_and_keeps_what_it_had() {
 }
 
 #[test]
-fn who_may_not_send_may_watch_and_is_refused_when_it_sends() {
+fn a_member_without_the_right_to_send_may_watch_and_is_refused_when_it_sends() {
     let mut bench = Bench::with(2..=2);
     let refused = bench.join(1, person(), &MemberInfo::default(), false);
     assert_eq!(refused, Err(Refusal::NotAllowed(Purpose::Publish)));

@@ -71,7 +71,7 @@ pub(super) fn credentials(number: u128) -> IceCredentials {
     }
 }
 
-/// What an offer comes to.
+/// Negotiates an offer.
 pub(super) fn agree(offer: &str, role: Role) -> Result<Agreed, SdpError> {
     let offer = Offer::parse(offer)?;
     let negotiated = offer.negotiate(role)?.negotiated();

@@ -65,7 +65,7 @@ fn a_drain_order_without_news_tells_clients_nothing() {
 }
 
 #[test]
-fn a_server_that_stops_refuses_everybody() {
+fn a_server_that_stops_refuses_all_clients() {
     let mut bench = Bench::new();
     bench.call(|control, _| control.handle_shutdown());
     assert_eq!(bench.log(), ["shutdown"]);

@@ -1,4 +1,4 @@
-//! Sessions that are present: who is told of them, and how they end.
+//! Present sessions: what their followers see, and how they end.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn a_crowd_is_ended_in_batches() {
 }
 
 #[test]
-fn a_kicked_client_is_told_why_and_its_number_is_not_used_again() {
+fn a_kicked_client_learns_why_and_its_number_is_not_used_again() {
     let mut bench = Bench::new();
     bench.watch(1, "live").unwrap();
     let kick = |bench: &mut Bench| bench.call(|control, now| control.handle_kick(now, SessionNumber(1), None));

@@ -1,4 +1,4 @@
-//! Everything that can happen, in a random order: whatever it was, nothing of it remains.
+//! Everything that can happen, in a random order: nothing of it remains.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Walk {
         *self.done.entry(what).or_default() += 1;
     }
 
-    fn somebody(&mut self) -> Option<u128> {
+    fn any_session(&mut self) -> Option<u128> {
         let present = self.bench.present();
         let index = self.chance.below(present.len().max(1) as u64) as usize;
         present.get(index).copied()
@@ -101,16 +101,16 @@ impl Walk {
 
     fn connect(&mut self) {
         if let Some(number) = self
-            .somebody()
+            .any_session()
             .filter(|number| self.bench.at_shards.contains_key(&id(*number)))
         {
             self.bench.connect(number);
         }
     }
 
-    /// A packet comes from somebody who publishes: viewers have no sources.
+    /// A packet comes from a publisher or a member: viewers have no sources.
     fn send(&mut self) {
-        let Some(number) = self.somebody() else { return };
+        let Some(number) = self.any_session() else { return };
         let session = self.bench.at_shards.get(&id(number));
         if session.is_some_and(|session| !session.plan.sources.is_empty()) {
             self.bench.send(number, Codec::Vp8);
@@ -118,7 +118,7 @@ impl Walk {
     }
 
     fn leave(&mut self) {
-        let Some(number) = self.somebody() else { return };
+        let Some(number) = self.any_session() else { return };
         match self.chance.below(2) {
             0 => self.bench.closed(number, CloseCause::Full),
             _ => self.end(number),
@@ -136,7 +136,7 @@ impl Walk {
     }
 
     fn open_events(&mut self) {
-        let Some(number) = self.somebody() else { return };
+        let Some(number) = self.any_session() else { return };
         self.joined += 1;
         let new = NewEvents {
             id: EventStreamId::from_random(self.joined.to_be_bytes()),

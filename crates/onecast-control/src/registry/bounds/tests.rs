@@ -78,7 +78,7 @@ fn a_burst_and_a_rate_at_the_bound_are_within_it() {
 }
 
 #[test]
-fn who_falls_below_the_bound_in_time_begins_anew() {
+fn a_publisher_that_falls_below_the_bound_in_time_starts_over() {
     let start = onecast_udp::clock::now();
     let (mut meter, mut sent) = (Meter::new(start), 0);
     for round in 0..10 {
@@ -121,7 +121,7 @@ fn a_publisher_that_sends_nothing_is_idle_and_one_that_connects_is_not() {
 }
 
 #[test]
-fn a_viewer_is_idle_while_nobody_publishes_and_not_before_its_own_time() {
+fn a_viewer_is_idle_without_a_publisher_and_not_before_its_own_time() {
     let start = onecast_udp::clock::now();
     let at = |second| start + Duration::from_secs(second);
     let after = Duration::from_secs(10);

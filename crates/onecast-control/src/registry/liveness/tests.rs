@@ -60,7 +60,7 @@ fn a_publisher_that_stops_is_silent_after_five_seconds_and_live_with_its_next_pa
         bench.pass(ms(2_100));
         assert_eq!((bench.liveness().is_live(), bench.told()), (false, (false, true)));
         assert_eq!(bench.silences.len(), 1);
-        // At once to whoever asks, and to the others with the next look.
+        // Readers see it at once, followers with the next check.
         bench.send(1, VP8);
         assert_eq!(bench.told(), (true, false));
         bench.pass(ms(1_000));

@@ -61,7 +61,7 @@ fn a_publisher_that_sends_is_never_replaced_however_rarely() {
 }
 
 #[test]
-fn an_offer_alone_ends_nobody() {
+fn an_offer_alone_ends_no_session() {
     let mut bench = stopped(NO_CREDENTIAL);
     bench.watch(9, &[], &[Codec::Vp8]);
     bench.pass(ms(10_000));
