@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rules::Violation;
-use source::{Crate, Tree};
+use source::{Crate, SourceFile, Tree};
 
 /// The checkout.
 struct Checkout;
@@ -103,6 +103,22 @@ fn pure_crates_name_nothing_of_the_world() {
 }
 
 #[test]
+fn turn_names_nothing_of_the_world() {
+    let crates = crates();
+    let onecast = of(&crates, &["onecast"])[0];
+    let is_turn = |file: &Path| file.starts_with("src/turn");
+    assert!(
+        onecast.files.iter().any(|file| is_turn(&file.file)),
+        "src/turn has moved"
+    );
+    let found = rules::worldly_names(onecast)
+        .into_iter()
+        .filter(|violation| violation.key.starts_with("src/turn/"))
+        .collect();
+    assert_only(found, &[]);
+}
+
+#[test]
 fn pure_crates_depend_only_on_pure_crates() {
     let manifest = |name: &str| {
         let file = format!("crates/{name}/Cargo.toml");
@@ -127,4 +143,20 @@ fn modules_use_only_those_declared_above_them() {
     let crates = crates();
     let found = of(&crates, LAYERED).into_iter().flat_map(rules::upward_uses).collect();
     assert_only(found, exceptions::UPWARD_USES);
+}
+
+#[test]
+fn rtp_uses_no_other_module_of_its_crate() {
+    let crates = crates();
+    let files = &of(&crates, &["onecast-rtc"])[0].files;
+    let is_rtp = |file: &&SourceFile| file.module.first().is_some_and(|module| module == "rtp");
+    assert!(files.iter().any(|file| is_rtp(&file)), "rtp has moved");
+    for file in files.iter().filter(is_rtp) {
+        let others: Vec<String> = names::names(file)
+            .into_iter()
+            .filter(|name| name.segments[0] == "crate" && name.segments.get(1).is_some_and(|module| module != "rtp"))
+            .map(|name| name.segments.join("::"))
+            .collect();
+        assert_eq!(others, [""; 0], "{}", file.file.display());
+    }
 }

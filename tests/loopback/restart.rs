@@ -28,7 +28,7 @@ async fn viewer_continues_from_port_to_port() {
     let publisher = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
     let mut viewer = RawViewer::join(&rig).await;
     tokio::task::block_in_place(|| viewer.watch(200));
-    for number in 1..=2 {
+    for number in 1..=4 {
         // A session may restart once a second.
         tokio::time::sleep(Duration::from_millis(1_050)).await;
         viewer.restart(&rig, number).await;

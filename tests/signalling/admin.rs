@@ -137,7 +137,7 @@ async fn a_stream_is_ended_with_or_without_its_viewers() {
 }
 
 #[tokio::test]
-async fn who_comes_back_to_a_session_that_the_server_ended_is_told_why() {
+async fn requests_to_a_session_that_the_server_ended_get_the_reason() {
     let rig = Rig::start().await;
     for (byte, kind, said) in [
         (
@@ -183,7 +183,7 @@ async fn without_tokens_only_this_machine_itself_administers() {
 }
 
 #[tokio::test]
-async fn a_page_of_somebody_else_in_the_operator_s_browser_administers_nothing() {
+async fn a_foreign_page_in_the_operators_browser_cannot_administer() {
     let rig = Rig::start().await;
     for (method, path) in ROUTES {
         for origin in [
@@ -222,7 +222,7 @@ async fn a_page_of_somebody_else_in_the_operator_s_browser_administers_nothing()
 }
 
 #[tokio::test]
-async fn a_drain_is_ordered_by_query_or_json_and_its_state_told() {
+async fn a_drain_is_ordered_by_query_or_json_and_its_state_is_shown() {
     let rig = Rig::start().await;
     let idle = json!({ "draining": false, "since": null, "to": null, "leaves_in_s": null, "sessions": null });
     assert_eq!(rig.get("/api/drain").await.json(), idle);

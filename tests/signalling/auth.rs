@@ -95,7 +95,7 @@ fn challenge(reply: &Reply, error: Option<&str>) {
 }
 
 #[tokio::test]
-async fn who_has_no_token_or_a_wrong_one_is_challenged_before_the_offer_is_read() {
+async fn missing_and_wrong_tokens_are_challenged_before_the_offer_is_read() {
     let guarded = Guarded::start(false).await;
     for path in ["/whip/live", "/whep/live"] {
         let reply = guarded.rig.request("POST", path, &[SDP], OFFER).await;
@@ -218,7 +218,7 @@ async fn a_session_opened_with_a_token_wants_it_again() {
 }
 
 #[tokio::test]
-async fn who_cannot_send_headers_puts_the_token_into_the_query_and_the_session_url_is_enough() {
+async fn a_token_may_be_in_the_query_and_the_session_url_needs_none() {
     let guarded = Guarded::start(false).await;
     let rig = &guarded.rig;
     let path = format!("/whep/live?token={}", guarded.viewer);
@@ -348,7 +348,7 @@ async fn the_list_of_streams_shows_what_a_token_may_see() {
 }
 
 #[tokio::test]
-async fn who_tries_tokens_is_slowed_down_and_nobody_else() {
+async fn guessing_tokens_slows_down_only_the_guesser() {
     let guarded = Guarded::start(false).await;
     let mut statuses = Vec::new();
     for number in 0..30 {
@@ -368,7 +368,7 @@ async fn who_tries_tokens_is_slowed_down_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
+async fn without_access_control_proxies_may_not_publish() {
     let rig = Rig::guarded(Authority::unconfigured()).await;
     let sending = format!("{OFFER}a=sendonly\r\n");
     for header in [
@@ -410,7 +410,7 @@ async fn while_nobody_has_decided_who_may_publish_a_proxy_may_not() {
 }
 
 #[tokio::test]
-async fn while_nobody_has_decided_who_may_publish_nginx_as_it_comes_may_not() {
+async fn without_access_control_an_unconfigured_nginx_may_not_publish() {
     let rig = Rig::guarded(Authority::unconfigured()).await;
     // `proxy_pass http://127.0.0.1:8080;` and nothing else.
     let offer = |endpoint: &str| {
@@ -425,7 +425,7 @@ async fn while_nobody_has_decided_who_may_publish_nginx_as_it_comes_may_not() {
 }
 
 #[tokio::test]
-async fn while_nobody_has_decided_pages_of_others_neither_publish_nor_watch_nor_look() {
+async fn without_access_control_pages_of_other_origins_have_no_access() {
     let rig = Rig::guarded(Authority::unconfigured()).await;
     let ask = async |method: &str, path: &str, host: &str, origin: Option<&str>| {
         let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
@@ -489,7 +489,7 @@ async fn while_nobody_has_decided_pages_of_others_neither_publish_nor_watch_nor_
 }
 
 #[tokio::test]
-async fn who_was_taken_over_is_told() {
+async fn a_session_that_was_taken_over_gets_the_reason() {
     let guarded = Guarded::start(false).await;
     let session = guarded.offer("/whip/live", &guarded.studio).await;
     let session = session.header("location").unwrap().to_owned();

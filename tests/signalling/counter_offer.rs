@@ -37,7 +37,7 @@ async fn a_post_without_any_length_asks_too() {
 }
 
 #[tokio::test]
-async fn nobody_else_is_answered_406() {
+async fn no_other_request_is_answered_406() {
     let rig = Rig::start().await;
     rig.request("POST", ENDPOINT, &[SDP], " ").await.problem(400);
     rig.request("POST", ENDPOINT, &[("Content-Type", "application/json")], "")
@@ -67,7 +67,7 @@ async fn an_answer_that_is_of_no_use_is_refused_and_a_better_one_taken() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_waits_for_is_a_conflict() {
+async fn an_unexpected_answer_is_a_conflict() {
     let rig = Rig::start().await;
     let offered = asked(&rig, &[]).await;
     assert_eq!(rig.request("PATCH", &offered, &[SDP], OFFER).await.status, 204);
@@ -93,7 +93,7 @@ async fn options_of_a_viewers_session_name_both_types() {
 }
 
 #[tokio::test]
-async fn who_asks_for_an_offer_waits_at_the_door_like_others() {
+async fn requests_for_an_offer_pass_admission_control() {
     let rig = Rig::start().await;
     let mut statuses = Vec::new();
     for _ in 0..=LIMITS.joins_per_second {

@@ -11,7 +11,7 @@ use super::rig::{OFFER, Rig, SDP};
 use super::wire::Reply;
 
 #[tokio::test]
-async fn a_burst_beyond_the_bucket_is_503_and_who_comes_back_as_told_gets_in() {
+async fn a_burst_beyond_the_bucket_is_503_and_a_retry_after_the_wait_succeeds() {
     let rig = Rig::start().await;
     for _ in 0..LIMITS.joins_per_second {
         assert_eq!(watch(&rig).await.status, 201);
@@ -34,7 +34,7 @@ async fn a_burst_beyond_the_bucket_is_503_and_who_comes_back_as_told_gets_in() {
 }
 
 #[tokio::test]
-async fn a_crowd_is_told_different_times_and_a_longer_one_later_times() {
+async fn a_crowd_gets_different_retry_times_and_a_larger_one_later_times() {
     let rig = Rig::start().await;
     let mut waits = Vec::new();
     while waits.len() < 60 {
@@ -87,7 +87,7 @@ async fn a_pasted_offer_is_refused_in_plain_words() {
 }
 
 #[tokio::test]
-async fn the_command_line_clients_wait_as_they_are_told_and_get_in() {
+async fn the_command_line_clients_retry_after_the_wait_and_join() {
     for (command, option, endpoint) in [("watch", "--from", "/whep/door"), ("publish", "--to", "/whip/door")] {
         let rig = Rig::start().await;
         while rig.request("POST", endpoint, &[SDP], OFFER).await.status != 503 {}

@@ -66,7 +66,7 @@ const LIVE: Audience = Audience {
 };
 
 #[tokio::test]
-async fn a_follower_is_told_the_present_state_and_what_changes() {
+async fn a_follower_receives_the_present_state_and_changes() {
     let rig = Rig::start().await;
     let (events, session) = opened(&rig, ALL).await;
     let mut wire = followed(&rig, &events).await;
@@ -92,7 +92,7 @@ async fn a_follower_is_told_the_present_state_and_what_changes() {
 }
 
 #[tokio::test]
-async fn a_follower_is_told_that_the_broadcaster_is_connected_and_silent() {
+async fn a_follower_learns_that_the_broadcaster_is_connected_and_silent() {
     let rig = Rig::start().await;
     let (events, _) = opened(&rig, r#"["active", "inactive"]"#).await;
     let mut wire = followed(&rig, &events).await;
@@ -114,7 +114,7 @@ async fn a_follower_is_told_that_the_broadcaster_is_connected_and_silent() {
 }
 
 #[tokio::test]
-async fn a_follower_is_told_which_codec_it_lacks_and_when_it_lacks_none_any_more() {
+async fn a_follower_learns_which_codec_it_lacks_and_when_that_ends() {
     let rig = Rig::start().await;
     let (events, _) = opened(&rig, r#"["codec-missing"]"#).await;
     let mut wire = followed(&rig, &events).await;
@@ -140,7 +140,7 @@ async fn a_follower_is_told_which_codec_it_lacks_and_when_it_lacks_none_any_more
 }
 
 #[tokio::test]
-async fn only_what_was_asked_for_is_told() {
+async fn only_subscribed_events_are_sent() {
     let rig = Rig::start().await;
     let (events, _) = opened(&rig, r#"["layers", "active"]"#).await;
     let mut wire = followed(&rig, &events).await;
@@ -152,7 +152,7 @@ async fn only_what_was_asked_for_is_told() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_subscribed_to_is_said() {
+async fn invalid_subscriptions_are_refused_with_the_reason() {
     let rig = Rig::start().await;
     let (url, session) = viewer(&rig).await;
     let refused = async |headers: &[(&str, &str)], body: &str, status: u16| {
@@ -186,7 +186,7 @@ async fn what_cannot_be_subscribed_to_is_said() {
 }
 
 #[tokio::test]
-async fn the_url_of_an_event_stream_tells_nothing_of_the_session() {
+async fn the_url_of_an_event_stream_does_not_reveal_the_session() {
     let rig = Rig::start().await;
     let (events, session) = opened(&rig, ALL).await;
     let id = session.rsplit('/').next().unwrap();
@@ -213,7 +213,7 @@ async fn the_url_of_an_event_stream_tells_nothing_of_the_session() {
 }
 
 #[tokio::test]
-async fn who_comes_again_takes_the_place_of_the_old_connection() {
+async fn a_new_connection_replaces_the_old_one() {
     let rig = Rig::start().await;
     let (events, _) = opened(&rig, ALL).await;
     let mut first = followed(&rig, &events).await;
@@ -259,7 +259,7 @@ async fn stopping_the_server_ends_event_streams_at_once() {
 }
 
 #[tokio::test]
-async fn followers_leave_half_of_the_connections_to_those_who_come() {
+async fn followers_leave_half_of_the_connections_to_new_clients() {
     let limits = HttpLimits {
         connections: 4,
         ..HttpLimits::default()

@@ -62,7 +62,7 @@ async fn a_client_that_the_proxy_hides_shares_the_bounds_of_all_that_are_hidden(
 }
 
 #[tokio::test]
-async fn who_claims_to_be_a_proxy_and_is_not_trusted_is_taken_for_itself() {
+async fn headers_of_an_untrusted_proxy_are_ignored() {
     let trusted: TrustedProxies = std::iter::once("192.0.2.0/24".parse::<ProxyNetwork>().unwrap()).collect();
     for proxies in [TrustedProxies::default(), trusted] {
         let proxy = ReverseProxy {
@@ -81,7 +81,7 @@ async fn who_claims_to_be_a_proxy_and_is_not_trusted_is_taken_for_itself() {
 }
 
 #[tokio::test]
-async fn who_guesses_tokens_behind_a_proxy_slows_down_nobody_else() {
+async fn guessing_tokens_behind_a_proxy_slows_down_no_other_client() {
     let secret = onecast::auth::Secret::generate();
     let rule = TokenRule::read(&format!(
         "[[token]]\nname = \"a\"\nhash = \"{}\"\npublish = \"*\"\n",
@@ -105,7 +105,7 @@ async fn who_guesses_tokens_behind_a_proxy_slows_down_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_clients_are_told_is_below_the_path_of_the_proxy() {
+async fn urls_for_clients_are_below_the_path_of_the_proxy() {
     let rig = behind_a_proxy().await;
     let reply = rig.request("POST", "/whip/live", &[SDP, PREFIX], OFFER).await;
     assert!(
@@ -131,7 +131,7 @@ async fn what_clients_are_told_is_below_the_path_of_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_base_path_is_told_and_taken_whether_it_is_stripped_or_not() {
+async fn a_base_path_works_whether_the_proxy_strips_it_or_not() {
     let rig = below("/rtc").await;
     for endpoint in ["/rtc/whip/live", "/whip/live"] {
         let reply = rig.request("POST", endpoint, &[SDP], OFFER).await;
@@ -304,7 +304,7 @@ async fn a_byte_order_mark_is_no_part_of_an_offer() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_for_a_body_only_to_be_refused() {
+async fn no_body_is_requested_from_a_client_that_is_then_refused() {
     let rig = Rig::start().await;
     let ask = async |rig: &Rig, method: &str, path: &str, headers: &[(&str, &str)]| {
         let mut wire = rig.connect().await;

@@ -55,7 +55,7 @@ async fn the_largest_body_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_too_much_is_told_at_once() {
+async fn a_client_that_expects_100_continue_gets_413_before_it_sends_too_much() {
     let rig = Rig::start().await;
     let reply = rig
         .raw(
@@ -158,7 +158,7 @@ async fn a_body_that_breaks_off_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_400_or_closed() {
+async fn garbage_instead_of_http_is_400_or_closed() {
     let rig = Rig::start().await;
     let before = before(&rig).await;
     let cases: [&[u8]; 9] = [

@@ -55,7 +55,7 @@ async fn every_client_has_a_login_of_its_own_that_ends() {
 }
 
 #[tokio::test]
-async fn neither_a_preflight_nor_a_refusal_tells_of_servers() {
+async fn neither_preflights_nor_refusals_list_ice_servers() {
     let server = Running::start(&["--ice-server", "stun:stun.example.org"]);
     let preflight = [
         ("Origin", "https://example.org"),

@@ -23,7 +23,7 @@ async fn drains(client: &Client<'_>) {
 }
 
 #[tokio::test]
-async fn at_sigterm_it_lets_nobody_new_in_and_leaves_with_the_last() {
+async fn at_sigterm_the_server_refuses_new_clients_and_exits_after_the_last() {
     let server = Running::start(&["--drain-timeout", "60s"]);
     let client = Client(&server);
     let session = client.watch("live").await.header("location").unwrap().to_owned();
@@ -152,7 +152,7 @@ impl Manager {
 const PORTS: [&str; 4] = ["--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"];
 
 #[tokio::test]
-async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+async fn systemd_is_notified_of_readiness_and_of_stopping() {
     let manager = Manager::new();
     let server = manager.starts(&mut onecast(&[&PORTS[..], &["--drain-timeout", "10m"]].concat()));
     assert!(manager.next_but("WATCHDOG").starts_with("READY=1\n"));
@@ -166,7 +166,7 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_the_options_are_read_again_and_when_that_is_done() {
+async fn systemd_is_notified_when_a_reload_begins_and_ends() {
     let manager = Manager::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");

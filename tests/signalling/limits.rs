@@ -1,5 +1,7 @@
 //! Bounds of sessions, in the program itself with offers of real browsers.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::process::Running;
@@ -58,7 +60,7 @@ async fn a_stream_s_bound_of_viewers_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_kicked_session_is_gone_and_its_client_is_told_why() {
+async fn a_kicked_session_is_gone_and_its_client_gets_the_reason() {
     let server = Running::start(&[]);
     let client = Client(&server);
     let location = client.watch("live").await.header("location").unwrap().to_owned();
@@ -122,4 +124,14 @@ async fn a_session_that_its_client_ends_is_in_the_history_and_unknown_afterwards
     assert_eq!(gone.json()["type"], "urn:onecast:problem:unknown-session");
     let ended = client.get("/api/ended").await.json();
     assert_eq!(ended["ended"][0]["why"], "goodbye");
+}
+
+#[tokio::test]
+async fn program_is_healthy_and_ready_while_its_media_threads_run() {
+    let server = Running::start(&["--shards", "2"]);
+    let client = Client(&server);
+    // Longer than an idle media thread may seem to hang.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(client.get("/healthz").await.status, 200);
+    assert_eq!(client.get("/readyz").await.status, 200);
 }

@@ -218,7 +218,7 @@ async fn everything_that_is_written_happens_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_a_path_takes_is_what_is_written() {
+async fn allowed_methods_are_the_documented_ones() {
     let rig = Rig::start().await;
     let document = Document::of(&rig).await;
     for path in document.text["paths"].as_object().unwrap().keys() {

@@ -83,7 +83,7 @@ async fn nothing_outside_the_directory_is_served() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_with_a_list_of_what_is() {
+async fn an_unknown_path_is_404_with_a_list_of_paths() {
     let (on_disk, _directory) = from_directory().await;
     for rig in [Rig::start().await, on_disk] {
         for (method, path) in [
@@ -215,7 +215,7 @@ fn sources() -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn no_address_is_told_to_where_a_link_leads() {
+async fn pages_send_no_referrer() {
     let rig = Rig::start().await;
     for path in ["/viewer.html?token=t", "/js/viewer.js", "/api/streams", "/nothing"] {
         assert_eq!(

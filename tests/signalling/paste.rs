@@ -77,7 +77,7 @@ async fn bare_json_and_bare_sdp_are_answered_in_kind() {
 }
 
 #[tokio::test]
-async fn what_is_no_offer_is_told_so_in_words() {
+async fn an_invalid_offer_is_refused_with_an_explanation() {
     let rig = Rig::start().await;
     let not_text = BASE64_STANDARD.encode([0xff; 30]);
     let cases = [

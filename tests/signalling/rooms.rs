@@ -28,7 +28,7 @@ pub(crate) fn kind(reply: &Reply, status: u16, kind: &str) {
 }
 
 #[tokio::test]
-async fn an_offer_joins_a_room_and_everybody_sees_who_is_there() {
+async fn an_offer_joins_a_room_and_the_roster_shows_every_member() {
     let rig = Rig::start().await;
     let sdp = format!("{OFFER}a=sendonly\r\n");
     let offer = json!({ "sdp": sdp, "name": " Ada ", "labels": { "0": "screen" }, "last_n": 4, "future": [1] });
@@ -170,7 +170,7 @@ async fn a_poll_ends_with_its_client_its_peer_and_the_server() {
 }
 
 #[tokio::test]
-async fn polls_that_wait_leave_half_of_the_connections_to_those_who_come() {
+async fn long_polls_leave_half_of_the_connections_to_new_clients() {
     let limits = HttpLimits {
         connections: 4,
         ..HttpLimits::default()
@@ -263,7 +263,7 @@ async fn an_unknown_peer_is_404_whatever_it_wants() {
 }
 
 #[tokio::test]
-async fn json_of_a_wrong_shape_is_told_which_field_it_is() {
+async fn malformed_json_is_refused_with_the_field() {
     let rig = Rig::start().await;
     for (path, body, status, said) in [
         ("/offer", "v=0".to_owned(), 400, "not JSON"),
@@ -352,7 +352,7 @@ async fn every_refusal_of_a_room_has_its_status() {
 }
 
 #[tokio::test]
-async fn a_draining_server_sends_new_ones_elsewhere_and_serves_those_who_are_in() {
+async fn a_draining_server_redirects_new_clients_and_serves_present_ones() {
     let rig = Rig::start().await;
     let peer = joined(&rig, "den").await;
     assert_eq!(
@@ -375,7 +375,7 @@ async fn a_draining_server_sends_new_ones_elsewhere_and_serves_those_who_are_in(
 }
 
 #[tokio::test]
-async fn what_a_path_takes_is_told_to_pages_of_other_origins() {
+async fn preflights_list_the_methods_of_a_path() {
     let rig = Rig::start().await;
     let peer = joined(&rig, "den").await;
     for (path, methods) in [

@@ -14,7 +14,7 @@ use super::rooms::{kind, until};
 use super::ws::{UPGRADE, Ws, upgrade};
 
 #[tokio::test]
-async fn a_socket_joins_and_is_told_who_is_there_and_what_happens() {
+async fn a_socket_joins_and_receives_the_roster_and_its_changes() {
     let rig = Rig::start().await;
     let mut ada = Ws::open(&rig).await;
     ada.send(json!({ "type": "offer", "sdp": OFFER, "room": "den", "name": "Ada" }))
@@ -102,7 +102,7 @@ async fn a_member_comes_back_on_another_socket_which_takes_the_first_ones_place(
 }
 
 #[tokio::test]
-async fn who_joined_by_post_goes_on_over_a_socket() {
+async fn a_member_that_joined_by_post_continues_over_a_socket() {
     let rig = Rig::start().await;
     let peer = super::rooms::joined(&rig, "den").await;
     let mut socket = Ws::open(&rig).await;
@@ -114,7 +114,7 @@ async fn who_joined_by_post_goes_on_over_a_socket() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_no_more_is_told_before_its_socket_is_closed() {
+async fn a_member_that_has_ended_gets_the_reason_before_its_socket_closes() {
     let rig = Rig::start().await;
     let mut socket = Ws::open(&rig).await;
     let peer = socket.join("den").await["peer_id"].as_str().unwrap().to_owned();
@@ -152,7 +152,7 @@ async fn a_stopping_server_says_so_and_does_not_wait_for_sockets() {
 }
 
 #[tokio::test]
-async fn a_draining_server_takes_no_new_ones_and_those_who_are_in_come_back() {
+async fn a_draining_server_refuses_new_members_and_present_ones_resume() {
     let rig = Rig::start().await;
     let peer = super::rooms::joined(&rig, "den").await;
     rig.request("POST", "/api/drain", &[], "").await;
@@ -237,7 +237,7 @@ async fn binary_frames_and_large_ones_are_closed_with_their_reason() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_frame_ends_only_its_own_connection() {
+async fn an_invalid_websocket_frame_ends_only_its_own_connection() {
     let rig = Rig::start().await;
     let mut neighbour = Ws::open(&rig).await;
     let peer = neighbour.join("den").await["peer_id"].as_str().unwrap().to_owned();
@@ -258,7 +258,7 @@ async fn what_is_no_websocket_frame_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_closed() {
+async fn a_silent_socket_is_closed() {
     let rig = Rig::impatient().await;
     let mut silent = Ws::open(&rig).await;
     assert_eq!(silent.closed().await, Some(1008));
@@ -287,7 +287,7 @@ async fn a_member_s_socket_outlives_the_timeouts_of_http() {
 }
 
 #[tokio::test]
-async fn who_answers_no_ping_is_closed_and_who_does_is_not() {
+async fn a_socket_that_answers_pings_stays_open_and_one_that_does_not_is_closed() {
     let limits = HttpLimits {
         socket_ping: Duration::from_millis(200),
         ..HttpLimits::default()
@@ -302,6 +302,8 @@ async fn who_answers_no_ping_is_closed_and_who_does_is_not() {
     });
     // Pongs are written while reading. Were those of the living one late, it would be closed first, for it came first.
     until(|| rig.fake.hall.present() == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.fake.hall.present(), 1);
     rig.fake.hall.offer_to(&peer);
     reading.await.unwrap();
     drop(dead);
@@ -348,7 +350,7 @@ async fn sockets_count_as_connections_and_leave_half_of_them_to_others() {
 }
 
 #[tokio::test]
-async fn what_is_no_upgrade_is_told_so() {
+async fn requests_without_a_valid_upgrade_are_426() {
     let rig = Rig::start().await;
     let plain = rig.get("/ws").await;
     kind(&plain, 426, "no-websocket");

@@ -22,7 +22,7 @@ async fn an_offer_creates_a_session() {
 }
 
 #[tokio::test]
-async fn the_service_is_told_both_ends_of_the_connection() {
+async fn the_service_gets_both_ends_of_the_connection() {
     let rig = Rig::start().await;
     rig.session("/whip/live").await;
     let offer = rig.fake.last_offer();
@@ -49,7 +49,7 @@ async fn candidates_and_the_end_of_a_session_have_their_statuses() {
 }
 
 #[tokio::test]
-async fn a_wrong_content_type_is_told_the_right_one() {
+async fn a_wrong_content_type_is_refused_with_the_right_one() {
     let rig = Rig::start().await;
     let session = rig.session("/whip/live").await;
     for headers in [
@@ -146,7 +146,7 @@ fn retry_after(reply: &Reply) -> u32 {
 }
 
 #[tokio::test]
-async fn an_unknown_method_is_told_which_there_are() {
+async fn an_unknown_method_is_refused_with_the_allowed_ones() {
     let rig = Rig::start().await;
     let session = rig.session("/whip/live").await;
     let cases = [
@@ -259,7 +259,7 @@ async fn every_response_may_be_read_by_pages_of_other_origins() {
 }
 
 #[tokio::test]
-async fn the_api_tells_what_is_live() {
+async fn the_api_lists_live_streams() {
     let rig = Rig::start().await;
     let live = serde_json::json!({
         "name": "live", "live": true, "state": "live", "silent_s": null, "since": "2024-02-29T12:34:56Z", "viewers": 17, "video": "VP8", "audio": "opus",

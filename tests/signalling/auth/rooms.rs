@@ -154,7 +154,7 @@ async fn a_peer_of_a_header_s_token_resumes_with_it_only() {
 }
 
 #[tokio::test]
-async fn a_room_is_shown_to_who_may_watch_it() {
+async fn a_room_is_shown_only_to_clients_that_may_watch_it() {
     let guarded = Guarded::start(false).await;
     guarded.join(Some(&guarded.studio), OFFER).await;
     let look = async |token: Option<&str>| guarded.ask("GET", "/api/rooms/live", token, &json!({})).await.status;

@@ -235,7 +235,7 @@ async fn without_a_place_for_them_tokens_are_for_this_run_and_the_log_says_so() 
 }
 
 #[tokio::test]
-async fn tokens_of_a_file_are_never_told() {
+async fn tokens_of_a_file_are_never_revealed() {
     let (token, password) = (Secret::generate(), "correct-horse-battery");
     let file = tempfile::NamedTempFile::new().unwrap();
     let hash = Secret::new(password).hash_slowly();
@@ -264,7 +264,7 @@ async fn tokens_of_a_file_are_never_told() {
 }
 
 #[tokio::test]
-async fn signed_tokens_and_their_key_are_never_told() {
+async fn signed_tokens_and_their_key_are_never_revealed() {
     let key = "the key that signs every token here";
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), key).unwrap();
@@ -291,7 +291,7 @@ async fn signed_tokens_and_their_key_are_never_told() {
 }
 
 #[tokio::test]
-async fn the_webhooks_address_and_secret_and_what_it_is_asked_are_never_told() {
+async fn the_webhooks_url_secret_and_requests_are_never_revealed() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "shown-to-the-webhook").unwrap();
     // Nobody listens there: failures are told most.
@@ -317,7 +317,7 @@ async fn the_webhooks_address_and_secret_and_what_it_is_asked_are_never_told() {
 }
 
 #[test]
-fn the_token_command_tells_a_token_once_and_a_hash_never_the_password() {
+fn the_token_command_prints_a_token_once_and_never_the_password() {
     let run = |words: &[&str], input: &str| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .arg("token")

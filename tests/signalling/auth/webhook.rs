@@ -145,7 +145,7 @@ async fn the_webhook_is_asked_with_what_counts_and_decides() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_cannot_be_asked_lets_nobody_in() {
+async fn an_unreachable_webhook_refuses_every_client() {
     let judge = Judge::start().await;
     let url = judge.url();
     let closed = rig(&["--auth-webhook", &url, "--auth-webhook-timeout", "300ms"]).await;
@@ -186,7 +186,7 @@ async fn a_webhook_that_cannot_be_asked_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_speaks_no_http_lets_nobody_in() {
+async fn a_webhook_that_does_not_speak_http_refuses_every_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -226,7 +226,7 @@ async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
 }
 
 #[tokio::test]
-async fn who_guesses_through_a_proxy_on_this_machine_locks_nobody_else_out() {
+async fn guesses_through_a_local_proxy_lock_no_other_client_out() {
     let judge = Judge::start().await;
     let words = ["--auth-webhook", &judge.url()];
     let rig = rig(&words).await;

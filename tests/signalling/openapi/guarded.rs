@@ -138,7 +138,7 @@ pub(super) async fn refusals_happen(document: &Document) {
 }
 
 #[tokio::test]
-async fn what_asks_for_no_token_is_open() {
+async fn operations_without_security_need_no_token() {
     let judge = judge().await;
     let document = Document::of(&Rig::start().await).await;
     let mut open = 0;
