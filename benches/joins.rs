@@ -1,6 +1,6 @@
-//! How soon a new viewer has its picture, and how a crowd of joining viewers affects those that watch.
+//! How soon a new viewer has its picture, how a crowd of joining viewers affects those that watch, and what HTTP requests cost.
 //!
-//! `cargo bench --bench joins [-- --joins 100] [--crowd 1000] [--watchers 200] [--only idle|delayed|crowd] [--reports]`. Linux only.
+//! `cargo bench --bench joins [-- --joins 100] [--crowd 1000] [--watchers 200] [--only idle|delayed|crowd|requests] [--reports]`. Linux only.
 //! The server runs on core 0, everything else on core 1. The publisher ignores keyframe requests. Fails when a watcher lost a packet
 //! or a viewer got no picture.
 
@@ -8,6 +8,8 @@
 mod broadcast;
 #[path = "joins/joiners.rs"]
 mod joiners;
+#[path = "joins/requests.rs"]
+mod requests;
 mod rig;
 
 use std::sync::Arc;
@@ -48,6 +50,9 @@ fn main() -> Result<()> {
     }
     if wanted("crowd") {
         failures += crowded(crowd, watchers, reports)?;
+    }
+    if wanted("requests") {
+        requests::compare()?;
     }
     if failures > 0 {
         bail!("{failures} failures: pictures that never came, or packets that watchers lost");

@@ -6,7 +6,7 @@
 //!
 //! A test target with `harness = false` lists its tests and runs them:
 //!
-//! ```no_run
+//! ```
 //! use onecast_testing::requirements::CHROMIUM;
 //! use onecast_testing::{Suite, Tests, tests};
 //!
