@@ -21,7 +21,7 @@ use onecast_rtc::sdp::{
     Offer, Role, TrackSsrcs, announced_parameter_sets,
 };
 use onecast_rtc::transmit::{Outlet, SendQueue};
-use onecast_rtc::{Certificate, DtlsRole, Fingerprint, IceCredentials, PeerFingerprint, ice};
+use onecast_rtc::{Certificate, DtlsRole, Fingerprint, IceCredentials, Path, PeerFingerprint, ice};
 use onecast_udp::thread_cpu_time;
 
 /// Takes any bytes; a panic is a bug.
@@ -186,10 +186,11 @@ pub fn datagram(data: &[u8]) {
     thread_local!(static SHARD: std::cell::RefCell<Shard> = std::cell::RefCell::new(idle_shard()));
     SHARD.with_borrow_mut(|shard| {
         let now = onecast_udp::clock::now();
-        shard.handle_datagram(now, SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), &mut data.to_vec());
+        let stranger = Path::udp((Ipv4Addr::LOCALHOST, 9).into());
+        shard.handle_datagram(now, stranger, &mut data.to_vec());
         shard.flush(&mut Silence);
         assert!(shard.poll_event().is_none() && shard.poll_misrouted().is_none());
-        assert_eq!(shard.addresses(), (0, 0), "an unknown sender is remembered");
+        assert_eq!(shard.paths(), (0, 0), "an unknown sender is remembered");
     });
 }
 

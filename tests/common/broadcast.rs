@@ -13,7 +13,7 @@ use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::srtp::{Sealer, SrtpKeys};
 use onecast_rtc::transmit::{Outlet, SendQueue};
-use onecast_rtc::{Certificate, IceCredentials, SessionId};
+use onecast_rtc::{Certificate, IceCredentials, Path, SessionId};
 
 /// A network without loss: keeps what the shard sends while handshakes need it, and forgets media.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Outlet for Network {
             self.datagrams += u64::from(run.segments);
             if self.keep {
                 let segments = queue.bytes(run).chunks(usize::from(run.segment));
-                self.kept.extend(segments.map(|bytes| (run.to, bytes.to_vec())));
+                self.kept.extend(segments.map(|bytes| (run.to.remote, bytes.to_vec())));
             }
         }
         queue.clear();
@@ -115,7 +115,8 @@ impl Broadcast {
         for _ in 0..100 {
             client.handle_timeout(self.now);
             while let Some(mut datagram) = client.poll_transmit() {
-                self.shard.handle_datagram(self.now, address(number), &mut datagram);
+                self.shard
+                    .handle_datagram(self.now, Path::udp(address(number)), &mut datagram);
             }
             self.shard.handle_timeout(self.now, &mut self.network);
             self.shard.handle_handshakes(self.now);
@@ -208,7 +209,8 @@ impl Broadcast {
                 .unwrap()
                 .seal_rtp(&mut buffer, 12, 984, self.packets);
             self.packets += 1;
-            self.shard.handle_datagram(self.now, self.publisher, &mut buffer[..len]);
+            self.shard
+                .handle_datagram(self.now, Path::udp(self.publisher), &mut buffer[..len]);
         }
         self.frames += 1;
         self.shard.handle_lanes(self.now, &mut self.network);

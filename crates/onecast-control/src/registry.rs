@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use onecast_engine::fanout::Session;
 use onecast_engine::media::{Inbox, StreamTracks};
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::{IceCredentials, Profile, SessionId};
+use onecast_rtc::{IceCredentials, Path, Profile, SessionId};
 
 use crate::admission::{Admission, AdmissionLimits, Caller};
 use crate::conference::{Program, RoomLimits};
@@ -286,7 +286,7 @@ impl Registry {
     }
 
     /// Notes where the media of a session goes, and what it is sealed with.
-    pub(crate) fn set_path(&mut self, id: SessionId, media: SocketAddr, cipher: Profile) {
+    pub(crate) fn set_path(&mut self, id: SessionId, media: Path, cipher: Profile) {
         if let Some(entry) = self.sessions.get_mut(id) {
             entry.path = Some((media, cipher));
         }

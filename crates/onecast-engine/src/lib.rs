@@ -5,13 +5,12 @@
 //! up: each uses only those above it.
 //!
 //! ```
-//! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //!
 //! use onecast_engine::fanout::{Shard, ShardConfig, StartConfig};
 //! use onecast_engine::media::{Inbox, Wake};
-//! use onecast_rtc::Certificate;
+//! use onecast_rtc::{Certificate, Path};
 //!
 //! /// A thread that never sleeps needs no waking.
 //! struct Awake;
@@ -33,10 +32,10 @@
 //! };
 //! let mut shard = Shard::new(config, Inbox::new(Box::new(Awake)), Arc::default());
 //!
-//! // A datagram from an unknown address is dropped, and the sender is not remembered.
-//! let stranger: SocketAddr = "192.0.2.1:5000".parse()?;
+//! // A datagram on an unknown path is dropped, and the sender is not remembered.
+//! let stranger = Path::udp("192.0.2.1:5000".parse()?);
 //! shard.handle_datagram(now, stranger, &mut [0x80; 40]);
-//! assert_eq!(shard.addresses(), (0, 0));
+//! assert_eq!(shard.paths(), (0, 0));
 //! assert!(shard.poll_event().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -12,10 +12,10 @@
 //! use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 //! use onecast_rtc::demux::{Datagram, classify};
 //! use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
-//! use onecast_rtc::{Certificate, IceCredentials, Sends, Transport, TransportEvent};
+//! use onecast_rtc::{Certificate, IceCredentials, Path, Sends, Transport, TransportEvent};
 //!
 //! let now = Instant::now();
-//! let [server_address, client_address] = ["192.0.2.1:8080".parse()?, "192.0.2.2:50000".parse()?];
+//! let (server_address, path) = ("192.0.2.1:8080".parse()?, Path::udp("192.0.2.2:50000".parse()?));
 //! let server_ice = IceCredentials { ufrag: "server".into(), pwd: "0123456789012345678901".into() };
 //! let client_ice = IceCredentials { ufrag: "client".into(), pwd: "abcdefghijklmnopqrstuv".into() };
 //! let (server_certificate, client_certificate) = (Certificate::generate()?, Certificate::generate()?);
@@ -52,10 +52,10 @@
 //!     while let Some(datagram) = client.poll_transmit() {
 //!         let event = match classify(&datagram) {
 //!             Datagram::Stun => {
-//!                 server.handle_stun(now, client_address, &datagram, &mut to_client)?;
+//!                 server.handle_stun(now, path, &datagram, &mut to_client)?;
 //!                 None
 //!             }
-//!             _ => server.handle_dtls(now, client_address, &datagram, &mut to_client),
+//!             _ => server.handle_dtls(now, path, &datagram, &mut to_client),
 //!         };
 //!         if let Some(TransportEvent::Connected(keys)) = event {
 //!             server_keys = Some(keys);

@@ -7,13 +7,13 @@
 //!           equal segments, the last may be shorter
 //! ```
 
-use std::net::SocketAddr;
+use crate::path::Path;
 
-/// Equal datagrams to one destination, the last of which may be shorter.
+/// Equal datagrams on one path, the last of which may be shorter.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Destination.
-    pub to: SocketAddr,
+    /// Where to, and from which local socket.
+    pub to: Path,
     /// Offset of the first byte in the queue's buffer.
     pub start: u32,
     /// Bytes in all, at most 65,507 - 48.
@@ -118,7 +118,7 @@ impl SendQueue {
 
     /// Queues the first `len` bytes of the reservation, in the last run if they fit there.
     #[inline]
-    pub fn commit(&mut self, to: SocketAddr, owner: u32, len: usize) {
+    pub fn commit(&mut self, to: Path, owner: u32, len: usize) {
         let start = self.used as u32;
         self.used += len;
         if let Some(run) = self.runs.last_mut()
@@ -141,9 +141,9 @@ impl SendQueue {
     }
 
     /// Queues a copy of one datagram, for what is not on the packet path.
-    pub fn push(&mut self, to: impl Into<SocketAddr>, owner: u32, datagram: &[u8]) {
+    pub fn push(&mut self, to: Path, owner: u32, datagram: &[u8]) {
         self.reserve()[..datagram.len()].copy_from_slice(datagram);
-        self.commit(to.into(), owner, datagram.len());
+        self.commit(to, owner, datagram.len());
     }
 }
 
@@ -166,29 +166,35 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::LocalSocket;
 
-    fn address(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn path(port: u16) -> Path {
+        Path::udp(([127, 0, 0, 1], port).into())
     }
 
     #[test]
     fn equal_datagrams_and_a_shorter_last_form_one_run() {
         let mut queue = SendQueue::new();
         for len in [100, 100, 60, 100] {
-            queue.push(address(1), 7, &[1; 200][..len]);
+            queue.push(path(1), 7, &[1; 200][..len]);
         }
         let shapes: Vec<_> = queue.runs().iter().map(|r| (r.len, r.segment, r.segments)).collect();
         assert_eq!(shapes, [(260, 100, 3), (100, 100, 1)]);
     }
 
     #[test]
-    fn a_longer_datagram_or_another_destination_starts_a_new_run() {
+    fn a_longer_datagram_or_another_path_starts_a_new_run() {
         let mut queue = SendQueue::new();
-        queue.push(address(1), 7, &[1; 100]);
-        queue.push(address(1), 7, &[1; 101]);
-        queue.push(address(2), 7, &[1; 101]);
-        queue.push(address(2), 8, &[1; 101]);
-        assert_eq!(queue.runs().len(), 4);
+        queue.push(path(1), 7, &[1; 100]);
+        queue.push(path(1), 7, &[1; 101]);
+        queue.push(path(2), 7, &[1; 101]);
+        queue.push(path(2), 8, &[1; 101]);
+        let elsewhere = Path {
+            local: LocalSocket(1),
+            ..path(2)
+        };
+        queue.push(elsewhere, 8, &[1; 101]);
+        assert_eq!(queue.runs().len(), 5);
     }
 
     #[test]
@@ -196,7 +202,7 @@ mod tests {
         let mut queue = SendQueue::new();
         let mut pushed = 0;
         while !queue.is_full() {
-            queue.push(address(1), pushed, &[0; 1_200]);
+            queue.push(path(1), pushed, &[0; 1_200]);
             pushed += 1;
         }
         assert_eq!(pushed as usize, SendQueue::RUNS_MAX);
@@ -209,7 +215,7 @@ mod tests {
         let mut queue = SendQueue::new();
         for viewer in 0..SendQueue::RUNS_MAX as u32 {
             assert!(queue.has_room_for(5 * 1_100));
-            (0..5).for_each(|_| queue.push(address(1), viewer, &[0; 1_100]));
+            (0..5).for_each(|_| queue.push(path(1), viewer, &[0; 1_100]));
         }
         assert!(!queue.has_room_for(1));
         assert!(queue.runs().iter().all(|run| run.segments == 5));
@@ -224,7 +230,7 @@ mod tests {
         for len in [100, 1_200, SendQueue::DATAGRAM_MAX] {
             let mut queue = SendQueue::new();
             while queue.has_room_for(len) {
-                queue.push(address(1), 0, &vec![0; len]);
+                queue.push(path(1), 0, &vec![0; len]);
             }
             assert!(queue.runs().iter().all(|run| run.len <= 65_000), "{len}");
         }

@@ -5,7 +5,6 @@ mod paths;
 mod tests;
 mod values;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::dtls::{Association, Remains, Step};
@@ -16,9 +15,8 @@ pub use paths::{CHECKED_MAX, SILENT};
 use paths::{Nomination, Paths};
 pub use values::{Check, CloseReason, Sends, Transmit, TransportEvent};
 
-/// ICE, DTLS and consent of one client. Sockets, keys and media belong to the caller.
-///
-/// Where a method takes a [`Path`], an address will do for a server with one UDP socket.
+/// ICE, DTLS and consent of one client. Sockets, keys and media belong to the caller. What is known about a client's address belongs to
+/// a [`Path`]: an address proven on one is not proven on another.
 pub struct Transport {
     ice: IceSession,
     /// The ICE session of a restart. It replaces `ice` when the client nominates a path with it.
@@ -112,11 +110,10 @@ impl Transport {
     pub fn handle_stun(
         &mut self,
         now: Instant,
-        from: impl Into<Path>,
+        from: Path,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Result<Check, StunDrop> {
-        let from = from.into();
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
@@ -154,10 +151,9 @@ impl Transport {
     pub fn handle_answer(
         &mut self,
         now: Instant,
-        from: impl Into<Path>,
+        from: Path,
         datagram: &[u8],
     ) -> Result<Option<TransportEvent>, StunDrop> {
-        let from = from.into();
         if matches!(self.phase, Phase::Closed) {
             return Err(StunDrop::Closed);
         }
@@ -178,11 +174,10 @@ impl Transport {
     pub fn handle_dtls(
         &mut self,
         now: Instant,
-        from: impl Into<Path>,
+        from: Path,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Option<TransportEvent> {
-        let from = from.into();
         self.take_dtls(now, from, datagram, out)
             .or_else(|| self.work(now, from, out))
     }
@@ -191,11 +186,10 @@ impl Transport {
     pub fn take_dtls(
         &mut self,
         now: Instant,
-        from: impl Into<Path>,
+        from: Path,
         datagram: &[u8],
         out: &mut Vec<Transmit>,
     ) -> Option<TransportEvent> {
-        let from = from.into();
         if !self.is_checked(from) {
             return None;
         }
@@ -227,8 +221,7 @@ impl Transport {
 
     /// Continues the handshake: a quarter of a millisecond of CPU at most. `from` is where the last datagram came from; if that address is
     /// no longer known, the reply goes to the selected one.
-    pub fn work(&mut self, now: Instant, from: impl Into<Path>, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
-        let from = from.into();
+    pub fn work(&mut self, now: Instant, from: Path, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         let to = if self.is_checked(from) { from } else { self.path()? };
         let before = out.len();
         let mut send = |bytes| out.push(Transmit { to, bytes });
@@ -268,39 +261,34 @@ impl Transport {
     }
 
     /// Whether the address passed a check of this session. DTLS and media are accepted from such addresses only.
-    pub fn is_checked(&self, from: impl Into<Path>) -> bool {
-        self.paths.get(from.into()).is_some()
+    pub fn is_checked(&self, from: Path) -> bool {
+        self.paths.get(from).is_some()
     }
 
-    /// The addresses that passed a check, at most [`CHECKED_MAX`].
-    pub fn checked(&self) -> impl Iterator<Item = SocketAddr> {
-        self.paths.iter().map(|known| known.path.remote)
+    /// The paths that passed a check, at most [`CHECKED_MAX`].
+    pub fn checked(&self) -> impl Iterator<Item = Path> {
+        self.paths.iter().map(|known| known.path)
     }
 
-    /// The next address that no longer counts as checked; each is returned once.
-    pub fn poll_lost(&mut self) -> Option<SocketAddr> {
-        Some(self.paths.poll_lost()?.remote)
+    /// The next path that no longer counts as checked; each is returned once.
+    pub fn poll_lost(&mut self) -> Option<Path> {
+        self.paths.poll_lost()
     }
 
     /// Whether the client has shown that it is at the address.
-    pub fn is_proven(&self, at: impl Into<Path>) -> bool {
-        self.paths.get(at.into()).is_some_and(paths::PathState::is_proven)
+    pub fn is_proven(&self, at: Path) -> bool {
+        self.paths.get(at).is_some_and(paths::PathState::is_proven)
     }
 
     /// Whether the client was heard at the address within [`SILENT`].
-    pub fn is_heard_at(&self, now: Instant, at: impl Into<Path>) -> bool {
-        self.paths.get(at.into()).is_some_and(|path| now < path.heard + SILENT)
+    pub fn is_heard_at(&self, now: Instant, at: Path) -> bool {
+        self.paths.get(at).is_some_and(|path| now < path.heard + SILENT)
     }
 
     /// Where media goes, and before that the flights of the handshake: the address that the client nominated last, or the first that
     /// passed a check.
     pub fn path(&self) -> Option<Path> {
         self.paths.selected().map(|selected| selected.path)
-    }
-
-    /// The client's address on that path.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        Some(self.path()?.remote)
     }
 
     /// Whether the client has nominated a path.
@@ -359,8 +347,7 @@ impl Transport {
 
     /// Call for each authentic SRTP or SRTCP packet. It shows that the client is alive at that address and has its keys, so the handshake
     /// is no longer needed. Returns true if media goes to another address from now on.
-    pub fn handle_authenticated_media(&mut self, now: Instant, from: impl Into<Path>) -> bool {
-        let from = from.into();
+    pub fn handle_authenticated_media(&mut self, now: Instant, from: Path) -> bool {
         if matches!(self.phase, Phase::Lingering { .. }) {
             self.settle(now);
         }
@@ -377,8 +364,7 @@ impl Transport {
     }
 
     /// Asks the client whether it is at an unproven address, within what may be sent there.
-    pub fn ask(&mut self, now: Instant, to: impl Into<Path>, out: &mut Vec<Transmit>) {
-        let to = to.into();
+    pub fn ask(&mut self, now: Instant, to: Path, out: &mut Vec<Transmit>) {
         let Some((transaction, number)) = self.paths.probe(to, self.tag) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use super::socket::{DATAGRAM_IN_MAX, Family, Received};
 use super::sys::{BATCH, Message, ReceiveBatch, SendBatch, knows_gso, wait_writable};
+use onecast_rtc::Path;
 use onecast_rtc::transmit::{Run, SendQueue};
 use std::collections::HashMap;
 use std::io;
@@ -45,7 +46,7 @@ impl Linux {
     pub(super) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
-        each: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        each: &mut dyn FnMut(Path, &mut [u8]),
     ) -> io::Result<Received> {
         let count = match self.incoming.receive(socket) {
             Ok(count) => count,
@@ -64,7 +65,7 @@ impl Linux {
             };
             received.counts.datagrams_in += 1;
             received.counts.bytes_in += datagram.len() as u64;
-            each(Family::canonical(from), datagram);
+            each(Family::incoming(from), datagram);
         }
         Ok(received)
     }
@@ -100,7 +101,7 @@ struct RunSender {
     /// The messages of the next call.
     parts: Vec<Part>,
     /// Destinations whose runs the kernel does not segment, and from which segment length on: the path's MTU is smaller than a segment
-    /// (EINVAL, EMSGSIZE), or the route cannot do it at all (EIO, IPsec).
+    /// (EINVAL, EMSGSIZE), or the route cannot do it at all (EIO, IPsec). The kernel, too, keeps both by destination.
     refused: HashMap<SocketAddr, u16>,
 }
 
@@ -163,7 +164,7 @@ impl RunSender {
             let run = &queue.runs()[part.run];
             if matches!(verdict, Verdict::Split | Verdict::AlwaysSplit) {
                 sent.gso_refused += 1;
-                self.remember(run.to, if verdict == Verdict::Split { run.segment } else { 0 });
+                self.remember(run.to.remote, if verdict == Verdict::Split { run.segment } else { 0 });
                 cursor = Cursor {
                     run: part.run,
                     offset: 0,
@@ -177,7 +178,7 @@ impl RunSender {
                 Verdict::Full => sent.dropped_full += lost,
                 _ => {
                     // Not the segmentation is refused but the destination.
-                    self.refused.remove(&run.to);
+                    self.refused.remove(&run.to.remote);
                     sent.dropped_refused += lost;
                 }
             }
@@ -259,7 +260,7 @@ impl RunSender {
 
     fn segments(&self, run: &Run) -> bool {
         let shorter = |refused: &u16| run.segment < *refused;
-        self.gso && (self.refused.is_empty() || self.refused.get(&run.to).is_none_or(shorter))
+        self.gso && (self.refused.is_empty() || self.refused.get(&run.to.remote).is_none_or(shorter))
     }
 
     fn remember(&mut self, to: SocketAddr, segment: u16) {
@@ -359,16 +360,16 @@ mod tests {
         }
     }
 
+    fn path(port: u16) -> Path {
+        Path::udp(([127, 0, 0, 1], port).into())
+    }
+
     /// To each port a run of 10, 10 and 4 bytes, owned by the port's number.
     fn queue(ports: std::ops::Range<u16>) -> SendQueue {
         let mut queue = SendQueue::new();
         for port in ports {
             for (byte, len) in [(1, 10), (2, 10), (3, 4)] {
-                queue.push(
-                    SocketAddr::from(([127, 0, 0, 1], port)),
-                    u32::from(port),
-                    &[byte; 10][..len],
-                );
+                queue.push(path(port), u32::from(port), &[byte; 10][..len]);
             }
         }
         queue
@@ -459,7 +460,7 @@ mod tests {
             assert_eq!((sent.gso_refused, sent.gso_runs), (1, 0));
 
             let mut shorter = SendQueue::new();
-            (0..3).for_each(|_| shorter.push(SocketAddr::from(([127, 0, 0, 1], 1)), 1, &[7; 9]));
+            (0..3).for_each(|_| shorter.push(path(1), 1, &[7; 9]));
             let mut calls = script(&[], &[]);
             let (sent, _) = run(&mut sender, &mut calls, &shorter);
             assert_eq!((sent.gso_runs, sent.datagrams_out), (u64::from(segmented), 3), "{code}");
@@ -510,7 +511,7 @@ mod tests {
     #[test]
     fn nobody_is_not_told() {
         let mut queue = SendQueue::new();
-        queue.push(SocketAddr::from(([127, 0, 0, 1], 1)), Run::NOBODY, &[1]);
+        queue.push(path(1), Run::NOBODY, &[1]);
         let mut calls = script(&[Err(libc::ENETUNREACH)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue);
         assert_eq!((sent.dropped_refused, owners), (1, vec![]));

@@ -3,6 +3,7 @@
 use super::socket::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX, Received};
 use mio::net::UdpSocket;
 use onecast_metrics::SocketCounts;
+use onecast_rtc::Path;
 use onecast_rtc::transmit::{Run, SendQueue};
 use std::io;
 use std::net::SocketAddr;
@@ -56,7 +57,7 @@ impl Portable {
     pub(super) fn receive(
         &mut self,
         socket: &UdpSocket,
-        each: &mut dyn FnMut(SocketAddr, &mut [u8]),
+        each: &mut dyn FnMut(Path, &mut [u8]),
     ) -> io::Result<Received> {
         let mut received = Received::default();
         while received.counts.receive_calls < RECEIVE_MAX as u64 {
@@ -66,7 +67,7 @@ impl Portable {
                 Ok((len, from)) => {
                     received.counts.datagrams_in += 1;
                     received.counts.bytes_in += len as u64;
-                    each(Family::canonical(from), &mut self.buffer[..len]);
+                    each(Family::incoming(from), &mut self.buffer[..len]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     received.drained = true;

@@ -6,6 +6,7 @@ use super::portable::Portable;
 use super::waker::ShardWaker;
 use mio::{Events, Interest, Poll, Token};
 use onecast_metrics::{SocketCounters, SocketCounts};
+use onecast_rtc::Path;
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
@@ -155,12 +156,12 @@ impl MediaSocket {
         }
     }
 
-    /// Hands over what has arrived, at most [`RECEIVE_MAX`] datagrams, so that one turn stays short. IPv4 sources are IPv4
-    /// addresses also on a socket for both.
+    /// Hands over what has arrived, at most [`RECEIVE_MAX`] datagrams, so that one turn stays short, each with the path that it came on:
+    /// the sockets of all shards are one local socket. IPv4 sources are IPv4 addresses also on a socket for both.
     ///
     /// Returns how many were read, oversized ones included; with fewer than [`RECEIVE_MAX`] the socket is empty. The shard need not
     /// ask again: [`wait`](MediaSocket::wait) returns at once while there is more.
-    pub fn receive(&mut self, each: &mut dyn FnMut(SocketAddr, &mut [u8])) -> io::Result<usize> {
+    pub fn receive(&mut self, each: &mut dyn FnMut(Path, &mut [u8])) -> io::Result<usize> {
         let received = match &mut self.io {
             #[cfg(target_os = "linux")]
             Io::Linux(linux) => linux.receive(self.socket.as_fd(), each)?,
@@ -225,23 +226,23 @@ impl Family {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
-    /// A destination as the socket wants it.
-    pub(super) fn outgoing(self, to: SocketAddr) -> SocketAddr {
-        match (self, to) {
+    /// The destination of a path as the socket wants it.
+    pub(super) fn outgoing(self, to: Path) -> SocketAddr {
+        match (self, to.remote) {
             (Family::V6, SocketAddr::V4(v4)) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
-            _ => to,
+            _ => to.remote,
         }
     }
 
-    /// A source as the rest of the program wants it.
-    pub(super) fn canonical(from: SocketAddr) -> SocketAddr {
-        match from {
+    /// The path of a source as the socket names it.
+    pub(super) fn incoming(from: SocketAddr) -> Path {
+        Path::udp(match from {
             SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
                 Some(v4) => (v4, v6.port()).into(),
                 None => from,
             },
             SocketAddr::V4(_) => from,
-        }
+        })
     }
 }
 
@@ -346,12 +347,13 @@ mod tests {
         let v4: SocketAddr = "192.0.2.1:7".parse().unwrap();
         let v6: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
         assert_eq!(
-            Family::V6.outgoing(v4),
+            Family::V6.outgoing(Path::udp(v4)),
             "[::ffff:192.0.2.1]:7".parse::<SocketAddr>().unwrap()
         );
-        assert_eq!(Family::V4.outgoing(v4), v4);
+        assert_eq!(Family::V4.outgoing(Path::udp(v4)), v4);
         for address in [v4, v6] {
-            assert_eq!(Family::canonical(Family::V6.outgoing(address)), address);
+            let path = Path::udp(address);
+            assert_eq!(Family::incoming(Family::V6.outgoing(path)), path);
         }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "real sockets run in real time")]
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers too")]
 
+use onecast_rtc::Path;
 use onecast_rtc::transmit::{Outlet, Run, SendQueue};
 use onecast_udp::socket::{DATAGRAM_IN_MAX, MediaSocket, MediaSocketConfig, RECEIVE_MAX, bind};
 use std::io;
@@ -14,7 +15,7 @@ fn runs_arrive_as_the_datagrams_they_were_made_of() {
         for ip in ["127.0.0.1", "::1"] {
             let mut socket = one(&format!("{}:0", bracketed(ip)), portable);
             let far = sink(ip);
-            let to = far.local_addr().unwrap();
+            let to = Path::udp(far.local_addr().unwrap());
             let datagrams: Vec<Vec<u8>> = [1_000, 1_000, 1_000, 300, 1_200, 1_200, 17]
                 .into_iter()
                 .enumerate()
@@ -49,7 +50,7 @@ fn the_default_address_speaks_ipv4_and_ipv6() {
             let far = sink(ip);
             far.send_to(b"ping", (ip, port)).unwrap();
             let received = receive_all(&mut socket, 1);
-            assert_eq!(received, [(far.local_addr().unwrap(), b"ping".to_vec())]);
+            assert_eq!(received, [(Path::udp(far.local_addr().unwrap()), b"ping".to_vec())]);
 
             let mut queue = SendQueue::new();
             queue.push(received[0].0, 1, b"pong");
@@ -70,8 +71,9 @@ fn an_impossible_destination_is_reported_and_the_others_get_theirs() {
     both_paths(|portable| {
         let mut socket = one("127.0.0.1:0", portable);
         let far = sink("127.0.0.1");
-        let good = far.local_addr().unwrap();
-        let (no_port, no_family) = ("127.0.0.1:0".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap());
+        let good = Path::udp(far.local_addr().unwrap());
+        let [no_port, no_family] =
+            ["127.0.0.1:0", "[2001:db8::1]:9"].map(|address| Path::udp(address.parse().unwrap()));
         let mut queue = SendQueue::new();
         for (owner, to) in [good, no_port, good, no_family, good].into_iter().enumerate() {
             queue.push(to, owner as u32, &[owner as u8; 100]);
@@ -274,18 +276,18 @@ fn shards_share_a_port_and_each_sender_stays_with_one() {
                 sender.send_to(&[round], ("127.0.0.1", port)).unwrap();
             }
         }
-        let mut sources: Vec<Vec<SocketAddr>> = Vec::new();
+        let mut sources: Vec<Vec<Path>> = Vec::new();
         for shard in &mut shards {
-            let mut from: Vec<SocketAddr> = Vec::new();
+            let mut from: Vec<Path> = Vec::new();
             while shard.receive(&mut |source, _| from.push(source)).unwrap() > 0 {}
             sources.push(from);
         }
         assert_eq!(sources.iter().map(Vec::len).sum::<usize>(), 4 * 48);
         for sender in &senders {
-            let address = sender.local_addr().unwrap();
+            let path = Path::udp(sender.local_addr().unwrap());
             let counts = sources
                 .iter()
-                .map(|from| from.iter().filter(|source| **source == address).count());
+                .map(|from| from.iter().filter(|source| **source == path).count());
             assert_eq!(counts.filter(|count| *count > 0).collect::<Vec<_>>(), [4]);
         }
         assert!(
@@ -307,7 +309,7 @@ fn a_long_queue_of_runs_of_every_kind_arrives_whole() {
             for index in 0..60u8 {
                 let which = random.below(far.len());
                 let datagram = vec![index; [1, 40, 40, 1_100, 1_100, 1_100][random.below(6)]];
-                queue.push(far[which].local_addr().unwrap(), which as u32, &datagram);
+                queue.push(Path::udp(far[which].local_addr().unwrap()), which as u32, &datagram);
                 expected[which].push(datagram);
             }
             socket.send(&mut queue, &mut |owner| panic!("{owner} failed"));
@@ -325,7 +327,7 @@ fn a_send_queue_agrees_with_a_list_of_datagrams() {
         println!("seed {seed}");
         let mut random = Random(seed);
         let mut queue = SendQueue::new();
-        let mut model: Vec<(SocketAddr, u32, Vec<u8>)> = Vec::new();
+        let mut model: Vec<(Path, u32, Vec<u8>)> = Vec::new();
         for _ in 0..400 {
             if queue.is_full() || random.below(50) == 0 {
                 check(&queue, &model);
@@ -333,7 +335,7 @@ fn a_send_queue_agrees_with_a_list_of_datagrams() {
                 model.clear();
             }
             let owner = random.below(3) as u32;
-            let to = SocketAddr::from(([127, 0, 0, 1], 1_000 + random.below(2) as u16));
+            let to = Path::udp(([127, 0, 0, 1], 1_000 + random.below(2) as u16).into());
             let len = [1, 30, 31, 1_000, 1_499, 1_500][random.below(6)];
             for _ in 0..random.below(80) {
                 if queue.is_full() {
@@ -348,7 +350,7 @@ fn a_send_queue_agrees_with_a_list_of_datagrams() {
 }
 
 /// The runs, cut at their segment length, are the datagrams in their order, and no rule of a run is broken.
-fn check(queue: &SendQueue, model: &[(SocketAddr, u32, Vec<u8>)]) {
+fn check(queue: &SendQueue, model: &[(Path, u32, Vec<u8>)]) {
     let mut cut = Vec::new();
     for run in queue.runs() {
         assert!((1..=Run::SEGMENTS_MAX).contains(&run.segments));
@@ -411,7 +413,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer[..len].to_vec(), from)
 }
 
-fn receive_all(socket: &mut MediaSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+fn receive_all(socket: &mut MediaSocket, count: usize) -> Vec<(Path, Vec<u8>)> {
     let start = Instant::now();
     let mut all = Vec::new();
     while all.len() < count && start.elapsed() < LONG {

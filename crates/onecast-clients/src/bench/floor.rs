@@ -5,6 +5,7 @@
 
 use crate::load::kernel::drop_rtp;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use onecast_rtc::Path;
 use onecast_rtc::transmit::{Outlet, Run, SendQueue};
 use onecast_udp::clock;
 use onecast_udp::socket::{MediaSocket, MediaSocketConfig, bind};
@@ -181,7 +182,7 @@ struct Bench {
 }
 
 struct Destination {
-    to: SocketAddr,
+    to: Path,
     key: LessSafeKey,
 }
 
@@ -231,7 +232,7 @@ impl Destination {
         secret[..8].copy_from_slice(&(index as u64).to_be_bytes());
         let key = UnboundKey::new(&AES_128_GCM, &secret).map_err(io::Error::other)?;
         Ok(Destination {
-            to,
+            to: Path::udp(to),
             key: LessSafeKey::new(key),
         })
     }

@@ -1,12 +1,11 @@
 //! What the shards report.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use onecast_engine::fanout::{CloseCause, Event};
 use onecast_engine::media::lane::StreamKey;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::{Profile, SessionId};
+use onecast_rtc::{Path, Profile, SessionId};
 
 use super::{Control, Now};
 use crate::effect::{Notice, Party};
@@ -17,11 +16,7 @@ impl Control {
     /// A shard reports something about a session, which may have ended meanwhile.
     pub fn handle_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::Connected {
-                session,
-                address,
-                cipher,
-            } => self.connected(now, session, address, cipher),
+            Event::Connected { session, path, cipher } => self.connected(now, session, path, cipher),
             Event::Media {
                 session,
                 stream,
@@ -33,7 +28,7 @@ impl Control {
                 unanswered,
                 interval,
             } => self.keyframes(session, unanswered, interval),
-            Event::Restarted { session, address } => self.restarted(session, address),
+            Event::Restarted { session, path } => self.restarted(session, path),
             Event::Speaking {
                 session,
                 stream,
@@ -47,8 +42,8 @@ impl Control {
         }
     }
 
-    fn connected(&mut self, now: Now, id: SessionId, address: SocketAddr, cipher: Profile) {
-        self.registry.set_path(id, address, cipher);
+    fn connected(&mut self, now: Now, id: SessionId, path: Path, cipher: Profile) {
+        self.registry.set_path(id, path, cipher);
         if !self.succeed(now, id) {
             return;
         }
@@ -60,7 +55,7 @@ impl Control {
         self.notice(Notice::Connected {
             stream: connected.stream,
             party: connected.party,
-            address,
+            address: path.remote,
             cipher,
             viewers: connected.viewers,
             missing: connected.missing,
@@ -120,8 +115,9 @@ impl Control {
         }
     }
 
-    fn restarted(&mut self, id: SessionId, address: SocketAddr) {
+    fn restarted(&mut self, id: SessionId, path: Path) {
         if let Some((stream, party)) = self.registry.party(id) {
+            let address = path.remote;
             self.notice(Notice::Restarted { stream, party, address });
         }
     }

@@ -81,7 +81,7 @@ impl SessionState {
             via: Some(entry.via),
             number: entry.number,
             client: Some(entry.client),
-            media: entry.path.map(|(address, _)| address),
+            media: entry.path.map(|(path, _)| path.remote),
             cipher: entry.path.map(|(_, cipher)| cipher),
             since_unix: unix.saturating_sub(age),
             connected: entry.connected.map(|at| now.saturating_duration_since(at)),

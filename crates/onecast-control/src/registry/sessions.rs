@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::Session;
 use onecast_rtc::rtp::Codec;
-use onecast_rtc::{IceCredentials, Profile, SessionId};
+use onecast_rtc::{IceCredentials, Path, Profile, SessionId};
 
 use super::bounds::Meter;
 use super::{Applicant, Purpose, Via};
@@ -55,7 +55,7 @@ pub(super) struct SessionEntry {
     /// When the handshake was finished; until then the session is half-open.
     pub(super) connected: Option<Instant>,
     /// Where its media comes from or goes to, and what it is sealed with.
-    pub(super) path: Option<(SocketAddr, Profile)>,
+    pub(super) path: Option<(Path, Profile)>,
     /// Of a publisher or a member.
     pub(super) meter: Option<Box<Meter>>,
     /// What a viewer cannot play, as far as the log has it.

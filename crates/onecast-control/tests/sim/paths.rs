@@ -181,7 +181,7 @@ fn clients_that_send_media_and_no_checks_stay_and_are_gone_in_time_when_they_van
         }
         world.run(ms(31_000));
         assert_eq!((world.peers(), world.sessions()), (0, 0), "seed {seed}");
-        assert!(world.addresses().iter().all(|known| *known == (0, 0)), "seed {seed}");
+        assert!(world.paths().iter().all(|known| *known == (0, 0)), "seed {seed}");
     }
 }
 

@@ -57,7 +57,7 @@ impl World {
     fn assert_gone_over(&self, client: usize, times: usize) {
         let Client { session, address, .. } = &self.clients[client];
         let told = self.events.iter().filter_map(|(_, event)| match event {
-            Event::Restarted { session: id, address } if *id == session.id => Some(*address),
+            Event::Restarted { session: id, path } if *id == session.id => Some(path.remote),
             _ => None,
         });
         let told: Vec<SocketAddr> = told.collect();

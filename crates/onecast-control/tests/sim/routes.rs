@@ -51,7 +51,7 @@ fn checks_with_a_wrong_password_change_no_routes() {
     let viewer = world.watch(true);
     world.connect();
     world.run(ms(6_000));
-    let known = world.addresses();
+    let known = world.paths();
     assert!(known.iter().all(|(own, foreign)| *own > 0 || *foreign > 0), "{known:?}");
     assert!(
         known.iter().map(|(_, foreign)| foreign).sum::<usize>() >= 2,
@@ -69,7 +69,7 @@ fn checks_with_a_wrong_password_change_no_routes() {
         }
     }
     world.run(ms(500));
-    assert_eq!(world.addresses(), known);
+    assert_eq!(world.paths(), known);
     assert!(world.counts().stun_dropped >= 38_000);
     assert_eq!(world.counts().strays_dropped, 0);
     let handed_over = world.strays - strays;
@@ -89,7 +89,7 @@ fn a_shard_knows_the_clients_of_others_however_many_they_are() {
     world.connect();
     world.run(ms(6_000));
     let from = world.now;
-    let before: usize = world.addresses().iter().map(|(_, foreign)| foreign).sum();
+    let before: usize = world.paths().iter().map(|(_, foreign)| foreign).sum();
     world.scattered = false;
     for number in 0..STRANGERS {
         let session = world.stranger(u32::from(number));
@@ -101,7 +101,7 @@ fn a_shard_knows_the_clients_of_others_however_many_they_are() {
         world.spoof(address_at(1 - shard, number), &check);
     }
     world.run(ms(300));
-    let foreign: usize = world.addresses().iter().map(|(_, foreign)| foreign).sum();
+    let foreign: usize = world.paths().iter().map(|(_, foreign)| foreign).sum();
     assert!(
         foreign >= before + usize::from(STRANGERS) * 9 / 10,
         "{foreign} of {STRANGERS}"
@@ -110,7 +110,7 @@ fn a_shard_knows_the_clients_of_others_however_many_they_are() {
     assert!(gap <= GAP_MAX, "nothing for {gap:?}");
     // Their handshakes never come.
     world.run(ms(60_000));
-    let foreign: usize = world.addresses().iter().map(|(_, foreign)| foreign).sum();
+    let foreign: usize = world.paths().iter().map(|(_, foreign)| foreign).sum();
     assert_eq!((foreign, world.peers()), (before, 2), "what ended is known to nobody");
 }
 
@@ -130,7 +130,7 @@ fn checks_from_ever_new_addresses_are_bounded() {
         }
     }
     world.run(ms(300));
-    let known = world.addresses();
+    let known = world.paths();
     let all: usize = known.iter().map(|(own, foreign)| own + foreign).sum();
     assert!(all <= 2 * 8 + 4, "{known:?}");
     for viewer in [attacker, viewer] {

@@ -16,7 +16,7 @@ use onecast_metrics::ShardCounts;
 use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::transmit::{Outlet, SendQueue};
-use onecast_rtc::{Certificate, IceCredentials, SessionId};
+use onecast_rtc::{Certificate, IceCredentials, LocalSocket, Path, SessionId};
 
 use crate::client::{Actor, Client};
 use crate::guard::Guard;
@@ -155,12 +155,18 @@ impl Outlet for Wire<'_> {
     fn send(&mut self, queue: &mut SendQueue, failed: &mut dyn FnMut(u32)) {
         self.guard.check_queue(queue);
         for run in queue.runs() {
+            let to = run.to.remote;
+            assert_eq!(
+                run.to,
+                path_of(to),
+                "it leaves from another socket than the one that {to} reaches"
+            );
             let media = queue.bytes(run)[0] >= 128;
-            let fails = media && self.failing == Some(run.to) && self.network.random.below(5) == 0;
+            let fails = media && self.failing == Some(to) && self.network.random.below(5) == 0;
             for datagram in queue.bytes(run).chunks(usize::from(run.segment)) {
-                self.guard.check(self.now, run.to, datagram);
+                self.guard.check(self.now, to, datagram);
                 if !fails {
-                    self.network.send(self.now, run.to, false, datagram);
+                    self.network.send(self.now, to, false, datagram);
                 }
             }
             if fails {
@@ -183,7 +189,7 @@ impl Wake for Woken {
 pub(crate) struct Node {
     pub(crate) shard: Shard,
     woken: Arc<AtomicBool>,
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    datagrams: Vec<(Path, Vec<u8>)>,
     strays: Vec<MisroutedDatagram>,
     claims: Vec<Claim>,
     commands: Vec<Command>,
@@ -226,6 +232,14 @@ pub(crate) struct World {
 const SLICE_TIME: Duration = Duration::from_micros(50);
 pub(crate) const WALL: u64 = 5_000;
 pub(crate) const SSRCS: [u32; 3] = [0x1111_0001, 0x1111_0002, 0x1111_0003];
+
+/// The server has several addresses, and clients reach it at one or another.
+pub(crate) fn path_of(client: SocketAddr) -> Path {
+    Path {
+        local: LocalSocket(client.port() % 3),
+        ..Path::udp(client)
+    }
+}
 
 pub(crate) fn certificate() -> Certificate {
     static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
@@ -400,9 +414,9 @@ impl World {
         self.network.send(self.now, from, true, datagram);
     }
 
-    /// Addresses that each shard knows: of its own peers, and of those of others.
-    pub(crate) fn addresses(&self) -> Vec<(usize, usize)> {
-        self.nodes.iter().map(|node| node.shard.addresses()).collect()
+    /// Paths that each shard knows: of its own peers, and of those of others.
+    pub(crate) fn paths(&self) -> Vec<(usize, usize)> {
+        self.nodes.iter().map(|node| node.shard.paths()).collect()
     }
 
     /// Tells every shard.
@@ -478,7 +492,7 @@ impl World {
                 from.set_port(client.port() + 10_001);
             }
             let shard = usize::from(from.port()) % self.nodes.len();
-            self.nodes[shard].datagrams.push((from, bytes));
+            self.nodes[shard].datagrams.push((path_of(from), bytes));
         } else if let Some(client) = self.clients.iter_mut().find(|known| known.address == client) {
             client.handle_datagram(self.now, bytes, &self.ledgers, &self.guard);
             while let Some(datagram) = client.poll_transmit() {

@@ -1,10 +1,9 @@
 //! The SRTP side of a connected peer.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use onecast_rtc::transmit::SendQueue;
-use onecast_rtc::{Opener, RtcpSealer, SrtpKeys};
+use onecast_rtc::{Opener, Path, RtcpSealer, SrtpKeys};
 
 use super::ids::PeerIndex;
 use super::receiver::Receiver;
@@ -56,7 +55,7 @@ impl PeerMedia {
     }
 
     /// Seals the RTCP that is due about the streams that the client sends.
-    pub(super) fn poll_rtcp(&mut self, now: Instant, to: SocketAddr, owner: PeerIndex, out: &mut SendQueue) {
+    pub(super) fn poll_rtcp(&mut self, now: Instant, to: Path, owner: PeerIndex, out: &mut SendQueue) {
         if let Some(receiver) = &mut self.receiver {
             receiver.poll_rtcp(now, &mut self.rtcp, (to, owner), out);
         }

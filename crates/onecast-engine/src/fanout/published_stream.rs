@@ -1,6 +1,5 @@
 //! Receive side of one published stream, on its publisher's shard: decrypted RTP in, packets of the stream's tracks out.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,12 +13,12 @@ use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{
     KeyframeNeed, KeyframeReading, KeyframeStats, Packet, SenderClock, StreamTracks, Window, WriteTicket,
 };
-use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 use onecast_rtc::transmit::SendQueue;
+use onecast_rtc::{Path, RtcpSealer};
 
 /// One stream that a client sends.
 pub(super) struct PublishedStream {
@@ -436,7 +435,7 @@ impl PublishedStream {
         &mut self,
         now: Instant,
         sealer: &mut RtcpSealer,
-        (to, owner): (SocketAddr, PeerIndex),
+        (to, owner): (Path, PeerIndex),
         out: &mut SendQueue,
     ) {
         let room = SendQueue::PATH_DATAGRAM_MAX - RTCP_OVERHEAD_MAX;

@@ -1,11 +1,10 @@
 //! Receive side of one peer: SRTP from its client becomes packets of the streams that it sends.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use onecast_rtc::rtp::rtcp::Report;
 use onecast_rtc::transmit::SendQueue;
-use onecast_rtc::{Opener, RtcpSealer};
+use onecast_rtc::{Opener, Path, RtcpSealer};
 
 use super::demux::Demux;
 use super::ids::PeerIndex;
@@ -184,7 +183,7 @@ impl Receiver {
         &mut self,
         now: Instant,
         sealer: &mut RtcpSealer,
-        (to, owner): (SocketAddr, PeerIndex),
+        (to, owner): (Path, PeerIndex),
         out: &mut SendQueue,
     ) {
         self.now = now;

@@ -1,6 +1,5 @@
 //! What passes between a shard and the rest: sessions and commands in, events out.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use crate::media::lane::StreamKey;
 use onecast_metrics::SessionCounters;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::{CloseReason, IceCredentials, IceSession, Profile, RemoteTransport};
+use onecast_rtc::{CloseReason, IceCredentials, IceSession, Path, Profile, RemoteTransport};
 
 /// An answered offer: what a shard needs to serve the client, which will now send STUN checks.
 #[derive(Debug)]
@@ -158,29 +157,29 @@ pub struct MisroutedDatagram {
     pub shard: usize,
     /// The shard that received it.
     pub by: usize,
-    /// Where the datagram came from.
-    pub from: SocketAddr,
+    /// The path that the datagram came on.
+    pub from: Path,
     /// Its bytes.
     pub bytes: Box<[u8]>,
 }
 
-/// A message from the owner of a peer to a shard that receives datagrams from one of the peer's addresses.
+/// A message from the owner of a peer to a shard that receives datagrams on one of the peer's paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The shard that the message is for.
     pub shard: usize,
     /// The owner.
     pub owner: usize,
-    /// The peer's address.
-    pub address: SocketAddr,
+    /// The path.
+    pub path: Path,
     /// Whether it is the peer's.
     pub hold: Hold,
 }
 
-/// How sure it is that an address belongs to a peer.
+/// How sure it is that a path belongs to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// A check from there passed. A client that had the address before keeps it while it is alive there.
+    /// A check from there passed. A client that had the path before keeps it while it is alive there.
     Checked,
     /// The client has answered a request there.
     Proven,
@@ -195,8 +194,8 @@ pub enum Event {
     Connected {
         /// Which session.
         session: SessionId,
-        /// The client's address.
-        address: SocketAddr,
+        /// Where its media goes.
+        path: Path,
         /// What its media is sealed with.
         cipher: Profile,
     },
@@ -204,8 +203,8 @@ pub enum Event {
     Restarted {
         /// Which session.
         session: SessionId,
-        /// Where the client is now.
-        address: SocketAddr,
+        /// Where its media goes now.
+        path: Path,
     },
     /// The first packet of a track, or the first in another codec, arrived from a publisher.
     Media {

@@ -4,7 +4,7 @@
 //! numbered, bounded steps (`shard_loop`); the tests turn it in simulated time.
 //!
 //! A [`Shard`] is made of parts that own their state: `sessions` (clients that may connect), `peers` (those that have), `routes` (which
-//! peer an address belongs to), `streams` (what is watched here), `start_queue`, `handshakes`, `timers` and `output`. The `impl Shard`
+//! peer a path belongs to), `streams` (what is watched here), `start_queue`, `handshakes`, `timers` and `output`. The `impl Shard`
 //! blocks in the other modules bring the parts together, one topic each.
 
 mod close;
@@ -23,13 +23,12 @@ mod start_queue;
 mod streams;
 mod timeouts;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_rtc::Certificate;
 use onecast_rtc::demux::{Datagram, classify};
 use onecast_rtc::transmit::Outlet;
+use onecast_rtc::{Certificate, Path};
 
 use self::handshakes::Handshakes;
 use self::output::Output;
@@ -127,7 +126,7 @@ impl Shard {
     }
 
     /// Takes one datagram, which it may change in place.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         match classify(datagram) {
             Datagram::Stun => self.handle_stun(now, from, datagram),
             Datagram::Dtls => self.handle_dtls(now, from, datagram),
@@ -144,7 +143,7 @@ impl Shard {
         self.routes.set_handed_by(None);
     }
 
-    /// Takes what the owner of a peer says about one of its addresses.
+    /// Takes what the owner of a peer says about one of its paths.
     pub fn handle_claim(&mut self, now: Instant, claim: Claim) {
         self.routes.handle_claim(now, claim, &self.peers);
     }
@@ -228,8 +227,8 @@ impl Shard {
         self.sessions.restarts()
     }
 
-    /// Addresses that it knows: of its own peers, and of those of other shards.
-    pub fn addresses(&self) -> (usize, usize) {
+    /// Paths that it knows: of its own peers, and of those of other shards.
+    pub fn paths(&self) -> (usize, usize) {
         self.routes.len()
     }
 

@@ -1,6 +1,5 @@
-//! One subscription of a peer to a stream: keys, address, two forwarders. The state that every frame touches.
+//! One subscription of a peer to a stream: keys, path, two forwarders. The state that every frame touches.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::formats::ViewerLine;
@@ -14,14 +13,14 @@ use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::sdp::ExtensionIds;
 use onecast_rtc::transmit::SendQueue;
-use onecast_rtc::{RtcpSealer, RtpSealer};
+use onecast_rtc::{Path, RtcpSealer, RtpSealer};
 
 /// A peer's place in a stream that it is sent.
 pub struct Subscriber {
     /// Its peer's place in the shard.
     pub peer: PeerIndex,
-    /// Where its packets go: the address that its ICE checks chose.
-    pub to: SocketAddr,
+    /// Where its packets go: the path that its ICE checks chose.
+    pub to: Path,
     /// Next sender reports.
     pub report_at: Instant,
     /// It has been sent a whole keyframe.
@@ -74,7 +73,7 @@ impl Subscriber {
     /// A subscriber that has been sent nothing yet.
     pub fn new(
         peer: PeerIndex,
-        to: SocketAddr,
+        to: Path,
         now: Instant,
         sealer: RtpSealer,
         lines: [Option<ViewerLine>; 2],
@@ -140,8 +139,8 @@ impl Subscriber {
         self.pacer.take_if(|pacer| pacer.is_idle());
     }
 
-    /// Everything is sent to another address from now on.
-    pub(super) fn move_to(&mut self, now: Instant, to: SocketAddr) {
+    /// Everything is sent on another path from now on.
+    pub(super) fn move_to(&mut self, now: Instant, to: Path) {
         if self.to == to {
             return;
         }

@@ -11,7 +11,7 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{
     self, Srtp_Aead_Aes_128_Gcm as GCM, Srtp_Aes128_Cm_Hmac_Sha1_32 as SHA1_32, Srtp_Aes128_Cm_Hmac_Sha1_80 as SHA1,
 };
 
-use self::net::{Client, Fate, Net, SERVER, addr, transport};
+use self::net::{Client, Fate, Net, SERVER, path, transport};
 use super::*;
 use crate::ice::tests::{credentials, request, use_candidate};
 use crate::{Fingerprint, HandshakeError, PeerFingerprint, Profile};
@@ -26,7 +26,7 @@ fn connected() -> Net {
 #[test]
 fn gcm_is_chosen_over_the_clients_order() {
     let net = connected();
-    assert_eq!(net.server.remote(), Some(addr(1)));
+    assert_eq!(net.server.path(), Some(path(1)));
     assert_eq!(net.stun_answers, 2);
 }
 
@@ -61,7 +61,7 @@ fn we_start_dtls_when_the_client_is_passive() {
         (vec![SHA1], Profile::Aes128CmSha1_80),
     ] {
         let mut net = Net::new(Client::new(profiles, false));
-        net.check_from(addr(1), false).unwrap();
+        net.check_from(path(1), false).unwrap();
         net.run(Duration::from_millis(100));
         assert_eq!(net.dtls_count, 0, "not before nomination");
         net.connect().assert_connected(profile);
@@ -175,9 +175,9 @@ fn a_client_certificate_is_required() {
 fn an_unencrypted_alert_ends_nothing_but_explains_a_timeout() {
     let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 90, 0, 2, 2, 40];
     let mut net = Net::new(Client::new(vec![GCM], true));
-    net.check_from(addr(1), true).unwrap();
+    net.check_from(path(1), true).unwrap();
     let mut out = Vec::new();
-    assert!(net.server.handle_dtls(net.now, addr(1), &alert, &mut out).is_none());
+    assert!(net.server.handle_dtls(net.now, path(1), &alert, &mut out).is_none());
     assert!(out.is_empty());
     net.advance(HANDSHAKE_TIMEOUT);
     let reason = net.closed().unwrap();
@@ -190,15 +190,15 @@ fn stun_with_a_wrong_password_changes_nothing() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let forged = request("ours:theirs", "guessed-password-of-22", vec![use_candidate()]);
     let mut out = Vec::new();
-    let dropped = net.server.handle_stun(net.now, addr(6), &forged, &mut out);
+    let dropped = net.server.handle_stun(net.now, path(6), &forged, &mut out);
     assert_eq!(dropped, Err(StunDrop::Integrity));
-    assert!(out.is_empty() && !net.server.is_checked(addr(6)) && net.server.remote().is_none());
+    assert!(out.is_empty() && !net.server.is_checked(path(6)) && net.server.path().is_none());
 }
 
 #[test]
 fn dtls_from_an_unchecked_address_is_ignored() {
     let mut net = Net::new(Client::new(vec![GCM], true));
-    net.check_from(addr(2), true).unwrap();
+    net.check_from(path(2), true).unwrap();
     net.client.start(net.now);
     net.run(Duration::from_secs(5));
     assert!(net.events.is_empty());
@@ -218,13 +218,13 @@ fn forged_records_do_not_disturb_a_handshake() {
     ];
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
-        net.check_from(addr(1), true).unwrap();
+        net.check_from(path(1), true).unwrap();
         net.client.start(net.now);
         for _ in 0..12 {
             net.pump_client();
             for bytes in forged {
                 let mut out = Vec::new();
-                let event = net.server.handle_dtls(net.now, addr(1), bytes, &mut out);
+                let event = net.server.handle_dtls(net.now, path(1), bytes, &mut out);
                 assert!(event.is_none() && out.is_empty(), "{bytes:?}");
             }
             let mut out = Vec::new();
@@ -248,7 +248,7 @@ fn a_close_of_the_client_is_answered_before_and_after_settling() {
             let mut net = Net::new(Client::new(vec![GCM], starts));
             net.connect().assert_connected(Profile::AeadAes128Gcm);
             if settles {
-                net.server.handle_authenticated_media(net.now, addr(1));
+                net.server.handle_authenticated_media(net.now, path(1));
                 assert!(matches!(net.server.phase, Phase::Settled(_)));
             }
             net.client.endpoint.stop(net.now, SERVER);
@@ -286,7 +286,7 @@ fn our_close_reaches_the_client_before_and_after_settling() {
             assert!(net.client.is_closed);
             assert!(net.server.is_closed());
             assert_eq!(net.server.poll_timeout(), None);
-            assert_eq!(net.check_from(addr(1), true), Err(StunDrop::Closed));
+            assert_eq!(net.check_from(path(1), true), Err(StunDrop::Closed));
         }
     }
 }
@@ -294,12 +294,12 @@ fn our_close_reaches_the_client_before_and_after_settling() {
 #[test]
 fn forged_alerts_do_not_close_a_settled_peer() {
     let mut net = connected();
-    net.server.handle_authenticated_media(net.now, addr(1));
+    net.server.handle_authenticated_media(net.now, path(1));
     let mut alert = vec![21, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 3, 0, 26];
     alert.resize(13 + 26, 0x55);
     for _ in 0..200 {
         let mut out = Vec::new();
-        assert!(net.server.handle_dtls(net.now, addr(1), &alert, &mut out).is_none());
+        assert!(net.server.handle_dtls(net.now, path(1), &alert, &mut out).is_none());
         assert!(out.is_empty());
     }
     assert!(!net.server.is_closed());
@@ -325,7 +325,7 @@ fn consent_expires_thirty_seconds_after_the_last_check() {
     let mut net = connected();
     for _ in 0..20 {
         net.advance(Duration::from_secs(5));
-        net.check_from(addr(1), false).unwrap();
+        net.check_from(path(1), false).unwrap();
     }
     assert_eq!(net.events.len(), 1);
     assert_eq!(net.server.poll_timeout(), Some(net.now + CONSENT_TIMEOUT));
@@ -346,8 +346,8 @@ fn a_client_that_never_connects_times_out() {
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
         net.fate = Box::new(|_, _| Fate::Lose);
-        net.homes = vec![addr(1)];
-        net.check_from(addr(1), true).unwrap();
+        net.homes = vec![path(1)];
+        net.check_from(path(1), true).unwrap();
         let started = net.now;
         net.run(Duration::from_secs(60));
         assert_eq!(net.closed(), Some(CloseReason::HandshakeTimeout));
@@ -359,13 +359,13 @@ fn a_client_that_never_connects_times_out() {
 #[test]
 fn media_follows_a_client_that_moves() {
     let mut net = connected();
-    net.homes = vec![addr(2)];
-    net.server.handle_authenticated_media(net.now, addr(1));
-    assert_eq!(net.check_from(addr(2), false), Ok(Check::New));
-    assert_eq!(net.server.remote(), Some(addr(1)), "a check alone is no choice");
-    assert_eq!(net.check_from(addr(2), true), Ok(Check::Known));
-    assert_eq!(net.server.remote(), Some(addr(2)));
-    net.client.addr = addr(2);
+    net.homes = vec![path(2)];
+    net.server.handle_authenticated_media(net.now, path(1));
+    assert_eq!(net.check_from(path(2), false), Ok(Check::New));
+    assert_eq!(net.server.path(), Some(path(1)), "a check alone is no choice");
+    assert_eq!(net.check_from(path(2), true), Ok(Check::Known));
+    assert_eq!(net.server.path(), Some(path(2)));
+    net.client.path = path(2);
     net.client.endpoint.stop(net.now, SERVER);
     net.run(Duration::ZERO);
     assert_eq!(net.closed(), Some(CloseReason::PeerClosed));
@@ -374,13 +374,13 @@ fn media_follows_a_client_that_moves() {
 #[test]
 fn a_handshake_continues_from_another_address() {
     let mut net = Net::new(Client::new(vec![GCM], true));
-    net.check_from(addr(1), true).unwrap();
+    net.check_from(path(1), true).unwrap();
     net.client.start(net.now);
     net.pump_client();
     let (_, hello) = net.to_server.pop_front().unwrap();
     let mut out = Vec::new();
-    net.server.handle_dtls(net.now, addr(1), &hello, &mut out);
-    net.client.addr = addr(2);
+    net.server.handle_dtls(net.now, path(1), &hello, &mut out);
+    net.client.path = path(2);
     net.connect().assert_connected(Profile::AeadAes128Gcm);
 }
 
@@ -388,21 +388,21 @@ fn a_handshake_continues_from_another_address() {
 fn checked_addresses_are_bounded_and_the_remote_stays() {
     let mut net = connected();
     for host in 2..=CHECKED_MAX as u8 {
-        assert_eq!(net.check_from(addr(host), false), Ok(Check::New));
+        assert_eq!(net.check_from(path(host), false), Ok(Check::New));
         assert_eq!(net.server.poll_lost(), None);
     }
     for host in 100..120 {
-        assert_eq!(net.check_from(addr(host), false), Ok(Check::New));
+        assert_eq!(net.check_from(path(host), false), Ok(Check::New));
         let lost = net.server.poll_lost().expect("another made way");
         assert!(!net.server.is_checked(lost));
-        assert_ne!(lost, addr(1));
+        assert_ne!(lost, path(1));
         assert_eq!(
             (net.server.checked().count(), net.server.poll_lost()),
             (CHECKED_MAX, None)
         );
     }
-    assert!(net.server.is_checked(addr(1)));
-    assert!(net.server.is_checked(addr(119)));
+    assert!(net.server.is_checked(path(1)));
+    assert!(net.server.is_checked(path(119)));
 }
 
 /// Every datagram of real handshakes, damaged in random places, at every stage.
@@ -411,7 +411,7 @@ fn damaged_and_random_bytes_never_panic() {
     for seed in 1..80u64 {
         let mut random = seed;
         let mut net = Net::new(Client::new(vec![SHA1, GCM], seed % 2 == 0));
-        net.check_from(addr(1), true).unwrap();
+        net.check_from(path(1), true).unwrap();
         net.client.start(net.now);
         let mut next = move || {
             random = random
@@ -439,8 +439,8 @@ fn damaged_and_random_bytes_never_panic() {
             }
             let noise: Vec<u8> = (0..next() % 90).map(|_| next() as u8).collect();
             net.events
-                .extend(net.server.handle_dtls(net.now, addr(1), &noise, &mut out));
-            let _ = net.server.handle_stun(net.now, addr(1), &noise, &mut out);
+                .extend(net.server.handle_dtls(net.now, path(1), &noise, &mut out));
+            let _ = net.server.handle_stun(net.now, path(1), &noise, &mut out);
             net.now += Duration::from_millis(50);
             net.events.extend(net.server.handle_timeout(net.now, &mut out));
             net.send(out);

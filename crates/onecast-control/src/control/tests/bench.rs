@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use onecast_engine::fanout::{CloseCause, Command, Direction, Event, Session};
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{NegotiationParams, Offer, Role, SdpError, TrackSsrcs};
-use onecast_rtc::{Fingerprint, IceCredentials, Profile, SessionId};
+use onecast_rtc::{Fingerprint, IceCredentials, Path, Profile, SessionId};
 
 use crate::admission::AdmissionLimits;
 use crate::conference::{InitialOffer, MemberInfo, RoomLimits};
@@ -197,7 +197,7 @@ impl Bench {
     pub(super) fn connect(&mut self, number: u128) {
         self.event(Event::Connected {
             session: id(number),
-            address: ([192, 0, 2, 1], 5_000).into(),
+            path: Path::udp(([192, 0, 2, 1], 5_000).into()),
             cipher: Profile::AeadAes128Gcm,
         });
     }

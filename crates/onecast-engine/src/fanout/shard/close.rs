@@ -26,11 +26,11 @@ impl Shard {
         let Some(mut peer) = self.peers.remove(index) else {
             return;
         };
-        while let Some(address) = peer.transport.poll_lost() {
-            self.routes.forget(index, address);
+        while let Some(path) = peer.transport.poll_lost() {
+            self.routes.forget(index, path);
         }
-        for address in peer.transport.checked() {
-            self.routes.forget(index, address);
+        for path in peer.transport.checked() {
+            self.routes.forget(index, path);
         }
         self.sessions.remove(&peer.session);
         for one in peer.subscriptions() {

@@ -1,10 +1,9 @@
-//! A peer from its first STUN check to its keys, and from one address to the next.
+//! A peer from its first STUN check to its keys, and from one path to the next.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast_rtc::{Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
+use onecast_rtc::{Path, Sends, SrtpKeys, Transmit, Transport, TransportEvent, ice};
 
 use super::Shard;
 use super::handshakes::Flight;
@@ -14,7 +13,7 @@ use crate::fanout::peer_media::PeerMedia;
 use crate::fanout::session::{CloseCause, Direction, Event, Restart, Session};
 
 impl Shard {
-    pub(super) fn handle_stun(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn handle_stun(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         if let Some(tag) = ice::probe::answered_tag(datagram) {
             return self.handle_answer(now, PeerIndex(tag), from, datagram);
         }
@@ -33,7 +32,7 @@ impl Shard {
     }
 
     /// The first STUN check of a session: if it is valid, its peer lives here from now on.
-    fn adopt(&mut self, now: Instant, session: &Arc<Session>, from: SocketAddr, datagram: &mut [u8]) {
+    fn adopt(&mut self, now: Instant, session: &Arc<Session>, from: Path, datagram: &mut [u8]) {
         let sends = match session.direction {
             Direction::SendOnly => Sends::Feedback,
             Direction::ReceiveOnly | Direction::SendReceive => Sends::Media,
@@ -73,7 +72,7 @@ impl Shard {
         self.note_check(now, index, from, out);
     }
 
-    fn check(&mut self, now: Instant, index: PeerIndex, from: SocketAddr, datagram: &[u8]) {
+    fn check(&mut self, now: Instant, index: PeerIndex, from: Path, datagram: &[u8]) {
         let mut out = Vec::new();
         let Some(peer) = self.peers.get_mut(index) else { return };
         if peer.transport.handle_stun(now, from, datagram, &mut out).is_err() {
@@ -84,7 +83,7 @@ impl Shard {
     }
 
     /// What follows from a check that was answered.
-    fn note_check(&mut self, now: Instant, index: PeerIndex, from: SocketAddr, mut out: Vec<Transmit>) {
+    fn note_check(&mut self, now: Instant, index: PeerIndex, from: Path, mut out: Vec<Transmit>) {
         let checked = |peer: &Peer| peer.transport.is_checked(from);
         if self.peers.get(index).is_some_and(checked) {
             self.routes.claim(now, &mut self.peers, (index, from), &mut out);
@@ -94,8 +93,8 @@ impl Shard {
         self.schedule(index);
     }
 
-    /// An answer to a request of ours shows that its client is at the address.
-    fn handle_answer(&mut self, now: Instant, index: PeerIndex, from: SocketAddr, datagram: &[u8]) {
+    /// An answer to a request of ours shows that its client is there.
+    fn handle_answer(&mut self, now: Instant, index: PeerIndex, from: Path, datagram: &[u8]) {
         let answered = self
             .peers
             .get_mut(index)
@@ -106,7 +105,7 @@ impl Shard {
                 .hand_over_or_drop(from, datagram, |counters| &counters.stun_dropped);
         };
         self.counters.stun_in.add(1);
-        // The address is proven now, so there is nothing to ask.
+        // The path is proven now, so there is nothing to ask.
         self.routes.claim(now, &mut self.peers, (index, from), &mut Vec::new());
         self.handle_transport_event(now, index, event);
         self.follow_paths(now, index);
@@ -124,27 +123,27 @@ impl Shard {
         }
     }
 
-    /// The peer's addresses may have changed, and with them where its media goes.
+    /// The peer's paths may have changed, and with them where its media goes.
     pub(super) fn follow_paths(&mut self, now: Instant, index: PeerIndex) {
-        self.forget_lost_addresses(index);
-        self.follow_remote(now, index);
+        self.forget_lost_paths(index);
+        self.follow_selected(now, index);
         self.note_restart(index);
     }
 
-    /// Forgets the addresses that ceased to count.
-    pub(super) fn forget_lost_addresses(&mut self, index: PeerIndex) {
-        while let Some(address) = self.peers.get_mut(index).and_then(|peer| peer.transport.poll_lost()) {
-            self.routes.forget(index, address);
+    /// Forgets the paths that ceased to count.
+    pub(super) fn forget_lost_paths(&mut self, index: PeerIndex) {
+        while let Some(path) = self.peers.get_mut(index).and_then(|peer| peer.transport.poll_lost()) {
+            self.routes.forget(index, path);
         }
     }
 
     /// Media goes where the peer's transport says now.
-    fn follow_remote(&mut self, now: Instant, index: PeerIndex) {
+    fn follow_selected(&mut self, now: Instant, index: PeerIndex) {
         let Some(peer) = self.peers.get(index) else { return };
-        let Some(remote) = peer.transport.remote() else { return };
+        let Some(selected) = peer.transport.path() else { return };
         for one in peer.subscriptions() {
             if let Some(subscriber) = self.streams.subscriber(one.key.slot, one.position) {
-                subscriber.move_to(now, remote);
+                subscriber.move_to(now, selected);
             }
         }
     }
@@ -158,17 +157,17 @@ impl Shard {
         }
         peer.session.set_ice_number(number);
         self.counters.ice_restarts.add(1);
-        if let Some(address) = peer.transport.remote() {
+        if let Some(path) = peer.transport.path() {
             self.out.push_event(Event::Restarted {
                 session: peer.session.id,
-                address,
+                path,
             });
         }
         self.sessions.drop_old_restarts(&peer.session);
     }
 
     /// A DTLS datagram of a peer. It is read at once; the public-key work that it may complete waits for its turn.
-    pub(super) fn handle_dtls(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn handle_dtls(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         let Some(index) = self.routes.peer(from) else {
             return self
                 .routes
@@ -235,12 +234,12 @@ impl Shard {
 
     fn connect(&mut self, now: Instant, index: PeerIndex, keys: &SrtpKeys) {
         let Some(peer) = self.peers.get(index) else { return };
-        let Some(address) = peer.transport.remote() else { return };
+        let Some(path) = peer.transport.path() else { return };
         let session = peer.session.clone();
         self.counters.connected.add(1);
         self.out.push_event(Event::Connected {
             session: session.id,
-            address,
+            path,
             cipher: keys.profile(),
         });
         let media = PeerMedia::new(session.direction, keys, now);

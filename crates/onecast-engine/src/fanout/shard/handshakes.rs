@@ -2,8 +2,9 @@
 //! by them wait for their turn behind the media, and each turn does a few.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Instant;
+
+use onecast_rtc::Path;
 
 use crate::fanout::ids::PeerIndex;
 
@@ -24,7 +25,7 @@ pub(super) struct Handshakes {
 pub(super) struct Flight {
     pub(super) at: Instant,
     pub(super) peer: PeerIndex,
-    pub(super) from: SocketAddr,
+    pub(super) from: Path,
 }
 
 impl Handshakes {
@@ -99,7 +100,7 @@ mod tests {
         Flight {
             at: onecast_udp::clock::now(),
             peer: PeerIndex(peer),
-            from: SocketAddr::from(([192, 0, 2, 1], 5_000)),
+            from: Path::udp(([192, 0, 2, 1], 5_000).into()),
         }
     }
 

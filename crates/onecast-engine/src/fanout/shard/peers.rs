@@ -190,7 +190,7 @@ impl Peer {
 
     /// Seals the RTCP that is due about the streams that the client sends.
     pub(super) fn poll_rtcp(&mut self, now: Instant, index: PeerIndex, queue: &mut SendQueue) {
-        if let (Some(media), Some(to)) = (&mut self.media, self.transport.remote()) {
+        if let (Some(media), Some(to)) = (&mut self.media, self.transport.path()) {
             media.poll_rtcp(now, to, index, queue);
         }
     }

@@ -137,7 +137,7 @@ impl Shard {
         start_at: Instant,
     ) {
         let key = spec.tracks.key;
-        let to = self.peers.get(index).and_then(|peer| peer.transport.remote());
+        let to = self.peers.get(index).and_then(|peer| peer.transport.path());
         let (Some(subscriptions), Some(to)) = (self.peers.subscriptions(index), to) else {
             return;
         };

@@ -1,29 +1,30 @@
-//! Which peer an address belongs to, here or on another shard.
+//! Which peer a path belongs to, here or on another shard.
 //!
-//! A client's addresses may reach other shards than its peer's. The owner tells the shard that handed over a check, once the check has
-//! passed, and takes it back when the address ends ([`Claim`]). So nothing that is not authenticated is remembered, and a shard
-//! knows at most [`CHECKED_MAX`](onecast_rtc::transport::CHECKED_MAX) addresses of each peer of the others.
+//! Datagrams on some of a client's paths may reach other shards than its peer's. The owner tells the shard that handed over a check, once
+//! the check has passed, and takes it back when the path ends ([`Claim`]). So nothing that is not authenticated is remembered, and a
+//! shard knows at most [`CHECKED_MAX`](onecast_rtc::transport::CHECKED_MAX) paths of each peer of the others.
+//!
+//! The key is the whole path, not the client's address: a NAT may give two clients the same address towards two addresses of the server.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast_rtc::Transmit;
+use onecast_rtc::{Path, Transmit};
 
 use super::peers::Peers;
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::session::{Claim, Hold, MisroutedDatagram};
 use onecast_metrics::{Counter, ShardCounters};
 
-/// Addresses and their peers, and datagrams on their way to other shards.
+/// Paths and their peers, and datagrams on their way to other shards.
 pub(super) struct Routes {
     /// The shard that this is.
     shard: usize,
-    /// Addresses of the peers of this shard.
-    own: HashMap<SocketAddr, OwnAddress>,
+    /// Paths of the peers of this shard.
+    own: HashMap<Path, OwnPath>,
     /// Owners of the peers of other shards whose datagrams arrive here.
-    foreign: HashMap<SocketAddr, u16>,
+    foreign: HashMap<Path, u16>,
     /// Messages for other shards.
     claims: VecDeque<Claim>,
     /// Datagrams for other shards.
@@ -34,7 +35,7 @@ pub(super) struct Routes {
 }
 
 #[derive(Clone, Copy)]
-struct OwnAddress {
+struct OwnPath {
     peer: PeerIndex,
     /// The shard that a claim was sent to.
     told: Option<u16>,
@@ -42,7 +43,7 @@ struct OwnAddress {
 
 impl Routes {
     /// Claims that wait for room in the mailbox of a shard. One that finds none is made again with the next check. Endings always
-    /// find room: there is at most one for each address that was claimed.
+    /// find room: there is at most one for each path that was claimed.
     const CLAIMS_MAX: usize = 1_024;
     /// Datagrams that wait to be handed over: a quarter of what a mailbox takes.
     const MISROUTED_MAX: usize = 256;
@@ -59,13 +60,13 @@ impl Routes {
         }
     }
 
-    /// The peer of this shard that an address belongs to.
+    /// The peer of this shard that a path belongs to.
     #[inline]
-    pub(super) fn peer(&self, from: SocketAddr) -> Option<PeerIndex> {
+    pub(super) fn peer(&self, from: Path) -> Option<PeerIndex> {
         self.own.get(&from).map(|own| own.peer)
     }
 
-    /// Addresses of peers of this shard, and of others.
+    /// Paths of peers of this shard, and of others.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.own.len(), self.foreign.len())
     }
@@ -88,35 +89,32 @@ impl Routes {
         self.misrouted.pop_front()
     }
 
-    /// The owner of a peer says whose an address is.
+    /// The owner of a peer says whose a path is.
     pub(super) fn handle_claim(&mut self, now: Instant, claim: Claim, peers: &Peers) {
-        let Claim { owner, address, .. } = claim;
-        let known = self.owner(address);
+        let Claim { owner, path, .. } = claim;
+        let known = self.owner(path);
         match claim.hold {
             Hold::Ended if known == Some(owner) => {
-                self.foreign.remove(&address);
+                self.foreign.remove(&path);
             }
             Hold::Ended => {}
             // Another owner has not ended it, and knows better whether its client is still there.
             Hold::Checked if known.is_some_and(|known| known != owner) => {}
-            Hold::Checked
-                if self
-                    .peer(address)
-                    .is_some_and(|own| is_heard_at(peers, now, own, address)) => {}
+            Hold::Checked if self.peer(path).is_some_and(|own| is_heard_at(peers, now, own, path)) => {}
             Hold::Checked | Hold::Proven => {
-                self.end(address);
-                self.foreign.insert(address, owner as u16);
+                self.end(path);
+                self.foreign.insert(path, owner as u16);
             }
         }
     }
 
-    /// A check from an address passed. Its datagrams belong to this peer from now on, unless another client is alive there: then
+    /// A check passed. Datagrams of its path belong to this peer from now on, unless another client is alive there: then
     /// only the answer to a request of ours shows whose they are.
     pub(super) fn claim(
         &mut self,
         now: Instant,
         peers: &mut Peers,
-        (index, from): (PeerIndex, SocketAddr),
+        (index, from): (PeerIndex, Path),
         out: &mut Vec<Transmit>,
     ) {
         let is_held = match self.peer(from) {
@@ -134,23 +132,23 @@ impl Routes {
             self.tell(Claim {
                 shard,
                 owner: self.shard,
-                address: from,
+                path: from,
                 hold,
             });
         }
     }
 
-    /// The address is no longer this peer's; another may have taken it over already.
-    pub(super) fn forget(&mut self, index: PeerIndex, address: SocketAddr) {
-        if self.peer(address) == Some(index) {
-            self.end(address);
+    /// The path is no longer this peer's; another may have taken it over already.
+    pub(super) fn forget(&mut self, index: PeerIndex, path: Path) {
+        if self.peer(path) == Some(index) {
+            self.end(path);
         }
     }
 
-    /// A datagram from an address that belongs to no peer here: its owner gets it, if there is one.
+    /// A datagram on a path that belongs to no peer here: its owner gets it, if there is one.
     pub(super) fn hand_over_or_drop(
         &mut self,
-        from: SocketAddr,
+        from: Path,
         datagram: &[u8],
         counter: impl Fn(&ShardCounters) -> &Counter,
     ) {
@@ -161,7 +159,7 @@ impl Routes {
     }
 
     /// Gives a datagram to the shard that owns its peer.
-    pub(super) fn hand_over(&mut self, owner: usize, from: SocketAddr, datagram: &[u8]) {
+    pub(super) fn hand_over(&mut self, owner: usize, from: Path, datagram: &[u8]) {
         if self.misrouted.len() >= Routes::MISROUTED_MAX {
             return self.counters.strays_dropped.add(1);
         }
@@ -174,18 +172,18 @@ impl Routes {
         });
     }
 
-    /// The shard that owns the peer of an address.
-    fn owner(&self, from: SocketAddr) -> Option<usize> {
+    /// The shard that owns the peer of a path.
+    fn owner(&self, from: Path) -> Option<usize> {
         self.foreign.get(&from).map(|owner| usize::from(*owner))
     }
 
-    fn take(&mut self, from: SocketAddr, peer: PeerIndex) {
-        self.own.entry(from).or_insert(OwnAddress { peer, told: None }).peer = peer;
+    fn take(&mut self, from: Path, peer: PeerIndex) {
+        self.own.entry(from).or_insert(OwnPath { peer, told: None }).peer = peer;
         self.foreign.remove(&from);
     }
 
     fn tell(&mut self, claim: Claim) {
-        let Some(own) = self.own.get_mut(&claim.address) else {
+        let Some(own) = self.own.get_mut(&claim.path) else {
             return;
         };
         if self.claims.len() >= Routes::CLAIMS_MAX {
@@ -201,19 +199,46 @@ impl Routes {
         self.claims.push_back(claim);
     }
 
-    /// The address belongs to no peer of this shard any more.
-    fn end(&mut self, address: SocketAddr) {
-        let told = self.own.remove(&address).and_then(|own| own.told);
+    /// The path belongs to no peer of this shard any more.
+    fn end(&mut self, path: Path) {
+        let told = self.own.remove(&path).and_then(|own| own.told);
         self.claims.extend(told.map(|told| Claim {
             shard: usize::from(told),
             owner: self.shard,
-            address,
+            path,
             hold: Hold::Ended,
         }));
     }
 }
 
-fn is_heard_at(peers: &Peers, now: Instant, peer: PeerIndex, address: SocketAddr) -> bool {
+fn is_heard_at(peers: &Peers, now: Instant, peer: PeerIndex, path: Path) -> bool {
     let peer = peers.get(peer);
-    peer.is_some_and(|peer| peer.transport.is_heard_at(now, address))
+    peer.is_some_and(|peer| peer.transport.is_heard_at(now, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onecast_rtc::LocalSocket;
+
+    #[test]
+    fn clients_with_one_address_are_told_apart_by_the_local_socket() {
+        let mut routes = Routes::new(0, Arc::default());
+        let [first, second, third] = [0, 1, 2].map(|local| Path {
+            local: LocalSocket(local),
+            ..Path::udp(([192, 0, 2, 1], 5_000).into())
+        });
+        routes.take(first, PeerIndex(3));
+        routes.take(second, PeerIndex(4));
+        assert_eq!(
+            [first, second, third].map(|path| routes.peer(path)),
+            [Some(PeerIndex(3)), Some(PeerIndex(4)), None]
+        );
+        routes.forget(PeerIndex(3), second);
+        routes.forget(PeerIndex(3), first);
+        assert_eq!(
+            [first, second].map(|path| routes.peer(path)),
+            [None, Some(PeerIndex(4))]
+        );
+    }
 }

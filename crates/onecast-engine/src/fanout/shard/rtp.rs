@@ -1,10 +1,9 @@
 //! RTP and RTCP from clients: packets of the streams that they send, and what they say about those that they are sent.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
-use onecast_rtc::SessionId;
 use onecast_rtc::rtp::rtcp;
+use onecast_rtc::{Path, SessionId};
 
 use super::Shard;
 use super::feedback::Feedback;
@@ -16,7 +15,7 @@ use crate::fanout::stream::Flow;
 use onecast_metrics::ShardCounters;
 
 impl Shard {
-    pub(super) fn handle_rtp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn handle_rtp(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         let Some(index) = self.routes.peer(from) else {
             return self
                 .routes
@@ -52,7 +51,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+    pub(super) fn handle_rtcp(&mut self, now: Instant, from: Path, datagram: &mut [u8]) {
         let Some(index) = self.routes.peer(from) else {
             return self
                 .routes

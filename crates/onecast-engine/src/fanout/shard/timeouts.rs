@@ -20,9 +20,9 @@ impl Shard {
         };
         peer.timer_at = None;
         let mut out = Vec::new();
-        let before = peer.transport.remote();
+        let before = peer.transport.path();
         let event = peer.transport.handle_timeout(now, &mut out);
-        let has_moved = peer.transport.remote() != before;
+        let has_moved = peer.transport.path() != before;
         peer.handle_timeout(now);
         peer.poll_rtcp(now, index, &mut self.out.queue);
         self.note_keyframes(index);
@@ -32,7 +32,7 @@ impl Shard {
         if has_moved {
             self.follow_paths(now, index);
         }
-        self.forget_lost_addresses(index);
+        self.forget_lost_paths(index);
         self.report_if_due(now, index);
         self.schedule(index);
     }

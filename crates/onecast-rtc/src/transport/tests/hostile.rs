@@ -85,7 +85,7 @@ fn association(net: &Net) -> &Association {
 fn attack(net: &mut Net, datagrams: &[Vec<u8>]) {
     for datagram in datagrams {
         let mut out = Vec::new();
-        let event = net.server.handle_dtls(net.now, addr(1), datagram, &mut out);
+        let event = net.server.handle_dtls(net.now, path(1), datagram, &mut out);
         assert!(event.is_none(), "{event:?}");
         let answer: usize = out.iter().map(|transmit| transmit.bytes.len()).sum();
         assert!(answer <= datagram.len(), "{answer} bytes for {}", datagram.len());
@@ -96,7 +96,7 @@ fn attack(net: &mut Net, datagrams: &[Vec<u8>]) {
 fn nested_and_empty_fragments_cost_no_more_than_reading_them() {
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
-        net.check_from(addr(1), true).unwrap();
+        net.check_from(path(1), true).unwrap();
         for datagrams in [nested_fragments(), empty_fragments()] {
             let before = thread_cpu_time();
             attack(&mut net, &datagrams);
@@ -123,7 +123,7 @@ fn nested_fragments_cost_the_bare_crate_seconds() {
     let mut endpoint = rtc_dtls::endpoint::Endpoint::new(SERVER, transport, Some(config));
     let (now, before) = (onecast_udp::clock::now(), thread_cpu_time());
     for datagram in nested_fragments() {
-        let _ = endpoint.read(now, addr(1), None, datagram.as_slice().into());
+        let _ = endpoint.read(now, path(1).remote, None, datagram.as_slice().into());
     }
     println!(
         "{:?}",
@@ -142,7 +142,7 @@ fn junk_in_the_clients_name_does_not_keep_it_from_connecting() {
     .concat();
     for starts in [true, false] {
         let mut net = Net::new(Client::new(vec![GCM], starts));
-        net.check_from(addr(1), true).unwrap();
+        net.check_from(path(1), true).unwrap();
         net.client.start(net.now);
         let mut sent = 0;
         // A megabyte before anything of the client arrives: many times what its whole handshake takes.
@@ -165,7 +165,7 @@ fn junk_in_the_clients_name_does_not_keep_it_from_connecting() {
 fn a_forged_hello_does_not_replace_the_clients_own() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let mut other = Client::new(vec![GCM], true);
-    net.check_from(addr(1), true).unwrap();
+    net.check_from(path(1), true).unwrap();
     other.start(net.now);
     let forged = other.endpoint.poll_transmit().unwrap().message.to_vec();
     net.client.start(net.now);
@@ -211,7 +211,7 @@ fn a_repeated_last_flight_is_answered_a_few_times() {
             Fate::Deliver
         }
     });
-    net.check_from(addr(1), true).unwrap();
+    net.check_from(path(1), true).unwrap();
     net.client.start(net.now);
     for _ in 0..40 {
         net.pump_client();

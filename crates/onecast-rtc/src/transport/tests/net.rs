@@ -1,6 +1,7 @@
 //! A transport and an rtc-dtls endpoint as its client, in simulated time, with a link between them.
 
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
@@ -23,7 +24,7 @@ pub(super) struct Client {
     /// The server's side of DTLS is the client's opposite.
     pub(super) starts: bool,
     pub(super) fingerprint: Fingerprint,
-    pub(super) addr: SocketAddr,
+    pub(super) path: Path,
     pub(super) keys: Option<SrtpKeys>,
     pub(super) is_closed: bool,
 }
@@ -63,7 +64,7 @@ impl Client {
             config,
             starts,
             fingerprint,
-            addr: addr(1),
+            path: path(1),
             keys: None,
             is_closed: false,
         }
@@ -139,17 +140,17 @@ pub(super) struct Net {
     pub(super) now: Instant,
     pub(super) server: Transport,
     pub(super) client: Client,
-    pub(super) to_server: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(super) to_server: VecDeque<(Path, Vec<u8>)>,
     pub(super) to_client: VecDeque<Vec<u8>>,
     pub(super) late: Vec<(bool, Vec<u8>)>,
     pub(super) dtls_count: usize,
     pub(super) fate: Box<FateOf>,
     pub(super) events: Vec<TransportEvent>,
     pub(super) stun_answers: usize,
-    /// Further addresses of the client, at which it answers requests.
-    pub(super) homes: Vec<SocketAddr>,
+    /// Further paths of the client, on which it answers requests.
+    pub(super) homes: Vec<Path>,
     /// All datagrams of the server: destination and length.
-    pub(super) sent: Vec<(SocketAddr, usize)>,
+    pub(super) sent: Vec<(Path, usize)>,
 }
 
 impl Net {
@@ -172,17 +173,11 @@ impl Net {
         }
     }
 
-    pub(super) fn check_from(&mut self, from: SocketAddr, nominate: bool) -> Result<Check, StunDrop> {
+    pub(super) fn check_from(&mut self, from: Path, nominate: bool) -> Result<Check, StunDrop> {
         self.check_with("ours:theirs", &credentials().pwd, from, nominate)
     }
 
-    pub(super) fn check_with(
-        &mut self,
-        name: &str,
-        pwd: &str,
-        from: SocketAddr,
-        nominate: bool,
-    ) -> Result<Check, StunDrop> {
+    pub(super) fn check_with(&mut self, name: &str, pwd: &str, from: Path, nominate: bool) -> Result<Check, StunDrop> {
         let mut more = vec![controlling()];
         if nominate {
             more.push(use_candidate());
@@ -195,8 +190,8 @@ impl Net {
     }
 
     pub(super) fn connect(&mut self) -> &mut Self {
-        self.check_from(self.client.addr, false).unwrap();
-        self.check_from(self.client.addr, true).unwrap();
+        self.check_from(self.client.path, false).unwrap();
+        self.check_from(self.client.path, true).unwrap();
         self.client.start(self.now);
         self.run(Duration::from_secs(14));
         self
@@ -205,20 +200,20 @@ impl Net {
     pub(super) fn send(&mut self, out: Vec<Transmit>) {
         for transmit in out {
             assert!(self.server.is_checked(transmit.to) || demux::classify(&transmit.bytes) == Datagram::Stun);
-            self.sent.push((transmit.to.remote, transmit.bytes.len()));
+            self.sent.push((transmit.to, transmit.bytes.len()));
             if transmit.bytes.starts_with(&[0, 1]) {
-                self.take_request(transmit.to.remote, &transmit.bytes);
+                self.take_request(transmit.to, &transmit.bytes);
             } else if demux::classify(&transmit.bytes) == Datagram::Stun {
                 self.stun_answers += 1;
-            } else if transmit.to.remote == self.client.addr {
+            } else if transmit.to == self.client.path {
                 self.pass(false, transmit.bytes);
             }
         }
     }
 
     /// The client answers a request of the server if it is there.
-    fn take_request(&mut self, at: SocketAddr, request: &[u8]) {
-        if at != self.client.addr && !self.homes.contains(&at) {
+    fn take_request(&mut self, at: Path, request: &[u8]) {
+        if at != self.client.path && !self.homes.contains(&at) {
             return;
         }
         let name = |ufrag: &str| IceCredentials {
@@ -234,14 +229,14 @@ impl Net {
     }
 
     /// Bytes that the server sent there.
-    pub(super) fn bytes_to(&self, at: SocketAddr) -> usize {
+    pub(super) fn bytes_to(&self, at: Path) -> usize {
         self.sent.iter().filter(|(to, _)| *to == at).map(|(_, len)| len).sum()
     }
 
     pub(super) fn pass(&mut self, to_server: bool, bytes: Vec<u8>) {
         let fate = (self.fate)(self.dtls_count, &bytes);
         self.dtls_count += 1;
-        let from = self.client.addr;
+        let from = self.client.path;
         let copies = match fate {
             Fate::Deliver => 1,
             Fate::Twice => 2,
@@ -340,10 +335,10 @@ pub(super) fn transport(remote: RemoteTransport, now: Instant) -> Transport {
 }
 
 pub(super) const CLIENT_PWD: &str = "the-clients-password-22";
-pub(super) const SERVER: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
+pub(super) const SERVER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 
-pub(super) fn addr(host: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, host], 5000))
+pub(super) fn path(host: u8) -> Path {
+    Path::udp(([192, 0, 2, host], 5000).into())
 }
 
 pub(super) fn certificate() -> Certificate {
