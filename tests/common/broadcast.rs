@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::{Command, Direction, Plan, Session, Shard, ShardConfig, ViewerLine};
-use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_metrics::ShardCounters;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
@@ -63,7 +63,10 @@ impl Broadcast {
         let now = onecast_udp::clock::now();
         let certificate = Certificate::generate().unwrap();
         let inbox = Inbox::new(Box::new(Asleep));
-        let key = StreamKey { slot: 0, serial: 1 };
+        let key = StreamKey {
+            slot: StreamSlot(0),
+            serial: 1,
+        };
         let tracks = StreamTracks::new(key, "live", [1, 2, 3], [inbox.clone()].into(), now);
         let config = ShardConfig {
             id: 0,

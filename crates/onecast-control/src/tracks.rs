@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_engine::media::{Inbox, StreamTracks};
 
 /// Makes the tracks of streams.
@@ -12,7 +12,7 @@ use onecast_engine::media::{Inbox, StreamTracks};
 pub struct TrackMaker {
     inboxes: Arc<[Arc<Inbox>]>,
     /// The slot that has been free for longest is reused first: by then every shard knows that its last stream has ended.
-    free_slots: VecDeque<u32>,
+    free_slots: VecDeque<StreamSlot>,
     slots: u32,
     /// Streams made so far.
     made: u32,
@@ -36,7 +36,7 @@ impl TrackMaker {
     pub fn open(&mut self, now: Instant, name: &str) -> Arc<StreamTracks> {
         let slot = self.free_slots.pop_front().unwrap_or_else(|| {
             self.slots += 1;
-            self.slots - 1
+            StreamSlot(self.slots - 1)
         });
         let ssrcs = loop {
             self.made = self.made.wrapping_add(1);
@@ -53,7 +53,7 @@ impl TrackMaker {
 
     /// Slots that are free.
     #[cfg(test)]
-    pub(super) fn free_slots(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn free_slots(&self) -> impl Iterator<Item = StreamSlot> {
         self.free_slots.iter().copied()
     }
 
@@ -101,12 +101,12 @@ mod tests {
         let now = onecast_udp::clock::now();
         let open = |maker: &mut TrackMaker| maker.open(now, "x").key;
         let keys: Vec<StreamKey> = (0..3).map(|_| open(&mut maker)).collect();
-        assert_eq!(keys.iter().map(|key| key.slot).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(keys.iter().map(|key| key.slot.0).collect::<Vec<_>>(), [0, 1, 2]);
         maker.close(keys[1]);
         maker.close(keys[0]);
         assert_eq!(
             [open(&mut maker).slot, open(&mut maker).slot, open(&mut maker).slot],
-            [1, 0, 3]
+            [1, 0, 3].map(StreamSlot)
         );
     }
 }

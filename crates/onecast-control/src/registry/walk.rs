@@ -11,6 +11,7 @@ use super::*;
 use crate::Credential;
 use crate::ice_session::{IceChange, IcePatch, Precondition};
 use onecast_engine::fanout::{Direction, Plan};
+use onecast_engine::media::lane::StreamSlot;
 use onecast_rtc::sdp::Fragment;
 use onecast_rtc::{DtlsRole, RemoteTransport};
 use std::collections::BTreeMap;
@@ -366,7 +367,7 @@ impl Walk {
             registry.sessions.viewers,
             of(&|entry| entry.caller.purpose == Purpose::Watch)
         );
-        let mut slots: BTreeSet<u32> = registry.tracks.free_slots().collect();
+        let mut slots: BTreeSet<StreamSlot> = registry.tracks.free_slots().collect();
         assert_eq!(slots.len(), registry.tracks.free_slots().count());
         for (name, stream) in &registry.streams.by_name {
             assert!(slots.insert(stream.tracks.key.slot), "a slot has one stream");
@@ -396,7 +397,7 @@ impl Walk {
             assert!(is_connected || (!audience.live && !audience.silent));
             assert!(!(audience.live && audience.silent));
         }
-        assert!(slots.last().is_none_or(|&last| u64::from(last) < STREAMS));
+        assert!(slots.last().is_none_or(|&last| u64::from(last.0) < STREAMS));
     }
 
     fn session(&self, id: SessionId) -> Session {

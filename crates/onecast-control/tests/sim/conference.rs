@@ -12,6 +12,7 @@ use onecast_control::conference::{
 use onecast_control::{EndReason, Refusal, SessionNumber, StreamName, TrackMaker};
 use onecast_engine::fanout::{Command, Direction, Event, Plan, Session};
 use onecast_engine::media::StreamTracks;
+use onecast_engine::media::lane::StreamSlot;
 use onecast_rtc::client_peer::{Answered, ClientPeer};
 use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{IceCredentials, SessionId};
@@ -32,7 +33,7 @@ pub(crate) struct Conference {
     maker: TrackMaker,
     program: Arc<StreamTracks>,
     /// Tracks that are not closed, by slot.
-    open: BTreeMap<u32, Arc<StreamTracks>>,
+    open: BTreeMap<StreamSlot, Arc<StreamTracks>>,
     closed: Vec<Arc<StreamTracks>>,
     members: BTreeMap<usize, Member>,
     by_id: HashMap<SessionId, usize>,
@@ -573,7 +574,7 @@ fn open_tracks(
     now: Instant,
     name: &str,
     maker: &mut TrackMaker,
-    open: &mut BTreeMap<u32, Arc<StreamTracks>>,
+    open: &mut BTreeMap<StreamSlot, Arc<StreamTracks>>,
     rtx_ssrcs: &mut std::collections::HashSet<u32>,
 ) -> Arc<StreamTracks> {
     let tracks = maker.open(now, name);

@@ -6,7 +6,7 @@ use onecast_engine::fanout::{
     Command, Direction, Plan, Session, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
 };
 use onecast_engine::media::StreamTracks;
-use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
@@ -61,7 +61,7 @@ impl Room {
         let ssrcs = [base + 1, base + 2, base + 3];
         self.world.guard.rtx_ssrcs.insert(ssrcs[1]);
         let key = StreamKey {
-            slot,
+            slot: StreamSlot(slot),
             serial: self.serial,
         };
         let (inboxes, now) = (self.world.inboxes.clone(), self.world.now);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use onecast_engine::fanout::{
     Claim, Command, Direction, Event, MisroutedDatagram, Plan, Session, Shard, ShardConfig, StartConfig, ViewerLine,
 };
-use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_metrics::ShardCounts;
 use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
@@ -284,7 +284,10 @@ impl World {
                 commands: Vec::new(),
             }
         });
-        let key = StreamKey { slot: 2, serial: 9 };
+        let key = StreamKey {
+            slot: StreamSlot(2),
+            serial: 9,
+        };
         World {
             seed,
             now,

@@ -145,6 +145,7 @@ impl DemuxLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::lane::StreamSlot;
     use onecast_rtc::rtp::header::HeaderOut;
     use onecast_rtc::rtp::{Codec, Kind};
     use onecast_rtc::sdp::{ExtensionIds, Format};
@@ -174,7 +175,10 @@ mod tests {
     }
 
     fn key(slot: u32) -> StreamKey {
-        StreamKey { slot, serial: 1 }
+        StreamKey {
+            slot: StreamSlot(slot),
+            serial: 1,
+        }
     }
 
     fn demux(lines: &[(usize, MediaLine)]) -> Demux {

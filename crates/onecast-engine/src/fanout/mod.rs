@@ -40,7 +40,7 @@ mod timers;
 
 pub use catch_up::Stamping;
 pub use formats::ViewerLine;
-pub use ids::PeerIndex;
+pub use ids::{PeerIndex, SubscriberPosition};
 pub use plan::{Plan, SourceSpec, SubscriptionSpec};
 pub use session::{Claim, CloseCause, Command, Direction, Event, Hold, MisroutedDatagram, Restart, Session};
 pub use shard::{Shard, ShardConfig};

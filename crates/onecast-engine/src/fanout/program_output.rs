@@ -248,7 +248,7 @@ impl Drop for ProgramOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::lane::StreamKey;
+    use crate::media::lane::{StreamKey, StreamSlot};
     use crate::media::testing::packet;
     use crate::media::window::{CacheBounds, WindowBounds};
     use crate::media::{Inbox, LaneItem, Wake};
@@ -262,7 +262,10 @@ mod tests {
     /// A source that is to be seen in a stream with a viewer, and the inbox of that viewer's shard.
     fn output(now: Instant) -> (ProgramOutput, Arc<Inbox>) {
         let inbox = Inbox::new(Box::new(Silent));
-        let key = StreamKey { slot: 0, serial: 1 };
+        let key = StreamKey {
+            slot: StreamSlot(0),
+            serial: 1,
+        };
         let program = StreamTracks::new(key, "room", [1, 2, 3], Arc::new([inbox.clone()]), now);
         program.video.bind(0);
         let window = Window::new(WindowBounds {

@@ -1,10 +1,12 @@
-//! Values at stable small indices, with a generation that changes when a place is reused.
+//! Peers at stable small indices, with a generation that changes when a place is reused.
 
-/// A vector with holes.
+use super::ids::PeerIndex;
+
+/// A vector with holes. Its index is a [`PeerIndex`].
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     places: Vec<SlabPlace<T>>,
-    free: Vec<u32>,
+    free: Vec<PeerIndex>,
 }
 
 #[derive(Debug)]
@@ -22,42 +24,44 @@ impl<T> Slab<T> {
     }
 
     /// Puts a value in and returns its place.
-    pub(super) fn insert(&mut self, value: T) -> u32 {
+    pub(super) fn insert(&mut self, value: T) -> PeerIndex {
         if let Some(index) = self.free.pop() {
-            self.places[index as usize].value = Some(value);
+            self.places[index.0 as usize].value = Some(value);
             return index;
         }
+        let index = self.vacant();
         self.places.push(SlabPlace {
             generation: 0,
             value: Some(value),
         });
-        self.places.len() as u32 - 1
+        index
     }
 
     /// The place that the next value gets.
-    pub(super) fn vacant(&self) -> u32 {
-        self.free.last().copied().unwrap_or(self.places.len() as u32)
+    pub(super) fn vacant(&self) -> PeerIndex {
+        let end = PeerIndex(self.places.len() as u32);
+        self.free.last().copied().unwrap_or(end)
     }
 
-    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
-        let place = self.places.get_mut(index as usize)?;
+    pub(super) fn remove(&mut self, index: PeerIndex) -> Option<T> {
+        let place = self.places.get_mut(index.0 as usize)?;
         let value = place.value.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(index);
         Some(value)
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&T> {
-        self.places.get(index as usize)?.value.as_ref()
+    pub(super) fn get(&self, index: PeerIndex) -> Option<&T> {
+        self.places.get(index.0 as usize)?.value.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.places.get_mut(index as usize)?.value.as_mut()
+    pub(super) fn get_mut(&mut self, index: PeerIndex) -> Option<&mut T> {
+        self.places.get_mut(index.0 as usize)?.value.as_mut()
     }
 
     /// Changes when the place is given to another value.
-    pub(super) fn generation(&self, index: u32) -> u32 {
-        self.places[index as usize].generation
+    pub(super) fn generation(&self, index: PeerIndex) -> u32 {
+        self.places[index.0 as usize].generation
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,8 +69,9 @@ impl<T> Slab<T> {
     }
 
     /// The places in use.
-    pub(super) fn indices(&self) -> Vec<u32> {
+    pub(super) fn indices(&self) -> Vec<PeerIndex> {
         (0..self.places.len() as u32)
+            .map(PeerIndex)
             .filter(|&index| self.get(index).is_some())
             .collect()
     }
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn a_place_is_reused_with_another_generation() {
         let mut slab = Slab::new();
-        assert_eq!(slab.vacant(), 0);
+        assert_eq!(slab.vacant(), PeerIndex(0));
         let first = slab.insert("a");
         let generation = slab.generation(first);
         assert_eq!(slab.remove(first), Some("a"));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::catch_up::Stamping;
 use super::formats::ViewerLine;
-use super::ids::PeerIndex;
+use super::ids::{PeerIndex, SubscriberPosition};
 use super::subscriber::{Subscriber, Switched};
 use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
@@ -120,12 +120,12 @@ impl ShardStream {
     }
 
     /// Adds a viewer and returns its position.
-    pub fn add(&mut self, now: Instant, subscriber: Subscriber, shard: usize) -> usize {
+    pub fn add(&mut self, now: Instant, subscriber: Subscriber, shard: usize) -> SubscriberPosition {
         for kind in subscriber.bound_kinds() {
             self.bind(now, kind, shard);
         }
         self.subscribers.push(subscriber);
-        self.subscribers.len() - 1
+        SubscriberPosition::new(self.subscribers.len() - 1)
     }
 
     /// A track's first subscriber finds the window empty, and the publisher's shard is asked for what came since the newest keyframe.
@@ -152,11 +152,11 @@ impl ShardStream {
     pub fn switch(
         &mut self,
         now: Instant,
-        position: usize,
+        position: SubscriberPosition,
         (kind, line): (Kind, Option<&ViewerLine>),
         shard: usize,
     ) -> bool {
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         match subscriber.switch(kind, line) {
             Switched::On => self.bind(now, kind, shard),
             Switched::Off => {
@@ -168,7 +168,7 @@ impl ShardStream {
             Switched::Over => {}
             Switched::Stays => return false,
         }
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         if kind == Kind::Audio || subscriber.starting {
             return false;
         }
@@ -179,7 +179,12 @@ impl ShardStream {
 
     /// Removes the subscriber at `position`. Returns the peers of those that moved, and where to: subscribers that have the batch that
     /// is going out stay in front of those that do not.
-    pub fn remove(&mut self, position: usize, shard: usize) -> [Option<(PeerIndex, usize)>; 2] {
+    pub fn remove(
+        &mut self,
+        position: SubscriberPosition,
+        shard: usize,
+    ) -> [Option<(PeerIndex, SubscriberPosition)>; 2] {
+        let position = position.index();
         let mut gap = position;
         if let Some(next) = &mut self.flushing
             && position < *next
@@ -193,12 +198,12 @@ impl ShardStream {
             self.unbind(kind, shard);
         }
         self.seeing -= usize::from(subscriber.has_picture);
-        [position, gap].map(|place| Some((self.subscribers.get(place)?.peer, place)))
+        [position, gap].map(|place| Some((self.subscribers.get(place)?.peer, SubscriberPosition::new(place))))
     }
 
     /// The subscriber at a position.
-    pub fn subscriber(&mut self, position: usize) -> &mut Subscriber {
-        &mut self.subscribers[position]
+    pub fn subscriber(&mut self, position: SubscriberPosition) -> &mut Subscriber {
+        &mut self.subscribers[position.index()]
     }
 
     /// How many subscribers it has.
@@ -314,8 +319,8 @@ impl ShardStream {
     }
 
     /// A viewer's packets could not be sent: it skips the rest of the frame, which it could not decode.
-    pub fn skip_rest_of_frame(&mut self, position: usize) {
-        if let Some(forwarder) = self.subscribers[position].forwarder(Kind::Video) {
+    pub fn skip_rest_of_frame(&mut self, position: SubscriberPosition) {
+        if let Some(forwarder) = self.subscribers[position.index()].forwarder(Kind::Video) {
             forwarder.skip_rest_of_frame();
         }
     }
@@ -328,12 +333,19 @@ impl ShardStream {
     }
 
     /// Sends a subscriber sender reports, sealed with its peer's `sealer`, and notes when the next are due.
-    pub fn report(&mut self, now: Instant, wall: u64, position: usize, sealer: &mut RtcpSealer, out: &mut SendQueue) {
+    pub fn report(
+        &mut self,
+        now: Instant,
+        wall: u64,
+        position: SubscriberPosition,
+        sealer: &mut RtcpSealer,
+        out: &mut SendQueue,
+    ) {
         for kind in [Kind::Audio, Kind::Video] {
             let clock = self.clock(kind, wall, now);
             let ssrc = self.tracks.track(kind).ssrc();
             let name = self.tracks.name.clone();
-            let subscriber = &mut self.subscribers[position];
+            let subscriber = &mut self.subscribers[position.index()];
             let Some(forwarder) = subscriber.forwarder(kind) else {
                 continue;
             };
@@ -346,7 +358,7 @@ impl ShardStream {
             }
             self.forget_repairs(now, position, kind);
         }
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         subscriber.tidy(now);
         subscriber.report_at = now + ShardStream::REPORT_INTERVAL;
     }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use onecast_rtc::SrtpKeys;
 
+use super::ids::SubscriberPosition;
 use super::stream::ShardStream;
 use crate::media::StreamTracks;
-use crate::media::lane::StreamKey;
+use crate::media::lane::{StreamKey, StreamSlot};
 
 /// The streams that a peer is sent.
 pub(super) enum Subscriptions {
@@ -23,7 +24,7 @@ pub(super) enum Subscriptions {
 pub(super) struct Subscription {
     pub(super) key: StreamKey,
     /// Where its subscriber is in the stream.
-    pub(super) position: u32,
+    pub(super) position: SubscriberPosition,
 }
 
 /// The streams that a member of a room is sent, each at most once.
@@ -33,7 +34,7 @@ pub(super) struct Changing {
     /// In the order of their slots.
     list: Vec<Subscription>,
     /// SSRC and slot, in the order of the SSRCs.
-    ssrcs: Vec<(u32, u32)>,
+    ssrcs: Vec<(u32, StreamSlot)>,
     /// Streams that it was sent before, the latest last.
     former: VecDeque<StreamKey>,
     /// Whose sender reports are next.
@@ -76,17 +77,17 @@ impl Subscriptions {
 
     /// Where the peer's subscriber is in the stream at a slot.
     #[inline]
-    pub(super) fn position(&self, slot: u32) -> Option<u32> {
+    pub(super) fn position(&self, slot: StreamSlot) -> Option<SubscriberPosition> {
         Some(self.get(slot)?.position)
     }
 
     /// The stream at a slot, if the peer is sent it.
-    pub(super) fn key(&self, slot: u32) -> Option<StreamKey> {
+    pub(super) fn key(&self, slot: StreamSlot) -> Option<StreamKey> {
         Some(self.get(slot)?.key)
     }
 
     /// The slot of the stream that a report on this SSRC may be about.
-    pub(super) fn slot_of(&self, ssrc: u32) -> Option<u32> {
+    pub(super) fn slot_of(&self, ssrc: u32) -> Option<StreamSlot> {
         match self {
             // The stream itself knows its SSRCs.
             Subscriptions::One(one) => one.map(|one| one.key.slot),
@@ -108,7 +109,7 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn add(&mut self, tracks: &StreamTracks, position: u32) {
+    pub(super) fn add(&mut self, tracks: &StreamTracks, position: SubscriberPosition) {
         let one = Subscription {
             key: tracks.key,
             position,
@@ -119,7 +120,7 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn set_position(&mut self, slot: u32, position: u32) {
+    pub(super) fn set_position(&mut self, slot: StreamSlot, position: SubscriberPosition) {
         let one = match self {
             Subscriptions::One(one) => one.as_mut().filter(|one| one.key.slot == slot),
             Subscriptions::Many(many) => many.find(slot).ok().map(|at| &mut many.list[at]),
@@ -130,7 +131,7 @@ impl Subscriptions {
     }
 
     /// The subscription to the stream at a slot has ended.
-    pub(super) fn remove(&mut self, slot: u32) {
+    pub(super) fn remove(&mut self, slot: StreamSlot) {
         match self {
             Subscriptions::One(one) => *one = one.filter(|one| one.key.slot != slot),
             Subscriptions::Many(many) => many.remove(slot),
@@ -162,7 +163,7 @@ impl Subscriptions {
         }
     }
 
-    fn get(&self, slot: u32) -> Option<&Subscription> {
+    fn get(&self, slot: StreamSlot) -> Option<&Subscription> {
         match self {
             Subscriptions::One(one) => one.as_ref().filter(|one| one.key.slot == slot),
             Subscriptions::Many(many) => many.list.get(many.find(slot).ok()?),
@@ -211,7 +212,7 @@ impl Changing {
         }
     }
 
-    fn remove(&mut self, slot: u32) {
+    fn remove(&mut self, slot: StreamSlot) {
         let Ok(at) = self.find(slot) else { return };
         let Subscription { key, .. } = self.list.remove(at);
         self.ssrcs.retain(|(_, of)| *of != slot);
@@ -221,7 +222,7 @@ impl Changing {
         self.former.push_back(key);
     }
 
-    fn find(&self, slot: u32) -> Result<usize, usize> {
+    fn find(&self, slot: StreamSlot) -> Result<usize, usize> {
         self.list.binary_search_by_key(&slot, |known| known.key.slot)
     }
 }
@@ -241,8 +242,17 @@ mod tests {
     fn tracks(slot: u32, serial: u32) -> StreamTracks {
         let inbox = Inbox::new(Box::new(Silent));
         let ssrcs = [1, 2, 3].map(|ssrc| 100 * serial + ssrc);
-        let key = StreamKey { slot, serial };
+        let key = key(slot, serial);
         StreamTracks::new(key, "live", ssrcs, [inbox].into(), onecast_udp::clock::now())
+    }
+
+    fn key(slot: u32, serial: u32) -> StreamKey {
+        let slot = StreamSlot(slot);
+        StreamKey { slot, serial }
+    }
+
+    fn at(position: usize) -> SubscriberPosition {
+        SubscriberPosition::new(position)
     }
 
     fn many(now: Instant) -> Subscriptions {
@@ -253,22 +263,23 @@ mod tests {
     }
 
     fn slots(subscriptions: &[Subscription]) -> Vec<u32> {
-        subscriptions.iter().map(|one| one.key.slot).collect()
+        subscriptions.iter().map(|one| one.key.slot.0).collect()
     }
 
     #[test]
     fn a_single_subscription_needs_no_allocation() {
         assert!(size_of::<Subscriptions>() <= 16);
         let (mut one, tracks) = (Subscriptions::one(), tracks(4, 1));
+        let [four, five] = [4, 5].map(StreamSlot);
         assert!(one.all().is_empty() && one.may_add(tracks.key));
-        one.add(&tracks, 9);
-        assert_eq!((one.position(4), one.position(5)), (Some(9), None));
-        assert_eq!(one.slot_of(12_345), Some(4), "the stream knows its own SSRCs");
-        assert!(!one.may_add(StreamKey { slot: 5, serial: 2 }));
-        one.set_position(4, 3);
-        one.remove(5);
-        assert_eq!(one.position(4), Some(3));
-        one.remove(4);
+        one.add(&tracks, at(9));
+        assert_eq!((one.position(four), one.position(five)), (Some(at(9)), None));
+        assert_eq!(one.slot_of(12_345), Some(four), "the stream knows its own SSRCs");
+        assert!(!one.may_add(key(5, 2)));
+        one.set_position(four, at(3));
+        one.remove(five);
+        assert_eq!(one.position(four), Some(at(3)));
+        one.remove(four);
         assert!(one.all().is_empty());
     }
 
@@ -276,32 +287,32 @@ mod tests {
     fn reports_find_their_stream_by_ssrc() {
         let mut many = many(onecast_udp::clock::now());
         for (slot, serial) in [(7, 1), (2, 2), (5, 3)] {
-            many.add(&tracks(slot, serial), 0);
+            many.add(&tracks(slot, serial), at(0));
         }
         assert_eq!(slots(many.all()), [2, 5, 7]);
         assert_eq!(
-            (many.slot_of(101), many.slot_of(203), many.slot_of(102)),
-            (Some(7), Some(2), None)
+            [101, 203, 102].map(|ssrc| many.slot_of(ssrc)),
+            [Some(StreamSlot(7)), Some(StreamSlot(2)), None]
         );
-        many.remove(2);
-        assert_eq!((many.slot_of(203), many.slot_of(303)), (None, Some(5)));
+        many.remove(StreamSlot(2));
+        assert_eq!([203, 303].map(|ssrc| many.slot_of(ssrc)), [None, Some(StreamSlot(5))]);
     }
 
     #[test]
     fn a_stream_that_has_ended_never_begins_again() {
         let mut many = many(onecast_udp::clock::now());
         let first = tracks(3, 1);
-        many.add(&first, 0);
-        many.remove(3);
-        assert!(!many.may_add(first.key) && many.may_add(StreamKey { slot: 3, serial: 2 }));
+        many.add(&first, at(0));
+        many.remove(StreamSlot(3));
+        assert!(!many.may_add(first.key) && many.may_add(key(3, 2)));
     }
 
     #[test]
     fn early_rtcp_shows_that_a_member_is_ready() {
         let now = onecast_udp::clock::now();
         let (mut many, mut one, tracks) = (many(now), Subscriptions::one(), tracks(3, 1));
-        many.add(&tracks, 0);
-        one.add(&tracks, 0);
+        many.add(&tracks, at(0));
+        one.add(&tracks, at(0));
         let later = now + Changing::READY_WITHIN;
         assert_eq!((many.ready(now).len(), many.ready(later).len()), (1, 0));
         assert_eq!((one.ready(now).len(), one.ready(later).len()), (1, 1));
@@ -311,14 +322,14 @@ mod tests {
     fn every_stream_has_its_sender_reports_in_turn() {
         let now = onecast_udp::clock::now();
         let mut many = many(now);
-        (0..20).for_each(|slot| many.add(&tracks(slot, slot + 1), 0));
+        (0..20).for_each(|slot| many.add(&tracks(slot, slot + 1), at(0)));
         let Subscriptions::Many(many) = &mut many else {
             unreachable!()
         };
         let mut reported = Vec::new();
         for turn in 0..8 {
             for _ in 0..many.begin_reports(now + turn * ShardStream::REPORT_INTERVAL / 8) {
-                reported.extend(many.next_to_report().map(|one| one.key.slot));
+                reported.extend(many.next_to_report().map(|one| one.key.slot.0));
             }
         }
         reported.truncate(20);

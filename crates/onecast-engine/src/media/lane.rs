@@ -46,11 +46,35 @@ pub enum LaneItem {
     Ended,
 }
 
-/// A stream's place in the tables of every shard, with a serial number because places are reused.
+/// A stream's place in the tables of every shard, below the most streams allowed at once. Places are reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamSlot(pub u32);
+
+impl StreamSlot {
+    /// As an index into a table of streams.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl std::fmt::Debug for StreamSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::fmt::Display for StreamSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A stream of this process: its slot, and a serial number because slots are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamKey {
-    /// Index, below the most streams allowed at once.
-    pub slot: u32,
+    /// Its place in the tables of every shard.
+    pub slot: StreamSlot,
     /// Grows with each stream that is created.
     pub serial: u32,
 }
@@ -190,7 +214,10 @@ mod tests {
     #[test]
     fn a_flooded_lane_leaves_room_for_others() {
         let inbox = Inbox::new(Box::new(NoWake));
-        let key = |slot| StreamKey { slot, serial: 0 };
+        let key = |slot| StreamKey {
+            slot: StreamSlot(slot),
+            serial: 0,
+        };
         let flooding = Lane::new(key(0), inbox.clone());
         let other = Lane::new(key(1), inbox.clone());
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onecast_rtc::rtp::{Codec, Refresh};
 
-use super::lane::StreamKey;
+use super::lane::{StreamKey, StreamSlot};
 use super::packet::PassedExtensions;
 use super::{Inbox, Packet, StreamTracks, Wake};
 
@@ -90,7 +90,10 @@ pub(crate) fn tracks(shards: usize) -> (StreamTracks, Vec<Arc<Inbox>>, Arc<Atomi
     let inboxes: Vec<_> = (0..shards)
         .map(|_| Inbox::new(Box::new(CountWakes(wakes.clone()))))
         .collect();
-    let key = StreamKey { slot: 0, serial: 1 };
+    let key = StreamKey {
+        slot: StreamSlot(0),
+        serial: 1,
+    };
     let now = onecast_udp::clock::now();
     let tracks = StreamTracks::new(key, "live", [10, 20, 30], inboxes.clone().into(), now);
     (tracks, inboxes, wakes)

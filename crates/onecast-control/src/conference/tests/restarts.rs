@@ -10,7 +10,7 @@ use crate::ended::EndReason;
 use crate::{Refusal, SessionNumber};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
-use onecast_engine::media::lane::StreamKey;
+use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{Fingerprint, IceCredentials, SessionId};
 
@@ -38,7 +38,10 @@ fn ice(name: &str) -> IceCredentials {
 }
 
 fn tracks(serial: u32, now: Instant) -> Arc<StreamTracks> {
-    let key = StreamKey { slot: serial, serial };
+    let key = StreamKey {
+        slot: StreamSlot(serial),
+        serial,
+    };
     let ssrcs = [serial * 10 + 1, serial * 10 + 2, serial * 10 + 3];
     let name = format!("m{serial}.0");
     Arc::new(StreamTracks::new(key, &name, ssrcs, Arc::from(Vec::new()), now))

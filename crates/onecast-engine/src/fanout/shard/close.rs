@@ -1,8 +1,9 @@
 //! How peers and streams end, and how their state is freed.
 
 use super::Shard;
-use crate::fanout::ids::PeerIndex;
+use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::session::{CloseCause, Event, Session};
+use crate::media::lane::StreamSlot;
 
 impl Shard {
     pub(super) fn close_session(&mut self, session: &Session) {
@@ -44,14 +45,14 @@ impl Shard {
         });
     }
 
-    pub(super) fn remove_subscriber(&mut self, slot: u32, position: u32) {
+    pub(super) fn remove_subscriber(&mut self, slot: StreamSlot, position: SubscriberPosition) {
         let shard = self.config.id;
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
-        let subscriber = stream.subscriber(position as usize);
+        let subscriber = stream.subscriber(position);
         let starting = subscriber.starting.then_some(subscriber.peer);
-        let moved = stream.remove(position as usize, shard);
+        let moved = stream.remove(position, shard);
         if stream.subscribers() == 0 {
             self.drop_stream(slot);
         }
@@ -64,10 +65,10 @@ impl Shard {
     }
 
     /// The stream at a slot has ended, although peers still subscribe to it: another one takes its place.
-    pub(super) fn clear_slot(&mut self, slot: u32) {
+    pub(super) fn clear_slot(&mut self, slot: StreamSlot) {
         let shard = self.config.id;
         while let Some(stream) = self.streams.get_mut(slot) {
-            let last = stream.subscribers() - 1;
+            let last = SubscriberPosition::new(stream.subscribers() - 1);
             let peer = stream.subscriber(last).peer;
             stream.remove(last, shard);
             if stream.subscribers() == 0 {
@@ -78,7 +79,7 @@ impl Shard {
         self.starts.remove_slot(slot);
     }
 
-    fn drop_stream(&mut self, slot: u32) {
+    fn drop_stream(&mut self, slot: StreamSlot) {
         if let Some(mut stream) = self.streams.remove(slot) {
             let (_, told) = stream.take_cached_bytes();
             self.count_cached(0, told);

@@ -10,6 +10,7 @@ use super::streams::Streams;
 use crate::fanout::pacer::Lost;
 use crate::fanout::stream::{Flow, Remedy};
 use crate::fanout::subscriptions::Subscriptions;
+use crate::media::lane::StreamSlot;
 
 /// One RTCP datagram of a peer.
 pub(super) struct Feedback<'a> {
@@ -20,9 +21,9 @@ pub(super) struct Feedback<'a> {
     pub(super) queue: &'a mut SendQueue,
     pub(super) flow: Flow,
     /// Slots of streams of which the peer wants a keyframe, once for each request.
-    pub(super) keyframes: Vec<u32>,
+    pub(super) keyframes: Vec<StreamSlot>,
     /// What else the peer needs of streams.
-    pub(super) remedies: Vec<(u32, Remedy)>,
+    pub(super) remedies: Vec<(StreamSlot, Remedy)>,
 }
 
 impl Feedback<'_> {
@@ -39,7 +40,7 @@ impl Feedback<'_> {
         let Some((stream, position)) = self.streams.get_mut(slot).zip(position) else {
             return;
         };
-        let (now, position) = (self.now, position as usize);
+        let now = self.now;
         match report {
             Report::Nack { sequences, .. } => {
                 let remedy = stream.retransmit(now, position, about, sequences, self.queue, &mut self.flow);
@@ -65,7 +66,7 @@ impl Feedback<'_> {
     }
 
     /// Of several remedies for one stream the greatest is applied.
-    fn note_remedy(&mut self, slot: u32, remedy: Remedy) {
+    fn note_remedy(&mut self, slot: StreamSlot, remedy: Remedy) {
         match self.remedies.iter_mut().find(|(known, _)| *known == slot) {
             Some((_, known)) => *known = remedy.max(*known),
             None if remedy != Remedy::None => self.remedies.push((slot, remedy)),

@@ -8,7 +8,7 @@ use super::Shard;
 use crate::fanout::session::Event;
 use crate::fanout::stream::{Flow, ShardStream};
 use crate::media::LaneItem;
-use crate::media::lane::StreamKey;
+use crate::media::lane::{StreamKey, StreamSlot};
 
 impl Shard {
     pub(super) fn handle_item(&mut self, now: Instant, key: StreamKey, item: LaneItem, outlet: &mut dyn Outlet) {
@@ -50,7 +50,7 @@ impl Shard {
     }
 
     /// Sends everything that a stream has, however long it takes.
-    fn finish_flushes(&mut self, now: Instant, slot: u32, outlet: &mut dyn Outlet) {
+    fn finish_flushes(&mut self, now: Instant, slot: StreamSlot, outlet: &mut dyn Outlet) {
         let pending = |stream: &ShardStream| stream.is_flushing() || stream.flush_at().is_some();
         while self.streams.get(slot).is_some_and(pending) {
             let mut budget = usize::MAX;
@@ -59,7 +59,7 @@ impl Shard {
     }
 
     /// True when every subscriber has the batch.
-    fn flush_stream(&mut self, now: Instant, slot: u32, budget: &mut usize, outlet: &mut dyn Outlet) -> bool {
+    fn flush_stream(&mut self, now: Instant, slot: StreamSlot, budget: &mut usize, outlet: &mut dyn Outlet) -> bool {
         let Some(stream) = self.streams.get_mut(slot) else {
             return true;
         };
@@ -85,7 +85,7 @@ impl Shard {
             let Some(peer) = self.peers.get(index) else { continue };
             for one in peer.subscriptions() {
                 if let Some(stream) = self.streams.get_mut(one.key.slot) {
-                    stream.skip_rest_of_frame(one.position as usize);
+                    stream.skip_rest_of_frame(one.position);
                 }
             }
         }

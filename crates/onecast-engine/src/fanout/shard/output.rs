@@ -10,6 +10,7 @@ use onecast_rtc::transmit::{Outlet, Run, SendQueue};
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::session::Event;
 use crate::fanout::stream::{FirstPicture, Flow, Out};
+use crate::media::lane::StreamSlot;
 use onecast_metrics::ShardCounters;
 
 pub(super) struct Output {
@@ -86,7 +87,7 @@ impl Output {
     pub(super) fn for_stream<'a>(
         &'a mut self,
         now: Instant,
-        slot: u32,
+        slot: StreamSlot,
         outlet: &'a mut dyn Outlet,
         flow: &'a mut Flow,
     ) -> Out<'a> {

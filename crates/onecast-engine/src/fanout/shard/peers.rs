@@ -6,13 +6,14 @@ use std::time::Instant;
 use onecast_rtc::Transport;
 use onecast_rtc::transmit::SendQueue;
 
-use crate::fanout::ids::PeerIndex;
+use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::peer_media::PeerMedia;
 use crate::fanout::published_stream::PublishedStream;
 use crate::fanout::session::Session;
 use crate::fanout::slab::Slab;
 use crate::fanout::subscriptions::{Subscription, Subscriptions};
 use crate::media::StreamTracks;
+use crate::media::lane::StreamSlot;
 
 /// All peers, by index.
 pub(super) struct Peers {
@@ -47,36 +48,36 @@ impl Peers {
     }
 
     pub(super) fn indices(&self) -> Vec<PeerIndex> {
-        self.slab.indices().into_iter().map(PeerIndex).collect()
+        self.slab.indices()
     }
 
     #[inline]
     pub(super) fn get(&self, index: PeerIndex) -> Option<&Peer> {
-        self.slab.get(index.0)
+        self.slab.get(index)
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, index: PeerIndex) -> Option<&mut Peer> {
-        self.slab.get_mut(index.0)
+        self.slab.get_mut(index)
     }
 
     /// Changes when the index is given to another peer.
     #[inline]
     pub(super) fn generation(&self, index: PeerIndex) -> u32 {
-        self.slab.generation(index.0)
+        self.slab.generation(index)
     }
 
     /// The index that the next peer gets.
     pub(super) fn vacant(&self) -> PeerIndex {
-        PeerIndex(self.slab.vacant())
+        self.slab.vacant()
     }
 
     pub(super) fn insert(&mut self, peer: Peer) -> PeerIndex {
-        PeerIndex(self.slab.insert(peer))
+        self.slab.insert(peer)
     }
 
     pub(super) fn remove(&mut self, index: PeerIndex) -> Option<Peer> {
-        let peer = self.slab.remove(index.0)?;
+        let peer = self.slab.remove(index)?;
         if peer.media.as_ref().is_some_and(|media| media.receiver.is_some()) {
             self.senders.retain(|&sender| sender != index);
         }
@@ -122,25 +123,24 @@ impl Peers {
 
     /// Where a peer's subscriber is in the stream at a slot.
     #[inline]
-    pub(super) fn position(&self, index: PeerIndex, slot: u32) -> Option<usize> {
-        let position = self.subscriptions(index)?.position(slot)?;
-        Some(position as usize)
+    pub(super) fn position(&self, index: PeerIndex, slot: StreamSlot) -> Option<SubscriberPosition> {
+        self.subscriptions(index)?.position(slot)
     }
 
-    pub(super) fn add_subscription(&mut self, index: PeerIndex, tracks: &StreamTracks, position: usize) {
+    pub(super) fn add_subscription(&mut self, index: PeerIndex, tracks: &StreamTracks, position: SubscriberPosition) {
         if let Some(subscriptions) = self.subscriptions_mut(index) {
-            subscriptions.add(tracks, position as u32);
+            subscriptions.add(tracks, position);
         }
     }
 
-    pub(super) fn set_position(&mut self, index: PeerIndex, slot: u32, now_at: usize) {
+    pub(super) fn set_position(&mut self, index: PeerIndex, slot: StreamSlot, now_at: SubscriberPosition) {
         if let Some(subscriptions) = self.subscriptions_mut(index) {
-            subscriptions.set_position(slot, now_at as u32);
+            subscriptions.set_position(slot, now_at);
         }
     }
 
     /// The peer's subscription to the stream at a slot has ended.
-    pub(super) fn remove_subscription(&mut self, index: PeerIndex, slot: u32) {
+    pub(super) fn remove_subscription(&mut self, index: PeerIndex, slot: StreamSlot) {
         if let Some(subscriptions) = self.subscriptions_mut(index) {
             subscriptions.remove(slot);
         }

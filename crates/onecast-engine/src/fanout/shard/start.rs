@@ -11,6 +11,7 @@ use super::start_queue::QueuedStart;
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::stream::{Flow, KeyframeAnswer, Progress, Remedy, Started};
 use crate::fanout::subscriber::Subscriber;
+use crate::media::lane::StreamSlot;
 
 /// When a subscriber that starts has its next turn.
 enum NextTurn {
@@ -33,7 +34,7 @@ impl Shard {
     const START_TIMEOUT: Duration = Duration::from_millis(300);
 
     /// The subscriber is to start at `at`, if it is sent video.
-    pub(super) fn start_later(&mut self, index: PeerIndex, slot: u32, at: Instant) {
+    pub(super) fn start_later(&mut self, index: PeerIndex, slot: StreamSlot, at: Instant) {
         let Some(subscriber) = self.subscriber(index, slot) else {
             return;
         };
@@ -64,11 +65,11 @@ impl Shard {
     }
 
     /// The subscriber asks for a keyframe.
-    pub(super) fn handle_keyframe_request(&mut self, now: Instant, index: PeerIndex, slot: u32) {
+    pub(super) fn handle_keyframe_request(&mut self, now: Instant, index: PeerIndex, slot: StreamSlot) {
         self.serve_keyframe(now, index, slot, false);
     }
 
-    fn serve_keyframe(&mut self, now: Instant, index: PeerIndex, slot: u32, lost: bool) {
+    fn serve_keyframe(&mut self, now: Instant, index: PeerIndex, slot: StreamSlot, lost: bool) {
         let Some(position) = self.peers.position(index, slot) else {
             return;
         };
@@ -87,7 +88,7 @@ impl Shard {
     }
 
     /// Gives a subscriber what it needs besides retransmissions.
-    pub(super) fn apply_remedy(&mut self, now: Instant, index: PeerIndex, slot: u32, remedy: Remedy) {
+    pub(super) fn apply_remedy(&mut self, now: Instant, index: PeerIndex, slot: StreamSlot, remedy: Remedy) {
         match remedy {
             Remedy::None => {}
             Remedy::Keyframe => self.serve_keyframe(now, index, slot, true),
@@ -95,7 +96,7 @@ impl Shard {
         }
     }
 
-    fn start_again(&mut self, now: Instant, index: PeerIndex, slot: u32) {
+    fn start_again(&mut self, now: Instant, index: PeerIndex, slot: StreamSlot) {
         let Some(subscriber) = self.subscriber(index, slot) else {
             return;
         };
@@ -108,7 +109,7 @@ impl Shard {
     }
 
     /// A stream's batch went out: if it brought a keyframe, the subscribers that waited for one start.
-    pub(super) fn find_startable(&mut self, now: Instant, slot: u32) {
+    pub(super) fn find_startable(&mut self, now: Instant, slot: StreamSlot) {
         let mut found = Vec::new();
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.take_startable(now, &mut found);
@@ -200,8 +201,8 @@ impl Shard {
         NextTurn::Never
     }
 
-    fn subscriber(&mut self, index: PeerIndex, slot: u32) -> Option<&mut Subscriber> {
+    fn subscriber(&mut self, index: PeerIndex, slot: StreamSlot) -> Option<&mut Subscriber> {
         let position = self.peers.position(index, slot)?;
-        self.streams.subscriber(slot, position as u32)
+        self.streams.subscriber(slot, position)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::fanout::ids::PeerIndex;
+use crate::media::lane::StreamSlot;
 
 /// The subscribers of a shard that start.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub(super) struct StartQueue {
 pub(super) struct QueuedStart {
     pub(super) peer: PeerIndex,
     pub(super) generation: u32,
-    pub(super) slot: u32,
+    pub(super) slot: StreamSlot,
     /// When it is due; `None` when it waits for its stream's next batch.
     pub(super) at: Option<Instant>,
     /// Since when it has had no place to start.
@@ -41,7 +42,7 @@ impl StartQueue {
     }
 
     /// A stream's batch went out: the subscribers that waited for it are due.
-    pub(super) fn handle_flushed(&mut self, slot: u32, now: Instant) {
+    pub(super) fn handle_flushed(&mut self, slot: StreamSlot, now: Instant) {
         let waits = |start: &&mut QueuedStart| start.slot == slot && start.at.is_none();
         for start in self.entries.iter_mut().filter(waits) {
             start.at = Some(now);
@@ -50,7 +51,7 @@ impl StartQueue {
     }
 
     /// A subscriber that starts is due at once.
-    pub(super) fn expedite(&mut self, peer: PeerIndex, slot: u32, now: Instant) {
+    pub(super) fn expedite(&mut self, peer: PeerIndex, slot: StreamSlot, now: Instant) {
         let is_it = |start: &&mut QueuedStart| start.peer == peer && start.slot == slot;
         for start in self.entries.iter_mut().filter(is_it) {
             start.at = Some(now);
@@ -59,13 +60,13 @@ impl StartQueue {
     }
 
     /// The subscriber left.
-    pub(super) fn remove(&mut self, peer: PeerIndex, slot: u32) {
+    pub(super) fn remove(&mut self, peer: PeerIndex, slot: StreamSlot) {
         self.entries.retain(|start| start.peer != peer || start.slot != slot);
         self.find_next();
     }
 
     /// The stream has ended.
-    pub(super) fn remove_slot(&mut self, slot: u32) {
+    pub(super) fn remove_slot(&mut self, slot: StreamSlot) {
         self.entries.retain(|start| start.slot != slot);
         self.find_next();
     }

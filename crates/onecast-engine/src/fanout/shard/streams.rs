@@ -4,37 +4,38 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::stream::{ShardStream, StartConfig};
 use crate::fanout::subscriber::Subscriber;
 use crate::media::StreamTracks;
-use crate::media::lane::StreamKey;
+use crate::media::lane::{StreamKey, StreamSlot};
 
 /// Streams by slot.
 #[derive(Default)]
 pub(super) struct Streams {
     slots: Vec<Option<Box<ShardStream>>>,
     /// Slots of streams that gather a batch.
-    gathering: Vec<u32>,
+    gathering: Vec<StreamSlot>,
     /// Slots of streams whose batches go out, in the order of their turns.
-    flushing: VecDeque<u32>,
+    flushing: VecDeque<StreamSlot>,
     /// Since when there are some.
     flushing_since: Option<Instant>,
 }
 
 impl Streams {
     #[inline]
-    pub(super) fn get(&self, slot: u32) -> Option<&ShardStream> {
-        self.slots.get(slot as usize)?.as_deref()
+    pub(super) fn get(&self, slot: StreamSlot) -> Option<&ShardStream> {
+        self.slots.get(slot.index())?.as_deref()
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut ShardStream> {
-        self.slots.get_mut(slot as usize)?.as_deref_mut()
+    pub(super) fn get_mut(&mut self, slot: StreamSlot) -> Option<&mut ShardStream> {
+        self.slots.get_mut(slot.index())?.as_deref_mut()
     }
 
     /// The subscriber at a position of the stream at a slot.
-    pub(super) fn subscriber(&mut self, slot: u32, position: u32) -> Option<&mut Subscriber> {
-        Some(self.get_mut(slot)?.subscriber(position as usize))
+    pub(super) fn subscriber(&mut self, slot: StreamSlot, position: SubscriberPosition) -> Option<&mut Subscriber> {
+        Some(self.get_mut(slot)?.subscriber(position))
     }
 
     /// The stream of these tracks, which is made if its slot is empty.
@@ -44,7 +45,7 @@ impl Streams {
         tracks: &Arc<StreamTracks>,
         config: StartConfig,
     ) -> &mut ShardStream {
-        let slot = tracks.key.slot as usize;
+        let slot = tracks.key.slot.index();
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
@@ -65,8 +66,8 @@ impl Streams {
         }
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Box<ShardStream>> {
-        self.slots.get_mut(slot as usize)?.take()
+    pub(super) fn remove(&mut self, slot: StreamSlot) -> Option<Box<ShardStream>> {
+        self.slots.get_mut(slot.index())?.take()
     }
 
     /// Batches are on their way out.
@@ -75,13 +76,13 @@ impl Streams {
     }
 
     /// The stream's batch is on its way out: it is in the window, but not every subscriber has been sent it.
-    pub(super) fn is_flushing_at(&self, slot: u32) -> bool {
+    pub(super) fn is_flushing_at(&self, slot: StreamSlot) -> bool {
         self.get(slot).is_some_and(ShardStream::is_flushing)
     }
 
     /// So much of a stream waits to go out that the lanes are left to wait.
     pub(super) fn is_behind(&self) -> bool {
-        let is_behind = |&slot: &u32| self.get(slot).is_some_and(ShardStream::is_behind);
+        let is_behind = |&slot: &StreamSlot| self.get(slot).is_some_and(ShardStream::is_behind);
         self.flushing.iter().any(is_behind)
     }
 
@@ -92,7 +93,7 @@ impl Streams {
     }
 
     /// The stream's batch goes out with its next turn.
-    pub(super) fn flush_later(&mut self, now: Instant, slot: u32) {
+    pub(super) fn flush_later(&mut self, now: Instant, slot: StreamSlot) {
         if !self.flushing.contains(&slot) {
             self.flushing.push_back(slot);
             self.flushing_since.get_or_insert(now);
@@ -100,7 +101,7 @@ impl Streams {
     }
 
     /// The stream's batch goes out when it is complete or has waited long enough.
-    pub(super) fn gather(&mut self, slot: u32) {
+    pub(super) fn gather(&mut self, slot: StreamSlot) {
         if !self.gathering.contains(&slot) {
             self.gathering.push(slot);
         }
@@ -125,12 +126,12 @@ impl Streams {
         self.flushing.len()
     }
 
-    pub(super) fn next_turn(&mut self) -> Option<u32> {
+    pub(super) fn next_turn(&mut self) -> Option<StreamSlot> {
         self.flushing.pop_front()
     }
 
     /// The stream has another turn, after the others.
-    pub(super) fn turn_again(&mut self, slot: u32) {
+    pub(super) fn turn_again(&mut self, slot: StreamSlot) {
         self.flushing.push_back(slot);
     }
 
@@ -142,7 +143,7 @@ impl Streams {
     }
 
     /// Whether more of the stream is to go out at once. A batch that is gathered and not complete has its time.
-    pub(super) fn has_more(&mut self, now: Instant, slot: u32) -> bool {
+    pub(super) fn has_more(&mut self, now: Instant, slot: StreamSlot) -> bool {
         let Some(stream) = self.get(slot) else { return false };
         let due = stream.flush_at().is_some_and(|at| at <= now);
         if !due && stream.flush_at().is_some() && !stream.is_complete() {

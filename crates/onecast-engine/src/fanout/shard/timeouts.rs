@@ -8,6 +8,7 @@ use crate::fanout::stream::ShardStream;
 use crate::fanout::subscriptions::Subscriptions;
 use crate::fanout::timers::Timer;
 use crate::media::SenderClock;
+use crate::media::lane::StreamSlot;
 
 impl Shard {
     pub(super) fn handle_timer(&mut self, now: Instant, timer: Timer) {
@@ -64,7 +65,7 @@ impl Shard {
     }
 
     /// Sender reports of one stream to a peer; when the queue is full they wait for the next turn.
-    pub(super) fn report(&mut self, now: Instant, index: PeerIndex, slot: u32) {
+    pub(super) fn report(&mut self, now: Instant, index: PeerIndex, slot: StreamSlot) {
         let Some(position) = self.peers.position(index, slot) else {
             return;
         };
@@ -93,8 +94,7 @@ impl Shard {
         for _ in 0..many.begin_reports(now) {
             let Some(one) = many.next_to_report() else { break };
             if let Some(stream) = self.streams.get_mut(one.key.slot) {
-                let position = one.position as usize;
-                stream.report(now, wall, position, &mut media.rtcp, &mut self.out.queue);
+                stream.report(now, wall, one.position, &mut media.rtcp, &mut self.out.queue);
             }
         }
     }

@@ -6,6 +6,7 @@ use onecast_rtc::transmit::{Outlet, SendQueue};
 
 use crate::fanout::forwarder::Skip;
 use crate::fanout::ids::PeerIndex;
+use crate::media::lane::StreamSlot;
 use onecast_metrics::ShardCounters;
 
 /// What a stream sends with: the queue, the outlet that empties it, and what the shard reports afterwards.
@@ -13,7 +14,7 @@ pub struct Out<'a> {
     /// Now.
     pub now: Instant,
     /// The stream's place in the shard.
-    pub slot: u32,
+    pub slot: StreamSlot,
     /// Sealed datagrams gather here.
     pub queue: &'a mut SendQueue,
     /// Empties the queue when it is full.
@@ -32,7 +33,7 @@ pub struct FirstPicture {
     /// Its peer.
     pub peer: PeerIndex,
     /// The stream's place in the shard.
-    pub slot: u32,
+    pub slot: StreamSlot,
 }
 
 impl Out<'_> {

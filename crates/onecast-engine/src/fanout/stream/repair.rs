@@ -10,6 +10,7 @@ use super::ShardStream;
 use super::output::Flow;
 use super::sender::TrackSender;
 use crate::fanout::forwarder::Rewrite;
+use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::pacer::{Lost, Rank};
 use crate::fanout::repairs::{Repairs, Request};
 use crate::fanout::subscriber::{Outgoing, Subscriber};
@@ -50,7 +51,7 @@ impl ShardStream {
     pub fn retransmit(
         &mut self,
         now: Instant,
-        position: usize,
+        position: SubscriberPosition,
         ssrc: u32,
         sequences: NackSequences<'_>,
         out: &mut SendQueue,
@@ -63,7 +64,7 @@ impl ShardStream {
             Kind::Audio => &self.audio,
             Kind::Video => &self.video,
         };
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         let mut repair = Repair {
             now,
             sender,
@@ -93,9 +94,9 @@ impl ShardStream {
     }
 
     /// A receiver report of a subscriber, which shows the round trip to it.
-    pub fn note_report(&mut self, now: Instant, position: usize, about: u32, last_sr: u32, delay: u32) {
+    pub fn note_report(&mut self, now: Instant, position: SubscriberPosition, about: u32, last_sr: u32, delay: u32) {
         let Some(kind) = self.kind_of(about) else { return };
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         // Sender reports go out when the next are put off.
         let Some(sent) = subscriber.report_at.checked_sub(ShardStream::REPORT_INTERVAL) else {
             return;
@@ -104,14 +105,14 @@ impl ShardStream {
     }
 
     /// Forgets the requests of a subscriber that has not asked for a while.
-    pub(super) fn forget_repairs(&mut self, now: Instant, position: usize, kind: Kind) {
+    pub(super) fn forget_repairs(&mut self, now: Instant, position: SubscriberPosition, kind: Kind) {
         let keyframe = self.sender(kind).meter.keyframe();
-        let Some(forwarder) = self.subscribers[position].forwarder(kind) else {
+        let Some(forwarder) = self.subscribers[position.index()].forwarder(kind) else {
             return;
         };
         let volume = forwarder.volume(keyframe);
         let is_over = forwarder.repairs.as_ref().is_none_or(|repairs| repairs.is_over(now));
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         if is_over && subscriber.has_whole_budget(now, kind, volume) {
             subscriber.end_repairs(kind);
         }

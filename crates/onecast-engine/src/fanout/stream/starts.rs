@@ -9,7 +9,7 @@ use super::ShardStream;
 use super::output::Out;
 use crate::fanout::catch_up::LiveClock;
 use crate::fanout::history::{History, Next, next_packet};
-use crate::fanout::ids::PeerIndex;
+use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::pacer::Lost;
 use crate::media::KeyframeNeed;
 use crate::media::window::Start;
@@ -147,8 +147,8 @@ impl ShardStream {
     }
 
     /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
-    pub fn start(&mut self, now: Instant, position: usize) -> Started {
-        let subscriber = &mut self.subscribers[position];
+    pub fn start(&mut self, now: Instant, position: SubscriberPosition) -> Started {
+        let subscriber = &mut self.subscribers[position.index()];
         let again = std::mem::take(&mut subscriber.again);
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
@@ -176,7 +176,7 @@ impl ShardStream {
             return Started::NextKeyframe;
         };
         let format = (slot.packet.codec, self.tracks.video.profile());
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
         };
@@ -191,8 +191,8 @@ impl ShardStream {
     }
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
-    pub fn need(&self, position: usize) -> KeyframeNeed {
-        self.need_of(self.subscribers[position].has_picture)
+    pub fn need(&self, position: SubscriberPosition) -> KeyframeNeed {
+        self.need_of(self.subscribers[position.index()].has_picture)
     }
 
     fn need_of(&self, has_picture: bool) -> KeyframeNeed {
@@ -205,7 +205,7 @@ impl ShardStream {
 
     /// A subscriber needs a keyframe, because it asks for one or because packets are `lost` for good. After a loss the cache does not
     /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more.
-    pub fn keyframe_wanted(&mut self, now: Instant, position: usize, lost: bool) -> KeyframeAnswer {
+    pub fn keyframe_wanted(&mut self, now: Instant, position: SubscriberPosition, lost: bool) -> KeyframeAnswer {
         let ready = matches!(self.video.window.start(), Start::At(_));
         let age = self.video.window.gop().age();
         let cheap = age <= ShardStream::CHEAP_AGE;
@@ -213,7 +213,7 @@ impl ShardStream {
         let need = self.need(position);
         // The cache of a publisher that may send a keyframe does not stand for one when it begins at a recovery point.
         let ask = (!self.video.window.gop().is_keyframe() && !unanswered).then_some(need);
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         if subscriber.forwarder(Kind::Video).is_none() {
             return KeyframeAnswer::None;
         }
@@ -244,20 +244,20 @@ impl ShardStream {
     }
 
     /// Sends a viewer on its way what its pace and `budget` packets allow.
-    pub fn catch_up(&mut self, position: usize, budget: &mut usize, out: &mut Out<'_>) -> Progress {
+    pub fn catch_up(&mut self, position: SubscriberPosition, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let before = out.first.len();
         let progress = self.send_past(position, budget, out);
         self.seeing += out.first.len() - before;
         progress
     }
 
-    fn send_past(&mut self, position: usize, budget: &mut usize, out: &mut Out<'_>) -> Progress {
+    fn send_past(&mut self, position: SubscriberPosition, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let now = out.now;
         let Some((timestamp, at)) = self.video.arrival else {
             return Progress::Lost;
         };
         let live = LiveClock { timestamp, at };
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         loop {
             let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
                 return Progress::Lost;
@@ -294,17 +294,17 @@ impl ShardStream {
     }
 
     /// A viewer lost video packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
-    pub fn note_loss(&mut self, now: Instant, position: usize, lost: Lost) {
+    pub fn note_loss(&mut self, now: Instant, position: SubscriberPosition, lost: Lost) {
         let stream = self.video.window.gop().bytes_per_second();
-        let subscriber = &mut self.subscribers[position];
+        let subscriber = &mut self.subscribers[position.index()];
         if subscriber.catches_up(Kind::Video) {
             subscriber.pacer().note_loss(now, lost, stream);
         }
     }
 
     /// Whether so much of a viewer's start is lost that it is better sent again as a whole, which it does not always ask for by itself.
-    pub(super) fn is_start_lost(&mut self, now: Instant, position: usize) -> bool {
-        let subscriber = &mut self.subscribers[position];
+    pub(super) fn is_start_lost(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+        let subscriber = &mut self.subscribers[position.index()];
         let (repeated, started_at) = (subscriber.repeated, subscriber.started_at);
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return false;
