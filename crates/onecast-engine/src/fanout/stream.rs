@@ -40,10 +40,10 @@ pub struct ShardStream {
     subscribers: Vec<Subscriber>,
     /// Viewers that have been sent a whole keyframe.
     seeing: usize,
-    /// Viewers that are sent audio, and video.
+    /// Viewers that are sent a track, by its kind.
     bound: [usize; 2],
-    audio: TrackSender,
-    video: TrackSender,
+    /// By kind.
+    senders: [TrackSender; 2],
     /// When what is gathered must go out, complete or not.
     flush_at: Option<Instant>,
     /// The batch on its way out: the viewers in front of this position have it.
@@ -98,20 +98,26 @@ impl ShardStream {
 
     /// A stream with no viewer yet.
     pub fn new(tracks: Arc<StreamTracks>, config: StartConfig, now: Instant) -> ShardStream {
-        let bounds = |packets, cache| WindowBounds { packets, cache };
         ShardStream {
             tracks,
             subscribers: Vec::new(),
             seeing: 0,
             bound: [0; 2],
-            audio: TrackSender::new(Kind::Audio, bounds(ShardStream::AUDIO_WINDOW, CacheBounds::OFF)),
-            video: TrackSender::new(Kind::Video, bounds(ShardStream::VIDEO_WINDOW, config.cache)),
+            senders: Kind::ALL.map(|kind| TrackSender::new(kind, ShardStream::bounds(kind, config.cache))),
             flush_at: None,
             flushing: None,
             stamping: config.stamping,
             waiting: Waiting::new(now),
             told_bytes: 0,
         }
+    }
+
+    fn bounds(kind: Kind, cache: CacheBounds) -> WindowBounds {
+        let (packets, cache) = match kind {
+            Kind::Audio => (ShardStream::AUDIO_WINDOW, CacheBounds::OFF),
+            Kind::Video => (ShardStream::VIDEO_WINDOW, cache),
+        };
+        WindowBounds { packets, cache }
     }
 
     /// The tracks that it carries.
@@ -136,7 +142,7 @@ impl ShardStream {
         if self.bound[kind as usize] > 1 {
             return;
         }
-        self.sender(kind).begin_anew();
+        self.senders[kind as usize].begin_anew();
         if kind == Kind::Video {
             self.waiting.begin_anew(now);
             tracks.request_past(shard);
@@ -223,12 +229,14 @@ impl ShardStream {
 
     /// So much is gathered that the lane should be left to wait.
     pub fn is_behind(&self) -> bool {
-        self.audio.gathered().max(self.video.gathered()) >= ShardStream::GATHERED_MAX
+        let mut senders = self.senders.iter();
+        senders.any(|sender| sender.gathered() >= ShardStream::GATHERED_MAX)
     }
 
     /// What is gathered needs no more packets to go out: a frame is complete, or there are many.
     pub fn is_complete(&self) -> bool {
-        self.video.holds_frame() || self.audio.is_full() || self.video.is_full()
+        let mut senders = self.senders.iter();
+        senders.any(|sender| sender.holds_frame() || sender.is_full())
     }
 
     /// Takes what came on the lane. True when there is something to flush.
@@ -238,7 +246,7 @@ impl ShardStream {
                 if kind == Kind::Video && !self.is_sending(now) {
                     self.waiting.end();
                 }
-                if !self.sender(kind).take(packet) {
+                if !self.senders[kind as usize].take(packet) {
                     flow.stale += 1;
                     return false;
                 }
@@ -246,12 +254,12 @@ impl ShardStream {
                 self.is_complete()
             }
             LaneItem::Clock(kind, clock) => {
-                self.sender(kind).clock = Some(clock);
+                self.senders[kind as usize].clock = Some(clock);
                 false
             }
             LaneItem::Past(past) => {
                 self.waiting.end_past();
-                self.video.insert_past(*past);
+                self.senders[Kind::Video as usize].insert_past(*past);
                 true
             }
             LaneItem::Ended => {
@@ -262,8 +270,7 @@ impl ShardStream {
     }
 
     fn publisher_ended(&mut self) {
-        self.audio.end_source();
-        self.video.end_source();
+        self.senders.iter_mut().for_each(TrackSender::end_source);
         self.waiting.end_source();
         for subscriber in &mut self.subscribers {
             if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
@@ -276,26 +283,21 @@ impl ShardStream {
     /// it. A frame is a batch of its own, so that it can be one run.
     pub fn flush(&mut self, budget: &mut usize, out: &mut Out<'_>) -> bool {
         let mut next = self.flushing.take().unwrap_or_else(|| {
-            self.audio.begin_batch();
-            self.video.begin_batch();
-            let oldest = self
-                .audio
-                .oldest_gathered()
-                .into_iter()
-                .chain(self.video.oldest_gathered())
-                .min();
+            self.senders.iter_mut().for_each(TrackSender::begin_batch);
+            let oldest = self.senders.iter().filter_map(TrackSender::oldest_gathered).min();
             self.flush_at = oldest.map(|at| at + ShardStream::GATHER);
             0
         });
-        let datagrams = (self.audio.batch() + self.video.batch()).max(1);
+        let datagrams = self.senders.iter().map(TrackSender::batch).sum::<usize>().max(1);
         let before = out.first.len();
         let stranded = out.flow.stranded;
         while *budget > 0
             && let Some(subscriber) = self.subscribers.get_mut(next)
         {
             out.make_room(ShardStream::SHARE_BYTES_MAX);
-            self.audio.forward(subscriber, &self.tracks, out);
-            self.video.forward(subscriber, &self.tracks, out);
+            for sender in &self.senders {
+                sender.forward(subscriber, &self.tracks, out);
+            }
             *budget = budget.saturating_sub(datagrams);
             next += 1;
         }
@@ -305,14 +307,13 @@ impl ShardStream {
             self.flushing = Some(next);
             return false;
         }
-        self.audio.end_batch();
-        self.video.end_batch();
+        self.senders.iter_mut().for_each(TrackSender::end_batch);
         true
     }
 
     /// Bytes that viewers start with, and how many the last call returned.
     pub fn take_cached_bytes(&mut self) -> (u64, u64) {
-        let window = &self.video.window;
+        let window = &self.video().window;
         let is_of_use = !matches!(window.start(), Start::NextKeyframe);
         let bytes = if is_of_use { window.gop().bytes() as u64 } else { 0 };
         (bytes, std::mem::replace(&mut self.told_bytes, bytes))
@@ -341,7 +342,7 @@ impl ShardStream {
         sealer: &mut RtcpSealer,
         out: &mut SendQueue,
     ) {
-        for kind in [Kind::Audio, Kind::Video] {
+        for kind in Kind::ALL {
             let clock = self.clock(kind, wall, now);
             let ssrc = self.tracks.track(kind).ssrc();
             let name = self.tracks.name.clone();
@@ -366,13 +367,9 @@ impl ShardStream {
     /// NTP time and RTP timestamp of `now`: by the publisher's own clock if it is known for all of its tracks, else by arrival times for all,
     /// never one track by one clock and the other by another.
     fn clock(&self, kind: Kind, wall: u64, now: Instant) -> Option<(u64, u32)> {
-        let told = [&self.audio, &self.video]
-            .iter()
-            .all(|sender| sender.arrival.is_none() || sender.clock.is_some());
-        let sender = match kind {
-            Kind::Audio => &self.audio,
-            Kind::Video => &self.video,
-        };
+        let mut senders = self.senders.iter();
+        let told = senders.all(|sender| sender.arrival.is_none() || sender.clock.is_some());
+        let sender = &self.senders[kind as usize];
         let (timestamp, at) = sender.arrival?;
         let clock_rate = sender.clock_rate()?;
         match sender.clock.filter(|_| told) {
@@ -390,10 +387,8 @@ impl ShardStream {
         }
     }
 
-    fn sender(&mut self, kind: Kind) -> &mut TrackSender {
-        match kind {
-            Kind::Audio => &mut self.audio,
-            Kind::Video => &mut self.video,
-        }
+    /// What its subscribers start with comes from here.
+    fn video(&self) -> &TrackSender {
+        &self.senders[Kind::Video as usize]
     }
 }

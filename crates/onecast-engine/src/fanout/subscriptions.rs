@@ -7,8 +7,8 @@ use onecast_rtc::SrtpKeys;
 
 use super::ids::SubscriberPosition;
 use super::stream::ShardStream;
-use crate::media::StreamTracks;
 use crate::media::lane::{StreamKey, StreamSlot};
+use crate::media::{StreamTracks, TrackLocalStaticRtp};
 
 /// The streams that a peer is sent.
 pub(super) enum Subscriptions {
@@ -206,7 +206,7 @@ impl Changing {
         let slot = one.key.slot;
         let Err(at) = self.find(slot) else { return };
         self.list.insert(at, one);
-        for ssrc in [tracks.audio.ssrc(), tracks.video.ssrc()] {
+        for ssrc in tracks.all().map(TrackLocalStaticRtp::ssrc) {
             let at = self.ssrcs.partition_point(|(known, _)| *known < ssrc);
             self.ssrcs.insert(at, (ssrc, slot));
         }

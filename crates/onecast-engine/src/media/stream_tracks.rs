@@ -113,8 +113,7 @@ impl StreamTracks {
     /// The holder of the ticket leaves. Viewers learn that the publisher left, unless another one writes already.
     pub fn stop_writing(&self, ticket: WriteTicket) {
         if self.writer.stop(ticket) {
-            self.video.write_ended();
-            self.audio.write_ended();
+            self.all().into_iter().for_each(TrackLocalStaticRtp::write_ended);
         }
     }
 

@@ -60,10 +60,7 @@ impl ShardStream {
         let Some(kind) = self.kind_of(ssrc) else {
             return Remedy::None;
         };
-        let sender = match kind {
-            Kind::Audio => &self.audio,
-            Kind::Video => &self.video,
-        };
+        let sender = &self.senders[kind as usize];
         let subscriber = &mut self.subscribers[position.index()];
         let mut repair = Repair {
             now,
@@ -106,7 +103,7 @@ impl ShardStream {
 
     /// Forgets the requests of a subscriber that has not asked for a while.
     pub(super) fn forget_repairs(&mut self, now: Instant, position: SubscriberPosition, kind: Kind) {
-        let keyframe = self.sender(kind).meter.keyframe();
+        let keyframe = self.senders[kind as usize].meter.keyframe();
         let Some(forwarder) = self.subscribers[position.index()].forwarder(kind) else {
             return;
         };

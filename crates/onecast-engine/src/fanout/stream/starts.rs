@@ -108,7 +108,7 @@ impl ShardStream {
 
     fn may_start_some(&mut self, now: Instant) -> bool {
         let stranded = self.waiting.take_stranded();
-        if let Start::At(point) = self.video.window.start() {
+        if let Start::At(point) = self.video().window.start() {
             self.waiting.end();
             return self.waiting.look_up(point.index) || stranded;
         }
@@ -128,14 +128,14 @@ impl ShardStream {
 
     /// Video comes. While it does not, no keyframe can be missed: one comes first when it goes on.
     pub(super) fn is_sending(&self, now: Instant) -> bool {
-        let arrived = self.video.arrival.map(|(_, at)| at);
+        let arrived = self.video().arrival.map(|(_, at)| at);
         arrived.is_some_and(|at| now < at + ShardStream::PAUSE)
     }
 
     /// Whether subscribers have waited for a keyframe long enough and start without. One that has just come is worth a little more
     /// time, although a part of it is missing.
     fn has_waited_long(&self, now: Instant) -> bool {
-        let gop = self.video.window.gop();
+        let gop = self.video().window.gop();
         if gop.start().is_some() && gop.age() < ShardStream::PAUSE {
             return false;
         }
@@ -163,16 +163,16 @@ impl ShardStream {
         if self.waiting.expects_past(now) {
             return Started::NotYet;
         }
-        let (point, blind) = match self.video.window.start() {
+        let (point, blind) = match self.video().window.start() {
             Start::At(point) => (point, false),
-            _ if self.has_waited_long(now) => match self.video.window.best_start() {
+            _ if self.has_waited_long(now) => match self.video().window.best_start() {
                 Some(point) => (point, true),
                 None => return Started::NextKeyframe,
             },
             Start::Gap => return Started::NotYet,
             Start::NextKeyframe => return Started::NextKeyframe,
         };
-        let Some(slot) = self.video.window.get(point.index) else {
+        let Some(slot) = self.video().window.get(point.index) else {
             return Started::NextKeyframe;
         };
         let format = (slot.packet.codec, self.tracks.video.profile());
@@ -206,13 +206,13 @@ impl ShardStream {
     /// A subscriber needs a keyframe, because it asks for one or because packets are `lost` for good. After a loss the cache does not
     /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more.
     pub fn keyframe_wanted(&mut self, now: Instant, position: SubscriberPosition, lost: bool) -> KeyframeAnswer {
-        let ready = matches!(self.video.window.start(), Start::At(_));
-        let age = self.video.window.gop().age();
+        let ready = matches!(self.video().window.start(), Start::At(_));
+        let age = self.video().window.gop().age();
         let cheap = age <= ShardStream::CHEAP_AGE;
         let unanswered = self.tracks.video.keyframes().are_unanswered();
         let need = self.need(position);
         // The cache of a publisher that may send a keyframe does not stand for one when it begins at a recovery point.
-        let ask = (!self.video.window.gop().is_keyframe() && !unanswered).then_some(need);
+        let ask = (!self.video().window.gop().is_keyframe() && !unanswered).then_some(need);
         let subscriber = &mut self.subscribers[position.index()];
         if subscriber.forwarder(Kind::Video).is_none() {
             return KeyframeAnswer::None;
@@ -253,7 +253,8 @@ impl ShardStream {
 
     fn send_past(&mut self, position: SubscriberPosition, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let now = out.now;
-        let Some((timestamp, at)) = self.video.arrival else {
+        let video = &self.senders[Kind::Video as usize];
+        let Some((timestamp, at)) = video.arrival else {
             return Progress::Lost;
         };
         let live = LiveClock { timestamp, at };
@@ -262,7 +263,7 @@ impl ShardStream {
             let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
                 return Progress::Lost;
             };
-            let packet = match next_packet(&self.video.window, forwarder, now) {
+            let packet = match next_packet(&video.window, forwarder, now) {
                 Next::Packet(packet) => packet,
                 Next::Missing => {
                     forwarder.pass_over();
@@ -275,7 +276,7 @@ impl ShardStream {
                     return progress;
                 }
             };
-            if forwarder.begins_frame(&packet.packet) && self.video.window.is_outdated(packet.packet.index) {
+            if forwarder.begins_frame(&packet.packet) && video.window.is_outdated(packet.packet.index) {
                 out.flow.skipped_ahead += 1;
                 forwarder.await_keyframe();
                 return Progress::Lost;
@@ -289,13 +290,13 @@ impl ShardStream {
             // Parameter sets, and the packet.
             out.make_room(2 * SendQueue::DATAGRAM_MAX);
             *budget -= 1;
-            self.video.send_next(subscriber, packet, live, &self.tracks, out);
+            video.send_next(subscriber, packet, live, &self.tracks, out);
         }
     }
 
     /// A viewer lost video packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
     pub fn note_loss(&mut self, now: Instant, position: SubscriberPosition, lost: Lost) {
-        let stream = self.video.window.gop().bytes_per_second();
+        let stream = self.video().window.gop().bytes_per_second();
         let subscriber = &mut self.subscribers[position.index()];
         if subscriber.catches_up(Kind::Video) {
             subscriber.pacer().note_loss(now, lost, stream);
@@ -320,6 +321,6 @@ impl ShardStream {
         is_most
             && in_time
             && repeated < ShardStream::EARLY_REPEATS_MAX
-            && matches!(self.video.window.start(), Start::At(_))
+            && matches!(self.video().window.start(), Start::At(_))
     }
 }
