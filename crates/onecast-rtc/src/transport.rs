@@ -260,7 +260,7 @@ impl Transport {
         }
     }
 
-    /// Whether the address passed a check of this session. DTLS and media are accepted from such addresses only.
+    /// Whether the path passed a check of this session. DTLS and media are accepted on such paths only.
     pub fn is_checked(&self, from: Path) -> bool {
         self.paths.get(from).is_some()
     }
@@ -275,17 +275,17 @@ impl Transport {
         self.paths.poll_lost()
     }
 
-    /// Whether the client has shown that it is at the address.
+    /// Whether the client has shown that it is there.
     pub fn is_proven(&self, at: Path) -> bool {
         self.paths.get(at).is_some_and(paths::PathState::is_proven)
     }
 
-    /// Whether the client was heard at the address within [`SILENT`].
+    /// Whether the client was heard there within [`SILENT`].
     pub fn is_heard_at(&self, now: Instant, at: Path) -> bool {
         self.paths.get(at).is_some_and(|path| now < path.heard + SILENT)
     }
 
-    /// Where media goes, and before that the flights of the handshake: the address that the client nominated last, or the first that
+    /// Where media goes, and before that the flights of the handshake: the path that the client nominated last, or the first that
     /// passed a check.
     pub fn path(&self) -> Option<Path> {
         self.paths.selected().map(|selected| selected.path)

@@ -1,21 +1,22 @@
-//! The addresses of one client: which are alive, which are proven, and which one is selected.
+//! The paths to one client: which are alive, which are proven, and which one is selected.
 //!
 //! A check with the right password shows that its sender knows the session. It does not show that the sender is at the source address of
-//! the datagram, which can be forged. So consent belongs to an address (RFC 7675). An address is **proven** when the client has answered
-//! something there that only a receiver can answer. Until then it gets at most [`AMPLIFICATION_MAX`] times what came from it, and no media.
+//! the datagram, which can be forged. So consent belongs to an address (RFC 7675), and to the [`Path`] on which it was given. A path is
+//! **proven** when the client has answered something there that only a receiver can answer. Until then it gets at most
+//! [`AMPLIFICATION_MAX`] times what came on it, and no media.
 
 use std::time::{Duration, Instant};
 
 use crate::ice::probe::Transaction;
 use crate::path::Path;
 
-/// The addresses that passed a check, the selected one first.
+/// The paths that passed a check, the selected one first.
 #[derive(Default)]
 pub(super) struct Paths {
     list: Vec<PathState>,
-    /// Addresses that have left the list and have not been reported to the caller yet.
+    /// Paths that have left the list and have not been reported to the caller yet.
     lost: Vec<Path>,
-    /// A flight of the handshake went to an address that is no longer in the list.
+    /// A flight of the handshake went to a path that is no longer in the list.
     scattered: bool,
 }
 
@@ -62,7 +63,7 @@ pub(super) struct Nomination {
 }
 
 impl Paths {
-    /// The address that media and flights go to.
+    /// The path that media and flights go to.
     pub(super) fn selected(&self) -> Option<&PathState> {
         self.list.first()
     }
@@ -122,7 +123,7 @@ impl Paths {
         self.lost.push(path.path);
     }
 
-    /// The next address that has left the list.
+    /// The next path that has left the list.
     pub(super) fn poll_lost(&mut self) -> Option<Path> {
         self.lost.pop()
     }
@@ -332,7 +333,7 @@ impl PathState {
     }
 }
 
-/// The most checked addresses of one client: its networks times two address families, and the ports of a NAT.
+/// The most checked paths of one client: its networks times two address families, and the ports of a NAT.
 pub const CHECKED_MAX: usize = 8;
 /// An address that has been silent for so long is left for another one that is alive. Consent is refreshed every 4 to 6 s (RFC 7675
 /// section 5.1) and media and reports come more often; one more second is for the network.

@@ -25,12 +25,12 @@ pub struct Transmit {
 /// What a binding request did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Passed, from a known address.
+    /// Passed, on a known path.
     Known,
-    /// Passed, from a new address. At most [`CHECKED_MAX`](super::CHECKED_MAX) are kept, so another may have been removed: see
+    /// Passed, on a new path. At most [`CHECKED_MAX`](super::CHECKED_MAX) are kept, so another may have been removed: see
     /// [`Transport::poll_lost`](super::Transport::poll_lost).
     New,
-    /// Answered with an error; the address is not checked.
+    /// Answered with an error; the path is not checked.
     Refused,
 }
 

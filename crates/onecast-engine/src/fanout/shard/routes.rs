@@ -221,6 +221,12 @@ mod tests {
     use super::*;
     use onecast_rtc::LocalSocket;
 
+    /// There is one for each path of every viewer.
+    #[test]
+    fn what_a_path_takes_is_bounded() {
+        assert!(size_of::<(Path, OwnPath)>() <= 44);
+    }
+
     #[test]
     fn clients_with_one_address_are_told_apart_by_the_local_socket() {
         let mut routes = Routes::new(0, Arc::default());
