@@ -61,6 +61,8 @@ pub struct Control {
     watchdog: Pulse,
     ends: EndQueue,
     effects: Effects,
+    /// Commands decided so far.
+    commands: u64,
     /// The queues to the shards are nearly full.
     shards_busy: bool,
     /// What admission had counted when the log last said it.
@@ -96,6 +98,7 @@ impl Control {
             watchdog: Pulse::new(shards, now.instant),
             ends: EndQueue::default(),
             effects: VecDeque::new(),
+            commands: 0,
             shards_busy: false,
             refused: AdmissionCounts::default(),
             sweep_at: now.instant + Control::SWEEP_INTERVAL,
@@ -125,6 +128,7 @@ impl Control {
     }
 
     fn command(&mut self, command: Command) {
+        self.commands += 1;
         self.effects.push_back(Effect::Command(command));
     }
 

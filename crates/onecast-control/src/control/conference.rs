@@ -201,7 +201,6 @@ impl Control {
     }
 
     pub(super) fn apply_room_effects(&mut self, now: Now) {
-        let mut ends = Vec::new();
         while let Some(effect) = self.rooms.poll_effect() {
             match effect {
                 RoomEffect::Membership(session, plan) | RoomEffect::Lift(session, plan) => {
@@ -213,12 +212,9 @@ impl Control {
                     self.update_program(now, &room);
                     self.announce(now, &room);
                 }
-                RoomEffect::End(id, why) => ends.push((id, why)),
+                RoomEffect::End(id, why) => self.ends.push(id, why),
                 RoomEffect::Close(tracks) => self.registry.tracks.close(tracks.key),
             }
-        }
-        for (id, why) in ends {
-            self.end(now, id, why);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The end of a session, for whatever reason.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::Command;
@@ -12,29 +12,63 @@ use crate::effect::{Effect, Notice};
 use crate::ended::EndReason;
 use crate::registry::Purpose;
 
-/// Sessions that are to end, a few at a time: each end is a command for every shard, whose queues are bounded, and a message to a client.
+/// Sessions that are to end, a few at a time. The queues to the shards are bounded, and each end is a command for every shard: in a room
+/// one for each other member besides, so commands are counted and not sessions.
 #[derive(Debug, Default)]
 pub(super) struct EndQueue {
-    sessions: VecDeque<(SessionId, EndReason)>,
-    next: Option<Instant>,
+    waiting: VecDeque<(SessionId, EndReason)>,
+    /// Those in `waiting`: each waits once, however often its end is asked for.
+    known: HashSet<SessionId>,
+    /// When the present window ends; the next one begins with the first end after that.
+    window_end: Option<Instant>,
+    /// Commands that ends have taken in the present window.
+    spent: u64,
 }
 
 impl EndQueue {
-    /// So many at once: a fraction of what the queue to a shard holds.
-    pub(super) const BATCH: usize = 1_024;
-    /// Between two batches the shards close the peers of the first.
-    const PAUSE: Duration = Duration::from_millis(50);
+    /// Commands in one window: a fraction of what the queue to a shard holds. The last end may exceed it by a command for each member of
+    /// its room.
+    pub(super) const COMMANDS_MAX: u64 = 1_024;
+    /// Commands that a call may take although others wait, so a small stream does not wait behind a crowd.
+    pub(super) const SHARE: u64 = 64;
+    /// How long a window lasts: meanwhile the shards close the peers of the one before.
+    pub(super) const WINDOW: Duration = Duration::from_millis(50);
+
+    /// Queues an end, unless the session waits already.
+    pub(super) fn push(&mut self, id: SessionId, why: EndReason) {
+        if self.known.insert(id) {
+            self.waiting.push_back((id, why));
+        }
+    }
+
+    fn pop(&mut self) -> Option<(SessionId, EndReason)> {
+        let next = self.waiting.pop_front()?;
+        self.known.remove(&next.0);
+        Some(next)
+    }
+
+    /// Sessions that wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn has(&self, id: SessionId) -> bool {
+        self.known.contains(&id)
+    }
 
     /// When the next batch is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.next
+        self.window_end.filter(|_| !self.waiting.is_empty())
     }
 
-    fn take(&mut self, now: Instant) -> Vec<(SessionId, EndReason)> {
-        let batch = self.sessions.len().min(EndQueue::BATCH);
-        let batch = self.sessions.drain(..batch).collect();
-        self.next = (!self.sessions.is_empty()).then(|| now + EndQueue::PAUSE);
-        batch
+    /// Commands that the present window still has.
+    fn left(&mut self, now: Instant) -> u64 {
+        if self.window_end.is_none_or(|end| end <= now) {
+            self.window_end = Some(now + EndQueue::WINDOW);
+            self.spent = 0;
+        }
+        EndQueue::COMMANDS_MAX.saturating_sub(self.spent)
     }
 }
 
@@ -66,28 +100,49 @@ impl Control {
         true
     }
 
-    /// Ends many sessions: the first batch now, the others by [`handle_timeout`](Self::handle_timeout).
+    /// Ends many sessions: as many as fit now, the others by [`handle_timeout`](Self::handle_timeout).
     pub(super) fn end_all(&mut self, now: Now, sessions: Vec<SessionId>, why: &EndReason) {
-        let sessions = sessions.into_iter().map(|id| (id, why.clone()));
-        self.ends.sessions.extend(sessions);
-        // An earlier crowd is served first, at its own pace.
-        if self.ends.next.is_none() {
-            self.end_batch(now);
+        let left = self.ends.left(now.instant);
+        let mut share = if self.ends.waiting.is_empty() { left } else { 0 }.max(EndQueue::SHARE);
+        for id in sessions {
+            // What waits already keeps its turn.
+            if self.ends.has(id) {
+                continue;
+            }
+            if share > 0 {
+                share = share.saturating_sub(self.end_counted(now, id, why.clone()));
+            } else {
+                self.ends.push(id, why.clone());
+            }
+        }
+        if self.ends.due().is_some() {
             self.effects.push_back(Effect::TimeoutChanged);
         }
     }
 
     /// Ends those whose turn it is.
     pub(super) fn end_due(&mut self, now: Now) {
-        if self.ends.next.is_some_and(|next| next <= now.instant) {
+        if self.ends.due().is_some_and(|due| due <= now.instant) {
             self.end_batch(now);
         }
     }
 
-    fn end_batch(&mut self, now: Now) {
-        for (id, why) in self.ends.take(now.instant) {
-            self.end(now, id, why);
+    /// Ends as many of those that wait as the present window allows.
+    pub(super) fn end_batch(&mut self, now: Now) {
+        while self.ends.left(now.instant) > 0 {
+            let Some((id, why)) = self.ends.pop() else { return };
+            self.end_counted(now, id, why);
         }
+    }
+
+    /// Ends a session within the present window. Gives what it took: its commands, but at least 1, because an end without commands is work
+    /// all the same.
+    fn end_counted(&mut self, now: Now, id: SessionId, why: EndReason) -> u64 {
+        let before = self.commands;
+        self.end(now, id, why);
+        let took = (self.commands - before).max(1);
+        self.ends.spent += took;
+        took
     }
 
     /// Tells followers of the stream what it is like now, if it has any.

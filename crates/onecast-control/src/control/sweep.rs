@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::end::EndQueue;
 use super::{Control, Now};
 use crate::effect::Notice;
 use crate::ended::EndReason;
@@ -34,20 +33,16 @@ impl Control {
                 true => EndReason::NoAnswer,
                 false => EndReason::NeverCame,
             };
-            self.end(now, id, why);
+            self.ends.push(id, why);
         }
+        self.end_batch(now);
         self.report_refused();
     }
 
     fn enforce_limits(&mut self, now: Now) {
-        let mut verdicts = self.registry.verdicts(now.instant);
-        // The next sweep finds those that are left.
-        verdicts.truncate(EndQueue::BATCH);
-        for verdict in verdicts {
+        for verdict in self.registry.verdicts(now.instant) {
             match verdict {
-                Verdict::End(id, why) => {
-                    self.end(now, id, why);
-                }
+                Verdict::End(id, why) => self.ends.push(id, why),
                 Verdict::Warn {
                     stream,
                     measured_bps,
@@ -60,6 +55,7 @@ impl Control {
                 Verdict::Large { stream, longest } => self.notice(Notice::LargePackets { stream, longest }),
             }
         }
+        self.end_batch(now);
     }
 
     /// Publishers that fell silent or send again, and viewers that cannot play what is sent.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod drains;
+mod ends;
 mod joins;
 mod rooms;
 mod sessions;

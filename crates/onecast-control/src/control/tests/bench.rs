@@ -30,6 +30,8 @@ pub(super) struct Bench {
     log: Vec<String>,
     /// Sessions that the shards expect or serve.
     pub(super) at_shards: BTreeMap<SessionId, Arc<Session>>,
+    /// Most commands that followed from one call.
+    pub(super) most_commands: usize,
     /// Present sessions as the tests number them, which need not be known to the shards.
     ids: BTreeMap<SessionId, u128>,
 }
@@ -110,6 +112,7 @@ impl Bench {
             now,
             log: Vec::new(),
             at_shards: BTreeMap::new(),
+            most_commands: 0,
             ids: BTreeMap::new(),
         }
     }
@@ -259,10 +262,13 @@ impl Bench {
     }
 
     fn take_effects(&mut self) {
+        let mut commands = 0;
         while let Some(effect) = self.control.poll_effect() {
+            commands += usize::from(matches!(effect, Effect::Command(_)));
             let line = self.describe(effect);
             self.log.extend(line);
         }
+        self.most_commands = self.most_commands.max(commands);
     }
 
     /// A word for it; `None` for what no test looks at.

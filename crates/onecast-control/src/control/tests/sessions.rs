@@ -1,18 +1,16 @@
 //! Present sessions: what their followers see, and how they end.
 
-use std::time::Duration;
-
 use onecast_engine::fanout::CloseCause;
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::Fragment;
 
 use super::Bench;
-use super::bench::{LIMITS, credentials, id};
+use super::bench::{credentials, id};
 use crate::ended::EndReason;
 use crate::ice_session::Precondition;
 use crate::port::Protocol;
 use crate::refusal::Refusal;
-use crate::registry::{Limits, SessionLimits, SessionNumber};
+use crate::registry::SessionNumber;
 use crate::whep_events::{EventSet, EventStreamId, NewEvents};
 
 fn open_events(bench: &mut Bench, number: u128) -> Result<(), Refusal> {
@@ -95,37 +93,6 @@ fn an_ice_restart_that_the_shards_cannot_take_leaves_the_old_session() {
     // The same again is a retransmission, not another restart.
     assert_eq!(patch(&mut bench), Ok(false));
     bench.assert_quiet();
-}
-
-#[test]
-fn a_crowd_is_ended_in_batches() {
-    let mut bench = Bench::with(Limits {
-        viewers: 3_000,
-        sessions: SessionLimits::default(),
-        admission: crate::admission::AdmissionLimits {
-            joins_per_second: 10_000,
-            half_open: 10_000,
-            half_open_per_address: 10_000,
-            joins_per_address: 10_000,
-        },
-        ..LIMITS
-    });
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
-    bench.log();
-    let stream = "live".parse().unwrap();
-    let count = bench.call(|control, now| control.handle_end_stream(now, &stream, true, None));
-    assert_eq!(count, Ok(2_500));
-    let closed = |bench: &mut Bench| bench.log().iter().filter(|line| line.starts_with("close")).count();
-    assert_eq!(closed(&mut bench), 1_024);
-    bench.pass(Duration::from_millis(49));
-    assert_eq!(closed(&mut bench), 0);
-    bench.pass(Duration::from_millis(1));
-    assert_eq!(closed(&mut bench), 1_024);
-    bench.pass(Duration::from_millis(50));
-    assert_eq!((closed(&mut bench), bench.present().len()), (452, 0));
-    assert!(bench.control.poll_timeout() > bench.now.instant + Duration::from_millis(500));
 }
 
 #[test]
