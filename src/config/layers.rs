@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{env, fs, io};
 
-use clap::error::{ContextKind, ContextValue};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args as _, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgMatches, Args as _, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
 
-use super::file::{self, ConfigFile, ConfigFileError};
+use super::file::{self, ConfigFile, ConfigFileError, Setting};
 use super::{Cli, Command, ServeArgs};
 use crate::auth::TokenRule;
 
@@ -37,6 +36,14 @@ pub enum LoadError {
     /// A faulty command line, or a request for help: clap explains it best.
     #[error("{0}")]
     CommandLine(#[from] clap::Error),
+    /// An environment variable has an invalid value.
+    #[error("the environment variable {variable} cannot be used: {what}")]
+    Environment {
+        /// Its name.
+        variable: String,
+        /// What is wrong with the value.
+        what: String,
+    },
     /// The file is missing or cannot be read.
     #[error("the configuration file {} cannot be read: {source}", file.display())]
     Unreadable {
@@ -58,14 +65,14 @@ pub enum LoadError {
 /// Reads all options of this process. `words` are its arguments, starting with its own name.
 ///
 /// # Errors
-/// When the command line or the configuration file cannot be used.
+/// When the command line, an environment variable or the configuration file cannot be used.
 pub fn load(words: impl IntoIterator<Item = OsString>) -> Result<Loaded, LoadError> {
     let words: Vec<OsString> = words.into_iter().collect();
     let without_file = leniently(&words)?;
     let path = of_serve(&without_file).and_then(|serve| serve.get_one::<PathBuf>("config"));
     let mut file = path.map(|path| read(path)).transpose()?.unwrap_or_default();
     let matches = match path {
-        Some(path) => strictly_with_file(&words, &without_file, path, &file)?,
+        Some(path) => strictly_with_file(&words, path, &file)?,
         None => strictly(&words)?,
     };
     let values = of_serve(&matches).map(raw_values).unwrap_or_default();
@@ -120,7 +127,7 @@ pub fn example() -> String {
 pub fn check(path: &Path) -> Result<usize, LoadError> {
     let file = read(path)?;
     let words = [OsString::from("onecast"), "serve".into()];
-    strictly_with_file(&words, &leniently(&words)?, path, &file)?;
+    strictly_with_file(&words, path, &file)?;
     Ok(file.settings.len())
 }
 
@@ -142,43 +149,66 @@ fn leniently(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
 
 /// What the words and the environment set. The error does not repeat a value that may contain a secret, because errors go to the
 /// journal.
-fn strictly(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+fn strictly(words: &[OsString]) -> Result<ArgMatches, LoadError> {
     Cli::command().try_get_matches_from(words).map_err(|mut error| {
         let named = option_of(&error);
         let serve = serve_command();
-        let mut options = file::options(&serve);
-        if options.any(|option| option.get_long() == Some(&named) && option.is_hide_env_values_set()) {
+        let option = serve.get_arguments().find(|option| option.get_long() == Some(&named));
+        if option.is_some_and(Arg::is_hide_env_values_set) {
             error.insert(ContextKind::InvalidValue, ContextValue::String("..".to_owned()));
         }
-        error
+        let is_of_value = matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation);
+        let option = option.filter(|_| is_of_value && !is_among(words, &named));
+        match option.and_then(variable) {
+            Some(variable) => LoadError::Environment {
+                variable,
+                what: in_one_line(&error),
+            },
+            None => error.into(),
+        }
     })
 }
 
+/// Name of the option's environment variable, if that is set.
+fn variable(option: &Arg) -> Option<String> {
+    let name = option.get_env()?;
+    env::var_os(name).map(|_| name.to_string_lossy().into_owned())
+}
+
+/// Whether the option stands on the command line.
+fn is_among(words: &[OsString], option: &str) -> bool {
+    let is_named = |word: &str| word.strip_prefix("--").and_then(|word| word.split('=').next()) == Some(option);
+    words.iter().any(|word| is_named(&word.to_string_lossy()))
+}
+
 /// As [`strictly`], with the settings of the file inserted before the other options, except those that the command line or the
-/// environment sets. A fault of the file names its line.
-fn strictly_with_file(
-    words: &[OsString],
-    without_file: &ArgMatches,
-    path: &Path,
-    file: &ConfigFile,
-) -> Result<ArgMatches, LoadError> {
+/// environment sets, even to an invalid value. A fault of the file names its line.
+fn strictly_with_file(words: &[OsString], path: &Path, file: &ConfigFile) -> Result<ArgMatches, LoadError> {
+    let serve = serve_command();
     let is_overridden = |option: &str| {
-        let source = of_serve(without_file).and_then(|serve| serve.value_source(&option.replace('-', "_")));
-        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        let mut arguments = serve.get_arguments();
+        let argument = arguments.find(|argument| argument.get_long() == Some(option));
+        is_among(words, option) || argument.and_then(variable).is_some()
     };
-    let inserted = file.settings.iter().filter(|setting| !is_overridden(&setting.option));
-    let inserted = inserted.flat_map(|setting| setting.words.iter().map(OsString::from));
+    let settings = file.settings.iter().filter(|setting| !is_overridden(&setting.option));
+    let settings: Vec<&Setting> = settings.collect();
+    let inserted = settings
+        .iter()
+        .flat_map(|setting| setting.words.iter().map(OsString::from));
     let is_named = words.get(1).is_some_and(|word| word == "serve");
     let mut words = words.to_vec();
     let at = words.len().min(if is_named { 2 } else { 1 });
     words.splice(at..at, inserted);
-    strictly(&words).map_err(|error| blame(error, path, file))
+    strictly(&words).map_err(|error| match error {
+        LoadError::CommandLine(error) => blame(error, path, &settings),
+        other => other,
+    })
 }
 
 /// Attributes an error to the line of the file that caused it, if any.
-fn blame(error: clap::Error, path: &Path, file: &ConfigFile) -> LoadError {
+fn blame(error: clap::Error, path: &Path, settings: &[&Setting]) -> LoadError {
     let option = option_of(&error);
-    let Some(setting) = file.settings.iter().find(|setting| setting.option == option) else {
+    let Some(setting) = settings.iter().find(|setting| setting.option == option) else {
         return error.into();
     };
     let text = error.to_string();
@@ -187,6 +217,17 @@ fn blame(error: clap::Error, path: &Path, file: &ConfigFile) -> LoadError {
         file: path.to_owned(),
         source: ConfigFileError::at(setting.line, what.to_owned()),
     }
+}
+
+/// An error without the reference to `--help`.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Name of the option that an error is about, without dashes. clap gives it as `--name <VALUE>` or `--name=<VALUE>`.

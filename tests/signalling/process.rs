@@ -1,6 +1,6 @@
 //! The program itself: how it starts, refuses to, and stops.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -235,12 +235,63 @@ fn an_address_of_another_machine_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_variable_overrides_the_file_even_with_a_wrong_value() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"max-viewers = \"several\"\ndemo = true\nauth = \"off\"\n")
+        .unwrap();
+    let path = file.path().to_str().unwrap();
+    // What a variable sets, the file need not get right.
+    let check = onecast(&["config", "check", path])
+        .env("ONECAST_MAX_VIEWERS", "7")
+        .output();
+    assert_eq!(check.unwrap().status.code(), Some(0));
+    let wrong = |variable: &str, value: &str, more: &[&str]| {
+        let arguments = [&["--config", path], more].concat();
+        let output = onecast(&arguments).env(variable, value).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        text
+    };
+    for (variable, option, value) in [
+        ("ONECAST_MAX_VIEWERS", "--max-viewers", "many"),
+        ("ONECAST_MAX_VIEWERS", "--max-viewers", ""),
+        ("ONECAST_DEMO", "--demo", "perhaps"),
+        ("ONECAST_AUTH", "--auth", "vouch"),
+    ] {
+        let text = wrong(
+            variable,
+            value,
+            if option == "--max-viewers" {
+                &[]
+            } else {
+                &["--max-viewers", "7"]
+            },
+        );
+        assert!(
+            text.contains(variable) && text.contains(option) && !text.contains("line "),
+            "{text}"
+        );
+    }
+    // The command line wins over both.
+    let text = wrong("ONECAST_MAX_VIEWERS", "7", &["--max-viewers", "many"]);
+    assert!(
+        text.contains("--max-viewers") && !text.contains("ONECAST_MAX_VIEWERS"),
+        "{text}"
+    );
+}
+
+#[test]
 fn wrong_options_and_variables_are_exit_code_2() {
     assert!(refused(&["--htp", "x"]).contains("--http"));
     assert!(refused(&["--shards", "many"]).contains("--shards"));
     assert!(refused(&["broadcast"]).contains("broadcast"));
     let output = onecast(&[]).env("ONECAST_PLI_INTERVAL", "often").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("ONECAST_PLI_INTERVAL")
+    );
     let output = onecast(&[]).env("RUST_LOG", "onecast=loud").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("RUST_LOG"));
