@@ -6,24 +6,28 @@ use onecast_rtc::SessionId;
 use tokio::sync::watch;
 
 use super::App;
+use super::channels::Update;
 use crate::http::feeds::{EventFeed, Feeds, Presence, RoomFeed};
 
 impl Feeds for App {
     fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
-        self.plane().with(|state, _| {
+        let (feed, before) = self.plane().with(|state, _| {
             let (of, playable) = state.control.events_of(events)?;
             let feed = state.channels.follow_events(events, &of, playable);
             feed.ok_or(Refusal::UnknownEventStream)
-        })
+        })?;
+        before.into_iter().for_each(Update::send);
+        Ok(feed)
     }
 
     fn follow_room(&self, peer: SessionId) -> Result<RoomFeed, Refusal> {
-        let (id, follower, channels) = self.plane().with(|state, now| {
+        let (id, follower, (channels, before)) = self.plane().with(|state, now| {
             let follower = state.control.handle_follow(now, peer)?;
             let (_, id) = state.control.membership(peer)?;
             let channels = state.channels.follow_room(peer).ok_or(Refusal::UnknownSession)?;
             Ok::<_, Refusal>((id, follower, channels))
         })?;
+        before.into_iter().for_each(Update::send);
         // It takes the lock when it is dropped, so it is made without.
         let inner = self.inner.clone();
         let presence = Presence::new(move || {
