@@ -11,12 +11,13 @@ use onecast_control::port::{
 };
 use onecast_control::registry::Purpose;
 use onecast_control::whep_events::{EventSet, EventStreamId, NewEvents};
-use onecast_control::{Agreed, Control, Join, Now, PastedOffer, Refusal};
+use onecast_control::{Control, Join, Now, ParsedOffer, PastedOffer, Refusal};
 use onecast_engine::media::StreamTracks;
 use onecast_metrics::AdmissionCounts;
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::sdp::{
-    Agreement, AnswerParams, CounterAnswer, CounterOffer, Fragment, FragmentParams, Offer, Role, SdpError, TrackSsrcs,
+    Agreement, AnswerParams, CounterAnswer, CounterOffer, Fragment, FragmentParams, Negotiated, Offer, Role, SdpError,
+    TrackSsrcs,
 };
 use onecast_rtc::{IceCredentials, SessionId};
 use tracing::debug;
@@ -25,7 +26,7 @@ use super::App;
 use super::random::{credentials, random, sdp_session_id};
 
 /// A call of the control plane that decides about an offer.
-type Decide = fn(&mut Control, Now, Join<'_>, Result<Agreed, SdpError>) -> Result<Arc<StreamTracks>, Refusal>;
+type Decide = fn(&mut Control, Now, Join<'_>, Result<ParsedOffer, SdpError>) -> Result<Arc<StreamTracks>, Refusal>;
 
 /// A viewer before the SSRCs that it will be sent are known.
 const VIEWER: Role = Role::Viewer(TrackSsrcs {
@@ -51,23 +52,25 @@ impl Service for App {
 
     fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
         let offer = Offer::parse(request.offer);
+        let [publisher, viewer] = [Role::Publisher, VIEWER].map(|role| negotiate(&offer, role));
         let pasted = offer.as_ref().map_err(Clone::clone).map(|offer| PastedOffer {
             can_send: offer.can_send(),
             can_receive: offer.can_receive(),
-            as_publisher: negotiate(offer, Role::Publisher).map(|(agreed, _)| agreed),
-            as_viewer: negotiate(offer, VIEWER).map(|(agreed, _)| agreed),
+            as_publisher: negotiated(&publisher),
+            as_viewer: negotiated(&viewer),
+            remote: offer.remote().clone(),
         });
         let (id, local) = new_session();
         let join = join_of(&request, id, &local);
         let (tracks, role) = self
             .plane()
             .control(|control, now| control.handle_paste(now, join, pasted, rights))?;
-        let sdp_role = match role {
-            PasteRole::Broadcaster => Role::Publisher,
-            PasteRole::Viewer => Role::Viewer(ssrcs(&tracks)),
+        let (sdp_role, agreement) = match role {
+            PasteRole::Broadcaster => (Role::Publisher, publisher),
+            PasteRole::Viewer => (Role::Viewer(ssrcs(&tracks)), viewer),
         };
-        let answer = self.with_params(&request, &local, |params| offer?.answer(sdp_role, params))?;
-        Ok((accepted(id, &local, answer.sdp), role))
+        let answer = self.write(&request, &local, agreement, sdp_role);
+        Ok((accepted(id, &local, answer), role))
     }
 
     fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
@@ -170,27 +173,35 @@ impl Service for App {
 impl App {
     fn join(&self, request: Request<'_>, role: Role, decide: Decide) -> Result<Accepted, Refusal> {
         let offer = Offer::parse(request.offer);
-        let (agreed, agreement) = match offer
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|offer| negotiate(offer, role))
-        {
-            Ok((agreed, agreement)) => (Ok(agreed), Some(agreement)),
-            Err(error) => (Err(error), None),
-        };
+        let agreement = negotiate(&offer, role);
+        let parsed = offer.as_ref().map_err(Clone::clone).map(|offer| ParsedOffer {
+            negotiated: negotiated(&agreement),
+            remote: offer.remote().clone(),
+        });
         let (id, local) = new_session();
         let join = join_of(&request, id, &local);
         let tracks = self
             .plane()
-            .control(|control, now| decide(control, now, join, agreed))?;
-        let agreement = agreement.expect("the control plane refuses an offer without agreement");
+            .control(|control, now| decide(control, now, join, parsed))?;
         let role = match role {
             Role::Publisher => Role::Publisher,
             Role::Viewer(_) => Role::Viewer(ssrcs(&tracks)),
         };
-        let answer = self.with_params(&request, &local, |params| agreement.write(role, params));
+        let answer = self.write(&request, &local, agreement, role);
         debug!(stream = %request.stream, client = %request.client, "offer answered");
         Ok(accepted(id, &local, answer))
+    }
+
+    /// The answer to an offer that the control plane has taken, which it does only if there is an agreement.
+    fn write(
+        &self,
+        request: &Request<'_>,
+        local: &IceCredentials,
+        agreement: Result<Agreement<'_>, SdpError>,
+        role: Role,
+    ) -> String {
+        let agreement = agreement.expect("the control plane refuses an offer without agreement");
+        self.with_params(request, local, |params| agreement.write(role, params))
     }
 
     /// Our side of a session's description.
@@ -225,13 +236,13 @@ pub(super) fn join_of<'a>(request: &Request<'a>, id: SessionId, local: &'a IceCr
     }
 }
 
-fn negotiate(offer: &Offer, role: Role) -> Result<(Agreed, Agreement<'_>), SdpError> {
-    let agreement = offer.negotiate(role)?;
-    let agreed = Agreed {
-        negotiated: agreement.negotiated(),
-        remote: offer.remote().clone(),
-    };
-    Ok((agreed, agreement))
+/// What an offer and the server have in common. Once the client has a place, nothing about its offer can fail any more.
+fn negotiate(offer: &Result<Offer, SdpError>, role: Role) -> Result<Agreement<'_>, SdpError> {
+    offer.as_ref().map_err(Clone::clone)?.negotiate(role)
+}
+
+fn negotiated(agreement: &Result<Agreement<'_>, SdpError>) -> Result<Negotiated, SdpError> {
+    agreement.as_ref().map(Agreement::negotiated).map_err(Clone::clone)
 }
 
 fn accepted(session: SessionId, local: &IceCredentials, answer: String) -> Accepted {

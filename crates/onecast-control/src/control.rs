@@ -39,7 +39,7 @@ use crate::registry::{Limits, Registry};
 use crate::whep_events::WhepEvents;
 pub use conference::NextOffer;
 use end::EndQueue;
-pub use join::{Agreed, CounterOffered, Join, PastedOffer};
+pub use join::{CounterOffered, Join, ParsedOffer, PastedOffer};
 use onecast_metrics::AdmissionCounts;
 
 /// One moment, by both clocks.

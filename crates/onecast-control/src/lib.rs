@@ -57,7 +57,7 @@ mod tracks;
 pub mod whep_events;
 
 pub use admission::{AdmissionLimits, Caller};
-pub use control::{Agreed, Control, ControlConfig, CounterOffered, Join, NextOffer, Now, PastedOffer};
+pub use control::{Control, ControlConfig, CounterOffered, Join, NextOffer, Now, ParsedOffer, PastedOffer};
 pub use ended::EndReason;
 pub use grant::{Credential, Grant, TokenDigest};
 pub use onecast_rtc::SessionId;

@@ -161,6 +161,15 @@ impl Refusal {
         why.map_or(Refusal::UnknownSession, Refusal::Ended)
     }
 
+    /// For a faulty offer to publish or to watch. One without a codec in common also names the codecs of both sides: its client offers once,
+    /// and can choose another codec. A member of a room negotiates line by line.
+    pub fn of_broadcast(error: SdpError) -> Refusal {
+        Refusal::Sdp(SdpRefusal {
+            codecs: CodecLists::of_server(&error),
+            ..SdpRefusal::of(&error)
+        })
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> RefusalKind {
         match self {
@@ -196,12 +205,18 @@ impl Refusal {
 
 impl From<SdpError> for Refusal {
     fn from(error: SdpError) -> Refusal {
-        Refusal::Sdp(SdpRefusal {
+        Refusal::Sdp(SdpRefusal::of(&error))
+    }
+}
+
+impl SdpRefusal {
+    fn of(error: &SdpError) -> SdpRefusal {
+        SdpRefusal {
             unusable: error.is_unusable(),
             detail: error.to_string(),
             hint: error.hint().map(str::to_owned),
-            codecs: CodecLists::of_server(&error),
-        })
+            codecs: None,
+        }
     }
 }
 

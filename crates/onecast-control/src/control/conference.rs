@@ -51,12 +51,10 @@ impl Control {
             via: Via::Conference,
             timeout: Control::CONNECT_TIMEOUT,
         };
-        let mut usable = None;
-        let program = self.enter(now, Join { grant, ..join }, route, |_| {
+        let (program, offer) = self.enter(now, Join { grant, ..join }, route, |_| {
             let offer = offer?;
             offer.check_may_send(rights.publish.is_some())?;
-            usable = Some(offer);
-            Ok(())
+            Ok(offer)
         })?;
         let number = self.registry.number(join.id).expect("it has just entered");
         let joining = Joining {
@@ -64,7 +62,7 @@ impl Control {
             number,
             room: join.stream,
             program: &program,
-            offer: usable.expect("the check above has passed"),
+            offer,
             words,
             unix: now.unix,
         };

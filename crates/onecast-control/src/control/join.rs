@@ -35,16 +35,16 @@ pub struct Join<'a> {
     pub grant: &'a Grant,
 }
 
-/// An offer that can be answered.
+/// An offer that has been parsed. Whether it can be answered matters only to a client that has a place.
 #[derive(Debug)]
-pub struct Agreed {
-    /// The lines on which media will flow.
-    pub negotiated: Negotiated,
+pub struct ParsedOffer {
+    /// The lines on which media will flow, or why the offer cannot be answered.
+    pub negotiated: Result<Negotiated, SdpError>,
     /// The client's side of the connection.
     pub remote: RemoteTransport,
 }
 
-/// An offer whose client may become a publisher or a viewer.
+/// The same where the client may become a publisher or a viewer.
 #[derive(Debug)]
 pub struct PastedOffer {
     /// It has a line that can send.
@@ -52,9 +52,11 @@ pub struct PastedOffer {
     /// It has a line that can receive.
     pub can_receive: bool,
     /// What it comes to if the client publishes.
-    pub as_publisher: Result<Agreed, SdpError>,
+    pub as_publisher: Result<Negotiated, SdpError>,
     /// What it comes to if the client watches.
-    pub as_viewer: Result<Agreed, SdpError>,
+    pub as_viewer: Result<Negotiated, SdpError>,
+    /// The client's side of the connection.
+    pub remote: RemoteTransport,
 }
 
 /// A viewer that was sent an offer of the server.
@@ -112,7 +114,7 @@ impl Control {
         &mut self,
         now: Now,
         join: Join<'_>,
-        offer: Result<Agreed, SdpError>,
+        offer: Result<ParsedOffer, SdpError>,
     ) -> Result<Arc<StreamTracks>, Refusal> {
         self.admit_and_join(now, join, Route::WHIP, offer)
     }
@@ -125,7 +127,7 @@ impl Control {
         &mut self,
         now: Now,
         join: Join<'_>,
-        offer: Result<Agreed, SdpError>,
+        offer: Result<ParsedOffer, SdpError>,
     ) -> Result<Arc<StreamTracks>, Refusal> {
         self.admit_and_join(now, join, Route::WHEP, offer)
     }
@@ -147,9 +149,9 @@ impl Control {
         // it could be one.
         let likely = if may_publish { Purpose::Publish } else { Purpose::Watch };
         self.take_token(now, join.client, likely)?;
-        let offer = offer?;
+        let offer = offer.map_err(Refusal::of_broadcast)?;
         let publishes = offer.can_send && (!offer.can_receive || may_publish);
-        let (purpose, role, grant, agreed) = if publishes {
+        let (purpose, role, grant, negotiated) = if publishes {
             (
                 Purpose::Publish,
                 PasteRole::Broadcaster,
@@ -165,7 +167,11 @@ impl Control {
             via: Via::Paste,
             timeout: Control::PASTE_TIMEOUT,
         };
-        let tracks = self.join(now, Join { grant, ..join }, route, agreed?)?;
+        let offer = ParsedOffer {
+            negotiated,
+            remote: offer.remote,
+        };
+        let tracks = self.join(now, Join { grant, ..join }, route, offer)?;
         Ok((tracks, role))
     }
 
@@ -175,7 +181,7 @@ impl Control {
     /// When a limit is reached; then nothing has changed.
     pub fn handle_counter_offer(&mut self, now: Now, join: Join<'_>) -> Result<CounterOffered, Refusal> {
         self.take_token(now, join.client, Purpose::Watch)?;
-        let tracks = self.enter(now, join, Route::WHEP, |_| Ok(()))?;
+        let (tracks, ()) = self.enter(now, join, Route::WHEP, |_| Ok(()))?;
         self.registry.set_offered(join.id, join.local.clone());
         Ok(CounterOffered {
             tracks,
@@ -225,17 +231,26 @@ impl Control {
         now: Now,
         join: Join<'_>,
         route: Route,
-        offer: Result<Agreed, SdpError>,
+        offer: Result<ParsedOffer, SdpError>,
     ) -> Result<Arc<StreamTracks>, Refusal> {
         self.take_token(now, join.client, route.purpose)?;
-        self.join(now, join, route, offer?)
+        self.join(now, join, route, offer.map_err(Refusal::of_broadcast)?)
     }
 
-    fn join(&mut self, now: Now, join: Join<'_>, route: Route, agreed: Agreed) -> Result<Arc<StreamTracks>, Refusal> {
-        let Agreed { negotiated, remote } = agreed;
-        let tracks = self.enter(now, join, route, |codecs| match route.purpose {
-            Purpose::Watch => codecs::check(&negotiated, codecs),
-            Purpose::Publish | Purpose::Participate => Ok(()),
+    fn join(
+        &mut self,
+        now: Now,
+        join: Join<'_>,
+        route: Route,
+        offer: ParsedOffer,
+    ) -> Result<Arc<StreamTracks>, Refusal> {
+        let ParsedOffer { negotiated, remote } = offer;
+        let (tracks, negotiated) = self.enter(now, join, route, |codecs| {
+            let negotiated = negotiated.map_err(Refusal::of_broadcast)?;
+            if route.purpose == Purpose::Watch {
+                codecs::check(&negotiated, codecs)?;
+            }
+            Ok(negotiated)
         })?;
         let (direction, plan) = match route.purpose {
             Purpose::Publish => (Direction::SendOnly, Plan::publish(tracks.clone(), negotiated)),
@@ -246,14 +261,15 @@ impl Control {
         Ok(tracks)
     }
 
-    /// Gives a client its place, or changes nothing. `check` is asked last, with the codecs of the stream.
-    pub(super) fn enter(
+    /// Gives a client its place, or changes nothing. `check` decides about its offer, given the codecs of the stream: after the search for a
+    /// place, because a client without one need not change its offer. What `check` gives is returned with the tracks.
+    pub(super) fn enter<T>(
         &mut self,
         now: Now,
         join: Join<'_>,
         route: Route,
-        check: impl FnOnce([Option<Codec>; 2]) -> Result<(), Refusal>,
-    ) -> Result<Arc<StreamTracks>, Refusal> {
+        check: impl FnOnce([Option<Codec>; 2]) -> Result<T, Refusal>,
+    ) -> Result<(Arc<StreamTracks>, T), Refusal> {
         let applicant = Applicant {
             id: join.id,
             stream: join.stream,
@@ -264,13 +280,13 @@ impl Control {
             timeout: route.timeout,
         };
         let slot = self.registry.find_slot(now.instant, &applicant)?;
-        check(self.registry.codecs(join.stream))?;
+        let checked = check(self.registry.codecs(join.stream))?;
         self.check_shards()?;
         // Nothing below can fail.
         if let Some((displaced, why)) = slot.displaces() {
             self.end(now, displaced, why);
         }
-        Ok(self.registry.enter(now.instant, &applicant, &slot))
+        Ok((self.registry.enter(now.instant, &applicant, &slot), checked))
     }
 
     /// The client of this session will now send STUN checks, to any shard.

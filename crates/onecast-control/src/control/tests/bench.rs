@@ -11,7 +11,7 @@ use onecast_rtc::{Fingerprint, IceCredentials, Path, Profile, SessionId};
 
 use crate::admission::AdmissionLimits;
 use crate::conference::{InitialOffer, MemberInfo, RoomLimits};
-use crate::control::{Agreed, Control, ControlConfig, Join, Now};
+use crate::control::{Control, ControlConfig, Join, Now, ParsedOffer};
 use crate::drain::DrainOrder;
 use crate::effect::{Effect, Notice};
 use crate::port::PasteRights;
@@ -73,22 +73,21 @@ pub(super) fn credentials(number: u128) -> IceCredentials {
     }
 }
 
-/// Negotiates an offer.
-pub(super) fn agree(offer: &str, role: Role) -> Result<Agreed, SdpError> {
+/// Reads and negotiates an offer.
+fn parsed(offer: &str, role: Role) -> Result<ParsedOffer, SdpError> {
     let offer = Offer::parse(offer)?;
-    let negotiated = offer.negotiate(role)?.negotiated();
-    Ok(Agreed {
-        negotiated,
+    Ok(ParsedOffer {
+        negotiated: offer.negotiate(role).map(|agreement| agreement.negotiated()),
         remote: offer.remote().clone(),
     })
 }
 
-pub(super) fn as_publisher(offer: &str) -> Result<Agreed, SdpError> {
-    agree(offer, Role::Publisher)
+pub(super) fn as_publisher(offer: &str) -> Result<ParsedOffer, SdpError> {
+    parsed(offer, Role::Publisher)
 }
 
-pub(super) fn as_viewer(offer: &str) -> Result<Agreed, SdpError> {
-    agree(offer, Role::Viewer(TrackSsrcs::default()))
+pub(super) fn as_viewer(offer: &str) -> Result<ParsedOffer, SdpError> {
+    parsed(offer, Role::Viewer(TrackSsrcs::default()))
 }
 
 impl Bench {
@@ -169,13 +168,23 @@ impl Bench {
 
     /// A browser's offer to publish joins a room.
     pub(super) fn participate(&mut self, number: u128, room: &str, may_send: bool) -> Result<SessionNumber, Refusal> {
+        self.participate_with(number, room, PUBLISH, may_send)
+    }
+
+    pub(super) fn participate_with(
+        &mut self,
+        number: u128,
+        room: &str,
+        offer: &str,
+        may_send: bool,
+    ) -> Result<SessionNumber, Refusal> {
         let params = NegotiationParams {
             ice: credentials(number),
             fingerprint: Fingerprint([1; 32]),
             candidates: Vec::new(),
             session_id: 1,
         };
-        let offer = InitialOffer::answer(PUBLISH, params).map(|(offer, _)| offer);
+        let offer = InitialOffer::answer(offer, params).map(|(offer, _)| offer);
         let anybody = Grant::default();
         let rights = PasteRights {
             publish: may_send.then_some(&anybody),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use onecast_engine::fanout::CloseCause;
 use onecast_rtc::rtp::Codec;
+use onecast_rtc::sdp::CounterAnswer;
 
 use super::Bench;
 use super::bench::{LIMITS, PUBLISH, WATCH, as_publisher, as_viewer, id};
@@ -12,7 +13,7 @@ use crate::admission::AdmissionLimits;
 use crate::control::{Control, PastedOffer};
 use crate::ended::EndReason;
 use crate::port::{PasteRights, PasteRole};
-use crate::refusal::{Refusal, RefusalKind};
+use crate::refusal::{CodecsOf, Refusal, RefusalKind};
 use crate::registry::{Limits, Purpose};
 
 const fn secs(seconds: u64) -> Duration {
@@ -224,10 +225,10 @@ fn a_viewer_without_the_streams_codec_is_refused_while_it_is_sent() {
     bench.send(2, Codec::H265);
     bench.log();
     let refused = bench.join(3, "live", None, |control, now, join| {
-        let mut agreed = as_viewer(WATCH).unwrap();
-        let video = agreed.negotiated.video.as_mut().unwrap();
+        let mut offer = as_viewer(WATCH).unwrap();
+        let video = offer.negotiated.as_mut().unwrap().video.as_mut().unwrap();
         video.formats.retain(|format| format.codec == Codec::Vp8);
-        control.handle_watch(now, join, Ok(agreed))
+        control.handle_watch(now, join, Ok(offer))
     });
     let Err(Refusal::Sdp(refused)) = refused else {
         panic!("not refused");
@@ -242,8 +243,9 @@ fn pasted(offer: &str) -> PastedOffer {
     PastedOffer {
         can_send: parsed.can_send(),
         can_receive: parsed.can_receive(),
-        as_publisher: as_publisher(offer),
-        as_viewer: as_viewer(offer),
+        as_publisher: as_publisher(offer).unwrap().negotiated,
+        as_viewer: as_viewer(offer).unwrap().negotiated,
+        remote: parsed.remote().clone(),
     }
 }
 
@@ -280,10 +282,10 @@ fn an_answer_to_the_servers_offer_is_taken_once() {
     bench.join(1, "live", None, Control::handle_counter_offer).unwrap();
     bench.assert_quiet();
     let answer = |bench: &mut Bench| {
-        let agreed = as_viewer(WATCH).unwrap();
-        let answer = onecast_rtc::sdp::CounterAnswer {
-            remote: agreed.remote,
-            negotiated: agreed.negotiated,
+        let parsed = as_viewer(WATCH).unwrap();
+        let answer = CounterAnswer {
+            remote: parsed.remote,
+            negotiated: parsed.negotiated.unwrap(),
         };
         bench.call(|control, now| control.handle_viewer_answer(now, id(1), Ok(answer)))
     };
@@ -294,4 +296,94 @@ fn an_answer_to_the_servers_offer_is_taken_once() {
     assert_eq!(bench.log(), ["expect 1"]);
     assert_eq!(answer(&mut bench), Err(Refusal::NoAnswerAwaited));
     bench.assert_quiet();
+}
+
+/// A client that publishes, watches, or pastes an offer without a codec that the server carries.
+type Attempt = fn(&mut Bench, u128, &str) -> Result<(), Refusal>;
+
+const ATTEMPTS_WITHOUT_CODEC: [Attempt; 3] = [
+    |bench, number, stream| {
+        bench.join(number, stream, None, |control, now, join| {
+            let offer = as_publisher(&without_codec(PUBLISH));
+            control.handle_publish(now, join, offer).map(drop)
+        })
+    },
+    |bench, number, stream| {
+        bench.join(number, stream, None, |control, now, join| {
+            let offer = as_viewer(&without_codec(WATCH));
+            control.handle_watch(now, join, offer).map(drop)
+        })
+    },
+    |bench, number, stream| paste(bench, number, stream, &without_codec(PUBLISH)),
+];
+
+/// A client that may do everything pastes an offer.
+fn paste(bench: &mut Bench, number: u128, stream: &str, offer: &str) -> Result<(), Refusal> {
+    let anybody = Grant::default();
+    let rights = PasteRights {
+        publish: Some(&anybody),
+        watch: Some(&anybody),
+    };
+    bench.join(number, stream, None, |control, now, join| {
+        control.handle_paste(now, join, Ok(pasted(offer)), rights).map(drop)
+    })
+}
+
+fn without_codec(offer: &str) -> String {
+    let rare = ["VP8", "VP9", "H264", "H265", "AV1", "opus"];
+    rare.into_iter().fold(offer.to_owned(), |offer, codec| {
+        offer.replace(&format!(" {codec}/"), " X-RARE/")
+    })
+}
+
+#[test]
+fn a_client_without_a_place_is_refused_for_that_before_its_codecs_matter() {
+    for (attempt, refused) in ATTEMPTS_WITHOUT_CODEC
+        .into_iter()
+        .zip(["Taken", "StreamFull { max: 3 }", "Taken"])
+    {
+        let mut bench = Bench::new();
+        bench.go_live(1, "live", None);
+        (2..=4).for_each(|number| bench.watch(number, "live").unwrap());
+        let refusal = attempt(&mut bench, 5, "live").unwrap_err();
+        assert!(format!("{refusal:?}").starts_with(refused), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_pasted_offer_of_one_viewer_too_many_counts_as_half_open_whatever_it_offers() {
+    let admission = AdmissionLimits {
+        half_open: 1,
+        ..LIMITS.admission
+    };
+    let mut bench = Bench::with(Limits { admission, ..LIMITS });
+    bench.watch(1, "live").unwrap();
+    let refused = paste(&mut bench, 2, "live", &without_codec(WATCH)).unwrap_err();
+    assert!(matches!(refused, Refusal::Busy(_)), "{refused:?}");
+    assert_eq!(bench.control.admission().refused_half_open, 1);
+}
+
+#[test]
+fn codecs_of_both_sides_are_named_where_a_client_offers_once() {
+    let codecs = |refusal: Refusal| match refusal {
+        Refusal::Sdp(refusal) => {
+            assert!(refusal.unusable, "{refusal:?}");
+            refusal.codecs
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut bench = Bench::new();
+    for attempt in ATTEMPTS_WITHOUT_CODEC {
+        let lists = codecs(attempt(&mut bench, 1, "live").unwrap_err()).unwrap();
+        assert_eq!((lists.of, &*lists.offer[0]), (CodecsOf::Server, "X-RARE"));
+        assert_eq!(lists.needed, ["Opus"]);
+    }
+    assert_eq!(bench.present(), Vec::<u128>::new());
+    // A member of a room, and a viewer that answers the server's offer.
+    let refused = bench.participate_with(1, "room", &without_codec(PUBLISH), true);
+    assert_eq!(codecs(refused.unwrap_err()), None);
+    bench.join(2, "live", None, Control::handle_counter_offer).unwrap();
+    let answer = CounterAnswer::parse(&without_codec(WATCH));
+    let refused = bench.call(|control, now| control.handle_viewer_answer(now, id(2), answer));
+    assert_eq!(codecs(refused.unwrap_err()), None);
 }
