@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::Command;
 use onecast_engine::media::Inbox;
-use onecast_engine::pulse::Pulse;
+use onecast_engine::watchdog::Watchdog;
 
 use crate::conference::Rooms;
 use crate::drain::{DrainOrder, Lifecycle};
@@ -58,7 +58,7 @@ pub struct Control {
     rooms: Rooms,
     events: WhepEvents,
     lifecycle: Lifecycle,
-    watchdog: Pulse,
+    watchdog: Watchdog,
     ends: EndQueue,
     effects: Effects,
     /// Commands decided so far.
@@ -95,7 +95,7 @@ impl Control {
             rooms: Rooms::default(),
             events: WhepEvents::default(),
             lifecycle: Lifecycle::new(config.drain),
-            watchdog: Pulse::new(shards, now.instant),
+            watchdog: Watchdog::new(shards, now.instant),
             ends: EndQueue::default(),
             effects: VecDeque::new(),
             commands: 0,

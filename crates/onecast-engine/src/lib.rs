@@ -48,4 +48,4 @@ pub mod ingest;
 
 pub mod fanout;
 
-pub mod pulse;
+pub mod watchdog;

@@ -12,7 +12,7 @@ use crate::http::Shared;
 use crate::http::cors::{Methods, options};
 use crate::http::operation::Condition;
 use crate::http::problem::{Problem, kinds};
-use onecast_engine::pulse::Pulse;
+use onecast_engine::watchdog::Watchdog;
 
 pub(crate) fn routes() -> Router<Shared> {
     let methods = || options(Methods("GET, HEAD, OPTIONS"));
@@ -44,7 +44,7 @@ fn stuck(threads: &[usize]) -> Problem {
     let threads: Vec<String> = threads.iter().map(usize::to_string).collect();
     let detail = format!(
         "media threads that have made no progress for {} s: {}",
-        Pulse::PATIENCE.as_secs(),
+        Watchdog::STUCK_TIMEOUT.as_secs(),
         threads.join(", ")
     );
     Problem::new(kinds::STUCK, detail)

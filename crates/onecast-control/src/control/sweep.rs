@@ -19,7 +19,7 @@ impl Control {
 
     /// How many turns each shard has made, about once a second: a shard that stands still is stuck.
     pub fn handle_turns(&mut self, now: Instant, turns: impl Iterator<Item = u64>) {
-        self.watchdog.feel(now, turns);
+        self.watchdog.handle_turns(now, turns);
     }
 
     fn sweep(&mut self, now: Now) {
