@@ -16,7 +16,7 @@ use super::wire::Reply;
 pub(crate) struct Ws(WebSocketStream<TcpStream>);
 
 /// No test waits longer for a frame.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Headers that begin a WebSocket.
 pub(crate) const UPGRADE: [(&str, &str); 4] = [
@@ -79,7 +79,7 @@ impl Ws {
     /// The next text or close frame; `None` when the connection ends.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            let next = tokio::time::timeout(REPLY_TIMEOUT, self.0.next()).await;
             match next.expect("the server reacts")?.ok()? {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return Some(message),

@@ -58,7 +58,7 @@ const NARROW: Limits = Limits {
 };
 const VIEWER: Caller = caller(Purpose::Watch);
 const PUBLISHER: Caller = caller(Purpose::Publish);
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
 fn the_first_publisher_holds_the_stream_until_it_leaves() {
@@ -67,27 +67,37 @@ fn the_first_publisher_holds_the_stream_until_it_leaves() {
     registry
         .join(now, &name("a"), PUBLISHER, id(1), terms(Some("studio")))
         .unwrap();
-    let taken = registry.join(now, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap_err();
+    let taken = registry
+        .join(now, &name("a"), PUBLISHER, id(2), CONNECT_TIMEOUT)
+        .unwrap_err();
     assert!(matches!(taken, Refusal::Taken { since_unix: None, .. }));
 
     registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
     let later = now + Duration::from_secs(100);
     let taken = registry
-        .join(later, &name("a"), PUBLISHER, id(2), PATIENCE)
+        .join(later, &name("a"), PUBLISHER, id(2), CONNECT_TIMEOUT)
         .unwrap_err();
     assert!(matches!(taken, Refusal::Taken { since_unix: Some(since), .. } if since == Duration::from_secs(9)));
 
     registry.remove(later, id(1)).unwrap();
-    assert!(registry.join(later, &name("a"), PUBLISHER, id(2), PATIENCE).is_ok());
+    assert!(
+        registry
+            .join(later, &name("a"), PUBLISHER, id(2), CONNECT_TIMEOUT)
+            .is_ok()
+    );
 }
 
 #[test]
 fn a_publisher_that_never_connects_makes_room() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    registry.join(now, &name("a"), PUBLISHER, id(1), PATIENCE).unwrap();
+    registry
+        .join(now, &name("a"), PUBLISHER, id(1), CONNECT_TIMEOUT)
+        .unwrap();
     let later = now + slot::PUBLISHER_TIMEOUT;
-    let admitted = registry.join(later, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap();
+    let admitted = registry
+        .join(later, &name("a"), PUBLISHER, id(2), CONNECT_TIMEOUT)
+        .unwrap();
     assert!(admitted.displaced.is_some());
     assert_eq!(registry.purpose(id(1)), None);
 }
@@ -98,7 +108,7 @@ fn terms(credential: Option<&str>) -> Terms {
         credential,
         token: None,
     };
-    let timeout = PATIENCE;
+    let timeout = CONNECT_TIMEOUT;
     Terms { timeout, grant }
 }
 
@@ -109,7 +119,7 @@ fn only_the_same_right_takes_a_live_stream_over() {
     let studio = || terms(Some("studio"));
     registry.join(now, &name("a"), PUBLISHER, id(1), studio()).unwrap();
     registry.connected(now, Duration::from_secs(9), id(1)).unwrap();
-    let viewer = registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
+    let viewer = registry.join(now, &name("a"), VIEWER, id(2), CONNECT_TIMEOUT).unwrap();
     for other in [terms(None), terms(Some("other"))] {
         let refused = registry.join(now, &name("a"), PUBLISHER, id(3), other).unwrap_err();
         assert!(matches!(
@@ -166,16 +176,22 @@ fn a_publisher_that_was_taken_over_can_learn_why() {
 fn the_tracks_outlive_the_publisher_and_end_with_the_last_viewer() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    let first = registry.join(now, &name("a"), PUBLISHER, id(1), PATIENCE).unwrap();
-    let viewer = registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
+    let first = registry
+        .join(now, &name("a"), PUBLISHER, id(1), CONNECT_TIMEOUT)
+        .unwrap();
+    let viewer = registry.join(now, &name("a"), VIEWER, id(2), CONNECT_TIMEOUT).unwrap();
     assert_eq!(viewer.number, 1);
     registry.remove(now, id(1));
-    let second = registry.join(now, &name("a"), PUBLISHER, id(3), PATIENCE).unwrap();
+    let second = registry
+        .join(now, &name("a"), PUBLISHER, id(3), CONNECT_TIMEOUT)
+        .unwrap();
     assert!(Arc::ptr_eq(&first.tracks, &second.tracks));
     registry.remove(now, id(2));
     registry.remove(now, id(3));
     assert_eq!(registry.streams(now), []);
-    let third = registry.join(now, &name("b"), PUBLISHER, id(4), PATIENCE).unwrap();
+    let third = registry
+        .join(now, &name("b"), PUBLISHER, id(4), CONNECT_TIMEOUT)
+        .unwrap();
     assert_eq!(third.tracks.key.slot, first.tracks.key.slot);
     assert_ne!(third.tracks.key, first.tracks.key);
 }
@@ -186,11 +202,15 @@ fn streams_and_viewers_are_bounded() {
     let mut registry = registry(LIMITS);
     for number in 0..2 {
         let name = name(&format!("s{number}"));
-        registry.join(now, &name, VIEWER, id(number), PATIENCE).unwrap();
+        registry.join(now, &name, VIEWER, id(number), CONNECT_TIMEOUT).unwrap();
     }
-    let refused = registry.join(now, &name("s0"), VIEWER, id(9), PATIENCE).unwrap_err();
+    let refused = registry
+        .join(now, &name("s0"), VIEWER, id(9), CONNECT_TIMEOUT)
+        .unwrap_err();
     assert_eq!(refused, Refusal::Full { max: 2 });
-    let refused = registry.join(now, &name("s2"), PUBLISHER, id(9), PATIENCE).unwrap_err();
+    let refused = registry
+        .join(now, &name("s2"), PUBLISHER, id(9), CONNECT_TIMEOUT)
+        .unwrap_err();
     assert_eq!(refused, Refusal::TooManyStreams { max: 2 });
 }
 
@@ -198,10 +218,10 @@ fn streams_and_viewers_are_bounded() {
 fn clients_that_do_not_connect_are_overdue() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
-    registry.join(now, &name("a"), VIEWER, id(1), PATIENCE).unwrap();
-    registry.join(now, &name("a"), VIEWER, id(2), PATIENCE).unwrap();
+    registry.join(now, &name("a"), VIEWER, id(1), CONNECT_TIMEOUT).unwrap();
+    registry.join(now, &name("a"), VIEWER, id(2), CONNECT_TIMEOUT).unwrap();
     registry.connected(now, Duration::ZERO, id(2));
-    assert_eq!(registry.overdue(now + PATIENCE), [id(1)]);
+    assert_eq!(registry.overdue(now + CONNECT_TIMEOUT), [id(1)]);
 }
 
 #[test]
@@ -211,7 +231,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     let half_open = |registry: &Registry| registry.admission().half_open;
     let admit = |registry: &mut Registry, now, caller, number| {
         registry.admit(now, caller)?;
-        registry.join(now, &name("a"), caller, id(number), PATIENCE)
+        registry.join(now, &name("a"), caller, id(number), CONNECT_TIMEOUT)
     };
 
     for number in 1..=2 {
@@ -228,7 +248,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
     assert_eq!(half_open(&registry), 1);
     registry.remove(now, id(1)).unwrap();
     assert_eq!(half_open(&registry), 1);
-    for overdue in registry.overdue(now + PATIENCE) {
+    for overdue in registry.overdue(now + CONNECT_TIMEOUT) {
         registry.remove(now, overdue).unwrap();
     }
     assert_eq!(half_open(&registry), 0);
@@ -277,7 +297,7 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
                     address: [10, 0, 0, chance(3) as u8].into(),
                 };
                 let stream = name(&format!("s{}", chance(5)));
-                let _ = registry.join(now, &stream, caller, session, PATIENCE);
+                let _ = registry.join(now, &stream, caller, session, CONNECT_TIMEOUT);
             }
             1 => drop(registry.connected(now, Duration::ZERO, session)),
             2 => drop(registry.remove(now, session)),
@@ -296,7 +316,9 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
     assert_eq!(registry.admission().half_open, 0);
     // Every place of every address is free again.
     for number in 0..2 {
-        registry.join(now, &name("a"), VIEWER, id(number), PATIENCE).unwrap();
+        registry
+            .join(now, &name("a"), VIEWER, id(number), CONNECT_TIMEOUT)
+            .unwrap();
     }
 }
 
@@ -309,7 +331,9 @@ fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() 
         pwd: "0123456789012345678901".into(),
     };
     for number in [1, 2] {
-        registry.join(start, &name("a"), VIEWER, id(number), PATIENCE).unwrap();
+        registry
+            .join(start, &name("a"), VIEWER, id(number), CONNECT_TIMEOUT)
+            .unwrap();
         assert!(!registry.awaits_answer(id(number)));
         registry.set_offered(id(number), local());
     }
@@ -317,18 +341,21 @@ fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() 
 
     let answered = start + Duration::from_secs(20);
     assert!(registry.awaits_answer(id(1)));
-    assert_eq!(registry.take_offered(answered, id(1), PATIENCE).unwrap().local, local());
+    assert_eq!(
+        registry.take_offered(answered, id(1), CONNECT_TIMEOUT).unwrap().local,
+        local()
+    );
     assert!(!registry.awaits_answer(id(1)));
     assert!(
-        registry.take_offered(answered, id(1), PATIENCE).is_none(),
+        registry.take_offered(answered, id(1), CONNECT_TIMEOUT).is_none(),
         "a second answer"
     );
 
     // The one that never answers goes first.
-    assert_eq!(registry.overdue(start + PATIENCE), [id(2)]);
-    let ended = registry.remove(start + PATIENCE, id(2)).unwrap();
+    assert_eq!(registry.overdue(start + CONNECT_TIMEOUT), [id(2)]);
+    let ended = registry.remove(start + CONNECT_TIMEOUT, id(2)).unwrap();
     assert!(ended.session.is_none() && ended.id == id(2));
-    assert_eq!(registry.overdue(answered + PATIENCE), [id(1)]);
+    assert_eq!(registry.overdue(answered + CONNECT_TIMEOUT), [id(1)]);
     assert_eq!(registry.admission().half_open, 1);
 }
 
@@ -342,7 +369,9 @@ fn followers_see_whether_media_arrives_and_how_many_watch() {
     };
     assert_eq!(told(&registry), (false, 0));
     for (number, caller) in [(1, PUBLISHER), (2, VIEWER)] {
-        registry.join(now, &name("a"), caller, id(number), PATIENCE).unwrap();
+        registry
+            .join(now, &name("a"), caller, id(number), CONNECT_TIMEOUT)
+            .unwrap();
         assert_eq!(told(&registry), (number == 2, 0));
         registry.connected(now, Duration::ZERO, id(number)).unwrap();
         assert_eq!(told(&registry).0, number == 2, "a connection alone is not live");
@@ -358,7 +387,7 @@ fn a_publisher_that_never_connects_does_not_take_a_room_off_air() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let member = caller(Purpose::Participate);
-    registry.join(now, &name("a"), member, id(1), PATIENCE).unwrap();
+    registry.join(now, &name("a"), member, id(1), CONNECT_TIMEOUT).unwrap();
     registry.connected(now, Duration::ZERO, id(1));
     let codecs = [Some(Codec::Opus), Some(Codec::Vp8)];
     let program = crate::conference::Program {
@@ -367,7 +396,9 @@ fn a_publisher_that_never_connects_does_not_take_a_room_off_air() {
     };
     registry.set_program(now, Duration::from_secs(9), &name("a"), Some(program));
     assert!(registry.audience(now, &name("a")).live);
-    registry.join(now, &name("a"), PUBLISHER, id(2), PATIENCE).unwrap();
+    registry
+        .join(now, &name("a"), PUBLISHER, id(2), CONNECT_TIMEOUT)
+        .unwrap();
     registry.remove(now, id(2)).unwrap();
     assert!(registry.audience(now, &name("a")).live);
     assert_eq!(registry.codecs(&name("a")), codecs);

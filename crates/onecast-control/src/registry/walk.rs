@@ -17,7 +17,7 @@ use onecast_rtc::{DtlsRole, RemoteTransport};
 use std::collections::BTreeMap;
 
 const STREAMS: u64 = 4;
-const PATIENCE: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const WIDE: Limits = Limits {
     streams: STREAMS as usize,
     viewers: 24,
@@ -141,7 +141,7 @@ impl Walk {
             token: None,
         };
         let terms = Terms {
-            timeout: PATIENCE,
+            timeout: CONNECT_TIMEOUT,
             grant,
         };
         self.admitted += 1;
@@ -199,10 +199,10 @@ impl Walk {
 
     fn answer_of_ours(&mut self) {
         let Some(id) = self.any_session() else { return };
-        if self.registry.take_offered(self.now, id, PATIENCE).is_none() {
+        if self.registry.take_offered(self.now, id, CONNECT_TIMEOUT).is_none() {
             return;
         }
-        assert!(self.registry.take_offered(self.now, id, PATIENCE).is_none());
+        assert!(self.registry.take_offered(self.now, id, CONNECT_TIMEOUT).is_none());
         let session = Arc::new(self.session(id));
         self.registry.set_session(session);
         self.at_shards.insert(id);

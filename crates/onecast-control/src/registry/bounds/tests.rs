@@ -7,7 +7,7 @@ use crate::registry::{Limits, Registry};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_rtc::{DtlsRole, IceCredentials, RemoteTransport};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn registry(sessions: SessionLimits) -> Registry {
     let limits = Limits {
@@ -28,7 +28,7 @@ fn admit(registry: &mut Registry, now: Instant, purpose: Purpose, stream: &str, 
     let address = [192, 0, 2, 1].into();
     let caller = Caller { purpose, address };
     let stream = stream.parse().unwrap();
-    let admitted = registry.join(now, &stream, caller, id(number), PATIENCE);
+    let admitted = registry.join(now, &stream, caller, id(number), CONNECT_TIMEOUT);
     admitted.map(drop)
 }
 
