@@ -17,7 +17,11 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
         "full" => Refusal::Full { max: 100_000 },
         "closing" => Refusal::ShuttingDown,
         "unknown" => Refusal::UnknownStream,
-        "silent" => Refusal::NoPublisher,
+        "silent" => Refusal::Taken {
+            since_unix: Some(Duration::from_secs(1_709_210_096)),
+            silent: Some(Duration::from_secs(12)),
+            retry_after: Duration::from_millis(2_500),
+        },
         "neighbours" => Refusal::Busy(Busy {
             purpose: Purpose::Watch,
             cause: BusyCause::Address,

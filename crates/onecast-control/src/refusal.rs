@@ -22,8 +22,6 @@ pub enum Refusal {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// The stream has no publisher and does not accept waiting viewers.
-    NoPublisher,
     /// The limit of streams is reached.
     TooManyStreams {
         /// The limit.
@@ -183,7 +181,6 @@ impl Refusal {
             }
             Refusal::Ended(_) => RefusalKind::Ended,
             Refusal::Taken { .. }
-            | Refusal::NoPublisher
             | Refusal::NoAnswerAwaited
             | Refusal::TooManyEventStreams { .. }
             | Refusal::OfferPending { .. }

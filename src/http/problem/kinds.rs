@@ -177,8 +177,6 @@ pub(crate) const SDP_INVALID: ProblemKind =
 pub(crate) const SDP_UNUSABLE: ProblemKind = ProblemKind::unprocessable("sdp-unusable", "The offer cannot be used");
 pub(crate) const STREAM_TAKEN: ProblemKind = ProblemKind::conflict("stream-taken", "The stream has a broadcaster")
     .hint("Publish under another name, or wait until that broadcaster has left.");
-pub(crate) const NO_PUBLISHER: ProblemKind =
-    ProblemKind::conflict("no-publisher", "The stream has no broadcaster").retry_after(RETRY_SOON_S);
 
 // ICE.
 pub(crate) const HALF_RESTART: ProblemKind = ProblemKind::unprocessable("half-restart", "Incomplete ICE restart")

@@ -43,10 +43,6 @@ impl From<Refusal> for Problem {
             Refusal::NotAllowed(Purpose::Watch | Purpose::Participate) => {
                 (kinds::FORBIDDEN, "the offer receives media, which is not allowed")
             }
-            Refusal::NoPublisher => (
-                kinds::NO_PUBLISHER,
-                "the stream has no broadcaster, and the server does not let viewers wait for one",
-            ),
             Refusal::Draining => (
                 kinds::DRAINING,
                 "the server is about to shut down and accepts no new sessions",
@@ -282,7 +278,6 @@ mod tests {
             (sdp(false), 400),
             (sdp(true), 422),
             (taken(None, None), 409),
-            (Refusal::NoPublisher, 409),
             (Refusal::NoAnswerAwaited, 409),
             (Refusal::TooManyEventStreams { max: 2 }, 409),
             (Refusal::UnknownEventStream, 404),
@@ -329,7 +324,7 @@ mod tests {
         assert_eq!(retry_after(&Refusal::NoAnswerAwaited.into()), None);
         assert_eq!(retry_after(&Refusal::TooManyEventStreams { max: 2 }.into()), None);
         assert_eq!(retry_after(&Refusal::UnknownSession.into()), None);
-        assert!(retry_after(&Refusal::NoPublisher.into()).is_some());
+        assert!(retry_after(&taken(None, None).into()).is_some());
         assert!(retry_after(&Refusal::ShuttingDown.into()).is_some());
     }
 

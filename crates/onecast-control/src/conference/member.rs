@@ -226,6 +226,7 @@ impl MemberSignalling {
     }
 
     /// When [`overdue`](Self::overdue) may change.
+    #[cfg(test)]
     pub(super) fn deadline(&self) -> Option<Instant> {
         let gone = self.gone_since.map(|since| since + RESUME_TIMEOUT);
         [self.offers.deadline(), gone].into_iter().flatten().min()

@@ -75,11 +75,6 @@ impl Room {
         &self.roster
     }
 
-    /// Members without a broadcast's publisher.
-    pub(super) fn participants(&self) -> usize {
-        self.members.iter().filter(|member| !member.is_broadcast()).count()
-    }
-
     /// Computes what follows from the present state.
     pub(super) fn settle(&mut self, now: Instant, effects: &mut VecDeque<RoomEffect>) {
         self.choose_active_speaker(now);
@@ -239,7 +234,7 @@ impl Room {
         }
         signalling.membership = Arc::new(next);
         if let Some(session) = &member.session {
-            effects.push_back(RoomEffect::Membership(session.clone(), signalling.membership.clone()));
+            effects.push_back(RoomEffect::Plan(session.clone(), signalling.membership.clone()));
         }
     }
 
@@ -261,7 +256,7 @@ impl Room {
             sources: Box::new([stream.source(on_air.then(|| program.clone()))]),
             subscriptions: Box::default(),
         };
-        effects.push_back(RoomEffect::Lift(session.clone(), Arc::new(plan)));
+        effects.push_back(RoomEffect::Plan(session.clone(), Arc::new(plan)));
     }
 
     fn sources(&self, place: usize) -> Vec<SourceSpec> {

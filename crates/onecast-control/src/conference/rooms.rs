@@ -53,10 +53,8 @@ impl Default for RoomLimits {
 /// What follows for the rest of the server.
 #[derive(Debug)]
 pub enum RoomEffect {
-    /// What a member sends and is sent, for the shards.
-    Membership(Arc<Session>, Arc<Plan>),
-    /// Where the packets of a broadcast's publisher go, for the shards.
-    Lift(Arc<Session>, Arc<Plan>),
+    /// What a member sends and is sent, or where the packets of a broadcast's publisher go, for the shards.
+    Plan(Arc<Session>, Arc<Plan>),
     /// There may be an offer for a member.
     Wake(SessionId),
     /// The roster has changed.
@@ -163,7 +161,7 @@ impl Rooms {
             .filter(|signalling| signalling.membership.number > told)
         {
             let membership = signalling.membership.clone();
-            self.effects.push_back(RoomEffect::Membership(session, membership));
+            self.effects.push_back(RoomEffect::Plan(session, membership));
         }
     }
 
@@ -407,18 +405,6 @@ impl Rooms {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let first = |room: &Room| {
-            let members = room.members.iter().filter_map(|member| member.signalling.as_ref());
-            members.filter_map(|signalling| signalling.deadline()).min()
-        };
-        let rooms = self.rooms.values();
-        rooms
-            .flat_map(|room| room.deadline().into_iter().chain(first(room)))
-            .min()
-    }
-
     /// The next thing that follows for the rest of the server.
     pub fn poll_effect(&mut self) -> Option<RoomEffect> {
         self.effects.pop_front()
@@ -439,11 +425,6 @@ impl Rooms {
     /// What a room's viewers see; `None` while they see nothing.
     pub fn program(&self, name: &StreamName) -> Option<Program> {
         self.rooms.get(name)?.program()
-    }
-
-    /// Members of a room without a broadcast's publisher, connecting ones included.
-    pub fn participants(&self, name: &StreamName) -> usize {
-        self.rooms.get(name).map_or(0, Room::participants)
     }
 
     /// Streams that have ended. This comes after the commands that end them for their receivers: a slot is reused only then.
@@ -478,6 +459,28 @@ impl Rooms {
             .signalling
             .as_deref_mut()
             .ok_or(Refusal::UnknownSession)
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl Rooms {
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let first = |room: &Room| {
+            let members = room.members.iter().filter_map(|member| member.signalling.as_ref());
+            members.filter_map(|signalling| signalling.deadline()).min()
+        };
+        let rooms = self.rooms.values();
+        rooms
+            .flat_map(|room| room.deadline().into_iter().chain(first(room)))
+            .min()
+    }
+
+    /// Members of a room without a broadcast's publisher, connecting ones included.
+    pub(super) fn participants(&self, name: &StreamName) -> usize {
+        let members = self.rooms.get(name).into_iter().flat_map(|room| &room.members);
+        members.filter(|member| !member.is_broadcast()).count()
     }
 }
 

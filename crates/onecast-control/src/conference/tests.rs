@@ -248,15 +248,16 @@ impl Bench {
         while let Some(effect) = self.rooms.poll_effect() {
             let number = |of: SessionId| (1..=200).find(|member| id(*member) == of).unwrap();
             self.log.push(match effect {
-                RoomEffect::Membership(session, membership) => {
+                RoomEffect::Plan(session, plan) if session.direction == Direction::SendOnly => {
+                    assert!(!self.told.contains_key(&number(session.id)));
+                    self.lifts.push(plan);
+                    "lift".to_owned()
+                }
+                RoomEffect::Plan(session, membership) => {
                     let member = number(session.id);
                     let before = self.told.insert(member, membership.clone()).unwrap();
                     assert!(membership.number > before.number, "each has a number of its own");
                     format!("told {member}")
-                }
-                RoomEffect::Lift(_, plan) => {
-                    self.lifts.push(plan);
-                    "lift".to_owned()
                 }
                 RoomEffect::Wake(of) => format!("wake {}", number(of)),
                 RoomEffect::Roster(roster) => {

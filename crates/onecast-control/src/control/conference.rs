@@ -201,9 +201,7 @@ impl Control {
     pub(super) fn apply_room_effects(&mut self, now: Now) {
         while let Some(effect) = self.rooms.poll_effect() {
             match effect {
-                RoomEffect::Membership(session, plan) | RoomEffect::Lift(session, plan) => {
-                    self.command(Command::Plan(session, plan));
-                }
+                RoomEffect::Plan(session, plan) => self.command(Command::Plan(session, plan)),
                 RoomEffect::Wake(id) => self.effects.push_back(Effect::Wake(id)),
                 RoomEffect::Roster(roster) => self.effects.push_back(Effect::Roster(roster)),
                 RoomEffect::Program(room) => {

@@ -219,9 +219,7 @@ impl Conference {
     fn bring_about(&mut self) {
         while let Some(effect) = self.rooms.poll_effect() {
             match effect {
-                RoomEffect::Membership(session, plan) | RoomEffect::Lift(session, plan) => {
-                    self.world.command(&Command::Plan(session, plan));
-                }
+                RoomEffect::Plan(session, plan) => self.world.command(&Command::Plan(session, plan)),
                 RoomEffect::Wake(id) => {
                     if let Some(member) = self.by_id.get(&id).and_then(|client| self.members.get_mut(client)) {
                         member.look_at = self.world.now;
@@ -544,14 +542,19 @@ impl Conference {
     }
 
     /// Nothing is held of anybody.
-    pub(crate) fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&mut self) {
         let seed = self.world.seed;
         assert!(
             self.members.is_empty() && self.open.is_empty(),
             "seed {seed}: {:?}",
             self.open
         );
-        assert!(self.rooms.roster(&self.name).is_none() && self.rooms.poll_timeout().is_none());
+        assert!(self.rooms.roster(&self.name).is_none());
+        self.rooms.handle_timeout(self.world.now + Duration::from_secs(3_600));
+        assert!(
+            self.rooms.poll_effect().is_none(),
+            "seed {seed}: a room waits for something"
+        );
         let is_bound = |tracks: &Arc<StreamTracks>| tracks.video.is_bound() || tracks.audio.is_bound();
         assert!(
             !self.closed.iter().any(is_bound),
