@@ -8,8 +8,3 @@ pub(super) mod routes;
 pub(super) mod ws;
 pub(super) mod ws_limits;
 pub(super) mod ws_session;
-
-pub use onecast_control::conference::{Change, MemberInfo, OfferedTrack, ServerOffer};
-pub use onecast_control::port::{Conference, JoinedRoom, MemberOffer};
-
-pub use crate::http::feeds::{Presence, RoomFeed};

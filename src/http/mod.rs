@@ -1,17 +1,15 @@
 //! Signalling over HTTP: copy and paste, WHIP, WHEP, the pages and the API.
 //!
-//! This module parses requests into valid values, hands them to the [`Service`], and turns its refusals into problem responses.
+//! This module parses requests into valid values, hands them to the [`Service`](onecast_control::port::Service), and turns its refusals into problem responses.
 //! One folder for each topic: `whip` and `conference` are signalling, `paste` is copy and paste, `api` is for programs and operators,
 //! `auth` identifies the client, and `server` accepts connections and limits them.
 
-pub mod conference;
 pub mod feeds;
-pub mod operation;
-pub mod service;
 
 mod api;
 mod auth;
 mod body;
+mod conference;
 mod cors;
 mod paste;
 mod path_params;
@@ -23,10 +21,8 @@ mod timestamp;
 mod whip;
 
 pub use body::MAX_BODY_BYTES;
-pub use conference::Conference;
 #[doc(hidden)]
 pub use conference::messages::fuzz_messages;
-pub use operation::Operation;
 #[doc(hidden)]
 pub use paste::pasted_sdp::fuzz_pasted_sdp;
 pub use server::base_path::{BasePath, BasePathError};
@@ -37,7 +33,6 @@ pub use server::forwarded::{ProxyNetwork, ProxyNetworkError, TrustedProxies};
 pub use server::redirect::fuzz_redirect;
 pub use server::reverse_proxy::ReverseProxy;
 pub use server::{HttpLimits, Server, Serving};
-pub use service::Service;
 pub use static_files::Pages;
 #[doc(hidden)]
 pub use whip::etag::fuzz_if_match;

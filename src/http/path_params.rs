@@ -6,10 +6,9 @@ use axum::http::request::Parts;
 use crate::http::Shared;
 use crate::http::auth::requester::Requester;
 use crate::http::problem::{Problem, kinds};
-use crate::http::service::Refusal;
 use onecast_control::stream_name::StreamNameError;
 use onecast_control::whep_events::EventStreamId;
-use onecast_control::{SessionId, StreamName};
+use onecast_control::{Refusal, SessionId, StreamName};
 
 /// The `{stream}` of a route.
 #[derive(Debug)]

@@ -19,11 +19,11 @@ use crate::http::feeds::Feeds;
 use crate::http::server::per_ip_limit::PerIpLimit;
 use crate::http::server::reverse_proxy::EarlyResponse;
 use crate::http::server::{HttpLimits, Serving, smuggling};
-use crate::http::service::Protocol;
 use crate::http::static_files::{self, Pages};
 use crate::http::whip::events;
 use crate::http::{conference, cors, paste, whip};
 use crate::turn::IceServers;
+use onecast_control::port::Protocol;
 
 /// State that the handlers share.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::info;
 
 use super::systemd::Watchdog;
-use crate::http::operation::{DrainState, Operation};
 use onecast_control::drain::DrainOrder;
+use onecast_control::port::{DrainState, Operation};
 use onecast_control::registry::SessionFilter;
 use onecast_control::{Purpose, StreamName};
 

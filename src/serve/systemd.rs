@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tracing::{debug, warn};
 
-use crate::http::operation::{Condition, Operation};
+use onecast_control::port::{Condition, Operation};
 use onecast_udp::clock;
 
 /// Why the sockets from systemd cannot be used.

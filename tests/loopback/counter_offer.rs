@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use onecast::http::service::Service as _;
 use onecast_clients::peer::{Peer, PeerConfig};
 use onecast_clients::publish::Publisher;
+use onecast_control::port::Service as _;
 use onecast_rtc::rtp::Codec;
 use onecast_testing::{Tests, tests};
 use reqwest::header::{CONTENT_TYPE, LINK, LOCATION};

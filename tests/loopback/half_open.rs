@@ -1,9 +1,9 @@
 //! Half-open sessions: none remains after its client has connected or left.
 
-use onecast::http::service::Service as _;
 use onecast_clients::publish::Publisher;
 use onecast_clients::signal::{Granted, post_offer};
 use onecast_clients::watch::Viewer;
+use onecast_control::port::Service as _;
 use onecast_rtc::client_peer::{OfferParams, write_offer};
 use onecast_rtc::{Certificate, IceCredentials};
 use onecast_testing::{Tests, tests};

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onecast::http::service::{Service as _, StreamStatus};
 use onecast_clients::conference::{Member, Signalling};
 use onecast_clients::peer::{Peer, PeerConfig};
 use onecast_clients::publish::Publisher;
 use onecast_clients::source::{self, Source};
 use onecast_clients::watch::Viewer;
+use onecast_control::port::{Service as _, StreamStatus};
 use onecast_rtc::Certificate;
 use onecast_rtc::rtp::{Codec, Kind};
 use onecast_testing::{Tests, tests};

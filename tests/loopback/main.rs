@@ -220,14 +220,14 @@ async fn viewers_stay_while_the_publisher_leaves_returns_and_changes_codec() {
         let before = early.report(Kind::Video).frames;
         let publisher = Publisher::connect(&rig.whip("live"), sources, None).await.unwrap();
         has_frames(&early, codec, before + 30).await;
-        let status = onecast::http::service::Service::streams(&rig.app);
+        let status = onecast_control::port::Service::streams(&rig.app);
         assert_eq!(
             (status[0].live, status[0].viewers, status[0].video.as_deref()),
             (true, 1, Some(codec))
         );
         publisher.close().await;
         until("the stream is not live", || {
-            !onecast::http::service::Service::streams(&rig.app)[0].live
+            !onecast_control::port::Service::streams(&rig.app)[0].live
         })
         .await;
     }

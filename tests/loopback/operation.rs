@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use onecast::http::Operation as _;
-use onecast::http::operation::Condition;
-use onecast::http::service::Service as _;
 use onecast_clients::publish::Publisher;
 use onecast_clients::watch::Viewer;
 use onecast_control::drain::DrainOrder;
+use onecast_control::port::{Condition, Operation as _, Service as _};
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::{EndReason, Purpose, SessionLimits};
 use onecast_rtc::rtp::Kind;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use onecast::app::{App, AppConfig};
 use onecast::auth::Authority;
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
-use onecast::http::service::{
-    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, Service, SessionGuard, ShardReading,
+use onecast::http::{HttpLimits, Pages, Server, Serving};
+use onecast_control::port::{
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
     StreamStatus,
 };
-use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast_control::whep_events::{EventSet, EventStreamId};
-use onecast_control::{Limits, Purpose, SessionId};
+use onecast_control::{Limits, Purpose, Refusal, SessionId};
 use onecast_metrics::{AdmissionCounts, ShardCounts};
 use onecast_udp::socket::MediaSocketConfig;
 use tokio_util::sync::CancellationToken;
@@ -238,11 +238,11 @@ impl Service for Detoured {
         self.app.streams()
     }
 
-    fn operation(&self) -> &dyn onecast::http::Operation {
+    fn operation(&self) -> &dyn onecast_control::port::Operation {
         self.app.operation()
     }
 
-    fn conference(&self) -> &dyn onecast::http::Conference {
+    fn conference(&self) -> &dyn onecast_control::port::Conference {
         self.app.conference()
     }
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use onecast::http::Operation as _;
-use onecast::http::service::{Service as _, StreamStatus};
 use onecast_clients::publish::Publisher;
 use onecast_clients::source::{Sample, Source};
 use onecast_clients::watch::Viewer;
 use onecast_control::Purpose;
+use onecast_control::port::{Operation as _, Service as _, StreamStatus};
 use onecast_control::registry::SessionFilter;
 use onecast_rtc::Certificate;
 use onecast_rtc::rtp::{Codec, Kind};

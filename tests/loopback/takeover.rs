@@ -1,10 +1,10 @@
 //! Taking over a live stream, which needs the same token.
 
 use onecast::auth::{Authority, Secret, StreamPatterns, TokenRule, Tokens};
-use onecast::http::service::Service as _;
 use onecast_clients::publish::Publisher;
 use onecast_clients::signal::post_offer;
 use onecast_clients::watch::Viewer;
+use onecast_control::port::Service as _;
 use onecast_rtc::client_peer::{OfferParams, write_offer};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::{Certificate, IceCredentials};

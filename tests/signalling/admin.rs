@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onecast::http::operation::Condition;
+use onecast_control::port::Condition;
 use serde_json::json;
 
 use super::rig::{OFFER, Rig, SDP};

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use onecast::http::service::{Protocol, Service as _};
+use onecast_control::port::{Protocol, Service as _};
 use serde_json::json;
 
 use super::fake::LIMITS;

@@ -6,15 +6,15 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
-use onecast::http::service::{
-    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Refusal, Request, SdpRefusal, Service, SessionGuard,
-    ShardReading, StreamStatus,
-};
 use onecast_control::admission::Admission;
 use onecast_control::playable::Playable;
+use onecast_control::port::{
+    Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
+    StreamStatus,
+};
 use onecast_control::registry::LargePackets;
 use onecast_control::whep_events::{Audience, EventSet, EventStreamId, Reconnect};
-use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, SessionId};
+use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, Refusal, SdpRefusal, SessionId};
 use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::{KeyframeReading, KeyframeStats};
 use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
@@ -413,11 +413,11 @@ impl Service for Fake {
         self.state().sessions.get(&session) == Some(&protocol)
     }
 
-    fn operation(&self) -> &dyn onecast::http::Operation {
+    fn operation(&self) -> &dyn onecast_control::port::Operation {
         self
     }
 
-    fn conference(&self) -> &dyn onecast::http::Conference {
+    fn conference(&self) -> &dyn onecast_control::port::Conference {
         self
     }
 

@@ -5,13 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use onecast::http::Conference;
-use onecast::http::conference::{
-    Change, JoinedRoom, MemberInfo, MemberOffer, OfferedTrack, Presence, RoomFeed, ServerOffer,
-};
-use onecast::http::service::{PasteRights, Refusal, Request};
-use onecast_control::conference::{MemberState, Roster, TrackState};
-use onecast_control::{Purpose, SessionId, SessionNumber, StreamName};
+use onecast::http::feeds::{Presence, RoomFeed};
+use onecast_control::conference::{Change, MemberInfo, MemberState, OfferedTrack, Roster, ServerOffer, TrackState};
+use onecast_control::port::{Conference, JoinedRoom, MemberOffer, PasteRights, Request};
+use onecast_control::{Purpose, Refusal, SessionId, SessionNumber, StreamName};
 use onecast_rtc::rtp::Kind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

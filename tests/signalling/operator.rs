@@ -3,14 +3,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use onecast::http::Operation;
-use onecast::http::operation::{Condition, DrainState};
-use onecast::http::service::Refusal;
 use onecast_control::drain::DrainOrder;
 use onecast_control::ended::{End, Note};
 use onecast_control::playable::Missing;
+use onecast_control::port::{Condition, DrainState, Operation};
 use onecast_control::registry::{SessionFilter, SessionState, Via};
-use onecast_control::{EndReason, Purpose, SessionId, SessionNumber, StreamName};
+use onecast_control::{EndReason, Purpose, Refusal, SessionId, SessionNumber, StreamName};
 
 use super::fake::Fake;
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use onecast::http::service::{CodecLists, CodecsOf, Refusal, SdpRefusal};
-use onecast_control::Purpose;
 use onecast_control::admission::{Busy, BusyCause};
+use onecast_control::{CodecLists, CodecsOf, Purpose, Refusal, SdpRefusal};
 
 pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
     Err(match name {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast::app::{App, AppConfig};
-use onecast::http::service::Service as _;
 use onecast::http::{HttpLimits, Pages, Server, Serving};
 use onecast_control::Limits;
+use onecast_control::port::Service as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::http::Shared;
 use crate::http::cors::{Methods, options};
-use crate::http::operation::Condition;
 use crate::http::problem::{Problem, kinds};
+use onecast_control::port::Condition;
 use onecast_engine::watchdog::Watchdog;
 
 pub(crate) fn routes() -> Router<Shared> {

@@ -18,16 +18,15 @@ use tracing::info;
 use crate::http::api::streams;
 use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
-use crate::http::operation::DrainState;
 use crate::http::path_params::StreamPath;
 use crate::http::problem::{Problem, kinds};
-use crate::http::service::Refusal;
 use crate::http::{Shared, body, timestamp};
 use onecast_control::drain::{Destination, DrainOrder};
 use onecast_control::ended::{End, Note, NoteError, RecentlyEnded};
+use onecast_control::port::DrainState;
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::stream_name::StreamNameError;
-use onecast_control::{Purpose, SessionNumber, StreamName};
+use onecast_control::{Purpose, Refusal, SessionNumber, StreamName};
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`crate::http::api::streams`].
 pub(crate) fn routes(shared: &Shared) -> Router<Shared> {

@@ -11,8 +11,9 @@ use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::Problem;
-use crate::http::service::{Refusal, ShardReading, StreamStatus};
 use crate::http::{Shared, timestamp};
+use onecast_control::Refusal;
+use onecast_control::port::{ShardReading, StreamStatus};
 use onecast_metrics::Metric;
 
 pub(crate) fn routes() -> Router<Shared> {

@@ -11,7 +11,7 @@ use crate::http::Shared;
 use crate::http::auth::same_origin;
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
-use crate::http::service::SessionGuard;
+use onecast_control::port::SessionGuard;
 use onecast_control::{Purpose, StreamName};
 
 /// The client of a request, as far as authorization needs it.

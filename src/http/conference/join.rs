@@ -3,12 +3,11 @@
 use crate::auth::Action;
 use crate::http::Shared;
 use crate::http::auth::requester::Requester;
-use crate::http::conference::JoinedRoom;
 use crate::http::conference::messages::OfferMessage;
 use crate::http::problem::{Problem, of_member, unknown_peer};
 use crate::http::server::connection::Connection;
-use crate::http::service::{PasteRights, Refusal, Request, SessionGuard};
-use onecast_control::{Purpose, SessionId};
+use onecast_control::port::{JoinedRoom, PasteRights, Request, SessionGuard};
+use onecast_control::{Purpose, Refusal, SessionId};
 
 /// A new member, and whether it may send.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::auth::Secret;
-use crate::http::conference::{Change, MemberInfo};
 use crate::http::problem::{Problem, kinds};
+use onecast_control::conference::{Change, MemberInfo};
 use onecast_control::{SessionId, StreamName};
 
 /// `POST /offer`, and the first `offer` of a WebSocket.

@@ -3,11 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::conference::roster_diff::RosterChange;
-use crate::http::conference::{OfferedTrack, ServerOffer};
 use crate::http::problem::Problem;
 use crate::http::timestamp;
 use crate::turn::{IceServer, IceServers, IceUrl};
-use onecast_control::conference::{MemberState, Roster, TrackState};
+use onecast_control::conference::{MemberState, OfferedTrack, Roster, ServerOffer, TrackState};
 use onecast_control::{SessionId, SessionNumber, StreamName};
 use onecast_rtc::rtp::Kind;
 use onecast_udp::clock;

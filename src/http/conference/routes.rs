@@ -22,7 +22,6 @@ use crate::http::auth::requester::Requester;
 use crate::http::conference::join::{self, JoinedMember};
 use crate::http::conference::messages::{self, OfferMessage};
 use crate::http::conference::replies::{self, AnswerReply};
-use crate::http::conference::{MemberOffer, ServerOffer};
 use crate::http::cors::{ACCEPT_PATCH, ACCEPT_POST, Methods, options};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::{Problem, kinds, of_member, unknown_peer};
@@ -31,6 +30,8 @@ use crate::http::server::request_permit::RequestPermit;
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
 use onecast_control::SessionId;
+use onecast_control::conference::ServerOffer;
+use onecast_control::port::MemberOffer;
 
 pub(crate) fn routes() -> Router<Shared> {
     let posting = || options_of("POST, OPTIONS", ACCEPT_POST);

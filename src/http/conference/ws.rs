@@ -23,9 +23,8 @@ use crate::http::cors::{Methods, options};
 use crate::http::problem::{Problem, kinds, of_member};
 use crate::http::server::connection::{ActiveRequests, Connection, Stop, Upgrades};
 use crate::http::server::request_permit::RequestPermit;
-use crate::http::service::Refusal;
 use crate::http::{MAX_BODY_BYTES, Shared};
-use onecast_control::SessionId;
+use onecast_control::{Refusal, SessionId};
 use onecast_udp::clock;
 
 pub(crate) fn routes() -> Router<Shared> {

@@ -9,12 +9,12 @@ use crate::http::auth::requester::Requester;
 use crate::http::conference::join::{self, JoinedMember};
 use crate::http::conference::messages::{self, FirstFrame, FirstRequest, Frame, OfferMessage};
 use crate::http::conference::replies::{self, AnswerReply};
-use crate::http::conference::{MemberOffer, RoomFeed};
+use crate::http::feeds::RoomFeed;
 use crate::http::problem::{Problem, kinds, of_member, unknown_peer};
 use crate::http::server::connection::Connection;
-use crate::http::service::Refusal;
 use onecast_control::conference::Roster;
-use onecast_control::{SessionId, StreamName};
+use onecast_control::port::MemberOffer;
+use onecast_control::{Refusal, SessionId, StreamName};
 
 /// The member that a socket controls.
 pub(crate) struct WsMember {

@@ -18,9 +18,9 @@ use crate::http::paste::pasted_sdp::{PastedSdpError, SdpEncoding};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
-use crate::http::service::{PasteRights, PasteRole, Refusal, Request};
 use crate::http::{Shared, body, static_files};
-use onecast_control::{Grant, Purpose, StreamName};
+use onecast_control::port::{PasteRights, PasteRole, Request};
+use onecast_control::{Grant, Purpose, Refusal, StreamName};
 
 /// The routes, and the front page, which shares one with them.
 pub(crate) fn routes() -> Router<Shared> {

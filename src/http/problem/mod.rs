@@ -14,8 +14,7 @@ use serde_json::json;
 use tracing::{debug, info};
 
 use crate::http::problem::kinds::ProblemKind;
-use crate::http::service::Refusal;
-use onecast_control::StreamName;
+use onecast_control::{Refusal, StreamName};
 
 pub(crate) use refusal::{of_member, unknown_peer};
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use crate::http::problem::Problem;
 use crate::http::problem::kinds::{self, ProblemKind};
-use crate::http::service::{CodecsOf, Refusal, SdpRefusal};
 use crate::http::timestamp;
 use onecast_control::admission::{Busy, BusyCause};
-use onecast_control::{EndReason, Purpose};
+use onecast_control::{CodecsOf, EndReason, Purpose, Refusal, SdpRefusal};
 
 /// No room has this peer.
 pub(crate) fn unknown_peer() -> Problem {

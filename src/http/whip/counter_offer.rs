@@ -8,10 +8,10 @@ use hyper::body::Body as _;
 
 use crate::http::problem::Problem;
 use crate::http::server::connection::Connection;
-use crate::http::service::{Protocol, Refusal, Request};
 use crate::http::whip::routes::{Endpoint, SDP, offer_name, session_response};
 use crate::http::{Shared, body};
-use onecast_control::{Grant, SessionId};
+use onecast_control::port::{Protocol, Request};
+use onecast_control::{Grant, Refusal, SessionId};
 
 /// Whether the headers allow an empty body: one without a content type may turn out to be empty if its length is unknown.
 pub(crate) fn may_be_asked_for(headers: &HeaderMap, body: &Body) -> bool {

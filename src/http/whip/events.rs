@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::cors::{ACCEPT_POST, Methods, options};
+use crate::http::feeds::EventFeed;
 use crate::http::path_params::{EventStreamPath, SessionPath, StreamPath};
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::{ActiveRequests, Connection, Stop};
 use crate::http::server::request_permit::RequestPermit;
-use crate::http::service::EventFeed;
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
 use onecast_control::playable::{Missing, Playable};

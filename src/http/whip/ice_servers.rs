@@ -5,10 +5,10 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use crate::http::Shared;
 use crate::http::auth::requester::Requester;
-use crate::http::service::Protocol;
 use crate::http::whip::routes::action;
 use crate::turn::{IceServer, IceServers, IceUrl, Login};
 use onecast_control::StreamName;
+use onecast_control::port::Protocol;
 use onecast_udp::clock;
 
 /// A line for each server, for an authorized client.

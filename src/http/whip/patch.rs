@@ -11,13 +11,13 @@ use crate::http::cors::ACCEPT_PATCH;
 use crate::http::path_params::SessionPath;
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::connection::Connection;
-use crate::http::service::{Patch, Patched, Protocol, Refusal};
 use crate::http::whip::counter_offer;
 use crate::http::whip::etag::{IfMatchError, etag, if_match};
 use crate::http::whip::routes::{FRAGMENT, SDP, patch_types, wrong_type};
 use crate::http::{Shared, body};
-use onecast_control::SessionId;
 use onecast_control::ice_session::Precondition;
+use onecast_control::port::{Patch, Patched, Protocol};
+use onecast_control::{Refusal, SessionId};
 
 /// Handles a PATCH. Strictly by RFC 9725, one without `If-Match` is refused. By default it is accepted if it names the current ICE
 /// session or none at all, because many clients never store the tag.

@@ -16,11 +16,11 @@ use crate::http::path_params::{SessionPath, StreamPath};
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::Connection;
-use crate::http::service::{Accepted, Protocol, Refusal, Request};
 use crate::http::whip::etag::etag;
 use crate::http::whip::{counter_offer, events, ice_servers, links, patch};
 use crate::http::{Shared, body};
-use onecast_control::{Purpose, StreamName};
+use onecast_control::port::{Accepted, Protocol, Request};
+use onecast_control::{Purpose, Refusal, StreamName};
 
 /// The endpoint of an offer.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Every refusal that does not depend on tokens, and what else an operation answers beside its first success.
 
-use onecast::http::operation::Condition;
 use onecast::http::{HttpLimits, Pages};
+use onecast_control::port::Condition;
 
 use super::super::rig::{FRAGMENT, OFFER, Rig, SDP};
 use super::super::wire::request;

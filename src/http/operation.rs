@@ -1,3 +1,0 @@
-//! What operators see and do.
-
-pub use onecast_control::port::{Condition, DrainState, Operation};
