@@ -9,7 +9,7 @@ use onecast_engine::media::packet::PassedExtensions;
 use onecast_engine::media::window::{CacheBounds, Window, WindowBounds};
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::keyframe::starts_keyframe;
-use onecast_rtc::rtp::{Codec, Refresh};
+use onecast_rtc::rtp::{Codec, Pt, Refresh, RtpTime, Ssrc};
 
 fn header(c: &mut Criterion) {
     let mut buffer = [0; 64];
@@ -17,10 +17,10 @@ fn header(c: &mut Criterion) {
     let out = |sequence| HeaderOut {
         marker: true,
         padding: false,
-        payload_type: 96,
+        payload_type: Pt(96),
         sequence,
-        timestamp: 3_000,
-        ssrc: 7,
+        timestamp: RtpTime(3_000),
+        ssrc: Ssrc(7),
     };
     c.bench_function("header, written", |b| {
         b.iter(|| {
@@ -48,7 +48,7 @@ fn window(c: &mut Criterion) {
             keyframe: starts,
             refresh: starts.then_some(Refresh::Keyframe),
             index,
-            timestamp: (index / 6 * 3_000) as u32,
+            timestamp: RtpTime((index / 6 * 3_000) as u32),
             payload: vec![0; 1_000].into(),
             sets: None,
             extensions: PassedExtensions::default(),

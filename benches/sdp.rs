@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
 use onecast_rtc::{Fingerprint, IceCredentials};
 
@@ -24,9 +25,9 @@ fn offer_to_answer(c: &mut Criterion) {
         stream: "live",
     };
     let role = Role::Viewer(TrackSsrcs {
-        video: 1,
-        video_rtx: 2,
-        audio: 3,
+        video: Ssrc(1),
+        video_rtx: Ssrc(2),
+        audio: Ssrc(3),
     });
     for (name, text) in [("chromium watch", CHROMIUM_WATCH), ("firefox watch", FIREFOX_WATCH)] {
         c.bench_function(&format!("sdp parse, {name}"), |b| {

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::{DtlsRole, Opener, Profile, Sealer, SrtpKeys};
 
 const PACKET_LEN: usize = 1200;
@@ -50,7 +51,9 @@ fn open(c: &mut Criterion) {
                     let len = sealer.seal_rtp(&mut packet, HEADER_LEN, PACKET_LEN, index);
                     (packet, len, index as u16)
                 },
-                |(packet, len, sequence)| opener.open_rtp(&mut packet[..*len], HEADER_LEN, 0x5555_5555, *sequence),
+                |(packet, len, sequence)| {
+                    opener.open_rtp(&mut packet[..*len], HEADER_LEN, Ssrc(0x5555_5555), *sequence)
+                },
                 criterion::BatchSize::SmallInput,
             );
         });

@@ -15,7 +15,7 @@ use onecast_engine::fanout::{Shard, ShardConfig};
 use onecast_engine::media::{Inbox, Wake};
 use onecast_rtc::dtls::{Association, Step};
 use onecast_rtc::rtp::header::RtpHeader;
-use onecast_rtc::rtp::{Codec, Refresh, keyframe, refresh, rtcp};
+use onecast_rtc::rtp::{Codec, Pt, Refresh, Ssrc, keyframe, refresh, rtcp};
 use onecast_rtc::sdp::{
     Answer, AnswerParams, CounterAnswer, Fragment, FragmentParams, MAX_MEDIA_LINES, MAX_PAYLOAD_TYPES, MediaLine,
     Offer, Role, TrackSsrcs, announced_parameter_sets,
@@ -407,7 +407,10 @@ fn check_line(line: &MediaLine) {
         let sets = announced_parameter_sets(format.codec, &format.fmtp);
         assert!(sets.is_none_or(|sets| sets.len() <= 2 + keyframe::PARAMETER_SETS_BYTES_MAX));
         for number in [Some(format.payload_type), format.rtx].into_iter().flatten() {
-            assert!(number < 128 && numbers.insert(number), "payload type {number} twice");
+            assert!(
+                number < Pt(128) && numbers.insert(number),
+                "payload type {number} twice"
+            );
         }
     }
     let ids = line.extensions;
@@ -444,7 +447,7 @@ fn check_mirror(answered: &Answer, other: Role) {
 }
 
 const SSRCS: TrackSsrcs = TrackSsrcs {
-    video: 1,
-    video_rtx: 2,
-    audio: 3,
+    video: Ssrc(1),
+    video_rtx: Ssrc(2),
+    audio: Ssrc(3),
 };

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use onecast_clients::load::kernel::drop_rtp;
 use onecast_clients::load::stamp::Stamp;
 use onecast_clients::load::workload::{AUDIO_BYTES, AUDIO_RATE, VIDEO_BYTES, Video, write_vp8};
-use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
+use onecast_rtc::rtp::{Kind, Pt, RtpTime, Ssrc};
 use onecast_rtc::srtp::{Opener, Sealer, SrtpKeys};
 use onecast_udp::clock;
 
@@ -187,13 +187,13 @@ impl Sending {
         let header = HeaderOut {
             marker: kind == Kind::Video && last,
             padding: false,
-            payload_type: PAYLOAD_TYPES[kind as usize],
+            payload_type: Pt(PAYLOAD_TYPES[kind as usize]),
             sequence: index as u16,
             timestamp: match kind {
-                Kind::Audio => (index * u64::from(AUDIO_CLOCK / AUDIO_RATE)) as u32,
-                Kind::Video => self.timestamp,
+                Kind::Audio => RtpTime((index * u64::from(AUDIO_CLOCK / AUDIO_RATE)) as u32),
+                Kind::Video => RtpTime(self.timestamp),
             },
-            ssrc: SSRC + 2 * self.number + kind as u32,
+            ssrc: Ssrc(SSRC + 2 * self.number + kind as u32),
         };
         let header_len = header.write(&mut buffer, if kind == Kind::Audio { extensions } else { &[] });
         let payload = &mut buffer[header_len..bytes];
@@ -264,7 +264,7 @@ impl Ledger {
     /// Decrypts a packet. Returns how many are missing before it.
     fn open(&mut self, datagram: &mut [u8]) -> Option<u64> {
         let header = RtpHeader::parse(datagram).ok()?;
-        let track = self.tracks.entry(header.ssrc).or_insert_with(|| Track {
+        let track = self.tracks.entry(header.ssrc.0).or_insert_with(|| Track {
             opener: Opener::new(&self.keys),
             next: None,
             newest: 0,

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use onecast_clients::load::http::BlockingHttp;
 use onecast_clients::load::kernel::open_socket;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::rtcp::write_receiver_report_empty;
 use onecast_rtc::srtp::{Sealer, SrtpKeys};
 use onecast_rtc::{Certificate, IceCredentials};
@@ -90,7 +91,7 @@ impl Session {
     /// Sends an empty receiver report, which tells the server that the handshake is complete.
     pub(crate) fn report(&self) -> io::Result<()> {
         let mut report = [0; 64];
-        let len = write_receiver_report_empty(&mut report, 1);
+        let len = write_receiver_report_empty(&mut report, Ssrc(1));
         let len = Sealer::new(&self.keys).seal_rtcp(&mut report, len);
         self.socket.send(&report[..len]).map(drop)
     }

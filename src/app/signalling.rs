@@ -14,7 +14,7 @@ use onecast_control::whep_events::{EventSet, EventStreamId, NewEvents};
 use onecast_control::{Control, Join, Now, ParsedOffer, PastedOffer, Refusal};
 use onecast_engine::media::StreamTracks;
 use onecast_metrics::AdmissionCounts;
-use onecast_rtc::rtp::Codec;
+use onecast_rtc::rtp::{Codec, Ssrc};
 use onecast_rtc::sdp::{
     Agreement, AnswerParams, CounterAnswer, CounterOffer, Fragment, FragmentParams, Negotiated, Offer, Role, SdpError,
     TrackSsrcs,
@@ -30,9 +30,9 @@ type Decide = fn(&mut Control, Now, Join<'_>, Result<ParsedOffer, SdpError>) -> 
 
 /// A viewer before the SSRCs that it will be sent are known.
 const VIEWER: Role = Role::Viewer(TrackSsrcs {
-    video: 0,
-    video_rtx: 0,
-    audio: 0,
+    video: Ssrc(0),
+    video_rtx: Ssrc(0),
+    audio: Ssrc(0),
 });
 
 impl Service for App {

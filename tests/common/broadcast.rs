@@ -10,6 +10,7 @@ use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_metrics::ShardCounters;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::srtp::{Sealer, SrtpKeys};
 use onecast_rtc::transmit::{Outlet, SendQueue};
@@ -67,7 +68,7 @@ impl Broadcast {
             slot: StreamSlot(0),
             serial: 1,
         };
-        let tracks = StreamTracks::new(key, "live", [1, 2, 3], [inbox.clone()].into(), now);
+        let tracks = StreamTracks::new(key, "live", [Ssrc(1), Ssrc(2), Ssrc(3)], [inbox.clone()].into(), now);
         let config = ShardConfig {
             id: 0,
             certificate: certificate.clone(),
@@ -198,10 +199,10 @@ impl Broadcast {
             let header = HeaderOut {
                 marker: position == 5,
                 padding: false,
-                payload_type: 96,
+                payload_type: Pt(96),
                 sequence: self.packets as u16,
-                timestamp: self.frames * 3_000,
-                ssrc: 77,
+                timestamp: RtpTime(self.frames * 3_000),
+                ssrc: Ssrc(77),
             };
             header.write(&mut buffer, &[]);
             buffer[12] = if position == 0 { 0x10 } else { 0 };

@@ -18,7 +18,7 @@ use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, Refusa
 use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::{KeyframeReading, KeyframeStats};
 use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Pt};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -234,7 +234,7 @@ fn caller(protocol: Protocol, client: SocketAddr) -> Caller {
 fn only_vp8() -> Playable {
     let format = Format {
         codec: Codec::Vp8,
-        payload_type: 96,
+        payload_type: Pt(96),
         rtx: None,
         fmtp: "".into(),
         nack: false,

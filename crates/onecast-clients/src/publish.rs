@@ -19,7 +19,7 @@ use super::retry::busy_reporter;
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
 use super::vp9::Vp9Payloader;
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Ssrc};
 use onecast_udp::clock;
 
 /// Options of `onecast publish`.
@@ -228,7 +228,7 @@ async fn watch_requests(
 }
 
 /// Splits frames into RTP packets.
-fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
+fn packetizer(codec: Codec, ssrc: Ssrc) -> Result<impl Packetizer, PeerError> {
     let parameters = parameters(codec).rtp_codec;
     let payloader = match codec {
         Codec::Vp9 => Box::new(Vp9Payloader::default()),
@@ -238,7 +238,7 @@ fn packetizer(codec: Codec, ssrc: u32) -> Result<impl Packetizer, PeerError> {
         clock::now(),
         PACKET_BYTES,
         0,
-        ssrc,
+        ssrc.0,
         payloader,
         Box::new(new_random_sequencer()),
         codec.clock_rate(),
@@ -273,7 +273,7 @@ async fn send(
     };
     let codec = source.codec();
     let video = codec.kind() == Kind::Video;
-    let Ok(mut packetizer) = packetizer(codec, ssrc) else {
+    let Ok(mut packetizer) = packetizer(codec, Ssrc(ssrc)) else {
         return;
     };
     let mut due = tokio::time::Instant::now();

@@ -13,7 +13,7 @@ use super::publish::fail;
 use super::retry::busy_reporter;
 use super::signal::Granted;
 use onecast_rtc::rtp::seq::SequenceExtender;
-use onecast_rtc::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::{Codec, Kind, RtpTime, keyframe};
 use onecast_udp::clock;
 
 /// Options of `onecast watch`.
@@ -69,7 +69,7 @@ pub struct TrackCounter {
     ends: BTreeSet<u64>,
     /// Everything up to here is settled.
     settled: u64,
-    last_keyframe: Option<u32>,
+    last_keyframe: Option<RtpTime>,
     report: TrackReport,
 }
 
@@ -92,8 +92,16 @@ impl TrackCounter {
     }
 
     /// Counts a packet.
-    pub fn arrived(&mut self, now: Instant, codec: Codec, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
-        let index = self.extender.extend(sequence);
+    pub fn arrived(
+        &mut self,
+        now: Instant,
+        codec: Codec,
+        sequence: u16,
+        timestamp: RtpTime,
+        marker: bool,
+        payload: &[u8],
+    ) {
+        let index = self.extender.extend(sequence).0;
         let first = *self.first.get_or_insert(index);
         self.settled = self.settled.max(first - 1);
         if index <= self.settled || !self.received.insert(index) {
@@ -248,7 +256,7 @@ async fn count(track: Arc<dyn TrackRemote>, codecs: Vec<Codec>, counters: Counte
             clock::now(),
             codec,
             header.sequence_number,
-            header.timestamp,
+            RtpTime(header.timestamp),
             header.marker,
             &packet.payload,
         );
@@ -369,7 +377,7 @@ mod tests {
         let now = clock::now();
         let mut counter = TrackCounter::new(now);
         for &(sequence, marker) in packets {
-            counter.arrived(now, Codec::Vp8, sequence, 0, marker, &[0x10, 0]);
+            counter.arrived(now, Codec::Vp8, sequence, RtpTime(0), marker, &[0x10, 0]);
         }
         counter.finish()
     }

@@ -37,13 +37,13 @@ pub(crate) fn check(negotiated: &Negotiated, live: [Option<Codec>; 2]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use onecast_rtc::rtp::Kind;
+    use onecast_rtc::rtp::{Kind, Pt};
     use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
     fn line(kind: Kind, codecs: &[Codec]) -> Option<MediaLine> {
         let formats = codecs.iter().map(|&codec| Format {
             codec,
-            payload_type: 96,
+            payload_type: Pt(96),
             rtx: None,
             fmtp: "".into(),
             nack: false,

@@ -74,12 +74,13 @@ fn bit(codec: Codec) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onecast_rtc::rtp::Pt;
     use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
     fn line(kind: Kind, codecs: &[Codec]) -> Option<ViewerLine> {
         let format = |&codec| Format {
             codec,
-            payload_type: 96,
+            payload_type: Pt(96),
             rtx: None,
             fmtp: "".into(),
             nack: false,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_engine::media::{Inbox, StreamTracks};
+use onecast_rtc::rtp::Ssrc;
 
 /// Makes the tracks of streams.
 #[derive(Debug)]
@@ -68,10 +69,10 @@ impl TrackMaker {
 ///
 /// A member of a room is sent many streams under one key, one after the other in the same place, too: an SSRC that came again would
 /// seal an index twice. Multiplication by an odd number hits every number once before it repeats.
-fn ssrcs(stream: u32, mask: u32) -> Option<[u32; 3]> {
+fn ssrcs(stream: u32, mask: u32) -> Option<[Ssrc; 3]> {
     const SCATTER: u32 = 0x9E37_79B1;
     let base = (stream.wrapping_mul(SCATTER) ^ mask) << 2;
-    (base > 0).then_some([base, base | 2, base | 3])
+    (base > 0).then_some([base, base | 2, base | 3].map(Ssrc))
 }
 
 #[cfg(test)]
@@ -86,9 +87,9 @@ mod tests {
             let mut seen = BTreeSet::new();
             for (stream, [video, rtx, audio]) in (1..100_000).filter_map(|stream| Some((stream, ssrcs(stream, mask)?)))
             {
-                let all = [video, video ^ 1, rtx, audio];
+                let all = [video, Ssrc(video.0 ^ 1), rtx, audio];
                 assert!(
-                    all.into_iter().all(|ssrc| ssrc > 1 && seen.insert(ssrc)),
+                    all.into_iter().all(|ssrc| ssrc.0 > 1 && seen.insert(ssrc)),
                     "{mask} {stream}"
                 );
             }

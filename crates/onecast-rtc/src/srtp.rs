@@ -288,7 +288,7 @@ impl Opener {
         &mut self,
         datagram: &mut [u8],
         header_len: usize,
-        ssrc: u32,
+        ssrc: Ssrc,
         sequence: u16,
     ) -> Result<usize, SrtpDrop> {
         if datagram.len() < header_len + self.profile.tag_len() {
@@ -303,13 +303,13 @@ impl Opener {
                 sealed: Vec::new(),
             })
         });
-        rtp.open(datagram, header_len, (Ssrc(ssrc), sequence))
+        rtp.open(datagram, header_len, (ssrc, sequence))
     }
 
     /// Whether a packet of this source has been authentic, or none of any source so far.
-    pub fn may_know(&self, ssrc: u32) -> bool {
+    pub fn may_know(&self, ssrc: Ssrc) -> bool {
         let sources = self.rtp.as_ref().map(|rtp| &rtp.sources);
-        sources.is_none_or(|sources| sources.is_empty() || sources.standing(Ssrc(ssrc)) != Standing::New)
+        sources.is_none_or(|sources| sources.is_empty() || sources.standing(ssrc) != Standing::New)
     }
 
     /// Checks and decrypts a compound RTCP packet in place. Returns its clear length. On an error the bytes are worthless.

@@ -9,7 +9,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use super::messages::OfferedTrack;
 use crate::peer::parameters;
 use crate::watch::{TrackCounter, TrackReport, lock};
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, RtpTime};
 use onecast_udp::clock;
 
 /// A track that a member receives or received.
@@ -83,7 +83,7 @@ impl ReceivedTracks {
         let (sequence, timestamp) = (header.sequence_number, header.timestamp);
         self.tracks[at]
             .counter
-            .arrived(now, codec, sequence, timestamp, header.marker, payload);
+            .arrived(now, codec, sequence, RtpTime(timestamp), header.marker, payload);
     }
 
     /// Reports of all tracks so far.

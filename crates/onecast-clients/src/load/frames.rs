@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use onecast_rtc::rtp::RtpTime;
 use onecast_rtc::rtp::seq::SequenceExtender;
 
 /// The video of one viewer.
@@ -26,7 +27,7 @@ pub(super) struct Part {
     /// Last packet of its frame.
     pub(super) marker: bool,
     /// RTP timestamp.
-    pub(super) timestamp: u32,
+    pub(super) timestamp: RtpTime,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,14 +44,14 @@ pub(super) struct Taken {
     /// It was requested this long ago.
     pub(super) repaired: Option<Duration>,
     /// RTP timestamps of the frames that it completed; the first one ever is a keyframe.
-    pub(super) whole: Vec<u32>,
+    pub(super) whole: Vec<RtpTime>,
 }
 
 impl Frames {
     /// Handles a packet that arrived at `arrived`.
     pub(super) fn handle_packet(&mut self, arrived: Duration, sequence: u16, part: Part) -> Taken {
-        let before = self.extender.highest();
-        let index = self.extender.extend(sequence);
+        let before = self.extender.highest().map(u64::from);
+        let index = self.extender.extend(sequence).0;
         let repaired = self.note_number(arrived, before, index);
         if self.next.is_none_or(|next| index >= next) {
             self.waiting.insert(index, part);
@@ -134,7 +135,7 @@ impl Frames {
         Some(arrived.saturating_sub(asked))
     }
 
-    fn take_whole(&mut self) -> Vec<u32> {
+    fn take_whole(&mut self) -> Vec<RtpTime> {
         let mut whole = Vec::new();
         let start = self.next.or_else(|| self.whole_keyframe());
         let Some(mut next) = start else { return whole };
@@ -188,7 +189,7 @@ mod tests {
         Part {
             starts_keyframe,
             marker,
-            timestamp: 7,
+            timestamp: RtpTime(7),
         }
     }
 

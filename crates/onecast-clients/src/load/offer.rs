@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::load::workload::Workload;
 use onecast_rtc::client_peer::Answered;
-use onecast_rtc::rtp::Codec;
+use onecast_rtc::rtp::{Codec, Pt, Ssrc};
 use onecast_rtc::{Fingerprint, IceCredentials};
 
 /// Writes a viewer's offer: Opus and VP8, VP9, H264, AV1, each with RTX. It does not announce transport-wide feedback, which these
@@ -14,14 +14,14 @@ pub(super) fn viewer_offer(ice: &IceCredentials, fingerprint: Fingerprint) -> St
     let mut sdp = head(&["0", "1"]);
     sdp.push_str(&format!("m=audio 9 UDP/TLS/RTP/SAVPF {OPUS}\r\na=mid:0\r\n{transport}"));
     sdp.push_str(&opus());
-    let types: Vec<String> = VIDEO.iter().map(|(pt, _)| format!("{pt} {}", pt + 1)).collect();
+    let types: Vec<String> = VIDEO.iter().map(|(pt, _)| format!("{pt} {}", pt.0 + 1)).collect();
     let types = types.join(" ");
     sdp.push_str(&format!(
         "m=video 9 UDP/TLS/RTP/SAVPF {types}\r\na=mid:1\r\n{transport}"
     ));
     for (pt, codec) in VIDEO {
         sdp.push_str(&video(pt, codec));
-        sdp.push_str(&format!("a=rtpmap:{0} rtx/90000\r\na=fmtp:{0} apt={pt}\r\n", pt + 1));
+        sdp.push_str(&format!("a=rtpmap:{0} rtx/90000\r\na=fmtp:{0} apt={pt}\r\n", pt.0 + 1));
     }
     sdp
 }
@@ -29,7 +29,7 @@ pub(super) fn viewer_offer(ice: &IceCredentials, fingerprint: Fingerprint) -> St
 /// Writes the publisher's offer: only the media lines of the workload, with their SSRCs.
 pub(super) fn publisher_offer(ice: &IceCredentials, fingerprint: Fingerprint, workload: Workload) -> String {
     let transport = transport(ice, fingerprint, "sendonly");
-    let source = |ssrc: u32| format!("a=msid:load load{ssrc}\r\na=ssrc:{ssrc} cname:load\r\n");
+    let source = |ssrc: Ssrc| format!("a=msid:load load{ssrc}\r\na=ssrc:{ssrc} cname:load\r\n");
     let mut lines = Vec::new();
     if workload.has_audio() {
         lines.push((format!("audio 9 UDP/TLS/RTP/SAVPF {OPUS}"), opus(), AUDIO_SSRC));
@@ -52,13 +52,13 @@ pub(super) fn publisher_offer(ice: &IceCredentials, fingerprint: Fingerprint, wo
 }
 
 /// What a payload type of these offers carries.
-pub(super) fn payload_type(number: u8) -> Option<Payload> {
+pub(super) fn payload_type(number: Pt) -> Option<Payload> {
     if number == OPUS {
         return Some(Payload::Audio);
     }
     VIDEO.iter().find_map(|(pt, codec)| match number {
         _ if number == *pt => Some(Payload::Video(*codec)),
-        _ if number == pt + 1 => Some(Payload::Rtx(*codec)),
+        _ if number.0 == pt.0 + 1 => Some(Payload::Rtx(*codec)),
         _ => None,
     })
 }
@@ -145,7 +145,7 @@ fn opus() -> String {
     format!("a=rtpmap:{OPUS} opus/48000/2\r\na=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n")
 }
 
-fn video(pt: u8, codec: Codec) -> String {
+fn video(Pt(pt): Pt, codec: Codec) -> String {
     let mut lines = format!("a=rtpmap:{pt} {}/90000\r\n", codec.encoding_name());
     for feedback in ["nack", "nack pli", "ccm fir"] {
         lines.push_str(&format!("a=rtcp-fb:{pt} {feedback}\r\n"));
@@ -158,20 +158,20 @@ fn video(pt: u8, codec: Codec) -> String {
 }
 
 /// Payload type of Opus.
-pub(super) const OPUS: u8 = 111;
+pub(super) const OPUS: Pt = Pt(111);
 /// Payload type of VP8.
-pub(super) const VP8: u8 = 96;
+pub(super) const VP8: Pt = Pt(96);
 /// The payload type of RTX is one higher.
-const VIDEO: [(u8, Codec); 4] = [
+const VIDEO: [(Pt, Codec); 4] = [
     (VP8, Codec::Vp8),
-    (98, Codec::Vp9),
-    (102, Codec::H264),
-    (45, Codec::Av1),
+    (Pt(98), Codec::Vp9),
+    (Pt(102), Codec::H264),
+    (Pt(45), Codec::Av1),
 ];
 /// SSRC of the published audio.
-pub(super) const AUDIO_SSRC: u32 = 0x0c0f_fee0;
+pub(super) const AUDIO_SSRC: Ssrc = Ssrc(0x0c0f_fee0);
 /// SSRC of the published video.
-pub(super) const VIDEO_SSRC: u32 = 0x0c0f_fee1;
+pub(super) const VIDEO_SSRC: Ssrc = Ssrc(0x0c0f_fee1);
 
 #[cfg(test)]
 mod tests {
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn payload_types_are_those_of_the_offer() {
-        assert_eq!(payload_type(111), Some(Payload::Audio));
-        assert_eq!(payload_type(102), Some(Payload::Video(Codec::H264)));
-        assert_eq!(payload_type(46), Some(Payload::Rtx(Codec::Av1)));
-        assert_eq!((payload_type(0), payload_type(112)), (None, None));
+        assert_eq!(payload_type(Pt(111)), Some(Payload::Audio));
+        assert_eq!(payload_type(Pt(102)), Some(Payload::Video(Codec::H264)));
+        assert_eq!(payload_type(Pt(46)), Some(Payload::Rtx(Codec::Av1)));
+        assert_eq!((payload_type(Pt(0)), payload_type(Pt(112))), (None, None));
     }
 }

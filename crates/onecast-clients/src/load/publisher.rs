@@ -13,6 +13,7 @@ use onecast_rtc::Certificate;
 use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::rtcp::{self, Report, ntp_from_unix, write_sender_report};
+use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
 use onecast_udp::clock;
 use onecast_udp::receive_stamped;
@@ -68,14 +69,14 @@ pub struct PublisherCounts {
 
 /// One SSRC.
 struct RtpStream {
-    ssrc: u32,
-    payload_type: u8,
+    ssrc: Ssrc,
+    payload_type: Pt,
     /// Packets sent so far.
     packets: u64,
     /// Frames sent so far; each packet of audio is one.
     frames: u64,
     octets: u64,
-    timestamp: u32,
+    timestamp: RtpTime,
     /// The newest datagrams, by sequence number, for retransmission.
     kept: Vec<Vec<u8>>,
 }
@@ -261,7 +262,7 @@ impl LoadPublisher {
         } else {
             video.frame_packets
         };
-        self.video.timestamp = (self.video.frames * u64::from(VIDEO_CLOCK / video.rate)) as u32;
+        self.video.timestamp = RtpTime((self.video.frames * u64::from(VIDEO_CLOCK / video.rate)) as u32);
         let Some(sealer) = &mut self.sealer else { return Ok(()) };
         for position in 0..packets {
             let write = |payload: &mut [u8]| write_vp8(is_keyframe, position == 0, payload);
@@ -283,7 +284,7 @@ impl LoadPublisher {
         let (datagram, _) = self.audio.seal_next(sealer, false, AUDIO_BYTES, |_| {});
         send(&self.socket, datagram)?;
         self.audio.frames += 1;
-        self.audio.timestamp = self.audio.timestamp.wrapping_add(AUDIO_CLOCK / AUDIO_RATE);
+        self.audio.timestamp = self.audio.timestamp.plus(AUDIO_CLOCK / AUDIO_RATE);
         Ok(())
     }
 
@@ -306,14 +307,14 @@ impl LoadPublisher {
 }
 
 impl RtpStream {
-    fn new(ssrc: u32, payload_type: u8) -> RtpStream {
+    fn new(ssrc: Ssrc, payload_type: Pt) -> RtpStream {
         RtpStream {
             ssrc,
             payload_type,
             packets: 0,
             frames: 0,
             octets: 0,
-            timestamp: 0,
+            timestamp: RtpTime(0),
             kept: vec![Vec::new(); KEPT],
         }
     }
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_packets_can_be_sent_again() {
-        let mut stream = RtpStream::new(1, VP8);
+        let mut stream = RtpStream::new(Ssrc(1), VP8);
         for number in 0..600_u16 {
             let [high, low] = number.to_be_bytes();
             stream.keep(&[0, 0, high, low]);

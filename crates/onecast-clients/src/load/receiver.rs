@@ -9,6 +9,7 @@ use super::totals::Totals;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::keyframe::starts_keyframe;
 use onecast_rtc::rtp::rtcp::{write_nack, write_pli, write_receiver_report_empty};
+use onecast_rtc::rtp::{RtpTime, Ssrc};
 use onecast_rtc::srtp::Opener;
 
 /// How viewers receive. The default is a viewer of another publisher's stream that sends feedback as browsers do.
@@ -57,7 +58,7 @@ pub struct FrameDelay {
 pub(super) struct MediaReceiver {
     config: ReceiverConfig,
     frames: Frames,
-    video_ssrc: Option<u32>,
+    video_ssrc: Option<Ssrc>,
     interval: FrameInterval,
     first_packet: Option<Duration>,
     whole_last: Option<Duration>,
@@ -206,7 +207,7 @@ impl MediaReceiver {
             totals.repaired.add(time);
         }
         for timestamp in taken.whole {
-            self.note_whole(arrived, Some(timestamp), totals);
+            self.note_whole(arrived, Some(timestamp.0), totals);
         }
         if header.marker {
             self.note_delay(arrived, payload, totals);
@@ -222,7 +223,7 @@ impl MediaReceiver {
         if let Some(timestamp) = timestamp
             && watched >= Some(LEARN_AFTER)
         {
-            self.interval.learn(timestamp);
+            self.interval.learn(RtpTime(timestamp));
         }
     }
 
@@ -283,7 +284,7 @@ impl MediaReceiver {
 /// The time between frames, configured or learned.
 struct FrameInterval {
     known: Option<Duration>,
-    last: Option<u32>,
+    last: Option<RtpTime>,
     steps: Vec<u32>,
 }
 
@@ -296,11 +297,11 @@ impl FrameInterval {
         }
     }
 
-    fn learn(&mut self, timestamp: u32) {
+    fn learn(&mut self, timestamp: RtpTime) {
         if self.known.is_some() {
             return;
         }
-        let step = timestamp.wrapping_sub(self.last.replace(timestamp).unwrap_or(timestamp));
+        let step = timestamp.ticks_since(self.last.replace(timestamp).unwrap_or(timestamp));
         // Skips the same frame, and gaps of a second and more.
         if (1..VIDEO_CLOCK).contains(&step) {
             self.steps.push(step);
@@ -315,7 +316,7 @@ impl FrameInterval {
 }
 
 /// Sender SSRC of the viewers' feedback.
-pub(super) const SSRC: u32 = 1;
+pub(super) const SSRC: Ssrc = Ssrc(1);
 /// Time from the first packet after which a viewer without a picture requests a keyframe.
 const PICTURE_WAIT: Duration = Duration::from_millis(200);
 /// Time between two such requests.
@@ -357,7 +358,7 @@ mod tests {
     fn the_frame_interval_is_learned_across_a_timestamp_wrap() {
         let mut interval = FrameInterval::new(None);
         for frame in 0..=30_u32 {
-            interval.learn(u32::MAX.wrapping_add(frame * 3_600));
+            interval.learn(RtpTime(u32::MAX.wrapping_add(frame * 3_600)));
         }
         assert_eq!(interval.known, Some(Duration::from_millis(40)));
     }

@@ -7,6 +7,7 @@ use super::offer::{Accepted, Payload, payload_type};
 use super::receiver::{Feedback, FrameDelay, MediaReceiver, ReceiverConfig, SSRC};
 use super::totals::Totals;
 use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::write_receiver_report_empty;
 use onecast_rtc::rtp::seq::SequenceExtender;
@@ -52,7 +53,7 @@ pub struct JoinTimes {
 
 /// Media packets of one SSRC, counted by their unencrypted headers.
 struct CountedStream {
-    ssrc: u32,
+    ssrc: Ssrc,
     is_audio: bool,
     first: u64,
     numbers: SequenceExtender,
@@ -276,7 +277,7 @@ impl LoadViewer {
         });
         let stream = &mut self.streams[place];
         let index = stream.numbers.extend(header.sequence);
-        stream.first = if stream.count == 0 { index } else { stream.first };
+        stream.first = if stream.count == 0 { index.0 } else { stream.first };
         stream.count += 1;
         stream.is_fresh = true;
     }
@@ -294,7 +295,7 @@ impl LoadViewer {
 impl CountedStream {
     /// Sequence numbers from the first to the last packet.
     fn span(&self) -> u64 {
-        self.numbers.highest().map_or(0, |last| last + 1 - self.first)
+        self.numbers.highest().map_or(0, |last| last.0 + 1 - self.first)
     }
 }
 

@@ -7,6 +7,7 @@ use super::tests::UNBOUNDED;
 use super::*;
 use crate::Credential;
 use onecast_engine::fanout::{Direction, Plan, ViewerLine};
+use onecast_rtc::rtp::Pt;
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use onecast_rtc::{DtlsRole, RemoteTransport};
 
@@ -231,7 +232,7 @@ pub(super) const fn ms(milliseconds: u64) -> Duration {
 fn line(kind: Kind, codecs: &[Codec]) -> Option<ViewerLine> {
     let format = |&codec| Format {
         codec,
-        payload_type: 96,
+        payload_type: Pt(96),
         rtx: None,
         fmtp: "".into(),
         nack: false,

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::rtcp::{self, Report};
 use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::{Kind, Pt, RtpTime, Ssrc};
 use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::calls::Section;
@@ -21,7 +21,7 @@ pub(crate) struct Caller {
     pub(crate) sources: Vec<Source>,
     pub(crate) tracks: Vec<Track>,
     /// The places of tracks by their SSRCs.
-    by_ssrc: HashMap<u32, usize>,
+    by_ssrc: HashMap<Ssrc, usize>,
     keys: Option<SrtpKeys>,
     report_at: Instant,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Source {
     /// No other source of the conference has it.
     pub(crate) id: u32,
     kind: Kind,
-    ssrc: u32,
+    ssrc: Ssrc,
     mid: String,
     pub(crate) on: bool,
     next_at: Instant,
@@ -49,7 +49,7 @@ pub(crate) struct Source {
 
 /// What the member receives of somebody.
 pub(crate) struct Track {
-    ssrc: u32,
+    ssrc: Ssrc,
     pub(crate) kind: Kind,
     extender: SequenceExtender,
     /// By extended sequence number.
@@ -102,7 +102,7 @@ impl Caller {
             Source {
                 id,
                 kind,
-                ssrc: 0x7000_0000 + 2 * id,
+                ssrc: Ssrc(0x7000_0000 + 2 * id),
                 mid: String::new(),
                 on: false,
                 next_at: now,
@@ -150,13 +150,13 @@ impl Caller {
 
     /// It is told of what it will be sent.
     pub(crate) fn expect(&mut self, now: Instant, section: &Section) {
-        let ssrc = section.ssrcs[0];
+        let ssrc = Ssrc(section.ssrcs[0]);
         if self.by_ssrc.contains_key(&ssrc) {
             return;
         }
         let kind = if section.is_video() { Kind::Video } else { Kind::Audio };
         for ssrc in &section.ssrcs {
-            self.by_ssrc.insert(*ssrc, self.tracks.len());
+            self.by_ssrc.insert(Ssrc(*ssrc), self.tracks.len());
         }
         self.tracks.push(Track {
             ssrc,
@@ -193,7 +193,7 @@ impl Caller {
         }
         if self.report_at <= now {
             self.report_at = now + REPORT;
-            push(out, |bytes| rtcp::write_receiver_report_empty(bytes, 5));
+            push(out, |bytes| rtcp::write_receiver_report_empty(bytes, Ssrc(5)));
         }
     }
 
@@ -205,7 +205,7 @@ impl Caller {
         let place = *place.unwrap_or_else(|| panic!("seed {seed}: it was told of no {:x}", header.ssrc));
         let track = &mut self.tracks[place];
         if !track.first_checked && track.kind == Kind::Video {
-            let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc).unwrap());
+            let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc.0).unwrap());
             assert!(
                 begins(keys, first),
                 "seed {seed}: {:x} begins amid something",
@@ -220,9 +220,9 @@ impl Caller {
         }
         let got = Got::parse(track.kind, payload);
         let index = track.extender.extend(sequence);
-        let before = *track.got.entry(index).or_insert(got);
+        let before = *track.got.entry(index.0).or_insert(got);
         assert_eq!(before, got, "seed {seed}: {index} of {:x} is two packets", track.ssrc);
-        track.note(now, index);
+        track.note(now, index.0);
     }
 
     pub(crate) fn handle_rtcp(&mut self, clear: &[u8], out: &mut Vec<Clear>) {
@@ -315,9 +315,9 @@ impl Source {
         let header = HeaderOut {
             marker: video && last,
             padding: false,
-            payload_type: if video { 96 } else { 111 },
+            payload_type: if video { Pt(96) } else { Pt(111) },
             sequence: self.index as u16,
-            timestamp: ((self.next_at - self.began).as_millis() as u32).wrapping_mul(rate),
+            timestamp: RtpTime(((self.next_at - self.began).as_millis() as u32).wrapping_mul(rate)),
             ssrc: self.ssrc,
         };
         let level = [self.level];
@@ -348,10 +348,10 @@ impl Source {
         let header = HeaderOut {
             marker: original.marker,
             padding: false,
-            payload_type: 97,
+            payload_type: Pt(97),
             sequence: self.rtx_next as u16,
             timestamp: original.timestamp,
-            ssrc: self.ssrc + 1,
+            ssrc: Ssrc(self.ssrc.0 + 1),
         };
         // Nobody has told the server whose RTX this is but the line, and the number that it repeats.
         let extensions = [(MID_ID, self.mid.as_bytes())];
@@ -394,11 +394,11 @@ impl Track {
             due.push(index as u16);
         }
         if !due.is_empty() {
-            push(out, |bytes| rtcp::write_nack(bytes, 5, self.ssrc, due));
+            push(out, |bytes| rtcp::write_nack(bytes, Ssrc(5), self.ssrc, due));
         }
         if self.wants_keyframe() && self.pli_at <= now {
             (self.pli_at, self.given_up) = (now + PLI, false);
-            push(out, |bytes| rtcp::write_pli(bytes, 5, self.ssrc));
+            push(out, |bytes| rtcp::write_pli(bytes, Ssrc(5), self.ssrc));
         }
     }
 }

@@ -14,6 +14,7 @@ use onecast_engine::fanout::{Command, Direction, Event, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::StreamSlot;
 use onecast_rtc::client_peer::{Answered, ClientPeer};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{IceCredentials, SessionId};
 
@@ -578,7 +579,7 @@ fn open_tracks(
     name: &str,
     maker: &mut TrackMaker,
     open: &mut BTreeMap<StreamSlot, Arc<StreamTracks>>,
-    rtx_ssrcs: &mut std::collections::HashSet<u32>,
+    rtx_ssrcs: &mut std::collections::HashSet<Ssrc>,
 ) -> Arc<StreamTracks> {
     let tracks = maker.open(now, name);
     rtx_ssrcs.insert(tracks.video.rtx_ssrc());

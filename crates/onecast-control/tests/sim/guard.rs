@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::seq::SequenceExtender;
+use onecast_rtc::rtp::{Pt, Ssrc};
 use onecast_rtc::transmit::{Run, SendQueue};
 
 pub(crate) struct Guard {
     seed: u64,
-    pub(crate) rtx_ssrcs: HashSet<u32>,
+    pub(crate) rtx_ssrcs: HashSet<Ssrc>,
     checked: HashSet<SocketAddr>,
     extenders: HashMap<(SocketAddr, u32), SequenceExtender>,
     sealed: HashMap<(SocketAddr, u32, u64), u64>,
@@ -49,7 +50,7 @@ pub(crate) struct Allowed {
 }
 
 impl Guard {
-    pub(crate) fn new(seed: u64, rtx_ssrc: u32) -> Guard {
+    pub(crate) fn new(seed: u64, rtx_ssrc: Ssrc) -> Guard {
         Guard {
             seed,
             rtx_ssrcs: HashSet::from([rtx_ssrc]),
@@ -129,19 +130,19 @@ impl Guard {
     fn check_allowed(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) {
         let Some(allowed) = &mut self.allowed else { return };
         let ssrc = RtpHeader::parse(datagram).unwrap().ssrc;
-        let until = allowed.until.get(&(to, ssrc));
+        let until = allowed.until.get(&(to, ssrc.0));
         let is_allowed = until.is_some_and(|until| until.is_none_or(|until| now <= until));
         assert!(
             is_allowed,
             "seed {}: {ssrc:x} goes to {to}, which has {until:?}",
             self.seed
         );
-        allowed.first.entry((to, ssrc)).or_insert_with(|| datagram.to_vec());
+        allowed.first.entry((to, ssrc.0)).or_insert_with(|| datagram.to_vec());
     }
 
     /// The first datagram of an SSRC that a conference sent.
-    pub(crate) fn first_of(&self, to: SocketAddr, ssrc: u32) -> Option<Vec<u8>> {
-        self.allowed.as_ref()?.first.get(&(to, ssrc)).cloned()
+    pub(crate) fn first_of(&self, to: SocketAddr, ssrc: Ssrc) -> Option<Vec<u8>> {
+        self.allowed.as_ref()?.first.get(&(to, ssrc.0)).cloned()
     }
 
     /// A packet index of an SSRC stands for the same bytes whenever it is sent; one of a retransmission is sent once.
@@ -150,12 +151,12 @@ impl Guard {
         let header = RtpHeader::parse(datagram).unwrap();
         let index = self
             .extenders
-            .entry((to, header.ssrc))
+            .entry((to, header.ssrc.0))
             .or_default()
             .extend(header.sequence);
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
-        let before = self.sealed.insert((to, header.ssrc, index), hasher.finish());
+        let before = self.sealed.insert((to, header.ssrc.0, index.0), hasher.finish());
         assert!(
             before.is_none_or(|before| before == hasher.finish()),
             "seed {seed}: index {index} of {:x} to {to} was sealed twice",
@@ -170,7 +171,7 @@ impl Guard {
         } else {
             *self.media.entry(to).or_default() += datagram.len();
         }
-        if header.payload_type != 111 {
+        if header.payload_type != Pt(111) {
             self.first_video.entry(to).or_insert_with(|| datagram.to_vec());
         }
     }

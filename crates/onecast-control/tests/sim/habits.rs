@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::rtcp::ReceptionBlock;
 
 /// Whose habits a viewer has.
@@ -174,7 +175,7 @@ impl Reception {
             (middle, ((now - at).as_micros() * 65_536 / 1_000_000) as u32)
         });
         Some(ReceptionBlock {
-            about,
+            about: Ssrc(about),
             fraction_lost: (256 * lost).checked_div(expected_now).unwrap_or(0).min(255) as u8,
             lost: (expected as i64 - self.received as i64) as i32,
             highest: self.newest as u32,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::rtcp::{self, Report};
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Pt, RtpTime, Ssrc};
 
 use crate::client::Clear;
 use crate::world::Random;
@@ -43,7 +43,7 @@ pub(crate) struct Publisher {
     codec: Codec,
     rtx: bool,
     reports: bool,
-    pub(crate) ssrcs: [u32; 2],
+    pub(crate) ssrcs: [Ssrc; 2],
     /// Packet indices of the first packets of audio and video, or what would be it if there had been no jump since.
     pub(crate) firsts: [u64; 2],
     /// Indices of video packets that are lost on the way when they are sent first.
@@ -171,7 +171,7 @@ impl Publisher {
             codec,
             rtx,
             reports,
-            ssrcs: [ssrc, ssrc + 1],
+            ssrcs: [Ssrc(ssrc), Ssrc(ssrc + 1)],
             firsts: [first; 2],
             lost: 0..0,
             sends_for,
@@ -220,7 +220,7 @@ impl Publisher {
 
     /// Other sources from now on, with numbers of their own, as some cameras begin with each group of pictures.
     pub(crate) fn change_sources(&mut self, ledger: &Ledger) {
-        self.ssrcs = self.ssrcs.map(|ssrc| ssrc + 4);
+        self.ssrcs = self.ssrcs.map(|ssrc| Ssrc(ssrc.0 + 4));
         for kind in [Kind::Audio, Kind::Video] {
             let next = self.random.below(65_536);
             self.firsts[kind as usize] = next.wrapping_sub(ledger.of(kind).len() as u64);
@@ -393,9 +393,9 @@ impl Publisher {
         let header = HeaderOut {
             marker,
             padding: false,
-            payload_type,
+            payload_type: Pt(payload_type),
             sequence: index as u16,
-            timestamp,
+            timestamp: RtpTime(timestamp),
             ssrc,
         };
         self.transport = self.transport.wrapping_add(u16::from(video));
@@ -435,7 +435,7 @@ impl Publisher {
         let ntp = NTP + ((elapsed.as_nanos() << 32) / 1_000_000_000) as u64;
         for ((ssrc, timestamp), packets) in self.ssrcs.into_iter().zip(timestamps).zip(counts) {
             let mut bytes = vec![0; 100];
-            let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, timestamp, packets, 1, "publisher");
+            let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, RtpTime(timestamp), packets, 1, "publisher");
             bytes.truncate(len);
             out.push(Clear::Rtcp(bytes));
         }
@@ -482,10 +482,10 @@ impl Publisher {
         let header = HeaderOut {
             marker: original.marker,
             padding: false,
-            payload_type: original.payload_type + 1,
+            payload_type: Pt(original.payload_type.0 + 1),
             sequence: index as u16,
             timestamp: original.timestamp,
-            ssrc: self.ssrcs[1] + 1,
+            ssrc: Ssrc(self.ssrcs[1].0 + 1),
         };
         let mut again = vec![0; 12];
         header.write(&mut again, &[]);

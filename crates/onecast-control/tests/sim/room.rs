@@ -7,7 +7,7 @@ use onecast_engine::fanout::{
 };
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::{StreamKey, StreamSlot};
-use onecast_rtc::rtp::Codec;
+use onecast_rtc::rtp::{Codec, Ssrc};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::client::Actor;
@@ -58,7 +58,7 @@ impl Room {
     pub(crate) fn tracks(&mut self, slot: u32) -> Arc<StreamTracks> {
         self.serial += 1;
         let base = 0x2222_0000 + 16 * self.serial;
-        let ssrcs = [base + 1, base + 2, base + 3];
+        let ssrcs = [base + 1, base + 2, base + 3].map(Ssrc);
         self.world.guard.rtx_ssrcs.insert(ssrcs[1]);
         let key = StreamKey {
             slot: StreamSlot(slot),

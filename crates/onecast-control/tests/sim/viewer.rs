@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::{self, Report};
 use onecast_rtc::rtp::seq::SequenceExtender;
-use onecast_rtc::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::{Codec, Kind, Pt, Ssrc, keyframe};
 use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::client::Clear;
@@ -17,7 +17,7 @@ use crate::world::{SSRCS, WALL};
 pub(crate) struct Viewer {
     seed: u64,
     /// Of video, its retransmissions, and audio.
-    pub(crate) ssrcs: [u32; 3],
+    pub(crate) ssrcs: [Ssrc; 3],
     pub(crate) video: Received,
     pub(crate) audio: Received,
     /// Does not ask for what is missing.
@@ -158,11 +158,11 @@ impl Viewer {
     fn report(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
         let block = self
             .reception
-            .block(now, self.ssrcs[0])
+            .block(now, self.ssrcs[0].0)
             .filter(|_| self.asking.is_some());
         match block {
-            Some(block) => rtcp::write_receiver_report(bytes, 5, &[block]),
-            None => rtcp::write_receiver_report_empty(bytes, 5),
+            Some(block) => rtcp::write_receiver_report(bytes, Ssrc(5), &[block]),
+            None => rtcp::write_receiver_report_empty(bytes, Ssrc(5)),
         }
     }
 
@@ -178,27 +178,27 @@ impl Viewer {
         if !asked.is_empty() {
             self.requests += 1;
             push(out, &bytes, |bytes| {
-                rtcp::write_nack(bytes, 5, video, asked.iter().map(|&index| index as u16))
+                rtcp::write_nack(bytes, Ssrc(5), video, asked.iter().map(|&index| index as u16))
             });
         }
         if self.wants_keyframe() && self.pli_at <= now {
             self.pli_at = now + Duration::from_millis(if self.impatient { 30 } else { 500 });
             self.video.given_up = false;
             self.plis += 1;
-            push(out, &bytes, |bytes| rtcp::write_pli(bytes, 5, video));
+            push(out, &bytes, |bytes| rtcp::write_pli(bytes, Ssrc(5), video));
         }
         let due = self.video.due(now);
         if !due.is_empty() {
             push(out, &bytes, |bytes| {
-                rtcp::write_nack(bytes, 5, video, due.iter().map(|&index| index as u16))
+                rtcp::write_nack(bytes, Ssrc(5), video, due.iter().map(|&index| index as u16))
             });
         }
         if self.greedy && self.greedy_at <= now {
             self.greedy_at = now + Duration::from_millis(20);
-            let newest = self.video.extender.highest().unwrap_or_default();
+            let newest = self.video.extender.highest().unwrap_or_default().0;
             let all = (newest.saturating_sub(200)..=newest).map(|index| index as u16);
             push(out, &std::mem::take(&mut bytes), |bytes| {
-                rtcp::write_nack(bytes, 5, video, all)
+                rtcp::write_nack(bytes, Ssrc(5), video, all)
             });
         }
     }
@@ -216,7 +216,7 @@ impl Viewer {
             .unwrap();
         let payload = header.payload(&datagram[..len]).unwrap();
         assert!(
-            self.undemanding || keyframe::starts_keyframe(codec(header.payload_type), payload),
+            self.undemanding || keyframe::starts_keyframe(codec(header.payload_type.0), payload),
             "seed {}",
             self.seed
         );
@@ -240,7 +240,7 @@ impl Viewer {
                     Kind::Video,
                     u16::from_be_bytes(*sequence),
                     payload,
-                    header.payload_type - 1,
+                    Pt(header.payload_type.0 - 1),
                 )
             }
             other => panic!("seed {seed}: nobody announced {other:x}"),
@@ -249,7 +249,7 @@ impl Viewer {
             Kind::Audio => &mut self.audio,
             Kind::Video => &mut self.video,
         };
-        let index = received.extender.extend(sequence);
+        let index = received.extender.extend(sequence).0;
         let by_rtx = header.ssrc == self.ssrcs[1];
         if let Some(asking) = self.asking.as_mut().filter(|_| kind == Kind::Video) {
             if asking.refuses(index, by_rtx) {
@@ -260,7 +260,7 @@ impl Viewer {
         if header.ssrc == self.ssrcs[0] {
             self.reception.note(index);
         }
-        if codec_of(kind, payload_type) == Some(Codec::H264) && is_parameter_sets(payload) {
+        if codec_of(kind, payload_type.0) == Some(Codec::H264) && is_parameter_sets(payload) {
             received.missing.remove(&index);
             received.sets.insert(index, payload.to_vec());
             return;
@@ -270,14 +270,14 @@ impl Viewer {
         let ledger = &ledgers[publisher];
         let sent = &ledger.of(kind)[position];
         if kind == Kind::Video {
-            assert_eq!(Some(codec(payload_type)), ledger.codec, "seed {seed}");
+            assert_eq!(Some(codec(payload_type.0)), ledger.codec, "seed {seed}");
         }
         self.has_head |= kind == Kind::Video && sent.keyframe;
         assert_eq!(sent.marker, header.marker, "seed {seed}: marker of {kind:?} {index}");
         let got = Got {
             publisher,
             position,
-            timestamp: header.timestamp,
+            timestamp: header.timestamp.0,
             at: None,
         };
         let before = received.packets.get(&index).map(|before| Got { at: None, ..*before });
@@ -296,14 +296,14 @@ impl Viewer {
                 if ssrc == self.ssrcs[0] {
                     self.reception.sender_report = Some(((ntp >> 16) as u32, now));
                 }
-                self.note_report(ssrc, ntp, rtp, ledgers);
+                self.note_report(ssrc, ntp, rtp.0, ledgers);
             }
         })
         .unwrap();
     }
 
     /// Audio and video are never told by different clocks.
-    fn note_report(&mut self, ssrc: u32, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
+    fn note_report(&mut self, ssrc: Ssrc, ntp: u64, rtp: u32, ledgers: &[Ledger]) {
         let kind = if ssrc == self.ssrcs[2] {
             Kind::Audio
         } else {
@@ -353,7 +353,7 @@ impl Viewer {
     }
 
     /// The SSRC is one of those that it expects.
-    pub(crate) fn knows(&self, ssrc: u32) -> bool {
+    pub(crate) fn knows(&self, ssrc: Ssrc) -> bool {
         self.ssrcs.contains(&ssrc)
     }
 

@@ -14,6 +14,7 @@ use onecast_engine::media::lane::{StreamKey, StreamSlot};
 use onecast_engine::media::{Inbox, StreamTracks, Wake};
 use onecast_metrics::ShardCounts;
 use onecast_rtc::client_peer::{Answered, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use onecast_rtc::{Certificate, IceCredentials, LocalSocket, Path, SessionId};
@@ -231,7 +232,7 @@ pub(crate) struct World {
 /// What a turn takes while a batch goes out.
 const SLICE_TIME: Duration = Duration::from_micros(50);
 pub(crate) const WALL: u64 = 5_000;
-pub(crate) const SSRCS: [u32; 3] = [0x1111_0001, 0x1111_0002, 0x1111_0003];
+pub(crate) const SSRCS: [Ssrc; 3] = [Ssrc(0x1111_0001), Ssrc(0x1111_0002), Ssrc(0x1111_0003)];
 
 /// The server has several addresses, and clients reach it at one or another.
 pub(crate) fn path_of(client: SocketAddr) -> Path {

@@ -11,6 +11,7 @@ use super::stamps::{StampTarget, Stamps};
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
+use onecast_rtc::rtp::RtpTime;
 
 /// The way of one viewer to the live edge. It stays until nothing of it can be asked for again.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ pub struct CatchUp {
     pub(super) level_at: Option<Instant>,
     stamping: Stamping,
     frames_ahead: u32,
-    first_stamp: Option<u32>,
+    first_stamp: Option<RtpTime>,
     /// Timestamp on the track of the frame that is being sent.
-    current: Option<u32>,
+    current: Option<RtpTime>,
 }
 
 /// How frames of the past are stamped.
@@ -45,16 +46,16 @@ pub enum Stamping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveClock {
     /// The newest timestamp.
-    pub timestamp: u32,
+    pub timestamp: RtpTime,
     /// When it arrived.
     pub at: Instant,
 }
 
 impl LiveClock {
     /// The timestamp of `now`; video's clock runs at 90 kHz.
-    fn at(&self, now: Instant) -> u32 {
+    fn at(&self, now: Instant) -> RtpTime {
         let ticks = now.saturating_duration_since(self.at).as_micros() * 9 / 100;
-        self.timestamp.wrapping_add(ticks as u32)
+        self.timestamp.plus(ticks as u32)
     }
 }
 
@@ -83,17 +84,23 @@ impl CatchUp {
     /// The viewer's timestamp for the packet at the cursor. `highest` is the highest timestamp that the viewer has been sent.
     ///
     /// From the frame that is the newest of all, timestamps are the track's own, unless the viewer was sent a later one already.
-    pub(super) fn stamp_next(&mut self, now: Instant, packet: &Packet, live: LiveClock, highest: Option<u32>) -> u32 {
+    pub(super) fn stamp_next(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        live: LiveClock,
+        highest: Option<RtpTime>,
+    ) -> RtpTime {
         let (stamping, frames_ahead) = (self.stamping, self.frames_ahead);
         let stamp = self.stamps.stamp(packet, |sent| {
-            let step_back = highest.map_or(0, |highest| highest.wrapping_sub(live.at(now)).cast_signed());
+            let step_back = highest.map_or(0, |highest| highest.since(live.at(now)));
             StampTarget {
                 stamp: match stamping {
                     Stamping::Live => live.at(now),
                     Stamping::Original => packet.timestamp,
                     Stamping::Squeezed => {
                         let behind = frames_ahead.saturating_sub(sent as u32);
-                        live.timestamp.wrapping_sub(behind.wrapping_mul(90))
+                        live.timestamp.minus(behind.wrapping_mul(90))
                     }
                 },
                 is_newest: packet.timestamp == live.timestamp,
@@ -107,12 +114,12 @@ impl CatchUp {
     }
 
     /// The viewer's timestamp for a packet that came when the track's own timestamps had begun.
-    pub(super) fn stamp_late(&mut self, packet: &Packet) -> u32 {
+    pub(super) fn stamp_late(&mut self, packet: &Packet) -> RtpTime {
         self.stamps.late(packet)
     }
 
     /// The viewer's timestamp for a packet behind the cursor; `None` for one of a frame that was passed over.
-    pub(super) fn stamp_of(&self, packet: &Packet) -> Option<u32> {
+    pub(super) fn stamp_of(&self, packet: &Packet) -> Option<RtpTime> {
         self.stamps.find(packet)
     }
 
@@ -144,7 +151,7 @@ impl CatchUp {
     }
 
     /// The timestamp of the first frame; `None` before it was sent.
-    pub(super) fn first_stamp(&self) -> Option<u32> {
+    pub(super) fn first_stamp(&self) -> Option<RtpTime> {
         self.first_stamp
     }
 }
@@ -167,7 +174,7 @@ mod tests {
         CatchUp::new(point, Stamping::Live)
     }
 
-    fn frame(index: u64, timestamp: u32) -> Arc<Packet> {
+    fn frame(index: u64, timestamp: RtpTime) -> Arc<Packet> {
         packet(index).timestamp(timestamp).build()
     }
 
@@ -175,40 +182,63 @@ mod tests {
     fn frames_of_the_past_carry_the_live_clock_and_the_newest_its_own() {
         let start = onecast_udp::clock::now();
         let live = LiveClock {
-            timestamp: 900_000,
+            timestamp: RtpTime(900_000),
             at: start,
         };
         let mut way = way(3);
-        assert_eq!(way.stamp_next(start, &frame(10, 3_000), live, None), 900_000);
-        let last = Some(900_000);
-        assert_eq!(way.stamp_next(start + ms(1), &frame(11, 3_000), live, last), 900_000);
-        assert_eq!(way.stamp_next(start + ms(2), &frame(12, 6_000), live, last), 900_180);
-        let last = Some(900_180);
         assert_eq!(
-            way.stamp_next(start + ms(2), &frame(13, 9_000), live, last),
-            900_191,
+            way.stamp_next(start, &frame(10, RtpTime(3_000)), live, None),
+            RtpTime(900_000)
+        );
+        let last = Some(RtpTime(900_000));
+        assert_eq!(
+            way.stamp_next(start + ms(1), &frame(11, RtpTime(3_000)), live, last),
+            RtpTime(900_000)
+        );
+        assert_eq!(
+            way.stamp_next(start + ms(2), &frame(12, RtpTime(6_000)), live, last),
+            RtpTime(900_180)
+        );
+        let last = Some(RtpTime(900_180));
+        assert_eq!(
+            way.stamp_next(start + ms(2), &frame(13, RtpTime(9_000)), live, last),
+            RtpTime(900_191),
             "strictly increasing, with room for what is shown between"
         );
         // The newest frame, but the viewer was sent a later timestamp already.
         assert_eq!(
-            way.stamp_next(start + ms(3), &frame(14, 900_000), live, Some(900_191)),
-            900_447
+            way.stamp_next(
+                start + ms(3),
+                &frame(14, RtpTime(900_000)),
+                live,
+                Some(RtpTime(900_191))
+            ),
+            RtpTime(900_447)
         );
         assert_eq!(way.own_since(), None);
         let live = LiveClock {
-            timestamp: 903_000,
+            timestamp: RtpTime(903_000),
             at: start + ms(33),
         };
         assert_eq!(
-            way.stamp_next(start + ms(33), &frame(15, 903_000), live, Some(900_447)),
-            903_000
+            way.stamp_next(
+                start + ms(33),
+                &frame(15, RtpTime(903_000)),
+                live,
+                Some(RtpTime(900_447))
+            ),
+            RtpTime(903_000)
         );
         assert_eq!((way.own_since(), way.all_own_from()), (Some(15), 15));
-        assert_eq!(way.stamp_of(&frame(11, 3_000)), Some(900_000));
-        assert_eq!(way.stamp_of(&frame(13, 9_000)), Some(900_191));
-        assert_eq!(way.stamp_of(&frame(16, 906_000)), Some(906_000));
-        assert_eq!(way.stamp_of(&frame(12, 4_500)), None, "a frame that was passed over");
-        assert_eq!(way.stamp_of(&frame(9, 0)), None);
+        assert_eq!(way.stamp_of(&frame(11, RtpTime(3_000))), Some(RtpTime(900_000)));
+        assert_eq!(way.stamp_of(&frame(13, RtpTime(9_000))), Some(RtpTime(900_191)));
+        assert_eq!(way.stamp_of(&frame(16, RtpTime(906_000))), Some(RtpTime(906_000)));
+        assert_eq!(
+            way.stamp_of(&frame(12, RtpTime(4_500))),
+            None,
+            "a frame that was passed over"
+        );
+        assert_eq!(way.stamp_of(&frame(9, RtpTime(0))), None);
     }
 
     #[test]
@@ -216,12 +246,12 @@ mod tests {
         let start = onecast_udp::clock::now();
         let mut way = way(2);
         let live = LiveClock {
-            timestamp: 5_000,
+            timestamp: RtpTime(5_000),
             at: start,
         };
         assert_eq!(
-            way.stamp_next(start, &frame(10, 5_000), live, Some(2_000_000_000)),
-            5_000
+            way.stamp_next(start, &frame(10, RtpTime(5_000)), live, Some(RtpTime(2_000_000_000))),
+            RtpTime(5_000)
         );
     }
 }

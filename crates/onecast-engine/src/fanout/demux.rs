@@ -3,6 +3,7 @@
 
 use crate::media::lane::StreamKey;
 use onecast_rtc::rtp::header::RtpHeader;
+use onecast_rtc::rtp::{Pt, Ssrc};
 use onecast_rtc::sdp::MediaLine;
 use onecast_rtc::srtp;
 
@@ -20,7 +21,7 @@ pub(super) struct Demux {
 /// An SSRC that was seen.
 #[derive(Debug)]
 struct Known {
-    ssrc: u32,
+    ssrc: Ssrc,
     line: usize,
     /// Value of [`Demux::packets`] at its newest packet.
     heard: u64,
@@ -31,7 +32,7 @@ struct DemuxLine {
     source: usize,
     stream: StreamKey,
     mid: Box<str>,
-    announced: [Option<u32>; 2],
+    announced: [Option<Ssrc>; 2],
     /// A bit for each payload type.
     payload_types: u128,
 }
@@ -64,7 +65,7 @@ impl Demux {
     }
 
     /// The source whose packets carry this SSRC.
-    pub(super) fn source_of(&self, ssrc: u32) -> Option<usize> {
+    pub(super) fn source_of(&self, ssrc: Ssrc) -> Option<usize> {
         let known = self.known.iter().find(|known| known.ssrc == ssrc);
         let line = known.map(|known| known.line).or_else(|| self.announced(ssrc))?;
         Some(self.lines[line].source)
@@ -97,12 +98,12 @@ impl Demux {
         Some(mid)
     }
 
-    fn announced(&self, ssrc: u32) -> Option<usize> {
+    fn announced(&self, ssrc: Ssrc) -> Option<usize> {
         self.lines.iter().position(|line| line.announced.contains(&Some(ssrc)))
     }
 
-    fn only_line_with(&self, payload_type: u8) -> Option<usize> {
-        let bit = 1u128 << (payload_type & 0x7f);
+    fn only_line_with(&self, payload_type: Pt) -> Option<usize> {
+        let bit = 1u128 << payload_type.index();
         let mut lines = self
             .lines
             .iter()
@@ -112,7 +113,7 @@ impl Demux {
         lines.next().is_none().then_some(place)
     }
 
-    fn learn(&mut self, known: Option<usize>, ssrc: u32, line: usize) {
+    fn learn(&mut self, known: Option<usize>, ssrc: Ssrc, line: usize) {
         let heard = self.packets;
         let learnt = Known { ssrc, line, heard };
         if let Some(place) = known {
@@ -137,7 +138,7 @@ impl DemuxLine {
             stream,
             mid: line.mid.clone(),
             announced: [line.ssrc, line.rtx_ssrc],
-            payload_types: own.chain(rtx).fold(0, |all, one| all | 1u128 << (one & 0x7f)),
+            payload_types: own.chain(rtx).fold(0, |all, one| all | 1u128 << one.index()),
         }
     }
 }
@@ -147,19 +148,19 @@ mod tests {
     use super::*;
     use crate::media::lane::StreamSlot;
     use onecast_rtc::rtp::header::HeaderOut;
-    use onecast_rtc::rtp::{Codec, Kind};
+    use onecast_rtc::rtp::{Codec, Kind, RtpTime};
     use onecast_rtc::sdp::{ExtensionIds, Format};
 
     const MID: u8 = 4;
 
-    fn line(mid: &str, payload_type: u8, ssrc: Option<u32>) -> MediaLine {
+    fn line(mid: &str, payload_type: Pt, ssrc: Option<Ssrc>) -> MediaLine {
         MediaLine {
             kind: Kind::Video,
             mid: mid.into(),
             formats: vec![Format {
                 codec: Codec::Vp8,
                 payload_type,
-                rtx: Some(payload_type + 1),
+                rtx: Some(Pt(payload_type.0 + 1)),
                 fmtp: "".into(),
                 nack: true,
                 pli: true,
@@ -170,7 +171,7 @@ mod tests {
                 ..ExtensionIds::default()
             },
             ssrc,
-            rtx_ssrc: ssrc.map(|ssrc| ssrc + 1),
+            rtx_ssrc: ssrc.map(|ssrc| Ssrc(ssrc.0 + 1)),
         }
     }
 
@@ -191,14 +192,14 @@ mod tests {
         demux.set_lines(lines.iter().map(|(source, line)| (*source, key(*source as u32), line)));
     }
 
-    fn packet(ssrc: u32, payload_type: u8, mid: Option<&str>) -> Vec<u8> {
+    fn packet(ssrc: Ssrc, payload_type: Pt, mid: Option<&str>) -> Vec<u8> {
         let mut bytes = vec![0; 64];
         let header = HeaderOut {
             marker: false,
             padding: false,
             payload_type,
             sequence: 1,
-            timestamp: 1,
+            timestamp: RtpTime(1),
             ssrc,
         };
         let mid = mid.map(|mid| (MID, mid.as_bytes()));
@@ -212,22 +213,22 @@ mod tests {
 
     #[test]
     fn a_packet_that_names_its_line_teaches_its_ssrc() {
-        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
+        let mut demux = demux(&[(0, line("0", Pt(96), None)), (1, line("1", Pt(96), None))]);
         assert_eq!(
-            source(&mut demux, &packet(7, 96, None)),
+            source(&mut demux, &packet(Ssrc(7), Pt(96), None)),
             None,
             "two lines have the payload type"
         );
-        assert_eq!(source(&mut demux, &packet(7, 96, Some("1"))), Some(1));
-        assert_eq!(source(&mut demux, &packet(7, 96, None)), Some(1));
+        assert_eq!(source(&mut demux, &packet(Ssrc(7), Pt(96), Some("1"))), Some(1));
+        assert_eq!(source(&mut demux, &packet(Ssrc(7), Pt(96), None)), Some(1));
         assert_eq!(
-            source(&mut demux, &packet(7, 96, Some("0"))),
+            source(&mut demux, &packet(Ssrc(7), Pt(96), Some("0"))),
             Some(0),
             "it says otherwise now"
         );
-        assert_eq!(demux.source_of(7), Some(0));
+        assert_eq!(demux.source_of(Ssrc(7)), Some(0));
         assert_eq!(
-            source(&mut demux, &packet(8, 96, Some("9"))),
+            source(&mut demux, &packet(Ssrc(8), Pt(96), Some("9"))),
             None,
             "there is no such line"
         );
@@ -235,47 +236,50 @@ mod tests {
 
     #[test]
     fn what_was_announced_comes_before_the_payload_type() {
-        let mut demux = demux(&[(0, line("0", 96, Some(50))), (1, line("1", 98, None))]);
-        assert_eq!(source(&mut demux, &packet(50, 98, None)), Some(0));
+        let mut demux = demux(&[(0, line("0", Pt(96), Some(Ssrc(50)))), (1, line("1", Pt(98), None))]);
+        assert_eq!(source(&mut demux, &packet(Ssrc(50), Pt(98), None)), Some(0));
         assert_eq!(
-            source(&mut demux, &packet(51, 97, None)),
+            source(&mut demux, &packet(Ssrc(51), Pt(97), None)),
             Some(0),
             "its retransmissions"
         );
-        assert_eq!(source(&mut demux, &packet(60, 99, None)), Some(1));
+        assert_eq!(source(&mut demux, &packet(Ssrc(60), Pt(99), None)), Some(1));
     }
 
     #[test]
     fn a_packet_of_a_line_that_is_not_agreed_yet_is_not_taken_for_the_only_one_there_is() {
-        let mut demux = demux(&[(0, line("0", 96, None))]);
-        assert_eq!(source(&mut demux, &packet(8, 96, Some("1"))), None);
-        set(&mut demux, &[(0, line("0", 96, None)), (1, line("1", 96, None))]);
-        assert_eq!(source(&mut demux, &packet(8, 96, Some("1"))), Some(1));
-        assert_eq!(source(&mut demux, &packet(8, 96, None)), Some(1));
+        let mut demux = demux(&[(0, line("0", Pt(96), None))]);
+        assert_eq!(source(&mut demux, &packet(Ssrc(8), Pt(96), Some("1"))), None);
+        set(
+            &mut demux,
+            &[(0, line("0", Pt(96), None)), (1, line("1", Pt(96), None))],
+        );
+        assert_eq!(source(&mut demux, &packet(Ssrc(8), Pt(96), Some("1"))), Some(1));
+        assert_eq!(source(&mut demux, &packet(Ssrc(8), Pt(96), None)), Some(1));
     }
 
     #[test]
     fn lines_that_stay_keep_their_ssrcs_and_others_forget_them() {
-        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
-        source(&mut demux, &packet(7, 96, Some("0")));
-        source(&mut demux, &packet(8, 96, Some("1")));
-        let moved = line("1", 96, None);
+        let mut demux = demux(&[(0, line("0", Pt(96), None)), (1, line("1", Pt(96), None))]);
+        source(&mut demux, &packet(Ssrc(7), Pt(96), Some("0")));
+        source(&mut demux, &packet(Ssrc(8), Pt(96), Some("1")));
+        let moved = line("1", Pt(96), None);
         demux.set_lines([(0, key(1), &moved)].into_iter());
-        assert_eq!(source(&mut demux, &packet(8, 96, None)), Some(0));
-        assert_eq!(demux.source_of(7), None);
+        assert_eq!(source(&mut demux, &packet(Ssrc(8), Pt(96), None)), Some(0));
+        assert_eq!(demux.source_of(Ssrc(7)), None);
     }
 
     #[test]
     fn it_learns_no_more_than_its_bound_and_forgets_the_longest_silent() {
-        let mut demux = demux(&[(0, line("0", 96, None)), (1, line("1", 96, None))]);
-        assert_eq!(source(&mut demux, &packet(5, 96, Some("1"))), Some(1));
+        let mut demux = demux(&[(0, line("0", Pt(96), None)), (1, line("1", Pt(96), None))]);
+        assert_eq!(source(&mut demux, &packet(Ssrc(5), Pt(96), Some("1"))), Some(1));
         for ssrc in 1_000..2_000 {
-            assert_eq!(source(&mut demux, &packet(ssrc, 96, Some("0"))), Some(0));
+            assert_eq!(source(&mut demux, &packet(Ssrc(ssrc), Pt(96), Some("0"))), Some(0));
             // It named its line once, and is known by its SSRC for as long as it sends.
-            assert_eq!(source(&mut demux, &packet(ssrc, 96, None)), Some(0));
-            assert_eq!(source(&mut demux, &packet(5, 96, None)), Some(1));
+            assert_eq!(source(&mut demux, &packet(Ssrc(ssrc), Pt(96), None)), Some(0));
+            assert_eq!(source(&mut demux, &packet(Ssrc(5), Pt(96), None)), Some(1));
             assert!(demux.known.len() <= Demux::KNOWN_MAX);
         }
-        assert_eq!(demux.source_of(1_000), None);
+        assert_eq!(demux.source_of(Ssrc(1_000)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onecast_rtc::rtp::Codec;
+use onecast_rtc::rtp::{Codec, Pt};
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 /// The formats and extensions of one m-line towards a viewer.
@@ -20,9 +20,9 @@ pub struct ViewerFormat {
     /// The encoding.
     pub codec: Codec,
     /// Its payload type.
-    pub payload_type: u8,
+    pub payload_type: Pt,
     /// Payload type of its retransmissions.
-    pub rtx: Option<u8>,
+    pub rtx: Option<Pt>,
     /// The viewer may ask for retransmissions.
     pub nack: bool,
     profile: u8,
@@ -86,7 +86,7 @@ mod tests {
     fn line(formats: &[(Codec, u8, &str)]) -> ViewerLine {
         let formats = formats.iter().map(|&(codec, payload_type, fmtp)| Format {
             codec,
-            payload_type,
+            payload_type: Pt(payload_type),
             rtx: None,
             fmtp: fmtp.into(),
             nack: true,
@@ -110,9 +110,9 @@ mod tests {
             (Codec::H264, 112, "level-asymmetry-allowed=1; profile-level-id=64001f"),
         ]);
         let chosen = |profile| line.format(Codec::H264, profile).map(|format| format.payload_type);
-        assert_eq!(chosen(0x64), Some(112));
-        assert_eq!(chosen(0x42), Some(102));
-        assert_eq!(chosen(0x4d), Some(102));
+        assert_eq!(chosen(0x64), Some(Pt(112)));
+        assert_eq!(chosen(0x42), Some(Pt(102)));
+        assert_eq!(chosen(0x4d), Some(Pt(102)));
         assert_eq!(line.format(Codec::Vp8, 0), None);
     }
 

@@ -14,7 +14,7 @@ use super::repairs::Repairs;
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 use crate::media::window::StartPoint;
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Pt, RtpTime};
 
 /// One viewer's view of one track.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Forwarder {
     format: Option<ViewerFormat>,
     state: State,
     /// Timestamp, on the track, of a frame whose rest is given up.
-    skipping: Option<u32>,
+    skipping: Option<RtpTime>,
     /// The track's index that this viewer sees as packet index 0. Wraps: repeated starts may take more numbers than the track has.
     base: u64,
     /// The start: older packets are not sent.
@@ -32,7 +32,7 @@ pub struct Forwarder {
     /// The newest packet that was let through since the start.
     newest: Newest,
     /// The highest timestamp that the viewer saw; `None` before the first packet of all.
-    highest: Option<u32>,
+    highest: Option<RtpTime>,
     /// From here on timestamps are the track's own; before it `past` knows them.
     true_from: u64,
     past: Option<Box<CatchUp>>,
@@ -61,7 +61,7 @@ enum State {
 struct Newest {
     index: u64,
     /// Its timestamp on the track.
-    own: u32,
+    own: RtpTime,
     /// Its frame goes on after it.
     open: bool,
 }
@@ -70,11 +70,11 @@ struct Newest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewrite {
     /// Payload type.
-    pub payload_type: u8,
+    pub payload_type: Pt,
     /// SRTP packet index: roll-over counter and sequence number.
     pub index: u64,
     /// RTP timestamp.
-    pub timestamp: u32,
+    pub timestamp: RtpTime,
 }
 
 /// Why a packet is not for this viewer, now.
@@ -106,7 +106,7 @@ impl Forwarder {
             first: 0,
             newest: Newest {
                 index: 0,
-                own: 0,
+                own: RtpTime(0),
                 open: false,
             },
             highest: None,
@@ -267,7 +267,7 @@ impl Forwarder {
     }
 
     /// The payload type and packet index of the next retransmission, if RTX was negotiated.
-    pub fn retransmission(&mut self, timestamp: u32) -> Option<Rewrite> {
+    pub fn retransmission(&mut self, timestamp: RtpTime) -> Option<Rewrite> {
         let payload_type = self.format?.rtx?;
         let index = self.rtx_next;
         self.rtx_next += 1;
@@ -395,14 +395,14 @@ impl Forwarder {
     }
 
     /// Under which timestamp a packet goes out again.
-    fn timestamp(&self, packet: &Packet) -> Option<u32> {
+    fn timestamp(&self, packet: &Packet) -> Option<RtpTime> {
         match &self.past {
             Some(way) => way.stamp_of(packet),
             None => (packet.index >= self.true_from).then_some(packet.timestamp),
         }
     }
 
-    fn pass(&mut self, packet: &Packet, timestamp: u32) -> Result<Rewrite, Skip> {
+    fn pass(&mut self, packet: &Packet, timestamp: RtpTime) -> Result<Rewrite, Skip> {
         let format = self.format.ok_or(Skip::Codec)?;
         if let Some(given_up) = self.skipping {
             // Some senders mark no ends.
@@ -420,8 +420,8 @@ impl Forwarder {
             };
         }
         // A frame that is shown earlier than others that were sent before it; or the clock was set back.
-        let is_highest = |highest: u32| {
-            let behind = highest.wrapping_sub(timestamp).cast_signed();
+        let is_highest = |highest: RtpTime| {
+            let behind = highest.since(timestamp);
             !(0..=REORDER_MAX).contains(&behind)
         };
         if self.highest.is_none_or(is_highest) {

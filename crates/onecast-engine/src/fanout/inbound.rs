@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::published_stream::RtpOutcome;
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::transmit::SendQueue;
 use onecast_rtc::{Opener, Profile, SrtpDrop};
@@ -38,7 +39,7 @@ struct Unreadable {
     newest: Instant,
     packets: u32,
     /// SSRC and packet count of the first sender report since then.
-    counts: Vec<(u32, u32)>,
+    counts: Vec<(Ssrc, u32)>,
     /// By its sender reports it sends RTP.
     is_sending: bool,
 }
@@ -74,7 +75,7 @@ impl Inbound {
     }
 
     /// The client has sent so many packets, as its sender report says.
-    pub(super) fn note_sender_report(&mut self, ssrc: u32, packets: u32) {
+    pub(super) fn note_sender_report(&mut self, ssrc: Ssrc, packets: u32) {
         let Some(unreadable) = &mut self.unreadable else { return };
         match unreadable.counts.iter().find(|(known, _)| *known == ssrc) {
             Some((_, before)) => unreadable.is_sending |= *before != packets,
@@ -148,6 +149,7 @@ impl Unreadable {
 mod tests {
     use super::*;
     use onecast_rtc::rtp::header::HeaderOut;
+    use onecast_rtc::rtp::{Pt, RtpTime};
     use onecast_rtc::{DtlsRole, Sealer, SrtpKeys};
 
     const PROFILE: Profile = Profile::AeadAes128Gcm;
@@ -176,14 +178,14 @@ mod tests {
             self.now += Duration::from_millis(ms);
         }
 
-        fn sealed(&mut self, ssrc: u32, index: u64, payload: usize) -> Vec<u8> {
+        fn sealed(&mut self, ssrc: Ssrc, index: u64, payload: usize) -> Vec<u8> {
             let mut bytes = vec![0; 12 + payload + 16];
             let header = HeaderOut {
                 marker: false,
                 padding: false,
-                payload_type: 96,
+                payload_type: Pt(96),
                 sequence: index as u16,
-                timestamp: 0,
+                timestamp: RtpTime(0),
                 ssrc,
             };
             header.write(&mut bytes, &[]);
@@ -191,12 +193,12 @@ mod tests {
             bytes
         }
 
-        fn good(&mut self, ssrc: u32, index: u64) -> bool {
+        fn good(&mut self, ssrc: Ssrc, index: u64) -> bool {
             let mut datagram = self.sealed(ssrc, index, 20);
             self.inbound.open_rtp(self.now, &mut self.opener, &mut datagram).is_ok()
         }
 
-        fn bad(&mut self, ssrc: u32) -> RtpOutcome {
+        fn bad(&mut self, ssrc: Ssrc) -> RtpOutcome {
             let mut datagram = self.sealed(ssrc, 30_000, 20);
             datagram[20] ^= 1;
             self.inbound
@@ -213,11 +215,11 @@ mod tests {
             self.sealer.seal_rtcp(&mut bytes, len);
             self.opener.open_rtcp(&mut bytes).unwrap();
             self.inbound.note_rtcp(self.now);
-            self.inbound.note_sender_report(7, packets);
+            self.inbound.note_sender_report(Ssrc(7), packets);
         }
 
         /// Bad packets for so long; when they were too many, ms from now.
-        fn endure(&mut self, ssrc: u32, ms: u64, mut each: impl FnMut(&mut World, u64)) -> Option<u64> {
+        fn endure(&mut self, ssrc: Ssrc, ms: u64, mut each: impl FnMut(&mut World, u64)) -> Option<u64> {
             (0..ms / 20).map(|step| step * 20).find(|&at| {
                 self.pass(20);
                 each(self, at);
@@ -229,10 +231,14 @@ mod tests {
     #[test]
     fn media_of_which_nothing_is_authentic_is_unreadable_after_seconds() {
         let mut world = World::new();
-        assert_eq!(world.endure(7, 60_000, |_, _| {}), Some(5_000), "from the beginning");
+        assert_eq!(
+            world.endure(Ssrc(7), 60_000, |_, _| {}),
+            Some(5_000),
+            "from the beginning"
+        );
         let mut world = World::new();
-        assert!(world.good(7, 1));
-        assert_eq!(world.endure(7, 60_000, |_, _| {}), Some(5_000), "amid the stream");
+        assert!(world.good(Ssrc(7), 1));
+        assert_eq!(world.endure(Ssrc(7), 60_000, |_, _| {}), Some(5_000), "amid the stream");
     }
 
     #[test]
@@ -242,41 +248,41 @@ mod tests {
         let each = |world: &mut World, at: u64| {
             if at.is_multiple_of(4_000) {
                 index += 1;
-                assert!(world.good(7, index));
+                assert!(world.good(Ssrc(7), index));
             }
         };
-        assert_eq!(world.endure(7, 60_000, each), None);
+        assert_eq!(world.endure(Ssrc(7), 60_000, each), None);
     }
 
     #[test]
     fn a_silent_client_that_sends_reports_is_not_ended_by_forged_packets() {
         let mut world = World::new();
-        assert!(world.good(7, 1));
+        assert!(world.good(Ssrc(7), 1));
         let reports = |world: &mut World, at: u64| {
             if at.is_multiple_of(7_500) {
                 world.report(1);
             }
         };
-        assert_eq!(world.endure(7, 120_000, reports), None);
+        assert_eq!(world.endure(Ssrc(7), 120_000, reports), None);
     }
 
     #[test]
     fn reports_that_count_packets_prove_that_the_client_sends() {
         let mut world = World::new();
-        assert!(world.good(7, 1));
+        assert!(world.good(Ssrc(7), 1));
         let reports = |world: &mut World, at: u64| {
             if at.is_multiple_of(1_000) {
                 world.report(at as u32 / 20);
             }
         };
-        assert_eq!(world.endure(7, 60_000, reports), Some(5_000));
+        assert_eq!(world.endure(Ssrc(7), 60_000, reports), Some(5_000));
     }
 
     #[test]
     fn packets_of_sources_that_were_never_heard_prove_nothing_once_one_was() {
         let mut world = World::new();
-        assert!(world.good(7, 1));
-        assert_eq!(world.endure(8, 60_000, |_, _| {}), None);
+        assert!(world.good(Ssrc(7), 1));
+        assert_eq!(world.endure(Ssrc(8), 60_000, |_, _| {}), None);
     }
 
     #[test]
@@ -284,7 +290,7 @@ mod tests {
         let mut world = World::new();
         for _ in 0..100 {
             world.pass(2_100);
-            assert_eq!(world.bad(7), RtpOutcome::Dropped);
+            assert_eq!(world.bad(Ssrc(7)), RtpOutcome::Dropped);
         }
     }
 
@@ -295,7 +301,7 @@ mod tests {
             .into_iter()
             .enumerate()
         {
-            let mut datagram = world.sealed(7, index as u64, payload);
+            let mut datagram = world.sealed(Ssrc(7), index as u64, payload);
             let opened = world.inbound.open_rtp(world.now, &mut world.opener, &mut datagram);
             assert!(opened.is_ok());
         }

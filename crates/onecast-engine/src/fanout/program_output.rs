@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::media::continuity::Mapping;
 use crate::media::{KeyframeNeed, KeyframeReading, Packet, SenderClock, StreamTracks, Window, WriteTicket};
-use onecast_rtc::rtp::{Codec, Kind, keyframe};
+use onecast_rtc::rtp::{Codec, Kind, SeqIndex, keyframe};
 
 /// The way of a source's packets into the room's stream.
 pub(super) struct ProgramOutput {
@@ -164,7 +164,7 @@ impl ProgramOutput {
         }
         let continuity = program.track(kind).continuity();
         let rate = packet.codec.clock_rate();
-        let mapping = continuity.append(packet.index, packet.timestamp, now, rate);
+        let mapping = continuity.append(SeqIndex(packet.index), packet.timestamp, now, rate);
         self.ways[kind as usize] = Some(Way {
             first: packet.index,
             mapping: Some(mapping),
@@ -226,7 +226,7 @@ impl Way {
         match self.mapping {
             None => packet.clone(),
             Some(mapping) => Arc::new(Packet {
-                index: mapping.index(packet.index),
+                index: mapping.index(SeqIndex(packet.index)),
                 timestamp: mapping.timestamp(packet.timestamp),
                 ..Packet::clone(packet)
             }),
@@ -252,6 +252,7 @@ mod tests {
     use crate::media::testing::packet;
     use crate::media::window::{CacheBounds, WindowBounds};
     use crate::media::{Inbox, LaneItem, Wake};
+    use onecast_rtc::rtp::{RtpTime, Ssrc};
 
     struct Silent;
 
@@ -266,7 +267,7 @@ mod tests {
             slot: StreamSlot(0),
             serial: 1,
         };
-        let program = StreamTracks::new(key, "room", [1, 2, 3], Arc::new([inbox.clone()]), now);
+        let program = StreamTracks::new(key, "room", [Ssrc(1), Ssrc(2), Ssrc(3)], Arc::new([inbox.clone()]), now);
         program.video.bind(0);
         let window = Window::new(WindowBounds {
             packets: 64,
@@ -290,7 +291,9 @@ mod tests {
         let start = onecast_udp::clock::now();
         let (mut output, inbox) = output(start);
         for second in 0..8 {
-            let packet = packet(second).timestamp(second as u32 * 90_000).payload(&[0x10, 1]);
+            let packet = packet(second)
+                .timestamp(RtpTime(second as u32 * 90_000))
+                .payload(&[0x10, 1]);
             show(&mut output, start + Duration::from_secs(second), &packet.build());
             assert_eq!(inbox.pop().is_some(), second >= 5, "{second}");
         }

@@ -15,7 +15,7 @@ use crate::media::{
 };
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Pt};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 use onecast_rtc::transmit::SendQueue;
 use onecast_rtc::{Path, RtcpSealer};
@@ -99,7 +99,7 @@ impl PublishedStream {
                 audio: spec.audio.clone(),
                 video: spec.video.clone(),
             },
-            local_ssrc: tracks.video.ssrc() ^ 1,
+            local_ssrc: tracks.video.feedback_ssrc(),
             video_fir: false,
             keyframe_share: config.keyframe_share,
             transport_cc: config.transport_cc,
@@ -337,7 +337,7 @@ impl PublishedStream {
     }
 
     /// Packets come in another format than before, unless it is that of retransmissions.
-    fn note_format(&mut self, kind: Kind, codec: Codec, payload_type: u8) {
+    fn note_format(&mut self, kind: Kind, codec: Codec, payload_type: Pt) {
         let profile = match self.formats.note(kind, codec, payload_type) {
             FormatChange::Negotiated { profile } => {
                 self.sets_due |= kind == Kind::Video;

@@ -1,6 +1,6 @@
 //! The formats in which a client may send a stream, and which of them it uses.
 
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Pt};
 use onecast_rtc::sdp::{Format, MediaLine};
 
 use super::formats;
@@ -10,14 +10,14 @@ use super::formats;
 pub(super) struct SentFormats {
     list: Vec<SentFormat>,
     /// By kind, the payload type of the newest packets that were no retransmissions.
-    used: [Option<u8>; 2],
+    used: [Option<Pt>; 2],
 }
 
 /// One payload type.
 #[derive(Debug, PartialEq, Eq)]
 struct SentFormat {
     codec: Codec,
-    payload_type: u8,
+    payload_type: Pt,
     profile: u8,
     /// What the profile does not tell apart, for instance parameter sets.
     fmtp: Box<str>,
@@ -57,12 +57,12 @@ impl SentFormats {
 
     /// Whether packets of this payload type came last.
     #[inline]
-    pub(super) fn is_used(&self, kind: Kind, payload_type: u8) -> bool {
+    pub(super) fn is_used(&self, kind: Kind, payload_type: Pt) -> bool {
         self.used[kind as usize] == Some(payload_type)
     }
 
     /// A packet came whose payload type is not [used](Self::is_used), or the first one of a codec.
-    pub(super) fn note(&mut self, kind: Kind, codec: Codec, payload_type: u8) -> FormatChange {
+    pub(super) fn note(&mut self, kind: Kind, codec: Codec, payload_type: Pt) -> FormatChange {
         let mut of_codec = self.list.iter().filter(|format| format.codec == codec);
         if let Some(format) = of_codec.clone().find(|format| format.payload_type == payload_type) {
             self.used[kind as usize] = Some(payload_type);
@@ -95,7 +95,7 @@ mod tests {
     fn video(formats: &[(u8, &str)]) -> MediaLine {
         let formats = formats.iter().map(|&(payload_type, fmtp)| Format {
             codec: Codec::H264,
-            payload_type,
+            payload_type: Pt(payload_type),
             rtx: None,
             fmtp: fmtp.into(),
             nack: true,
@@ -118,10 +118,10 @@ mod tests {
         let line = video(&[(102, "profile-level-id=42e01f"), (112, "profile-level-id=64001f")]);
         formats.set_lines(None, Some(&line));
         let mut note = |payload_type| formats.note(Kind::Video, Codec::H264, payload_type);
-        assert_eq!(note(97), FormatChange::Unknown { profile: Some(0x42) });
-        assert_eq!(note(112), FormatChange::Negotiated { profile: 0x64 });
-        assert_eq!(note(97), FormatChange::Unknown { profile: None });
-        assert!(formats.is_used(Kind::Video, 112));
+        assert_eq!(note(Pt(97)), FormatChange::Unknown { profile: Some(0x42) });
+        assert_eq!(note(Pt(112)), FormatChange::Negotiated { profile: 0x64 });
+        assert_eq!(note(Pt(97)), FormatChange::Unknown { profile: None });
+        assert!(formats.is_used(Kind::Video, Pt(112)));
     }
 
     #[test]
@@ -129,10 +129,10 @@ mod tests {
         let mut formats = SentFormats::default();
         let line = video(&[(102, "profile-level-id=42e01f")]);
         formats.set_lines(None, Some(&line));
-        formats.note(Kind::Video, Codec::H264, 102);
+        formats.note(Kind::Video, Codec::H264, Pt(102));
         formats.set_lines(None, Some(&line));
-        assert!(formats.is_used(Kind::Video, 102));
+        assert!(formats.is_used(Kind::Video, Pt(102)));
         formats.set_lines(None, Some(&video(&[(102, "profile-level-id=64001f")])));
-        assert!(!formats.is_used(Kind::Video, 102));
+        assert!(!formats.is_used(Kind::Video, Pt(102)));
     }
 }

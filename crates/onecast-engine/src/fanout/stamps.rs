@@ -10,6 +10,8 @@
 //!                                           └ from here on the track's own
 //! ```
 
+use onecast_rtc::rtp::RtpTime;
+
 use crate::media::Packet;
 use crate::media::continuity::REORDER_MAX;
 
@@ -39,8 +41,8 @@ struct Frame {
 /// A point of the function: the track's timestamp and the viewer's.
 #[derive(Debug, Clone, Copy)]
 struct Knot {
-    own: u32,
-    stamp: u32,
+    own: RtpTime,
+    stamp: RtpTime,
 }
 
 /// The track's own timestamps have begun.
@@ -49,18 +51,18 @@ struct Own {
     /// With this packet,
     index: u64,
     /// for everything that is shown from then on.
-    from: u32,
+    from: RtpTime,
 }
 
 /// What a new frame is to be stamped by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StampTarget {
     /// The timestamp that suits it best.
-    pub(super) stamp: u32,
+    pub(super) stamp: RtpTime,
     /// It is the newest of all: the track's own timestamps may begin with it.
     pub(super) is_newest: bool,
     /// The highest timestamp that the viewer has been sent, by earlier starts too.
-    pub(super) highest: Option<u32>,
+    pub(super) highest: Option<RtpTime>,
     /// That is of another clock than the track's now, which is followed wherever it is.
     pub(super) other_clock: bool,
 }
@@ -84,7 +86,7 @@ impl Stamps {
     }
 
     /// The timestamp of a packet, in decoding order.
-    pub(super) fn stamp(&mut self, packet: &Packet, target: impl FnOnce(usize) -> StampTarget) -> u32 {
+    pub(super) fn stamp(&mut self, packet: &Packet, target: impl FnOnce(usize) -> StampTarget) -> RtpTime {
         if let Some(frame) = self.frames.last().filter(|frame| frame.knot.own == packet.timestamp) {
             let stamp = frame.knot.stamp;
             return self.note(packet, stamp);
@@ -96,7 +98,7 @@ impl Stamps {
     }
 
     /// The timestamp of a packet after the track's own have begun: its own, unless it is shown before that.
-    pub(super) fn late(&mut self, packet: &Packet) -> u32 {
+    pub(super) fn late(&mut self, packet: &Packet) -> RtpTime {
         if self.is_own(packet) {
             return packet.timestamp;
         }
@@ -108,7 +110,7 @@ impl Stamps {
     }
 
     /// The timestamp under which a packet went out; `None` for one of a frame that did not.
-    pub(super) fn find(&self, packet: &Packet) -> Option<u32> {
+    pub(super) fn find(&self, packet: &Packet) -> Option<RtpTime> {
         if self.is_own(packet) {
             return Some(packet.timestamp);
         }
@@ -130,22 +132,22 @@ impl Stamps {
         self.frames.shrink_to_fit();
     }
 
-    fn new_frame(&mut self, packet: &Packet, target: StampTarget) -> u32 {
+    fn new_frame(&mut self, packet: &Packet, target: StampTarget) -> RtpTime {
         let own = packet.timestamp;
         if target.is_newest && target.other_clock {
             return self.begin_own(packet, own);
         }
         match self.last {
-            Some(last) if is_after(own, last.own) => {
-                let step = (own.wrapping_sub(last.own) / Stamps::SQUEEZE).clamp(1, Stamps::SQUEEZE);
+            Some(last) if own.is_after(last.own) => {
+                let step = (own.ticks_since(last.own) / Stamps::SQUEEZE).clamp(1, Stamps::SQUEEZE);
                 // What is shown between this frame and the one before it, and comes later, has room below its own time.
-                let least = later(target.highest, last.stamp).wrapping_add(step);
-                if target.is_newest && !is_after(least, own) {
+                let least = later(target.highest, last.stamp).plus(step);
+                if target.is_newest && !least.is_after(own) {
                     return self.begin_own(packet, least);
                 }
                 self.extend(packet, later(Some(target.stamp), least))
             }
-            Some(last) if last.own.wrapping_sub(own) <= REORDER_MAX.cast_unsigned() => {
+            Some(last) if last.own.ticks_since(own) <= REORDER_MAX.cast_unsigned() => {
                 match self.between(own) {
                     Some(stamp) => self.push(packet, stamp),
                     // Its time is taken: the clock was set back.
@@ -157,26 +159,26 @@ impl Stamps {
     }
 
     /// The first frame, or the first of another clock: only what leads it is shown before.
-    fn begin_timeline(&mut self, packet: &Packet, target: StampTarget) -> u32 {
+    fn begin_timeline(&mut self, packet: &Packet, target: StampTarget) -> RtpTime {
         let own = packet.timestamp;
         let highest = match (target.highest, self.last) {
             (highest, Some(last)) => Some(later(highest, last.stamp)),
             (highest, None) => highest,
         };
-        if target.is_newest && highest.is_none_or(|highest| !is_after(highest.wrapping_add(Stamps::LEAD), own)) {
-            let from = highest.map_or(own, |highest| highest.wrapping_add(Stamps::LEAD));
+        if target.is_newest && highest.is_none_or(|highest| !highest.plus(Stamps::LEAD).is_after(own)) {
+            let from = highest.map_or(own, |highest| highest.plus(Stamps::LEAD));
             self.floor = highest.map(|stamp| Knot {
-                own: from.wrapping_sub(REORDER_MAX.cast_unsigned()),
+                own: from.minus(REORDER_MAX.cast_unsigned()),
                 stamp,
             });
             return self.begin_own(packet, from);
         }
-        let least = highest.map(|highest| highest.wrapping_add(Stamps::LEAD + 1));
+        let least = highest.map(|highest| highest.plus(Stamps::LEAD + 1));
         let stamp = least.map_or(target.stamp, |least| later(Some(target.stamp), least));
         self.timeline = self.frames.len();
         self.floor = Some(Knot {
-            own: own.wrapping_sub(REORDER_MAX.cast_unsigned()),
-            stamp: stamp.wrapping_sub(Stamps::LEAD),
+            own: own.minus(REORDER_MAX.cast_unsigned()),
+            stamp: stamp.minus(Stamps::LEAD),
         });
         self.extend(packet, stamp)
     }
@@ -184,7 +186,7 @@ impl Stamps {
     /// Room for frames that lead the first one.
     const LEAD: u32 = REORDER_MAX.cast_unsigned() / Stamps::SQUEEZE;
 
-    fn begin_own(&mut self, packet: &Packet, from: u32) -> u32 {
+    fn begin_own(&mut self, packet: &Packet, from: RtpTime) -> RtpTime {
         self.own = Some(Own {
             index: packet.index,
             from,
@@ -192,7 +194,7 @@ impl Stamps {
         packet.timestamp
     }
 
-    fn extend(&mut self, packet: &Packet, stamp: u32) -> u32 {
+    fn extend(&mut self, packet: &Packet, stamp: RtpTime) -> RtpTime {
         self.last = Some(Knot {
             own: packet.timestamp,
             stamp,
@@ -200,7 +202,7 @@ impl Stamps {
         self.push(packet, stamp)
     }
 
-    fn push(&mut self, packet: &Packet, stamp: u32) -> u32 {
+    fn push(&mut self, packet: &Packet, stamp: RtpTime) -> RtpTime {
         let frame = Frame {
             first: packet.index,
             knot: Knot {
@@ -213,7 +215,7 @@ impl Stamps {
         self.note(packet, stamp)
     }
 
-    fn note(&mut self, packet: &Packet, stamp: u32) -> u32 {
+    fn note(&mut self, packet: &Packet, stamp: RtpTime) -> RtpTime {
         self.stamped = self.stamped.max(Some(packet.index));
         stamp
     }
@@ -221,13 +223,13 @@ impl Stamps {
     /// It is shown when the track's own timestamps have begun.
     fn is_own(&self, packet: &Packet) -> bool {
         self.own.is_some_and(|own| {
-            let before = own.from.wrapping_sub(packet.timestamp).cast_signed();
+            let before = own.from.since(packet.timestamp);
             packet.index >= own.index && !(1..=REORDER_MAX).contains(&before)
         })
     }
 
     /// The frame that begins at or before the packet, or after it when its first packets came late.
-    fn of_frame(&self, packet: &Packet) -> Option<u32> {
+    fn of_frame(&self, packet: &Packet) -> Option<RtpTime> {
         let after = self.frames.partition_point(|frame| frame.first <= packet.index);
         let near = [after.checked_sub(1), Some(after)];
         let mut frames = near.into_iter().flatten().filter_map(|at| self.frames.get(at));
@@ -236,7 +238,7 @@ impl Stamps {
     }
 
     /// A stamp between those of the frames that are shown just before and after; `None` where no room is left, or a frame has that time.
-    fn between(&self, own: u32) -> Option<u32> {
+    fn between(&self, own: RtpTime) -> Option<RtpTime> {
         let from = self
             .timeline
             .max(self.frames.len().saturating_sub(Stamps::REORDER_FRAMES));
@@ -250,29 +252,24 @@ impl Stamps {
             if knot.own == own {
                 return None;
             }
-            if is_after(own, knot.own) {
-                below = below.filter(|known| is_after(known.own, knot.own)).or(Some(knot));
+            if own.is_after(knot.own) {
+                below = below.filter(|known| known.own.is_after(knot.own)).or(Some(knot));
             } else {
-                above = above.filter(|known| is_after(knot.own, known.own)).or(Some(knot));
+                above = above.filter(|known| knot.own.is_after(known.own)).or(Some(knot));
             }
         }
         let (below, above) = (below?, above?);
-        let room = above.stamp.wrapping_sub(below.stamp);
-        let share = u64::from(room) * u64::from(own.wrapping_sub(below.own));
-        let step = (share / u64::from(above.own.wrapping_sub(below.own))) as u32;
+        let room = above.stamp.ticks_since(below.stamp);
+        let share = u64::from(room) * u64::from(own.ticks_since(below.own));
+        let step = (share / u64::from(above.own.ticks_since(below.own))) as u32;
         (2..1 << 31)
             .contains(&room)
-            .then(|| below.stamp.wrapping_add(step.clamp(1, room - 1)))
+            .then(|| below.stamp.plus(step.clamp(1, room - 1)))
     }
 }
 
-/// Of two timestamps less than half the circle apart.
-pub(super) fn is_after(timestamp: u32, other: u32) -> bool {
-    timestamp.wrapping_sub(other).cast_signed() > 0
-}
-
-fn later(one: Option<u32>, other: u32) -> u32 {
-    one.filter(|one| is_after(*one, other)).unwrap_or(other)
+fn later(one: Option<RtpTime>, other: RtpTime) -> RtpTime {
+    one.filter(|one| one.is_after(other)).unwrap_or(other)
 }
 
 #[cfg(test)]

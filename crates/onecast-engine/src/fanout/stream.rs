@@ -25,7 +25,7 @@ use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{LaneItem, SenderClock, StreamTracks};
 use onecast_rtc::RtcpSealer;
-use onecast_rtc::rtp::{Kind, rtcp};
+use onecast_rtc::rtp::{Kind, RtpTime, Ssrc, rtcp};
 use onecast_rtc::transmit::SendQueue;
 use sender::TrackSender;
 use waiting::Waiting;
@@ -327,7 +327,7 @@ impl ShardStream {
     }
 
     /// Which track an SSRC towards viewers names.
-    pub fn kind_of(&self, ssrc: u32) -> Option<Kind> {
+    pub fn kind_of(&self, ssrc: Ssrc) -> Option<Kind> {
         [Kind::Video, Kind::Audio]
             .into_iter()
             .find(|&kind| self.tracks.track(kind).ssrc() == ssrc)
@@ -366,7 +366,7 @@ impl ShardStream {
 
     /// NTP time and RTP timestamp of `now`: by the publisher's own clock if it is known for all of its tracks, else by arrival times for all,
     /// never one track by one clock and the other by another.
-    fn clock(&self, kind: Kind, wall: u64, now: Instant) -> Option<(u64, u32)> {
+    fn clock(&self, kind: Kind, wall: u64, now: Instant) -> Option<(u64, RtpTime)> {
         let mut senders = self.senders.iter();
         let told = senders.all(|sender| sender.arrival.is_none() || sender.clock.is_some());
         let sender = &self.senders[kind as usize];

@@ -9,8 +9,8 @@ use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::Packet;
 use crate::media::packet::Passed;
-use onecast_rtc::rtp::Kind;
 use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::sdp::ExtensionIds;
 use onecast_rtc::transmit::SendQueue;
 use onecast_rtc::{Path, RtcpSealer, RtpSealer};
@@ -62,7 +62,7 @@ pub enum Switched {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outgoing<'a> {
     pub(super) packet: &'a Packet,
-    pub(super) ssrc: u32,
+    pub(super) ssrc: Ssrc,
     pub(super) rewrite: Rewrite,
     pub(super) padded: bool,
     /// Sequence number under which it was first sent, in front of the payload (RFC 4588); `None` on the media SSRC.

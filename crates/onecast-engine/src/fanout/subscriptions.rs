@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use onecast_rtc::SrtpKeys;
+use onecast_rtc::rtp::Ssrc;
 
 use super::ids::SubscriberPosition;
 use super::stream::ShardStream;
@@ -34,7 +35,7 @@ pub(super) struct Changing {
     /// In the order of their slots.
     list: Vec<Subscription>,
     /// SSRC and slot, in the order of the SSRCs.
-    ssrcs: Vec<(u32, StreamSlot)>,
+    ssrcs: Vec<(Ssrc, StreamSlot)>,
     /// Streams that it was sent before, the latest last.
     former: VecDeque<StreamKey>,
     /// Whose sender reports are next.
@@ -87,7 +88,7 @@ impl Subscriptions {
     }
 
     /// The slot of the stream that a report on this SSRC may be about.
-    pub(super) fn slot_of(&self, ssrc: u32) -> Option<StreamSlot> {
+    pub(super) fn slot_of(&self, ssrc: Ssrc) -> Option<StreamSlot> {
         match self {
             // The stream itself knows its SSRCs.
             Subscriptions::One(one) => one.map(|one| one.key.slot),
@@ -241,7 +242,7 @@ mod tests {
 
     fn tracks(slot: u32, serial: u32) -> StreamTracks {
         let inbox = Inbox::new(Box::new(Silent));
-        let ssrcs = [1, 2, 3].map(|ssrc| 100 * serial + ssrc);
+        let ssrcs = [1, 2, 3].map(|ssrc| Ssrc(100 * serial + ssrc));
         let key = key(slot, serial);
         StreamTracks::new(key, "live", ssrcs, [inbox].into(), onecast_udp::clock::now())
     }
@@ -274,7 +275,7 @@ mod tests {
         assert!(one.all().is_empty() && one.may_add(tracks.key));
         one.add(&tracks, at(9));
         assert_eq!((one.position(four), one.position(five)), (Some(at(9)), None));
-        assert_eq!(one.slot_of(12_345), Some(four), "the stream knows its own SSRCs");
+        assert_eq!(one.slot_of(Ssrc(12_345)), Some(four), "the stream knows its own SSRCs");
         assert!(!one.may_add(key(5, 2)));
         one.set_position(four, at(3));
         one.remove(five);
@@ -291,11 +292,14 @@ mod tests {
         }
         assert_eq!(slots(many.all()), [2, 5, 7]);
         assert_eq!(
-            [101, 203, 102].map(|ssrc| many.slot_of(ssrc)),
+            [101, 203, 102].map(|ssrc| many.slot_of(Ssrc(ssrc))),
             [Some(StreamSlot(7)), Some(StreamSlot(2)), None]
         );
         many.remove(StreamSlot(2));
-        assert_eq!([203, 303].map(|ssrc| many.slot_of(ssrc)), [None, Some(StreamSlot(5))]);
+        assert_eq!(
+            [203, 303].map(|ssrc| many.slot_of(Ssrc(ssrc))),
+            [None, Some(StreamSlot(5))]
+        );
     }
 
     #[test]

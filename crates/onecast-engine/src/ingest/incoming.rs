@@ -36,7 +36,7 @@ pub(super) enum KeyframeFeedback {
 
 impl Incoming<'_> {
     pub(super) fn ssrc(&self) -> Ssrc {
-        Ssrc(self.header.ssrc)
+        self.header.ssrc
     }
 }
 
@@ -45,7 +45,7 @@ impl ReceiveFormat {
     pub(super) fn new(format: &Format, fir: bool) -> ReceiveFormat {
         ReceiveFormat {
             codec: format.codec,
-            payload_type: Pt(format.payload_type),
+            payload_type: format.payload_type,
             nack: format.nack,
             keyframe_feedback: match (format.pli, fir) {
                 (true, _) => KeyframeFeedback::Pli,

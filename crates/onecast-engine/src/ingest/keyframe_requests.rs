@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::rtcp;
+use onecast_rtc::rtp::{Ssrc, rtcp};
 
 use super::incoming::KeyframeFeedback;
 use crate::media::{KeyframeNeed, KeyframeStats};
@@ -93,7 +93,7 @@ impl KeyframeRequests {
     pub(super) fn write(
         &mut self,
         now: Instant,
-        (sender, media): (u32, u32),
+        (sender, media): (Ssrc, Ssrc),
         how: KeyframeFeedback,
         out: &mut [u8],
     ) -> usize {
@@ -201,7 +201,7 @@ mod tests {
         let mut buffer = [0; 64];
         (from..from + time)
             .step_by(100)
-            .filter(|&at| requests.write(start + ms(at), (1, 2), KeyframeFeedback::Pli, &mut buffer) > 0)
+            .filter(|&at| requests.write(start + ms(at), (Ssrc(1), Ssrc(2)), KeyframeFeedback::Pli, &mut buffer) > 0)
             .collect()
     }
 

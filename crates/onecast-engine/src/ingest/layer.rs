@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::rtcp::{self, ReceptionBlock};
-use onecast_rtc::rtp::{RtpHeader, Ssrc};
+use onecast_rtc::rtp::{RtpHeader, SeqIndex, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 use super::incoming::{Incoming, ReceiveFormat};
@@ -61,7 +61,7 @@ impl LayerReceiver {
     pub(super) fn new(line: Option<&MediaLine>, continuity: Continuity, fir: bool) -> LayerReceiver {
         let mut rtx = RtxSsrcs::default();
         if let Some((Some(media), Some(rtx_ssrc))) = line.map(|line| (line.ssrc, line.rtx_ssrc)) {
-            rtx.bind(Ssrc(rtx_ssrc), Ssrc(media));
+            rtx.bind(rtx_ssrc, media);
         }
         let mut pictures = Pictures::default();
         pictures.announce(line);
@@ -69,7 +69,7 @@ impl LayerReceiver {
             continuity,
             stats: ReceiveStats::default(),
             feed: Feed::Idle {
-                announced: line.and_then(|line| line.ssrc).map(Ssrc),
+                announced: line.and_then(|line| line.ssrc),
             },
             format: preferred_format(line, fir),
             last_packet_at: None,
@@ -92,9 +92,9 @@ impl LayerReceiver {
             return;
         };
         if let (Some(media), Some(rtx)) = (line.ssrc, line.rtx_ssrc) {
-            self.rtx.bind(Ssrc(rtx), Ssrc(media));
+            self.rtx.bind(rtx, media);
         }
-        let announced = line.ssrc.map(Ssrc);
+        let announced = line.ssrc;
         if let Some(announced) = announced {
             self.former.forget(announced);
         }
@@ -138,7 +138,7 @@ impl LayerReceiver {
             Placement::New { extended, missing } => {
                 self.format = Some(incoming.format);
                 self.pictures.note_format(incoming.format);
-                self.note_gap(extended - missing..extended, incoming, shared);
+                self.note_gap(extended.minus(missing)..extended, incoming, shared);
                 Ok(self.take(incoming, incoming.payload, mapping, extended, shared))
             }
             Placement::Duplicate => {
@@ -181,7 +181,7 @@ impl LayerReceiver {
         let mapping = state.mapping;
         match state.place_repaired(u16::from_be_bytes(*original)) {
             Placement::New { extended, missing } => {
-                self.note_gap(extended - missing..extended, incoming, shared);
+                self.note_gap(extended.minus(missing)..extended, incoming, shared);
                 Ok(Some(self.take(incoming, payload, mapping, extended, shared)))
             }
             Placement::Duplicate => {
@@ -251,13 +251,13 @@ impl LayerReceiver {
     }
 
     /// Writes the NACK that is due. Returns its length.
-    pub(super) fn write_nack(&mut self, now: Instant, local_ssrc: u32, out: &mut [u8]) -> usize {
+    pub(super) fn write_nack(&mut self, now: Instant, local_ssrc: Ssrc, out: &mut [u8]) -> usize {
         let Some((ssrc, _)) = self.sending() else { return 0 };
         // Four bytes name one sequence number at least.
         let room = out.len().saturating_sub(rtcp::NACK_HEAD_LEN) / 4;
         self.nacks.take_due(now, room, &mut self.due);
         self.stats.nacks_sent += self.due.len() as u64;
-        rtcp::write_nack(out, local_ssrc, ssrc.0, self.due.iter().copied())
+        rtcp::write_nack(out, local_ssrc, ssrc, self.due.iter().copied())
     }
 
     /// When [`write_nack`](Self::write_nack) has something to write.
@@ -281,7 +281,7 @@ impl LayerReceiver {
         let report = state.sender_report?;
         Some(SenderClock {
             ntp: report.ntp,
-            rtp: state.mapping.timestamp(report.rtp.0),
+            rtp: state.mapping.timestamp(report.rtp),
             received_at: report.at,
         })
     }
@@ -342,8 +342,8 @@ impl LayerReceiver {
         Ok(self.take(incoming, payload, mapping, first, shared))
     }
 
-    fn note_gap(&mut self, gap: Range<u64>, incoming: Incoming<'_>, shared: &mut SharedByLayers) {
-        let len = gap.end - gap.start;
+    fn note_gap(&mut self, gap: Range<SeqIndex>, incoming: Incoming<'_>, shared: &mut SharedByLayers) {
+        let len = gap.end.since(gap.start);
         if len == 0 {
             return;
         }
@@ -360,7 +360,7 @@ impl LayerReceiver {
         incoming: Incoming<'_>,
         payload: &[u8],
         mapping: Mapping,
-        extended: u64,
+        extended: SeqIndex,
         shared: &mut SharedByLayers,
     ) -> Packet {
         let Incoming {

@@ -28,7 +28,7 @@ mod twcc;
 use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::rtcp::{self, Report};
-use onecast_rtc::rtp::{Codec, Kind, RtpHeader, RtpTime, Ssrc};
+use onecast_rtc::rtp::{Codec, Kind, RtpHeader, Ssrc};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::media::packet::Packet;
@@ -47,7 +47,7 @@ pub struct IngestConfig {
     /// The negotiated lines.
     pub negotiated: Negotiated,
     /// SSRC of the feedback that is sent.
-    pub local_ssrc: u32,
+    pub local_ssrc: Ssrc,
     /// `ccm fir` was negotiated for video. It is used for formats without PLI.
     pub video_fir: bool,
     /// What requested keyframes may take of the video's bytes, in percent. Requests for a viewer's first picture are exempt.
@@ -122,7 +122,7 @@ pub struct ReceiveStats {
 
 /// The receiving side of one publisher.
 pub struct Ingest {
-    local_ssrc: u32,
+    local_ssrc: Ssrc,
     video_fir: bool,
     /// Negotiated lines, indexed by [`Kind`].
     lines: [Option<MediaLine>; 2],
@@ -233,18 +233,13 @@ impl Ingest {
         self.now = self.now.max(now);
         match *report {
             Report::SenderReport { ssrc, ntp, rtp, .. } => {
-                let ssrc = Ssrc(ssrc);
-                let report = SenderReport {
-                    ntp,
-                    rtp: RtpTime(rtp),
-                    at: now,
-                };
+                let report = SenderReport { ntp, rtp, at: now };
                 let mut tracks = self.tracks.iter_mut();
                 if !tracks.any(|track| track.handle_sender_report(ssrc, report)) {
                     self.early_reports.push(ssrc, report);
                 }
             }
-            Report::Bye { ssrc } => self.tracks.iter_mut().for_each(|track| track.handle_bye(Ssrc(ssrc))),
+            Report::Bye { ssrc } => self.tracks.iter_mut().for_each(|track| track.handle_bye(ssrc)),
             _ => {}
         }
     }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::SeqIndex;
+
 /// The missing packets of one SSRC, in order.
 #[derive(Debug, Default)]
 pub(super) struct NackTracker {
@@ -16,7 +18,7 @@ pub(super) struct NackTracker {
 
 #[derive(Debug, Clone, Copy)]
 struct MissingPacket {
-    extended: u64,
+    extended: SeqIndex,
     missed_at: Instant,
     /// When it is requested next.
     due: Instant,
@@ -26,11 +28,11 @@ struct MissingPacket {
 
 impl NackTracker {
     /// Notes a gap above everything noted before. Too many missing packets push the oldest out; returns how many those are.
-    pub(super) fn note_gap(&mut self, gap: Range<u64>, now: Instant) -> usize {
-        let newest = gap.end.saturating_sub(MISSING_MAX as u64).max(gap.start)..gap.end;
-        let skipped = (newest.start - gap.start) as usize;
+    pub(super) fn note_gap(&mut self, gap: Range<SeqIndex>, now: Instant) -> usize {
+        let newest = gap.end.minus(MISSING_MAX as u64).max(gap.start)..gap.end;
+        let skipped = newest.start.since(gap.start) as usize;
         let due = now + FIRST_WAIT;
-        for extended in newest {
+        for extended in (newest.start.0..newest.end.0).map(SeqIndex) {
             self.missing.push_back(MissingPacket {
                 extended,
                 missed_at: now,
@@ -46,7 +48,7 @@ impl NackTracker {
     }
 
     /// Notes that a missing packet arrived. True if it had been requested.
-    pub(super) fn note_arrival(&mut self, now: Instant, extended: u64) -> bool {
+    pub(super) fn note_arrival(&mut self, now: Instant, extended: SeqIndex) -> bool {
         let found = self.missing.binary_search_by_key(&extended, |packet| packet.extended);
         let packet = found.ok().and_then(|at| self.missing.remove(at));
         if self.missing.is_empty() {
@@ -91,7 +93,7 @@ impl NackTracker {
             packet.tries += 1;
             packet.first_request = packet.first_request.or(Some(now));
             packet.due = now + wait_min.max(Duration::from_millis(wait_ms) * crowd);
-            due.push(packet.extended as u16);
+            due.push(packet.extended.wire());
             true
         });
         self.deadline = self.missing.iter().map(|packet| packet.due).min();
@@ -135,6 +137,10 @@ const GATHER: Duration = Duration::from_millis(5);
 mod tests {
     use super::*;
 
+    fn gap(numbers: Range<u64>) -> Range<SeqIndex> {
+        SeqIndex(numbers.start)..SeqIndex(numbers.end)
+    }
+
     fn due(missing: &mut NackTracker, now: Instant) -> Vec<u16> {
         let mut due = Vec::new();
         missing.take_due(now, usize::MAX, &mut due);
@@ -145,15 +151,15 @@ mod tests {
     fn a_reordered_packet_is_never_requested() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        missing.note_gap(70_000..70_001, t0);
+        missing.note_gap(gap(70_000..70_001), t0);
         assert!(due(&mut missing, t0 + Duration::from_millis(14)).is_empty());
-        assert!(!missing.note_arrival(t0 + Duration::from_millis(14), 70_000));
+        assert!(!missing.note_arrival(t0 + Duration::from_millis(14), SeqIndex(70_000)));
         assert_eq!(missing.deadline(), None);
     }
 
     /// When a packet that never arrives is requested, in milliseconds after it was missed.
     fn request_times(missing: &mut NackTracker, extended: u64, t0: Instant) -> Vec<u128> {
-        missing.note_gap(extended..extended + 1, t0);
+        missing.note_gap(gap(extended..extended + 1), t0);
         let mut asked = Vec::new();
         while let Some(deadline) = missing.deadline() {
             if !due(missing, deadline).is_empty() {
@@ -170,7 +176,7 @@ mod tests {
         for number in 0..20u32 {
             let at = t0 + Duration::from_secs(1) * number;
             let extended = u64::from(number);
-            missing.note_gap(extended..extended + 1, at);
+            missing.note_gap(gap(extended..extended + 1), at);
             let mut asked = 0;
             while let Some(deadline) = missing
                 .deadline()
@@ -180,7 +186,7 @@ mod tests {
             }
             assert_eq!(asked, if number == 0 { 4 } else { 1 });
             // A round trip of 200 ms after the first request.
-            assert!(missing.note_arrival(at + Duration::from_millis(215), extended));
+            assert!(missing.note_arrival(at + Duration::from_millis(215), SeqIndex(extended)));
         }
         assert_eq!(
             request_times(&mut missing, 100, t0 + Duration::from_secs(30)),
@@ -192,7 +198,7 @@ mod tests {
     fn many_missing_packets_are_requested_less_often() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        missing.note_gap(70_000..70_900, t0);
+        missing.note_gap(gap(70_000..70_900), t0);
         let mut rounds = Vec::new();
         while let Some(deadline) = missing.deadline() {
             if !due(&mut missing, deadline).is_empty() {
@@ -206,7 +212,7 @@ mod tests {
     fn requests_are_repeated_ever_more_slowly_and_then_given_up() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        missing.note_gap(65_536..65_538, t0);
+        missing.note_gap(gap(65_536..65_538), t0);
         let mut asked = Vec::new();
         while let Some(deadline) = missing.deadline() {
             if !due(&mut missing, deadline).is_empty() {
@@ -221,9 +227,9 @@ mod tests {
     fn a_repaired_packet_is_not_requested_again() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        missing.note_gap(65_536..65_538, t0);
+        missing.note_gap(gap(65_536..65_538), t0);
         assert_eq!(due(&mut missing, t0 + FIRST_WAIT), [0, 1]);
-        assert!(missing.note_arrival(t0 + Duration::from_millis(55), 65_536));
+        assert!(missing.note_arrival(t0 + Duration::from_millis(55), SeqIndex(65_536)));
         assert_eq!(due(&mut missing, t0 + Duration::from_millis(55)), [1]);
     }
 
@@ -231,7 +237,7 @@ mod tests {
     fn numbers_that_do_not_fit_stay_due() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        missing.note_gap(65_536..65_546, t0);
+        missing.note_gap(gap(65_536..65_546), t0);
         let mut first = Vec::new();
         missing.take_due(t0 + FIRST_WAIT, 4, &mut first);
         assert_eq!(first, [0, 1, 2, 3]);
@@ -242,10 +248,10 @@ mod tests {
     fn the_tracker_is_bounded_and_keeps_the_newest() {
         let t0 = onecast_udp::clock::now();
         let mut missing = NackTracker::default();
-        assert_eq!(missing.note_gap(70_000..70_900, t0), 0);
-        assert_eq!(missing.note_gap(71_000..73_000, t0), 1_000 + 900);
+        assert_eq!(missing.note_gap(gap(70_000..70_900), t0), 0);
+        assert_eq!(missing.note_gap(gap(71_000..73_000), t0), 1_000 + 900);
         assert_eq!(missing.len(), MISSING_MAX);
-        missing.note_arrival(t0, 72_999);
+        missing.note_arrival(t0, SeqIndex(72_999));
         assert_eq!(missing.len(), MISSING_MAX - 1);
     }
 }

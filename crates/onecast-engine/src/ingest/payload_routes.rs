@@ -1,6 +1,6 @@
 //! Payload types: which track a packet belongs to, and in which format it is.
 
-use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::{Kind, Pt};
 use onecast_rtc::sdp::MediaLine;
 
 use super::incoming::ReceiveFormat;
@@ -28,8 +28,8 @@ impl PayloadRoutes {
     }
 
     /// The route of a payload type, of which the lower 7 bits count.
-    pub(super) fn find(&self, payload_type: u8) -> Option<PayloadRoute> {
-        self.0[usize::from(payload_type & 0x7f)]
+    pub(super) fn find(&self, payload_type: Pt) -> Option<PayloadRoute> {
+        self.0[payload_type.index()]
     }
 
     fn add(&mut self, line: &MediaLine, fir: bool) {
@@ -39,9 +39,9 @@ impl PayloadRoutes {
                 format: ReceiveFormat::new(format, fir),
                 rtx: false,
             };
-            self.0[usize::from(format.payload_type & 0x7f)] = Some(route);
+            self.0[format.payload_type.index()] = Some(route);
             if let Some(rtx) = format.rtx {
-                self.0[usize::from(rtx & 0x7f)] = Some(PayloadRoute { rtx: true, ..route });
+                self.0[rtx.index()] = Some(PayloadRoute { rtx: true, ..route });
             }
         }
     }

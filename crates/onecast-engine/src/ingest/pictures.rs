@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onecast_rtc::rtp::{Codec, Kind, Pt, Refresh, keyframe, refresh};
+use onecast_rtc::rtp::{Codec, Kind, Pt, Refresh, RtpTime, keyframe, refresh};
 use onecast_rtc::sdp::{MediaLine, announced_parameter_sets};
 
 use super::incoming::ReceiveFormat;
@@ -17,9 +17,9 @@ pub(super) struct Pictures {
     /// Payload type of the newest packet that was not a retransmission.
     payload_type: Option<Pt>,
     /// Timestamp and lowest index of the newest keyframe or recovery point.
-    newest: Option<(u32, u64)>,
+    newest: Option<(RtpTime, u64)>,
     /// Timestamp of the newest keyframe.
-    newest_keyframe: Option<u32>,
+    newest_keyframe: Option<RtpTime>,
 }
 
 /// What one packet contributes to a picture.
@@ -43,7 +43,7 @@ impl Pictures {
         let formats = line.into_iter().flat_map(|line| &line.formats);
         let sets = formats.filter_map(|format| {
             let sets = announced_parameter_sets(format.codec, &format.fmtp)?;
-            Some((Pt(format.payload_type), sets))
+            Some((format.payload_type, sets))
         });
         let announced: Vec<_> = sets.collect();
         if announced != self.announced {
@@ -80,7 +80,7 @@ impl Pictures {
     }
 
     /// Notes a packet. Parameter sets and the picture behind them share a timestamp: only the first packet of them is a start.
-    pub(super) fn note(&mut self, codec: Codec, payload: &[u8], timestamp: u32, index: u64) -> PictureNote {
+    pub(super) fn note(&mut self, codec: Codec, payload: &[u8], timestamp: RtpTime, index: u64) -> PictureNote {
         if codec.kind() == Kind::Audio {
             return PictureNote {
                 start: true,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use onecast_rtc::rtp::rtcp::ReceptionBlock;
-use onecast_rtc::rtp::{Codec, RtpHeader, RtpTime, SequenceExtender, Ssrc};
+use onecast_rtc::rtp::{Codec, RtpHeader, RtpTime, SeqIndex, SequenceExtender, Ssrc};
 
 use crate::media::continuity::Mapping;
 
@@ -15,7 +15,7 @@ pub(super) struct SsrcState {
     /// From its numbers to those of the track.
     pub(super) mapping: Mapping,
     pub(super) sender_report: Option<SenderReport>,
-    first: u64,
+    first: SeqIndex,
     extender: SequenceExtender,
     newest_timestamp: RtpTime,
     arrivals: Arrivals,
@@ -35,7 +35,7 @@ pub(super) struct SenderReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
     /// Not seen before. The `missing` packets just before it have not arrived yet.
-    New { extended: u64, missing: u64 },
+    New { extended: SeqIndex, missing: u64 },
     /// Seen before.
     Duplicate,
     /// Before the first packet, or too far back to know whether it was seen.
@@ -48,19 +48,24 @@ pub(super) enum Placement {
 
 impl SsrcState {
     /// The state after a first packet. `map` gets its extended number.
-    pub(super) fn new(header: &RtpHeader, codec: Codec, now: Instant, map: impl FnOnce(u64) -> Mapping) -> SsrcState {
+    pub(super) fn new(
+        header: &RtpHeader,
+        codec: Codec,
+        now: Instant,
+        map: impl FnOnce(SeqIndex) -> Mapping,
+    ) -> SsrcState {
         let mut extender = SequenceExtender::new();
         let first = extender.extend(header.sequence);
         let mut arrivals = Arrivals::new();
         arrivals.advance(first, first);
         SsrcState {
-            ssrc: Ssrc(header.ssrc),
+            ssrc: header.ssrc,
             codec,
             mapping: map(first),
             sender_report: None,
             first,
             extender,
-            newest_timestamp: RtpTime(header.timestamp),
+            newest_timestamp: header.timestamp,
             arrivals,
             misplaced: MisplacedRun::default(),
             reception: ReceptionStats::new(first, header.timestamp, codec.clock_rate(), now),
@@ -68,7 +73,7 @@ impl SsrcState {
     }
 
     /// The extended number of the first packet, which [`new`](Self::new) has placed already.
-    pub(super) fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> SeqIndex {
         self.first
     }
 
@@ -81,10 +86,10 @@ impl SsrcState {
     pub(super) fn place(&mut self, header: &RtpHeader, codec: Codec, now: Instant) -> Placement {
         let extended = self.extender.peek(header.sequence);
         let highest = self.highest();
-        if extended > highest + AHEAD_MAX || extended + BEHIND_MAX < highest {
+        if extended > highest.plus(AHEAD_MAX) || extended.plus(BEHIND_MAX) < highest {
             return self.misplaced.note(header.sequence, FAR_RUN, Placement::FarAway);
         }
-        if extended < self.first || extended + WINDOW <= highest {
+        if extended < self.first || extended.plus(WINDOW) <= highest {
             return self.misplaced.note(header.sequence, BEHIND_RUN, Placement::Old);
         }
         if extended > highest && codec != self.codec && !self.timestamp_goes_on(header.timestamp) {
@@ -96,7 +101,7 @@ impl SsrcState {
             self.reception.received += 1;
             if extended > highest {
                 self.reception.note_timing(header.timestamp, now);
-                self.newest_timestamp = RtpTime(header.timestamp);
+                self.newest_timestamp = header.timestamp;
                 self.codec = codec;
             }
         }
@@ -107,10 +112,10 @@ impl SsrcState {
     pub(super) fn place_repaired(&mut self, sequence: u16) -> Placement {
         let extended = self.extender.peek(sequence);
         let highest = self.highest();
-        if extended > highest + AHEAD_MAX {
+        if extended > highest.plus(AHEAD_MAX) {
             return Placement::FarAway;
         }
-        if extended < self.first || extended + WINDOW <= highest {
+        if extended < self.first || extended.plus(WINDOW) <= highest {
             return Placement::Old;
         }
         self.mark(extended)
@@ -120,7 +125,7 @@ impl SsrcState {
     pub(super) fn take_report(&mut self, now: Instant) -> Option<ReceptionBlock> {
         let highest = self.highest();
         let mut block = self.reception.take_block(highest)?;
-        block.about = self.ssrc.0;
+        block.about = self.ssrc;
         if let Some(report) = self.sender_report {
             // The middle 32 bits of the NTP time, and the delay in units of 1/65,536 s (RFC 3550 section 6.4.1).
             block.last_sr = (report.ntp >> 16) as u32;
@@ -130,11 +135,11 @@ impl SsrcState {
         Some(block)
     }
 
-    fn highest(&self) -> u64 {
+    fn highest(&self) -> SeqIndex {
         self.extender.highest().unwrap_or(self.first)
     }
 
-    fn mark(&mut self, extended: u64) -> Placement {
+    fn mark(&mut self, extended: SeqIndex) -> Placement {
         let highest = self.highest();
         if extended <= highest {
             return if self.arrivals.set(extended) {
@@ -143,17 +148,17 @@ impl SsrcState {
                 Placement::Duplicate
             };
         }
-        self.extender.extend(extended as u16);
-        self.arrivals.advance(highest + 1, extended);
+        self.extender.extend(extended.wire());
+        self.arrivals.advance(highest.next(), extended);
         Placement::New {
             extended,
-            missing: extended - highest - 1,
+            missing: extended.since(highest) - 1,
         }
     }
 
     /// Whether a timestamp is near the newest one: a codec switched within a session keeps the clock, a new encoder does not.
-    fn timestamp_goes_on(&self, timestamp: u32) -> bool {
-        let step = RtpTime(timestamp).since(self.newest_timestamp);
+    fn timestamp_goes_on(&self, timestamp: RtpTime) -> bool {
+        let step = timestamp.since(self.newest_timestamp);
         step.unsigned_abs() < TIMESTAMP_STEP_SECONDS_MAX * self.codec.clock_rate()
     }
 }
@@ -168,9 +173,9 @@ impl Arrivals {
     }
 
     /// Moves the window on: `from..newest` have not arrived, `newest` has.
-    fn advance(&mut self, from: u64, newest: u64) {
-        for extended in from..newest {
-            let (word, bit) = Arrivals::locate(extended);
+    fn advance(&mut self, from: SeqIndex, newest: SeqIndex) {
+        for extended in from.0..newest.0 {
+            let (word, bit) = Arrivals::locate(SeqIndex(extended));
             self.0[word] &= !bit;
         }
         let (word, bit) = Arrivals::locate(newest);
@@ -178,15 +183,15 @@ impl Arrivals {
     }
 
     /// Notes a packet within the window. True if it had not arrived before.
-    fn set(&mut self, extended: u64) -> bool {
+    fn set(&mut self, extended: SeqIndex) -> bool {
         let (word, bit) = Arrivals::locate(extended);
         let fresh = self.0[word] & bit == 0;
         self.0[word] |= bit;
         fresh
     }
 
-    fn locate(extended: u64) -> (usize, u64) {
-        let at = extended % WINDOW;
+    fn locate(extended: SeqIndex) -> (usize, u64) {
+        let at = extended.0 % WINDOW;
         ((at / 64) as usize, 1 << (at % 64))
     }
 }
@@ -220,7 +225,7 @@ impl MisplacedRun {
 struct ReceptionStats {
     clock_rate: u32,
     started: Instant,
-    first: u64,
+    first: SeqIndex,
     received: u64,
     expected_before: u64,
     received_before: u64,
@@ -231,7 +236,7 @@ struct ReceptionStats {
 }
 
 impl ReceptionStats {
-    fn new(first: u64, timestamp: u32, clock_rate: u32, now: Instant) -> ReceptionStats {
+    fn new(first: SeqIndex, timestamp: RtpTime, clock_rate: u32, now: Instant) -> ReceptionStats {
         ReceptionStats {
             clock_rate,
             started: now,
@@ -239,16 +244,16 @@ impl ReceptionStats {
             received: 1,
             expected_before: 0,
             received_before: 0,
-            transit: 0_u32.wrapping_sub(timestamp),
+            transit: 0_u32.wrapping_sub(timestamp.0),
             jitter: 0,
         }
     }
 
     /// For packets in order only: a late one says nothing about the path's jitter.
-    fn note_timing(&mut self, timestamp: u32, now: Instant) {
+    fn note_timing(&mut self, timestamp: RtpTime, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started).as_micros();
         let arrival = (elapsed * u128::from(self.clock_rate) / 1_000_000) as u32;
-        let transit = arrival.wrapping_sub(timestamp);
+        let transit = arrival.wrapping_sub(timestamp.0);
         let change = transit.wrapping_sub(self.transit).cast_signed().unsigned_abs();
         self.transit = transit;
         // A step of the sender's clock is not jitter.
@@ -257,8 +262,8 @@ impl ReceptionStats {
         }
     }
 
-    fn take_block(&mut self, highest: u64) -> Option<ReceptionBlock> {
-        let expected = highest - self.first + 1;
+    fn take_block(&mut self, highest: SeqIndex) -> Option<ReceptionBlock> {
+        let expected = highest.since(self.first) + 1;
         let expected_since = expected - self.expected_before;
         let received_since = self.received - self.received_before;
         if expected_since == 0 && received_since == 0 {
@@ -271,7 +276,7 @@ impl ReceptionStats {
             fraction_lost: (lost_since * 256 / expected_since.max(1)).min(255) as u8,
             lost: (expected.cast_signed() - self.received.cast_signed()).clamp(-0x80_0000, 0x7f_ffff) as i32,
             // Extended numbers start in cycle 1 here, in cycle 0 on the wire.
-            highest: (highest - 65_536) as u32,
+            highest: (highest.0 - 65_536) as u32,
             jitter: self.jitter >> 4,
             ..ReceptionBlock::default()
         })

@@ -109,12 +109,12 @@ impl TrackReceiver {
     }
 
     /// Writes the keyframe request and the NACKs that are due. Returns their length.
-    pub(super) fn write_feedback(&mut self, now: Instant, local_ssrc: u32, out: &mut [u8]) -> usize {
+    pub(super) fn write_feedback(&mut self, now: Instant, local_ssrc: Ssrc, out: &mut [u8]) -> usize {
         let Some((ssrc, format)) = self.layers.iter().find_map(LayerReceiver::sending) else {
             return 0;
         };
         let keyframes = &mut self.shared.keyframes;
-        let mut len = keyframes.write(now, (local_ssrc, ssrc.0), format.keyframe_feedback, out);
+        let mut len = keyframes.write(now, (local_ssrc, ssrc), format.keyframe_feedback, out);
         for layer in &mut self.layers {
             len += layer.write_nack(now, local_ssrc, &mut out[len..]);
         }
@@ -167,10 +167,10 @@ mod tests {
     use crate::ingest::incoming::ReceiveFormat;
     use crate::ingest::tests::{format, media_line};
     use onecast_rtc::rtp::rtcp::{self, Report};
-    use onecast_rtc::rtp::{Codec, HeaderOut, Kind, RtpHeader};
+    use onecast_rtc::rtp::{Codec, HeaderOut, Kind, Pt, RtpHeader, RtpTime};
 
-    const VP8: u8 = 96;
-    const RTX: u8 = 97;
+    const VP8: Pt = Pt(96);
+    const RTX: Pt = Pt(97);
     const KEY: &[u8] = &[0x10, 0x00, 1, 2, 3];
     const DELTA: &[u8] = &[0x10, 0x01, 1, 2, 3];
 
@@ -180,7 +180,7 @@ mod tests {
         let mut track = TrackReceiver::new(Some(&line), Continuity::starting(0), false, 10);
         track.layers.clear();
         for (&ssrc, number) in ssrcs.iter().zip(1..) {
-            (line.ssrc, line.rtx_ssrc) = (Some(ssrc), Some(ssrc + 100));
+            (line.ssrc, line.rtx_ssrc) = (Some(Ssrc(ssrc)), Some(Ssrc(ssrc + 100)));
             let mut continuity = Continuity::starting(0);
             continuity.next_index = 100_000 * number;
             track.layers.push(LayerReceiver::new(Some(&line), continuity, false));
@@ -192,7 +192,7 @@ mod tests {
     fn receive(
         track: &mut TrackReceiver,
         now: Instant,
-        ssrc: u32,
+        ssrc: Ssrc,
         sequence: u16,
         payload: &[u8],
     ) -> Result<u64, IngestDrop> {
@@ -201,7 +201,7 @@ mod tests {
             padding: false,
             payload_type: VP8,
             sequence,
-            timestamp: 0,
+            timestamp: RtpTime(0),
             ssrc,
         };
         let mut clear = vec![0; HeaderOut::len(&[])];
@@ -214,7 +214,7 @@ mod tests {
             payload,
             format: ReceiveFormat::new(&format(Codec::Vp8, VP8, Some(RTX)), false),
         };
-        if ssrc > 100 {
+        if ssrc > Ssrc(100) {
             return Ok(track.handle_rtx(incoming)?.expect("it carries media").index);
         }
         track.handle_media(incoming).map(|packet| packet.index)
@@ -224,15 +224,21 @@ mod tests {
     fn each_layer_has_its_ssrc_its_numbering_and_its_repairs() {
         let now = onecast_udp::clock::now();
         let mut track = track(&[1, 2]);
-        assert_eq!(receive(&mut track, now, 2, 500, DELTA), Err(IngestDrop::BeforeKeyframe));
-        assert_eq!(receive(&mut track, now, 1, 10, KEY), Ok(100_000));
-        assert_eq!(receive(&mut track, now, 2, 501, KEY), Ok(200_000));
-        assert_eq!(receive(&mut track, now, 2, 503, DELTA), Ok(200_002));
-        assert_eq!(receive(&mut track, now, 3, 1, KEY), Err(IngestDrop::UnboundSsrc));
-        assert_eq!(receive(&mut track, now, 1, 11, DELTA), Ok(100_001));
+        assert_eq!(
+            receive(&mut track, now, Ssrc(2), 500, DELTA),
+            Err(IngestDrop::BeforeKeyframe)
+        );
+        assert_eq!(receive(&mut track, now, Ssrc(1), 10, KEY), Ok(100_000));
+        assert_eq!(receive(&mut track, now, Ssrc(2), 501, KEY), Ok(200_000));
+        assert_eq!(receive(&mut track, now, Ssrc(2), 503, DELTA), Ok(200_002));
+        assert_eq!(receive(&mut track, now, Ssrc(3), 1, KEY), Err(IngestDrop::UnboundSsrc));
+        assert_eq!(receive(&mut track, now, Ssrc(1), 11, DELTA), Ok(100_001));
         let repair = [&502u16.to_be_bytes()[..], DELTA].concat();
-        assert_eq!(receive(&mut track, now, 102, 1, &repair), Ok(200_001));
-        assert_eq!(receive(&mut track, now, 103, 1, &repair), Err(IngestDrop::UnboundSsrc));
+        assert_eq!(receive(&mut track, now, Ssrc(102), 1, &repair), Ok(200_001));
+        assert_eq!(
+            receive(&mut track, now, Ssrc(103), 1, &repair),
+            Err(IngestDrop::UnboundSsrc)
+        );
         assert_eq!((track.stats().packets, track.stats().lost), (5, 0));
     }
 
@@ -241,13 +247,13 @@ mod tests {
         let now = onecast_udp::clock::now();
         let mut track = track(&[1, 2]);
         for (ssrc, first) in [(1, 10), (2, 500)] {
-            receive(&mut track, now, ssrc, first, KEY).unwrap();
-            receive(&mut track, now, ssrc, first + 2, DELTA).unwrap();
+            receive(&mut track, now, Ssrc(ssrc), first, KEY).unwrap();
+            receive(&mut track, now, Ssrc(ssrc), first + 2, DELTA).unwrap();
         }
         track.request_keyframe(KeyframeNeed::Urgent);
         let due = track.deadline(now).unwrap() + std::time::Duration::from_millis(15);
         let mut out = [0; 200];
-        let len = track.write_feedback(due, 7, &mut out);
+        let len = track.write_feedback(due, Ssrc(7), &mut out);
         let (mut keyframes, mut nacks) = (Vec::new(), Vec::new());
         rtcp::parse(&out[..len], |report| match report {
             Report::Pli { about } => keyframes.push(about),
@@ -255,10 +261,13 @@ mod tests {
             other => panic!("{other:?}"),
         })
         .unwrap();
-        assert_eq!((keyframes, nacks), (vec![1], vec![(1, vec![11]), (2, vec![501])]));
+        assert_eq!(
+            (keyframes, nacks),
+            (vec![Ssrc(1)], vec![(Ssrc(1), vec![11]), (Ssrc(2), vec![501])])
+        );
         assert_eq!(
             track.take_reports(due).map(|block| block.about).collect::<Vec<_>>(),
-            [1, 2]
+            [1, 2].map(Ssrc)
         );
     }
 }

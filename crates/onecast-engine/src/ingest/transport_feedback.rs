@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use onecast_rtc::rtp::{RtpHeader, rtcp};
+use onecast_rtc::rtp::{RtpHeader, Ssrc, rtcp};
 use onecast_rtc::sdp::MediaLine;
 
 use super::twcc::Twcc;
@@ -11,13 +11,13 @@ use super::twcc::Twcc;
 pub struct TransportFeedback {
     /// Extension ids that carry the transport-wide sequence number. A client that follows RFC 8843 section 9 uses one for all lines.
     ids: Vec<u8>,
-    local_ssrc: u32,
+    local_ssrc: Ssrc,
     twcc: Twcc,
 }
 
 impl TransportFeedback {
     /// Feedback about packets of these lines, sent with `local_ssrc`. `None` if no line negotiated it.
-    pub fn new<'a>(lines: impl Iterator<Item = &'a MediaLine> + Clone, local_ssrc: u32) -> Option<TransportFeedback> {
+    pub fn new<'a>(lines: impl Iterator<Item = &'a MediaLine> + Clone, local_ssrc: Ssrc) -> Option<TransportFeedback> {
         let mut formats = lines.clone().flat_map(|line| &line.formats);
         formats.any(|format| format.transport_cc).then(|| TransportFeedback {
             ids: TransportFeedback::ids(lines),

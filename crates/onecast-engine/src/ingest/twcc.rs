@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use onecast_rtc::rtp::Ssrc;
 use rtc_interceptor::{
     AttributedPacket, Interceptor, Packet, RTPHeaderExtension, StreamInfo, TaggedPacket, TwccReceiverBuilder,
     TwccReceiverInterceptor,
@@ -15,18 +16,18 @@ use sansio::Protocol;
 /// Records arrivals and writes feedback, using the TWCC receiver of `rtc-interceptor`.
 pub(super) struct Twcc {
     receiver: TwccReceiverInterceptor,
-    local_ssrc: u32,
+    local_ssrc: Ssrc,
     /// When feedback is due; `None` if nothing arrived since the last.
     deadline: Option<Instant>,
     pending: VecDeque<Vec<u8>>,
 }
 
 impl Twcc {
-    pub(super) fn new(local_ssrc: u32) -> Twcc {
+    pub(super) fn new(local_ssrc: Ssrc) -> Twcc {
         let mut receiver = TwccReceiverBuilder::new().with_interval(INTERVAL).build();
         // One binding serves every SSRC: for an unknown one the receiver uses the extension id of this binding.
         receiver.bind_remote_stream(&StreamInfo {
-            ssrc: local_ssrc,
+            ssrc: local_ssrc.0,
             rtp_header_extensions: vec![RTPHeaderExtension {
                 uri: URI.to_owned(),
                 id: u16::from(ID),
@@ -42,14 +43,14 @@ impl Twcc {
     }
 
     /// Notes a packet with the value of its transport-cc extension; a value of another length than 2 is ignored.
-    pub(super) fn record(&mut self, now: Instant, ssrc: u32, value: &[u8]) {
+    pub(super) fn record(&mut self, now: Instant, ssrc: Ssrc, value: &[u8]) {
         let Ok(sequence) = <[u8; 2]>::try_from(value) else {
             return;
         };
         // The receiver reads nothing of a packet but these fields.
         let header = rtc_rtp::header::Header {
             version: 2,
-            ssrc,
+            ssrc: ssrc.0,
             extension: true,
             extension_profile: 0xbede,
             extensions: vec![rtc_rtp::header::Extension {

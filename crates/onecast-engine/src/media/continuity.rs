@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::{RtpTime, SeqIndex};
+
 /// Where a track's numbering and timeline stand: a value that one publisher's ingest hands to the next one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Continuity {
     /// The index of the next packet: one above the highest so far.
     pub next_index: u64,
     /// The newest timestamp so far, on the track's timeline.
-    pub last_timestamp: u32,
+    pub last_timestamp: RtpTime,
     /// When that timestamp arrived; `None` before the first packet.
     pub last_at: Option<Instant>,
 }
@@ -27,32 +29,32 @@ impl Continuity {
     pub const fn starting(random: u64) -> Continuity {
         Continuity {
             next_index: 65_536 + (random & 0x7fff),
-            last_timestamp: (random >> 32) as u32,
+            last_timestamp: RtpTime((random >> 32) as u32),
             last_at: None,
         }
     }
 
     /// Appends an SSRC whose first packet has these numbers: without a gap in the numbering, and as much later on the timeline as time
     /// has passed, but at least one tick.
-    pub(crate) fn append(&self, extended: u64, timestamp: u32, now: Instant, clock_rate: u32) -> Mapping {
+    pub(crate) fn append(&self, extended: SeqIndex, timestamp: RtpTime, now: Instant, clock_rate: u32) -> Mapping {
         let start = match self.last_at {
             Some(last_at) => {
                 let elapsed = now.saturating_duration_since(last_at).min(ELAPSED_MAX);
                 let ticks = elapsed.as_micros() * u128::from(clock_rate) / 1_000_000;
-                self.last_timestamp.wrapping_add((ticks as u32).max(1))
+                self.last_timestamp.plus((ticks as u32).max(1))
             }
             None => self.last_timestamp,
         };
         Mapping {
-            index_offset: self.next_index.wrapping_sub(extended),
-            timestamp_offset: start.wrapping_sub(timestamp),
+            index_offset: self.next_index.wrapping_sub(extended.0),
+            timestamp_offset: start.ticks_since(timestamp),
         }
     }
 
     /// Notes a packet of the track.
-    pub(crate) fn advance(&mut self, index: u64, timestamp: u32, now: Instant) {
+    pub(crate) fn advance(&mut self, index: u64, timestamp: RtpTime, now: Instant) {
         self.next_index = self.next_index.max(index + 1);
-        let newer = timestamp.wrapping_sub(self.last_timestamp).cast_signed() > 0;
+        let newer = timestamp.is_after(self.last_timestamp);
         if newer || self.last_at.is_none() {
             self.last_timestamp = timestamp;
             self.last_at = Some(now);
@@ -61,12 +63,12 @@ impl Continuity {
 }
 
 impl Mapping {
-    pub(crate) const fn index(&self, extended: u64) -> u64 {
-        extended.wrapping_add(self.index_offset)
+    pub(crate) const fn index(&self, extended: SeqIndex) -> u64 {
+        extended.0.wrapping_add(self.index_offset)
     }
 
-    pub(crate) const fn timestamp(&self, timestamp: u32) -> u32 {
-        timestamp.wrapping_add(self.timestamp_offset)
+    pub(crate) const fn timestamp(&self, timestamp: RtpTime) -> RtpTime {
+        timestamp.plus(self.timestamp_offset)
     }
 }
 
@@ -84,11 +86,14 @@ mod tests {
     #[test]
     fn a_new_track_starts_at_the_given_random_place() {
         let start = Continuity::starting(0x0102_0304_0000_ffff);
-        assert_eq!((start.next_index, start.last_timestamp), (65_536 + 0x7fff, 0x0102_0304));
-        let mapping = start.append(70_000, 5, onecast_udp::clock::now(), 90_000);
         assert_eq!(
-            (mapping.index(70_000), mapping.timestamp(5)),
-            (start.next_index, 0x0102_0304)
+            (start.next_index, start.last_timestamp),
+            (65_536 + 0x7fff, RtpTime(0x0102_0304))
+        );
+        let mapping = start.append(SeqIndex(70_000), RtpTime(5), onecast_udp::clock::now(), 90_000);
+        assert_eq!(
+            (mapping.index(SeqIndex(70_000)), mapping.timestamp(RtpTime(5))),
+            (start.next_index, RtpTime(0x0102_0304))
         );
     }
 
@@ -96,19 +101,28 @@ mod tests {
     fn a_replacement_continues_without_a_gap_and_after_the_pause() {
         let t0 = onecast_udp::clock::now();
         let mut track = Continuity::starting(7);
-        track.advance(65_543, 1_000, t0);
-        let mapping = track.append(99_999, 77, t0 + Duration::from_secs(2), 90_000);
-        assert_eq!((mapping.index(99_999), mapping.timestamp(77)), (65_544, 181_000));
-        assert_eq!((mapping.index(100_001), mapping.timestamp(78)), (65_546, 181_001));
-        assert_eq!(track.append(9, 9, t0, 90_000).timestamp(9), 1_001);
+        track.advance(65_543, RtpTime(1_000), t0);
+        let mapping = track.append(SeqIndex(99_999), RtpTime(77), t0 + Duration::from_secs(2), 90_000);
+        assert_eq!(
+            (mapping.index(SeqIndex(99_999)), mapping.timestamp(RtpTime(77))),
+            (65_544, RtpTime(181_000))
+        );
+        assert_eq!(
+            (mapping.index(SeqIndex(100_001)), mapping.timestamp(RtpTime(78))),
+            (65_546, RtpTime(181_001))
+        );
+        assert_eq!(
+            track.append(SeqIndex(9), RtpTime(9), t0, 90_000).timestamp(RtpTime(9)),
+            RtpTime(1_001)
+        );
     }
 
     #[test]
     fn a_very_long_pause_does_not_look_like_a_step_back() {
         let t0 = onecast_udp::clock::now();
         let mut track = Continuity::starting(7);
-        track.advance(65_543, 0, t0);
-        let mapping = track.append(1, 0, t0 + Duration::from_secs(9 * 3600), 90_000);
-        assert!(mapping.timestamp(0) < 1 << 31);
+        track.advance(65_543, RtpTime(0), t0);
+        let mapping = track.append(SeqIndex(1), RtpTime(0), t0 + Duration::from_secs(9 * 3600), 90_000);
+        assert!(mapping.timestamp(RtpTime(0)).0 < 1 << 31);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::{Refresh, keyframe};
+use onecast_rtc::rtp::{Refresh, RtpTime, keyframe};
 
 use super::Packet;
 use super::parameter_sets::packet_in_front_of;
@@ -13,7 +13,7 @@ use super::window::CacheBounds;
 #[derive(Debug)]
 pub struct Gop {
     /// Timestamp and first index of what may turn out to be a keyframe: parameter sets come before the picture.
-    candidate: Option<(u32, u64)>,
+    candidate: Option<(RtpTime, u64)>,
     start: Option<u64>,
     /// The group starts with a keyframe, not at a recovery point.
     is_keyframe: bool,
@@ -29,7 +29,7 @@ pub struct Gop {
     bytes: usize,
     frames: u32,
     /// Index and timestamp of the newest packet.
-    newest: Option<(u64, u32)>,
+    newest: Option<(u64, RtpTime)>,
     began: Option<Instant>,
     newest_at: Option<Instant>,
     /// Pixels of a picture.
@@ -132,7 +132,7 @@ impl Gop {
         true
     }
 
-    fn note_fair(&mut self, packet: &Packet, candidate: Option<(u32, u64)>) {
+    fn note_fair(&mut self, packet: &Packet, candidate: Option<(RtpTime, u64)>) {
         if !packet.keyframe && packet.refresh != Some(Refresh::Intra) {
             return;
         }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn parameter_sets_and_the_picture_behind_them_begin_where_the_sets_do() {
         let mut gop = Gop::default();
-        let h264 = |index, payload| packet(index).codec(Codec::H264).timestamp(5).payload(payload);
+        let h264 = |index, payload| packet(index).codec(Codec::H264).timestamp(RtpTime(5)).payload(payload);
         assert!(!gop.note(&h264(1, SPS).before_refresh().build()) && gop.start().is_none());
         assert!(!gop.note(&h264(2, PPS).build()));
         assert!(gop.note(&h264(3, &[0x65, 0x88]).refresh().build()));
@@ -283,12 +283,12 @@ mod tests {
     fn parameter_sets_amid_a_group_are_no_keyframe_and_are_kept_for_the_next() {
         let mut gop = Gop::default();
         let h264 = |index, timestamp, payload| packet(index).codec(Codec::H264).timestamp(timestamp).payload(payload);
-        gop.note(&h264(1, 5, SPS).before_refresh().build());
-        gop.note(&h264(2, 5, PPS).build());
-        gop.note(&h264(3, 6, &[0x41, 0x9a]).build());
+        gop.note(&h264(1, RtpTime(5), SPS).before_refresh().build());
+        gop.note(&h264(2, RtpTime(5), PPS).build());
+        gop.note(&h264(3, RtpTime(6), &[0x41, 0x9a]).build());
         assert_eq!(gop.start(), None);
         assert_eq!(gop.fair().map(|point| point.index), Some(1));
-        assert!(gop.note(&h264(4, 7, &[0x65, 0x88]).keyframe().sets(&[0x78, 1]).build()));
+        assert!(gop.note(&h264(4, RtpTime(7), &[0x65, 0x88]).keyframe().sets(&[0x78, 1]).build()));
         assert_eq!(gop.start(), Some(4));
         assert_eq!(
             gop.parameter_sets().map(|sets| sets.payload.to_vec()),
@@ -298,7 +298,7 @@ mod tests {
 
     /// A packet a picture.
     fn picture(index: u64) -> PacketBuilder {
-        packet(index).timestamp(index as u32 * 3_000)
+        packet(index).timestamp(RtpTime(index as u32 * 3_000))
     }
 
     #[test]
@@ -333,15 +333,15 @@ mod tests {
     #[test]
     fn a_recovery_point_told_beside_a_keyframe_is_a_keyframe() {
         let mut gop = Gop::default();
-        assert!(gop.note(&packet(1).timestamp(5).recovery(0).build()));
-        assert!(gop.note(&packet(2).timestamp(5).refresh().build()));
+        assert!(gop.note(&packet(1).timestamp(RtpTime(5)).recovery(0).build()));
+        assert!(gop.note(&packet(2).timestamp(RtpTime(5)).refresh().build()));
         assert_eq!((gop.start(), gop.is_keyframe()), (Some(1), true));
     }
 
     #[test]
     fn sets_that_were_overtaken_by_their_picture_move_the_start() {
         let mut gop = Gop::default();
-        let h264 = |index, payload| packet(index).codec(Codec::H264).timestamp(5).payload(payload);
+        let h264 = |index, payload| packet(index).codec(Codec::H264).timestamp(RtpTime(5)).payload(payload);
         assert!(gop.note(&h264(3, &[0x65, 0x88]).keyframe().build()));
         assert!(gop.note(&h264(2, SPS).before_refresh().build()));
         assert_eq!(gop.start(), Some(2));
@@ -350,8 +350,8 @@ mod tests {
     #[test]
     fn a_late_packet_of_an_older_keyframe_changes_nothing() {
         let mut gop = Gop::default();
-        assert!(gop.note(&packet(10).timestamp(900).keyframe().build()));
-        assert!(!gop.note(&packet(4).timestamp(100).keyframe().build()));
+        assert!(gop.note(&packet(10).timestamp(RtpTime(900)).keyframe().build()));
+        assert!(!gop.note(&packet(4).timestamp(RtpTime(100)).keyframe().build()));
         assert_eq!(gop.start(), Some(10));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast_rtc::rtp::{Codec, Refresh};
+use onecast_rtc::rtp::{Codec, Refresh, RtpTime};
 
 /// One RTP packet: received once, decrypted once, never changed, shared through `Arc`.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Packet {
     /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
     /// RTP timestamp on the track's own timeline.
-    pub timestamp: u32,
+    pub timestamp: RtpTime,
     /// Payload without padding. Empty for a packet of padding only, which just keeps its number.
     pub payload: Box<[u8]>,
     /// The newest parameter sets as one payload, where a frame begins that does not bring its own: a viewer that starts here needs them

@@ -135,6 +135,7 @@ pub fn packet_in_front_of(first: &Packet) -> Option<Arc<Packet>> {
 mod tests {
     use super::*;
     use crate::media::testing::packet;
+    use onecast_rtc::rtp::RtpTime;
 
     const SPS: &[u8] = &[0x67, 0x42, 0, 30, 0x80];
     const PPS: &[u8] = &[0x68, 0xce, 0x80];
@@ -162,11 +163,11 @@ mod tests {
         let expected = [&[0x78, 0, 5][..], SPS, &[0, 3], PPS].concat();
         assert_eq!(in_front(&mut sets, IDR), Some(expected.clone()));
         assert_eq!(in_front(&mut sets, SPS), None, "it brings its own");
-        let first = packet(7).codec(Codec::H264).timestamp(900).payload(IDR);
+        let first = packet(7).codec(Codec::H264).timestamp(RtpTime(900)).payload(IDR);
         let front = packet_in_front_of(&first.sets(&expected).build()).unwrap();
         assert_eq!(
             (&front.payload[..], front.timestamp, front.marker),
-            (&expected[..], 900, false)
+            (&expected[..], RtpTime(900), false)
         );
         assert!(keyframe::starts_keyframe(Codec::H264, &front.payload));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::{Kind, Ssrc};
 
 use super::continuity::Continuity;
 use super::keyframes::KeyframeNeed;
@@ -57,7 +57,7 @@ struct Writer(AtomicU64);
 
 impl StreamTracks {
     /// Tracks with lanes into every inbox. `ssrcs` are video, RTX of the video, audio: three different numbers.
-    pub fn new(key: StreamKey, name: &str, ssrcs: [u32; 3], inboxes: Arc<[Arc<Inbox>]>, now: Instant) -> StreamTracks {
+    pub fn new(key: StreamKey, name: &str, ssrcs: [Ssrc; 3], inboxes: Arc<[Arc<Inbox>]>, now: Instant) -> StreamTracks {
         let lanes: Vec<Lane> = inboxes.iter().map(|inbox| Lane::new(key, inbox.clone())).collect();
         StreamTracks {
             key,

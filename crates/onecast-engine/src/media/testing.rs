@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use onecast_rtc::rtp::{Codec, Refresh};
+use onecast_rtc::rtp::{Codec, Refresh, RtpTime, Ssrc};
 
 use super::lane::{StreamKey, StreamSlot};
 use super::packet::PassedExtensions;
@@ -17,7 +17,7 @@ pub(crate) fn packet(index: u64) -> PacketBuilder {
         keyframe: false,
         refresh: None,
         index,
-        timestamp: 0,
+        timestamp: RtpTime(0),
         payload: [index as u8].into(),
         sets: None,
         extensions: PassedExtensions::default(),
@@ -66,7 +66,7 @@ impl PacketBuilder {
         self.0.payload = payload.into();
         self
     }
-    pub(crate) fn timestamp(mut self, timestamp: u32) -> PacketBuilder {
+    pub(crate) fn timestamp(mut self, timestamp: RtpTime) -> PacketBuilder {
         self.0.timestamp = timestamp;
         self
     }
@@ -95,6 +95,6 @@ pub(crate) fn tracks(shards: usize) -> (StreamTracks, Vec<Arc<Inbox>>, Arc<Atomi
         serial: 1,
     };
     let now = onecast_udp::clock::now();
-    let tracks = StreamTracks::new(key, "live", [10, 20, 30], inboxes.clone().into(), now);
+    let tracks = StreamTracks::new(key, "live", [Ssrc(10), Ssrc(20), Ssrc(30)], inboxes.clone().into(), now);
     (tracks, inboxes, wakes)
 }

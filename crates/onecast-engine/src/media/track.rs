@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::{Kind, RtpTime, Ssrc};
 
 use super::SenderClock;
 use super::continuity::{Continuity, REORDER_MAX};
@@ -31,8 +31,8 @@ use super::window::GopSnapshot;
 #[derive(Debug)]
 pub struct TrackLocalStaticRtp {
     kind: Kind,
-    ssrc: u32,
-    rtx_ssrc: u32,
+    ssrc: Ssrc,
+    rtx_ssrc: Ssrc,
     /// One per shard.
     lanes: Box<[TrackLane]>,
     /// The greatest need for a keyframe, as [`KeyframeNeed::bits`]; 0 for none.
@@ -63,11 +63,11 @@ struct SharedNumbering {
 }
 
 impl TrackLocalStaticRtp {
-    pub(super) fn new(kind: Kind, ssrcs: (u32, u32), lanes: &[Lane], now: Instant) -> TrackLocalStaticRtp {
+    pub(super) fn new(kind: Kind, (ssrc, rtx_ssrc): (Ssrc, Ssrc), lanes: &[Lane], now: Instant) -> TrackLocalStaticRtp {
         TrackLocalStaticRtp {
             kind,
-            ssrc: ssrcs.0,
-            rtx_ssrc: ssrcs.1,
+            ssrc,
+            rtx_ssrc,
             lanes: lanes.iter().cloned().map(TrackLane::new).collect(),
             keyframe_wanted: AtomicU8::new(0),
             keyframes: SharedKeyframeReading::default(),
@@ -82,12 +82,17 @@ impl TrackLocalStaticRtp {
     }
 
     /// SSRC towards every viewer.
-    pub fn ssrc(&self) -> u32 {
+    pub fn ssrc(&self) -> Ssrc {
         self.ssrc
     }
 
+    /// The server's own SSRC in the RTCP that it sends to the publisher of this track.
+    pub fn feedback_ssrc(&self) -> Ssrc {
+        Ssrc(self.ssrc.0 ^ 1)
+    }
+
     /// SSRC of retransmissions (RFC 4588) towards every viewer.
-    pub fn rtx_ssrc(&self) -> u32 {
+    pub fn rtx_ssrc(&self) -> Ssrc {
         self.rtx_ssrc
     }
 
@@ -151,7 +156,7 @@ impl TrackLocalStaticRtp {
 
     /// Where the next publisher continues.
     pub fn continuity(&self) -> Continuity {
-        let start = Continuity::starting((u64::from(self.ssrc) << 32) | u64::from(self.rtx_ssrc));
+        let start = Continuity::starting((u64::from(self.ssrc.0) << 32) | u64::from(self.rtx_ssrc.0));
         self.numbering.continuity().unwrap_or(start)
     }
 
@@ -237,13 +242,13 @@ impl SharedNumbering {
         self.next_index.store(next, Ordering::Relaxed);
         let step = packet
             .timestamp
-            .wrapping_sub(self.last_timestamp.load(Ordering::Relaxed));
+            .since(RtpTime(self.last_timestamp.load(Ordering::Relaxed)));
         // A B-frame: the timeline stands at the picture that is shown last.
-        let is_shown_earlier = (-REORDER_MAX..0).contains(&step.cast_signed());
+        let is_shown_earlier = (-REORDER_MAX..0).contains(&step);
         if is_shown_earlier && self.last_at.load(Ordering::Relaxed) > 0 {
             return;
         }
-        self.last_timestamp.store(packet.timestamp, Ordering::Relaxed);
+        self.last_timestamp.store(packet.timestamp.0, Ordering::Relaxed);
         let at = packet.arrived.saturating_duration_since(self.born).as_micros() as u64;
         // `Release` makes the other two visible to a reader that acquires this one.
         self.last_at.store(at.max(1), Ordering::Release);
@@ -253,7 +258,7 @@ impl SharedNumbering {
         let at = self.last_at.load(Ordering::Acquire);
         (at > 0).then(|| Continuity {
             next_index: self.next_index.load(Ordering::Relaxed),
-            last_timestamp: self.last_timestamp.load(Ordering::Relaxed),
+            last_timestamp: RtpTime(self.last_timestamp.load(Ordering::Relaxed)),
             last_at: Some(self.born + Duration::from_micros(at)),
         })
     }
@@ -299,24 +304,35 @@ mod tests {
     fn the_next_publisher_continues_where_the_last_one_stopped() {
         let (tracks, ..) = tracks(1);
         assert_eq!(tracks.video.continuity().last_at, None);
-        let _ = tracks.video.write_rtp(&packet(70_000).timestamp(900).build());
-        let _ = tracks.video.write_rtp(&packet(69_999).timestamp(800).build());
+        let _ = tracks.video.write_rtp(&packet(70_000).timestamp(RtpTime(900)).build());
+        let _ = tracks.video.write_rtp(&packet(69_999).timestamp(RtpTime(800)).build());
         let continuity = tracks.video.continuity();
-        assert_eq!((continuity.next_index, continuity.last_timestamp), (70_001, 900));
+        assert_eq!(
+            (continuity.next_index, continuity.last_timestamp),
+            (70_001, RtpTime(900))
+        );
     }
 
     #[test]
     fn the_next_publisher_continues_after_the_frame_that_is_shown_last() {
         let (tracks, ..) = tracks(1);
         for (index, timestamp) in [(70_000, 3_000), (70_001, 12_000), (70_002, 6_000), (70_003, 9_000)] {
-            let _ = tracks.video.write_rtp(&packet(index).timestamp(timestamp).build());
+            let _ = tracks
+                .video
+                .write_rtp(&packet(index).timestamp(RtpTime(timestamp)).build());
         }
         let continuity = tracks.video.continuity();
-        assert_eq!((continuity.next_index, continuity.last_timestamp), (70_004, 12_000));
+        assert_eq!(
+            (continuity.next_index, continuity.last_timestamp),
+            (70_004, RtpTime(12_000))
+        );
         // A clock that was set back is followed.
         let _ = tracks
             .video
-            .write_rtp(&packet(70_004).timestamp(0u32.wrapping_sub(900_000)).build());
-        assert_eq!(tracks.video.continuity().last_timestamp, 0u32.wrapping_sub(900_000));
+            .write_rtp(&packet(70_004).timestamp(RtpTime(0u32.wrapping_sub(900_000))).build());
+        assert_eq!(
+            tracks.video.continuity().last_timestamp,
+            RtpTime(0u32.wrapping_sub(900_000))
+        );
     }
 }

@@ -10,6 +10,8 @@
 //! |      extension profile        |  length in words  |  data ... |
 //! ```
 
+use super::ids::{Pt, RtpTime, Ssrc};
+
 /// Why bytes are not an RTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RtpError {
@@ -33,13 +35,13 @@ pub struct RtpHeader {
     /// Padding bit. The amount is known only after decryption.
     pub padding: bool,
     /// Payload type.
-    pub payload_type: u8,
+    pub payload_type: Pt,
     /// Sequence number as on the wire.
     pub sequence: u16,
     /// RTP timestamp in ticks of the codec's clock.
-    pub timestamp: u32,
+    pub timestamp: RtpTime,
     /// Synchronisation source.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// The `defined by profile` word of the extension block; 0 without one.
     pub extension_profile: u16,
     /// Where the extension data starts (after its 4-byte head) and ends; equal without one.
@@ -71,10 +73,10 @@ impl RtpHeader {
         Ok(RtpHeader {
             marker: fixed[1] & 0x80 != 0,
             padding: fixed[0] & 0x20 != 0,
-            payload_type: fixed[1] & 0x7f,
+            payload_type: Pt(fixed[1] & 0x7f),
             sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
-            timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-            ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+            timestamp: RtpTime::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+            ssrc: Ssrc::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
             extension_profile,
             extension,
             len,
@@ -120,13 +122,13 @@ pub struct HeaderOut {
     /// Padding bit; the caller appends the padding itself.
     pub padding: bool,
     /// Payload type.
-    pub payload_type: u8,
+    pub payload_type: Pt,
     /// Sequence number.
     pub sequence: u16,
     /// RTP timestamp.
-    pub timestamp: u32,
+    pub timestamp: RtpTime,
     /// Synchronisation source.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
 }
 
 impl HeaderOut {
@@ -148,7 +150,7 @@ impl HeaderOut {
     #[inline]
     pub fn write(&self, out: &mut [u8], extensions: &[(u8, &[u8])]) -> usize {
         out[0] = 0x80 | u8::from(self.padding) << 5 | u8::from(!extensions.is_empty()) << 4;
-        out[1] = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
+        out[1] = u8::from(self.marker) << 7 | self.payload_type.0 & 0x7f;
         out[2..4].copy_from_slice(&self.sequence.to_be_bytes());
         out[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
         out[8..FIXED_LEN].copy_from_slice(&self.ssrc.to_be_bytes());
@@ -303,10 +305,10 @@ mod tests {
     const OUT: HeaderOut = HeaderOut {
         marker: true,
         padding: false,
-        payload_type: 96,
+        payload_type: Pt(96),
         sequence: 0xfffe,
-        timestamp: 0x0102_0304,
-        ssrc: 0xdead_beef,
+        timestamp: RtpTime(0x0102_0304),
+        ssrc: Ssrc(0xdead_beef),
     };
 
     fn written(header: HeaderOut, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
@@ -323,11 +325,11 @@ mod tests {
         let header = RtpHeader::parse(&packet).unwrap();
         assert_eq!(
             (header.len, header.sequence, header.timestamp),
-            (12, 0xfffe, 0x0102_0304)
+            (12, 0xfffe, RtpTime(0x0102_0304))
         );
         assert_eq!(
             (header.ssrc, header.payload_type, header.marker),
-            (0xdead_beef, 96, true)
+            (Ssrc(0xdead_beef), Pt(96), true)
         );
         assert_eq!(header.payload(&packet), Ok(&b"hello"[..]));
         assert_eq!(header.extensions(&packet).count(), 0);

@@ -4,15 +4,15 @@ use std::fmt;
 use std::ops::Deref;
 
 /// Synchronisation source (RFC 3550 section 3): names one sender of packets with one sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ssrc(pub u32);
 
 /// Payload type of RTP (RFC 3550 section 5.1), 0..=127. What it means is agreed in SDP, one thing in the whole bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pt(pub u8);
 
 /// A moment on the RTP clock of a stream (RFC 3550 section 5.1). It wraps: 90 kHz does so after 13 hours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RtpTime(pub u32);
 
 /// Name of an m-line: `a=mid` (RFC 5888), and the header extension that repeats it in packets (RFC 8843 section 15).
@@ -44,12 +44,44 @@ impl Ssrc {
     }
 }
 
+impl Pt {
+    /// The seven bits that travel in the header, as an index of a table of 128.
+    #[inline]
+    pub const fn index(self) -> usize {
+        (self.0 & 0x7f) as usize
+    }
+}
+
 impl RtpTime {
+    /// From network byte order.
+    #[inline]
+    pub const fn from_be_bytes(bytes: [u8; 4]) -> RtpTime {
+        RtpTime(u32::from_be_bytes(bytes))
+    }
+
+    /// In network byte order.
+    #[inline]
+    pub const fn to_be_bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
     /// Ticks from `earlier` to here, however often the clock has wrapped; negative if `earlier` is in fact later, by less than half
     /// the circle.
     #[inline]
     pub const fn since(self, earlier: RtpTime) -> i32 {
         self.0.wrapping_sub(earlier.0).cast_signed()
+    }
+
+    /// Ticks forward from `earlier` to here, however often the clock has wrapped.
+    #[inline]
+    pub const fn ticks_since(self, earlier: RtpTime) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// Later than `other`, by less than half the circle.
+    #[inline]
+    pub const fn is_after(self, other: RtpTime) -> bool {
+        self.since(other) > 0
     }
 
     /// So many ticks later.
@@ -174,6 +206,33 @@ impl fmt::Display for Ssrc {
 }
 
 impl fmt::Display for Pt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for RtpTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The bare number, as in logs.
+impl fmt::Debug for Ssrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The bare number, as in logs.
+impl fmt::Debug for Pt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The bare number, as in logs.
+impl fmt::Debug for RtpTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use super::ids::{RtpTime, Ssrc};
+
 /// Why bytes are not RTCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RtcpError {
@@ -29,11 +31,11 @@ pub enum Report<'a> {
     /// What a sender has sent, and when (RFC 3550 section 6.4.1). Its report blocks follow as [`Report::ReceiverReport`].
     SenderReport {
         /// The sender.
-        ssrc: u32,
+        ssrc: Ssrc,
         /// NTP time, 32.32 fixed point.
         ntp: u64,
         /// The same instant on the RTP clock.
-        rtp: u32,
+        rtp: RtpTime,
         /// Packets sent.
         packets: u32,
         /// Payload bytes sent.
@@ -42,7 +44,7 @@ pub enum Report<'a> {
     /// One report block: how a receiver receives (RFC 3550 section 6.4.1).
     ReceiverReport {
         /// The SSRC received.
-        about: u32,
+        about: Ssrc,
         /// Lost since the last report, 1/256.
         fraction_lost: u8,
         /// Lost since the start, 24 bits; negative with duplicates.
@@ -59,26 +61,26 @@ pub enum Report<'a> {
     /// A request to send packets again (RFC 4585 section 6.2.1).
     Nack {
         /// The media SSRC.
-        about: u32,
+        about: Ssrc,
         /// Their sequence numbers.
         sequences: NackSequences<'a>,
     },
     /// A request for a keyframe (RFC 4585 section 6.3.1).
     Pli {
         /// The media SSRC.
-        about: u32,
+        about: Ssrc,
     },
     /// A request for a keyframe (RFC 5104 section 4.3.1); one for each entry.
     Fir {
         /// The media SSRC.
-        about: u32,
+        about: Ssrc,
         /// Command number: the same number is the same command.
         number: u8,
     },
     /// A source leaves (RFC 3550 section 6.6); one for each source.
     Bye {
         /// The source.
-        ssrc: u32,
+        ssrc: Ssrc,
     },
     /// Anything else, skipped.
     Other,
@@ -135,7 +137,7 @@ impl Iterator for NackSequences<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReceptionBlock {
     /// The SSRC received.
-    pub about: u32,
+    pub about: Ssrc,
     /// Lost since the last report, 1/256.
     pub fraction_lost: u8,
     /// Lost since the start; written with 24 bits.
@@ -176,9 +178,9 @@ fn parse_packet<'a>(head: &[u8; HEAD_LEN], body: &'a [u8], each: &mut impl FnMut
     match (head[1], count, words) {
         (TYPE_SR, _, [ssrc, ntp_high, ntp_low, rtp, packets, octets, blocks @ ..]) => {
             each(Report::SenderReport {
-                ssrc: word(ssrc),
+                ssrc: Ssrc(word(ssrc)),
                 ntp: u64::from(word(ntp_high)) << 32 | u64::from(word(ntp_low)),
-                rtp: word(rtp),
+                rtp: RtpTime(word(rtp)),
                 packets: word(packets),
                 octets: word(octets),
             });
@@ -188,16 +190,18 @@ fn parse_packet<'a>(head: &[u8; HEAD_LEN], body: &'a [u8], each: &mut impl FnMut
         (TYPE_BYE, _, ssrcs) => ssrcs
             .iter()
             .take(count)
-            .for_each(|ssrc| each(Report::Bye { ssrc: word(ssrc) })),
+            .for_each(|ssrc| each(Report::Bye { ssrc: Ssrc(word(ssrc)) })),
         (TYPE_RTPFB, FORMAT_NACK, [_sender, about, pairs @ ..]) => each(Report::Nack {
-            about: word(about),
+            about: Ssrc(word(about)),
             sequences: NackSequences::new(pairs),
         }),
-        (TYPE_PSFB, FORMAT_PLI, [_sender, about, ..]) => each(Report::Pli { about: word(about) }),
+        (TYPE_PSFB, FORMAT_PLI, [_sender, about, ..]) => each(Report::Pli {
+            about: Ssrc(word(about)),
+        }),
         (TYPE_PSFB, FORMAT_FIR, [_sender, _unused, entries @ ..]) => {
             for [about, number] in entries.as_chunks::<2>().0 {
                 each(Report::Fir {
-                    about: word(about),
+                    about: Ssrc(word(about)),
                     number: number[0],
                 });
             }
@@ -209,7 +213,7 @@ fn parse_packet<'a>(head: &[u8; HEAD_LEN], body: &'a [u8], each: &mut impl FnMut
 fn parse_blocks<'a>(words: &[[u8; 4]], count: usize, each: &mut impl FnMut(Report<'a>)) {
     for [about, loss, highest, jitter, last_sr, delay] in words.as_chunks::<6>().0.iter().take(count) {
         each(Report::ReceiverReport {
-            about: word(about),
+            about: Ssrc(word(about)),
             fraction_lost: loss[0],
             lost: (word(loss) << 8).cast_signed() >> 8,
             highest: word(highest),
@@ -234,69 +238,69 @@ fn without_padding(packet: &[u8]) -> &[u8] {
 /// short. The CNAME is cut at 255 bytes.
 pub fn write_sender_report(
     out: &mut [u8],
-    ssrc: u32,
+    ssrc: Ssrc,
     ntp: u64,
-    rtp: u32,
+    rtp: RtpTime,
     packets: u32,
     octets: u32,
     cname: &str,
 ) -> usize {
     let mut writer = PacketWriter::new(out);
     writer.head(0, TYPE_SR, 6);
-    writer.words([ssrc, (ntp >> 32) as u32, ntp as u32, rtp, packets, octets]);
+    writer.words([ssrc.0, (ntp >> 32) as u32, ntp as u32, rtp.0, packets, octets]);
     writer.cname(ssrc, cname);
     writer.len()
 }
 
 /// Writes a receiver report, with at most 31 blocks. It stands at the start of every compound packet of a receiver. Returns its
 /// length, 0 when `out` is too short.
-pub fn write_receiver_report(out: &mut [u8], ssrc: u32, blocks: &[ReceptionBlock]) -> usize {
+pub fn write_receiver_report(out: &mut [u8], ssrc: Ssrc, blocks: &[ReceptionBlock]) -> usize {
     let blocks = &blocks[..blocks.len().min(31)];
     let mut writer = PacketWriter::new(out);
     writer.head(blocks.len() as u8, TYPE_RR, 1 + 6 * blocks.len());
-    writer.words([ssrc]);
+    writer.words([ssrc.0]);
     for block in blocks {
         let lost = block.lost.clamp(-0x80_0000, 0x7f_ffff).cast_unsigned() & 0xff_ffff;
-        writer.words([block.about, u32::from(block.fraction_lost) << 24 | lost]);
+        writer.words([block.about.0, u32::from(block.fraction_lost) << 24 | lost]);
         writer.words([block.highest, block.jitter, block.last_sr, block.delay]);
     }
     writer.len()
 }
 
 /// Writes a receiver report without blocks: a compound packet of a receiver starts with it when there is nothing to report.
-pub fn write_receiver_report_empty(out: &mut [u8], ssrc: u32) -> usize {
+pub fn write_receiver_report_empty(out: &mut [u8], ssrc: Ssrc) -> usize {
     write_receiver_report(out, ssrc, &[])
 }
 
 /// Writes a source description with the CNAME only, cut at 255 bytes. Returns its length, 0 when `out` is too short.
-pub fn write_cname(out: &mut [u8], ssrc: u32, cname: &str) -> usize {
+pub fn write_cname(out: &mut [u8], ssrc: Ssrc, cname: &str) -> usize {
     let mut writer = PacketWriter::new(out);
     writer.cname(ssrc, cname);
     writer.len()
 }
 
 /// Writes a PLI. Returns its length, 0 when `out` is too short.
-pub fn write_pli(out: &mut [u8], sender: u32, media: u32) -> usize {
+pub fn write_pli(out: &mut [u8], sender: Ssrc, media: Ssrc) -> usize {
     let mut writer = PacketWriter::new(out);
     writer.head(FORMAT_PLI as u8, TYPE_PSFB, 2);
-    writer.words([sender, media]);
+    writer.words([sender.0, media.0]);
     writer.len()
 }
 
 /// Writes a FIR with one entry; `number` changes with every new command. Returns its length, 0 when `out` is too short.
-pub fn write_fir(out: &mut [u8], sender: u32, media: u32, number: u8) -> usize {
+pub fn write_fir(out: &mut [u8], sender: Ssrc, media: Ssrc, number: u8) -> usize {
     let mut writer = PacketWriter::new(out);
     writer.head(FORMAT_FIR as u8, TYPE_PSFB, 4);
-    writer.words([sender, 0, media, u32::from(number) << 24]);
+    writer.words([sender.0, 0, media.0, u32::from(number) << 24]);
     writer.len()
 }
 
 /// Writes a NACK for these sequence numbers, which must be in sending order. Returns its length: at most [`NACK_HEAD_LEN`] + 4 bytes a
 /// number, or 0 when there are no numbers or `out` is too short.
-pub fn write_nack(out: &mut [u8], sender: u32, media: u32, sequences: impl IntoIterator<Item = u16>) -> usize {
+pub fn write_nack(out: &mut [u8], sender: Ssrc, media: Ssrc, sequences: impl IntoIterator<Item = u16>) -> usize {
     let mut writer = PacketWriter::new(out);
     writer.skip(HEAD_LEN);
-    writer.words([sender, media]);
+    writer.words([sender.0, media.0]);
     let mut open: Option<(u16, u16)> = None;
     for sequence in sequences {
         open = match open {
@@ -372,12 +376,12 @@ impl<'a> PacketWriter<'a> {
         self.words([u32::from(base) << 16 | u32::from(mask)]);
     }
 
-    fn cname(&mut self, ssrc: u32, cname: &str) {
+    fn cname(&mut self, ssrc: Ssrc, cname: &str) {
         let cname = &cname.as_bytes()[..cname.len().min(255)];
         // The item list ends with at least one zero byte (RFC 3550 section 6.5).
         let items_len = (2 + cname.len() + 1).next_multiple_of(4);
         self.head(1, TYPE_SDES, 1 + items_len / 4);
-        self.words([ssrc]);
+        self.words([ssrc.0]);
         self.bytes(&[ITEM_CNAME, cname.len() as u8]);
         self.bytes(cname);
         self.skip(items_len - 2 - cname.len());
@@ -424,7 +428,7 @@ mod tests {
     fn the_numbers_of_a_nack_are_counted_without_iterating() {
         let mut out = [0; 128];
         for sequences in [vec![7], vec![65_535, 0, 1, 40, 41, 60], (0..200).collect::<Vec<u16>>()] {
-            let len = write_nack(&mut out, 1, 2, sequences.iter().copied());
+            let len = write_nack(&mut out, Ssrc(1), Ssrc(2), sequences.iter().copied());
             let Report::Nack {
                 sequences: mut read, ..
             } = reports(&out[..len])[0]
@@ -440,11 +444,19 @@ mod tests {
     #[test]
     fn a_sender_report_reads_back_and_has_a_cname() {
         let mut out = [0; 128];
-        let len = write_sender_report(&mut out, 7, 0x1122_3344_5566_7788, 90_000, 12, 3_400, "a");
+        let len = write_sender_report(
+            &mut out,
+            Ssrc(7),
+            0x1122_3344_5566_7788,
+            RtpTime(90_000),
+            12,
+            3_400,
+            "a",
+        );
         let sender_report = Report::SenderReport {
-            ssrc: 7,
+            ssrc: Ssrc(7),
             ntp: 0x1122_3344_5566_7788,
-            rtp: 90_000,
+            rtp: RtpTime(90_000),
             packets: 12,
             octets: 3_400,
         };
@@ -459,7 +471,7 @@ mod tests {
     #[test]
     fn receiver_report_blocks_read_back() {
         let block = ReceptionBlock {
-            about: 9,
+            about: Ssrc(9),
             fraction_lost: 64,
             lost: -3,
             highest: 0x1_0005,
@@ -468,11 +480,11 @@ mod tests {
             delay: 65_536,
         };
         let mut out = [0; 64];
-        let len = write_receiver_report(&mut out, 1, &[block]);
+        let len = write_receiver_report(&mut out, Ssrc(1), &[block]);
         assert_eq!(
             reports(&out[..len]),
             [Report::ReceiverReport {
-                about: 9,
+                about: Ssrc(9),
                 fraction_lost: 64,
                 lost: -3,
                 highest: 0x1_0005,
@@ -481,20 +493,25 @@ mod tests {
                 delay: 65_536,
             }]
         );
-        assert_eq!(write_receiver_report_empty(&mut out, 1), 8);
+        assert_eq!(write_receiver_report_empty(&mut out, Ssrc(1)), 8);
     }
 
     #[test]
     fn nacks_are_packed_and_expand_over_the_wrap() {
         let wanted = [65_530, 65_535, 0, 10, 11, 200];
         let mut out = [0; 64];
-        let len = write_nack(&mut out, 1, 2, wanted);
+        let len = write_nack(&mut out, Ssrc(1), Ssrc(2), wanted);
         assert_eq!(len, NACK_HEAD_LEN + 3 * 4);
         match reports(&out[..len])[..] {
-            [Report::Nack { about: 2, sequences }] => assert_eq!(sequences.collect::<Vec<_>>(), wanted),
+            [
+                Report::Nack {
+                    about: Ssrc(2),
+                    sequences,
+                },
+            ] => assert_eq!(sequences.collect::<Vec<_>>(), wanted),
             ref other => panic!("{other:?}"),
         }
-        assert_eq!(write_nack(&mut out, 1, 2, []), 0);
+        assert_eq!(write_nack(&mut out, Ssrc(1), Ssrc(2), []), 0);
     }
 
     #[test]
@@ -509,18 +526,27 @@ mod tests {
     #[test]
     fn keyframe_requests_read_back() {
         let mut out = [0; 64];
-        let pli = write_pli(&mut out, 1, 2);
-        let fir = write_fir(&mut out[pli..], 1, 3, 9);
+        let pli = write_pli(&mut out, Ssrc(1), Ssrc(2));
+        let fir = write_fir(&mut out[pli..], Ssrc(1), Ssrc(3), 9);
         assert_eq!(
             reports(&out[..pli + fir]),
-            [Report::Pli { about: 2 }, Report::Fir { about: 3, number: 9 }]
+            [
+                Report::Pli { about: Ssrc(2) },
+                Report::Fir {
+                    about: Ssrc(3),
+                    number: 9
+                }
+            ]
         );
     }
 
     #[test]
     fn a_goodbye_names_its_sources() {
         let bye = [0x82, 203, 0, 2, 0, 0, 0, 5, 0, 0, 0, 6];
-        assert_eq!(reports(&bye), [Report::Bye { ssrc: 5 }, Report::Bye { ssrc: 6 }]);
+        assert_eq!(
+            reports(&bye),
+            [Report::Bye { ssrc: Ssrc(5) }, Report::Bye { ssrc: Ssrc(6) }]
+        );
     }
 
     #[test]
@@ -528,22 +554,22 @@ mod tests {
         let mut datagram = vec![0x81, 207, 0, 1, 9, 9, 9, 9];
         datagram.extend_from_slice(&[0x80, 200, 0, 1, 0, 0, 0, 1]);
         let mut pli = [0; 12];
-        write_pli(&mut pli, 1, 2);
+        write_pli(&mut pli, Ssrc(1), Ssrc(2));
         datagram.extend_from_slice(&pli);
         assert_eq!(
             reports(&datagram),
-            [Report::Other, Report::Other, Report::Pli { about: 2 }]
+            [Report::Other, Report::Other, Report::Pli { about: Ssrc(2) }]
         );
     }
 
     #[test]
     fn reports_before_a_truncated_packet_are_read() {
         let mut datagram = [0; 24];
-        write_pli(&mut datagram, 1, 2);
+        write_pli(&mut datagram, Ssrc(1), Ssrc(2));
         datagram[12..16].copy_from_slice(&[0x80, 201, 0, 200]);
         let mut seen = Vec::new();
         assert_eq!(parse(&datagram, |report| seen.push(report)), Err(RtcpError::Truncated));
-        assert_eq!(seen, [Report::Pli { about: 2 }]);
+        assert_eq!(seen, [Report::Pli { about: Ssrc(2) }]);
     }
 
     #[test]
@@ -557,9 +583,12 @@ mod tests {
 
     #[test]
     fn a_short_buffer_writes_nothing() {
-        assert_eq!(write_pli(&mut [0; 11], 1, 2), 0);
-        assert_eq!(write_nack(&mut [0; 15], 1, 2, [4]), 0);
-        assert_eq!(write_sender_report(&mut [0; 30], 1, 2, 3, 4, 5, "name"), 0);
+        assert_eq!(write_pli(&mut [0; 11], Ssrc(1), Ssrc(2)), 0);
+        assert_eq!(write_nack(&mut [0; 15], Ssrc(1), Ssrc(2), [4]), 0);
+        assert_eq!(
+            write_sender_report(&mut [0; 30], Ssrc(1), 2, RtpTime(3), 4, 5, "name"),
+            0
+        );
     }
 
     #[test]

@@ -15,6 +15,26 @@ impl SeqIndex {
         self.0 as u16
     }
 
+    /// So many numbers later.
+    #[inline]
+    #[must_use]
+    pub const fn plus(self, count: u64) -> SeqIndex {
+        SeqIndex(self.0 + count)
+    }
+
+    /// So many numbers earlier, but not below 0.
+    #[inline]
+    #[must_use]
+    pub const fn minus(self, count: u64) -> SeqIndex {
+        SeqIndex(self.0.saturating_sub(count))
+    }
+
+    /// How many numbers it is behind `earlier`, which must not be later.
+    #[inline]
+    pub const fn since(self, earlier: SeqIndex) -> u64 {
+        self.0 - earlier.0
+    }
+
     /// The next one.
     #[inline]
     #[must_use]
@@ -47,7 +67,7 @@ impl fmt::Display for SeqIndex {
 /// 32,767 behind or ahead are placed correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SequenceExtender {
-    highest: Option<u64>,
+    highest: Option<SeqIndex>,
 }
 
 impl SequenceExtender {
@@ -59,7 +79,7 @@ impl SequenceExtender {
     /// The extended number, which is remembered when it is the highest. The first one is 65,536 + `sequence`, so that packets from before
     /// the first do not underflow.
     #[inline]
-    pub fn extend(&mut self, sequence: u16) -> u64 {
+    pub fn extend(&mut self, sequence: u16) -> SeqIndex {
         let extended = self.peek(sequence);
         self.highest = self.highest.max(Some(extended));
         extended
@@ -67,17 +87,17 @@ impl SequenceExtender {
 
     /// The extended number, without remembering it.
     #[inline]
-    pub fn peek(&self, sequence: u16) -> u64 {
+    pub fn peek(&self, sequence: u16) -> SeqIndex {
         let Some(highest) = self.highest else {
-            return FIRST_CYCLE + u64::from(sequence);
+            return SeqIndex(FIRST_CYCLE + u64::from(sequence));
         };
-        let distance = sequence.wrapping_sub(highest as u16).cast_signed();
-        highest.wrapping_add_signed(i64::from(distance))
+        let distance = sequence.wrapping_sub(highest.wire()).cast_signed();
+        SeqIndex(highest.0.wrapping_add_signed(i64::from(distance)))
     }
 
     /// The highest number so far.
     #[inline]
-    pub const fn highest(&self) -> Option<u64> {
+    pub const fn highest(&self) -> Option<SeqIndex> {
         self.highest
     }
 }
@@ -93,24 +113,24 @@ mod tests {
     #[test]
     fn numbers_go_on_over_the_wrap() {
         let mut extender = SequenceExtender::new();
-        let extended: Vec<_> = [65_534, 65_535, 0, 1].map(|n| extender.extend(n)).into();
+        let extended: Vec<_> = [65_534, 65_535, 0, 1].map(|n| extender.extend(n).0).into();
         assert_eq!(extended, [131_070, 131_071, 131_072, 131_073]);
     }
 
     #[test]
     fn reordering_over_the_wrap_keeps_its_place() {
         let mut extender = SequenceExtender::new();
-        let extended: Vec<_> = [65_535, 1, 0, 65_534, 2].map(|n| extender.extend(n)).into();
+        let extended: Vec<_> = [65_535, 1, 0, 65_534, 2].map(|n| extender.extend(n).0).into();
         assert_eq!(extended, [131_071, 131_073, 131_072, 131_070, 131_074]);
-        assert_eq!(extender.highest(), Some(131_074));
+        assert_eq!(extender.highest(), Some(SeqIndex(131_074)));
     }
 
     #[test]
     fn earlier_than_the_first_does_not_underflow() {
         let mut extender = SequenceExtender::new();
-        assert_eq!(extender.extend(0), 65_536);
-        assert_eq!(extender.extend(65_535), 65_535);
-        assert_eq!(extender.extend(32_768), 32_768);
+        assert_eq!(extender.extend(0), SeqIndex(65_536));
+        assert_eq!(extender.extend(65_535), SeqIndex(65_535));
+        assert_eq!(extender.extend(32_768), SeqIndex(32_768));
     }
 
     #[test]
@@ -121,8 +141,8 @@ mod tests {
             let sequence = noise.next() as u16;
             let before = extender.highest();
             let extended = extender.extend(sequence);
-            assert_eq!(extended as u16, sequence);
-            assert!(before.is_none_or(|highest| extended.abs_diff(highest) <= 32_768));
+            assert_eq!(extended.wire(), sequence);
+            assert!(before.is_none_or(|highest| extended.0.abs_diff(highest.0) <= 32_768));
         }
     }
 }

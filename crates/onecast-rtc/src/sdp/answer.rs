@@ -5,7 +5,7 @@ use super::media::{Direction, MediaSection};
 use super::offer::Offer;
 use super::write::{LineDescription, LiveLine, RejectedLine, SessionDescription, Setup, SourceDescription};
 use super::{AnswerParams, Fault, Negotiated, Role, TrackSsrcs};
-use crate::rtp::{Kind, Ssrc};
+use crate::rtp::Kind;
 
 /// The answer and what it agrees to.
 #[derive(Debug)]
@@ -195,8 +195,8 @@ impl TrackSsrcs {
         SourceDescription {
             stream,
             kind,
-            ssrc: Ssrc(ssrc),
-            rtx: rtx.map(Ssrc),
+            ssrc,
+            rtx,
         }
     }
 }

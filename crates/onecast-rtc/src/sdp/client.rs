@@ -8,7 +8,7 @@ use super::format::{Chosen, PROTOCOL};
 use super::media::Direction;
 use super::transport::read_digest;
 use super::write::{LineDescription, LiveLine, SessionDescription, Setup};
-use crate::rtp::{Codec, Kind, Pt};
+use crate::rtp::{Codec, Kind, Pt, Ssrc};
 use crate::{Fingerprint, IceCredentials};
 
 /// What a client says in its offer.
@@ -83,7 +83,7 @@ pub struct Answered {
     /// Candidates in the order of the answer.
     pub candidates: Vec<SocketAddr>,
     /// SSRCs that the answer announces, in its order.
-    pub ssrcs: Vec<u32>,
+    pub ssrcs: Vec<Ssrc>,
 }
 
 impl Answered {
@@ -100,7 +100,7 @@ impl Answered {
             Some(SocketAddr::new(ip, fields.next()?.parse().ok()?))
         };
         let ssrc = |line: &str| line.split(' ').next()?.parse().ok();
-        let mut ssrcs: Vec<u32> = values("a=ssrc:").filter_map(ssrc).collect();
+        let mut ssrcs: Vec<Ssrc> = values("a=ssrc:").filter_map(ssrc).map(Ssrc).collect();
         // Each has several lines.
         ssrcs.dedup();
         let digest = values("a=fingerprint:sha-256 ").next();
@@ -123,8 +123,8 @@ fn client_format(codec: Codec, payload_type: Pt, rtx: Option<Pt>) -> Chosen {
     Chosen {
         format: Format {
             codec,
-            payload_type: payload_type.0,
-            rtx: rtx.map(u8::from),
+            payload_type,
+            rtx,
             fmtp: fmtp.into(),
             nack: is_video,
             pli: is_video,
@@ -189,9 +189,9 @@ mod tests {
             stream: "live",
         };
         let ssrcs = TrackSsrcs {
-            video: 1,
-            video_rtx: 2,
-            audio: 3,
+            video: Ssrc(1),
+            video_rtx: Ssrc(2),
+            audio: Ssrc(3),
         };
         let offer = Offer::parse(&offer(false)).unwrap();
         let answer = offer.answer(Role::Viewer(ssrcs), &params).unwrap();
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(answered.ice, server);
         assert_eq!(answered.fingerprint, Some(Fingerprint([0xAB; 32])));
         assert_eq!(answered.candidates, candidates);
-        assert_eq!(answered.ssrcs, [3, 1, 2]);
+        assert_eq!(answered.ssrcs, [3, 1, 2].map(Ssrc));
         assert!(Answered::parse("v=0\r\n").is_none());
     }
 }

@@ -127,12 +127,13 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::rtp::{Pt, Ssrc};
     use crate::{DtlsRole, Fingerprint, IceCredentials};
 
     const SSRCS: TrackSsrcs = TrackSsrcs {
-        video: 1001,
-        video_rtx: 1002,
-        audio: 1003,
+        video: Ssrc(1001),
+        video_rtx: Ssrc(1002),
+        audio: Ssrc(1003),
     };
 
     fn offer(live: &[Codec]) -> String {
@@ -209,7 +210,7 @@ mod tests {
         let (audio, video) = (answer.negotiated.audio.unwrap(), answer.negotiated.video.unwrap());
         assert_eq!((&*audio.mid, audio.formats.len()), ("0", 1));
         assert_eq!((&*video.mid, video.formats.len()), ("1", 9));
-        assert_eq!(video.formats[0].rtx, Some(97));
+        assert_eq!(video.formats[0].rtx, Some(Pt(97)));
         assert_eq!(video.extensions.dependency_descriptor, Some(3));
     }
 

@@ -70,8 +70,8 @@ impl Agreed {
             mid: section.mid.as_deref().unwrap_or_default().into(),
             formats: self.formats.iter().map(|chosen| chosen.format.clone()).collect(),
             extensions: self.extensions.iter().copied().collect(),
-            ssrc: ssrc.map(u32::from),
-            rtx_ssrc: rtx_ssrc.map(u32::from),
+            ssrc,
+            rtx_ssrc,
         }
     }
 }
@@ -106,8 +106,8 @@ pub(super) fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> 
         Some(Chosen {
             format: Format {
                 codec: payload.codec()?,
-                payload_type: payload.number.0,
-                rtx: rtx[usize::from(payload.number.0)].filter(|_| is_video).map(u8::from),
+                payload_type: payload.number,
+                rtx: rtx[usize::from(payload.number.0)].filter(|_| is_video),
                 fmtp: payload.fmtp.clone(),
                 nack: feedback.nack,
                 pli: feedback.pli && is_video,
@@ -154,8 +154,8 @@ pub(super) fn offered_format((codec, payload_type, rtx, fmtp): TableFormat) -> C
     Chosen {
         format: Format {
             codec,
-            payload_type: payload_type.0,
-            rtx: rtx.map(u8::from),
+            payload_type,
+            rtx,
             fmtp: fmtp.into(),
             nack: is_video,
             pli: is_video,

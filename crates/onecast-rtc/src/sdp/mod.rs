@@ -34,7 +34,7 @@ pub use negotiation::{
 pub use offer::Offer;
 pub use sprop::announced_parameter_sets;
 
-use crate::rtp::{Codec, Kind};
+use crate::rtp::{Codec, Kind, Pt, Ssrc};
 use crate::{Fingerprint, IceCredentials};
 
 /// The client's role in a broadcast.
@@ -65,11 +65,11 @@ pub struct AnswerParams<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrackSsrcs {
     /// Video.
-    pub video: u32,
+    pub video: Ssrc,
     /// RTX (RFC 4588) of the video.
-    pub video_rtx: u32,
+    pub video_rtx: Ssrc,
     /// Audio.
-    pub audio: u32,
+    pub audio: Ssrc,
 }
 
 /// One payload type that both sides can carry.
@@ -78,9 +78,9 @@ pub struct Format {
     /// The encoding.
     pub codec: Codec,
     /// Payload type in the offer, which the answer keeps.
-    pub payload_type: u8,
+    pub payload_type: Pt,
     /// Payload type of its RTX, if negotiated.
-    pub rtx: Option<u8>,
+    pub rtx: Option<Pt>,
     /// `a=fmtp` as offered (without the payload type), empty if none.
     pub fmtp: Box<str>,
     /// Generic NACK was negotiated.
@@ -120,9 +120,9 @@ pub struct MediaLine {
     /// Negotiated header extensions.
     pub extensions: ExtensionIds,
     /// Main SSRC that a publisher announced (`a=ssrc`, first of `ssrc-group:FID`), if it did.
-    pub ssrc: Option<u32>,
+    pub ssrc: Option<Ssrc>,
     /// RTX SSRC that a publisher announced (second of `ssrc-group:FID`).
-    pub rtx_ssrc: Option<u32>,
+    pub rtx_ssrc: Option<Ssrc>,
 }
 
 /// What was agreed: at most one audio and one video line, at least one of them.

@@ -26,7 +26,7 @@ use self::state::State;
 use super::answer::ANSWER_VERSION;
 use super::offer::RoomText;
 use super::{Description, Fault, MediaLine, Offer, SdpError};
-use crate::rtp::{Codec, Kind};
+use crate::rtp::{Codec, Kind, Ssrc};
 use crate::{Fingerprint, IceCredentials, RemoteTransport};
 
 /// The server's side of the connection, which every offer and answer states.
@@ -48,9 +48,9 @@ pub struct WantedTrack {
     /// Identity of the track; equal ids are the same track.
     pub id: TrackId,
     /// SSRC of its media.
-    pub ssrc: u32,
+    pub ssrc: Ssrc,
     /// SSRC of its retransmissions; used where RTX is negotiated, for video.
-    pub rtx_ssrc: u32,
+    pub rtx_ssrc: Ssrc,
     /// `a=msid`: the stream's id. A token.
     pub stream: Box<str>,
     /// The codecs that it is sent in, or may be at any moment: only these are offered. Never empty, all of the track's kind.

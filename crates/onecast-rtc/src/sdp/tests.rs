@@ -5,15 +5,16 @@ mod refused;
 
 use std::net::SocketAddr;
 
+use crate::rtp::Ssrc;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use super::*;
 use crate::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint};
 
 const SSRCS: TrackSsrcs = TrackSsrcs {
-    video: 1001,
-    video_rtx: 1002,
-    audio: 1003,
+    video: Ssrc(1001),
+    video_rtx: Ssrc(1002),
+    audio: Ssrc(1003),
 };
 const VIEWER: Role = Role::Viewer(SSRCS);
 const PUBLISHERS: [&str; 8] = [
@@ -78,7 +79,9 @@ fn section<'a>(sdp: &'a str, media: &str) -> &'a str {
 fn formats(line: &Option<MediaLine>) -> Vec<(Codec, u8, Option<u8>)> {
     let line = line.as_ref().unwrap();
     let formats = line.formats.iter();
-    formats.map(|f| (f.codec, f.payload_type, f.rtx)).collect()
+    formats
+        .map(|f| (f.codec, f.payload_type.0, f.rtx.map(u8::from)))
+        .collect()
 }
 
 fn error(text: &str) -> SdpError {
@@ -324,8 +327,11 @@ fn extension_directions_are_mirrored() {
 fn announced_ssrcs_of_publishers_are_taken() {
     let chromium = answer_file("chromium156-publish").negotiated;
     let video = chromium.video.unwrap();
-    assert_eq!((video.ssrc, video.rtx_ssrc), (Some(4245385261), Some(3169058596)));
-    assert_eq!(chromium.audio.unwrap().ssrc, Some(2512792131));
+    assert_eq!(
+        (video.ssrc, video.rtx_ssrc),
+        (Some(Ssrc(4245385261)), Some(Ssrc(3169058596)))
+    );
+    assert_eq!(chromium.audio.unwrap().ssrc, Some(Ssrc(2512792131)));
     assert_eq!(
         answer_file("chromium156-publish-simulcast")
             .negotiated

@@ -229,7 +229,7 @@ fn write_format(out: &mut String, chosen: &Chosen) -> fmt::Result {
     let channels = if codec.kind() == Kind::Audio { "/2" } else { "" };
     let (name, clock) = (codec.encoding_name(), codec.clock_rate());
     write!(out, "a=rtpmap:{number} {name}/{clock}{channels}\r\n")?;
-    write_fmtp(out, number, &format.fmtp)?;
+    write_fmtp(out, number.0, &format.fmtp)?;
     let feedback = [
         (format.transport_cc, "transport-cc"),
         (chosen.fir, "ccm fir"),

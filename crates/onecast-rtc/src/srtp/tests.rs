@@ -1,5 +1,6 @@
 //! Against rtc-srtp as the other implementation, and against every kind of bad packet.
 
+use crate::rtp::Ssrc;
 use rtc_shared::marshal::Unmarshal;
 use rtc_srtp::context::Context;
 use rtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
@@ -83,7 +84,7 @@ fn seal_rtcp(sealer: &mut Sealer, clear: &[u8]) -> Vec<u8> {
 
 fn open(opener: &mut Opener, sealed: &[u8], sequence: u16) -> Result<Vec<u8>, SrtpDrop> {
     let mut datagram = sealed.to_vec();
-    let len = opener.open_rtp(&mut datagram, HEADER_LEN, SSRC, sequence)?;
+    let len = opener.open_rtp(&mut datagram, HEADER_LEN, Ssrc(SSRC), sequence)?;
     datagram.truncate(len);
     Ok(datagram)
 }
@@ -274,7 +275,7 @@ fn random_bytes_never_panic() {
             let len = (random >> 50) as usize % 80;
             let mut datagram: Vec<u8> = (0..len).map(|i| (random >> (i % 57)) as u8).collect();
             assert!(opener.open_rtcp(&mut datagram).is_err());
-            assert!(opener.open_rtp(&mut datagram, 12 + len % 9, 1, 2).is_err());
+            assert!(opener.open_rtp(&mut datagram, 12 + len % 9, Ssrc(1), 2).is_err());
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{Refusal, SessionNumber};
 use onecast_engine::fanout::{Direction, Plan, Session};
 use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::{StreamKey, StreamSlot};
+use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::sdp::{MemberDescription, NegotiationParams};
 use onecast_rtc::{Fingerprint, IceCredentials, SessionId};
 
@@ -44,7 +45,13 @@ fn tracks(serial: u32, now: Instant) -> Arc<StreamTracks> {
     };
     let ssrcs = [serial * 10 + 1, serial * 10 + 2, serial * 10 + 3];
     let name = format!("m{serial}.0");
-    Arc::new(StreamTracks::new(key, &name, ssrcs, Arc::from(Vec::new()), now))
+    Arc::new(StreamTracks::new(
+        key,
+        &name,
+        ssrcs.map(Ssrc),
+        Arc::from(Vec::new()),
+        now,
+    ))
 }
 
 /// Microphone and camera.

@@ -24,7 +24,7 @@ fn lines_of_one_name_are_one_stream_and_others_are_others() {
     );
     assert_eq!(bench.sees(2), ["m1.0 av", "m1.1 av", "m1.2 v"]);
     let streams = &bench.told[&1].sources;
-    let ssrcs: std::collections::BTreeSet<u32> = streams
+    let ssrcs: std::collections::BTreeSet<_> = streams
         .iter()
         .flat_map(|source| [&source.tracks.video, &source.tracks.audio])
         .map(|track| track.ssrc())

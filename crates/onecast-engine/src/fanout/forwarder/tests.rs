@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::media::testing::packet;
+use onecast_rtc::rtp::{Pt, RtpTime};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 
-fn format(codec: Codec, payload_type: u8) -> Format {
+fn format(codec: Codec, payload_type: Pt) -> Format {
     Format {
         codec,
         payload_type,
-        rtx: Some(payload_type + 1),
+        rtx: Some(Pt(payload_type.0 + 1)),
         fmtp: "".into(),
         nack: true,
         pli: true,
@@ -23,7 +24,7 @@ fn forwarder() -> Forwarder {
     Forwarder::new(ViewerLine::new(&MediaLine {
         kind: Kind::Video,
         mid: "1".into(),
-        formats: vec![format(Codec::Vp8, 96), format(Codec::Av1, 45)],
+        formats: vec![format(Codec::Vp8, Pt(96)), format(Codec::Av1, Pt(45))],
         extensions: ExtensionIds::default(),
         ssrc: None,
         rtx_ssrc: None,
@@ -32,7 +33,7 @@ fn forwarder() -> Forwarder {
 
 /// Timestamps are 3,000 apart: number n has n times that, as far as 32 bits go.
 fn numbered(index: u64) -> Arc<Packet> {
-    packet(index).timestamp((index * 3_000) as u32).build()
+    packet(index).timestamp(RtpTime((index * 3_000) as u32)).build()
 }
 
 fn at(index: u64) -> StartPoint {
@@ -47,14 +48,17 @@ fn at(index: u64) -> StartPoint {
 fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> Vec<Result<Rewrite, Skip>> {
     let now = onecast_udp::clock::now();
     let live = LiveClock {
-        timestamp: (newest * 3_000) as u32,
+        timestamp: RtpTime((newest * 3_000) as u32),
         at: now,
     };
     forwarder.start(at(from), (codec, 0), Stamping::Live).unwrap();
     let routes = (from..=newest)
         .map(|index| {
             assert_eq!(forwarder.cursor(), Some(index));
-            let packet = packet(index).codec(codec).timestamp((index * 3_000) as u32).build();
+            let packet = packet(index)
+                .codec(codec)
+                .timestamp(RtpTime((index * 3_000) as u32))
+                .build();
             forwarder.next(now, &packet, live)
         })
         .collect();
@@ -62,11 +66,11 @@ fn start_at(forwarder: &mut Forwarder, codec: Codec, from: u64, newest: u64) -> 
     routes
 }
 
-fn rewrite(payload_type: u8, index: u64, of: u64) -> Result<Rewrite, Skip> {
+fn rewrite(payload_type: Pt, index: u64, of: u64) -> Result<Rewrite, Skip> {
     Ok(Rewrite {
         payload_type,
         index,
-        timestamp: (of * 3_000) as u32,
+        timestamp: RtpTime((of * 3_000) as u32),
     })
 }
 
@@ -77,10 +81,13 @@ fn a_viewer_starts_at_a_keyframe_with_roll_over_counter_0() {
     assert_eq!(forwarder.admit(&numbered(start), 0), Err(Skip::Waiting));
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, start, start),
-        [rewrite(96, 1_000, start)]
+        [rewrite(Pt(96), 1_000, start)]
     );
     assert!(forwarder.is_live());
-    assert_eq!(forwarder.admit(&numbered(start + 1), 0), rewrite(96, 1_001, start + 1));
+    assert_eq!(
+        forwarder.admit(&numbered(start + 1), 0),
+        rewrite(Pt(96), 1_001, start + 1)
+    );
     assert_eq!(forwarder.admit(&numbered(start - 1), 0), Err(Skip::BeforeStart));
 }
 
@@ -90,9 +97,12 @@ fn a_start_near_the_wrap_is_moved_so_that_losing_it_does_no_harm() {
     let start = 3 * 65_536 - 1;
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, start, start),
-        [rewrite(96, 0x7fff, start)]
+        [rewrite(Pt(96), 0x7fff, start)]
     );
-    assert_eq!(forwarder.admit(&numbered(start + 1), 0), rewrite(96, 0x8000, start + 1));
+    assert_eq!(
+        forwarder.admit(&numbered(start + 1), 0),
+        rewrite(Pt(96), 0x8000, start + 1)
+    );
 }
 
 #[test]
@@ -104,7 +114,7 @@ fn live_packets_wait_until_the_past_was_sent() {
     assert!(!forwarder.is_live() && !forwarder.is_waiting());
     // The past is stamped with the live clock, and stays so when it is asked for again.
     let live = LiveClock {
-        timestamp: (start as u32 + 2) * 3_000,
+        timestamp: RtpTime((start as u32 + 2) * 3_000),
         at: now,
     };
     let first = forwarder.next(now, &numbered(start), live).unwrap();
@@ -114,13 +124,16 @@ fn live_packets_wait_until_the_past_was_sent() {
     forwarder.pass_over();
     assert!(!forwarder.reach_edge(now), "its timestamp is that of the first");
     let third = forwarder.next(now, &numbered(start + 2), live).unwrap();
-    assert_eq!((third.index, third.timestamp), (first.index + 2, first.timestamp + 23));
+    assert_eq!(
+        (third.index, third.timestamp),
+        (first.index + 2, first.timestamp.plus(23))
+    );
     let live = LiveClock {
-        timestamp: (start as u32 + 3) * 3_000,
+        timestamp: RtpTime((start as u32 + 3) * 3_000),
         at: now,
     };
     let own = forwarder.next(now, &numbered(start + 3), live);
-    assert_eq!(own, rewrite(96, first.index + 3, start + 3));
+    assert_eq!(own, rewrite(Pt(96), first.index + 3, start + 3));
     assert!(forwarder.reach_edge(now));
     // What was passed over is of a frame that never got a stamp.
     assert_eq!(forwarder.admit(&numbered(start + 1), 0), Err(Skip::BeforeStart));
@@ -159,7 +172,7 @@ fn parameter_sets_go_in_front_under_the_number_before() {
     };
     forwarder.start(point, (Codec::Vp8, 0), Stamping::Live).unwrap();
     let live = LiveClock {
-        timestamp: 70_000 * 3_000,
+        timestamp: RtpTime(70_000 * 3_000),
         at: now,
     };
     let first = forwarder.next(now, &numbered(70_000), live).unwrap();
@@ -197,7 +210,7 @@ fn a_codec_change_waits_for_its_keyframe_and_closes_the_past() {
     // What was skipped leaves no gap.
     assert_eq!(
         start_at(&mut forwarder, Codec::Av1, 70_005, 70_005),
-        [rewrite(45, last.index + 1, 70_005)]
+        [rewrite(Pt(45), last.index + 1, 70_005)]
     );
     assert_eq!(forwarder.admit(&numbered(69_999), 0), Err(Skip::BeforeStart));
     assert_eq!(
@@ -222,7 +235,7 @@ fn a_codec_the_viewer_lacks_is_waited_out() {
 fn after_a_failed_send_the_rest_of_the_frame_is_given_up() {
     let mut forwarder = forwarder();
     start_at(&mut forwarder, Codec::Vp8, 70_001, 70_001);
-    let of_frame = |index| packet(index).timestamp(70_001 * 3_000);
+    let of_frame = |index| packet(index).timestamp(RtpTime(70_001 * 3_000));
     forwarder.skip_rest_of_frame();
     assert_eq!(forwarder.admit(&of_frame(70_002).build(), 0), Err(Skip::RestOfFrame));
     let last = of_frame(70_003).marker().build();
@@ -256,7 +269,7 @@ fn when_the_publisher_left_the_numbering_goes_on_from_the_next_keyframe() {
     assert_eq!(forwarder.admit(&numbered(70_011), 0), Err(Skip::Waiting));
     assert_eq!(
         start_at(&mut forwarder, Codec::Vp8, 70_011, 70_011),
-        [rewrite(96, last.index + 1, 70_011)]
+        [rewrite(Pt(96), last.index + 1, 70_011)]
     );
 }
 
@@ -265,7 +278,7 @@ fn retransmissions_have_their_own_numbering() {
     let mut forwarder = forwarder();
     start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010);
     let numbers: Vec<_> = (0..3)
-        .filter_map(|_| forwarder.retransmission(0))
+        .filter_map(|_| forwarder.retransmission(RtpTime(0)))
         .map(|rewrite| rewrite.index)
         .collect();
     assert_eq!(numbers, [0, 1, 2]);

@@ -9,6 +9,7 @@ use crate::fanout::subscriptions::Subscriptions;
 use crate::fanout::timers::Timer;
 use crate::media::SenderClock;
 use crate::media::lane::StreamSlot;
+use onecast_rtc::rtp::RtpTime;
 
 impl Shard {
     pub(super) fn handle_timer(&mut self, now: Instant, timer: Timer) {
@@ -104,7 +105,7 @@ impl Shard {
         let (at, ntp) = self.config.wall;
         let (wall, _) = SenderClock {
             ntp,
-            rtp: 0,
+            rtp: RtpTime(0),
             received_at: at,
         }
         .at(now, 1);

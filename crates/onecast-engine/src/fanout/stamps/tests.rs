@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::media::testing::packet;
+use onecast_rtc::rtp::RtpTime;
 use onecast_rtc::rtp::noise::Noise;
 
 /// Presentation times in decoding order, frames of 3,000 ticks.
@@ -49,13 +50,13 @@ const PATTERNS: [Pattern; 8] = [
 
 const FRAME: u32 = 3_000;
 /// Its wrap lies within all of this.
-const EPOCH: u32 = u32::MAX - 40 * FRAME;
+const EPOCH: RtpTime = RtpTime(u32::MAX - 40 * FRAME);
 
 /// The packets of a stream: `packets` a frame, in decoding order, and when they arrive, in ticks.
 fn stream(pattern: Pattern, frames: u32, packets: u64, interval: u32) -> Vec<(u32, Arc<Packet>)> {
     let places = pattern.1(frames);
     let sent = places.iter().enumerate().flat_map(|(number, place)| {
-        let timestamp = EPOCH.wrapping_add(place * interval);
+        let timestamp = EPOCH.plus(place * interval);
         (0..packets).map(move |part| {
             let index = 1_000 + number as u64 * packets + part;
             (number as u32 * interval, packet(index).timestamp(timestamp).build())
@@ -66,7 +67,13 @@ fn stream(pattern: Pattern, frames: u32, packets: u64, interval: u32) -> Vec<(u3
 
 /// A viewer that starts `start` packets into the stream when `newest` have come, and is sent `speed` packets while one comes.
 /// Returns its timestamps in decoding order.
-fn watch(stream: &[(u32, Arc<Packet>)], start: usize, newest: usize, speed: usize, before: Option<u32>) -> Vec<u32> {
+fn watch(
+    stream: &[(u32, Arc<Packet>)],
+    start: usize,
+    newest: usize,
+    speed: usize,
+    before: Option<RtpTime>,
+) -> Vec<RtpTime> {
     let mut stamps = Stamps::new();
     let mut highest = before;
     let (mut cursor, mut come, mut got) = (start, newest, Vec::new());
@@ -76,15 +83,15 @@ fn watch(stream: &[(u32, Arc<Packet>)], start: usize, newest: usize, speed: usiz
         let (arrived, _) = &stream[come];
         let clock = stream[..=come]
             .iter()
-            .max_by_key(|(_, packet)| packet.timestamp.wrapping_sub(EPOCH))
+            .max_by_key(|(_, packet)| packet.timestamp.ticks_since(EPOCH))
             .unwrap();
-        let live = clock.1.timestamp.wrapping_add(arrived - clock.0);
+        let live = clock.1.timestamp.plus(arrived - clock.0);
         for turn in 0..speed {
             let Some((_, packet)) = stream.get(cursor).filter(|_| cursor <= come) else {
                 break;
             };
             let target = StampTarget {
-                stamp: live.wrapping_add(turn as u32 * 9),
+                stamp: live.plus(turn as u32 * 9),
                 is_newest: packet.timestamp == clock.1.timestamp,
                 highest,
                 other_clock: false,
@@ -106,24 +113,24 @@ fn watch(stream: &[(u32, Arc<Packet>)], start: usize, newest: usize, speed: usiz
 }
 
 /// Frame by frame: own timestamp and the one that the viewer was sent.
-fn check(what: &str, sent: &[(u32, Arc<Packet>)], got: &[u32], before: Option<u32>) {
+fn check(what: &str, sent: &[(u32, Arc<Packet>)], got: &[RtpTime], before: Option<RtpTime>) {
     let mut shown = std::collections::BTreeMap::new();
     for ((_, packet), stamp) in sent.iter().zip(got) {
-        let own = packet.timestamp.wrapping_sub(EPOCH);
+        let own = packet.timestamp.ticks_since(EPOCH);
         let known = *shown.entry(own).or_insert(*stamp);
         assert_eq!(known, *stamp, "{what}: a frame of two timestamps");
     }
-    let stamps: Vec<u32> = shown.values().copied().collect();
+    let stamps: Vec<RtpTime> = shown.values().copied().collect();
     for (place, pair) in stamps.windows(2).enumerate() {
         assert!(
-            is_after(pair[1], pair[0]),
+            pair[1].is_after(pair[0]),
             "{what}: frame {place} is shown at {} before {}",
             pair[0],
             pair[1]
         );
     }
     if let (Some(before), Some(first)) = (before, stamps.first()) {
-        assert!(is_after(*first, before), "{what}: it was shown {before} before");
+        assert!(first.is_after(before), "{what}: it was shown {before} before");
     }
 }
 
@@ -150,13 +157,8 @@ fn a_start_again_goes_on_after_what_was_shown() {
     for pattern in PATTERNS {
         let stream = stream(pattern, 90, 2, FRAME);
         for newest in 0..100 {
-            let live = EPOCH.wrapping_add(stream[newest].0);
-            for before in [
-                live,
-                live.wrapping_add(100),
-                live.wrapping_sub(5_000),
-                live.wrapping_add(20_000),
-            ] {
+            let live = EPOCH.plus(stream[newest].0);
+            for before in [live, live.plus(100), live.minus(5_000), live.plus(20_000)] {
                 let got = watch(&stream, 0, newest, 5, Some(before));
                 check(&format!("{}, {newest} in", pattern.0), &stream, &got, Some(before));
             }
@@ -168,9 +170,9 @@ fn a_start_again_goes_on_after_what_was_shown() {
 fn frames_in_order_are_stamped_by_the_live_clock_alone() {
     let stream = stream(PATTERNS[0], 60, 1, FRAME);
     let got = watch(&stream, 0, 30, 100, None);
-    let live = EPOCH.wrapping_add(30 * FRAME);
+    let live = EPOCH.plus(30 * FRAME);
     for (place, stamp) in got[..30].iter().enumerate() {
-        assert_eq!(*stamp, live.wrapping_add(11 * place as u32), "{place}");
+        assert_eq!(*stamp, live.plus(11 * place as u32), "{place}");
     }
     assert_eq!(
         got[31..],
@@ -201,7 +203,7 @@ fn random_orders_within_the_depth_of_codecs_keep_theirs() {
             .iter()
             .enumerate()
             .map(|(number, place)| {
-                let timestamp = EPOCH.wrapping_add(place * FRAME);
+                let timestamp = EPOCH.plus(place * FRAME);
                 (
                     number as u32 * FRAME,
                     packet(1_000 + number as u64).timestamp(timestamp).build(),
@@ -227,14 +229,14 @@ fn any_clock_at_all_gives_no_stamp_twice() {
                 2 => own,
                 _ => own.wrapping_add(noise.below(9_000) as u32),
             };
-            let packet = packet(index).timestamp(own).build();
+            let packet = packet(index).timestamp(RtpTime(own)).build();
             let target = StampTarget {
-                stamp: own.wrapping_add(noise.below(500) as u32),
+                stamp: RtpTime(own.wrapping_add(noise.below(500) as u32)),
                 is_newest: false,
                 highest,
                 other_clock: false,
             };
-            let known = stamps.frames.last().is_some_and(|frame| frame.knot.own == own);
+            let known = stamps.frames.last().is_some_and(|frame| frame.knot.own == RtpTime(own));
             let stamp = stamps.stamp(&packet, |_| target);
             assert!(known || !seen.contains(&stamp), "{stamp} twice");
             seen.push(stamp);

@@ -1,12 +1,14 @@
 //! How large a track's keyframes are, which a viewer's allowance for retransmissions is to cover.
 
+use onecast_rtc::rtp::RtpTime;
+
 use crate::media::Packet;
 
 /// Measures keyframes.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     /// Timestamp of the newest keyframe, and its payload bytes so far.
-    newest: Option<(u32, u32)>,
+    newest: Option<(RtpTime, u32)>,
     bytes_before: u32,
 }
 
@@ -40,7 +42,10 @@ mod tests {
         let mut meter = Meter::default();
         assert_eq!(meter.keyframe(), 0);
         let mut note = |index: u64, frame: u32, is_keyframe: bool| {
-            let built = packet(index).timestamp(3_000 * frame).payload(&[0; 1_000]).build();
+            let built = packet(index)
+                .timestamp(RtpTime(3_000 * frame))
+                .payload(&[0; 1_000])
+                .build();
             let mut built = std::sync::Arc::unwrap_or_clone(built);
             built.keyframe = is_keyframe;
             meter.note(&built);

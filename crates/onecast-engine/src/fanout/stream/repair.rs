@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::transmit::SendQueue;
 
 use super::ShardStream;
@@ -52,7 +52,7 @@ impl ShardStream {
         &mut self,
         now: Instant,
         position: SubscriberPosition,
-        ssrc: u32,
+        ssrc: Ssrc,
         sequences: NackSequences<'_>,
         out: &mut SendQueue,
         flow: &mut Flow,
@@ -91,7 +91,7 @@ impl ShardStream {
     }
 
     /// A receiver report of a subscriber, which shows the round trip to it.
-    pub fn note_report(&mut self, now: Instant, position: SubscriberPosition, about: u32, last_sr: u32, delay: u32) {
+    pub fn note_report(&mut self, now: Instant, position: SubscriberPosition, about: Ssrc, last_sr: u32, delay: u32) {
         let Some(kind) = self.kind_of(about) else { return };
         let subscriber = &mut self.subscribers[position.index()];
         // Sender reports go out when the next are put off.

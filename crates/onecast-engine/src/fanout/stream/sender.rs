@@ -15,7 +15,7 @@ use crate::media::packet::PassedExtensions;
 use crate::media::window::{GopSnapshot, Insert, Slot, WindowBounds};
 use crate::media::{Packet, SenderClock, StreamTracks, Window};
 use onecast_rtc::Profile;
-use onecast_rtc::rtp::{Kind, Refresh};
+use onecast_rtc::rtp::{Kind, Refresh, RtpTime, Ssrc};
 
 pub(super) struct TrackSender {
     pub(super) kind: Kind,
@@ -30,7 +30,7 @@ pub(super) struct TrackSender {
     /// How large its keyframes are.
     pub(super) meter: Meter,
     /// Timestamp and arrival of the latest packet: the clock of a publisher that sends no sender reports.
-    pub(super) arrival: Option<(u32, Instant)>,
+    pub(super) arrival: Option<(RtpTime, Instant)>,
 }
 
 struct Batched {
@@ -80,9 +80,9 @@ impl TrackSender {
 
     /// Where frames are not sent in the order in which they are shown, the clock follows those furthest ahead. A step back that lasts is
     /// another clock.
-    fn note_arrival(&mut self, timestamp: u32, at: Instant) {
+    fn note_arrival(&mut self, timestamp: RtpTime, at: Instant) {
         let is_clock = self.arrival.is_none_or(|(known, since)| {
-            let step = timestamp.wrapping_sub(known).cast_signed();
+            let step = timestamp.since(known);
             !(-REORDER_MAX..0).contains(&step) || at >= since + TrackSender::REORDER_TIME
         });
         if is_clock {
@@ -234,7 +234,7 @@ impl TrackSender {
     fn seal(
         &self,
         subscriber: &mut Subscriber,
-        ssrc: u32,
+        ssrc: Ssrc,
         (packet, rewrite, padded): (&Packet, Rewrite, bool),
         out: &mut Out<'_>,
     ) {

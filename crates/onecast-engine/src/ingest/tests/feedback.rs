@@ -1,5 +1,6 @@
 //! RTCP to the publisher, and the clock from its sender reports.
 
+use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
 use super::*;
@@ -12,7 +13,7 @@ fn keyframe_requests_are_coalesced() {
     for number in 0..18 {
         world.ingest.request_keyframe(KeyframeNeed::Urgent);
         let said = world.run(100);
-        let asked = said.iter().filter(|(_, said)| *said == Said::Pli(VIDEO));
+        let asked = said.iter().filter(|(_, said)| *said == Said::Pli(VIDEO.0));
         sent.extend(asked.map(|(at, _)| *at));
         if sent.last().is_some_and(|at| at / 100 == number) {
             world.video(11 + number as u16, KEY);
@@ -36,7 +37,7 @@ fn a_publisher_that_has_sent_nothing_is_not_asked_for_a_keyframe() {
     assert!(!world.said().iter().any(asked));
     world.rtp(VIDEO, VP8, 10, DELTA).unwrap_err();
     assert!(
-        world.said().contains(&Said::Pli(VIDEO)),
+        world.said().contains(&Said::Pli(VIDEO.0)),
         "it has begun with something else"
     );
 }
@@ -47,7 +48,7 @@ fn an_unanswered_request_is_repeated() {
     world.video(10, KEY);
     world.ingest.request_keyframe(KeyframeNeed::Urgent);
     let said = world.run(4_000);
-    let asked = said.iter().filter(|(_, said)| *said == Said::Pli(VIDEO));
+    let asked = said.iter().filter(|(_, said)| *said == Said::Pli(VIDEO.0));
     assert_eq!(asked.map(|(at, _)| *at).collect::<Vec<_>>(), [0, 1_000, 3_000]);
     assert!(world.ingest.keyframe_stats().unanswered);
 }
@@ -57,7 +58,7 @@ fn a_keyframe_that_arrives_meanwhile_serves_the_pending_request() {
     let mut world = World::new();
     world.video(10, KEY);
     world.ingest.request_keyframe(KeyframeNeed::Urgent);
-    assert_eq!(world.said(), [Said::Pli(VIDEO)]);
+    assert_eq!(world.said(), [Said::Pli(VIDEO.0)]);
     world.pass(100);
     world.ingest.request_keyframe(KeyframeNeed::Urgent);
     world.video(11, KEY);
@@ -81,7 +82,7 @@ fn keyframes_are_requested_as_negotiated() {
     for number in 0..2 {
         world.ingest.request_keyframe(KeyframeNeed::Urgent);
         let said = world.said();
-        assert!(said.contains(&Said::Fir(VIDEO, number)), "{said:?}");
+        assert!(said.contains(&Said::Fir(VIDEO.0, number)), "{said:?}");
         world.pass(1_000);
     }
 }
@@ -93,12 +94,12 @@ fn receiver_reports_contain_the_loss_and_the_last_sender_report() {
         world.rtp(AUDIO, OPUS, sequence as u16, &[1]).unwrap();
     }
     let mut sender_report = [0; 64];
-    let len = rtcp::write_sender_report(&mut sender_report, AUDIO, 0x1111_2222_3333_4444, 0, 0, 0, "x");
+    let len = rtcp::write_sender_report(&mut sender_report, AUDIO, 0x1111_2222_3333_4444, RtpTime(0), 0, 0, "x");
     world.pass(500);
     world.ingest.handle_rtcp(world.now, &sender_report[..len]);
     let blocks = world.run(600);
     let expected = Said::Block {
-        about: AUDIO,
+        about: AUDIO.0,
         fraction_lost: 23,
         lost: 9,
         highest: 65_599,
@@ -114,7 +115,7 @@ fn the_newest_of_several_early_sender_reports_counts() {
     let mut world = World::new();
     let mut report = [0; 64];
     for ntp in [1 << 32, 2 << 32] {
-        let len = rtcp::write_sender_report(&mut report, VIDEO, ntp, 30_000, 0, 0, "x");
+        let len = rtcp::write_sender_report(&mut report, VIDEO, ntp, RtpTime(30_000), 0, 0, "x");
         world.ingest.handle_rtcp(world.now, &report[..len]);
     }
     for sequence in [10, 11] {
@@ -127,16 +128,16 @@ fn the_newest_of_several_early_sender_reports_counts() {
 fn sender_reports_are_mapped_to_the_tracks_timeline() {
     let mut world = World::new();
     let mut report = [0; 64];
-    let len = rtcp::write_sender_report(&mut report, VIDEO, 1 << 32, 30_000 + 900, 0, 0, "x");
+    let len = rtcp::write_sender_report(&mut report, VIDEO, 1 << 32, RtpTime(30_000 + 900), 0, 0, "x");
     world.ingest.handle_rtcp(world.now, &report[..len]);
     assert_eq!(world.ingest.clock(Kind::Video), None);
     let packet = world.video(10, KEY);
     let clock = world.ingest.clock(Kind::Video).unwrap();
     assert_eq!(
-        (clock.ntp, clock.rtp.wrapping_sub(packet.timestamp), clock.received_at),
+        (clock.ntp, clock.rtp.ticks_since(packet.timestamp), clock.received_at),
         (1 << 32, 900, world.now)
     );
-    let len = rtcp::write_sender_report(&mut report, VIDEO, 2 << 32, 30_000 + 90_900, 0, 0, "x");
+    let len = rtcp::write_sender_report(&mut report, VIDEO, 2 << 32, RtpTime(30_000 + 90_900), 0, 0, "x");
     world.ingest.handle_rtcp(world.now, &report[..len]);
     assert_eq!(
         world
@@ -144,7 +145,7 @@ fn sender_reports_are_mapped_to_the_tracks_timeline() {
             .clock(Kind::Video)
             .unwrap()
             .rtp
-            .wrapping_sub(packet.timestamp),
+            .ticks_since(packet.timestamp),
         90_900
     );
     assert_eq!(world.ingest.clock(Kind::Audio), None);
@@ -181,7 +182,7 @@ fn transport_feedback_covers_every_ssrc_of_the_transport() {
         (VIDEO, VP8, 100_u16),
         (AUDIO, OPUS, 101),
         (VIDEO_RTX, VP8_RTX, 103),
-        (9, 77, 104),
+        (Ssrc(9), Pt(77), 104),
     ];
     for (ssrc, payload_type, transport_sequence) in arrivals {
         let out = HeaderOut {
@@ -203,7 +204,7 @@ fn transport_feedback_covers_every_ssrc_of_the_transport() {
     };
     assert_eq!(
         (one.sender_ssrc, one.base_sequence_number, one.packet_status_count),
-        (LOCAL, 100, 5)
+        (LOCAL.0, 100, 5)
     );
     let deltas: Vec<_> = one.recv_deltas.iter().map(|delta| delta.delta).collect();
     assert_eq!(deltas, [0, 10_000, 10_000, 10_000]);

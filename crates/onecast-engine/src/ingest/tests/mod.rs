@@ -7,26 +7,26 @@ mod tracks;
 
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::HeaderOut;
 use onecast_rtc::rtp::noise::Noise;
+use onecast_rtc::rtp::{HeaderOut, Pt, RtpTime, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, Format};
 
 use super::*;
 use crate::media::packet::Passed;
 
-const LOCAL: u32 = 0x10ca1;
-const VIDEO: u32 = 1_000;
-const VIDEO_RTX: u32 = 1_001;
-const AUDIO: u32 = 2_000;
-const VP8: u8 = 96;
-const VP8_RTX: u8 = 97;
-const H264: u8 = 98;
-const OPUS: u8 = 111;
+const LOCAL: Ssrc = Ssrc(0x10ca1);
+const VIDEO: Ssrc = Ssrc(1_000);
+const VIDEO_RTX: Ssrc = Ssrc(1_001);
+const AUDIO: Ssrc = Ssrc(2_000);
+const VP8: Pt = Pt(96);
+const VP8_RTX: Pt = Pt(97);
+const H264: Pt = Pt(98);
+const OPUS: Pt = Pt(111);
 const KEY: &[u8] = &[0x10, 0x00, 1, 2, 3];
 const DELTA: &[u8] = &[0x10, 0x01, 1, 2, 3];
 const TWCC_ID: u8 = 3;
 
-pub(super) fn format(codec: Codec, payload_type: u8, rtx: Option<u8>) -> Format {
+pub(super) fn format(codec: Codec, payload_type: Pt, rtx: Option<Pt>) -> Format {
     let video = codec.kind() == Kind::Video;
     Format {
         codec,
@@ -72,13 +72,13 @@ fn config() -> IngestConfig {
 }
 
 /// The header of a packet without marker and padding, with timestamp 0.
-fn header(ssrc: u32, payload_type: u8, sequence: u16) -> HeaderOut {
+fn header(ssrc: Ssrc, payload_type: Pt, sequence: u16) -> HeaderOut {
     HeaderOut {
         marker: false,
         padding: false,
         payload_type,
         sequence,
-        timestamp: 0,
+        timestamp: RtpTime(0),
         ssrc,
     }
 }
@@ -139,14 +139,14 @@ impl World {
 
     fn rtp(
         &mut self,
-        ssrc: u32,
-        payload_type: u8,
+        ssrc: Ssrc,
+        payload_type: Pt,
         sequence: u16,
         payload: &[u8],
     ) -> Result<Option<Packet>, IngestDrop> {
         let out = HeaderOut {
             marker: true,
-            timestamp: u32::from(sequence).wrapping_mul(3_000),
+            timestamp: RtpTime(u32::from(sequence).wrapping_mul(3_000)),
             ..header(ssrc, payload_type, sequence)
         };
         self.send(out, &[], payload)
@@ -159,7 +159,7 @@ impl World {
     fn rtx(&mut self, sequence: u16, original: u16, payload: &[u8]) -> Result<Option<Packet>, IngestDrop> {
         let out = HeaderOut {
             marker: true,
-            timestamp: u32::from(original).wrapping_mul(3_000),
+            timestamp: RtpTime(u32::from(original).wrapping_mul(3_000)),
             ..header(VIDEO_RTX, VP8_RTX, sequence)
         };
         self.send(out, &[], &[&original.to_be_bytes(), payload].concat())
@@ -178,8 +178,8 @@ impl World {
             rtcp::parse(&datagram, |report| {
                 said.extend(match report {
                     Report::Nack { sequences, .. } => Some(Said::Nack(sequences.collect())),
-                    Report::Pli { about } => Some(Said::Pli(about)),
-                    Report::Fir { about, number } => Some(Said::Fir(about, number)),
+                    Report::Pli { about } => Some(Said::Pli(about.0)),
+                    Report::Fir { about, number } => Some(Said::Fir(about.0, number)),
                     Report::ReceiverReport {
                         about,
                         fraction_lost,
@@ -189,7 +189,7 @@ impl World {
                         delay,
                         ..
                     } => Some(Said::Block {
-                        about,
+                        about: about.0,
                         fraction_lost,
                         lost,
                         highest,

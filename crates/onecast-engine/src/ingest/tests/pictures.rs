@@ -1,14 +1,14 @@
 //! Where decoders can begin, and the parameter sets that they need there.
 
 use super::*;
-use onecast_rtc::rtp::Refresh;
+use onecast_rtc::rtp::{Pt, Refresh, Ssrc};
 
 const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 const IDR: &[u8] = &[0x65, 0x88, 1];
 const P: &[u8] = &[0x41, 0x9a, 1];
 const SEI: &[u8] = &[6, 6, 1, 0x84, 0x80];
-const OTHER_H264: u8 = 102;
+const OTHER_H264: Pt = Pt(102);
 /// `SPS` and `PPS`, and another picture parameter set.
 const SPROP: &str = "packetization-mode=1;sprop-parameter-sets=Z0LAHtoCgPaA,aM48gA==";
 const OTHER_SPROP: &str = "packetization-mode=1;sprop-parameter-sets=Z0LAHtoCgPaA,aM48gQ==";
@@ -74,7 +74,7 @@ fn parameter_sets_belong_to_their_ssrc() {
         .ingest
         .resume_at([Continuity::starting(5), Continuity::starting(6)]);
     assert!(world.h264(3, IDR).sets.is_some(), "the same encoder in another track");
-    let other = world.rtp(7_777, H264, 9, IDR).unwrap().unwrap();
+    let other = world.rtp(Ssrc(7_777), H264, 9, IDR).unwrap().unwrap();
     assert_eq!(other.sets, None, "another encoder");
 }
 
@@ -91,13 +91,13 @@ fn another_offer_announces_other_parameter_sets() {
 fn an_ssrc_starts_at_a_recovery_point_which_does_not_answer_a_request() {
     let mut world = World::with(&announcing(SPROP, ""));
     assert_eq!(world.rtp(VIDEO, H264, 1, P).unwrap_err(), IngestDrop::BeforeKeyframe);
-    assert_eq!(world.said(), [Said::Pli(VIDEO)]);
+    assert_eq!(world.said(), [Said::Pli(VIDEO.0)]);
     let first = world.h264(2, SEI);
     assert!(first.keyframe && first.sets.is_some());
     assert_eq!(first.refresh, Some(Refresh::Recovery { frames: 0 }));
     assert_eq!(world.ingest.stats(Kind::Video).keyframes, 0);
     world.pass(1_000);
-    assert!(world.said().contains(&Said::Pli(VIDEO)), "it is asked again");
+    assert!(world.said().contains(&Said::Pli(VIDEO.0)), "it is asked again");
     world.h264(3, IDR);
     assert_eq!(world.ingest.stats(Kind::Video).keyframes, 1);
 }

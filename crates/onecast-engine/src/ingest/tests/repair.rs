@@ -1,6 +1,7 @@
 //! Loss, reordering, duplicates and their repair.
 
 use super::*;
+use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 
 #[test]
 fn reordered_packets_keep_their_place_and_are_not_requested() {
@@ -23,7 +24,7 @@ fn a_lost_packet_is_requested_and_repaired_by_rtx() {
     let repaired = world.rtx(500, 11, DELTA).unwrap().unwrap();
     assert_eq!(
         (repaired.index, repaired.timestamp, &*repaired.payload),
-        (65_537, 3_001, DELTA)
+        (65_537, RtpTime(3_001), DELTA)
     );
     assert!(world.nacks(900).is_empty());
     let stats = world.ingest.stats(Kind::Video);
@@ -67,7 +68,7 @@ fn too_many_missing_packets_need_a_keyframe() {
     world.video(1, KEY);
     world.video(2_500, DELTA);
     let said = world.run(300);
-    assert!(said.iter().any(|(_, said)| *said == Said::Pli(VIDEO)));
+    assert!(said.iter().any(|(_, said)| *said == Said::Pli(VIDEO.0)));
     let asked: usize = said
         .iter()
         .map(|(_, said)| if let Said::Nack(n) = said { n.len() } else { 0 })
@@ -93,7 +94,7 @@ fn probes_and_padding_yield_nothing_or_keep_their_number() {
     world.video(10, KEY);
     let padding = HeaderOut {
         padding: true,
-        timestamp: 30_000,
+        timestamp: RtpTime(30_000),
         ..header(VIDEO_RTX, VP8_RTX, 7)
     };
     assert!(world.send(padding, &[], &[0, 0, 0, 4]).unwrap().is_none());
@@ -189,10 +190,10 @@ fn garbage_never_panics_and_polling_always_ends() {
                 let out = HeaderOut {
                     marker: noise.below(2) == 0,
                     padding: noise.below(4) == 0,
-                    payload_type: [VP8, VP8_RTX, H264, OPUS, 3][noise.below(5)],
+                    payload_type: [VP8, VP8_RTX, H264, OPUS, Pt(3)][noise.below(5)],
                     sequence: [noise.next() as u16, noise.below(50) as u16][noise.below(2)],
-                    timestamp: noise.next() as u32,
-                    ssrc: [VIDEO, VIDEO_RTX, AUDIO, noise.next() as u32][noise.below(4)],
+                    timestamp: RtpTime(noise.next() as u32),
+                    ssrc: [VIDEO, VIDEO_RTX, AUDIO, Ssrc(noise.next() as u32)][noise.below(4)],
                 };
                 let value = noise.bytes(3);
                 let _ = world.send(out, &[(TWCC_ID, &value), (4, &noise.bytes(20))], &noise.bytes(30));
@@ -206,8 +207,8 @@ fn an_rtx_ssrc_that_stays_repairs_the_next_media_ssrc() {
     let mut world = World::new();
     world.video(10, KEY);
     world.rtx(1, 10, KEY).unwrap_err();
-    world.rtp(7_777, VP8, 1, KEY).unwrap();
-    let last = world.rtp(7_777, VP8, 3, DELTA).unwrap().unwrap();
+    world.rtp(Ssrc(7_777), VP8, 1, KEY).unwrap();
+    let last = world.rtp(Ssrc(7_777), VP8, 3, DELTA).unwrap().unwrap();
     let early = world.rtx(2, 2, DELTA);
     assert_eq!(
         early.unwrap_err(),
@@ -227,8 +228,8 @@ fn an_rtx_ssrc_that_changes_all_the_time_repairs() {
         let last = world.video(10 + 2 * step, DELTA);
         let out = HeaderOut {
             marker: true,
-            timestamp: 1,
-            ..header(50_000 + u32::from(step), VP8_RTX, step)
+            timestamp: RtpTime(1),
+            ..header(Ssrc(50_000 + u32::from(step)), VP8_RTX, step)
         };
         let original = (10 + 2 * step - 1).to_be_bytes();
         let repaired = world.send(out, &[], &[&original, DELTA].concat()).unwrap().unwrap();

@@ -1,13 +1,17 @@
 //! SSRCs and the track they feed.
 
 use super::*;
+use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 
 #[test]
 fn packets_in_order_are_numbered_in_order() {
     let mut world = World::new();
     let first = world.video(65_534, KEY);
     assert!(first.keyframe && first.marker && first.codec == Codec::Vp8);
-    assert_eq!((first.index, first.timestamp, &*first.payload), (65_536, 1, KEY));
+    assert_eq!(
+        (first.index, first.timestamp, &*first.payload),
+        (65_536, RtpTime(1), KEY)
+    );
     for step in 1..5_u16 {
         let packet = world.video(65_534_u16.wrapping_add(step), DELTA);
         assert_eq!(packet.index, 65_536 + u64::from(step));
@@ -15,31 +19,31 @@ fn packets_in_order_are_numbered_in_order() {
     }
     let stats = world.ingest.stats(Kind::Video);
     assert_eq!((stats.packets, stats.bytes, stats.keyframes, stats.lost), (5, 25, 1, 0));
-    assert_eq!((stats.codec, stats.ssrc), (Some(Codec::Vp8), Some(Ssrc(VIDEO))));
+    assert_eq!((stats.codec, stats.ssrc), (Some(Codec::Vp8), Some(VIDEO)));
 }
 
 #[test]
 fn timestamps_keep_their_distances_over_the_wrap() {
     let mut world = World::new();
     let out = HeaderOut {
-        timestamp: 0xffff_ff00,
+        timestamp: RtpTime(0xffff_ff00),
         ..header(VIDEO, VP8, 1)
     };
     let first = world.send(out, &[], KEY).unwrap().unwrap();
     let later = HeaderOut {
         sequence: 2,
-        timestamp: 0xffff_ff00_u32.wrapping_add(3_000),
+        timestamp: RtpTime(0xffff_ff00_u32.wrapping_add(3_000)),
         ..out
     };
     let second = world.send(later, &[], DELTA).unwrap().unwrap();
-    assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 3_000);
+    assert_eq!(second.timestamp.ticks_since(first.timestamp), 3_000);
 }
 
 #[test]
 fn an_unknown_payload_type_is_a_counted_drop() {
     let mut world = World::new();
     assert_eq!(
-        world.rtp(VIDEO, 77, 1, KEY).unwrap_err(),
+        world.rtp(VIDEO, Pt(77), 1, KEY).unwrap_err(),
         IngestDrop::UnknownPayloadType
     );
     assert_eq!(world.ingest.unknown_payload_types(), 1);
@@ -49,7 +53,7 @@ fn an_unknown_payload_type_is_a_counted_drop() {
 fn video_enters_at_its_first_keyframe_which_is_requested() {
     let mut world = World::new();
     assert_eq!(world.rtp(VIDEO, VP8, 5, DELTA).unwrap_err(), IngestDrop::BeforeKeyframe);
-    assert_eq!(world.said(), [Said::Pli(VIDEO)]);
+    assert_eq!(world.said(), [Said::Pli(VIDEO.0)]);
     world.pass(600);
     assert_eq!(world.rtp(VIDEO, VP8, 6, DELTA).unwrap_err(), IngestDrop::BeforeKeyframe);
     assert_eq!(world.said(), []);
@@ -78,12 +82,12 @@ fn a_new_ssrc_continues_numbering_and_timeline() {
     let last = world.video(11, DELTA);
     world.pass(2_000);
     assert_eq!(
-        world.rtp(7_777, VP8, 40_000, DELTA).unwrap_err(),
+        world.rtp(Ssrc(7_777), VP8, 40_000, DELTA).unwrap_err(),
         IngestDrop::BeforeKeyframe
     );
-    let first = world.rtp(7_777, VP8, 40_001, KEY).unwrap().unwrap();
+    let first = world.rtp(Ssrc(7_777), VP8, 40_001, KEY).unwrap().unwrap();
     assert_eq!(first.index, last.index + 1);
-    assert_eq!(first.timestamp.wrapping_sub(last.timestamp), 180_000);
+    assert_eq!(first.timestamp.ticks_since(last.timestamp), 180_000);
     assert_eq!(world.ingest.stats(Kind::Video).ssrc, Some(Ssrc(7_777)));
 }
 
@@ -92,10 +96,10 @@ fn a_late_packet_of_the_former_ssrc_does_not_bring_it_back() {
     let mut world = World::new();
     world.video(10, KEY);
     world.rtx(1, 10, KEY).unwrap_err();
-    world.rtp(7_777, VP8, 1, KEY).unwrap();
+    world.rtp(Ssrc(7_777), VP8, 1, KEY).unwrap();
     assert_eq!(world.rtp(VIDEO, VP8, 11, DELTA).unwrap_err(), IngestDrop::FormerSsrc);
     assert_eq!(world.rtx(2, 1, KEY).unwrap_err(), IngestDrop::FormerSsrc);
-    assert_eq!(world.rtp(7_777, VP8, 2, DELTA).unwrap().unwrap().index, 65_538);
+    assert_eq!(world.rtp(Ssrc(7_777), VP8, 2, DELTA).unwrap().unwrap().index, 65_538);
     world.pass(600);
     assert_eq!(world.rtp(VIDEO, VP8, 12, KEY).unwrap().unwrap().index, 65_539);
 }
@@ -140,7 +144,7 @@ fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
     let last = world.video(10, KEY);
     world.pass(100);
     let other = HeaderOut {
-        timestamp: 3_000_000_000,
+        timestamp: RtpTime(3_000_000_000),
         ..header(VIDEO, H264, 11)
     };
     assert_eq!(
@@ -150,7 +154,7 @@ fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
     let key = HeaderOut { sequence: 12, ..other };
     let first = world.send(key, &[], &[0x67, 0x42]).unwrap().unwrap();
     assert_eq!(
-        (first.index, first.timestamp.wrapping_sub(last.timestamp)),
+        (first.index, first.timestamp.ticks_since(last.timestamp)),
         (last.index + 1, 9_000)
     );
 }
@@ -159,7 +163,7 @@ fn a_codec_change_with_another_clock_waits_for_a_keyframe() {
 fn parameter_sets_and_picture_are_one_keyframe() {
     let mut world = World::new();
     let out = HeaderOut {
-        timestamp: 9,
+        timestamp: RtpTime(9),
         ..header(VIDEO, H264, 1)
     };
     let sps = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
@@ -181,9 +185,9 @@ fn a_replaced_publisher_continues_the_track() {
         ..config()
     };
     world.ingest = Ingest::new(&second, world.now);
-    let first = world.rtp(5, H264, 60_000, &[0x65, 0x88]).unwrap().unwrap();
+    let first = world.rtp(Ssrc(5), H264, 60_000, &[0x65, 0x88]).unwrap().unwrap();
     assert_eq!(
-        (first.index, first.timestamp.wrapping_sub(last.timestamp)),
+        (first.index, first.timestamp.ticks_since(last.timestamp)),
         (last.index + 1, 270_000)
     );
 }
@@ -197,7 +201,7 @@ fn a_bye_ends_the_ssrc_and_another_follows() {
         .ingest
         .handle_rtcp(world.now, &[0x81, 203, 0, 1, 0, 0, 0x03, 0xe8]);
     assert!(world.nacks(900).is_empty());
-    let first = world.rtp(8, VP8, 1, KEY).unwrap().unwrap();
+    let first = world.rtp(Ssrc(8), VP8, 1, KEY).unwrap().unwrap();
     assert_eq!(first.index, last.index + 3);
 }
 
@@ -207,7 +211,7 @@ fn a_line_that_is_removed_and_returns_continues_its_track_and_leaves_the_other_a
     let lines = config().negotiated;
     world.video(10, KEY);
     let last = world.video(11, DELTA);
-    let sound = world.rtp(9, OPUS, 1, &[0x78]).unwrap().unwrap();
+    let sound = world.rtp(Ssrc(9), OPUS, 1, &[0x78]).unwrap().unwrap();
     world.ingest.set_line(Kind::Video, None);
     let refused = world.rtp(VIDEO, VP8, 12, DELTA);
     assert_eq!(refused.unwrap_err(), IngestDrop::UnknownPayloadType);
@@ -218,10 +222,10 @@ fn a_line_that_is_removed_and_returns_continues_its_track_and_leaves_the_other_a
     assert_eq!(refused.unwrap_err(), IngestDrop::BeforeKeyframe);
     let first = world.video(21, KEY);
     assert_eq!(first.index, last.index + 1);
-    assert!(first.timestamp.wrapping_sub(last.timestamp) >= 90_000);
-    let more = world.rtp(9, OPUS, 2, &[0x78]).unwrap().unwrap();
+    assert!(first.timestamp.ticks_since(last.timestamp) >= 90_000);
+    let more = world.rtp(Ssrc(9), OPUS, 2, &[0x78]).unwrap().unwrap();
     assert_eq!(
         (more.index, more.timestamp),
-        (sound.index + 1, sound.timestamp.wrapping_add(3_000))
+        (sound.index + 1, sound.timestamp.plus(3_000))
     );
 }

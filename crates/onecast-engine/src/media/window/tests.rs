@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::media::testing::packet;
+use onecast_rtc::rtp::RtpTime;
 
 fn window(packets: usize) -> Window {
     Window::new(WindowBounds {
@@ -21,7 +22,7 @@ fn caching(packets: usize, bytes: usize, frames: u64) -> Window {
 /// A keyframe at `first` and `frames` more, a packet each.
 fn fill(window: &mut Window, first: u64, frames: u64) {
     for index in first..=first + frames {
-        let packet = packet(index).timestamp(index as u32 * 3_000).marker();
+        let packet = packet(index).timestamp(RtpTime(index as u32 * 3_000)).marker();
         let packet = if index == first { packet.keyframe() } else { packet };
         assert_eq!(window.insert(packet.build()), Insert::Taken);
     }
@@ -100,20 +101,20 @@ fn beyond_the_bounds_a_viewer_starts_at_the_next_keyframe() {
 fn without_a_cache_only_the_keyframe_itself_is_a_start() {
     let mut window = window(8);
     assert!(matches!(window.start(), Start::NextKeyframe));
-    window.insert(packet(1).timestamp(5).keyframe().build());
-    window.insert(packet(2).timestamp(5).marker().build());
+    window.insert(packet(1).timestamp(RtpTime(5)).keyframe().build());
+    window.insert(packet(2).timestamp(RtpTime(5)).marker().build());
     assert_eq!(start(&window), Some(1));
-    window.insert(packet(3).timestamp(6).marker().build());
+    window.insert(packet(3).timestamp(RtpTime(6)).marker().build());
     assert!(matches!(window.start(), Start::NextKeyframe));
 }
 
 #[test]
 fn a_gap_since_the_keyframe_is_waited_for() {
     let mut window = caching(8, 1 << 20, 100);
-    window.insert(packet(1).timestamp(5).keyframe().build());
-    window.insert(packet(3).timestamp(7).build());
+    window.insert(packet(1).timestamp(RtpTime(5)).keyframe().build());
+    window.insert(packet(3).timestamp(RtpTime(7)).build());
     assert!(matches!(window.start(), Start::Gap));
-    window.insert(packet(2).timestamp(6).build());
+    window.insert(packet(2).timestamp(RtpTime(6)).build());
     assert_eq!(start(&window), Some(1));
 }
 
@@ -133,11 +134,11 @@ fn a_new_window_takes_over_the_past_of_another() {
     // A packet that is missing at this moment arrives by itself.
     let mut old = caching(8, 1 << 20, 100);
     fill(&mut old, 200, 5);
-    old.insert(packet(207).timestamp(207 * 3_000).build());
+    old.insert(packet(207).timestamp(RtpTime(207 * 3_000)).build());
     let mut window = caching(8, 1 << 20, 100);
     window.insert_past(old.past());
     assert!(matches!(window.start(), Start::Gap));
-    window.insert(packet(206).timestamp(206 * 3_000).build());
+    window.insert(packet(206).timestamp(RtpTime(206 * 3_000)).build());
     assert_eq!(start(&window), Some(200));
 }
 
@@ -146,7 +147,7 @@ fn a_burst_that_is_lost_soon_after_the_keyframe_does_not_push_it_out() {
     let mut window = caching(8, 1 << 20, 1_000);
     fill(&mut window, 100, 5);
     for index in (200..210).chain(106..200) {
-        let late = packet(index).timestamp(index as u32 * 3_000).marker().build();
+        let late = packet(index).timestamp(RtpTime(index as u32 * 3_000)).marker().build();
         assert_eq!(window.insert(late), Insert::Taken, "{index}");
     }
     assert_eq!(start(&window), Some(100));
@@ -154,9 +155,9 @@ fn a_burst_that_is_lost_soon_after_the_keyframe_does_not_push_it_out() {
 
 #[test]
 fn pictures_are_counted_once_in_whatever_order_their_packets_come() {
-    let frame = |index: u64| packet(index).timestamp(index as u32 / 4).build();
+    let frame = |index: u64| packet(index).timestamp(RtpTime(index as u32 / 4)).build();
     let mut window = caching(8, 1 << 20, 1_000);
-    window.insert(packet(100).timestamp(25).keyframe().build());
+    window.insert(packet(100).timestamp(RtpTime(25)).keyframe().build());
     // The last packet of each frame arrives after the first of the next.
     for index in 101..=500 {
         let overtaken = match index % 4 {
@@ -181,7 +182,12 @@ fn a_group_that_no_viewer_can_start_with_is_not_kept() {
     fill(&mut window, 100, 900);
     assert_eq!(window.slots.len(), 1_024);
     for index in 1_001..5_000 {
-        window.insert(packet(index).timestamp(index as u32).payload(&[0; 1_000]).build());
+        window.insert(
+            packet(index)
+                .timestamp(RtpTime(index as u32))
+                .payload(&[0; 1_000])
+                .build(),
+        );
     }
     let kept: usize = window
         .slots
@@ -228,7 +234,7 @@ fn any_order_of_inserts(mut window: Window, keyframes: u64) {
         base += u64::from(random() % 3 == 0);
         let index = base + random() % 40 - 30;
         let content = step.to_be_bytes();
-        let offered = packet(index).timestamp(index as u32).payload(&content);
+        let offered = packet(index).timestamp(RtpTime(index as u32)).payload(&content);
         let is_keyframe = keyframes > 0 && random().is_multiple_of(keyframes);
         let offered = if is_keyframe { offered.keyframe() } else { offered };
         if window.insert(offered.build()) == Insert::Taken {
@@ -243,7 +249,7 @@ fn any_order_of_inserts(mut window: Window, keyframes: u64) {
 /// A packet a picture; recovery points at every tenth, which take five.
 fn refreshing(window: &mut Window, range: std::ops::Range<u64>) {
     for index in range {
-        let picture = packet(index).timestamp(index as u32 * 3_000).marker();
+        let picture = packet(index).timestamp(RtpTime(index as u32 * 3_000)).marker();
         let picture = if index % 10 == 0 { picture.recovery(5) } else { picture };
         assert_eq!(window.insert(picture.build()), Insert::Taken);
     }
@@ -287,27 +293,27 @@ fn best(window: &Window) -> Option<u64> {
 fn the_best_start_is_a_keyframe_with_a_gap_then_a_marked_picture_then_the_newest() {
     let mut window = caching(64, 1 << 20, 30);
     assert_eq!(best(&window), None);
-    window.insert(packet(9).timestamp(1).build());
+    window.insert(packet(9).timestamp(RtpTime(1)).build());
     for index in 10..13 {
-        window.insert(packet(index).timestamp(2).sets(&[0x78]).build());
+        window.insert(packet(index).timestamp(RtpTime(2)).sets(&[0x78]).build());
     }
     assert_eq!(best(&window), Some(10), "the newest picture from its first packet on");
     assert!(window.best_start().unwrap().parameter_sets.is_some());
     // Parameter sets in front of no keyframe.
-    window.insert(packet(13).timestamp(3).before_refresh().build());
-    window.insert(packet(14).timestamp(4).build());
+    window.insert(packet(13).timestamp(RtpTime(3)).before_refresh().build());
+    window.insert(packet(14).timestamp(RtpTime(4)).build());
     assert_eq!(best(&window), Some(13));
-    window.insert(packet(15).timestamp(5).keyframe().build());
-    window.insert(packet(17).timestamp(6).build());
+    window.insert(packet(15).timestamp(RtpTime(5)).keyframe().build());
+    window.insert(packet(17).timestamp(RtpTime(6)).build());
     assert!(!matches!(window.start(), Start::At(_)));
     assert_eq!(best(&window), Some(17), "half a keyframe is none");
-    window.insert(packet(18).timestamp(7).keyframe().build());
-    window.insert(packet(19).timestamp(8).build());
-    window.insert(packet(21).timestamp(9).build());
+    window.insert(packet(18).timestamp(RtpTime(7)).keyframe().build());
+    window.insert(packet(19).timestamp(RtpTime(8)).build());
+    window.insert(packet(21).timestamp(RtpTime(9)).build());
     assert!(matches!(window.start(), Start::Gap));
     assert_eq!(best(&window), Some(18));
     for index in 22..60 {
-        window.insert(packet(index).timestamp(index as u32).build());
+        window.insert(packet(index).timestamp(RtpTime(index as u32)).build());
     }
     assert_eq!(best(&window), Some(59), "everything else is too far back");
 }

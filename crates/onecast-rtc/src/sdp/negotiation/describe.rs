@@ -7,7 +7,7 @@ use super::line::NegotiatedLine;
 use super::state::State;
 use super::{Description, NegotiationParams};
 use crate::DtlsRole;
-use crate::rtp::{Kind, Ssrc};
+use crate::rtp::Kind;
 
 /// A description of what is agreed, or offered.
 pub(super) struct Describing<'a> {
@@ -91,8 +91,8 @@ impl<'a> Describing<'a> {
         Some(SourceDescription {
             stream: &track.stream,
             kind: track.id.kind,
-            ssrc: Ssrc(track.ssrc),
-            rtx: has_rtx.then_some(Ssrc(track.rtx_ssrc)),
+            ssrc: track.ssrc,
+            rtx: has_rtx.then_some(track.rtx_ssrc),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::super::MAX_CALL_LINES;
 use super::state::State;
 use super::{Fault, Negotiation, NegotiationParams, SdpError, TrackId, WantedTrack};
-use crate::rtp::{Codec, Kind};
+use crate::rtp::{Codec, Kind, Ssrc};
 use crate::{Fingerprint, IceCredentials};
 
 /// The first text is an offer; the last one is another offer, and the answer to an offer of the server.
@@ -124,8 +124,8 @@ fn mirrored(offer: &str) -> String {
 fn wanted() -> Vec<WantedTrack> {
     let track = |stream, kind, codecs: &[Codec]| WantedTrack {
         id: TrackId { stream, kind },
-        ssrc: stream * 2 + 1,
-        rtx_ssrc: stream * 2 + 2,
+        ssrc: Ssrc(stream * 2 + 1),
+        rtx_ssrc: Ssrc(stream * 2 + 2),
         stream: format!("m{stream}.0").into(),
         codecs: codecs.to_vec(),
     };

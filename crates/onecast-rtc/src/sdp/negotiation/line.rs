@@ -231,11 +231,11 @@ impl NegotiatedLine {
     pub(super) fn check_meanings(&self, section: &MediaSection) -> Result<(), Fault> {
         for Chosen { format, .. } in &self.formats {
             let codec = (
-                Some(Pt(format.payload_type)),
+                Some(format.payload_type),
                 Meaning::Codec(format.codec),
                 format.codec.encoding_name(),
             );
-            for (number, meaning, was) in [codec, (format.rtx.map(Pt), Meaning::Rtx, "rtx")] {
+            for (number, meaning, was) in [codec, (format.rtx, Meaning::Rtx, "rtx")] {
                 let mut listed = section.payloads.iter().filter(|payload| Some(payload.number) == number);
                 if let Some(now) = listed.find(|now| Meaning::of(now) != meaning) {
                     return Err(self.changed(now.number, was));
@@ -254,7 +254,7 @@ impl NegotiatedLine {
         if new.iter().any(is_first) {
             return Ok(());
         }
-        Err(self.changed(Pt(first.payload_type), first.codec.encoding_name()))
+        Err(self.changed(first.payload_type, first.codec.encoding_name()))
     }
 
     fn changed(&self, payload_type: Pt, was: &'static str) -> Fault {

@@ -7,6 +7,7 @@ mod walk;
 
 use super::testing::{Client, Line, Section, params, sections};
 use super::*;
+use crate::rtp::Ssrc;
 use crate::{DtlsRole, PeerFingerprint};
 
 fn track(stream: u32, kind: Kind) -> WantedTrack {
@@ -16,8 +17,8 @@ fn track(stream: u32, kind: Kind) -> WantedTrack {
     };
     WantedTrack {
         id: TrackId { stream, kind },
-        ssrc: stream * 10 + 1 + kind as u32 * 4,
-        rtx_ssrc: stream * 10 + 2,
+        ssrc: Ssrc(stream * 10 + 1 + kind as u32 * 4),
+        rtx_ssrc: Ssrc(stream * 10 + 2),
         stream: format!("m{stream}.0").into(),
         codecs,
     }

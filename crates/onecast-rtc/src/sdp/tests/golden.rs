@@ -1,6 +1,7 @@
 //! Whole descriptions of the server, byte by byte. A change here is a change of what clients see.
 
 use super::*;
+use crate::rtp::Ssrc;
 use crate::sdp::negotiation::testing;
 
 /// Compares with the file that holds the text.
@@ -16,8 +17,8 @@ fn check(name: &str, text: &str) {
 fn track(stream: u32, kind: Kind, codecs: &[Codec]) -> WantedTrack {
     WantedTrack {
         id: TrackId { stream, kind },
-        ssrc: stream * 10 + 1 + kind as u32 * 4,
-        rtx_ssrc: stream * 10 + 2,
+        ssrc: Ssrc(stream * 10 + 1 + kind as u32 * 4),
+        rtx_ssrc: Ssrc(stream * 10 + 2),
         stream: format!("m{stream}.0").into(),
         codecs: codecs.to_vec(),
     }

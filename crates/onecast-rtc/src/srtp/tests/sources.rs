@@ -1,6 +1,7 @@
 //! Many sources, and sources whose roll-over count has to be guessed.
 
 use super::*;
+use crate::rtp::Ssrc;
 use crate::rtp::noise::Noise;
 
 /// A packet of any source, sealed under `index`.
@@ -12,7 +13,7 @@ fn sealed(sealer: &mut Sealer, ssrc: u32, index: u64) -> Vec<u8> {
 
 fn open_of(opener: &mut Opener, datagram: &[u8]) -> Result<usize, SrtpDrop> {
     let word = |at: usize| u32::from_be_bytes(*datagram[at..].first_chunk().unwrap());
-    opener.open_rtp(&mut datagram.to_vec(), HEADER_LEN, word(8), word(0) as u16)
+    opener.open_rtp(&mut datagram.to_vec(), HEADER_LEN, Ssrc(word(8)), word(0) as u16)
 }
 
 /// Sends packets until one opens; how many were lost on the way.
@@ -187,13 +188,13 @@ fn a_live_source_keeps_its_window_in_a_flood_of_others() {
 #[test]
 fn only_authentic_packets_make_a_source_known() {
     let (mut sealer, mut opener) = pair(Profile::AeadAes128Gcm);
-    assert!(opener.may_know(7), "nothing has come");
+    assert!(opener.may_know(Ssrc(7)), "nothing has come");
     let mut forged = sealed(&mut sealer, 8, 1);
     forged[30] ^= 1;
     assert!(open_of(&mut opener, &forged).is_err());
-    assert!(opener.may_know(7), "nothing authentic has come");
+    assert!(opener.may_know(Ssrc(7)), "nothing authentic has come");
     assert!(open_of(&mut opener, &sealed(&mut sealer, 8, 1)).is_ok());
-    assert!(opener.may_know(8) && !opener.may_know(7));
+    assert!(opener.may_know(Ssrc(8)) && !opener.may_know(Ssrc(7)));
 }
 
 #[test]

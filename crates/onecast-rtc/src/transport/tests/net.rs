@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
+use crate::rtp::Ssrc;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile::{self, Srtp_Aead_Aes_128_Gcm as GCM};
@@ -325,7 +326,7 @@ impl Net {
         let mut packet = [0; 64];
         packet[..12].copy_from_slice(&[0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]);
         let len = Sealer::new(ours).seal_rtp(&mut packet, 12, 40, 1);
-        assert_eq!(Opener::new(theirs).open_rtp(&mut packet[..len], 12, 9, 1), Ok(40));
+        assert_eq!(Opener::new(theirs).open_rtp(&mut packet[..len], 12, Ssrc(9), 1), Ok(40));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Offers of real clients as the first of a negotiation.
 
 use super::*;
+use crate::rtp::Ssrc;
 
 const CLIENTS: [&str; 11] = [
     "chromium156-publish",
@@ -54,7 +55,10 @@ fn lines_of_a_camera_carry_the_browsers_stream() {
     let streams: Vec<_> = negotiation.received().map(|received| &*received.stream).collect();
     assert_eq!(streams, ["2aa19f1c-31c5-49c5-94e2-54343e700d2c"; 2]);
     let video = &negotiation.received().nth(1).unwrap().line;
-    assert_eq!((video.ssrc, video.rtx_ssrc), (Some(4245385261), Some(3169058596)));
+    assert_eq!(
+        (video.ssrc, video.rtx_ssrc),
+        (Some(Ssrc(4245385261)), Some(Ssrc(3169058596)))
+    );
 }
 
 #[test]
