@@ -102,8 +102,12 @@ impl Control {
 
     /// Ends many sessions: as many as fit now, the others by [`handle_timeout`](Self::handle_timeout).
     pub(super) fn end_all(&mut self, now: Now, sessions: Vec<SessionId>, why: &EndReason) {
-        let left = self.ends.left(now.instant);
-        let mut share = if self.ends.waiting.is_empty() { left } else { 0 }.max(EndQueue::SHARE);
+        // The window of those that wait is theirs: this call must not begin the next one, which would postpone them.
+        let left = match self.ends.waiting.is_empty() {
+            true => self.ends.left(now.instant),
+            false => 0,
+        };
+        let mut share = left.max(EndQueue::SHARE);
         for id in sessions {
             // What waits already keeps its turn.
             if self.ends.has(id) {

@@ -199,3 +199,20 @@ fn a_small_stream_does_not_wait_behind_a_crowd() {
     bench.pass(Duration::from_millis(100));
     assert_eq!(bench.present(), Vec::<u128>::new());
 }
+
+#[test]
+fn a_call_that_comes_before_a_late_timer_does_not_postpone_those_that_wait() {
+    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
+    for number in 0..2_500 {
+        bench.watch(number, "crowd").unwrap();
+    }
+    bench.watch(2_500, "small").unwrap();
+    end_stream(&mut bench, "crowd");
+    let due = bench.control.poll_timeout();
+    bench.now.instant = due + Duration::from_millis(1);
+    end_stream(&mut bench, "small");
+    assert_eq!(bench.control.poll_timeout(), due);
+    bench.log();
+    bench.call(|control, now| control.handle_timeout(now));
+    assert_eq!(closed(&mut bench), 1_024);
+}
