@@ -260,3 +260,61 @@ fn ssrcs(tracks: &StreamTracks) -> TrackSsrcs {
         audio: tracks.audio.ssrc(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use onecast_control::{Grant, StreamName};
+
+    use super::*;
+    use crate::app::AppConfig;
+
+    const PUBLISH: &str = include_str!("../../tests/data/offers/chromium156-publish.sdp");
+    const WATCH: &str = include_str!("../../tests/data/offers/chromium156-watch.sdp");
+
+    fn paste(app: &App, offer: &str) -> Result<(String, PasteRole), Refusal> {
+        let (stream, grant) = (StreamName::default(), Grant::default());
+        let request = Request {
+            stream: &stream,
+            offer,
+            client: ([127, 0, 0, 1], 1).into(),
+            local: ([127, 0, 0, 1], 2).into(),
+            grant: &grant,
+        };
+        let rights = PasteRights {
+            publish: Some(&grant),
+            watch: Some(&grant),
+        };
+        let (accepted, role) = app.paste(request, rights)?;
+        assert!(app.exists(accepted.session, protocol(role)));
+        Ok((accepted.answer, role))
+    }
+
+    fn protocol(role: PasteRole) -> Protocol {
+        match role {
+            PasteRole::Broadcaster => Protocol::Whip,
+            PasteRole::Viewer => Protocol::Whep,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pasted_offer_is_answered_for_the_role_that_its_client_gets() {
+        let app = App::start(AppConfig::on_loopback(1)).unwrap();
+        let both = PUBLISH.replace("a=sendonly", "a=sendrecv");
+        let count = |answer: &str, line: &str| answer.lines().filter(|known| known.starts_with(line)).count();
+        for (offer, role, direction) in [
+            (&*both, PasteRole::Broadcaster, "a=recvonly"),
+            (&*both, PasteRole::Viewer, "a=sendonly"),
+            (WATCH, PasteRole::Viewer, "a=sendonly"),
+        ] {
+            let (answer, given) = paste(&app, offer).unwrap();
+            assert_eq!((given, count(&answer, direction)), (role, 2), "{answer}");
+            // Only a viewer learns what it will be sent: not the placeholders of a stream that is not known yet.
+            assert_eq!(count(&answer, "a=ssrc:") > 0, role == PasteRole::Viewer, "{answer}");
+            assert_eq!(count(&answer, "a=ssrc:0 "), 0, "{answer}");
+        }
+        assert!(matches!(paste(&app, "v=1"), Err(Refusal::Sdp(_))));
+        assert!(app.shutdown(Duration::from_secs(10)).await);
+    }
+}
