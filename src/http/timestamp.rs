@@ -17,6 +17,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn known_moments_have_their_dates() {
+        let known = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_709_210_096, "2024-02-29T12:34:56Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (4_107_456_000, "2100-02-28T00:00:00Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ];
+        for (seconds, text) in known {
+            assert_eq!(utc(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
     fn times_are_in_utc_and_whole_seconds() {
         let utc = |since_1970| utc(Duration::from_millis(since_1970));
         assert_eq!(utc(0), "1970-01-01T00:00:00Z");

@@ -28,6 +28,9 @@ impl Tree for Checkout {
 /// Crates without sockets, threads, locks and clocks: all they learn of the world are arguments.
 const PURE: &[&str] = &["onecast-metrics", "onecast-rtc", "onecast-engine", "onecast-control"];
 
+/// Modules of the server that are pure, although their crate is not.
+const PURE_MODULES: &[&str] = &["turn", "fuzz"];
+
 /// The only crate with unsafe code, in this file.
 const UNSAFE: (&str, &str) = ("onecast-udp", "crates/onecast-udp/src/sys.rs");
 
@@ -103,19 +106,42 @@ fn pure_crates_name_nothing_of_the_world() {
 }
 
 #[test]
-fn turn_names_nothing_of_the_world() {
+fn pure_modules_of_the_server_name_nothing_of_the_world() {
     let crates = crates();
     let onecast = of(&crates, &["onecast"])[0];
-    let is_turn = |file: &Path| file.starts_with("src/turn");
-    assert!(
-        onecast.files.iter().any(|file| is_turn(&file.file)),
-        "src/turn has moved"
-    );
-    let found = rules::worldly_names(onecast)
-        .into_iter()
-        .filter(|violation| violation.key.starts_with("src/turn/"))
+    for module in PURE_MODULES {
+        let places = [format!("src/{module}.rs "), format!("src/{module}/")];
+        let found = rules::worldly_names(onecast)
+            .into_iter()
+            .filter(|violation| places.iter().any(|place| violation.key.starts_with(place)))
+            .collect();
+        assert_only(found, &[]);
+        // The server depends on these, unlike the pure crates.
+        for (file, name) in names_in(onecast, module) {
+            assert!(!name.starts_with("tokio") && !name.starts_with("tracing"), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
+fn turn_uses_nothing_else_of_the_workspace() {
+    let crates = crates();
+    for (file, name) in names_in(of(&crates, &["onecast"])[0], "turn") {
+        let is_elsewhere = name.starts_with("crate::") && !name.starts_with("crate::turn");
+        assert!(!is_elsewhere && !name.starts_with("onecast"), "{file}: {name}");
+    }
+}
+
+/// Files of a module and the names in them, which are at least one.
+fn names_in(of: &Crate, module: &str) -> Vec<(String, String)> {
+    let is_inside = |file: &&SourceFile| file.module.first().is_some_and(|first| first == module);
+    let files = of.files.iter().filter(is_inside);
+    let found: Vec<_> = files
+        .flat_map(|file| names::names(file).into_iter().map(move |name| (file, name)))
+        .map(|(file, name)| (file.file.display().to_string(), name.segments.join("::")))
         .collect();
-    assert_only(found, &[]);
+    assert!(!found.is_empty(), "{module} has moved");
+    found
 }
 
 #[test]
@@ -148,15 +174,8 @@ fn modules_use_only_those_declared_above_them() {
 #[test]
 fn rtp_uses_no_other_module_of_its_crate() {
     let crates = crates();
-    let files = &of(&crates, &["onecast-rtc"])[0].files;
-    let is_rtp = |file: &&SourceFile| file.module.first().is_some_and(|module| module == "rtp");
-    assert!(files.iter().any(|file| is_rtp(&file)), "rtp has moved");
-    for file in files.iter().filter(is_rtp) {
-        let others: Vec<String> = names::names(file)
-            .into_iter()
-            .filter(|name| name.segments[0] == "crate" && name.segments.get(1).is_some_and(|module| module != "rtp"))
-            .map(|name| name.segments.join("::"))
-            .collect();
-        assert_eq!(others, [""; 0], "{}", file.file.display());
+    for (file, name) in names_in(of(&crates, &["onecast-rtc"])[0], "rtp") {
+        let is_elsewhere = name.starts_with("crate::") && !name.starts_with("crate::rtp");
+        assert!(!is_elsewhere, "{file}: {name}");
     }
 }

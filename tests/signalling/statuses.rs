@@ -302,11 +302,16 @@ async fn the_api_lists_live_streams() {
     let [shard] = &shards["shards"].as_array().unwrap()[..] else {
         panic!("{shards}")
     };
-    assert_eq!((&shard["rtp_in"], &shard["peers"]), (&7.into(), &0.into()));
-    assert_eq!(
-        (&shard["socket"]["send_calls"], &shard["socket"]["gso_runs"]),
-        (&2.into(), &0.into())
-    );
+    let (mut shard, mut socket) = (shard.clone(), shard["socket"].clone());
+    assert_eq!((&shard["peers"], &socket["gso_runs"]), (&0.into(), &0.into()));
+    shard.as_object_mut().unwrap().remove("socket");
+    for (counters, counted) in [
+        (&mut shard, serde_json::json!({ "rtp_in": 7 })),
+        (&mut socket, serde_json::json!({ "send_calls": 2 })),
+    ] {
+        counters.as_object_mut().unwrap().retain(|_, value| *value != 0);
+        assert_eq!(*counters, counted);
+    }
     rig.get("/api/streams/..%2f").await.problem(400);
     rig.get("/api/nothing").await.problem(404);
 }

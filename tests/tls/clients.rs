@@ -28,7 +28,7 @@ async fn demo_is_watched_over_https() {
         "--from",
         &url,
         "--for",
-        "1s",
+        "3s",
         "--ca",
         certificate.to_str().unwrap(),
     ];
@@ -36,9 +36,9 @@ async fn demo_is_watched_over_https() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("frames"), "{text}");
 
-    let (code, text) = run(&["watch", "--from", &url, "--for", "1s", "--insecure"]);
+    let (code, text) = run(&["watch", "--from", &url, "--for", "3s", "--insecure"]);
     assert_eq!(code, Some(0), "{text}");
-    let (code, text) = run(&["watch", "--from", &url, "--for", "1s"]);
+    let (code, text) = run(&["watch", "--from", &url, "--for", "3s"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.to_lowercase().contains("certificate"), "{text}");
 }
@@ -51,7 +51,7 @@ async fn publisher_connects_over_https() {
         "--to",
         &server.url("/whip/live"),
         "--for",
-        "1s",
+        "2s",
         "--insecure",
     ]);
     assert_eq!(code, Some(0), "{text}");

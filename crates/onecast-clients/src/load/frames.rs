@@ -246,6 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn a_keyframe_may_be_one_packet() {
+        let mut frames = Frames::default();
+        assert_eq!(fed(&mut frames, &[(9, part(true, true))]), 1);
+        assert!(frames.is_playing());
+        assert_eq!(frames.lost(), 0);
+    }
+
+    #[test]
+    fn a_keyframe_after_a_broken_one_is_a_picture() {
+        let mut frames = Frames::default();
+        let broken = [(1, KEY), (3, MID), (4, END)];
+        assert_eq!(fed(&mut frames, &broken), 0);
+        assert!(!frames.is_playing());
+        frames.due(ms(1_000));
+        assert_eq!(fed(&mut frames, &[(5, KEY), (6, END)]), 1);
+        assert!(frames.is_playing());
+        assert_eq!(frames.lost(), 1);
+    }
+
+    #[test]
+    fn missing_packets_count_as_lost_and_copies_do_not() {
+        let mut frames = Frames::default();
+        fed(&mut frames, &[(1, part(true, true)), (2, END), (2, END), (5, END)]);
+        frames.finish(ms(1_000));
+        assert_eq!(frames.lost(), 2);
+    }
+
+    #[test]
     fn a_large_gap_is_counted_and_not_requested() {
         let mut frames = Frames::default();
         fed(&mut frames, &[(1, KEY), (2, END), (20_000, END)]);
