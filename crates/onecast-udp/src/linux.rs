@@ -1,4 +1,4 @@
-//! Runs to messages: what goes into one sendmmsg, and what follows when the kernel takes only some of it.
+//! Turns runs into messages: what goes into one sendmmsg, and how to continue when the kernel takes only part of it.
 
 use super::socket::{DATAGRAM_IN_MAX, Family, Received};
 use super::sys::{BATCH, Message, ReceiveBatch, SendBatch, knows_gso, wait_writable};
@@ -28,7 +28,7 @@ impl Linux {
         }
     }
 
-    /// Sends every run of the queue. `failed` gets the owner of each run that did not leave whole.
+    /// Sends every run of the queue. `failed` gets the owner of each run that was not sent completely.
     pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -42,7 +42,7 @@ impl Linux {
         self.sender.send(&mut kernel, queue, failed)
     }
 
-    /// One recvmmsg.
+    /// Receives with one recvmmsg.
     pub(super) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -71,11 +71,11 @@ impl Linux {
     }
 }
 
-/// The two calls that sending needs.
+/// The two system calls of sending.
 trait Calls {
-    /// Says how many messages were taken; an error is about the first one.
+    /// Returns how many messages the kernel took. An error concerns the first message.
     fn send<'a>(&mut self, messages: impl Iterator<Item = Message<'a>>) -> io::Result<usize>;
-    /// Waits a moment for room in the send buffer. False when none came.
+    /// Waits briefly for room in the send buffer. False if it stays full.
     fn wait_writable(&mut self) -> bool;
 }
 
@@ -100,8 +100,8 @@ struct RunSender {
     family: Family,
     /// The messages of the next call.
     parts: Vec<Part>,
-    /// Destinations whose runs the kernel does not segment, and from which segment length on: the path's MTU is smaller than a segment
-    /// (EINVAL, EMSGSIZE), or the route cannot do it at all (EIO, IPsec). The kernel, too, keeps both by destination.
+    /// Destinations whose runs the kernel does not segment, each with the shortest refused segment: the path's MTU is smaller
+    /// (EINVAL, EMSGSIZE), or the route does not support segmentation (EIO, IPsec). The kernel, too, keeps both by destination.
     refused: HashMap<SocketAddr, u16>,
 }
 
@@ -115,25 +115,25 @@ struct Part {
     segment: u16,
 }
 
-/// Where in the queue the next message begins.
+/// Position in the queue at which the next message begins.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
     run: usize,
     offset: usize,
 }
 
-/// What an error means for the message it is about.
+/// What an error means for its message.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// The send buffer is full.
     Full,
-    /// Interrupted: the same again.
+    /// Interrupted: try again.
     Again,
-    /// Not as one message, perhaps one by one; for a shorter segment the answer may be another.
+    /// Refused as one message; single datagrams or shorter segments may work.
     Split,
-    /// Not as one message, whatever its segments.
+    /// Refused as one message, whatever the length of its segments.
     AlwaysSplit,
-    /// Not at all; other destinations are not concerned.
+    /// Refused altogether; other destinations are not affected.
     Refused,
 }
 
@@ -150,8 +150,8 @@ impl RunSender {
     fn send(&mut self, calls: &mut impl Calls, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> SocketCounts {
         let mut sent = SocketCounts::default();
         let mut cursor = Cursor::default();
-        // After a wait in vain the buffer is stuck: the rest of the queue is tried, but not waited for, so that a queue costs the
-        // shard at most one whole wait.
+        // After a wait without success the rest of the queue is tried without waiting, so a queue costs the shard at most one
+        // whole wait.
         let mut patient = true;
         loop {
             self.plan(queue, &mut cursor);
@@ -177,7 +177,7 @@ impl RunSender {
             match verdict {
                 Verdict::Full => sent.dropped_full += lost,
                 _ => {
-                    // Not the segmentation is refused but the destination.
+                    // The kernel refused the destination, not the segmentation.
                     self.refused.remove(&run.to.remote);
                     sent.dropped_refused += lost;
                 }
@@ -215,7 +215,7 @@ impl RunSender {
             };
             match Verdict::new(&error, part.segment > 0) {
                 Verdict::Again => {}
-                // Room that was waited for and is gone again is no reason to wait again: once a message.
+                // Wait once per message, even if the room is gone again.
                 Verdict::Full if *patient && waited_for != Some(done) => {
                     sent.send_waits += 1;
                     waited_for = Some(done);
@@ -227,7 +227,7 @@ impl RunSender {
         Ok(())
     }
 
-    /// Fills `parts` with the messages of one call and moves the cursor behind them.
+    /// Fills `parts` with the messages of one call and advances the cursor past them.
     fn plan(&mut self, queue: &SendQueue, cursor: &mut Cursor) {
         self.parts.clear();
         while self.parts.len() < BATCH
@@ -265,7 +265,7 @@ impl RunSender {
 
     fn remember(&mut self, to: SocketAddr, segment: u16) {
         if self.refused.len() >= REFUSED_MAX && !self.refused.contains_key(&to) {
-            // Forgetting costs each of them one refused call.
+            // A forgotten destination costs one refused call.
             self.refused.clear();
         }
         self.refused
@@ -308,9 +308,9 @@ impl Verdict {
     }
 }
 
-/// One wait for room in the send buffer: at 100 Mbit/s a millisecond drains ten packets. A shard never stands longer for nothing.
+/// Longest wait for room in the send buffer: at 100 Mbit/s a millisecond drains ten packets. A shard never blocks longer.
 const WAIT_MAX: Duration = Duration::from_millis(1);
-/// Destinations remembered as not segmenting: more than a shard has behind tunnels, and 64 KB at most.
+/// Limit of remembered destinations without segmentation: more than a shard has behind tunnels, and at most 64 KB.
 const REFUSED_MAX: usize = 1_024;
 
 #[cfg(test)]
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_leaves_in_one_call_a_message_a_run() {
+    fn a_queue_is_sent_in_one_call_with_one_message_per_run() {
         let mut calls = script(&[], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..4));
         assert_eq!((calls.calls, ports(&calls), owners), (1, vec![1, 2, 3], vec![]));
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_part_of_the_batch_the_rest_follows() {
+    fn the_rest_of_a_partly_sent_batch_follows() {
         let mut calls = script(&[Ok(1), Err(libc::EINTR), Ok(2)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..6));
         assert_eq!((ports(&calls), owners), (vec![1, 2, 3, 4, 5], vec![]));
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_segmentation_is_tried_one_by_one_and_remembered() {
+    fn a_refused_segmentation_falls_back_to_datagrams_and_is_remembered() {
         for code in [libc::EINVAL, libc::EIO, libc::EMSGSIZE] {
             let mut sender = RunSender::new(true, Family::V4);
             let mut calls = script(&[Ok(1), Err(code)], &[]);
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_that_takes_no_datagram_either_is_not_remembered() {
+    fn an_unreachable_destination_is_not_remembered() {
         let mut sender = RunSender::new(true, Family::V4);
         let mut calls = script(&[Err(libc::EINVAL), Ok(1), Err(libc::EINVAL)], &[]);
         let (sent, owners) = run(&mut sender, &mut calls, &queue(1..3));
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_is_waited_for() {
+    fn sending_waits_for_a_full_buffer() {
         let full = Err(libc::EAGAIN);
         let mut calls = script(&[Ok(1), full, Ok(1), full], &[true, true]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..5));
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_stays_full_costs_one_wait_a_queue() {
+    fn a_buffer_that_stays_full_costs_one_wait_per_queue() {
         let full = Err(libc::ENOBUFS);
         let mut calls = script(&[Ok(1), full, full, full, Ok(1)], &[false]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..5));
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_vanishes_again_is_not_waited_for_twice() {
+    fn each_message_waits_only_once() {
         let full = Err(libc::EAGAIN);
         let mut calls = script(&[full, full], &[true]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue(1..3));
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_not_told() {
+    fn failed_runs_without_an_owner_are_not_reported() {
         let mut queue = SendQueue::new();
         queue.push(path(1), Run::NOBODY, &[1]);
         let mut calls = script(&[Err(libc::ENETUNREACH)], &[]);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_refusals_is_bounded() {
+    fn remembered_refusals_are_bounded() {
         let mut sender = RunSender::new(true, Family::V4);
         for index in 0..3 * REFUSED_MAX as u32 {
             sender.remember((index.to_be_bytes(), 1).into(), 1_400);
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_refuses_segmentation_gets_datagrams() {
+    fn without_kernel_support_runs_are_sent_as_datagrams() {
         let near = UdpSocket::bind("127.0.0.1:0").unwrap();
         let far = UdpSocket::bind("127.0.0.1:0").unwrap();
         refuse_gso(near.as_fd());

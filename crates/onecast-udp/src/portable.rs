@@ -1,4 +1,4 @@
-//! One datagram a call, on any system.
+//! One datagram per call, on any system.
 
 use super::socket::{DATAGRAM_IN_MAX, Family, RECEIVE_MAX, Received};
 use mio::net::UdpSocket;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 /// The portable way to move datagrams.
 pub(super) struct Portable {
     family: Family,
-    /// One byte longer than a datagram may be: a full buffer tells that something was cut off.
+    /// One byte longer than a datagram may be: a full buffer shows that a datagram was truncated.
     buffer: Box<[u8; DATAGRAM_IN_MAX + 1]>,
 }
 
@@ -23,7 +23,7 @@ impl Portable {
         }
     }
 
-    /// Sends every run of the queue. `failed` gets the owner of each run that did not leave whole.
+    /// Sends every run of the queue. `failed` gets the owner of each run that was not sent completely.
     pub(super) fn send(&mut self, socket: &UdpSocket, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> SocketCounts {
         let mut sent = SocketCounts::default();
         for run in queue.runs() {
@@ -53,7 +53,7 @@ impl Portable {
         true
     }
 
-    /// Up to [`RECEIVE_MAX`] datagrams.
+    /// Receives up to [`RECEIVE_MAX`] datagrams.
     pub(super) fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -82,8 +82,8 @@ impl Portable {
     }
 }
 
-/// Sends one datagram. A full buffer is tried once more after the other threads had a turn: without a wait that all systems offer,
-/// more would be spinning.
+/// Sends one datagram. With a full buffer it yields to other threads and tries once more: no wait is available on all systems, and
+/// further attempts would spin.
 fn send_patiently(socket: &UdpSocket, to: SocketAddr, datagram: &[u8], sent: &mut SocketCounts) -> io::Result<()> {
     let mut waited = false;
     loop {
@@ -101,7 +101,7 @@ fn send_patiently(socket: &UdpSocket, to: SocketAddr, datagram: &[u8], sent: &mu
     }
 }
 
-/// Windows reports the ICMP errors of earlier sends when receiving; they say nothing about what there is to receive.
+/// Windows reports the ICMP errors of earlier sends when receiving; they do not concern the datagrams to be received.
 fn concerns_an_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
     let kinds = [
@@ -114,5 +114,5 @@ fn concerns_an_earlier_send(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-/// WSAEMSGSIZE: the datagram did not fit the buffer. On other systems no such code exists.
+/// WSAEMSGSIZE: the datagram did not fit into the buffer. On other systems no such code exists.
 const WINDOWS_MESSAGE_SIZE: i32 = 10_040;

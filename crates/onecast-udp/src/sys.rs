@@ -1,4 +1,4 @@
-//! The Linux calls that no safe crate offers: many datagrams in one call, and one message that the kernel cuts into datagrams.
+//! Linux system calls that no safe crate offers: many datagrams in one call, and one message that the kernel cuts into datagrams.
 #![expect(unsafe_code, reason = "the only file of the project that may")]
 
 use std::io;
@@ -6,20 +6,20 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// One message on its way out.
+/// A message to send.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
-    /// Where to, in the family of the socket.
+    /// The destination, in the address family of the socket.
     pub(super) to: SocketAddr,
-    /// One datagram, or with `segment` a run of them.
+    /// One datagram, or a run of them if `segment` is set.
     pub(super) bytes: &'a [u8],
-    /// Length of each datagram but the last, in bytes; 0 for a single datagram.
+    /// Length of each datagram except the last, in bytes; 0 for a single datagram.
     pub(super) segment: u16,
 }
 
-/// The arrays that sendmmsg reads, made once.
+/// The arrays that sendmmsg reads, allocated once.
 ///
-/// Every call of [`SendBatch::send`] sets the pointers of the entries it uses; between calls they mean nothing.
+/// Every call of [`SendBatch::send`] sets the pointers of the entries it uses; between calls they are meaningless.
 pub(super) struct SendBatch {
     names: Box<[Name; BATCH]>,
     slices: Box<[libc::iovec; BATCH]>,
@@ -27,7 +27,7 @@ pub(super) struct SendBatch {
     headers: Box<[libc::mmsghdr; BATCH]>,
 }
 
-/// The arrays and buffers that recvmmsg fills, made once.
+/// The arrays and buffers that recvmmsg fills, allocated once.
 pub(super) struct ReceiveBatch<const LEN: usize> {
     names: Box<[Name; BATCH]>,
     slices: Box<[libc::iovec; BATCH]>,
@@ -54,7 +54,7 @@ impl SendBatch {
         }
     }
 
-    /// Sends up to [`BATCH`] messages in one call and says how many the kernel took. An error is about the first message.
+    /// Sends up to [`BATCH`] messages in one call and returns how many the kernel took. An error concerns the first message.
     pub(super) fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -114,7 +114,7 @@ impl<const LEN: usize> ReceiveBatch<LEN> {
         }
     }
 
-    /// Receives up to [`BATCH`] datagrams that are there already and says how many.
+    /// Receives up to [`BATCH`] datagrams without waiting and returns how many.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         for index in 0..BATCH {
             let slice = &mut self.slices[index];
@@ -155,7 +155,7 @@ impl<const LEN: usize> ReceiveBatch<LEN> {
     }
 }
 
-/// Waits until the socket can take more, at most `limit` (in whole milliseconds). False when it could not.
+/// Waits until the socket is writable, at most `limit` (in whole milliseconds). False after the limit.
 pub(super) fn wait_writable(socket: BorrowedFd<'_>, limit: Duration) -> bool {
     let mut wanted = libc::pollfd {
         fd: socket.as_raw_fd(),
@@ -166,7 +166,7 @@ pub(super) fn wait_writable(socket: BorrowedFd<'_>, limit: Duration) -> bool {
     unsafe { libc::poll(&mut wanted, 1, limit.as_millis() as libc::c_int) > 0 }
 }
 
-/// Whether the kernel knows UDP_SEGMENT (Linux 4.18).
+/// Whether the kernel supports UDP_SEGMENT (Linux 4.18).
 pub(super) fn knows_gso(socket: BorrowedFd<'_>) -> bool {
     let mut segment: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
@@ -200,7 +200,7 @@ fn clock_time(clock: libc::clockid_t) -> Option<Duration> {
     (result == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
-/// Has the kernel note when a datagram arrived at this socket.
+/// Makes the kernel timestamp datagrams as they arrive at this socket.
 pub(super) fn stamp_arrivals(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the value lives across the call, and the length is its own.
@@ -217,7 +217,7 @@ pub(super) fn stamp_arrivals(socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Receives one datagram: its length, and when it arrived as time since 1970 if the socket has
-/// [`stamp_arrivals`]. What does not fit the buffer is cut off.
+/// [`stamp_arrivals`]. A datagram longer than the buffer is truncated.
 pub(super) fn receive_stamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -241,7 +241,7 @@ pub(super) fn receive_stamped(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::
     Ok((len, stamped.then_some(at)))
 }
 
-/// Datagrams that this socket dropped since it was made: by its filter, or for want of room.
+/// Datagrams that this socket has dropped since its creation, by its filter or because its buffer was full.
 pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut words = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut len = size_of_val(&words) as libc::socklen_t;
@@ -257,10 +257,10 @@ pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     }
 }
 
-/// Of `asm-generic/socket.h`; the crate does not name it.
+/// From `asm-generic/socket.h`; libc does not define it.
 const SO_MEMINFO: libc::c_int = 55;
 
-/// Raises the soft limit of open files to `wanted` or as near as the hard one lets, and returns what it is then.
+/// Raises the soft limit of open files to `wanted`, or as far as the hard limit allows, and returns the new limit.
 pub(super) fn raise_open_files(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -280,7 +280,7 @@ pub(super) fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// A socket address as the kernel has it, in bytes:
+/// A socket address in the layout of the kernel:
 ///
 /// ```text
 ///  sockaddr_in   family u16 | port u16 be | address 4
@@ -355,7 +355,7 @@ struct Control {
 }
 
 impl Control {
-    /// Header and value, without what pads the value to the next header.
+    /// Header and value, without the padding to the next header.
     const LEN: usize = std::mem::offset_of!(Control, segment) + size_of::<u16>();
 }
 
@@ -395,7 +395,7 @@ pub(super) mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
 
-    /// Makes the kernel answer EINVAL to UDP_SEGMENT on this socket: segmentation needs the checksums that this turns off.
+    /// Makes UDP_SEGMENT fail with EINVAL on this socket: segmentation needs the checksums that this turns off.
     pub(crate) fn refuse_gso(socket: BorrowedFd<'_>) {
         let on: libc::c_int = 1;
         // SAFETY: the value lives across the call, and the length is its own.
@@ -454,7 +454,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_error_is_about_the_first_message() {
+    fn an_error_concerns_the_first_message() {
         let (near, far) = pair("127.0.0.1");
         let message = |to| Message {
             to,
@@ -483,7 +483,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_when_a_datagram_arrived() {
+    fn the_kernel_reports_when_a_datagram_arrived() {
         let (near, far) = pair("127.0.0.1");
         let mut buffer = [0; 10];
         let before = crate::clock::unix_time();
@@ -520,7 +520,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_socket_without_room_tells_how_many_it_dropped() {
+    fn a_full_socket_reports_how_many_datagrams_it_dropped() {
         let (sender, receiver) = pair("127.0.0.1");
         assert_eq!(dropped(receiver.as_fd()).unwrap(), 0);
         socket2::SockRef::from(&receiver).set_recv_buffer_size(1).unwrap();

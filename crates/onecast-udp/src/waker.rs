@@ -76,5 +76,5 @@ impl ShardWaker {
 const AWAKE: u8 = 0;
 /// The shard sleeps or is about to.
 const ASLEEP: u8 = 1;
-/// Somebody pushed something.
+/// Something was pushed.
 const NOTIFIED: u8 = 2;
