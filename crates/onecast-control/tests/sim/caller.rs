@@ -1,4 +1,4 @@
-//! What a member of a conference sends and receives, cheap enough for a thousand conferences: small packets that say whose they are
+//! What a member of a conference sends and receives, cheap enough for a thousand conferences: small packets that name their sender
 //! and which, repair with RTX, requests for keyframes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -47,7 +47,7 @@ pub(crate) struct Source {
     pub(crate) level: u8,
 }
 
-/// What the member receives of somebody.
+/// A track that the member receives.
 pub(crate) struct Track {
     ssrc: Ssrc,
     pub(crate) kind: Kind,
@@ -148,7 +148,7 @@ impl Caller {
         source.mid = mid.unwrap_or_default().to_owned();
     }
 
-    /// It is told of what it will be sent.
+    /// Learns of a track from the m-section that offers it.
     pub(crate) fn expect(&mut self, now: Instant, section: &Section) {
         let ssrc = Ssrc(section.ssrcs[0]);
         if self.by_ssrc.contains_key(&ssrc) {
@@ -202,7 +202,7 @@ impl Caller {
         let seed = self.seed;
         let header = RtpHeader::parse(clear).unwrap();
         let place = self.by_ssrc.get(&header.ssrc);
-        let place = *place.unwrap_or_else(|| panic!("seed {seed}: it was told of no {:x}", header.ssrc));
+        let place = *place.unwrap_or_else(|| panic!("seed {seed}: no track was announced for {:x}", header.ssrc));
         let track = &mut self.tracks[place];
         if !track.first_checked && track.kind == Kind::Video {
             let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc.0).unwrap());
@@ -353,7 +353,7 @@ impl Source {
             timestamp: original.timestamp,
             ssrc: Ssrc(self.ssrc.0 + 1),
         };
-        // Nobody has told the server whose RTX this is but the line, and the number that it repeats.
+        // Only the MID and the repeated number show which track this RTX packet repairs.
         let extensions = [(MID_ID, self.mid.as_bytes())];
         let mut again = vec![0; HeaderOut::len(&extensions)];
         let len = header.write(&mut again, &extensions);

@@ -124,7 +124,7 @@ impl Conference {
         }
     }
 
-    /// Somebody will join then. Returns its place among the people.
+    /// Adds a person that will join after this time. Returns its index in `people`.
     pub(crate) fn invite(&mut self, way: Way, after: Duration) -> usize {
         let number = self.people.len();
         let ice = IceCredentials {
@@ -249,7 +249,7 @@ impl Conference {
         }
     }
 
-    /// Pushes offers, and ends the waiting of those who asked for them.
+    /// Pushes offers, and ends the long polls that wait for them.
     fn look_after_members(&mut self) {
         let now = self.world.now;
         let due = |member: &Member| member.look_at <= now || member.polled.is_some_and(|(_, until)| until <= now);
@@ -421,7 +421,7 @@ impl Conference {
                         ufrag: "unused".into(),
                         pwd: "unused".into(),
                     },
-                    start: &mut |_, _| panic!("nobody restarts ICE"),
+                    start: &mut |_, _| panic!("no person restarts ICE"),
                 };
                 let answered = self.rooms.offer(now, id, said, true, &mut open, restart);
                 self.refused += usize::from(answered.is_err());
@@ -530,7 +530,7 @@ impl Conference {
             last_n: Some(last_n),
             ..Change::default()
         };
-        // Who is gone wants nothing.
+        // Wishes of a person that has left are ignored.
         let _ = self.rooms.change(self.world.now, id, &change);
         self.bring_about();
     }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::rtcp::ReceptionBlock;
 
-/// Whose habits a viewer has.
+/// The client that a viewer behaves like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Habit {
     /// Asks every 100 ms for all that has not come on the media SSRC among the newest 512 numbers: what came by RTX it does not notice. Its
     /// replay window has 64 numbers. Asks for no keyframe.
     Pion,
-    /// Asks at once, then after each round trip, ten times; then it asks for a keyframe. It takes 100 ms for the round trip where
-    /// nobody tells it.
+    /// Asks at once, then after each round trip, ten times; then it asks for a keyframe. It assumes a
+    /// round trip of 100 ms unless it is given one.
     Chromium { round_trip: Duration },
     /// Asks for everything missing among the newest 128 numbers whenever another packet is; for a keyframe when one leaves them.
     Aiortc,

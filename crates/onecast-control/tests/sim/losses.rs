@@ -21,7 +21,11 @@ const RECEIVERS: [Receiver; 7] = [
     Receiver::of("Pion", Habit::Pion, true),
     Receiver::of("Pion without RTX", Habit::Pion, false),
     Receiver::of("Chromium", Habit::Chromium { round_trip: ms(100) }, true),
-    Receiver::of("Chromium, told the RTT", Habit::Chromium { round_trip: ms(25) }, true),
+    Receiver::of(
+        "Chromium with a known RTT",
+        Habit::Chromium { round_trip: ms(25) },
+        true,
+    ),
     Receiver::of("Chromium without RTX", Habit::Chromium { round_trip: ms(100) }, false),
     Receiver::of("aiortc", Habit::Aiortc, true),
     Receiver::of("aiortc without RTX", Habit::Aiortc, false),
@@ -196,7 +200,7 @@ fn table(loss: u64, seeds: std::ops::Range<u64>, time: Duration) -> Vec<Outcome>
 }
 
 #[test]
-fn receivers_of_all_habits_are_repaired_at_any_loss() {
+fn all_kinds_of_receivers_are_repaired_at_any_loss() {
     for loss in [10, 50, 100] {
         for (receiver, row) in RECEIVERS.iter().zip(table(loss, 0..6, ms(20_000))) {
             assert!(row.lost > 100, "{receiver:?}: {row:?}");

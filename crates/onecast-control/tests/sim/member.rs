@@ -26,7 +26,7 @@ impl Member {
         }
     }
 
-    /// It is told of another stream.
+    /// Adds a stream that it will receive.
     pub(crate) fn expect(&mut self, now: Instant, mut viewer: Viewer) {
         if let Some(keys) = &self.keys {
             viewer.begin(now, keys.clone());
@@ -64,7 +64,7 @@ impl Member {
     pub(crate) fn handle_rtp(&mut self, now: Instant, clear: &[u8], ledgers: &[Ledger]) {
         let ssrc = RtpHeader::parse(clear).unwrap().ssrc;
         let viewer = self.viewers.iter_mut().find(|viewer| viewer.knows(ssrc));
-        let viewer = viewer.unwrap_or_else(|| panic!("it was told of no {ssrc:x}"));
+        let viewer = viewer.unwrap_or_else(|| panic!("no track was announced for {ssrc:x}"));
         viewer.handle_rtp(now, clear, ledgers);
     }
 

@@ -12,13 +12,13 @@ use crate::starts::WITHOUT_CACHE;
 use crate::viewer::Viewer;
 use crate::world::{Link, Random};
 
-fn everybody_has_everybody(seed: u64, shards: usize, link: Link) {
+fn assert_all_receive_all(seed: u64, shards: usize, link: Link) {
     let mut room = Room::new(seed, shards, link);
     let members: Vec<usize> = (0..4).map(|slot| room.join(10 + slot)).collect();
     room.tell();
     room.world.connect();
     room.world.run(ms(1_000));
-    // Whoever comes later is sent what was before.
+    // A late member receives what was sent before it joined.
     let late = room.join(20);
     room.tell();
     room.world.connect();
@@ -34,24 +34,24 @@ fn everybody_has_everybody(seed: u64, shards: usize, link: Link) {
 }
 
 #[test]
-fn members_have_all_the_others_on_a_clean_network() {
+fn members_receive_all_others_on_a_clean_network() {
     for seed in 1..=3 {
-        everybody_has_everybody(seed, 1, Link::CLEAN);
-        everybody_has_everybody(seed, 3, Link::CLEAN);
+        assert_all_receive_all(seed, 1, Link::CLEAN);
+        assert_all_receive_all(seed, 3, Link::CLEAN);
     }
 }
 
 #[test]
-fn members_have_all_the_others_on_networks_that_lose_and_reorder() {
+fn members_receive_all_others_on_networks_that_lose_and_reorder() {
     for seed in 4..=7 {
-        everybody_has_everybody(seed, 2, Link::LOSSY);
+        assert_all_receive_all(seed, 2, Link::LOSSY);
         // With RTX: what overtakes its keyframe is dropped, and without RTX its repetition is a replay.
-        everybody_has_everybody(2 * seed, 2, Link::WILD);
+        assert_all_receive_all(2 * seed, 2, Link::WILD);
     }
 }
 
 #[test]
-fn a_late_subscription_starts_at_once_with_the_cached_keyframe_and_asks_for_none() {
+fn a_late_subscription_starts_at_once_with_the_cached_keyframe() {
     let mut room = Room::new(1, 2, Link::CLEAN);
     let (a, b) = (room.join(10), room.join(11));
     room.members[b].paused.push(a);
@@ -85,7 +85,7 @@ fn a_late_subscription_starts_at_once_with_the_cached_keyframe_and_asks_for_none
 }
 
 #[test]
-fn video_that_is_paused_and_goes_on_is_numbered_without_a_gap() {
+fn video_that_pauses_and_resumes_is_numbered_without_a_gap() {
     for (seed, shards) in [(1, 1), (2, 2), (3, 2)] {
         let mut room = Room::new(seed, shards, Link::CLEAN);
         let (a, b, c) = (room.join(10), room.join(11), room.join(12));
@@ -144,7 +144,7 @@ fn a_camera_that_is_switched_off_and_on_leaves_sound_untouched() {
 }
 
 #[test]
-fn a_slot_whose_member_left_is_used_again() {
+fn the_slot_of_a_member_that_left_is_reused() {
     for seed in 1..=4 {
         let mut room = Room::new(seed, 2, Link::CLEAN);
         let (a, b, c) = (room.join(10), room.join(11), room.join(12));
@@ -169,7 +169,7 @@ fn a_slot_whose_member_left_is_used_again() {
 }
 
 #[test]
-fn nothing_stays_of_members_that_left() {
+fn members_that_left_leave_nothing_behind() {
     let mut room = Room::new(5, 2, Link::CLEAN);
     let members: Vec<usize> = (0..3).map(|slot| room.join(10 + slot)).collect();
     room.tell();
@@ -190,7 +190,7 @@ fn nothing_stays_of_members_that_left() {
 }
 
 #[test]
-fn sends_that_fail_cost_a_member_the_rest_of_frames_only() {
+fn failed_sends_cost_a_member_only_the_rest_of_the_frame() {
     let mut room = Room::new(6, 1, Link::CLEAN);
     let (a, b, c) = (room.join(10), room.join(11), room.join(12));
     room.tell();
@@ -240,7 +240,7 @@ fn viewers_of_the_program_see_one_member_after_another_without_a_gap() {
 }
 
 #[test]
-fn whoever_is_on_air_stays_until_the_next_one_has_a_picture() {
+fn the_active_speaker_stays_until_the_next_one_has_a_picture() {
     let mut room = Room::new(3, 1, Link::CLEAN);
     let viewer = room.world.watch(true);
     let (a, b) = (room.join(10), room.join(11));
@@ -249,7 +249,7 @@ fn whoever_is_on_air_stays_until_the_next_one_has_a_picture() {
     room.tell();
     room.world.connect();
     room.world.run(ms(1_000));
-    // Nobody is on air any more: the program goes on.
+    // No member is on air any more, but the program continues.
     room.members[a].air = false;
     room.tell();
     let before = room.world.received(viewer).packets.len();
@@ -267,7 +267,7 @@ fn whoever_is_on_air_stays_until_the_next_one_has_a_picture() {
 }
 
 #[test]
-fn the_speaker_is_seen_without_a_cached_picture() {
+fn a_speaker_without_a_cached_picture_is_shown() {
     for watched in [true, false] {
         let mut room = Room::with(5, 1, Link::CLEAN, WITHOUT_CACHE);
         let early = watched.then(|| room.world.watch(true));
@@ -297,7 +297,7 @@ fn the_speaker_is_seen_without_a_cached_picture() {
 }
 
 #[test]
-fn a_broadcast_is_lifted_into_a_room_and_back_and_its_viewers_notice_nothing() {
+fn a_broadcast_moves_into_a_room_and_back_without_disturbing_its_viewers() {
     for (seed, shards) in [(1, 1), (2, 2)] {
         let mut room = Room::new(seed, shards, Link::CLEAN);
         let publisher = room.world.publish(Codec::Vp8, true, FOR_EVER);
@@ -390,7 +390,7 @@ fn a_plan_that_arrives_before_its_client_is_applied_and_an_older_one_is_not() {
 }
 
 #[test]
-fn the_speaker_is_found_by_the_audio_levels() {
+fn the_speaker_is_detected_from_audio_levels() {
     let mut room = Room::new(2, 2, Link::CLEAN);
     let (a, b) = (room.join(10), room.join(11));
     room.set_level(a, 90);
@@ -401,7 +401,7 @@ fn the_speaker_is_found_by_the_audio_levels() {
         room.set_level(member, level);
         room.world.run(ms(1_500));
     }
-    // Who is muted for good, without a quiet packet, is silent, too.
+    // A member that stops sending audio without a quiet packet is silent, too.
     room.set_level(a, 30);
     room.world.run(ms(500));
     room.end();
@@ -426,7 +426,7 @@ fn the_speaker_is_found_by_the_audio_levels() {
 }
 
 #[test]
-fn whatever_happens_in_whatever_order_numbers_are_sealed_once_and_all_have_all_in_the_end() {
+fn in_any_order_of_events_numbers_are_sealed_once_and_all_members_converge() {
     for seed in 1..=12 {
         let link = if seed % 3 == 0 { Link::LOSSY } else { Link::CLEAN };
         let mut room = Room::new(seed, 1 + seed as usize % 3, link);

@@ -1,4 +1,4 @@
-//! Where media goes: clients that move, clients that say nothing but media, and those who name the address of somebody else.
+//! Where media goes: clients that move, clients that send only media, and clients that name the address of another one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ fn longest_gap(received: &Received, from: Instant, to: Instant) -> Duration {
 }
 
 #[test]
-fn a_spoofed_nomination_sends_its_victim_nothing_and_disturbs_no_client() {
+fn a_spoofed_nomination_sends_nothing_to_its_victim_and_disturbs_no_client() {
     for (seed, shards) in [(1, 1), (2, 2)] {
         for often in [false, true] {
             let mut world = World::new(seed, shards, Link::CLEAN);
@@ -89,7 +89,7 @@ fn a_spoofed_nomination_sends_its_victim_nothing_and_disturbs_no_client() {
 }
 
 #[test]
-fn a_viewer_whose_nat_gives_it_another_port_sees_again() {
+fn a_viewer_with_a_new_nat_port_resumes() {
     for seed in 0..6 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -140,7 +140,7 @@ fn media_and_rtcp_continue_when_a_nat_gives_a_publisher_another_port() {
 }
 
 #[test]
-fn a_member_whose_nat_gives_it_another_port_sees_and_is_seen_again() {
+fn a_member_with_a_new_nat_port_resumes_in_both_directions() {
     for seed in 1..4 {
         let mut room = Room::new(seed, 2, Link::CLEAN);
         let (a, b) = (room.join(10), room.join(11));
@@ -163,7 +163,7 @@ fn a_member_whose_nat_gives_it_another_port_sees_and_is_seen_again() {
 }
 
 #[test]
-fn clients_that_send_media_and_no_checks_stay_and_are_gone_in_time_when_they_vanish() {
+fn clients_that_send_only_media_stay_and_time_out_when_they_vanish() {
     for seed in 0..3 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -186,7 +186,7 @@ fn clients_that_send_media_and_no_checks_stay_and_are_gone_in_time_when_they_van
 }
 
 #[test]
-fn members_that_send_media_and_no_checks_stay() {
+fn members_that_send_only_media_stay() {
     let mut room = Room::new(1, 2, Link::CLEAN);
     let (a, b) = (room.join(10), room.join(11));
     room.tell();
@@ -242,7 +242,7 @@ fn a_client_that_nominates_another_network_is_followed_at_once_there_and_back() 
 }
 
 #[test]
-fn a_handshake_sends_two_flights_to_a_victim_and_no_more() {
+fn a_handshake_sends_at_most_two_flights_to_a_victim() {
     for active in [true, false] {
         let mut world = World::new(1, 1, Link::CLEAN);
         let joining = Joining {

@@ -268,7 +268,7 @@ impl Person {
         }
     }
 
-    /// A reply to what it asked with this ticket; 0 for what nobody asked.
+    /// A reply to the request with this ticket; 0 for messages that were not requested.
     pub(crate) fn take(&mut self, now: Instant, ticket: u64, reply: Reply) {
         match reply {
             Reply::Offer(offer) => return self.take_offer(now, ticket, offer),
@@ -292,7 +292,7 @@ impl Person {
             }
             Reply::Taken(Ok(()) | Err(Refusal::NothingToAnswer | Refusal::StaleAnswer { .. })) => {}
             Reply::Left | Reply::Answered(Err(Refusal::UnknownSession)) => self.stage = Stage::Gone,
-            other => panic!("nobody expects {other:?}"),
+            other => panic!("unexpected {other:?}"),
         }
     }
 

@@ -61,7 +61,7 @@ pub(crate) struct Publisher {
     pub(crate) rtx_next: u64,
     pub(crate) shape: Shape,
     frames: u64,
-    /// Packets that wait for their turn: nobody sends thousands at once.
+    /// Packets that wait for their turn, because no publisher sends thousands at once.
     outbox: VecDeque<Clear>,
     outbox_at: Instant,
     /// Video packets in clear, and how long their headers are.
@@ -118,7 +118,7 @@ impl Shape {
         recovery: 0,
         bare: false,
     };
-    /// As OBS: a keyframe every 10 s, whoever asks.
+    /// Like OBS: a keyframe every 10 s, whatever is requested.
     pub(crate) const DEAF: Shape = Shape {
         keyframes: Duration::from_secs(10),
         deaf: true,

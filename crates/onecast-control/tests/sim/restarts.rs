@@ -93,7 +93,7 @@ fn a_restart_in_mid_play_loses_nothing() {
 }
 
 #[test]
-fn media_follows_to_another_address_on_another_shard_and_what_was_lost_on_the_way_is_repaired() {
+fn media_follows_to_an_address_on_another_shard_and_losses_are_repaired() {
     for link in [Link::CLEAN, Link::LOSSY, Link::WILD] {
         for seed in 0..20 {
             let mut world = World::new(seed, 2, link);
@@ -130,7 +130,7 @@ fn without_the_restart_a_move_is_not_followed() {
     world.run(ms(500));
     let agreed = world.agree(viewer, 1);
     world.move_away(viewer);
-    // It knows the new name, but checks with another password: somebody who guesses.
+    // An attacker that knows the new ufrag guesses the password.
     let forged = Agreed {
         server: IceCredentials {
             pwd: "guessed0123456789012345".into(),
@@ -147,7 +147,7 @@ fn without_the_restart_a_move_is_not_followed() {
 }
 
 #[test]
-fn a_restart_that_the_client_gives_up_disturbs_nothing() {
+fn an_abandoned_restart_disturbs_nothing() {
     for seed in 0..4 {
         let mut world = World::with(seed, 2, Link::CLEAN, StartConfig::default());
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -174,7 +174,7 @@ fn a_restart_that_the_client_gives_up_disturbs_nothing() {
 }
 
 #[test]
-fn restart_after_restart_some_used_and_some_not() {
+fn many_restarts_some_of_them_unused_keep_the_session() {
     for seed in 0..12 {
         let mut world = World::new(seed, 2, Link::LOSSY);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -210,7 +210,7 @@ fn restart_after_restart_some_used_and_some_not() {
 }
 
 #[test]
-fn a_session_that_has_not_connected_yet_may_restart_and_use_either() {
+fn a_session_may_restart_before_it_connects_and_use_either_ice_session() {
     for seed in 0..12 {
         let mut world = World::new(seed, 2, Link::LOSSY);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -262,7 +262,7 @@ fn no_shard_expects_a_session_that_has_ended() {
 }
 
 #[test]
-fn restarts_that_not_all_shards_heard_of_do_not_pile_up() {
+fn restarts_unknown_to_some_shards_do_not_accumulate() {
     let mut world = World::new(1, 2, Link::CLEAN);
     world.publish(Codec::Vp8, true, FOR_EVER);
     let viewer = world.watch(true);

@@ -37,7 +37,7 @@ pub(crate) struct Place {
     left: bool,
     /// Members whose video it is not sent.
     pub(crate) paused: Vec<usize>,
-    /// Whose streams it was told of, in the order of its viewers.
+    /// Members whose streams were announced to it, in the order of its viewers.
     told: Vec<usize>,
 }
 
@@ -68,7 +68,7 @@ impl Room {
         Arc::new(StreamTracks::new(key, "m", ssrcs, inboxes, now))
     }
 
-    /// A member joins that sends a stream in the slot. What it is sent it is told with the next [`Room::tell`].
+    /// Adds a member that sends a stream in the slot. The next [`Room::tell`] announces what it receives.
     pub(crate) fn join(&mut self, slot: u32) -> usize {
         let tracks = self.tracks(slot);
         let world = &mut self.world;
@@ -117,7 +117,7 @@ impl Room {
         publisher.unwrap().level = Some(level);
     }
 
-    /// Tells the shards, and the clients, what everybody sends and is sent now.
+    /// Announces to shards and clients what each member sends and receives now.
     pub(crate) fn tell(&mut self) {
         self.number += 1;
         for at in 0..self.members.len() {
@@ -189,7 +189,7 @@ impl Room {
             .audio_only = !on;
     }
 
-    /// Everybody stops to send, and what was lost is repaired.
+    /// All members stop sending, and losses are repaired.
     pub(crate) fn end(&mut self) {
         for at in 0..self.members.len() {
             let client = self.members[at].client;

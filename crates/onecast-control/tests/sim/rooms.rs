@@ -1,4 +1,4 @@
-//! Conferences in simulated time: who joins, switches, shares and leaves when it likes, over signalling that is slow and loses things.
+//! Conferences in simulated time: members join, switch devices, share screens and leave at any time, over slow and lossy signalling.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn link(seed: u64) -> Link {
     [Link::CLEAN, Link::LOSSY, Link::WILD, Link::LOSSY][seed as usize % 4]
 }
 
-/// What somebody does in the first seconds.
+/// Plans what a person does in the first seconds.
 fn plan(conference: &mut Conference, random: &mut Random, person: usize, after: u64) {
     let start = conference.world.now + ms(after);
     let mut plan = Vec::new();
@@ -50,7 +50,7 @@ fn way(random: &mut Random) -> Way {
     [Way::Polls, Way::Waits, Way::Socket][random.below(3) as usize]
 }
 
-/// Everybody who is in has something of each track of the others that was sent after `marks`.
+/// Whether each present person has received packets of every other track that were sent after `marks`.
 fn all_flows(conference: &mut Conference, marks: &[(usize, usize, u32, u32)]) -> bool {
     let people: Vec<(usize, usize)> = conference
         .people
@@ -112,14 +112,14 @@ fn conference(seed: u64) -> (usize, usize) {
     (conference.offers, conference.refused)
 }
 
-/// Everybody ends what it has begun, and then everything flows.
+/// All complete what they have begun, and then all tracks flow.
 fn settle(conference: &mut Conference) {
     let seed = conference.world.seed;
     let planned = |conference: &mut Conference| conference.people.iter().all(|person| person.plan.is_empty());
     assert!(conference.run_until(ms(8_000), planned), "seed {seed}");
     assert!(
         conference.run_until(ms(20_000), calm),
-        "seed {seed}: somebody is still busy"
+        "seed {seed}: a person is still busy"
     );
     (0..conference.people.len()).for_each(|person| conference.set_last_n(person, 9));
     let marks = marks(conference);
@@ -153,7 +153,7 @@ fn finish(conference: &mut Conference) {
     let gone = conference.run_until(ms(15_000), |conference| {
         conference.is_empty() && conference.people.iter().all(|person| person.stage == Stage::Gone)
     });
-    assert!(gone, "seed {seed}: somebody is still there");
+    assert!(gone, "seed {seed}: a person is still there");
     conference.run(Duration::from_secs(1));
     conference.assert_empty();
 }
@@ -177,7 +177,7 @@ fn a_member_that_never_answers_is_ended_and_the_others_continue() {
 }
 
 #[test]
-fn everybody_is_sent_everything_whatever_is_lost_late_or_crosses() {
+fn all_members_converge_despite_losses_delays_and_glare() {
     let seeds = seeds();
     let halves: [Vec<u64>; 2] = [0, 1].map(|half| seeds.clone().filter(|seed| seed % 2 == half).collect());
     let threads = halves.map(|seeds| {

@@ -1,4 +1,4 @@
-//! Whose datagrams those of an address are, on whichever shard they arrive.
+//! Which client an address belongs to, on whichever shard its datagrams arrive.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ fn checks_with_a_wrong_password_change_no_routes() {
 }
 
 #[test]
-fn a_shard_knows_the_clients_of_others_however_many_they_are() {
+fn a_shard_knows_any_number_of_clients_of_other_shards() {
     const STRANGERS: u16 = 4_500;
     let mut world = World::new(2, 2, Link::CLEAN);
     world.command(&Command::PeersMax(10_000));
@@ -111,11 +111,11 @@ fn a_shard_knows_the_clients_of_others_however_many_they_are() {
     // Their handshakes never come.
     world.run(ms(60_000));
     let foreign: usize = world.paths().iter().map(|(_, foreign)| foreign).sum();
-    assert_eq!((foreign, world.peers()), (before, 2), "what ended is known to nobody");
+    assert_eq!((foreign, world.peers()), (before, 2), "no shard knows what has ended");
 }
 
 #[test]
-fn checks_from_ever_new_addresses_are_bounded() {
+fn routes_from_ever_changing_addresses_are_bounded() {
     let mut world = World::new(2, 2, Link::CLEAN);
     world.publish(Codec::Vp8, true, FOR_EVER);
     let (attacker, viewer) = (world.watch(true), world.watch(true));
@@ -140,7 +140,7 @@ fn checks_from_ever_new_addresses_are_bounded() {
 }
 
 #[test]
-fn a_check_from_the_address_of_another_client_takes_nothing_from_it() {
+fn a_check_from_the_address_of_another_client_does_not_take_it_over() {
     for seed in 1..7 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -168,7 +168,7 @@ fn a_check_from_the_address_of_another_client_takes_nothing_from_it() {
 }
 
 #[test]
-fn a_client_at_the_address_of_one_that_is_gone_connects() {
+fn a_client_at_the_address_of_one_that_has_left_connects() {
     for seed in 0..6 {
         for unanswering in [false, true] {
             let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);

@@ -52,7 +52,7 @@ impl World {
         self.join(joining, Actor::Viewer(Box::new(viewer)))
     }
 
-    /// Until everybody has keys.
+    /// Until all clients have keys.
     pub(crate) fn connect(&mut self) {
         let connected = |client: &Client| client.connected || client.closed;
         let end = self.now + ms(15_000);
@@ -125,7 +125,7 @@ impl World {
 }
 
 #[test]
-fn on_a_clean_network_every_viewer_gets_everything() {
+fn on_a_clean_network_every_viewer_receives_everything() {
     for seed in 0..10 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         world.publish(Codec::Vp8, true, ms(2_500));
@@ -168,7 +168,7 @@ fn loss_is_repaired_with_rtx_and_without() {
 }
 
 #[test]
-fn reordered_and_doubled_packets_arrive_once_and_in_their_place() {
+fn reordered_and_duplicated_packets_arrive_once_and_in_order() {
     for seed in 0..60 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::WILD);
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -182,7 +182,7 @@ fn reordered_and_doubled_packets_arrive_once_and_in_their_place() {
 }
 
 #[test]
-fn viewers_that_come_first_start_with_the_first_keyframe() {
+fn viewers_that_join_before_the_publisher_start_with_its_first_keyframe() {
     for seed in 0..10 {
         let mut world = World::new(seed, 2, Link::CLEAN);
         let viewers = [world.watch(true), world.watch(true), world.watch(false)];
@@ -234,7 +234,7 @@ fn viewers_stay_when_another_publisher_with_another_codec_takes_over() {
 }
 
 #[test]
-fn a_publisher_goes_on_when_one_that_connected_after_it_is_refused() {
+fn a_publisher_continues_when_its_successor_is_refused() {
     for seed in 0..10 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -271,7 +271,7 @@ fn a_viewer_that_vanishes_is_gone_after_30_seconds() {
 }
 
 #[test]
-fn a_viewer_that_asks_for_everything_gets_its_allowance_and_no_more() {
+fn a_viewer_that_requests_everything_gets_only_its_allowance() {
     for seed in 0..6 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -294,7 +294,7 @@ fn a_viewer_that_asks_for_everything_gets_its_allowance_and_no_more() {
 }
 
 #[test]
-fn a_send_that_fails_concerns_one_viewer() {
+fn a_failed_send_affects_one_viewer() {
     for seed in 0..10 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -393,8 +393,11 @@ fn viewers_that_join_and_leave_in_mid_frame_do_not_affect_the_others() {
         world.broadcast(ms(500));
         let stayed = early.iter().chain(&late);
         stayed.for_each(|&viewer| world.assert_complete(viewer, 0));
-        assert_eq!(world.guard.repeated, 0, "seed {seed}: nobody was sent a packet twice");
-        assert_eq!(world.counts().retransmitted, 0, "seed {seed}: nobody missed one");
+        assert_eq!(
+            world.guard.repeated, 0,
+            "seed {seed}: no viewer was sent a packet twice"
+        );
+        assert_eq!(world.counts().retransmitted, 0, "seed {seed}: no viewer missed one");
     }
 }
 

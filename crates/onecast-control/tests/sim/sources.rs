@@ -33,7 +33,7 @@ fn jump(world: &mut World, publisher: usize, packets: [u64; 2]) {
 }
 
 #[test]
-fn packets_lost_around_the_first_wrap_cost_the_first_pictures_only() {
+fn packets_lost_around_the_first_wrap_cost_only_the_first_pictures() {
     // Indices of the first packet that is sent, and of the first that arrives.
     let starts = [
         (65_535, 65_536),
@@ -82,7 +82,7 @@ fn the_first_packets_may_overtake_each_other_across_the_wrap() {
 }
 
 #[test]
-fn a_publisher_goes_on_after_an_outage_of_several_roll_overs() {
+fn a_publisher_continues_after_an_outage_of_several_roll_overs() {
     for (seed, lost) in (0..).zip([32_000, 33_000, 40_000, 70_000, 140_000, 250_000]) {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -117,7 +117,7 @@ fn an_outage_may_follow_minutes_of_silence() {
 }
 
 #[test]
-fn retransmissions_are_found_again_after_their_own_wrap_was_lost() {
+fn retransmissions_are_decrypted_after_their_own_wrap_was_lost() {
     for seed in (0..20).step_by(2) {
         let mut world = World::new(seed, 1, Link::LOSSY);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -184,7 +184,7 @@ fn a_member_of_a_room_may_change_its_sources_all_the_time() {
 }
 
 #[test]
-fn a_publisher_whose_media_cannot_be_decrypted_any_more_is_ended_and_its_viewers_stay() {
+fn a_publisher_with_undecryptable_media_is_ended_and_its_viewers_stay() {
     for seed in 0..4 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
@@ -202,7 +202,7 @@ fn a_publisher_whose_media_cannot_be_decrypted_any_more_is_ended_and_its_viewers
             "seed {seed}: {:?}",
             at - lost
         );
-        assert!(world.clients[publisher].closed, "seed {seed}: it is told");
+        assert!(world.clients[publisher].closed, "seed {seed}: it got close_notify");
         assert_eq!(world.peers(), 1);
         // It comes back with another session.
         world.publish(Codec::Vp8, true, FOR_EVER);
@@ -213,7 +213,7 @@ fn a_publisher_whose_media_cannot_be_decrypted_any_more_is_ended_and_its_viewers
 }
 
 #[test]
-fn a_publisher_one_of_whose_sources_can_be_decrypted_stays() {
+fn a_publisher_with_one_decryptable_source_stays() {
     let mut world = World::new(1, 1, Link::CLEAN);
     let publisher = world.publish(Codec::Vp8, true, FOR_EVER);
     world.connect();
@@ -224,7 +224,7 @@ fn a_publisher_one_of_whose_sources_can_be_decrypted_stays() {
 }
 
 #[test]
-fn forged_packets_end_no_publisher_that_sends_or_is_only_silent() {
+fn forged_packets_do_not_end_a_sending_or_silent_publisher() {
     for muted in [false, true] {
         let mut world = World::new(1, 1, Link::CLEAN);
         let publisher = world.publish(Codec::Vp8, true, FOR_EVER);

@@ -63,7 +63,7 @@ impl World {
 }
 
 #[test]
-fn a_viewer_that_comes_at_any_point_of_a_group_of_pictures_starts_at_once() {
+fn a_viewer_that_joins_at_any_point_of_a_gop_starts_at_once() {
     for seed in 0..40 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -153,7 +153,7 @@ fn losses_on_the_way_to_the_server_delay_no_viewer() {
 }
 
 #[test]
-fn a_viewer_starts_when_a_gap_is_closed_later_than_it_was_waited_for() {
+fn a_viewer_starts_when_a_gap_is_closed_after_its_timeout() {
     for seed in 0..6 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -184,7 +184,7 @@ fn a_viewer_starts_when_a_gap_is_closed_later_than_it_was_waited_for() {
 }
 
 #[test]
-fn a_newer_keyframe_on_the_way_is_jumped_to_only_when_a_viewer_can_start_there() {
+fn a_start_skips_to_a_newer_keyframe_only_if_it_is_usable() {
     for seed in 0..40 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -218,7 +218,7 @@ fn a_newer_keyframe_on_the_way_is_jumped_to_only_when_a_viewer_can_start_there()
 }
 
 #[test]
-fn a_publisher_that_was_replaced_and_stays_takes_no_wishes() {
+fn a_replaced_publisher_that_stays_receives_no_keyframe_requests() {
     let shape = Shape {
         keyframes: ms(60_000),
         ..Shape::USUAL
@@ -246,10 +246,10 @@ fn a_publisher_that_was_replaced_and_stays_takes_no_wishes() {
 }
 
 #[test]
-fn nothing_stays_of_a_viewer_that_leaves_on_its_way() {
+fn a_viewer_that_leaves_during_its_start_leaves_nothing_behind() {
     for seed in 0..4 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
-        // It pauses: whoever has come so far waits for its next frame.
+        // The publisher pauses, so a viewer that has caught up waits for its next frame.
         world.publish_as(Codec::Vp8, true, ms(1_000), Shape::DEAF);
         world.connect();
         world.run(ms(1_500));
@@ -267,7 +267,7 @@ fn nothing_stays_of_a_viewer_that_leaves_on_its_way() {
 }
 
 #[test]
-fn a_receiver_that_was_not_ready_is_sent_everything_again() {
+fn a_start_is_repeated_for_a_receiver_that_was_not_ready() {
     for seed in 0..20 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -289,7 +289,7 @@ fn a_receiver_that_was_not_ready_is_sent_everything_again() {
 }
 
 #[test]
-fn a_publisher_that_is_replaced_during_a_start_takes_the_viewer_along() {
+fn a_start_continues_with_the_next_publisher() {
     for seed in 0..30 {
         let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
         let first = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);
@@ -311,7 +311,7 @@ fn a_publisher_that_is_replaced_during_a_start_takes_the_viewer_along() {
 }
 
 #[test]
-fn beyond_its_bounds_the_cache_leaves_viewers_to_the_next_keyframe() {
+fn without_room_in_the_cache_viewers_wait_for_the_next_keyframe() {
     let small = |bytes, pixels| StartConfig {
         cache: CacheBounds { bytes, pixels },
         stamping: Stamping::Live,
@@ -359,7 +359,7 @@ pub(crate) fn began(world: &World, publisher: usize) -> Instant {
 }
 
 #[test]
-fn on_a_slow_path_a_viewer_starts_slower_and_still_becomes_level() {
+fn on_a_slow_path_a_viewer_starts_slower_and_still_catches_up() {
     for seed in 0..10 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::DEAF);

@@ -96,7 +96,7 @@ fn a_late_viewer_of_a_stream_with_intra_refresh_starts_at_a_recovery_point() {
 }
 
 #[test]
-fn without_a_cache_a_recovery_point_is_waited_for_like_a_keyframe() {
+fn without_a_cache_viewers_wait_for_a_recovery_point_as_for_a_keyframe() {
     for seed in 0..6 {
         let mut world = World::with(seed, 1, Link::CLEAN, WITHOUT_CACHE);
         world.publish_as(Codec::H264, true, FOR_EVER, REFRESHING);
@@ -116,7 +116,7 @@ fn without_a_cache_a_recovery_point_is_waited_for_like_a_keyframe() {
 }
 
 #[test]
-fn recovery_points_whose_parameter_sets_are_only_announced_are_starts_too() {
+fn viewers_start_at_recovery_points_with_announced_parameter_sets() {
     for seed in 0..6 {
         let mut world = World::with(seed, 1 + seed as usize % 2, Link::CLEAN, SMALL);
         world.announce(0);
@@ -145,7 +145,7 @@ fn recovery_points_whose_parameter_sets_are_only_announced_are_starts_too() {
 }
 
 #[test]
-fn a_viewer_that_a_keyframe_would_help_brings_one_about_although_there_are_recovery_points() {
+fn a_viewer_that_needs_a_keyframe_requests_one_despite_recovery_points() {
     let shape = Shape {
         deaf: false,
         ..REFRESHING
@@ -214,7 +214,7 @@ fn parameter_sets_that_are_only_announced_reach_every_viewer() {
 }
 
 #[test]
-fn announced_parameter_sets_that_are_lost_are_sent_again() {
+fn lost_announced_parameter_sets_are_retransmitted() {
     let bare = Shape {
         bare: true,
         ..Shape::USUAL
@@ -236,7 +236,7 @@ fn announced_parameter_sets_that_are_lost_are_sent_again() {
 }
 
 #[test]
-fn a_camera_that_pauses_is_waited_for() {
+fn viewers_wait_for_a_camera_that_pauses() {
     for seed in 0..6 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         let publisher = world.publish_as(Codec::Vp8, true, FOR_EVER, Shape::USUAL);
@@ -312,7 +312,7 @@ fn pictures(world: &World) -> Vec<Duration> {
 }
 
 #[test]
-fn without_any_keyframe_viewers_are_sent_what_there_is_after_a_while() {
+fn without_any_keyframe_viewers_start_anyway_after_a_timeout() {
     for (seed, codec) in (0..).zip([Codec::Vp8, Codec::Vp9, Codec::H264]) {
         let keyless = Shape {
             keyless: true,
@@ -339,7 +339,7 @@ fn without_any_keyframe_viewers_are_sent_what_there_is_after_a_while() {
 }
 
 #[test]
-fn a_publisher_without_keyframes_that_replaces_another_is_shown_after_a_while() {
+fn a_successor_without_keyframes_is_shown_after_a_timeout() {
     let mut world = World::new(4, 1, Link::CLEAN);
     let first = world.publish(Codec::Vp8, true, FOR_EVER);
     let viewer = world.watch_anything(true);
@@ -386,7 +386,7 @@ fn no_viewer_waits_forever_for_a_missing_packet() {
 }
 
 #[test]
-fn an_encoder_that_makes_its_own_keyframes_is_waited_for() {
+fn viewers_wait_for_the_periodic_keyframes_of_an_encoder() {
     let shape = Shape {
         keyframes: ms(8_000),
         ..Shape::DEAF
@@ -409,7 +409,7 @@ fn an_encoder_that_makes_its_own_keyframes_is_waited_for() {
 }
 
 #[test]
-fn frames_that_are_sent_in_another_order_than_they_are_shown_keep_theirs_wherever_a_viewer_starts() {
+fn reordered_frames_keep_their_presentation_order_wherever_a_viewer_starts() {
     let shape = Shape {
         bidirectional: true,
         ..Shape::DEAF
@@ -441,7 +441,7 @@ fn frames_that_are_sent_in_another_order_than_they_are_shown_keep_theirs_whereve
 }
 
 #[test]
-fn the_order_of_presentation_survives_losses_and_starts_again() {
+fn the_presentation_order_survives_losses_and_new_starts() {
     let shape = Shape {
         bidirectional: true,
         keyframes: ms(1_500),

@@ -1,4 +1,4 @@
-//! STUN as anyone can write it who knows the credentials, or guesses them.
+//! STUN messages of a client that knows the credentials or guesses them.
 
 use onecast_engine::fanout::Session;
 use rtc_crypto::RTCCryptoProvider;

@@ -243,7 +243,7 @@ impl Viewer {
                     Pt(header.payload_type.0 - 1),
                 )
             }
-            other => panic!("seed {seed}: nobody announced {other:x}"),
+            other => panic!("seed {seed}: unannounced {other:x}"),
         };
         let received = match kind {
             Kind::Audio => &mut self.audio,

@@ -413,7 +413,7 @@ impl World {
         place
     }
 
-    /// A datagram that names an address as its source, whoever sends it.
+    /// Sends a datagram with a forged source address.
     pub(crate) fn spoof(&mut self, from: SocketAddr, datagram: &[u8]) {
         self.network.send(self.now, from, true, datagram);
     }
