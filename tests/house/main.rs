@@ -118,7 +118,10 @@ fn pure_modules_of_the_server_name_nothing_of_the_world() {
         assert_only(found, &[]);
         // The server depends on these, unlike the pure crates.
         for (file, name) in names_in(onecast, module) {
-            assert!(!name.starts_with("tokio") && !name.starts_with("tracing"), "{file}: {name}");
+            assert!(
+                !name.starts_with("tokio") && !name.starts_with("tracing"),
+                "{file}: {name}"
+            );
         }
     }
 }
