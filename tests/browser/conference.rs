@@ -358,7 +358,7 @@ async fn conference_fits_desktop_and_phone() {
         page.wait_until("seen().own.on").await;
         keep(&page, &format!("conference-alone-{name}")).await;
         page.awaited("double.add(20, 'Anna Bell', '#5a0000')").await;
-        page.awaited("double.add(21, 'A name as long as somebody with too many names may have it', '#005a00')")
+        page.awaited("double.add(21, 'A name as long as a member with too many names may have it', '#005a00')")
             .await;
         page.wait_until("Object.values(seen()).filter(({ on }) => on).length === 3")
             .await;

@@ -1,4 +1,4 @@
-//! Viewers of a busy server: the page says so, waits as long as told, and gets in.
+//! Viewers of a busy server: the page says so, waits for the time in Retry-After, and gets in.
 
 use std::time::Duration;
 

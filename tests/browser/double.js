@@ -1,6 +1,6 @@
 // Stands in for the server inside the page, with real media: requests are answered by a second peer connection in the
 // same page, so that what the page does when media comes, stops and returns can be seen without a server.
-// Controls: double.facts (more of what is told of the stream), double.silent (live, but nothing is sent), double.leave(), double.back(), double.die(), double.revive(), double.paste(offer).
+// Controls: double.facts (more facts about the stream), double.silent (live, but nothing is sent), double.leave(), double.back(), double.die(), double.revive(), double.paste(offer).
 (() => {
   const server = (window.double = { up: true, live: true, since: new Date().toISOString(), peers: new Map() });
   const picture = (async () => {

@@ -90,7 +90,7 @@ async fn event_source_receives_joins_and_leaves() {
     page.wait_until("heard.at(-1) === 'active {}'").await;
     publisher.leave().await;
     page.wait_until("heard.at(-1) === 'inactive {}'").await;
-    // The event stream ends with the session: the browser reconnects once and is told so.
+    // The event stream ends with the session: the browser reconnects once and learns that.
     page.awaited("fetch(session, { method: 'DELETE' })").await;
     page.wait_until("heard.at(-1) === 'closed'").await;
     page.close().await;

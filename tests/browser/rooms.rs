@@ -209,7 +209,7 @@ async fn everybody_sees(members: &[&Member], sharing: &[&str]) {
         for (other, colour) in members.iter().zip(&colours) {
             assert!(
                 other.name == one.name || colours[index] != *colour,
-                "pictures must be told apart"
+                "pictures must be distinguishable"
             );
             if other.name != one.name {
                 others.push(format!("{} {colour}", other.name));

@@ -33,7 +33,7 @@ async fn occupied_stream_shows_the_servers_message() {
         vec![],
         json!({
             "title": "The stream has a broadcaster",
-            "detail": "somebody is live on this stream, since 2026-01-01T00:00:00Z",
+            "detail": "another broadcaster is live on this stream, since 2026-01-01T00:00:00Z",
             "hint": "Publish under another name.",
         }),
     );
@@ -41,7 +41,7 @@ async fn occupied_stream_shows_the_servers_message() {
     page.click("#go").await;
     page.wait_for_state("error").await;
     page.wait_for_words("The stream has a broadcaster").await;
-    page.wait_for_words("Somebody is live on this stream, since 2026-01-01T00:00:00Z.")
+    page.wait_for_words("Another broadcaster is live on this stream, since 2026-01-01T00:00:00Z.")
         .await;
     page.wait_for_words("Publish under another name.").await;
     assert_eq!(server.offers(), 1, "what does not pass by itself is not tried again");
@@ -163,7 +163,7 @@ async fn pasted_text_that_is_no_answer_is_diagnosed() {
         ("aGVsbG8=", "Part of it may be missing"),
         (offer.as_str(), "This is the offer, not the answer"),
         (
-            "The stream has a broadcaster (409): somebody is live.\nPublish under another name.\n",
+            "The stream has a broadcaster (409): another broadcaster is live.\nPublish under another name.\n",
             "The stream has a broadcaster",
         ),
     ];
@@ -280,7 +280,11 @@ async fn viewer_keeps_the_last_picture_while_reconnecting() {
     page.wait_until("document.querySelector('#still').hidden").await;
     page.click("#stop").await;
     page.wait_for_state("idle").await;
-    assert_eq!(page.value("double.peers.size").await, json!(0), "leaving is told");
+    assert_eq!(
+        page.value("double.peers.size").await,
+        json!(0),
+        "the page ends its session"
+    );
     page.close().await;
 }
 
@@ -304,7 +308,11 @@ async fn broadcaster_goes_live_changes_the_source_and_stops() {
     page.wait_for_state("live").await;
     page.click("#stop").await;
     page.wait_for_state("idle").await;
-    assert_eq!(page.value("double.peers.size").await, json!(0), "leaving is told");
+    assert_eq!(
+        page.value("double.peers.size").await,
+        json!(0),
+        "the page ends its session"
+    );
     page.close().await;
 }
 

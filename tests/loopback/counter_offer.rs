@@ -124,7 +124,11 @@ async fn counter_offer_puts_live_codecs_first() {
     answered(&rig, &peer).await;
     until("packets of the stream", || packets.load(Ordering::Relaxed) > 30).await;
     let offer = Client::new().post(rig.whep("live")).send().await.unwrap();
-    assert_eq!(rig.app.admission().half_open, 1, "who has not answered is half-open");
+    assert_eq!(
+        rig.app.admission().half_open,
+        1,
+        "a client that has not answered is half-open"
+    );
     let offer = offer.text().await.unwrap();
     assert!(offer.contains("\r\nm=video 9 UDP/TLS/RTP/SAVPF 102 103 "), "{offer}");
     publisher.close().await;

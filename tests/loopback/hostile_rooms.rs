@@ -175,22 +175,22 @@ async fn wrong_member_offers_change_nothing() {
 async fn unknown_peers_and_malformed_json_are_refused() {
     let room = Room::start(Detours::default()).await;
     let rig = &room.rig;
-    let nobody = format!("peer-{}", "0".repeat(32));
+    let unknown = format!("peer-{}", "0".repeat(32));
     for (method, path, body) in [
         (
             Method::POST,
             "offer".to_owned(),
-            Some(json!({ "peer_id": nobody, "sdp": "v=0\r\n" })),
+            Some(json!({ "peer_id": unknown, "sdp": "v=0\r\n" })),
         ),
         (
             Method::POST,
             "answer".to_owned(),
-            Some(json!({ "peer_id": nobody, "sdp": "v=0\r\n" })),
+            Some(json!({ "peer_id": unknown, "sdp": "v=0\r\n" })),
         ),
-        (Method::GET, format!("renegotiate/{nobody}"), None),
+        (Method::GET, format!("renegotiate/{unknown}"), None),
         (Method::GET, "renegotiate/peer-7".to_owned(), None),
-        (Method::PATCH, format!("peer/{nobody}"), Some(json!({ "name": "x" }))),
-        (Method::DELETE, format!("peer/{nobody}"), None),
+        (Method::PATCH, format!("peer/{unknown}"), Some(json!({ "name": "x" }))),
+        (Method::DELETE, format!("peer/{unknown}"), None),
     ] {
         let body = body.map(|body| body.to_string());
         ask(rig, method, &path, body.as_deref())
@@ -198,7 +198,7 @@ async fn unknown_peers_and_malformed_json_are_refused() {
             .refused(404, "unknown-peer");
     }
     let mut socket = Ws::open(rig).await;
-    socket.say(&json!({ "type": "resume", "peer_id": nobody })).await;
+    socket.say(&json!({ "type": "resume", "peer_id": unknown })).await;
     socket.refused(404, "unknown-peer").await;
 
     let one = Stranger::join(rig, "one", false).await;
@@ -273,7 +273,11 @@ async fn floods_of_offers_and_joins_are_refused() {
         statuses.iter().all(|status| matches!(status, 200 | 503)),
         "{statuses:?}"
     );
-    assert_eq!(room.roster().await.len(), 2, "nobody is told of who has not connected");
+    assert_eq!(
+        room.roster().await.len(),
+        2,
+        "the roster omits members that have not connected"
+    );
     room.stays_undisturbed().await;
 }
 
@@ -337,8 +341,8 @@ async fn sockets_that_send_garbage_or_nothing_are_closed_with_a_reason() {
     for _ in 0..100 {
         garbage.raw(Message::text("{")).await;
     }
-    assert!(garbage.closed().await.contains("frames"), "it is told why");
-    assert!(silent.closed().await.contains("no first frame"), "it is told why");
+    assert!(garbage.closed().await.contains("frames"), "it gets the reason");
+    assert!(silent.closed().await.contains("no first frame"), "it gets the reason");
     room.stays_undisturbed().await;
 }
 

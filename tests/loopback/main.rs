@@ -379,7 +379,7 @@ fn file_is_published_and_watched_from_the_command_line() {
     assert_eq!(end["video"]["complete_frames"], end["video"]["frames"], "{end}");
 
     let nothing = onecast()
-        .args(["watch", "--for", "1s", "--from", &rig.whep("nobody")])
+        .args(["watch", "--for", "1s", "--from", &rig.whep("absent")])
         .output()
         .unwrap();
     assert_eq!(nothing.status.code(), Some(1), "no media is a failure");

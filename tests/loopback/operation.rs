@@ -84,13 +84,16 @@ async fn ending_a_broadcaster_keeps_viewers_and_frees_the_stream() {
     has_frames(&viewer, "VP8", 10).await;
     assert!(of(&rig, Purpose::Publish).received_bytes > 1_000);
     assert_eq!(rig.app.end_stream(&"live".parse().unwrap(), false, None), Ok(1));
-    until("nobody is live", || rig.app.streams().iter().all(|stream| !stream.live)).await;
+    until("no stream is live", || {
+        rig.app.streams().iter().all(|stream| !stream.live)
+    })
+    .await;
     let frames = viewer.report(Kind::Video).frames;
     let second = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
     has_frames(&viewer, "VP8", frames + 10).await;
 
     assert_eq!(rig.app.end_stream(&"live".parse().unwrap(), true, None), Ok(2));
-    until("everybody is gone", || rig.counter("peers") == 0).await;
+    until("all clients are gone", || rig.counter("peers") == 0).await;
     assert!(rig.app.streams().is_empty());
     assert!(rig.app.end_stream(&"live".parse().unwrap(), true, None).is_err());
     drop((first, second, viewer));
@@ -163,7 +166,7 @@ async fn draining_does_not_interrupt_running_sessions() {
     let [audio, video] = viewer.close().await;
     assert_eq!((audio.lost, video.lost), (0, 0));
     publisher.close().await;
-    until("everybody has left", || {
+    until("all clients have left", || {
         rig.app.drain_state().is_some_and(|state| state.sessions == 0)
     })
     .await;

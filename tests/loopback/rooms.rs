@@ -55,7 +55,7 @@ async fn member_continues_from_another_port_after_an_ice_restart() {
         })
     })
     .await;
-    assert_eq!(rig.counter("connected"), 3, "nobody has shaken hands again");
+    assert_eq!(rig.counter("connected"), 3, "no client has repeated its handshake");
     for report in leave_all(members).await {
         // Packets on their way to the abandoned port are lost unless they are requested again.
         let lost: u64 = report.tracks.iter().map(|track| track.report.lost).sum();
@@ -105,7 +105,7 @@ async fn operator_lists_members_and_ended_members_get_the_reason() {
     while let Some(mut member) = members.pop() {
         kick(member.id()).await;
         let PeerError::Ended(why) = member.ended().await else {
-            panic!("it is not told why")
+            panic!("it does not get the reason")
         };
         assert!(why.contains("off topic"), "{why}");
         let id = member.id();

@@ -1,4 +1,4 @@
-//! What whoever runs the server sees and does over HTTP, and that nobody else can.
+//! What the operator sees and does over HTTP, and that other clients cannot.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rig::{OFFER, Rig, SDP};
 
 #[tokio::test]
-async fn sessions_are_shown_by_numbers_that_are_no_right_to_anything() {
+async fn session_numbers_in_lists_grant_no_access() {
     let rig = Rig::start().await;
     let publisher = json!({
         "handle": 1, "stream": "live", "role": "publisher", "protocol": "whip", "number": null, "state": "connected",
@@ -112,7 +112,7 @@ async fn a_session_is_ended_with_or_without_a_reason() {
     assert_eq!(
         rig.fake.desk.kicked.lock().unwrap().len(),
         3,
-        "a wrong request ends nobody"
+        "an invalid request ends no session"
     );
 }
 
@@ -131,7 +131,7 @@ async fn a_stream_is_ended_with_or_without_its_viewers() {
         ("live".to_owned(), true, Some("over".to_owned())),
     ];
     assert_eq!(ended, expected);
-    delete("/api/streams/nobody").await.problem(404);
+    delete("/api/streams/absent").await.problem(404);
     delete("/api/streams/..%2f").await.problem(400);
     delete("/api/streams/live?viewers=some").await.problem(400);
 }
@@ -183,7 +183,7 @@ async fn without_tokens_only_this_machine_itself_administers() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_in_the_operators_browser_cannot_administer() {
+async fn a_page_of_another_origin_in_the_operators_browser_cannot_administer() {
     let rig = Rig::start().await;
     for (method, path) in ROUTES {
         for origin in [
@@ -200,7 +200,7 @@ async fn a_foreign_page_in_the_operators_browser_cannot_administer() {
         }
     }
     assert!(rig.fake.desk.kicked.lock().unwrap().is_empty() && rig.fake.desk.orders.lock().unwrap().is_empty());
-    // Nor does one bring a token that nobody asks for, nor lead a name of its own to this machine.
+    // Neither a needless token helps such a page, nor a host name of its own that resolves to this machine.
     let token = [("Origin", "https://evil.example"), ("Authorization", "Bearer x")];
     rig.request("DELETE", "/api/sessions/1", &token, "").await.problem(403);
     let named = "DELETE /api/sessions/1 HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\r\n";
@@ -222,7 +222,7 @@ async fn a_foreign_page_in_the_operators_browser_cannot_administer() {
 }
 
 #[tokio::test]
-async fn a_drain_is_ordered_by_query_or_json_and_its_state_is_shown() {
+async fn a_drain_is_started_by_query_or_json_and_its_state_is_shown() {
     let rig = Rig::start().await;
     let idle = json!({ "draining": false, "since": null, "to": null, "leaves_in_s": null, "sessions": null });
     assert_eq!(rig.get("/api/drain").await.json(), idle);
@@ -251,7 +251,7 @@ async fn a_drain_is_ordered_by_query_or_json_and_its_state_is_shown() {
 }
 
 #[tokio::test]
-async fn while_draining_whip_and_whep_offers_are_sent_to_the_other_server() {
+async fn a_draining_server_redirects_whip_and_whep_offers() {
     let rig = Rig::start().await;
     let session = rig.session("/whep/live").await;
     rig.request("POST", "/api/drain?to=https://b.example/cast", &[], "")
@@ -276,7 +276,7 @@ async fn while_draining_whip_and_whep_offers_are_sent_to_the_other_server() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_tell_the_conditions_apart() {
+async fn health_and_readiness_report_different_conditions() {
     let rig = Rig::start().await;
     let with = async |condition: Condition| {
         *rig.fake.desk.condition.lock().unwrap() = Some(condition);
@@ -308,7 +308,7 @@ async fn health_and_readiness_tell_the_conditions_apart() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_ends_nothing() {
+async fn a_body_that_never_arrives_ends_no_session() {
     let rig = Rig::impatient().await;
     let mut wire = rig.connect().await;
     wire.send("DELETE /api/sessions/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")

@@ -1,4 +1,4 @@
-//! Who may do what, at the door.
+//! Access control of HTTP requests.
 
 mod jwt;
 mod rooms;
@@ -115,7 +115,7 @@ async fn missing_and_wrong_tokens_are_challenged_before_the_offer_is_read() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_streams_and_for_what_it_is_for() {
+async fn a_token_allows_only_its_streams_and_its_purpose() {
     let guarded = Guarded::start(false).await;
     for (path, token, status) in [
         ("/whip/live", &guarded.studio, 201),
@@ -139,7 +139,7 @@ async fn a_token_is_good_for_its_streams_and_for_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn the_credential_is_the_tokens_name_and_nothing_of_the_token() {
+async fn the_credential_is_the_tokens_name_without_any_part_of_the_token() {
     let guarded = Guarded::start(false).await;
     guarded.offer("/whip/live", &guarded.studio).await;
     let right = guarded.rig.fake.last_right();
@@ -148,7 +148,7 @@ async fn the_credential_is_the_tokens_name_and_nothing_of_the_token() {
 }
 
 #[tokio::test]
-async fn preflights_are_never_asked_for_a_token() {
+async fn preflights_need_no_token() {
     let guarded = Guarded::start(false).await;
     let session = format!("/whip/live/{}", "01".repeat(16));
     for path in [
@@ -175,7 +175,7 @@ async fn preflights_are_never_asked_for_a_token() {
 }
 
 #[tokio::test]
-async fn a_refusal_can_be_read_by_pages_of_other_origins() {
+async fn pages_of_other_origins_can_read_refusals() {
     let guarded = Guarded::start(false).await;
     let reply = guarded.rig.request("POST", "/whip/live", &[SDP], OFFER).await;
     assert_eq!(
@@ -185,7 +185,7 @@ async fn a_refusal_can_be_read_by_pages_of_other_origins() {
 }
 
 #[tokio::test]
-async fn a_session_opened_with_a_token_wants_it_again() {
+async fn a_session_opened_with_a_token_requires_it_afterwards() {
     let guarded = Guarded::start(false).await;
     let rig = &guarded.rig;
     let session = guarded.offer("/whip/live", &guarded.studio).await;
@@ -200,7 +200,7 @@ async fn a_session_opened_with_a_token_wants_it_again() {
                 "{method}"
             );
         }
-        // Under another stream's name there is no such session, whoever asks.
+        // Under another stream's name there is no such session, whatever the token.
         let elsewhere = session.replace("/live/", "/other/");
         for token in [&guarded.other, &guarded.studio] {
             let headers = [FRAGMENT, ("Authorization", &*bearer(token))];
@@ -246,7 +246,7 @@ async fn a_token_may_be_in_the_query_and_the_session_url_needs_none() {
 }
 
 #[tokio::test]
-async fn watching_is_open_unless_the_operator_says_otherwise() {
+async fn watching_needs_no_token_by_default() {
     let guarded = Guarded::start(true).await;
     let rig = &guarded.rig;
     let session = rig.session("/whep/live").await;
@@ -258,7 +258,7 @@ async fn watching_is_open_unless_the_operator_says_otherwise() {
 }
 
 #[tokio::test]
-async fn copy_and_paste_obeys_the_same_rights() {
+async fn copy_and_paste_requires_the_same_permissions() {
     let private = Guarded::start(false).await;
     let sending = format!("{OFFER}a=sendonly\r\n");
     let refused = private.rig.request("POST", "/sdp/live", &[], &sending).await;
@@ -282,7 +282,7 @@ async fn copy_and_paste_obeys_the_same_rights() {
 }
 
 #[tokio::test]
-async fn administration_wants_an_administrators_token_in_a_header() {
+async fn administration_requires_an_administrators_token_in_a_header() {
     let guarded = Guarded::start(true).await;
     let rig = &guarded.rig;
     for (method, path) in ROUTES {
@@ -300,7 +300,7 @@ async fn administration_wants_an_administrators_token_in_a_header() {
 }
 
 #[tokio::test]
-async fn an_administrator_may_come_by_a_name_and_from_a_page_of_another_origin() {
+async fn an_administrator_may_use_a_host_name_and_a_page_of_another_origin() {
     let guarded = Guarded::start(true).await;
     let named = |headers: &str| format!("GET /api/sessions HTTP/1.1\r\nHost: live.example\r\n{headers}\r\n");
     let token = format!("Authorization: {}\r\n", bearer(&guarded.admin));
@@ -318,7 +318,7 @@ async fn an_administrator_may_come_by_a_name_and_from_a_page_of_another_origin()
 }
 
 #[tokio::test]
-async fn the_list_of_streams_shows_what_a_token_may_see() {
+async fn the_list_of_streams_shows_only_what_the_token_allows() {
     let guarded = Guarded::start(false).await;
     let rig = &guarded.rig;
     let names = async |token: &str| {
@@ -362,7 +362,7 @@ async fn guessing_tokens_slows_down_only_the_guesser() {
     assert!(statuses.contains(&429), "{statuses:?}");
     // The same address, with a right token: neighbours behind one address do not lock each other out.
     assert_eq!(guarded.offer("/whip/live", &guarded.studio).await.status, 201);
-    // Who has none at all is not guessing.
+    // A request without a token is not a guess.
     let without = guarded.rig.request("POST", "/whip/live", &[SDP], OFFER).await;
     assert_eq!(without.status, 401);
 }
@@ -448,7 +448,7 @@ async fn without_access_control_pages_of_other_origins_have_no_access() {
             ("127.0.0.1:8080", Some("https://evil.example")),
             ("localhost:8080", Some("null")),
             ("127.0.0.1:8080", Some("http://127.0.0.1.evil.example")),
-            // DNS rebinding: the browser takes the page for one of ours.
+            // DNS rebinding: the browser considers the page same-origin.
             ("evil.example:8080", Some("http://evil.example:8080")),
             ("evil.example:8080", None),
         ] {
@@ -472,7 +472,7 @@ async fn without_access_control_pages_of_other_origins_have_no_access() {
             ("127.0.0.1:8080", None),
             ("localhost:8080", Some("http://localhost:8080")),
             ("[::1]:8080", Some("http://[::1]:8080")),
-            // What somebody develops on this machine.
+            // A development server on this machine.
             ("127.0.0.1:8080", Some("http://localhost:3000")),
         ] {
             assert_eq!(
@@ -506,7 +506,7 @@ async fn a_session_that_was_taken_over_gets_the_reason() {
 }
 
 #[tokio::test]
-async fn a_refused_client_reads_why_even_when_it_sends_a_large_body_at_once() {
+async fn a_refused_client_that_sends_a_large_body_can_read_the_reason() {
     let guarded = Guarded::start(false).await;
     let reply = guarded
         .rig

@@ -29,7 +29,7 @@ async fn obs_publishes_and_leaves() {
 }
 
 #[tokio::test]
-async fn ffmpeg_publishes_and_leaves_on_connections_of_their_own() {
+async fn ffmpeg_publishes_and_leaves_on_separate_connections() {
     let rig = Rig::start().await;
     let created = rig
         .raw(format!(
@@ -53,7 +53,7 @@ async fn ffmpeg_publishes_and_leaves_on_connections_of_their_own() {
 }
 
 #[tokio::test]
-async fn names_of_headers_are_taken_in_any_case_and_order() {
+async fn header_names_may_have_any_case_and_order() {
     let rig = Rig::start().await;
     let created = rig
         .raw(format!(
@@ -65,7 +65,7 @@ async fn names_of_headers_are_taken_in_any_case_and_order() {
 }
 
 #[tokio::test]
-async fn a_body_may_come_in_chunks_and_after_a_question() {
+async fn a_body_may_be_chunked_and_wait_for_100_continue() {
     let rig = Rig::start().await;
     let chunked = rig
         .raw(
@@ -89,7 +89,7 @@ async fn a_body_may_come_in_chunks_and_after_a_question() {
 }
 
 #[tokio::test]
-async fn an_old_player_may_speak_http_1_0() {
+async fn http_1_0_clients_are_served() {
     let rig = Rig::start().await;
     let mut wire = rig.connect().await;
     wire.send("GET /api/streams HTTP/1.0\r\n\r\n").await;
@@ -98,7 +98,7 @@ async fn an_old_player_may_speak_http_1_0() {
 }
 
 #[tokio::test]
-async fn requests_follow_each_other_on_one_connection() {
+async fn a_connection_carries_several_requests() {
     let rig = Rig::start().await;
     let mut wire = rig.connect().await;
     wire.send("GET /api/streams HTTP/1.1\r\nHost: h\r\n\r\nHEAD /whep/live HTTP/1.1\r\nHost: h\r\n\r\n")

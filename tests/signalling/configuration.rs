@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-fn a_good_file_is_said_to_be_good_and_a_bad_one_says_where_it_is_bad() {
+fn checking_a_file_reports_that_it_is_valid_or_where_it_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");
     let name = file.to_str().unwrap();
@@ -37,7 +37,7 @@ fn a_good_file_is_said_to_be_good_and_a_bad_one_says_where_it_is_bad() {
 }
 
 #[test]
-fn the_example_is_a_good_file() {
+fn the_example_file_is_valid() {
     let example = onecast(&["config", "example"]).output().unwrap().stdout;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");
@@ -75,7 +75,7 @@ fn table(secret: &str) -> String {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn tokens_of_the_file_decide_and_are_replaced_by_a_signal() {
+async fn tokens_of_the_file_apply_and_a_signal_replaces_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");
     let before = "a-secret-of-many-characters-0123456789";
@@ -109,7 +109,7 @@ async fn tokens_of_the_file_decide_and_are_replaced_by_a_signal() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_server_without_tokens_does_not_pretend_to_have_taken_some() {
+async fn a_server_without_tokens_does_not_claim_to_have_reloaded_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");
     fs::write(&file, "").unwrap();
@@ -126,7 +126,7 @@ async fn a_server_without_tokens_does_not_pretend_to_have_taken_some() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_reads_the_file_again_and_says_what_must_wait() {
+async fn a_signal_reloads_the_file_and_reports_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("onecast.toml");
     fs::write(&file, "max-viewers = 5\n").unwrap();

@@ -57,37 +57,37 @@ rows! {
         an_answer_of_no_use_is_refused_and_a_better_one_taken
         only_who_asks_for_an_offer_gets_one;
     events:
-        the_answer_says_where_event_streams_are_opened_and_for_what
+        the_answer_links_to_the_event_streams_and_lists_their_events
         an_event_stream_is_201_with_its_location
-        it_tells_the_present_state_and_ends_with_the_session
-        what_cannot_be_subscribed_to_is_refused;
+        an_event_stream_begins_with_the_present_state_and_ends_with_the_session
+        invalid_subscriptions_are_refused;
     tokens:
         a_missing_or_wrong_token_is_401_with_a_challenge
         a_token_for_another_stream_is_403
-        the_right_token_does_all_of_it
-        preflights_need_none;
+        the_right_token_allows_the_whole_session
+        preflights_need_no_token;
     patches:
         candidates_of_the_current_ice_session_are_204_without_body_and_tag
-        a_missing_tag_is_428_unless_the_fragment_says_which_ice_session
+        a_missing_tag_is_428_unless_the_fragment_identifies_the_ice_session
         a_stale_tag_is_412
         weak_tags_and_lists_are_compared_strongly
         candidates_that_cannot_be_resolved_are_ignored
-        a_restart_is_200_with_our_new_side_and_a_new_tag
-        any_tag_with_the_current_name_is_trickle
+        a_restart_is_200_with_new_server_credentials_and_a_new_tag
+        any_tag_with_the_current_ufrag_is_trickle
         a_restart_that_fails_keeps_the_old_ice_session
-        restarts_have_a_pace;
+        ice_restarts_are_rate_limited;
     statuses:
         a_wrong_type_is_415_with_the_right_one
         a_body_over_the_cap_is_413
-        sdp_that_cannot_be_read_is_400
-        sdp_that_cannot_be_used_is_422_and_names_both_codec_lists
+        malformed_sdp_is_400
+        unusable_sdp_is_422_and_names_both_codec_lists
         an_unknown_session_is_404
         an_unknown_stream_is_404_where_names_are_fixed
-        publishing_over_somebody_else_is_409
-        an_unknown_method_is_405_with_those_there_are
-        a_full_server_is_503_with_a_time_to_come_back
-        a_draining_server_is_503_with_times_that_differ
-        a_draining_server_that_knows_another_is_307_to_the_same_path
-        every_answer_can_be_read_by_pages_of_other_origins
-        a_crowd_of_one_address_is_429_with_a_time_to_come_back;
+        publishing_on_an_occupied_stream_is_409
+        an_unknown_method_is_405_with_the_allowed_ones
+        a_full_server_is_503_with_a_retry_time
+        a_draining_server_is_503_with_spread_retry_times
+        a_draining_server_with_a_destination_is_307_to_the_same_path
+        pages_of_other_origins_can_read_every_answer
+        a_crowd_from_one_address_is_429_with_a_retry_time;
 }

@@ -14,7 +14,7 @@ async fn asked(rig: &Rig, headers: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn an_empty_post_is_answered_with_an_offer_whose_answer_is_patched() {
+async fn an_empty_post_gets_an_offer_and_the_answer_is_patched() {
     let rig = Rig::start().await;
     for headers in [&[SDP][..], &[]] {
         let session = asked(&rig, headers).await;
@@ -29,7 +29,7 @@ async fn an_empty_post_is_answered_with_an_offer_whose_answer_is_patched() {
 }
 
 #[tokio::test]
-async fn a_post_without_any_length_asks_too() {
+async fn a_post_without_a_length_requests_an_offer_too() {
     let rig = Rig::start().await;
     let reply = rig.raw("POST /whep/live HTTP/1.1\r\nHost: h\r\n\r\n").await;
     assert_eq!(reply.status, 406);
@@ -37,7 +37,7 @@ async fn a_post_without_any_length_asks_too() {
 }
 
 #[tokio::test]
-async fn no_other_request_is_answered_406() {
+async fn requests_for_anything_else_never_get_406() {
     let rig = Rig::start().await;
     rig.request("POST", ENDPOINT, &[SDP], " ").await.problem(400);
     rig.request("POST", ENDPOINT, &[("Content-Type", "application/json")], "")
@@ -49,7 +49,7 @@ async fn no_other_request_is_answered_406() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_of_no_use_is_refused_and_a_better_one_taken() {
+async fn an_unusable_answer_is_refused_and_a_usable_one_accepted_afterwards() {
     let rig = Rig::start().await;
     let session = asked(&rig, &[]).await;
     rig.request("PATCH", &session, &[SDP], "hello").await.problem(400);
@@ -84,7 +84,7 @@ async fn an_unexpected_answer_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn options_of_a_viewers_session_name_both_types() {
+async fn options_of_a_viewers_session_list_both_media_types() {
     let rig = Rig::start().await;
     let session = asked(&rig, &[]).await;
     let reply = rig.request("OPTIONS", &session, &[], "").await;
@@ -97,7 +97,7 @@ async fn requests_for_an_offer_pass_admission_control() {
     let rig = Rig::start().await;
     let mut statuses = Vec::new();
     for _ in 0..=LIMITS.joins_per_second {
-        statuses.push(rig.request("POST", "/whep/door", &[], "").await.status);
+        statuses.push(rig.request("POST", "/whep/limited", &[], "").await.status);
     }
     assert_eq!(statuses.pop(), Some(503));
     assert!(statuses.iter().all(|status| *status == 406), "{statuses:?}");

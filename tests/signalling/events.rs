@@ -228,7 +228,7 @@ async fn a_new_connection_replaces_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_follower_is_not_cut_off_for_asking_nothing_more() {
+async fn an_event_stream_is_not_closed_as_idle() {
     let rig = Rig::impatient().await;
     let (events, _) = opened(&rig, ALL).await;
     let mut wire = followed(&rig, &events).await;
@@ -241,7 +241,10 @@ async fn a_follower_is_not_cut_off_for_asking_nothing_more() {
     drop(wire);
     let deadline = onecast_udp::clock::now() + Duration::from_secs(10);
     while rig.fake.followers() > 0 {
-        assert!(onecast_udp::clock::now() < deadline, "who has left is still told");
+        assert!(
+            onecast_udp::clock::now() < deadline,
+            "followers that left still receive events"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

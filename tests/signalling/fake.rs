@@ -29,22 +29,22 @@ use super::refused::{refusal_by_line, refusal_by_name, refusal_by_text};
 
 /// Streams named after a refusal get it, and so does what has a line `a=x-refuse:` with its name; offers must begin with `v=0`, and those
 /// with `unusable` in them are. A fragment with `a=x-restart` restarts the ICE session.
-/// At the stream `door` the real admission decides, in a time that only the test lets pass.
+/// Joins of the stream `limited` pass the real admission control, in simulated time.
 #[derive(Debug)]
 pub(crate) struct Fake {
     state: Mutex<State>,
-    door: Mutex<Door>,
+    gate: Mutex<Gate>,
     pub(crate) desk: Desk,
     pub(crate) hall: Hall,
 }
 
 #[derive(Debug)]
-struct Door {
+struct Gate {
     now: Instant,
     admission: Admission,
 }
 
-/// What the door of a test takes.
+/// Limits of admission to the stream `limited`.
 pub(crate) const LIMITS: AdmissionLimits = AdmissionLimits {
     joins_per_second: 5,
     half_open: 7,
@@ -93,13 +93,13 @@ pub(crate) fn answer(stream: &str) -> String {
 
 impl Default for Fake {
     fn default() -> Fake {
-        let door = Door {
+        let gate = Gate {
             now: onecast_udp::clock::now(),
             admission: Admission::new(LIMITS),
         };
         Fake {
             state: Mutex::default(),
-            door: Mutex::new(door),
+            gate: Mutex::new(gate),
             desk: Desk::default(),
             hall: Hall::default(),
         }
@@ -107,26 +107,26 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// Lets time pass at the door.
+    /// Lets time pass for admission control.
     pub(crate) fn pass(&self, time: Duration) {
-        self.door.lock().unwrap().now += time;
+        self.gate.lock().unwrap().now += time;
     }
 
-    fn knock(&self, request: &Request<'_>, protocol: Protocol) -> Result<(), Refusal> {
-        if request.stream.as_str() != "door" {
+    fn check_admission(&self, request: &Request<'_>, protocol: Protocol) -> Result<(), Refusal> {
+        if request.stream.as_str() != "limited" {
             return Ok(());
         }
         let caller = caller(protocol, request.client);
-        let mut door = self.door.lock().unwrap();
-        let now = door.now;
-        door.admission.admit(now, caller).map_err(Refusal::Busy)?;
-        door.admission.opened(caller);
+        let mut gate = self.gate.lock().unwrap();
+        let now = gate.now;
+        gate.admission.admit(now, caller).map_err(Refusal::Busy)?;
+        gate.admission.opened(caller);
         Ok(())
     }
 
-    /// The handshake of a client that came through the door is finished.
+    /// The handshake of an admitted client is finished.
     pub(crate) fn connect(&self, protocol: Protocol, client: SocketAddr) {
-        self.door.lock().unwrap().admission.settled(caller(protocol, client));
+        self.gate.lock().unwrap().admission.settled(caller(protocol, client));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,7 +192,7 @@ impl Fake {
     }
 
     fn take(&self, request: Request<'_>, protocol: Protocol) -> Result<Accepted, Refusal> {
-        self.knock(&request, protocol)?;
+        self.check_admission(&request, protocol)?;
         let mut state = self.state();
         state.offers.push(Offer {
             stream: request.stream.to_string(),
@@ -278,9 +278,9 @@ impl Feeds for Fake {
 
 impl Service for Fake {
     fn check_join(&self, client: SocketAddr, purpose: Purpose) -> Result<(), Refusal> {
-        let mut door = self.door.lock().unwrap();
-        let (now, address) = (door.now, client.ip());
-        door.admission
+        let mut gate = self.gate.lock().unwrap();
+        let (now, address) = (gate.now, client.ip());
+        gate.admission
             .check(now, Caller { purpose, address })
             .map_err(Refusal::Busy)
     }
@@ -351,7 +351,7 @@ impl Service for Fake {
     }
 
     fn counter_offer(&self, request: Request<'_>) -> Result<Accepted, Refusal> {
-        self.knock(&request, Protocol::Whep)?;
+        self.check_admission(&request, Protocol::Whep)?;
         refusal_by_name(request.stream.as_str())?;
         let mut state = self.state();
         state.created += 1;
@@ -491,6 +491,6 @@ impl Service for Fake {
     }
 
     fn admission(&self) -> AdmissionCounts {
-        self.door.lock().unwrap().admission.read()
+        self.gate.lock().unwrap().admission.read()
     }
 }

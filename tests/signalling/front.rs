@@ -31,10 +31,10 @@ async fn below(base_path: &str) -> Rig {
 }
 
 #[tokio::test]
-async fn each_client_of_a_proxy_has_bounds_of_its_own() {
+async fn each_client_of_a_proxy_has_its_own_limits() {
     let rig = behind_a_proxy().await;
     let join = async |client: &str| {
-        rig.request("POST", "/whep/door", &[SDP, from(client)], OFFER)
+        rig.request("POST", "/whep/limited", &[SDP, from(client)], OFFER)
             .await
             .status
     };
@@ -51,9 +51,9 @@ async fn each_client_of_a_proxy_has_bounds_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_client_that_the_proxy_hides_shares_the_bounds_of_all_that_are_hidden() {
+async fn clients_without_an_address_from_the_proxy_share_one_limit() {
     let rig = behind_a_proxy().await;
-    let join = async |header: (&str, &str)| rig.request("POST", "/whep/door", &[SDP, header], OFFER).await.status;
+    let join = async |header: (&str, &str)| rig.request("POST", "/whep/limited", &[SDP, header], OFFER).await.status;
     for hidden in ["for=unknown", "for=_hidden", "for=\"broken"] {
         assert_eq!(join(("Forwarded", hidden)).await, 201);
     }
@@ -152,7 +152,7 @@ async fn a_base_path_works_whether_the_proxy_strips_it_or_not() {
 }
 
 #[tokio::test]
-async fn slashes_at_the_end_of_an_endpoint_or_a_session_count_for_nothing() {
+async fn trailing_slashes_of_endpoints_and_sessions_are_ignored() {
     let rig = Rig::start().await;
     for endpoint in ["/whip/live/", "/whep/live/", "/whip/live//?a=b"] {
         let reply = rig.request("POST", endpoint, &[SDP], OFFER).await;
@@ -179,7 +179,7 @@ fn old(method: &str, path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_program_that_speaks_http_1_0_and_names_no_host_may_publish_and_watch() {
+async fn an_http_1_0_client_without_a_host_may_publish_and_watch() {
     let rig = Rig::guarded(Authority::unconfigured()).await;
     assert_eq!(rig.raw(old("POST", "/whip/live", "")).await.status, 201);
     assert_eq!(rig.raw(old("POST", "/whep/live", "")).await.status, 201);
@@ -196,7 +196,7 @@ async fn a_program_that_speaks_http_1_0_and_names_no_host_may_publish_and_watch(
 }
 
 #[tokio::test]
-async fn a_preflight_gives_no_leave_where_the_request_would_be_refused_for_its_origin() {
+async fn a_preflight_allows_only_what_the_request_may_do_from_that_origin() {
     let preflight = async |rig: &Rig, path: &str, method: &str, origin: &str| {
         let headers = [("Origin", origin), ("Access-Control-Request-Method", method)];
         let reply = rig.request("OPTIONS", path, &headers, "").await;
@@ -267,7 +267,7 @@ async fn rig_status(rig: &Rig, method: &str, path: &str, headers: &[(&str, &str)
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_415_and_says_what_is_taken() {
+async fn a_compressed_body_is_415_with_the_accepted_encoding() {
     let rig = Rig::start().await;
     let session = rig.session("/whip/live").await;
     let offers = rig.fake.offers();
@@ -296,7 +296,7 @@ async fn a_compressed_body_is_415_and_says_what_is_taken() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_no_part_of_an_offer() {
+async fn a_byte_order_mark_before_an_offer_is_ignored() {
     let rig = Rig::start().await;
     let marked = format!("\u{feff}{OFFER}");
     assert_eq!(rig.request("POST", "/whip/live", &[SDP], &marked).await.status, 201);
@@ -341,12 +341,12 @@ async fn no_body_is_requested_from_a_client_that_is_then_refused() {
             "{method} {path} {headers:?}"
         );
     }
-    // A full door is told of before the offer is sent, and asking takes no turn.
+    // Admission control refuses before the offer is sent, and the check costs no token.
     for _ in 0..LIMITS.joins_per_second {
-        assert_eq!(rig.request("POST", "/whep/door", &[SDP], OFFER).await.status, 201);
+        assert_eq!(rig.request("POST", "/whep/limited", &[SDP], OFFER).await.status, 201);
     }
-    assert_eq!(ask(&rig, "POST", "/whep/door", &[SDP]).await, 503);
-    assert_eq!(ask(&rig, "POST", "/whip/door", &[SDP]).await, 100);
+    assert_eq!(ask(&rig, "POST", "/whep/limited", &[SDP]).await, 503);
+    assert_eq!(ask(&rig, "POST", "/whip/limited", &[SDP]).await, 100);
     rig.request("POST", "/api/drain?to=https://b.example", &[], "").await;
     assert_eq!(ask(&rig, "POST", "/whip/live", &[SDP]).await, 307);
     let guarded = Rig::guarded(Authority::tokens(Tokens::new(&[]).unwrap(), false)).await;

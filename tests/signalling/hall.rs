@@ -64,7 +64,7 @@ impl Hall {
         member.wakes.send_modify(|wakes| *wakes += 1);
     }
 
-    /// Changes what is told of a room.
+    /// Changes the roster of a room.
     pub(crate) fn change_room(&self, room: &str, change: impl FnOnce(&mut Roster)) {
         let state = self.state();
         let room = &state.rooms[&room.parse::<StreamName>().unwrap()];

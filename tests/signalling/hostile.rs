@@ -45,7 +45,7 @@ async fn a_body_of_a_megabyte_is_refused_with_and_without_its_length() {
 }
 
 #[tokio::test]
-async fn the_largest_body_is_taken_and_one_byte_more_is_not() {
+async fn the_largest_body_is_accepted_and_one_byte_more_is_not() {
     let rig = Rig::start().await;
     let largest = format!("v=0\r\n{}", " ".repeat(onecast::http::MAX_BODY_BYTES - 5));
     assert_eq!(rig.request("POST", "/whip/live", &[SDP], &largest).await.status, 201);
@@ -67,7 +67,7 @@ async fn a_client_that_expects_100_continue_gets_413_before_it_sends_too_much() 
 }
 
 #[tokio::test]
-async fn an_absurd_length_is_not_waited_for() {
+async fn a_body_with_an_absurd_length_is_refused_at_once() {
     let rig = Rig::start().await;
     let head = "POST /whip/live HTTP/1.1\r\nHost: h\r\nContent-Type: application/sdp\r\n";
     rig.raw(format!("{head}Content-Length: 10000000000\r\n\r\nv=0"))
@@ -80,7 +80,7 @@ async fn an_absurd_length_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn a_body_that_does_not_arrive_times_out() {
     let rig = Rig::impatient().await;
     let before = before(&rig).await;
     let mut wires = Vec::new();
@@ -98,7 +98,7 @@ async fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_given_up_too() {
+async fn a_body_that_arrives_too_slowly_times_out() {
     let rig = Rig::impatient().await;
     let mut wire = rig.connect().await;
     let head = "POST /whip/live HTTP/1.1\r\nHost: h\r\nContent-Type: application/sdp\r\n";
@@ -111,7 +111,7 @@ async fn a_body_that_drips_is_given_up_too() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_or_half_a_head_is_dropped() {
+async fn a_client_that_sends_nothing_or_half_a_head_is_dropped() {
     let rig = Rig::impatient().await;
     let before = before(&rig).await;
     let mut wires = Vec::new();
@@ -143,7 +143,7 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_ends_only_its_own_connection() {
+async fn a_truncated_body_ends_only_its_own_connection() {
     let rig = Rig::start().await;
     let before = before(&rig).await;
     let mut wire = rig.connect().await;
@@ -203,7 +203,7 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn tricks_in_stream_names_are_400_or_404() {
+async fn malicious_stream_names_are_400_or_404() {
     let rig = Rig::start().await;
     let before = before(&rig).await;
     let long = "x".repeat(10_000);
@@ -255,7 +255,7 @@ async fn tricks_in_stream_names_are_400_or_404() {
 }
 
 #[tokio::test]
-async fn odd_request_targets_are_no_trouble() {
+async fn unusual_request_targets_are_handled() {
     let rig = Rig::start().await;
     let before = before(&rig).await;
     for (target, method) in [
@@ -277,7 +277,7 @@ async fn odd_request_targets_are_no_trouble() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_text_are_400() {
+async fn bodies_that_are_not_text_are_400() {
     let rig = Rig::start().await;
     for path in ["/whip/live", "/sdp"] {
         let mut bytes =
@@ -291,7 +291,7 @@ async fn bodies_that_are_no_text_are_400() {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_wait_for_a_place() {
+async fn connections_over_the_limit_wait_for_a_free_slot() {
     let limits = onecast::http::HttpLimits {
         connections: 2,
         ..Default::default()

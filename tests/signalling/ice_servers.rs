@@ -1,4 +1,4 @@
-//! What clients are told of STUN and TURN servers, byte by byte, by the program itself.
+//! STUN and TURN servers that the program announces to clients, byte by byte.
 
 use super::process::{Running, refused};
 use super::rig::SDP;
@@ -8,7 +8,7 @@ const SERVERS: &str =
     "turn:turn.example.org:3478?transport=udp,stun:stun.example.org,turns:[2001:db8::1]:5349?transport=tcp";
 
 #[tokio::test]
-async fn each_server_has_a_line_of_its_own_in_the_answer_and_in_the_options() {
+async fn each_ice_server_has_its_own_link_in_answers_and_options() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     std::fs::write(&file, "p4ss\n").unwrap();
@@ -32,7 +32,7 @@ async fn each_server_has_a_line_of_its_own_in_the_answer_and_in_the_options() {
 }
 
 #[tokio::test]
-async fn every_client_has_a_login_of_its_own_that_ends() {
+async fn every_client_gets_its_own_login_that_expires() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "north").unwrap();
@@ -73,7 +73,7 @@ async fn neither_preflights_nor_refusals_list_ice_servers() {
 }
 
 #[test]
-fn servers_that_cannot_be_used_are_one_line_and_exit_code_2() {
+fn invalid_ice_servers_are_one_line_and_exit_code_2() {
     for (arguments, words) in [
         (&["--ice-server", "turn:turn.example.org"][..], "needs credentials"),
         (

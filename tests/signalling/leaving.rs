@@ -40,7 +40,7 @@ async fn at_sigterm_the_server_refuses_new_clients_and_exits_after_the_last() {
     assert_eq!((&state["draining"], &state["sessions"]), (&true.into(), &1.into()));
     assert!((50..=60).contains(&state["leaves_in_s"].as_u64().unwrap()), "{state}");
 
-    assert_eq!(client.get(&session).await.status, 204, "who is in stays in");
+    assert_eq!(client.get(&session).await.status, 204, "present sessions stay");
     assert_eq!(client.ask("DELETE", &session, &[], "").await.status, 200);
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
@@ -51,7 +51,7 @@ async fn at_sigterm_the_server_refuses_new_clients_and_exits_after_the_last() {
 }
 
 #[tokio::test]
-async fn an_empty_server_leaves_at_once_and_one_that_is_never_empty_in_time() {
+async fn an_empty_server_exits_at_once_and_others_after_the_drain_timeout() {
     let server = Running::start(&["--drain-timeout", "10m"]);
     server.signal("TERM");
     assert_eq!(server.ended().await.0, Some(0));
@@ -66,7 +66,7 @@ async fn an_empty_server_leaves_at_once_and_one_that_is_never_empty_in_time() {
 }
 
 #[tokio::test]
-async fn the_test_card_does_not_keep_a_server_that_drains() {
+async fn the_test_card_does_not_keep_a_draining_server_running() {
     let mut server = Running::start(&["--demo", "--drain-timeout", "10m"]);
     server.line_with("broadcaster connected");
     server.signal("TERM");
@@ -99,7 +99,7 @@ async fn sigint_does_not_wait() {
 }
 
 #[tokio::test]
-async fn a_drain_by_the_api_sends_new_clients_elsewhere() {
+async fn a_drain_by_api_redirects_new_clients() {
     let server = Running::start(&["--drain-to", "https://b.example.org"]);
     let client = Client(&server);
     let session = client.watch("live").await.header("location").unwrap().to_owned();
@@ -197,7 +197,7 @@ async fn systemd_is_notified_when_a_reload_begins_and_ends() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_twice_in_its_time_and_only_if_it_wants() {
+async fn the_systemd_watchdog_is_notified_twice_per_interval_if_enabled() {
     let manager = Manager::new();
     let server = manager.starts(onecast(&PORTS).env("WATCHDOG_USEC", "600000"));
     assert!(manager.next_but("WATCHDOG").starts_with("READY=1\n"));
@@ -238,11 +238,11 @@ fn handing_over(socket: OwnedFd, count: usize, arguments: &[&str]) -> Command {
 }
 
 #[tokio::test]
-async fn a_socket_that_systemd_has_opened_is_taken_for_http() {
+async fn a_socket_passed_by_systemd_is_used_for_http() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     assert!(listener.as_raw_fd() > 2);
-    // The address of the option would be refused: nobody has it.
+    // No machine has the address of the option, so binding it would fail.
     let arguments = ["--http", "192.0.2.1:80", "--udp", "127.0.0.1:0"];
     let server = Running::of(&mut handing_over(listener.into(), 1, &arguments));
     assert_eq!(server.http, address);
@@ -252,7 +252,7 @@ async fn a_socket_that_systemd_has_opened_is_taken_for_http() {
 }
 
 #[test]
-fn sockets_that_cannot_be_taken_are_one_line_and_exit_code_2() {
+fn unusable_systemd_sockets_are_one_line_and_exit_code_2() {
     let refused = |socket: OwnedFd, count| {
         let output = handing_over(socket, count, &PORTS).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
@@ -266,7 +266,7 @@ fn sockets_that_cannot_be_taken_are_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn the_unit_files_name_options_that_there_are() {
+fn the_unit_files_use_existing_options() {
     let unit = fs::read_to_string("docs/systemd/onecast.service").unwrap();
     let start = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
     let options: Vec<&str> = start.split_whitespace().skip(1).collect();

@@ -42,7 +42,7 @@ impl Client<'_> {
 }
 
 #[tokio::test]
-async fn a_stream_s_bound_of_viewers_is_its_own() {
+async fn each_stream_has_its_own_viewer_limit() {
     let server = Running::start(&["--max-viewers-per-stream", "2"]);
     let client = Client(&server);
     for _ in 0..2 {

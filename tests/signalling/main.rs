@@ -2,12 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod admin;
+mod admission;
 mod auth;
 mod clients;
 mod configuration;
 mod conformance;
 mod counter_offer;
-mod door;
 mod events;
 mod fake;
 mod front;

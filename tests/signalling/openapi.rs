@@ -193,7 +193,7 @@ async fn success(rig: &Rig, method: &str, path: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn everything_that_is_written_happens_as_it_is_written() {
+async fn every_documented_response_occurs_as_documented() {
     let document = Document::of(&Rig::start().await).await;
     assert!(document.text["openapi"].as_str().unwrap().starts_with("3.1."));
     assert_eq!(document.text["info"]["version"], env!("CARGO_PKG_VERSION"));
@@ -240,7 +240,7 @@ async fn allowed_methods_are_the_documented_ones() {
 }
 
 #[tokio::test]
-async fn every_route_of_the_code_is_written_of_and_no_other() {
+async fn every_route_is_documented_and_no_other() {
     let rig = Rig::start().await;
     let document = Document::of(&rig).await;
     let written: BTreeSet<String> = document.text["paths"].as_object().unwrap().keys().cloned().collect();

@@ -25,7 +25,7 @@ async fn from_directory() -> (Rig, tempfile::TempDir) {
 }
 
 #[tokio::test]
-async fn files_of_a_directory_have_their_types_and_are_never_stored() {
+async fn files_of_a_directory_have_their_types_and_are_not_cached() {
     let (rig, _directory) = from_directory().await;
     for (path, media_type, text) in [
         ("/", "text/html; charset=utf-8", "<p>front"),
@@ -50,14 +50,14 @@ async fn files_of_a_directory_have_their_types_and_are_never_stored() {
 }
 
 #[tokio::test]
-async fn a_folder_without_its_slash_leads_to_it_below_any_path() {
+async fn a_folder_without_its_slash_redirects_below_any_path() {
     let (rig, _directory) = from_directory().await;
     let reply = rig.get("/parts?x=1").await;
     assert_eq!((reply.status, reply.header("location")), (307, Some("./parts/?x=1")));
 }
 
 #[tokio::test]
-async fn an_edited_file_is_served_as_it_is_now() {
+async fn an_edited_file_is_served_with_its_new_content() {
     let (rig, directory) = from_directory().await;
     fs::write(directory.path().join("html/viewer.html"), "edited").unwrap();
     assert_eq!(rig.get("/viewer.html").await.text(), "edited");
@@ -102,7 +102,7 @@ async fn an_unknown_path_is_404_with_a_list_of_paths() {
 }
 
 #[tokio::test]
-async fn every_file_in_html_is_built_in_and_asked_for_again_only_when_it_changed() {
+async fn every_file_in_html_is_built_in_and_revalidated() {
     let rig = Rig::start().await;
     let html = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("html");
     let files = fs::read_dir(&html).unwrap().map(|entry| entry.unwrap());
@@ -127,7 +127,7 @@ async fn every_file_in_html_is_built_in_and_asked_for_again_only_when_it_changed
 }
 
 #[tokio::test]
-async fn pages_run_nothing_of_others_and_only_the_viewer_is_shown_in_pages_of_others() {
+async fn pages_run_only_their_own_scripts_and_only_the_viewer_can_be_embedded() {
     let rig = Rig::start().await;
     let pages = [
         ("/", false),
@@ -176,7 +176,7 @@ fn pages_refer_to_nothing_by_an_absolute_path() {
 
 /// Browsers load no modules from disk. So what the pages need there is in plain scripts, whose names all scripts of a page share.
 #[test]
-fn plain_scripts_import_nothing_and_share_no_name() {
+fn plain_scripts_import_nothing_and_define_distinct_names() {
     for (path, text) in sources().into_iter().filter(|(path, _)| path.ends_with(".html")) {
         let mut names = std::collections::HashSet::new();
         for script in text.split("<script defer src=\"").skip(1) {

@@ -26,7 +26,7 @@ fn unwrapped(reply: &Reply) -> Value {
 }
 
 #[tokio::test]
-async fn base64_goes_in_and_base64_comes_back() {
+async fn a_base64_offer_gets_a_base64_answer() {
     let rig = Rig::start().await;
     for (path, stream) in [("/", "live"), ("/sdp", "live"), ("/sdp/talk", "talk")] {
         let reply = rig.request("POST", path, &CURL, &BASE64_STANDARD.encode(offer())).await;
@@ -59,7 +59,7 @@ async fn dialects_of_base64_and_white_space_are_tolerated() {
 }
 
 #[tokio::test]
-async fn bare_json_and_bare_sdp_are_answered_in_kind() {
+async fn bare_json_and_bare_sdp_get_answers_of_the_same_form() {
     let rig = Rig::start().await;
     let reply = rig.request("POST", "/sdp/a", &[], &offer()).await;
     assert_eq!(

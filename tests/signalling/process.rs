@@ -106,7 +106,7 @@ pub(crate) fn refused(arguments: &[&str]) -> String {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn either_signal_stops_it_in_time_with_exit_code_0() {
+async fn sigint_and_sigterm_stop_the_server_in_time_with_exit_code_0() {
     for signal in ["TERM", "INT"] {
         let server = Running::start(&[]);
         let mut idle = Wire::connect(server.http).await;
@@ -121,7 +121,7 @@ async fn either_signal_stops_it_in_time_with_exit_code_0() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_server_at_once() {
     let server = Running::start(&[]);
     let mut busy = Wire::connect(server.http).await;
     busy.send("POST /sdp HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
@@ -223,7 +223,7 @@ fn too_little_memory_for_its_threads_is_one_line_and_exit_code_2() {
 
 #[test]
 fn an_address_of_another_machine_is_one_line_and_exit_code_2() {
-    // TEST-NET-1 (RFC 5737): nobody has it.
+    // TEST-NET-1 (RFC 5737), which no machine uses.
     for arguments in [
         &["--http", "192.0.2.1:8080", "--udp", "127.0.0.1:0"],
         &["--http", "127.0.0.1:0", "--udp", "192.0.2.1:8080"],

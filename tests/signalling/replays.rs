@@ -133,7 +133,7 @@ async fn obs_publishes_leaves_and_publishes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn obs_finds_its_transport_in_every_line_of_the_answer() {
+async fn obs_finds_its_transport_in_every_media_section_of_the_answer() {
     let whole = Whole::start().await;
     let (created, _wire) = whole.replay("obs31-publish", "").await;
     let answer = created.text();
@@ -234,7 +234,7 @@ async fn obs_is_answered_in_time_while_500_others_join() {
 }
 
 #[test]
-fn requests_are_whole() {
+fn recorded_requests_are_complete() {
     for name in OBS.into_iter().chain(["ffmpeg8"]) {
         let text = fs::read_to_string(path(&format!("{name}-publish"))).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

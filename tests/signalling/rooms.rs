@@ -57,7 +57,7 @@ async fn an_offer_joins_a_room_and_the_roster_shows_every_member() {
         json!({ "room": "main", "speaker": null, "members": [member] })
     );
     assert!(!room.text().contains("0101"), "a peer's id is a right");
-    kind(&rig.get("/api/rooms/nobody").await, 404, "unknown-room");
+    kind(&rig.get("/api/rooms/absent").await, 404, "unknown-room");
     kind(&rig.get("/api/rooms/.x").await, 400, "bad-stream-name");
 }
 
@@ -74,7 +74,7 @@ async fn an_offer_of_the_server_is_fetched_and_answered_once() {
     );
 
     rig.fake.hall.offer_to(&peer);
-    // One that was not fetched is in nobody's way.
+    // An offer that was not fetched blocks nothing.
     assert_eq!(
         post(&rig, "/offer", json!({ "sdp": OFFER, "peer_id": peer }))
             .await
@@ -114,7 +114,7 @@ async fn an_offer_of_the_server_is_fetched_and_answered_once() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_answered_when_there_is_an_offer_and_not_later_than_it_said() {
+async fn a_long_poll_returns_with_an_offer_or_at_its_timeout() {
     let rig = Rig::start().await;
     let peer = joined(&rig, "den").await;
     let began = onecast_udp::clock::now();
@@ -191,7 +191,7 @@ async fn long_polls_leave_half_of_the_connections_to_new_clients() {
     assert_eq!(
         rig.get(&format!("/renegotiate/{peer}")).await.status,
         204,
-        "who does not wait takes no place"
+        "a poll that does not wait takes no slot"
     );
 }
 
@@ -207,7 +207,7 @@ pub(crate) async fn until(is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_peer_says_of_itself_what_it_likes_and_leaves() {
+async fn a_peer_updates_its_information_and_leaves() {
     let rig = Rig::start().await;
     let reply = post(&rig, "/offer", json!({ "sdp": format!("{OFFER}a=sendonly\r\n") })).await;
     let peer = format!("/peer/{}", reply.json()["peer_id"].as_str().unwrap());
@@ -234,12 +234,12 @@ async fn a_peer_says_of_itself_what_it_likes_and_leaves() {
 }
 
 #[tokio::test]
-async fn an_unknown_peer_is_404_whatever_it_wants() {
+async fn every_request_of_an_unknown_peer_is_404() {
     let rig = Rig::start().await;
     let session = rig.session("/whep/live").await;
     let watcher = format!("peer-{}", session.rsplit('/').next().unwrap());
-    let nobody = format!("peer-{}", "f".repeat(32));
-    for peer in [&*watcher, &nobody] {
+    let unknown = format!("peer-{}", "f".repeat(32));
+    for peer in [&*watcher, &unknown] {
         for body in [
             json!({ "peer_id": peer, "sdp": OFFER, "offer": 1 }),
             json!({ "peer_id": peer, "sdp": OFFER }),
@@ -248,7 +248,15 @@ async fn an_unknown_peer_is_404_whatever_it_wants() {
             kind(&post(&rig, "/offer", body).await, 404, "unknown-peer");
         }
     }
-    for peer in [&*watcher, &nobody, "peer-1", "1", &session, "peer-%00", &"f".repeat(32)] {
+    for peer in [
+        &*watcher,
+        &unknown,
+        "peer-1",
+        "1",
+        &session,
+        "peer-%00",
+        &"f".repeat(32),
+    ] {
         let peer = peer.trim_start_matches('/').replace('/', "%2f");
         kind(
             &rig.get(&format!("/renegotiate/{peer}?wait=5")).await,

@@ -1,4 +1,4 @@
-//! Conference rooms over WebSockets: what is told and done, and clients that send anything else.
+//! Conference rooms over WebSockets: messages, their effects, and clients that send anything else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn a_socket_joins_and_receives_the_roster_and_its_changes() {
 }
 
 #[tokio::test]
-async fn offers_are_pushed_and_answered_and_glare_is_an_error_that_ends_nothing() {
+async fn offers_are_pushed_and_answered_and_glare_is_a_recoverable_error() {
     let rig = Rig::start().await;
     let mut socket = Ws::open(&rig).await;
     let peer = socket.join("den").await["peer_id"].as_str().unwrap().to_owned();
@@ -81,7 +81,7 @@ async fn offers_are_pushed_and_answered_and_glare_is_an_error_that_ends_nothing(
 }
 
 #[tokio::test]
-async fn a_member_comes_back_on_another_socket_which_takes_the_first_ones_place() {
+async fn a_member_resumes_on_another_socket_which_replaces_the_first() {
     let rig = Rig::start().await;
     let mut first = Ws::open(&rig).await;
     let peer = first.join("den").await["peer_id"].clone();
@@ -137,7 +137,7 @@ async fn a_member_that_has_ended_gets_the_reason_before_its_socket_closes() {
 }
 
 #[tokio::test]
-async fn a_stopping_server_says_so_and_does_not_wait_for_sockets() {
+async fn a_stopping_server_notifies_sockets_and_does_not_wait_for_them() {
     let mut rig = Rig::start().await;
     let (mut waiting, mut member) = (Ws::open(&rig).await, Ws::open(&rig).await);
     member.join("den").await;
@@ -164,7 +164,7 @@ async fn a_draining_server_refuses_new_members_and_present_ones_resume() {
 }
 
 #[tokio::test]
-async fn garbage_is_an_error_and_the_room_goes_on() {
+async fn garbage_is_an_error_and_the_room_continues() {
     let rig = Rig::start().await;
     let mut socket = Ws::open(&rig).await;
     for (text, status, problem) in [
@@ -197,7 +197,7 @@ async fn garbage_is_an_error_and_the_room_goes_on() {
 }
 
 #[tokio::test]
-async fn errors_without_end_and_floods_are_closed() {
+async fn sockets_with_too_many_errors_or_messages_are_closed() {
     let rig = Rig::start().await;
     let mut neighbour = Ws::open(&rig).await;
     let peer = neighbour.join("den").await["peer_id"].as_str().unwrap().to_owned();
@@ -277,7 +277,7 @@ async fn a_silent_socket_is_closed() {
 }
 
 #[tokio::test]
-async fn a_member_s_socket_outlives_the_timeouts_of_http() {
+async fn a_members_socket_outlives_the_timeouts_of_http() {
     let rig = Rig::impatient().await;
     let mut socket = Ws::open(&rig).await;
     let peer = socket.join("den").await["peer_id"].as_str().unwrap().to_owned();
@@ -310,7 +310,7 @@ async fn a_socket_that_answers_pings_stays_open_and_one_that_does_not_is_closed(
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_dropped_and_the_room_goes_on() {
+async fn a_client_that_does_not_read_is_dropped_and_the_room_continues() {
     let rig = Rig::impatient().await;
     let (mut neighbour, mut slow) = (Ws::open(&rig).await, Ws::open(&rig).await);
     neighbour.join("den").await;

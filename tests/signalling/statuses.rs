@@ -31,7 +31,7 @@ async fn the_service_gets_both_ends_of_the_connection() {
 }
 
 #[tokio::test]
-async fn candidates_and_the_end_of_a_session_have_their_statuses() {
+async fn candidates_are_204_and_the_end_of_a_session_is_200() {
     let rig = Rig::start().await;
     for endpoint in ["/whip/live", "/whep/live"] {
         let session = rig.session(endpoint).await;
@@ -116,7 +116,7 @@ async fn an_unknown_stream_or_session_is_404() {
 }
 
 #[tokio::test]
-async fn conflicts_that_may_pass_are_409_with_a_time_to_come_back() {
+async fn temporary_conflicts_are_409_with_a_retry_time() {
     let rig = Rig::start().await;
     let taken = rig.request("POST", "/whip/taken", &[SDP], OFFER).await;
     assert!(taken.problem(409).contains("since 2024-02-29T12:34:56Z"));
@@ -128,7 +128,7 @@ async fn conflicts_that_may_pass_are_409_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_full_or_closing_server_is_503_with_a_time_to_come_back() {
+async fn a_full_or_closing_server_is_503_with_a_retry_time() {
     let rig = Rig::start().await;
     for (path, said) in [
         ("/whip/crowded", "1000"),
@@ -188,7 +188,7 @@ async fn an_unknown_method_is_refused_with_the_allowed_ones() {
 }
 
 #[tokio::test]
-async fn an_endpoint_can_be_asked_whether_it_is_there() {
+async fn get_and_head_show_that_an_endpoint_exists() {
     let rig = Rig::start().await;
     let session = rig.session("/whep/live").await;
     for method in ["GET", "HEAD"] {
@@ -239,7 +239,7 @@ async fn a_preflight_names_methods_and_headers() {
 }
 
 #[tokio::test]
-async fn every_response_may_be_read_by_pages_of_other_origins() {
+async fn pages_of_other_origins_may_read_every_response() {
     let rig = Rig::start().await;
     for reply in [
         rig.request("POST", "/whip/live", &[SDP], OFFER).await,
@@ -297,7 +297,7 @@ async fn the_api_lists_live_streams() {
     assert_eq!(rig.get("/api/streams/live").await.json(), live);
     assert_eq!(rig.get("/api/streams/waiting").await.json(), waiting);
     assert_eq!(rig.get("/api/streams/connected").await.json(), connected);
-    rig.get("/api/streams/nobody").await.problem(404);
+    rig.get("/api/streams/absent").await.problem(404);
     let shards = rig.get("/api/shards").await.json();
     let [shard] = &shards["shards"].as_array().unwrap()[..] else {
         panic!("{shards}")

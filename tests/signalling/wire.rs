@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: a client that sends what it is told, well-formed or not.
+//! HTTP/1.1 as bytes: a client that sends any bytes, well-formed or not.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Wire {
         }
     }
 
-    /// The connection, and what came on it that nobody has taken.
+    /// The connection, and the bytes that were received but not read.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.received)
     }

@@ -18,7 +18,7 @@ use super::rig::{PATIENCE, Running, free_port, kept_certificate, refused};
 
 pub(crate) fn tests() -> Tests {
     tests![
-        stalled_handshakes_block_nobody_and_time_out,
+        stalled_handshakes_block_no_client_and_time_out,
         stalled_handshakes_count_as_connections,
         garbage_closes_only_its_connection,
         plain_http_on_the_https_port_is_redirected,
@@ -90,7 +90,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-async fn stalled_handshakes_block_nobody_and_time_out() {
+async fn stalled_handshakes_block_no_client_and_time_out() {
     let limits = HttpLimits {
         handshake_timeout: Duration::from_secs(3),
         ..HttpLimits::default()

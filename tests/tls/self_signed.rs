@@ -27,7 +27,7 @@ async fn clients_that_trust_the_stored_file_are_served_by_name_and_address() {
         assert_eq!(client.get(url).send().await.unwrap().status(), 200, "{host}");
     }
     let stranger = reqwest::Client::new().get(server.url("/api/streams")).send().await;
-    assert!(stranger.is_err(), "nobody else vouches for it");
+    assert!(stranger.is_err(), "no authority vouches for it");
 }
 
 async fn tls_1_2_and_1_3_and_both_http_versions_are_served() {

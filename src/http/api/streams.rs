@@ -31,14 +31,14 @@ async fn streams(State(shared): State<Shared>, requester: Requester) -> Result<R
     let streams = shared.service.streams();
     let streams = streams.iter().filter(|status| visible.has(&status.name));
     let streams: Vec<Value> = streams.map(describe).collect();
-    let door = shared.service.admission();
+    let admission = shared.service.admission();
     let joins = json!({
-        "half_open": door.half_open,
+        "half_open": admission.half_open,
         "refused": {
-            "rate": door.refused_rate,
-            "half_open": door.refused_half_open,
-            "address": door.refused_address,
-            "address_rate": door.refused_address_rate,
+            "rate": admission.refused_rate,
+            "half_open": admission.refused_half_open,
+            "address": admission.refused_address,
+            "address_rate": admission.refused_address_rate,
         },
     });
     Ok(fresh(json!({ "streams": streams, "joins": joins })))

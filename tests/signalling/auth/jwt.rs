@@ -47,7 +47,7 @@ async fn offer(rig: &Rig, path: &str, token: &str) -> super::Reply {
 }
 
 #[tokio::test]
-async fn claims_open_the_door_of_their_rooms_only() {
+async fn claims_give_access_to_their_rooms_only() {
     let rig = with_secret().await;
     let token = signed(&claims());
     assert_eq!(offer(&rig, "/whip/live", &token).await.status, 201);
@@ -60,7 +60,7 @@ async fn claims_open_the_door_of_their_rooms_only() {
 }
 
 #[tokio::test]
-async fn forged_early_and_late_tokens_are_refused() {
+async fn forged_premature_and_expired_tokens_are_refused() {
     let rig = with_secret().await;
     let now = clock::unix_time().as_secs();
     let with = |claim: &str, value: u64| {
@@ -86,7 +86,7 @@ async fn forged_early_and_late_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_its_token_and_obeys_it_still() {
+async fn a_session_outlives_its_token_and_keeps_its_permissions() {
     let rig = with_secret().await;
     let mut short = claims();
     // Within the leeway by now, beyond it in a moment.
@@ -168,12 +168,12 @@ fn of_issuer(kid: Option<&str>, pair: &KeyPair) -> String {
 }
 
 #[tokio::test]
-async fn published_keys_are_fetched_once_and_not_for_every_name_that_a_token_invents() {
+async fn published_keys_are_fetched_once_and_not_for_every_invented_key_id() {
     let issuer = Issuer::start().await;
     let [known, stranger] = std::array::from_fn(|_| KeyPair::generate_for(&PKCS_ED25519).unwrap());
     issuer.publish("1", &known);
     let rig = issuer.rig().await;
-    assert_eq!(issuer.asked(), 0, "nobody has come yet");
+    assert_eq!(issuer.asked(), 0, "no client has connected yet");
     for kid in [Some("1"), None, Some("1")] {
         assert_eq!(offer(&rig, "/whip/live", &of_issuer(kid, &known)).await.status, 201);
     }
@@ -191,7 +191,7 @@ async fn published_keys_are_fetched_once_and_not_for_every_name_that_a_token_inv
 }
 
 #[tokio::test]
-async fn a_published_secret_is_no_key() {
+async fn a_published_symmetric_key_is_not_used() {
     let issuer = Issuer::start().await;
     let k = BASE64_URL_SAFE_NO_PAD.encode(SECRET);
     issuer
@@ -206,7 +206,7 @@ async fn a_published_secret_is_no_key() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_does_not_answer_at_first_is_no_open_door() {
+async fn tokens_are_refused_until_the_issuer_answers() {
     let issuer = Issuer::start().await;
     let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     issuer.published.lock().unwrap().broken = true;

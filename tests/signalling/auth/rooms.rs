@@ -26,7 +26,7 @@ impl Guarded {
 }
 
 #[tokio::test]
-async fn joining_takes_the_right_to_watch_and_sending_that_to_publish() {
+async fn joining_requires_the_right_to_watch_and_sending_the_right_to_publish() {
     let guarded = Guarded::start(false).await;
     let refused = guarded.join(None, OFFER).await;
     kind(&refused, 401, "unauthorized");
@@ -45,7 +45,7 @@ async fn joining_takes_the_right_to_watch_and_sending_that_to_publish() {
 }
 
 #[tokio::test]
-async fn a_peer_that_joined_with_a_token_wants_it_again() {
+async fn a_peer_that_joined_with_a_token_requires_it_afterwards() {
     let guarded = Guarded::start(false).await;
     let joined = guarded.join(Some(&guarded.studio), OFFER).await.json();
     let peer = joined["peer_id"].as_str().unwrap();
@@ -76,7 +76,7 @@ async fn a_peer_that_joined_with_a_token_wants_it_again() {
 }
 
 #[tokio::test]
-async fn whoever_may_only_watch_does_not_send_later_either() {
+async fn a_watch_only_member_cannot_start_sending_later() {
     let guarded = Guarded::start(false).await;
     // With the token in the query the peer's id is enough to come back, but it is no right to send.
     let path = format!("/offer?token={}", guarded.viewer);
@@ -98,7 +98,7 @@ async fn whoever_may_only_watch_does_not_send_later_either() {
 }
 
 #[tokio::test]
-async fn a_socket_takes_its_token_from_any_of_the_three_places() {
+async fn a_socket_accepts_its_token_in_three_places() {
     let guarded = Guarded::start(false).await;
     let rig = &guarded.rig;
     let offer = |token: Option<&str>, sdp: &str| json!({ "type": "offer", "sdp": sdp, "room": "live", "token": token });
@@ -140,7 +140,7 @@ async fn a_socket_takes_its_token_from_any_of_the_three_places() {
 }
 
 #[tokio::test]
-async fn a_peer_of_a_header_s_token_resumes_with_it_only() {
+async fn a_peer_with_a_token_from_a_header_resumes_only_with_that_token() {
     let guarded = Guarded::start(false).await;
     let joined = guarded.join(Some(&guarded.studio), OFFER).await.json();
     let resume = |token: Option<&str>| json!({ "type": "resume", "peer_id": joined["peer_id"], "token": token });
@@ -154,7 +154,7 @@ async fn a_peer_of_a_header_s_token_resumes_with_it_only() {
 }
 
 #[tokio::test]
-async fn a_room_is_shown_only_to_clients_that_may_watch_it() {
+async fn a_room_is_visible_only_to_clients_that_may_watch_it() {
     let guarded = Guarded::start(false).await;
     guarded.join(Some(&guarded.studio), OFFER).await;
     let look = async |token: Option<&str>| guarded.ask("GET", "/api/rooms/live", token, &json!({})).await.status;
@@ -164,7 +164,7 @@ async fn a_room_is_shown_only_to_clients_that_may_watch_it() {
 }
 
 #[tokio::test]
-async fn without_tokens_a_page_of_another_origin_joins_no_room() {
+async fn without_tokens_a_page_of_another_origin_cannot_join_a_room() {
     let rig = Rig::guarded(Authority::unconfigured()).await;
     let body = json!({ "sdp": OFFER }).to_string();
     let page = ("Origin", "https://evil.example");

@@ -96,7 +96,7 @@ impl Program {
         wire.reply().await.unwrap()
     }
 
-    /// Everything that somebody with this token may do, and what somebody may try; what was answered, as text.
+    /// Sends every request that this token allows and some that it does not. Returns the responses as text.
     async fn used_with(&self, token: &str) -> String {
         let authorization = bearer(token);
         let with = [SDP, ("Authorization", &*authorization)];
@@ -160,7 +160,7 @@ fn keeps(secret: &str, texts: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn made_tokens_are_in_their_file_and_nowhere_else() {
+async fn generated_tokens_appear_only_in_their_file() {
     let program = Program::start(&["--auth", "tokens", "--private", "--demo"]).await;
     let banner = program.banner();
     let file = program.state.path().join("state/tokens.json");
@@ -221,7 +221,7 @@ async fn a_restart_keeps_the_links() {
 }
 
 #[tokio::test]
-async fn without_a_place_for_them_tokens_are_for_this_run_and_the_log_says_so() {
+async fn without_a_state_directory_tokens_last_for_one_run_and_the_log_says_so() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let below = file.path().join("state");
     let program = Program::start(&["--auth", "tokens", "--state-dir", below.to_str().unwrap()]).await;
@@ -294,7 +294,7 @@ async fn signed_tokens_and_their_key_are_never_revealed() {
 async fn the_webhooks_url_secret_and_requests_are_never_revealed() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "shown-to-the-webhook").unwrap();
-    // Nobody listens there: failures are told most.
+    // Nothing listens there: errors are the most detailed.
     let program = Program::start(&[
         "--auth-webhook",
         "http://127.0.0.1:9/may?key=in-the-address",

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::super::rig::{OFFER, Rig, SDP};
 use super::{authority, bearer};
 
-/// A server that decides as it is told to.
+/// A webhook whose decisions the test sets.
 struct Judge {
     address: SocketAddr,
     said: Arc<Mutex<Said>>,
@@ -97,7 +97,7 @@ async fn offer(rig: &Rig, path: &str) -> super::Reply {
 }
 
 #[tokio::test]
-async fn the_webhook_is_asked_with_what_counts_and_decides() {
+async fn the_webhook_receives_the_relevant_facts_and_decides() {
     let judge = Judge::start().await;
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "shown-secret\n").unwrap();
@@ -200,7 +200,7 @@ async fn a_webhook_that_does_not_speak_http_refuses_every_client() {
 }
 
 #[tokio::test]
-async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
+async fn a_slow_webhook_does_not_delay_requests_that_do_not_need_it() {
     let judge = Judge::start().await;
     judge.said.lock().unwrap().delay = Duration::from_secs(2);
     judge.says(200, "");
@@ -219,14 +219,14 @@ async fn a_slow_webhook_does_not_hold_up_what_needs_no_answer() {
     for one in crowd {
         statuses.push(one.await.unwrap());
     }
-    // Who waits longer than a second for a place is told to come back.
+    // Requests that wait longer than a second for a slot are refused with a retry time.
     let count = |wanted: u16| statuses.iter().filter(|&&status| status == wanted).count();
     assert!(count(201) >= 64 && count(201) + count(503) == 80, "{statuses:?}");
     assert_eq!(judge.said.lock().unwrap().open_most, 64);
 }
 
 #[tokio::test]
-async fn guesses_through_a_local_proxy_lock_no_other_client_out() {
+async fn guesses_through_a_local_proxy_do_not_lock_out_other_clients() {
     let judge = Judge::start().await;
     let words = ["--auth-webhook", &judge.url()];
     let rig = rig(&words).await;
@@ -237,7 +237,7 @@ async fn guesses_through_a_local_proxy_lock_no_other_client_out() {
     judge.says(200, "");
     assert_eq!(offer(&rig, "/whip/live").await.status, 201);
 
-    // An address of somebody's own is not asked about any more, until it is forgiven.
+    // The webhook is not asked about a locked address until the lock ends.
     let authority = authority(&words, AuthMode::Webhook);
     let ask = async |client: &str| {
         let request = AccessRequest {
@@ -260,7 +260,7 @@ async fn guesses_through_a_local_proxy_lock_no_other_client_out() {
 }
 
 #[tokio::test]
-async fn a_page_without_a_token_administers_nothing_whatever_the_webhook_says() {
+async fn a_page_without_a_token_cannot_administer_even_if_the_webhook_agrees() {
     let judge = Judge::start().await;
     judge.says(200, "");
     let rig = rig(&["--auth-webhook", &judge.url()]).await;

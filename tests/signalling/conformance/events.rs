@@ -39,7 +39,7 @@ async fn followed(ground: &Ground, events: &str) -> Wire {
     wire
 }
 
-pub(super) async fn the_answer_says_where_event_streams_are_opened_and_for_what(ground: &Ground) {
+pub(super) async fn the_answer_links_to_the_event_streams_and_lists_their_events(ground: &Ground) {
     let counter_offer = ground.request("POST", "/whep/live", &[], "").await;
     for reply in [ground.post("/whep/live").await, counter_offer] {
         let (url, names) = told(&reply);
@@ -59,13 +59,13 @@ pub(super) async fn an_event_stream_is_201_with_its_location(ground: &Ground) {
     let secret = session.rsplit('/').next().unwrap();
     assert!(
         !events.contains(secret),
-        "who may follow may not end the session: {events}"
+        "the URL of events does not grant the session: {events}"
     );
     let options = ground.request("OPTIONS", &format!("{session}/events"), &[], "").await;
     assert_eq!(options.header("accept-post"), Some("application/json"));
 }
 
-pub(super) async fn it_tells_the_present_state_and_ends_with_the_session(ground: &Ground) {
+pub(super) async fn an_event_stream_begins_with_the_present_state_and_ends_with_the_session(ground: &Ground) {
     let (events, session) = opened(ground).await;
     let mut wire = followed(ground, &events).await;
     let first = wire.through("\n\n").await.unwrap();
@@ -75,7 +75,7 @@ pub(super) async fn it_tells_the_present_state_and_ends_with_the_session(ground:
     ground.request("GET", &events, &[], "").await.problem(404);
 }
 
-pub(super) async fn what_cannot_be_subscribed_to_is_refused(ground: &Ground) {
+pub(super) async fn invalid_subscriptions_are_refused(ground: &Ground) {
     let session = ground.session("/whep/live").await;
     let url = format!("{}/events", session.path);
     for (names, status) in [

@@ -57,7 +57,7 @@ impl Ground {
         Ground::serving(strict, limits, |open| open).await
     }
 
-    /// What is served may be another than what is open to everybody.
+    /// What is served may be another than what is open to all.
     pub(super) async fn serving(strict: bool, limits: Limits, change: impl FnOnce(Serving) -> Serving) -> Ground {
         let app = App::start(AppConfig {
             limits,
@@ -101,7 +101,7 @@ impl Ground {
         reply.expect("a response")
     }
 
-    /// Credentials that nobody else has.
+    /// Unique credentials.
     pub(super) fn credentials(&self) -> IceCredentials {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         IceCredentials {

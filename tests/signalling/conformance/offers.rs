@@ -31,7 +31,7 @@ async fn answered(ground: &Ground, session: &Session, answer: &str) -> Reply {
 }
 
 pub(super) async fn an_empty_post_is_406_with_our_offer_location_and_tag(ground: &Ground) {
-    // Nobody publishes: who is sent an offer waits as others do.
+    // There is no publisher: a viewer that gets an offer waits like any other.
     for headers in [&[][..], &[SDP]] {
         let reply = ground.request("POST", "/whep/live", headers, "").await;
         assert_eq!(reply.status, 406);

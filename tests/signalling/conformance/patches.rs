@@ -15,7 +15,7 @@ pub(super) async fn candidates_of_the_current_ice_session_are_204_without_body_a
     }
 }
 
-pub(super) async fn a_missing_tag_is_428_unless_the_fragment_says_which_ice_session(ground: &Ground) {
+pub(super) async fn a_missing_tag_is_428_unless_the_fragment_identifies_the_ice_session(ground: &Ground) {
     for endpoint in ENDPOINTS {
         let session = ground.session(endpoint).await;
         for body in [fragment(&session.ice), CANDIDATES.to_owned()] {
@@ -77,7 +77,7 @@ pub(super) async fn candidates_that_cannot_be_resolved_are_ignored(ground: &Grou
     }
 }
 
-pub(super) async fn a_restart_is_200_with_our_new_side_and_a_new_tag(ground: &Ground) {
+pub(super) async fn a_restart_is_200_with_new_server_credentials_and_a_new_tag(ground: &Ground) {
     for endpoint in ENDPOINTS {
         let mut session = ground.session(endpoint).await;
         let before = Answered::parse(&session.answer).unwrap();
@@ -107,7 +107,7 @@ pub(super) async fn a_restart_is_200_with_our_new_side_and_a_new_tag(ground: &Gr
     }
 }
 
-pub(super) async fn any_tag_with_the_current_name_is_trickle(ground: &Ground) {
+pub(super) async fn any_tag_with_the_current_ufrag_is_trickle(ground: &Ground) {
     let session = ground.session("/whep/live").await;
     for body in [fragment(&session.ice), CANDIDATES.to_owned()] {
         let reply = ground.patch(&session, Some("*"), &body).await;
@@ -132,7 +132,7 @@ pub(super) async fn a_restart_that_fails_keeps_the_old_ice_session(ground: &Grou
     assert_eq!(reply.status, 204);
 }
 
-pub(super) async fn restarts_have_a_pace(ground: &Ground) {
+pub(super) async fn ice_restarts_are_rate_limited(ground: &Ground) {
     let session = ground.session("/whip/live").await;
     let first = ground
         .patch(&session, Some("*"), &fragment(&ground.credentials()))

@@ -49,7 +49,7 @@ pub(super) async fn a_body_over_the_cap_is_413(ground: &Ground) {
     }
 }
 
-pub(super) async fn sdp_that_cannot_be_read_is_400(ground: &Ground) {
+pub(super) async fn malformed_sdp_is_400(ground: &Ground) {
     for endpoint in ENDPOINTS {
         for offer in [" ", "hello", "{\"type\":\"offer\"}", "v=0\r\nm=video\r\n"] {
             ground.request("POST", endpoint, &[SDP], offer).await.problem(400);
@@ -57,7 +57,7 @@ pub(super) async fn sdp_that_cannot_be_read_is_400(ground: &Ground) {
     }
 }
 
-pub(super) async fn sdp_that_cannot_be_used_is_422_and_names_both_codec_lists(ground: &Ground) {
+pub(super) async fn unusable_sdp_is_422_and_names_both_codec_lists(ground: &Ground) {
     for endpoint in ENDPOINTS {
         let offer = ground.offer(endpoint, &ground.credentials());
         let (head, video) = offer.split_at(offer.find("m=video").unwrap());
@@ -110,7 +110,7 @@ pub(super) async fn an_unknown_stream_is_404_where_names_are_fixed(_: &Ground) {
     }
 }
 
-pub(super) async fn publishing_over_somebody_else_is_409(ground: &Ground) {
+pub(super) async fn publishing_on_an_occupied_stream_is_409(ground: &Ground) {
     ground.session("/whip/live").await;
     let reply = ground.post("/whip/live").await;
     reply.problem(409);
@@ -118,7 +118,7 @@ pub(super) async fn publishing_over_somebody_else_is_409(ground: &Ground) {
     assert!((1..=60).contains(&wait));
 }
 
-pub(super) async fn an_unknown_method_is_405_with_those_there_are(ground: &Ground) {
+pub(super) async fn an_unknown_method_is_405_with_the_allowed_ones(ground: &Ground) {
     for endpoint in ENDPOINTS {
         let session = ground.session(endpoint).await;
         for (path, allowed) in [(endpoint, ["GET", "POST"]), (&*session.path, ["PATCH", "DELETE"])] {
@@ -131,7 +131,7 @@ pub(super) async fn an_unknown_method_is_405_with_those_there_are(ground: &Groun
     }
 }
 
-pub(super) async fn a_full_server_is_503_with_a_time_to_come_back(ground: &Ground) {
+pub(super) async fn a_full_server_is_503_with_a_retry_time(ground: &Ground) {
     let limits = Limits {
         sessions: SessionLimits::default(),
         rooms: Default::default(),
@@ -152,7 +152,7 @@ pub(super) async fn a_full_server_is_503_with_a_time_to_come_back(ground: &Groun
     assert!((5..=10).contains(&retry_after(&closing)));
 }
 
-pub(super) async fn a_draining_server_is_503_with_times_that_differ(ground: &Ground) {
+pub(super) async fn a_draining_server_is_503_with_spread_retry_times(ground: &Ground) {
     let session = ground.session("/whep/live").await;
     drain(ground, "/api/drain").await;
     let mut times = Vec::new();
@@ -168,10 +168,10 @@ pub(super) async fn a_draining_server_is_503_with_times_that_differ(ground: &Gro
     let inside = ground
         .patch(&session, Some(&session.tag), super::ground::CANDIDATES)
         .await;
-    assert_eq!(inside.status, 204, "who is in stays in");
+    assert_eq!(inside.status, 204, "present sessions stay");
 }
 
-pub(super) async fn a_draining_server_that_knows_another_is_307_to_the_same_path(ground: &Ground) {
+pub(super) async fn a_draining_server_with_a_destination_is_307_to_the_same_path(ground: &Ground) {
     drain(ground, "/api/drain?to=https://other.example").await;
     for endpoint in ENDPOINTS {
         let reply = ground.post(&format!("{endpoint}?token=t")).await;
@@ -185,7 +185,7 @@ async fn drain(ground: &Ground, path: &str) {
     assert_eq!(ground.request("POST", path, &[], "").await.status, 202);
 }
 
-pub(super) async fn every_answer_can_be_read_by_pages_of_other_origins(ground: &Ground) {
+pub(super) async fn pages_of_other_origins_can_read_every_answer(ground: &Ground) {
     let session = ground.session("/whip/live").await.path;
     for (method, path, headers, status) in [
         ("POST", "/whep/live", &[][..], 406),
@@ -209,7 +209,7 @@ pub(super) async fn every_answer_can_be_read_by_pages_of_other_origins(ground: &
     }
 }
 
-pub(super) async fn a_crowd_of_one_address_is_429_with_a_time_to_come_back(_: &Ground) {
+pub(super) async fn a_crowd_from_one_address_is_429_with_a_retry_time(_: &Ground) {
     let rig = Rig::start().await;
     let reply = rig.request("POST", "/whep/neighbours", &[SDP], OFFER).await;
     reply.problem(429);

@@ -119,7 +119,7 @@ pub(super) async fn a_token_for_another_stream_is_403(ground: &Ground) {
     guarded.ground.stop().await;
 }
 
-pub(super) async fn the_right_token_does_all_of_it(ground: &Ground) {
+pub(super) async fn the_right_token_allows_the_whole_session(ground: &Ground) {
     let guarded = Guarded::start(ground.strict).await;
     for (endpoint, expected) in [
         // Who publishes with the same token takes the stream over, so the session of before has ended.
@@ -142,7 +142,7 @@ pub(super) async fn the_right_token_does_all_of_it(ground: &Ground) {
     guarded.ground.stop().await;
 }
 
-pub(super) async fn preflights_need_none(ground: &Ground) {
+pub(super) async fn preflights_need_no_token(ground: &Ground) {
     let guarded = Guarded::start(ground.strict).await;
     for endpoint in ENDPOINTS {
         let (session, _) = guarded.session(endpoint).await;

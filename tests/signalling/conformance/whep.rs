@@ -15,7 +15,7 @@ pub(super) async fn an_offer_is_201_and_the_answer_sends(ground: &Ground) {
 }
 
 pub(super) async fn without_a_publisher_the_viewer_waits(ground: &Ground) {
-    assert_eq!(ground.post("/whep/nobody").await.status, 201);
+    assert_eq!(ground.post("/whep/absent").await.status, 201);
     // Where the stream requires one it is 409 with a time to come back.
     let silent = Rig::start().await.request("POST", "/whep/silent", &[SDP], OFFER).await;
     silent.problem(409);

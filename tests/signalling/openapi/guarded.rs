@@ -46,7 +46,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    /// A server of which nobody has tried tokens, and what is asked of it.
+    /// A server without failed logins, and the request to it.
     async fn start(judge: SocketAddr, method: String, path: &str) -> Guarded {
         let words = ["--auth-webhook", &format!("http://{judge}/")];
         let rig = Rig::guarded(authority(&words, AuthMode::Webhook)).await;

@@ -223,7 +223,7 @@ fn administration() -> Vec<Case> {
         }
     }
     for method in ["GET", "DELETE"] {
-        cases.push(Case::new(method, "/api/streams/{stream}", 404).at("/api/streams/nobody"));
+        cases.push(Case::new(method, "/api/streams/{stream}", 404).at("/api/streams/absent"));
         cases.push(Case::new(method, "/api/sessions/{handle}", 404).at("/api/sessions/9"));
     }
     cases.push(Case::new("GET", "/api/streams/{stream}", 400).at("/api/streams/.x"));

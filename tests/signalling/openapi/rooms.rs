@@ -53,11 +53,11 @@ async fn offered(rig: &Rig) -> String {
 pub(super) async fn refusals_happen(document: &Document) {
     let rig = Rig::start().await;
     let (peer, silent) = (offered(&rig).await, joined(&rig, "live").await);
-    let nobody = format!("peer-{}", "f".repeat(32));
+    let unknown = format!("peer-{}", "f".repeat(32));
     let large = Value::String("x".repeat(256 * 1024));
     for (path, status, body) in [
         ("/offer", 400, json!([])),
-        ("/offer", 404, json!({ "sdp": OFFER, "peer_id": nobody })),
+        ("/offer", 404, json!({ "sdp": OFFER, "peer_id": unknown })),
         ("/offer", 409, json!({ "sdp": OFFER, "peer_id": peer })),
         ("/offer", 413, large.clone()),
         ("/offer", 422, json!({})),
@@ -65,7 +65,7 @@ pub(super) async fn refusals_happen(document: &Document) {
         ("/offer", 429, json!({ "sdp": OFFER, "room": "too-many-offers" })),
         ("/offer", 503, json!({ "sdp": OFFER, "room": "room-full" })),
         ("/answer", 400, json!([])),
-        ("/answer", 404, json!({ "sdp": OFFER, "peer_id": nobody })),
+        ("/answer", 404, json!({ "sdp": OFFER, "peer_id": unknown })),
         ("/answer", 409, json!({ "sdp": OFFER, "peer_id": silent })),
         ("/answer", 413, large.clone()),
         ("/answer", 422, json!({ "sdp": OFFER })),
@@ -75,7 +75,7 @@ pub(super) async fn refusals_happen(document: &Document) {
         document.check("POST", path, &reply);
     }
     untyped(document, &rig, &silent).await;
-    of_a_peer(document, &rig, &silent, &nobody, &large).await;
+    of_a_peer(document, &rig, &silent, &unknown, &large).await;
     elsewhere(document).await;
 }
 
@@ -91,17 +91,17 @@ async fn untyped(document: &Document, rig: &Rig, peer: &str) {
     }
 }
 
-async fn of_a_peer(document: &Document, rig: &Rig, peer: &str, nobody: &str, large: &Value) {
+async fn of_a_peer(document: &Document, rig: &Rig, peer: &str, unknown: &str, large: &Value) {
     let (poll, own) = ("/renegotiate/{peer}", "/peer/{peer}");
     for (method, path, of, rest, body, status) in [
         ("GET", poll, peer, "", "", 204),
         ("GET", poll, peer, "?wait=x", "", 400),
-        ("GET", poll, nobody, "", "", 404),
+        ("GET", poll, unknown, "", "", 404),
         ("PATCH", own, peer, "", "[]", 400),
-        ("PATCH", own, nobody, "", "{}", 404),
+        ("PATCH", own, unknown, "", "{}", 404),
         ("PATCH", own, peer, "", &large.to_string(), 413),
         ("PATCH", own, peer, "", r#"{"name":7}"#, 422),
-        ("DELETE", own, nobody, "", "", 404),
+        ("DELETE", own, unknown, "", "", 404),
     ] {
         let asked = path.replace("{peer}", of) + rest;
         let reply = rig.request(method, &asked, &[JSON], body).await;
@@ -109,7 +109,7 @@ async fn of_a_peer(document: &Document, rig: &Rig, peer: &str, nobody: &str, lar
         document.check(method, path, &reply);
     }
     let rooms = "/api/rooms/{stream}";
-    for (name, status) in [("nobody", 404), (".x", 400)] {
+    for (name, status) in [("absent", 404), (".x", 400)] {
         let reply = rig.get(&rooms.replace("{stream}", name)).await;
         assert_eq!(reply.status, status);
         document.check("GET", rooms, &reply);

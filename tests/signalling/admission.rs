@@ -1,4 +1,4 @@
-//! A crowd at the door: who is refused is told so, and when to come back.
+//! Admission control: a crowd of joining clients is refused with a time to retry.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::rig::{OFFER, Rig, SDP};
 use super::wire::Reply;
 
 #[tokio::test]
-async fn a_burst_beyond_the_bucket_is_503_and_a_retry_after_the_wait_succeeds() {
+async fn a_burst_beyond_the_rate_is_503_and_a_retry_after_the_wait_succeeds() {
     let rig = Rig::start().await;
     for _ in 0..LIMITS.joins_per_second {
         assert_eq!(watch(&rig).await.status, 201);
@@ -23,7 +23,7 @@ async fn a_burst_beyond_the_bucket_is_503_and_a_retry_after_the_wait_succeeds() 
     assert_eq!(refused.json()["title"], "The server is busy");
     let wait = retry_after(&refused);
     assert!((1..=5).contains(&wait), "{wait}");
-    // Nobody is let in by asking again and again, and the offer was never looked at.
+    // Repeated requests are refused as well, and their offers are never parsed.
     let offers = rig.fake.offers();
     for _ in 0..20 {
         assert_eq!(watch(&rig).await.status, 503);
@@ -34,7 +34,7 @@ async fn a_burst_beyond_the_bucket_is_503_and_a_retry_after_the_wait_succeeds() 
 }
 
 #[tokio::test]
-async fn a_crowd_gets_different_retry_times_and_a_larger_one_later_times() {
+async fn a_crowd_gets_spread_retry_times_and_a_larger_crowd_later_ones() {
     let rig = Rig::start().await;
     let mut waits = Vec::new();
     while waits.len() < 60 {
@@ -61,7 +61,7 @@ async fn too_many_half_open_sessions_are_503_until_one_connects() {
     assert!(refused.problem(503).contains("7 viewers are connecting"), "{refused:?}");
     assert!((1..=5).contains(&retry_after(&refused)));
     // A broadcaster is not kept out by them.
-    assert_eq!(rig.request("POST", "/whip/door", &[SDP], OFFER).await.status, 201);
+    assert_eq!(rig.request("POST", "/whip/limited", &[SDP], OFFER).await.status, 201);
     let joins = rig.get("/api/streams").await.json()["joins"].clone();
     let refusals = json!({ "rate": 0, "half_open": 1, "address": 0, "address_rate": 0 });
     assert_eq!(joins, json!({ "half_open": 8, "refused": refusals }));
@@ -73,11 +73,11 @@ async fn too_many_half_open_sessions_are_503_until_one_connects() {
 #[tokio::test]
 async fn a_pasted_offer_is_refused_in_plain_words() {
     let rig = Rig::start().await;
-    rig.request("POST", "/sdp/door", &[], OFFER).await;
+    rig.request("POST", "/sdp/limited", &[], OFFER).await;
     for _ in 0..LIMITS.joins_per_second {
-        rig.request("POST", "/sdp/door", &[], OFFER).await;
+        rig.request("POST", "/sdp/limited", &[], OFFER).await;
     }
-    let refused = rig.request("POST", "/sdp/door", &[], OFFER).await;
+    let refused = rig.request("POST", "/sdp/limited", &[], OFFER).await;
     assert_eq!(refused.status, 503);
     assert!(
         refused.text().starts_with("The server is busy (503): more viewers"),
@@ -88,7 +88,10 @@ async fn a_pasted_offer_is_refused_in_plain_words() {
 
 #[tokio::test]
 async fn the_command_line_clients_retry_after_the_wait_and_join() {
-    for (command, option, endpoint) in [("watch", "--from", "/whep/door"), ("publish", "--to", "/whip/door")] {
+    for (command, option, endpoint) in [
+        ("watch", "--from", "/whep/limited"),
+        ("publish", "--to", "/whip/limited"),
+    ] {
         let rig = Rig::start().await;
         while rig.request("POST", endpoint, &[SDP], OFFER).await.status != 503 {}
         let offers = rig.fake.offers();
@@ -118,7 +121,7 @@ async fn the_command_line_clients_retry_after_the_wait_and_join() {
 }
 
 async fn watch(rig: &Rig) -> Reply {
-    rig.request("POST", "/whep/door", &[SDP], OFFER).await
+    rig.request("POST", "/whep/limited", &[SDP], OFFER).await
 }
 
 fn retry_after(reply: &Reply) -> u64 {
