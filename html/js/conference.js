@@ -11,7 +11,7 @@ import { tokenForm, useToken } from './token.js';
 const room = new Room();
 const local = new Local(settings, (line, track) => room.send(line, track));
 const tiles = new Tiles($('grid'));
-const devices = new Devices(local, show, (problem) => told(problem));
+const devices = new Devices(local, show, (problem) => showProblem(problem));
 // The last problem of camera, microphone or screen. It stays until the next action on one of them.
 let localProblem = null;
 // What the browser is asking permission for: 'camera', 'microphone', 'screen' or null.
@@ -173,15 +173,15 @@ async function ended(what) {
   const title = what === 'camera' ? 'The camera was disconnected' : 'The microphone was disconnected';
   await attempt(null, () => local.refused(what));
   room.mute(isSilent());
-  told(new Problem(title, { hint: 'Plug it in again or choose another one.', kind: 'no-device' }));
+  showProblem(new Problem(title, { hint: 'Plug it in again or choose another one.', kind: 'no-device' }));
 }
 
 async function refused(lines, problem) {
   for (const line of lines) await local.refused(line);
-  told(problem);
+  showProblem(problem);
 }
 
-function told(problem) {
+function showProblem(problem) {
   localProblem = problem;
   show();
 }

@@ -12,23 +12,23 @@ export function eventsUrl(headers, from, server) {
   return link ? placeOf(link.slice(1, link.indexOf('>')), from, server) : null;
 }
 
-// Calls `tell(name, data)` for each event of the server with this root, and `tell('silent')` while no events can arrive. Returns a function that
-// ends it. If the server has no event streams, there are no calls, and the caller polls instead.
-export async function follow(url, tell, server) {
+// Calls `report(name, data)` for each event of the server with this root, and `report('silent')` while no events can arrive. Returns a
+// function that ends it. If the server has no event streams, there are no calls, and the caller polls instead.
+export async function follow(url, report, server) {
   if (!url) return () => {};
   try {
     const headers = { 'Content-Type': 'application/json' };
     const opened = await fetch(url, { method: 'POST', headers, body: JSON.stringify(NAMES) });
     const place = opened.headers.get('Location');
     if (opened.status !== 201 || !place) return () => {};
-    return listen(placeOf(place, new URL(opened.url || url), server), tell);
+    return listen(placeOf(place, new URL(opened.url || url), server), report);
   } catch {
     return () => {};
   }
 }
 
 // Browsers allow an origin six HTTP/1.1 connections for all of its pages, so a hidden page leaves its connection to the others.
-function listen(place, tell) {
+function listen(place, report) {
   let source = null;
   const end = () => {
     source?.close();
@@ -36,11 +36,11 @@ function listen(place, tell) {
   };
   const follow = () => {
     end();
-    if (document.hidden) return tell('silent');
+    if (document.hidden) return report('silent');
     source = new EventSource(place);
-    for (const name of NAMES) source.addEventListener(name, ({ data }) => tell(name, JSON.parse(data)));
+    for (const name of NAMES) source.addEventListener(name, ({ data }) => report(name, JSON.parse(data)));
     // It reconnects by itself, and the server then repeats the current state.
-    source.onerror = () => tell('silent');
+    source.onerror = () => report('silent');
   };
   document.addEventListener('visibilitychange', follow);
   follow();

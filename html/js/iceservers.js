@@ -9,7 +9,7 @@ const seenBy = new WeakMap();
 
 // Configures these servers (see parseLinks()) on a connection that has no local description yet.
 export function useIceServers(pc, iceServers) {
-  const seen = { told: iceServers.some(({ urls }) => [urls].flat().some(isTurn)), relayed: false, failures: new Map() };
+  const seen = { hasTurn: iceServers.some(({ urls }) => [urls].flat().some(isTurn)), relayed: false, failures: new Map() };
   seenBy.set(pc, seen);
   if (!iceServers.length) return;
   pc.addEventListener('icecandidate', ({ candidate }) => (seen.relayed ||= candidate?.type === 'relay'));
@@ -33,15 +33,15 @@ export function lacksRelay(pc) {
 
 // Why no TURN server helped a connection that failed, or null if TURN was not the reason.
 export function turnProblem(pc) {
-  const { told, relayed, failures } = seenBy.get(pc) ?? {};
-  if (told === false && pc.getConfiguration().iceTransportPolicy === 'relay') {
+  const { hasTurn, relayed, failures } = seenBy.get(pc) ?? {};
+  if (hasTurn === false && pc.getConfiguration().iceTransportPolicy === 'relay') {
     return new Problem('The server announces no TURN server', {
       detail: 'This page must use one (relay=1 in its address).',
       hint: 'Start the server with --ice-server turn:…, or open the page without relay=1.',
       kind: 'no-media-path',
     });
   }
-  if (!told || relayed || failures.size === 0) return null;
+  if (!hasTurn || relayed || failures.size === 0) return null;
   const [url, { code, text }] = [...failures].find(([, failure]) => failure.code !== SILENT) ?? [...failures][0];
   if (code === SILENT) {
     return new Problem(`The TURN server does not answer (${url})`, {

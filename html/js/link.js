@@ -48,7 +48,7 @@ export class Link extends PasteLink {
     this.#keep((this.run = {}));
   }
 
-  // Leaves and tells the server. Also works while the page is being closed.
+  // Leaves and ends the session on the server. Also works while the page is being closed.
   stop() {
     this.run = null;
     this.#wake();

@@ -57,12 +57,12 @@ export function change(now, before = null) {
 export function total(changes) {
   const sum = (name) => changes.reduce((all, one) => all + one[name], 0);
   const [packets, lost] = [sum('packets'), sum('lost')];
-  const told = Math.max(0, ...changes.map(({ fractionLost }) => fractionLost)) * 100;
+  const reported = Math.max(0, ...changes.map(({ fractionLost }) => fractionLost)) * 100;
   return {
     packets,
     freezes: sum('freezes'),
     bitsPerSecond: sum('bitsPerSecond'),
-    lossPercent: Math.max(told, lost > 0 ? (100 * lost) / (lost + packets) : 0),
+    lossPercent: Math.max(reported, lost > 0 ? (100 * lost) / (lost + packets) : 0),
     isHeldBack: changes.some(({ isHeldBack }) => isHeldBack),
   };
 }

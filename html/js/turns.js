@@ -1,10 +1,11 @@
 // Decides whose turn it is to negotiate. The caller applies the decisions to the peer connection.
 //
-// The server is the impolite side. It refuses an offer of ours that crosses one of its own; we roll back, answer the server's offer, and offer
-// again. Replies arrive in the order of our offers, so a late refusal of a withdrawn offer cannot be mistaken for one of a later offer.
+// The server is the impolite side. It refuses an offer of the page that crosses one of its own; the page rolls back, answers the server's
+// offer, and offers again. Replies arrive in the order of the offers, so a late refusal of a withdrawn offer cannot be mistaken for one of a
+// later offer.
 
 export class Turns {
-  // Our offers without a reply, oldest first, each with whether it still stands.
+  // Offers of the page without a reply, oldest first, each with whether it still stands.
   #out = [];
   #answered = 0;
   // Whether there is something to offer.

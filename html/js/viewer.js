@@ -87,7 +87,7 @@ async function listen(current) {
   const unfollow = await server.follow(link.events, (name, data) => {
     if (media !== current) return;
     if (name === 'reconnect') return reconnect(current, data);
-    current.told = name !== 'silent';
+    current.hasEvents = name !== 'silent';
     if (name === 'viewercount') current.viewers = data.viewercount;
     if (name === 'active' || name === 'inactive') {
       current.live = name === 'active';
@@ -112,7 +112,7 @@ function reconnect(current, { url, retry = 1000 }) {
 
 // The state of a new connection. If it replaces another one, the video continues.
 function freshMedia(before = null) {
-  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, told: false, viewers: null, unfollow: () => {} };
+  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, hasEvents: false, viewers: null, unfollow: () => {} };
 }
 
 async function tick() {
@@ -142,7 +142,7 @@ async function tick() {
 
 // Nothing arrives: did the broadcaster leave, is the server gone, or is there no keyframe to start with?
 async function askWhy(current, now) {
-  if ((current.told && current.live === false) || now - current.asked < 2000) return;
+  if ((current.hasEvents && current.live === false) || now - current.asked < 2000) return;
   current.asked = now;
   try {
     const found = (await server.streams(link.server)).find((one) => one.name === name);
@@ -163,7 +163,7 @@ function lacksVideo(current) {
 
 // The server reported that there is no broadcaster. A silent broadcaster may send again at any moment.
 function hasLeft(current) {
-  return current.told && current.live === false && !current.silent;
+  return current.hasEvents && current.live === false && !current.silent;
 }
 
 // Updates everything on the page that depends on the state.
