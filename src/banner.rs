@@ -1,4 +1,4 @@
-//! What the server prints when it has started: where to go, who may connect, and how to change that.
+//! What the server prints when it has started: its addresses, its access rules, and how to change them.
 
 mod qr;
 
@@ -39,7 +39,7 @@ pub(crate) struct Https<'a> {
     pub(crate) domain: Option<&'a str>,
 }
 
-/// Who may do what.
+/// Access control, as the banner describes it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access<'a> {
     pub(crate) mode: AuthMode,
@@ -48,10 +48,10 @@ pub(crate) struct Access<'a> {
     pub(crate) tokens: OwnTokens<'a>,
 }
 
-/// Tokens that the server has made itself.
+/// Tokens that the server has generated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum OwnTokens<'a> {
-    /// It has made none.
+    /// There are none.
     None,
     /// Links carry them.
     Shown(&'a GeneratedTokens),
@@ -152,7 +152,7 @@ fn endpoints(facts: &Facts<'_>) -> String {
     text
 }
 
-/// Who may broadcast and watch; `None` without access control.
+/// How to broadcast and watch; `None` without access control.
 fn access(access: Access<'_>) -> Option<String> {
     let text = match (access.mode, access.tokens) {
         (AuthMode::Off, _) => return None,
@@ -177,7 +177,7 @@ fn access(access: Access<'_>) -> Option<String> {
     Some(format!("  {text}\n"))
 }
 
-/// Ports and addresses, and who can reach them.
+/// Ports and addresses, and which machines can reach them.
 fn network(facts: &Facts<'_>) -> String {
     let (http, media) = (facts.http, facts.media);
     let announced: Vec<String> = facts.announced.iter().map(IpAddr::to_string).collect();

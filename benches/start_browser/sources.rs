@@ -126,7 +126,7 @@ fn ffmpeg(input: &str, output: &str, path: &Path, parts: impl Iterator<Item = Ve
         .stdin(Stdio::piped())
         .spawn()
         .context("ffmpeg does not start")?;
-    let mut pipe = child.stdin.take().context("stdin was asked for")?;
+    let mut pipe = child.stdin.take().context("ffmpeg has no stdin")?;
     // If ffmpeg exits early, its status says why; the write error would only be "broken pipe".
     for part in parts {
         if pipe.write_all(&part).is_err() {
@@ -140,13 +140,13 @@ fn ffmpeg(input: &str, output: &str, path: &Path, parts: impl Iterator<Item = Ve
 }
 
 fn check_keyframes(path: &Path) -> Result<()> {
-    let told = Command::new("ffprobe")
+    let output = Command::new("ffprobe")
         .args("-v error -select_streams v -show_entries packet=flags -of csv=p=0".split_ascii_whitespace())
         .arg(path)
         .output()
         .context("ffprobe does not start")?;
-    let told = String::from_utf8_lossy(&told.stdout);
-    let flags: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
+    let flags = String::from_utf8_lossy(&output.stdout);
+    let flags: Vec<&str> = flags.lines().filter(|line| !line.is_empty()).collect();
     let keyframes: Vec<usize> = (0..flags.len()).filter(|&at| flags[at].starts_with('K')).collect();
     let wanted: Vec<usize> = (0..Picture::FRAMES).step_by(GROUP).collect();
     ensure!(

@@ -6,7 +6,7 @@ const OPEN: Access<'_> = Access {
     tokens: OwnTokens::None,
 };
 
-fn told_of(tokens: OwnTokens<'_>, private: bool) -> String {
+fn banner_of(tokens: OwnTokens<'_>, private: bool) -> String {
     banner(&Facts {
         http: "0.0.0.0:8080".parse().unwrap(),
         media: "0.0.0.0:8080".parse().unwrap(),
@@ -32,7 +32,7 @@ fn links_carry_only_the_token_that_they_need() {
         admin: Secret::new("a-d-m"),
     };
     for private in [false, true] {
-        let text = told_of(OwnTokens::Shown(&made), private);
+        let text = banner_of(OwnTokens::Shown(&made), private);
         let line = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
         assert!(line("Broadcast").ends_with("/broadcast.html#token=p-u-b"));
         assert!(line("OBS").ends_with("/whip/live, Bearer token p-u-b"));
@@ -67,7 +67,7 @@ fn output_that_is_kept_names_the_file_and_no_token() {
             private: true,
             tokens,
         };
-        let text = told_of(tokens, true) + &phone_link("192.0.2.7:8080".parse().unwrap(), true, access);
+        let text = banner_of(tokens, true) + &phone_link("192.0.2.7:8080".parse().unwrap(), true, access);
         for secret in ["p-u-b", "w-a-t", "a-d-m"] {
             assert!(!text.contains(secret), "{text}");
         }
@@ -108,12 +108,12 @@ fn facts<'a>(http: &str, media: &str, announced: &'a [IpAddr], demo: bool) -> Fa
     }
 }
 
-fn told(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
+fn banner_at(http: &str, media: &str, announced: &[&str], demo: bool) -> String {
     let announced: Vec<IpAddr> = announced.iter().map(|ip| ip.parse().unwrap()).collect();
     banner(&facts(http, media, &announced, demo))
 }
 
-fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: Option<usize>) -> String {
+fn banner_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: Option<usize>) -> String {
     banner(&Facts {
         https: Some(https),
         phone,
@@ -124,7 +124,7 @@ fn told_with_https(http: &str, https: Https<'_>, phone: Option<&str>, columns: O
 
 #[test]
 fn a_server_on_loopback_explains_how_to_let_other_machines_in() {
-    let text = told("127.0.0.1:8080", "[::]:9000", &["127.0.0.1", "192.0.2.7"], false);
+    let text = banner_at("127.0.0.1:8080", "[::]:9000", &["127.0.0.1", "192.0.2.7"], false);
     for expected in [
         "http://127.0.0.1:8080/broadcast.html",
         "http://127.0.0.1:8080/viewer.html",
@@ -139,7 +139,7 @@ fn a_server_on_loopback_explains_how_to_let_other_machines_in() {
 
 #[test]
 fn an_open_server_lists_its_addresses_and_ports() {
-    let text = told(
+    let text = banner_at(
         "0.0.0.0:8080",
         "0.0.0.0:8080",
         &["127.0.0.1", "192.0.2.7", "2001:db8::1"],
@@ -159,14 +159,14 @@ fn an_open_server_lists_its_addresses_and_ports() {
 
 #[test]
 fn ipv6_addresses_are_in_brackets() {
-    let text = told("[::]:80", "[::]:80", &["::1", "2001:db8::1"], false);
+    let text = banner_at("[::]:80", "[::]:80", &["::1", "2001:db8::1"], false);
     assert!(text.contains("http://localhost:80/viewer.html") && text.contains("http://[2001:db8::1]:80/"));
-    assert!(told("[::1]:80", "[::]:80", &["::1"], false).contains("http://[::1]:80/sdp"));
+    assert!(banner_at("[::1]:80", "[::]:80", &["::1"], false).contains("http://[::1]:80/sdp"));
 }
 
 #[test]
 fn unreachable_media_is_pointed_out() {
-    let text = told("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
+    let text = banner_at("0.0.0.0:8080", "127.0.0.1:8080", &["127.0.0.1"], false);
     assert!(text.contains("Media is bound to 127.0.0.1"));
 }
 
@@ -180,7 +180,7 @@ fn a_self_signed_certificate_comes_with_instructions() {
         made: Some(&made),
         domain: None,
     };
-    let text = told_with_https("0.0.0.0:8080", https, None, None);
+    let text = banner_with_https("0.0.0.0:8080", https, None, None);
     assert!(text.contains("curl --cacert '/state/tls/self-signed.pem' --data-binary"));
     for expected in [
         "https://localhost:8080/broadcast.html",
@@ -200,7 +200,7 @@ fn links_use_the_domain() {
         made: None,
         domain: Some("live.test"),
     };
-    let of = |http: &str| told_with_https(http, https, None, None);
+    let of = |http: &str| banner_with_https(http, https, None, None);
     assert!(of("[::]:443").contains(" https://live.test/viewer.html"));
     let text = of("[::]:8443");
     assert!(text.contains(" https://live.test:8443/viewer.html") && !text.contains("fingerprint"));
@@ -224,7 +224,7 @@ fn a_phone_gets_a_link_and_in_a_terminal_a_qr_code() {
         made: None,
         domain: None,
     };
-    let of = |columns| told_with_https("[::]:8080", https, Some(&link), columns);
+    let of = |columns| banner_with_https("[::]:8080", https, Some(&link), columns);
     assert!(of(None).ends_with(&format!("open\n      {link}\n\n")));
     assert!(of(Some(100)).contains('\u{2588}') && !of(Some(20)).contains('\u{2588}'));
 }

@@ -249,10 +249,11 @@ mod tests {
 
     #[test]
     fn refusals_quote_the_server() {
-        let problem = r#"{"title":"The stream has a broadcaster","detail":"somebody is live","hint":"wait"}"#;
+        let problem =
+            r#"{"title":"The stream has a broadcaster","detail":"another broadcaster is live","hint":"wait"}"#;
         assert_eq!(
             reason(StatusCode::CONFLICT, problem),
-            "The stream has a broadcaster. Somebody is live. Wait."
+            "The stream has a broadcaster. Another broadcaster is live. Wait."
         );
         assert_eq!(reason(StatusCode::NOT_FOUND, ""), "Not Found");
         assert_eq!(reason(StatusCode::BAD_GATEWAY, "upstream\nis down"), "upstream");

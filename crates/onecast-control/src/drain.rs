@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_server_is_refused() {
+    fn invalid_server_urls_are_refused() {
         for text in [
             "",
             "b.example.org",

@@ -24,7 +24,7 @@ pub enum EndReason {
     NeverCame,
     /// The client asked for an offer and did not answer it.
     NoAnswer,
-    /// A member of a room did not answer an offer of ours, which was repeated.
+    /// A member of a room did not answer an offer of the server, which was repeated.
     Unanswered,
     /// The WebSocket of a member of a room broke, and it did not come back.
     Unfollowed,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn those_to_be_told_are_bounded_and_the_newest_stay() {
+    fn reasons_are_kept_for_a_bounded_number_of_sessions_and_the_newest_stay() {
         let mut ended = RecentlyEnded::default();
         for number in 0..5_000 {
             ended.note(id(number.into()), end(number, EndReason::TakenOver));

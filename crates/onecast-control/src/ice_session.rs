@@ -145,7 +145,7 @@ impl Sessions {
         };
         match self.patch(now, patch, ours, shards_busy)? {
             IceChange::Restarted(restart) => Ok(restart),
-            // It has been done already, with other credentials of ours.
+            // The restart has been done already, with other server credentials.
             IceChange::Trickled => Err(Refusal::StaleIceSession),
         }
     }

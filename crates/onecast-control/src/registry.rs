@@ -259,7 +259,7 @@ impl Registry {
         }
     }
 
-    /// The client was sent an offer with these credentials of ours, and is to answer it.
+    /// The client was sent an offer with these server credentials and has to answer it.
     pub(crate) fn set_offered(&mut self, id: SessionId, local: IceCredentials) {
         if let Some(entry) = self.sessions.get_mut(id) {
             entry.offered = Some(local);

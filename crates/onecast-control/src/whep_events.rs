@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_follower_is_told_the_present_state_once() {
+    fn a_new_follower_gets_the_present_state_once() {
         let now = onecast_udp::clock::now();
         let mut events = follower(all());
         events.handle_audience(LIVE);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_passed_meanwhile_is_not_told() {
+    fn intermediate_states_are_skipped() {
         let now = onecast_udp::clock::now();
         let mut events = follower(all());
         events.handle_audience(LIVE);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_falls_silent_is_told_apart_from_one_that_left() {
+    fn a_silent_publisher_is_distinguished_from_one_that_left() {
         let now = onecast_udp::clock::now();
         let mut events = follower(all());
         let silent = Audience {
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_is_told_what_it_cannot_play_and_when_that_is_over() {
+    fn a_follower_learns_which_codec_it_lacks_and_when_that_ends() {
         let now = onecast_udp::clock::now();
         let playable = Playable::of_codecs(&[Codec::Opus], &[Codec::Vp8]);
         let mut events = EventStream::new(all(), playable);
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_is_told() {
+    fn only_subscribed_events_are_announced() {
         let now = onecast_udp::clock::now();
         let mut events = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
         events.handle_audience(LIVE);

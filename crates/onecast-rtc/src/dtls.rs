@@ -515,7 +515,7 @@ fn server_endpoint(config: &Arc<HandshakeConfig>) -> Endpoint {
     Endpoint::new(PEER, TransportProtocol::UDP, Some(config.clone()))
 }
 
-/// Endpoints identify associations by address. Each of ours has only one association, wherever its client is at the moment.
+/// Endpoints identify associations by address. Here each has only one association, wherever the client is at the moment.
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 /// An unencrypted fatal alert, bad_certificate (RFC 5246 section 7.2.2), for a client that waits for our last flight. No handshake reaches
 /// its sequence number.

@@ -147,7 +147,7 @@ impl Transport {
         Ok(if is_new { Check::New } else { Check::Known })
     }
 
-    /// Takes a datagram that may answer a request of ours. An answer from the address that the request went to proves that address.
+    /// Takes a datagram that may answer the server's own check. An answer from the address that the request went to proves that address.
     pub fn handle_answer(
         &mut self,
         now: Instant,

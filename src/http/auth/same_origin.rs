@@ -21,8 +21,8 @@ pub(crate) fn of_request(parts: &Parts) -> PageOrigin {
 
 /// HTTP/1.0 of small programs: without `Host`, which only HTTP/1.1 requires.
 pub(crate) fn is_nameless(parts: &Parts) -> bool {
-    let names_nobody = !parts.headers.contains_key(HOST) && parts.uri.authority().is_none();
-    parts.version == Version::HTTP_10 && names_nobody && !parts.headers.contains_key(ORIGIN)
+    let has_no_host = !parts.headers.contains_key(HOST) && parts.uri.authority().is_none();
+    parts.version == Version::HTTP_10 && has_no_host && !parts.headers.contains_key(ORIGIN)
 }
 
 /// A page that was loaded under a name of its own that now resolves to this server (DNS rebinding) is foreign, although the browser

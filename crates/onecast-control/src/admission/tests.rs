@@ -89,7 +89,7 @@ fn a_refused_client_that_returns_on_time_gets_in() {
                 Some((now + Duration::from_millis(wait), caller))
             })
             .collect();
-        assert!(tries < 300, "those who obey get in");
+        assert!(tries < 300, "clients that wait are admitted");
     }
 }
 

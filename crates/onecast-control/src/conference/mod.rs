@@ -46,7 +46,7 @@ pub struct MemberInfo {
     pub last_n: Option<usize>,
 }
 
-/// An offer of ours to a member.
+/// The server's offer to a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOffer {
     /// Which offer to this member it is, counted from 1. One that is sent again keeps its number.
@@ -57,7 +57,7 @@ pub struct ServerOffer {
     pub tracks: Arc<[OfferedTrack]>,
 }
 
-/// A track in an offer of ours.
+/// A track in an offer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferedTrack {
     /// The line.

@@ -176,7 +176,7 @@ impl Rooms {
     /// A later offer of a member, with what it says about the lines in it.
     ///
     /// # Errors
-    /// When an offer of ours waits for its answer, offers come too fast, or it cannot be used; then nothing has changed.
+    /// When an offer of the server waits for its answer, offers come too fast, or it cannot be used; then nothing has changed.
     pub fn offer(
         &mut self,
         now: Instant,

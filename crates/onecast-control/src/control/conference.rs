@@ -92,7 +92,7 @@ impl Control {
     /// A later offer of a member. Gives the answer's SDP.
     ///
     /// # Errors
-    /// When there is no such member, an offer of ours waits for its answer (the client is the polite side, and answers first), or the
+    /// When there is no such member, an offer of the server waits for its answer (the client is the polite side, and answers first), or the
     /// offer cannot be used; then nothing has changed.
     pub fn handle_room_offer(&mut self, now: Now, id: SessionId, offer: NextOffer<'_>) -> Result<String, Refusal> {
         let NextOffer {

@@ -21,7 +21,7 @@ pub trait Conference: Send + Sync {
     /// A later offer of a member: the answer to it.
     ///
     /// # Errors
-    /// When there is no such member, an offer of ours waits for its answer (the client is the polite side, and answers first), or
+    /// When there is no such member, an offer of the server waits for its answer (the client is the polite side, and answers first), or
     /// the offer cannot be used.
     fn offer(&self, peer: SessionId, offer: MemberOffer<'_>) -> Result<String, Refusal>;
 

@@ -43,7 +43,7 @@ pub(super) struct SessionEntry {
     pub(super) grant: Grant,
     /// Which viewer or member of the stream, counted from 1; 0 for a publisher.
     pub(super) number: u64,
-    /// What the shards know; `None` while its client is to answer an offer of ours.
+    /// What the shards know; `None` while the client has to answer an offer of the server.
     pub(super) session: Option<Arc<Session>>,
     /// Its newest ICE session, if there was a restart.
     pub(super) restarted: Option<Box<Restarted>>,

@@ -43,7 +43,7 @@ const LIMITS: Limits = Limits {
     sessions: UNBOUNDED,
     rooms: crate::conference::RoomLimits::DEFAULT,
 };
-/// With a narrow door.
+/// With strict limits of admission.
 const NARROW: Limits = Limits {
     streams: 4,
     viewers: 100,
@@ -272,7 +272,7 @@ fn half_open_sessions_are_counted_until_they_connect_or_end_in_whatever_way() {
 }
 
 #[test]
-fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
+fn sessions_leave_nothing_in_admission_in_any_order_of_events() {
     let now = onecast_udp::clock::now();
     let mut registry = registry(NARROW);
     let mut seed = 42u64;
@@ -323,7 +323,7 @@ fn sessions_of_any_order_of_events_leave_nothing_at_the_door() {
 }
 
 #[test]
-fn an_offer_of_ours_waits_for_one_answer_and_its_client_for_as_long_as_others() {
+fn a_server_offer_takes_one_answer_and_times_out_like_other_sessions() {
     let start = onecast_udp::clock::now();
     let mut registry = registry(LIMITS);
     let local = || IceCredentials {

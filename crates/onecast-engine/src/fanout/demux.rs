@@ -1,5 +1,5 @@
 //! Which of a member's lines a packet belongs to (RFC 8843 section 9.2): by what the packet says, by what its SSRC was before, by what
-//! was announced, and if nothing else tells by its payload type.
+//! was announced, and otherwise by its payload type.
 
 use crate::media::lane::StreamKey;
 use onecast_rtc::rtp::header::RtpHeader;

@@ -1,6 +1,6 @@
 //! The active speaker of a room: its packets are also written to the room's stream, with that stream's numbers and timeline.
 //!
-//! The room's stream changes hands without a gap. The control plane names the next speaker, but the previous one goes on writing until
+//! The room's stream changes hands without a gap. The control plane names the next speaker, but the previous one continues to write until
 //! the next one begins, at a keyframe: only then does the next one take the write ticket ([`StreamTracks::start_writing`]), and the
 //! previous one finds with its next packet that it [may not write](StreamTracks::may_write) any more. So at every moment one source at
 //! most writes to a stream, whichever shards the two are on, and neither waits for the other. A [`ProgramOutput`] that is dropped gives
@@ -25,16 +25,16 @@ pub(super) struct ProgramOutput {
     video_at: Option<Instant>,
 }
 
-/// How one track's numbers become the other's.
+/// Maps the numbers of one track to those of the other.
 struct Way {
-    /// The first packet that is written; what is older is not.
+    /// The first packet that is written; older ones are not.
     first: u64,
-    /// `None` when both are the same.
+    /// `None` if both are the same.
     mapping: Option<Mapping>,
     codec: Option<Codec>,
 }
 
-/// What is known of a source whose packet is shown.
+/// State of the source whose packet is shown.
 pub(super) struct Sight {
     pub(super) shard: usize,
     pub(super) has_video: bool,
@@ -43,12 +43,12 @@ pub(super) struct Sight {
 }
 
 impl ProgramOutput {
-    /// Audio waits so long for the video beside it: a camera that is covered sends none, and speaks nevertheless.
+    /// Longest time that audio waits for its video: a covered camera sends none while its member speaks.
     const VIDEO_TIMEOUT: Duration = Duration::from_secs(2);
-    /// Longest wait for a keyframe to begin with, which was asked for: some sources never send one.
+    /// Longest wait for the requested keyframe to begin with: some sources never send one.
     const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// A source that is to be seen in `program`, from its next keyframe on.
+    /// A source that will be shown in `program` from its next keyframe on.
     pub(super) fn new(program: Arc<StreamTracks>, window: Window, now: Instant) -> ProgramOutput {
         ProgramOutput {
             program,
@@ -60,7 +60,7 @@ impl ProgramOutput {
         }
     }
 
-    /// A source that has been seen there already, under the numbers that it has.
+    /// A source that is shown there already, under its present numbers.
     pub(super) fn going_on(
         (program, ticket): (Arc<StreamTracks>, WriteTicket),
         window: Window,
@@ -79,27 +79,27 @@ impl ProgramOutput {
         output
     }
 
-    /// It is what viewers of the room's stream see.
+    /// Whether viewers of the room's stream see it.
     pub(super) fn is_seen(&self) -> bool {
         self.ticket.is_some_and(|ticket| self.program.may_write(ticket))
     }
 
-    /// Another source has taken its place.
+    /// Whether another source has taken its place.
     fn is_over(&self) -> bool {
         self.ticket.is_some() && !self.is_seen()
     }
 
-    /// It is seen in `program`, or will be.
+    /// Whether it is or will be shown in `program`.
     pub(super) fn goes_on_in(&self, program: &Arc<StreamTracks>) -> bool {
         Arc::ptr_eq(&self.program, program) && !self.is_over()
     }
 
-    /// The room's stream has viewers, who see it.
+    /// Whether the room's stream has viewers that see it.
     pub(super) fn is_bound(&self) -> bool {
         self.is_seen() && self.program.video.is_bound()
     }
 
-    /// There is no picture until the source sends another.
+    /// Ends the picture until the source sends another one.
     pub(super) fn end_picture(&mut self) {
         self.window.end_source();
         if self.is_seen() && self.ways[Kind::Video as usize].is_some() {
@@ -107,8 +107,8 @@ impl ProgramOutput {
         }
     }
 
-    /// The source's own numbering starts over.
-    pub(super) fn begin_anew(&mut self) {
+    /// Prepares for a new numbering of the source.
+    pub(super) fn restart_numbering(&mut self) {
         self.ways = [None, None];
     }
 
@@ -203,14 +203,14 @@ impl ProgramOutput {
         self.program.track(kind).write_clock(SenderClock { rtp, ..clock });
     }
 
-    /// Publishes what is known of the source's keyframes.
+    /// Publishes the state of the source's keyframes.
     pub(super) fn write_facts(&self, facts: &KeyframeReading) {
         if self.is_seen() {
             self.program.video.keyframes().write(facts);
         }
     }
 
-    /// Takes what shards with viewers of the room's stream request: gives them the past, and returns a request for a keyframe.
+    /// Handles requests of shards with viewers of the room's stream: gives them the past, and returns a request for a keyframe.
     pub(super) fn handle_requests(&self) -> Option<KeyframeNeed> {
         if !self.is_seen() {
             return None;
@@ -260,7 +260,7 @@ mod tests {
         fn wake(&self) {}
     }
 
-    /// A source that is to be seen in a stream with a viewer, and the inbox of that viewer's shard.
+    /// A source that will be shown in a stream with a viewer, and the inbox of that viewer's shard.
     fn output(now: Instant) -> (ProgramOutput, Arc<Inbox>) {
         let inbox = Inbox::new(Box::new(Silent));
         let key = StreamKey {

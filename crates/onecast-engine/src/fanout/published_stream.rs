@@ -31,7 +31,7 @@ pub(super) struct PublishedStream {
     keyframe_at: Option<Instant>,
     /// The video since the newest keyframe, for shards that have their first viewer.
     window: Window,
-    told: KeyframeStats,
+    reported: KeyframeStats,
     formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
     sets_due: bool,
@@ -113,7 +113,7 @@ impl PublishedStream {
             clocks: [None; 2],
             keyframe_at: config.keyframe_interval.map(|interval| now + interval),
             window: window(config.cache),
-            told: KeyframeStats::default(),
+            reported: KeyframeStats::default(),
             formats: SentFormats::default(),
             sets_due: true,
             has_video: false,
@@ -230,7 +230,7 @@ impl PublishedStream {
             self.ingest.resume_at(continuity);
             self.window = window(self.config.cache);
             if let Some(output) = &mut self.output {
-                output.begin_anew();
+                output.restart_numbering();
             }
             self.ingest.request_keyframe(KeyframeNeed::Urgent);
         }
@@ -391,7 +391,7 @@ impl PublishedStream {
     /// What has happened to keyframe requests since the last call.
     pub(super) fn take_keyframe_changes(&mut self) -> KeyframeChanges {
         let status = self.ingest.keyframe_stats();
-        let before = std::mem::replace(&mut self.told, status);
+        let before = std::mem::replace(&mut self.reported, status);
         if status.unanswered != before.unanswered && self.may_write() {
             self.write_facts();
         }
@@ -457,7 +457,7 @@ impl PublishedStream {
 }
 
 impl Drop for PublishedStream {
-    /// Gives the write ticket back, which tells viewers that the source has ended, unless another one writes already.
+    /// Gives the write ticket back, which ends the source for viewers, unless another one writes already.
     fn drop(&mut self) {
         if self.may_write() {
             self.tracks.video.keyframes().write(&KeyframeReading::default());

@@ -142,9 +142,9 @@ impl ShardStream {
         if self.bound[kind as usize] > 1 {
             return;
         }
-        self.senders[kind as usize].begin_anew();
+        self.senders[kind as usize].reset();
         if kind == Kind::Video {
-            self.waiting.begin_anew(now);
+            self.waiting.reset(now);
             tracks.request_past(shard);
         }
     }

@@ -309,7 +309,7 @@ fn forged_alerts_do_not_close_a_settled_peer() {
 fn a_lost_last_flight_is_repeated() {
     let mut net = Net::new(Client::new(vec![GCM], true));
     let mut is_lost = false;
-    // The first datagram with a ChangeCipherSpec of ours: the client's is in a larger one.
+    // The server's first datagram with a ChangeCipherSpec; the client's is larger.
     net.fate = Box::new(move |_, bytes| {
         if bytes[0] == 20 && !is_lost {
             is_lost = true;

@@ -1,4 +1,4 @@
-//! Who leaves, and what is left then.
+//! Members that leave.
 
 use super::*;
 

@@ -116,7 +116,7 @@ fn answers_to_nothing_or_to_another_offer_are_refused_and_change_nothing() {
     assert_eq!(bench.sees(1), [""; 0]);
     let good = bench.clients.get_mut(&1).unwrap().answer(&offer.sdp);
     bench.answer_with(1, None, &good).unwrap();
-    assert_eq!(bench.sees(1), ["m2.0 av"], "who does not say which is believed");
+    assert_eq!(bench.sees(1), ["m2.0 av"], "an answer without a number is accepted");
     assert_eq!(bench.answer_with(1, Some(number), &good), Err(Refusal::NothingToAnswer));
 }
 

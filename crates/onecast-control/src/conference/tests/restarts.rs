@@ -68,7 +68,7 @@ fn offer(ice: &IceCredentials) -> String {
     )
 }
 
-/// What a client answers that takes all: its own words in place of ours.
+/// The answer of a client that accepts everything: the offer with its own credentials.
 fn answer(offer: &str, ice: &IceCredentials) -> String {
     let fingerprint = ["AB"; 32].join(":");
     let line = |line: &str| match line.split_once(':').map_or(line, |(name, _)| name) {

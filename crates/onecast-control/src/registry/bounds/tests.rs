@@ -209,7 +209,7 @@ fn a_member_of_a_room_is_bounded_in_time_and_may_be_silent() {
 }
 
 #[test]
-fn large_packets_of_a_publisher_are_told_once_and_shown() {
+fn large_packets_of_a_publisher_are_reported_once_and_shown() {
     let start = onecast_udp::clock::now();
     let mut registry = registry(SessionLimits::default());
     admit(&mut registry, start, Purpose::Publish, "s", 1).unwrap();

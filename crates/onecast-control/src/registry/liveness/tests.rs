@@ -31,7 +31,7 @@ fn a_publisher_that_never_sends_is_silent_from_its_connection_on() {
         silent: ms(5_000),
         is_over: false,
     };
-    assert_eq!(bench.silences, [change], "told once");
+    assert_eq!(bench.silences, [change], "reported once");
     bench.pass(ms(60_000));
     assert_eq!(bench.silences.len(), 1);
     let state = bench.registry.streams(bench.now).remove(0);

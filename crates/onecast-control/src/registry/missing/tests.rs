@@ -13,7 +13,7 @@ fn missing_of(bench: &Bench, number: u64) -> Vec<Codec> {
 }
 
 #[test]
-fn a_viewer_that_came_first_and_cannot_play_the_codec_is_told_of_once() {
+fn an_early_viewer_without_the_codec_is_reported_once() {
     let mut bench = Bench::new();
     let connected = bench.watch(1, &OPUS, &[Codec::Vp8, Codec::Vp9]);
     assert!(connected.missing.is_empty());
@@ -58,7 +58,7 @@ fn a_change_of_codec_is_looked_at_again_in_both_directions() {
 }
 
 #[test]
-fn a_codec_that_changes_with_every_packet_is_told_of_once_a_second_at_most() {
+fn codec_changes_are_reported_at_most_once_a_second() {
     let mut bench = Bench::new();
     bench.watch(1, &OPUS, &[Codec::Vp8]);
     bench.publish(2, NO_CREDENTIAL);
@@ -84,7 +84,7 @@ fn of_a_crowd_the_first_are_named_and_the_others_counted() {
 }
 
 #[test]
-fn a_viewer_that_connects_when_the_codec_is_known_is_told_of_as_it_connects() {
+fn a_late_viewer_without_the_codec_is_reported_as_it_connects() {
     let mut bench = Bench::new();
     bench.publish(1, NO_CREDENTIAL);
     bench.send(1, Codec::H264);

@@ -22,7 +22,7 @@ fn retry_after(refused: Refusal) -> Duration {
 }
 
 #[test]
-fn an_encoder_that_crashed_is_back_at_the_time_that_it_is_told() {
+fn an_encoder_that_crashed_is_accepted_after_its_retry_time() {
     for phase in [0, 1, 250, 700, 999] {
         let mut bench = stopped(NO_CREDENTIAL);
         bench.pass(ms(phase));
@@ -139,7 +139,7 @@ fn a_publisher_with_a_credential_keeps_its_place_from_all_others_however_silent(
 }
 
 #[test]
-fn a_publisher_that_is_to_connect_is_waited_for_as_long_as_it_is_told() {
+fn a_publisher_has_until_its_announced_timeout_to_connect() {
     let mut bench = Bench::new();
     bench.offer(1, NO_CREDENTIAL).unwrap();
     bench.pass(ms(1_200));

@@ -81,8 +81,8 @@ impl Shard {
 
     fn drop_stream(&mut self, slot: StreamSlot) {
         if let Some(mut stream) = self.streams.remove(slot) {
-            let (_, told) = stream.take_cached_bytes();
-            self.count_cached(0, told);
+            let (_, counted) = stream.take_cached_bytes();
+            self.count_cached(0, counted);
         }
     }
 }

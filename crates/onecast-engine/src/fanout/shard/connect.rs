@@ -93,7 +93,7 @@ impl Shard {
         self.schedule(index);
     }
 
-    /// An answer to a request of ours shows that its client is there.
+    /// An answer to the server's own check shows that the client is there.
     fn handle_answer(&mut self, now: Instant, index: PeerIndex, from: Path, datagram: &[u8]) {
         let answered = self
             .peers

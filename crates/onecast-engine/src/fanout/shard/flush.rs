@@ -66,10 +66,10 @@ impl Shard {
         let mut flow = Flow::default();
         let done = stream.flush(budget, &mut self.out.for_stream(now, slot, outlet, &mut flow));
         if done {
-            let (cached, told) = stream.take_cached_bytes();
+            let (cached, counted) = stream.take_cached_bytes();
             self.starts.handle_flushed(slot, now);
             self.find_startable(now, slot);
-            self.count_cached(cached, told);
+            self.count_cached(cached, counted);
         }
         self.send(outlet);
         self.finish(now, &flow);
@@ -108,9 +108,9 @@ impl Shard {
         }
     }
 
-    /// A stream's share of the bytes since the newest keyframes was `told` and is `cached`.
-    pub(super) fn count_cached(&self, cached: u64, told: u64) {
+    /// A stream's share of the bytes since the newest keyframes was `counted` and is `cached`.
+    pub(super) fn count_cached(&self, cached: u64, counted: u64) {
         let all = &self.counters.start_cache_bytes;
-        all.set((all.value() + cached).saturating_sub(told));
+        all.set((all.value() + cached).saturating_sub(counted));
     }
 }

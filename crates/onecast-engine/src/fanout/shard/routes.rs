@@ -108,8 +108,8 @@ impl Routes {
         }
     }
 
-    /// A check passed. Datagrams of its path belong to this peer from now on, unless another client is alive there: then
-    /// only the answer to a request of ours shows whose they are.
+    /// A check on a path passed. Its datagrams belong to this peer from now on, unless another client is alive there: then
+    /// only the answer to the server's own check shows whose they are.
     pub(super) fn claim(
         &mut self,
         now: Instant,

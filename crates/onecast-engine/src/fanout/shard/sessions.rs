@@ -39,7 +39,7 @@ impl Sessions {
         self.by_ufrag.insert(ufrag, Expected::new(session));
     }
 
-    /// The session that a ufrag of ours stands for.
+    /// The session with this ufrag of the server.
     pub(super) fn find(&self, ufrag: &str) -> Option<&Expected> {
         let known = self.by_ufrag.get(ufrag);
         known.or_else(|| self.by_ufrag.get(self.restarted.get(ufrag)?))

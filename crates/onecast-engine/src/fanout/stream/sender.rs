@@ -58,7 +58,7 @@ impl TrackSender {
 
     /// The track had no subscribers for a while, and what came meanwhile is not known: everything from before is forgotten. A batch on its
     /// way out has no subscriber left to go to.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.window = Window::new(self.bounds);
         self.gathered.clear();
         self.clock = None;

@@ -29,8 +29,8 @@ impl Waiting {
         }
     }
 
-    /// The past is asked for again: the track has its first subscriber after a while without.
-    pub(super) fn begin_anew(&mut self, now: Instant) {
+    /// The track has its first subscriber after a while without, so its past is requested again.
+    pub(super) fn reset(&mut self, now: Instant) {
         self.past_due = Some(now + Waiting::PAST_TIMEOUT);
         self.end_source();
     }

@@ -184,7 +184,7 @@ fn a_signature_by_another_key_is_refused_and_reported() {
             net.connect();
             let expected = CloseReason::HandshakeFailed(HandshakeError::BadSignature);
             assert_eq!(net.closed(), Some(expected), "{name}, starts {starts}");
-            assert!(net.client.keys.is_none(), "{name}: no last flight of ours");
+            assert!(net.client.keys.is_none(), "{name}: no last flight of the server");
         }
     }
 }
