@@ -24,11 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod noise;
 mod report;
 pub mod requirements;
 mod suite;
 
 pub use body::Body;
+pub use noise::Noise;
 pub use report::{attach, note};
 pub use requirements::{Requirement, find_program};
 pub use suite::{Suite, Test, Tests};

@@ -300,7 +300,7 @@ const TWO_BYTE_PROFILE: u16 = 0x1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::noise::Noise;
+    use onecast_testing::Noise;
 
     const OUT: HeaderOut = HeaderOut {
         marker: true,

@@ -314,7 +314,7 @@ const AV1_SEQUENCE_HEADER: u8 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::noise::Noise;
+    use onecast_testing::Noise;
 
     #[test]
     fn vp8_keyframes_are_seen_behind_every_descriptor() {

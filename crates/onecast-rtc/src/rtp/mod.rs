@@ -4,8 +4,6 @@ pub mod codec;
 pub mod header;
 mod ids;
 pub mod keyframe;
-#[doc(hidden)]
-pub mod noise;
 mod picture;
 pub mod refresh;
 pub mod rtcp;

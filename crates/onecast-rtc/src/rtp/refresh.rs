@@ -112,7 +112,7 @@ const MESSAGES_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::noise::Noise;
+    use onecast_testing::Noise;
 
     fn h264(payload: &[u8]) -> Option<Refresh> {
         refresh(Codec::H264, payload)

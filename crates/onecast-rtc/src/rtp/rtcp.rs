@@ -416,7 +416,7 @@ const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::noise::Noise;
+    use onecast_testing::Noise;
 
     fn reports(clear: &[u8]) -> Vec<Report<'_>> {
         let mut all = Vec::new();

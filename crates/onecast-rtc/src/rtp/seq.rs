@@ -108,7 +108,7 @@ const FIRST_CYCLE: u64 = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::noise::Noise;
+    use onecast_testing::Noise;
 
     #[test]
     fn numbers_go_on_over_the_wrap() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::media::testing::packet;
 use onecast_rtc::rtp::RtpTime;
-use onecast_rtc::rtp::noise::Noise;
+use onecast_testing::Noise;
 
 /// Presentation times in decoding order, frames of 3,000 ticks.
 type Pattern = (&'static str, fn(u32) -> Vec<u32>);

@@ -7,9 +7,9 @@ mod tracks;
 
 use std::time::{Duration, Instant};
 
-use onecast_rtc::rtp::noise::Noise;
 use onecast_rtc::rtp::{HeaderOut, Pt, RtpTime, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, Format};
+use onecast_testing::Noise;
 
 use super::*;
 use crate::media::packet::Passed;

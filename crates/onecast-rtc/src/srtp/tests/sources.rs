@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rtp::Ssrc;
-use crate::rtp::noise::Noise;
+use onecast_testing::Noise;
 
 /// A packet of any source, sealed under `index`.
 fn sealed(sealer: &mut Sealer, ssrc: u32, index: u64) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::rtp::noise::Noise;
+use onecast_testing::Noise;
 
 const STREAMS: usize = 8;
 const STEPS: usize = 4_800;

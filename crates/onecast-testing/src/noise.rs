@@ -5,10 +5,12 @@
 pub struct Noise(u64);
 
 impl Noise {
+    /// The generator of a seed.
     pub fn seeded(seed: u64) -> Noise {
         Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// The next 64 bits.
     #[expect(
         clippy::should_implement_trait,
         reason = "it never ends, and callers want a number, not an option"
@@ -20,7 +22,7 @@ impl Noise {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// 0..limit
+    /// A number below `limit`, which is at least 1.
     pub fn below(&mut self, limit: usize) -> usize {
         ((self.next() >> 33) as usize) % limit
     }
