@@ -51,7 +51,7 @@ struct Plan {
 
 impl MemberStreams {
     /// Finds the stream of each line: the one that had the line before, else one of the same name without a line of the kind. The lines
-    /// on which a client may send (`peer::sdp::negotiation::MAX_SENDING_LINES`) bound the streams.
+    /// on which a client may send (`onecast_rtc::sdp::negotiation::MAX_SENDING_LINES`) bound the streams.
     fn plan(&self, received: &[ReceivedLine]) -> Plan {
         // What each stream's lines will be; the names of streams that are to be made follow those there are.
         let mut taken: Vec<(&str, [Option<&str>; 2])> = self.now.iter().map(MemberStream::mids).collect();

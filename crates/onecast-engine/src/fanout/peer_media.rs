@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn what_a_viewer_takes_is_bounded() {
         let sizes = [size_of::<PeerMedia>(), size_of::<Subscriber>()];
-        assert!(sizes[0] <= 256 && sizes[1] <= 1_024, "{sizes:?}");
+        assert!(sizes[0] <= 240 && sizes[1] <= 440, "{sizes:?}");
     }
 }

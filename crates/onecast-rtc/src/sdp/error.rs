@@ -31,7 +31,8 @@ pub enum SdpErrorKind {
     Malformed,
     /// The text was understood, but cannot be used (HTTP 422).
     Unusable,
-    /// It is not this text's turn, whatever it says (HTTP 409).
+    /// It is not this text's turn, whatever it says. Rooms check the turn first and reply with HTTP 409; what comes this far is
+    /// refused like [`Unusable`](Self::Unusable).
     OutOfTurn,
 }
 
@@ -185,7 +186,7 @@ impl SdpError {
         self.advice().1
     }
 
-    /// Whether the text was understood (HTTP 422 or 409), as opposed to not understood (HTTP 400).
+    /// Whether the text was understood (HTTP 422), as opposed to not understood (HTTP 400).
     pub fn is_unusable(&self) -> bool {
         self.kind() != SdpErrorKind::Malformed
     }

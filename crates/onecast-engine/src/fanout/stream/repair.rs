@@ -178,8 +178,7 @@ impl Repair<'_> {
             return;
         };
         if let Request::Again(times) = repairs.ask(self.now, number, self.wait) {
-            let rank = if times == 1 { Rank::Second } else { Rank::Third };
-            self.answer(repairs, (index, number), rank);
+            self.answer(repairs, (index, number), rank_after(times));
         }
     }
 
@@ -268,5 +267,38 @@ impl Repair<'_> {
             self.flow.retransmitted_bytes += packet.payload.len() as u64;
         }
         sent
+    }
+}
+
+/// How much a packet matters that was sent again so many times already, at least once.
+const fn rank_after(times: u8) -> Rank {
+    if times == 1 { Rank::Second } else { Rank::Third }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet that is asked for until it is given up matters less each time.
+    #[test]
+    fn each_request_for_a_packet_has_its_rank() {
+        const WAIT: Duration = Duration::from_millis(50);
+        let start = onecast_udp::clock::now();
+        let mut repairs = Repairs::new(start);
+        let mut ranks = Vec::new();
+        for round in 0..6 {
+            let now = start + round * WAIT;
+            repairs.begin(now, 0);
+            ranks.push(match repairs.ask(now, 7, WAIT) {
+                Request::First { .. } => Some(Rank::First),
+                Request::Again(times) => Some(rank_after(times)),
+                Request::Soon(_) | Request::Often { .. } => None,
+            });
+            if ranks.last() != Some(&None) {
+                repairs.answered(now, 7, true);
+            }
+        }
+        let sent = [Rank::First, Rank::Second, Rank::Third].map(Some);
+        assert_eq!((&ranks[..3], &ranks[3..]), (&sent[..], &[None; 3][..]));
     }
 }
