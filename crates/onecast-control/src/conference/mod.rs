@@ -26,7 +26,7 @@ pub use initial_offer::InitialOffer;
 pub use rooms::{Broadcast, Joining, NewMember, OpenTracks, Program, RoomEffect, RoomLimits, Rooms};
 pub use roster::{MemberState, Roster, TrackState};
 
-use onecast_rtc::rtp::Kind;
+use onecast_rtc::rtp::{Kind, Mid};
 
 use crate::registry::SessionNumber;
 
@@ -61,7 +61,7 @@ pub struct ServerOffer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferedTrack {
     /// The line.
-    pub mid: Box<str>,
+    pub mid: Mid,
     /// Public number of the member that sends it.
     pub member: SessionNumber,
     /// The stream's id, as in `a=msid`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Broadcast;
 use onecast_engine::fanout::SourceSpec;
 use onecast_engine::media::StreamTracks;
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Mid};
 use onecast_rtc::sdp::{MediaLine, ReceivedLine, TrackId};
 
 /// The streams of one member, the first of which is what it shows of itself.
@@ -31,7 +31,7 @@ pub(super) struct MemberStream {
 
 #[derive(Debug)]
 struct Line {
-    mid: Box<str>,
+    mid: Mid,
     /// What was agreed when the client last sent on it.
     agreed: Option<MediaLine>,
     /// The client sends on it.

@@ -3,7 +3,7 @@
 
 use crate::media::lane::StreamKey;
 use onecast_rtc::rtp::header::RtpHeader;
-use onecast_rtc::rtp::{Pt, Ssrc};
+use onecast_rtc::rtp::{Mid, Pt, Ssrc};
 use onecast_rtc::sdp::MediaLine;
 use onecast_rtc::srtp;
 
@@ -31,7 +31,7 @@ struct Known {
 struct DemuxLine {
     source: usize,
     stream: StreamKey,
-    mid: Box<str>,
+    mid: Mid,
     announced: [Option<Ssrc>; 2],
     /// A bit for each payload type.
     payload_types: u128,

@@ -67,7 +67,7 @@ impl Agreed {
     ) -> MediaLine {
         MediaLine {
             kind: self.formats[0].format.codec.kind(),
-            mid: section.mid.as_deref().unwrap_or_default().into(),
+            mid: section.mid.clone().unwrap_or_default(),
             formats: self.formats.iter().map(|chosen| chosen.format.clone()).collect(),
             extensions: self.extensions.iter().copied().collect(),
             ssrc,

@@ -28,7 +28,7 @@ pub struct FragmentLine {
     /// `audio`, `video` or another token.
     pub media: Box<str>,
     /// `a=mid`
-    pub mid: Box<str>,
+    pub mid: Mid,
 }
 
 /// Our side of an ICE session as a fragment: the answer to an ICE restart (RFC 9725 section 4.3.3).
@@ -104,7 +104,7 @@ impl Fragment {
                 ("mid", mid) if fragment.line.is_none() => {
                     fragment.line = media.zip(Mid::parse(mid)).map(|(media, mid)| FragmentLine {
                         media: media.into(),
-                        mid: (&*mid).into(),
+                        mid,
                     });
                 }
                 _ => {}

@@ -34,7 +34,7 @@ pub use negotiation::{
 pub use offer::Offer;
 pub use sprop::announced_parameter_sets;
 
-use crate::rtp::{Codec, Kind, Pt, Ssrc};
+use crate::rtp::{Codec, Kind, Mid, Pt, Ssrc};
 use crate::{Fingerprint, IceCredentials};
 
 /// The client's role in a broadcast.
@@ -114,7 +114,7 @@ pub struct MediaLine {
     /// Audio or video.
     pub kind: Kind,
     /// `a=mid`.
-    pub mid: Box<str>,
+    pub mid: Mid,
     /// What both sides can carry, in the client's order of preference. Never empty.
     pub formats: Vec<Format>,
     /// Negotiated header extensions.
