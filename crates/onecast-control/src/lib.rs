@@ -9,7 +9,10 @@
 //!
 //! use onecast_control::drain::DrainOrder;
 //! use onecast_control::effect::Effect;
-//! use onecast_control::*;
+//! use onecast_control::port::Protocol;
+//! use onecast_control::{
+//!     AdmissionLimits, Control, ControlConfig, Grant, Join, Limits, Now, SessionId, SessionLimits, StreamName, conference,
+//! };
 //! use onecast_rtc::IceCredentials;
 //!
 //! let now = Now { instant: Instant::now(), unix: Duration::from_secs(1_700_000_000) };
@@ -33,7 +36,7 @@
 //!     grant: &Grant::default(),
 //! };
 //! control.handle_counter_offer(now, join).unwrap();
-//! control.handle_close(now, id, port::Protocol::Whep).unwrap();
+//! control.handle_close(now, id, Protocol::Whep).unwrap();
 //! assert!(matches!(control.poll_effect(), Some(Effect::Notice(_))));
 //! ```
 

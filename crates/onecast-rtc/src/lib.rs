@@ -11,6 +11,7 @@
 //!
 //! use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 //! use onecast_rtc::demux::{Datagram, classify};
+//! use onecast_rtc::rtp::Ssrc;
 //! use onecast_rtc::sdp::{AnswerParams, Offer, Role, TrackSsrcs};
 //! use onecast_rtc::{Certificate, IceCredentials, Path, Sends, Transport, TransportEvent};
 //!
@@ -29,7 +30,7 @@
 //!     rtx: true,
 //! });
 //! let offer = Offer::parse(&offer)?;
-//! let ssrcs = TrackSsrcs { video: 1, video_rtx: 2, audio: 3 };
+//! let ssrcs = TrackSsrcs { video: Ssrc(1), video_rtx: Ssrc(2), audio: Ssrc(3) };
 //! let params = AnswerParams {
 //!     ice: &server_ice,
 //!     fingerprint: server_certificate.fingerprint(),
