@@ -387,6 +387,11 @@ impl Registry {
         bounds::verdicts(now, &self.limits.sessions, &self.streams, &mut self.sessions)
     }
 
+    /// Whether the client of a session has not connected in time.
+    pub(crate) fn is_overdue(&self, now: Instant, id: SessionId) -> bool {
+        self.sessions.is_overdue(now, id)
+    }
+
     /// Sessions whose clients have not connected in time.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<SessionId> {
         self.sessions.overdue(now)

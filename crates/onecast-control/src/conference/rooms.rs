@@ -386,6 +386,15 @@ impl Rooms {
         }
     }
 
+    /// Whether a member has not answered or come back in time.
+    pub(crate) fn is_overdue(&self, now: Instant, id: SessionId) -> bool {
+        let room = self.homes.get(&id).and_then(|name| self.rooms.get(name));
+        let member = room.and_then(|room| room.members.iter().find(|member| member.id == id));
+        member
+            .and_then(|member| member.signalling.as_ref()?.overdue(now))
+            .is_some()
+    }
+
     /// Ends members that do not answer or do not come back, and changes the active speaker if one has waited for that.
     pub fn handle_timeout(&mut self, now: Instant) {
         let names: Vec<StreamName> = self.rooms.keys().cloned().collect();

@@ -1,6 +1,6 @@
 //! The end of a session, for whatever reason.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::Command;
@@ -16,9 +16,9 @@ use crate::registry::Purpose;
 /// one for each other member besides, so commands are counted and not sessions.
 #[derive(Debug, Default)]
 pub(super) struct EndQueue {
-    waiting: VecDeque<(SessionId, EndReason)>,
-    /// Those in `waiting`: each waits once, however often its end is asked for.
-    known: HashSet<SessionId>,
+    waiting: VecDeque<SessionId>,
+    /// Those in `waiting`, and why: each waits once, however often its end is asked for.
+    reasons: HashMap<SessionId, EndReason>,
     /// When the present window ends; the next one begins with the first end after that.
     window_end: Option<Instant>,
     /// Commands that ends have taken in the present window.
@@ -34,17 +34,18 @@ impl EndQueue {
     /// How long a window lasts: meanwhile the shards close the peers of the one before.
     pub(super) const WINDOW: Duration = Duration::from_millis(50);
 
-    /// Queues an end, unless the session waits already.
+    /// Queues an end. A session that waits already keeps its turn and its reason.
     pub(super) fn push(&mut self, id: SessionId, why: EndReason) {
-        if self.known.insert(id) {
-            self.waiting.push_back((id, why));
+        if !self.reasons.contains_key(&id) {
+            self.waiting.push_back(id);
+            self.reasons.insert(id, why);
         }
     }
 
     fn pop(&mut self) -> Option<(SessionId, EndReason)> {
-        let next = self.waiting.pop_front()?;
-        self.known.remove(&next.0);
-        Some(next)
+        let id = self.waiting.pop_front()?;
+        let why = self.reasons.remove(&id)?;
+        Some((id, why))
     }
 
     /// Sessions that wait.
@@ -53,8 +54,13 @@ impl EndQueue {
         self.waiting.len()
     }
 
-    fn has(&self, id: SessionId) -> bool {
-        self.known.contains(&id)
+    /// Gives a session that waits another reason. False if it does not wait.
+    fn replace_reason(&mut self, id: SessionId, why: &EndReason) -> bool {
+        let Some(reason) = self.reasons.get_mut(&id) else {
+            return false;
+        };
+        *reason = why.clone();
+        true
     }
 
     /// When the next batch is due.
@@ -109,8 +115,8 @@ impl Control {
         };
         let mut share = left.max(EndQueue::SHARE);
         for id in sessions {
-            // What waits already keeps its turn.
-            if self.ends.has(id) {
+            // What waits already keeps its turn, but now ends whatever its client does meanwhile.
+            if self.ends.replace_reason(id, why) {
                 continue;
             }
             if share > 0 {
@@ -131,11 +137,23 @@ impl Control {
         }
     }
 
-    /// Ends as many of those that wait as the present window allows.
+    /// Ends as many of those that wait as the present window and the queues to the shards allow.
     pub(super) fn end_batch(&mut self, now: Now) {
-        while self.ends.left(now.instant) > 0 {
+        while self.ends.left(now.instant) > 0 && !self.shards_busy {
             let Some((id, why)) = self.ends.pop() else { return };
-            self.end_counted(now, id, why);
+            if self.still_holds(now, id, &why) {
+                self.end_counted(now, id, why);
+            }
+        }
+    }
+
+    /// Whether a reason is still true: a client may have connected, answered or come back while its end waited. If it fails again, the
+    /// sweep finds that out.
+    fn still_holds(&self, now: Now, id: SessionId, why: &EndReason) -> bool {
+        match why {
+            EndReason::NeverCame | EndReason::NoAnswer => self.registry.is_overdue(now.instant, id),
+            EndReason::Unanswered | EndReason::Unfollowed => self.rooms.is_overdue(now.instant, id),
+            _ => true,
         }
     }
 

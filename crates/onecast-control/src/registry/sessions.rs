@@ -115,13 +115,17 @@ impl Sessions {
         Some((entry.session.as_ref()?, &mut entry.restarted))
     }
 
+    /// Whether the client of a session has not connected in time.
+    pub(super) fn is_overdue(&self, now: Instant, id: SessionId) -> bool {
+        self.by_id.get(&id).is_some_and(|entry| entry.is_overdue(now))
+    }
+
     /// Sessions whose clients have not connected in time.
     pub(super) fn overdue(&self, now: Instant) -> Vec<SessionId> {
-        let overdue = |entry: &SessionEntry| entry.connected.is_none() && entry.deadline <= now;
         let mut ids: Vec<SessionId> = self
             .by_id
             .iter()
-            .filter(|(_, entry)| overdue(entry))
+            .filter(|(_, entry)| entry.is_overdue(now))
             .map(|(&id, _)| id)
             .collect();
         ids.sort_unstable();
@@ -130,6 +134,10 @@ impl Sessions {
 }
 
 impl SessionEntry {
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.connected.is_none() && self.deadline <= now
+    }
+
     /// RTP that came from its client, bytes.
     pub(super) fn received_bytes(&self) -> u64 {
         self.session

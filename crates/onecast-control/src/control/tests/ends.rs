@@ -14,6 +14,7 @@ use crate::Grant;
 use crate::admission::AdmissionLimits;
 use crate::conference::{InitialOffer, MemberInfo, RESUME_TIMEOUT, RoomLimits};
 use crate::control::end::EndQueue;
+use crate::ended::EndReason;
 use crate::port::PasteRights;
 use crate::registry::{Limits, SessionLimits};
 
@@ -158,6 +159,76 @@ fn a_large_room_whose_sockets_break_ends_in_batches_of_commands() {
     bench.pass(RESUME_TIMEOUT - Duration::from_secs(1));
     assert_eq!(bench.present().len(), 60);
     assert_ends_in_batches(&mut bench, 60);
+}
+
+#[test]
+fn a_member_that_comes_back_while_its_end_waits_stays() {
+    let mut bench = room_of(60, LIMITS_OF_A_CROWD);
+    for number in 1..=60 {
+        bench.call(|control, now| {
+            let follower = control.handle_follow(now, id(number)).unwrap();
+            control.handle_unfollow(now, id(number), follower);
+        });
+    }
+    while bench.control.ends.len() == 0 {
+        bench.pass(Duration::from_millis(10));
+    }
+    let waiting = bench.control.ends.len();
+    let returned = bench.present().into_iter().max().unwrap();
+    bench.call(|control, now| control.handle_follow(now, id(returned)).unwrap());
+    assert!(waiting > 1 && bench.present().len() == waiting, "{waiting} wait");
+    bench.pass(Duration::from_secs(5));
+    assert_eq!((bench.present(), bench.control.ends.len()), (vec![returned], 0));
+}
+
+#[test]
+fn a_client_that_connects_while_its_end_waits_stays() {
+    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
+    for number in 0..2_500 {
+        bench.watch(number, "live").unwrap();
+    }
+    while bench.control.ends.len() == 0 {
+        bench.pass(Duration::from_millis(10));
+    }
+    let late = bench.present().into_iter().max().unwrap();
+    bench.connect(late);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!((bench.present(), bench.control.ends.len()), (vec![late], 0));
+}
+
+#[test]
+fn the_operator_s_reason_replaces_that_of_a_session_that_waits() {
+    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
+    for number in 0..2_500 {
+        bench.watch(number, "live").unwrap();
+    }
+    while bench.control.ends.len() == 0 {
+        bench.pass(Duration::from_millis(10));
+    }
+    let late = bench.present().into_iter().max().unwrap();
+    end_stream(&mut bench, "live");
+    bench.connect(late);
+    bench.log();
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.present(), Vec::<u128>::new());
+    let why = bench.control.why_ended(id(late));
+    assert_eq!(why, Some(EndReason::Operator(None)));
+}
+
+#[test]
+fn ends_wait_while_the_queues_to_the_shards_are_nearly_full() {
+    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
+    for number in 0..2_500 {
+        bench.watch(number, "live").unwrap();
+    }
+    end_stream(&mut bench, "live");
+    bench.control.set_shards_busy(true);
+    bench.log();
+    bench.pass(Duration::from_secs(1));
+    assert_eq!((closed(&mut bench), bench.control.ends.len()), (0, 2_500 - 1_024));
+    bench.control.set_shards_busy(false);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.present(), Vec::<u128>::new());
 }
 
 #[test]
