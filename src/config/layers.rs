@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use clap::builder::{OsStr as OsStrValue, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args as _, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
 
@@ -142,15 +143,27 @@ fn read(path: &Path) -> Result<ConfigFile, LoadError> {
     })
 }
 
+/// The command line. The server's options stand at the top, for `onecast` alone, and in `serve`: with a subcommand, those at the top read
+/// no variables, or a variable of the server would be an error of `serve --OPTION`, `watch` and `config` as well.
+fn command_line(words: &[OsString]) -> ClapCommand {
+    let command = Cli::command();
+    let is_named = words.get(1).is_some_and(|word| command.find_subcommand(word).is_some());
+    if is_named {
+        command.mut_args(|option| option.env(Resettable::<OsStrValue>::Reset))
+    } else {
+        command
+    }
+}
+
 /// What the words and the environment set, even if that is valid only together with the file.
 fn leniently(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    Cli::command().ignore_errors(true).try_get_matches_from(words)
+    command_line(words).ignore_errors(true).try_get_matches_from(words)
 }
 
 /// What the words and the environment set. The error does not repeat a value that may contain a secret, because errors go to the
 /// journal.
 fn strictly(words: &[OsString]) -> Result<ArgMatches, LoadError> {
-    Cli::command().try_get_matches_from(words).map_err(|mut error| {
+    command_line(words).try_get_matches_from(words).map_err(|mut error| {
         let named = option_of(&error);
         let serve = serve_command();
         let option = serve.get_arguments().find(|option| option.get_long() == Some(&named));

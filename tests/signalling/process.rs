@@ -281,6 +281,23 @@ fn a_variable_overrides_the_file_even_with_a_wrong_value() {
 }
 
 #[test]
+fn a_named_subcommand_reads_each_variable_once() {
+    let run = |arguments: &[&str]| {
+        let output = onecast(arguments).env("ONECAST_MAX_VIEWERS", "many").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for before in [&[][..], &["serve"]] {
+        let (code, text) = run(&[before, &["--http", "127.0.0.1:0"]].concat());
+        assert!(code == Some(2) && text.contains("ONECAST_MAX_VIEWERS"), "{text}");
+        // The command line wins, so the next fault is the only one.
+        let (code, text) = run(&[before, &["--max-viewers", "7", "--http", "192.0.2.1:8080"]].concat());
+        assert!(code == Some(2) && text.contains("192.0.2.1"), "{text}");
+    }
+    // The server's variables are no concern of other subcommands.
+    assert_eq!(run(&["config", "example"]), (Some(0), String::new()));
+}
+
+#[test]
 fn wrong_options_and_variables_are_exit_code_2() {
     assert!(refused(&["--htp", "x"]).contains("--http"));
     assert!(refused(&["--shards", "many"]).contains("--shards"));
