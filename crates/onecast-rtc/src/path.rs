@@ -22,7 +22,7 @@ pub enum PathTransport {
     Udp,
 }
 
-/// A socket or local address of the server, by a number of the caller. This crate only compares it.
+/// A socket or local address of the server, by a number of the caller. This crate only compares and hashes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LocalSocket(pub u16);
 
@@ -38,7 +38,8 @@ impl Path {
     }
 }
 
-/// Each received datagram is looked up by its path. In two numbers, the whole path costs no more to hash than the client's address alone.
+/// Each received datagram is looked up by its path. Everything but the IP address is hashed as one number, so the whole path costs about
+/// as much as the client's address alone. Flow label and scope are left to `Eq`.
 impl Hash for Path {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -26,7 +26,7 @@ pub struct Transport {
     /// Part of the transaction ids of our own requests.
     tag: u32,
     paths: Paths,
-    /// The client has nominated the selected address. Until then the first address that passed a check is selected.
+    /// The client has nominated the selected path. Until then the first path that passed a check is selected.
     is_nominated: bool,
     phase: Phase,
 }
@@ -48,7 +48,7 @@ enum Phase {
         association: Box<Association>,
         deadline: Instant,
     },
-    /// There are keys, but the client has moved meanwhile and its new address is not proven yet.
+    /// There are keys, but the client has moved meanwhile and its new path is not proven yet.
     Proving {
         association: Box<Association>,
         keys: Box<SrtpKeys>,
@@ -140,14 +140,14 @@ impl Transport {
             self.prove(from);
         }
         self.leave_silent(now);
-        // Before the handshake is done, its messages prove the address, unless they went to several.
+        // Before the handshake is done, its messages prove the path, unless they went to several.
         if self.is_connected() || before.is_some_and(|before| self.path() != Some(before)) {
             self.ask(now, from, out);
         }
         Ok(if is_new { Check::New } else { Check::Known })
     }
 
-    /// Takes a datagram that may answer the server's own check. An answer from the address that the request went to proves that address.
+    /// Takes a datagram that may answer the server's own check. An answer on the path that the request went out on proves that path.
     pub fn handle_answer(
         &mut self,
         now: Instant,
@@ -170,7 +170,7 @@ impl Transport {
         Ok(self.admit(now))
     }
 
-    /// Takes a DTLS datagram and does the work that follows from it. Datagrams from unchecked addresses are ignored.
+    /// Takes a DTLS datagram and does the work that follows from it. Datagrams on unchecked paths are ignored.
     pub fn handle_dtls(
         &mut self,
         now: Instant,
@@ -219,7 +219,7 @@ impl Transport {
         }
     }
 
-    /// Continues the handshake: a quarter of a millisecond of CPU at most. `from` is where the last datagram came from; if that address is
+    /// Continues the handshake: a quarter of a millisecond of CPU at most. `from` is where the last datagram came from; if that path is
     /// no longer known, the reply goes to the selected one.
     pub fn work(&mut self, now: Instant, from: Path, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         let to = if self.is_checked(from) { from } else { self.path()? };
@@ -303,7 +303,7 @@ impl Transport {
             Phase::Handshaking { association, deadline } => {
                 Some(association.poll_timeout().map_or(*deadline, |due| due.min(*deadline)))
             }
-            // The client may have nominated a proven address meanwhile: then it is due at once.
+            // The client may have nominated a proven path meanwhile: then it is due at once.
             Phase::Proving { deadline, .. } => self.paths.selected().map(|path| match path.is_proven() {
                 true => path.heard,
                 false => *deadline,
@@ -315,7 +315,7 @@ impl Transport {
         due.into_iter().chain(self.paths.probe_due()).min()
     }
 
-    /// Does what is due: repeats a flight or a request, leaves a silent address, gives up, or frees the association.
+    /// Does what is due: repeats a flight or a request, leaves a silent path, gives up, or frees the association.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Transmit>) -> Option<TransportEvent> {
         while let Some(to) = self.paths.take_due_probe(now) {
             self.ask(now, to, out);
@@ -345,8 +345,8 @@ impl Transport {
         None
     }
 
-    /// Call for each authentic SRTP or SRTCP packet. It shows that the client is alive at that address and has its keys, so the handshake
-    /// is no longer needed. Returns true if media goes to another address from now on.
+    /// Call for each authentic SRTP or SRTCP packet. It shows that the client is alive at that path and has its keys, so the handshake
+    /// is no longer needed. Returns true if media goes out on another path from now on.
     pub fn handle_authenticated_media(&mut self, now: Instant, from: Path) -> bool {
         if matches!(self.phase, Phase::Lingering { .. }) {
             self.settle(now);
@@ -363,7 +363,7 @@ impl Transport {
         self.path() != before
     }
 
-    /// Asks the client whether it is at an unproven address, within what may be sent there.
+    /// Asks the client whether it can be reached on an unproven path, within what may be sent there.
     pub fn ask(&mut self, now: Instant, to: Path, out: &mut Vec<Transmit>) {
         let Some((transaction, number)) = self.paths.probe(to, self.tag) else {
             return;
@@ -417,7 +417,7 @@ impl Transport {
         self.paths.note_check(now, from, len, ice)
     }
 
-    /// Whether the handshake is done. Media may be sent once the address is proven, too.
+    /// Whether the handshake is done. Media may be sent once the path is proven, too.
     fn is_connected(&self) -> bool {
         !matches!(self.phase, Phase::Handshaking { .. })
     }
@@ -442,7 +442,7 @@ impl Transport {
         }
     }
 
-    /// Takes back what was written from index `before` on, if it exceeds what may be sent to the address.
+    /// Takes back what was written from index `before` on, if it exceeds what may be sent on the path.
     fn limit_flight(&mut self, to: Path, before: usize, out: &mut Vec<Transmit>) {
         let len: usize = out[before..].iter().map(|transmit| transmit.bytes.len()).sum();
         if len > 0 && !self.paths.take_flight(to, len) {
@@ -450,7 +450,7 @@ impl Transport {
         }
     }
 
-    /// Sends our flight again. An unproven address is also sent a request, before the flights that it may get are used up.
+    /// Sends our flight again. An unproven path is also sent a request, before the flights that it may get are used up.
     fn repeat_flight(&mut self, now: Instant, out: &mut Vec<Transmit>) {
         let (Phase::Handshaking { association, .. }, Some(path)) = (&mut self.phase, self.paths.selected()) else {
             return;
@@ -503,7 +503,7 @@ impl Transport {
         }
     }
 
-    /// Hands out the keys as soon as the selected address is proven.
+    /// Hands out the keys as soon as the selected path is proven.
     fn admit(&mut self, now: Instant) -> Option<TransportEvent> {
         let is_proven = self.paths.selected().is_some_and(paths::PathState::is_proven);
         match std::mem::replace(&mut self.phase, Phase::Closed) {

@@ -50,7 +50,7 @@ pub(super) struct Taken {
 impl Frames {
     /// Handles a packet that arrived at `arrived`.
     pub(super) fn handle_packet(&mut self, arrived: Duration, sequence: u16, part: Part) -> Taken {
-        let before = self.extender.highest().map(u64::from);
+        let before = self.extender.highest().map(|highest| highest.0);
         let index = self.extender.extend(sequence).0;
         let repaired = self.note_number(arrived, before, index);
         if self.next.is_none_or(|next| index >= next) {

@@ -207,14 +207,14 @@ impl MediaReceiver {
             totals.repaired.add(time);
         }
         for timestamp in taken.whole {
-            self.note_whole(arrived, Some(timestamp.0), totals);
+            self.note_whole(arrived, Some(timestamp), totals);
         }
         if header.marker {
             self.note_delay(arrived, payload, totals);
         }
     }
 
-    fn note_whole(&mut self, arrived: Duration, timestamp: Option<u32>, totals: &mut Totals) {
+    fn note_whole(&mut self, arrived: Duration, timestamp: Option<RtpTime>, totals: &mut Totals) {
         totals.whole_frames += 1;
         self.picture.get_or_insert(arrived);
         self.note_freeze(arrived, totals);
@@ -223,7 +223,7 @@ impl MediaReceiver {
         if let Some(timestamp) = timestamp
             && watched >= Some(LEARN_AFTER)
         {
-            self.interval.learn(RtpTime(timestamp));
+            self.interval.learn(timestamp);
         }
     }
 

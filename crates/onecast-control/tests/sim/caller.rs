@@ -198,14 +198,14 @@ impl Caller {
     }
 
     /// `first` are the first datagrams that the server sent of each SSRC, whether they came or not.
-    pub(crate) fn handle_rtp(&mut self, now: Instant, clear: &[u8], first: impl Fn(u32) -> Option<Vec<u8>>) {
+    pub(crate) fn handle_rtp(&mut self, now: Instant, clear: &[u8], first: impl Fn(Ssrc) -> Option<Vec<u8>>) {
         let seed = self.seed;
         let header = RtpHeader::parse(clear).unwrap();
         let place = self.by_ssrc.get(&header.ssrc);
         let place = *place.unwrap_or_else(|| panic!("seed {seed}: no track was announced for {:x}", header.ssrc));
         let track = &mut self.tracks[place];
         if !track.first_checked && track.kind == Kind::Video {
-            let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc.0).unwrap());
+            let (keys, first) = (self.keys.as_ref().unwrap(), first(track.ssrc).unwrap());
             assert!(
                 begins(keys, first),
                 "seed {seed}: {:x} begins amid something",

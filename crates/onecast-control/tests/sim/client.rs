@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use onecast_engine::fanout::Session;
 use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
-use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::srtp::{Opener, Sealer};
 
@@ -216,7 +215,7 @@ impl Client {
             Actor::Member(member) => member.handle_rtp(now, &bytes[..len], ledgers),
             Actor::Caller(caller) => {
                 let address = self.address;
-                caller.handle_rtp(now, &bytes[..len], |ssrc| guard.first_of(address, Ssrc(ssrc)));
+                caller.handle_rtp(now, &bytes[..len], |ssrc| guard.first_of(address, ssrc));
             }
             Actor::Publisher(_) => {}
         }

@@ -291,10 +291,10 @@ impl Conference {
         }
         self.offers += 1;
         member.waiting = Some(offer.clone());
-        let offered: Vec<u32> = sections(&offer.sdp)
+        let offered: Vec<Ssrc> = sections(&offer.sdp)
             .into_iter()
             .filter(|section| section.sends())
-            .flat_map(|section| section.ssrcs)
+            .flat_map(|section| section.ssrcs.into_iter().map(Ssrc))
             .collect();
         let allowed = self.world.guard.allowed.as_mut().unwrap();
         for ((to, ssrc), until) in &mut allowed.until {
@@ -458,7 +458,7 @@ impl Conference {
         assert_eq!(offer.number, number);
         let allowed = self.world.guard.allowed.as_mut().unwrap();
         for section in sections(&offer.sdp).iter().filter(|section| section.sends()) {
-            let ssrcs = section.ssrcs.iter().map(|ssrc| ((member.address, *ssrc), None));
+            let ssrcs = section.ssrcs.iter().map(|ssrc| ((member.address, Ssrc(*ssrc)), None));
             allowed.until.extend(ssrcs);
         }
         Ok(())

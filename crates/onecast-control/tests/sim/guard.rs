@@ -14,8 +14,8 @@ pub(crate) struct Guard {
     seed: u64,
     pub(crate) rtx_ssrcs: HashSet<Ssrc>,
     checked: HashSet<SocketAddr>,
-    extenders: HashMap<(SocketAddr, u32), SequenceExtender>,
-    sealed: HashMap<(SocketAddr, u32, u64), u64>,
+    extenders: HashMap<(SocketAddr, Ssrc), SequenceExtender>,
+    sealed: HashMap<(SocketAddr, Ssrc, u64), u64>,
     control: HashSet<(SocketAddr, u32, u32)>,
     /// The first video datagram of each destination.
     first_video: HashMap<SocketAddr, Vec<u8>>,
@@ -44,9 +44,9 @@ pub(crate) struct Sent {
 /// What may be sent to whom: SSRCs of which the client has agreed to be sent them, until when if it is over.
 #[derive(Default)]
 pub(crate) struct Allowed {
-    pub(crate) until: BTreeMap<(SocketAddr, u32), Option<Instant>>,
+    pub(crate) until: BTreeMap<(SocketAddr, Ssrc), Option<Instant>>,
     /// The first datagram of each.
-    first: HashMap<(SocketAddr, u32), Vec<u8>>,
+    first: HashMap<(SocketAddr, Ssrc), Vec<u8>>,
 }
 
 impl Guard {
@@ -130,19 +130,19 @@ impl Guard {
     fn check_allowed(&mut self, now: Instant, to: SocketAddr, datagram: &[u8]) {
         let Some(allowed) = &mut self.allowed else { return };
         let ssrc = RtpHeader::parse(datagram).unwrap().ssrc;
-        let until = allowed.until.get(&(to, ssrc.0));
+        let until = allowed.until.get(&(to, ssrc));
         let is_allowed = until.is_some_and(|until| until.is_none_or(|until| now <= until));
         assert!(
             is_allowed,
             "seed {}: {ssrc:x} goes to {to}, which has {until:?}",
             self.seed
         );
-        allowed.first.entry((to, ssrc.0)).or_insert_with(|| datagram.to_vec());
+        allowed.first.entry((to, ssrc)).or_insert_with(|| datagram.to_vec());
     }
 
     /// The first datagram of an SSRC that a conference sent.
     pub(crate) fn first_of(&self, to: SocketAddr, ssrc: Ssrc) -> Option<Vec<u8>> {
-        self.allowed.as_ref()?.first.get(&(to, ssrc.0)).cloned()
+        self.allowed.as_ref()?.first.get(&(to, ssrc)).cloned()
     }
 
     /// A packet index of an SSRC stands for the same bytes whenever it is sent; one of a retransmission is sent once.
@@ -151,12 +151,12 @@ impl Guard {
         let header = RtpHeader::parse(datagram).unwrap();
         let index = self
             .extenders
-            .entry((to, header.ssrc.0))
+            .entry((to, header.ssrc))
             .or_default()
             .extend(header.sequence);
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
-        let before = self.sealed.insert((to, header.ssrc.0, index.0), hasher.finish());
+        let before = self.sealed.insert((to, header.ssrc, index.0), hasher.finish());
         assert!(
             before.is_none_or(|before| before == hasher.finish()),
             "seed {seed}: index {index} of {:x} to {to} was sealed twice",

@@ -166,7 +166,7 @@ impl Reception {
         self.received += 1;
     }
 
-    pub(crate) fn block(&mut self, now: Instant, about: u32) -> Option<ReceptionBlock> {
+    pub(crate) fn block(&mut self, now: Instant, about: Ssrc) -> Option<ReceptionBlock> {
         let expected = self.newest - self.first? + 1;
         let (expected_now, received_now) = (expected - self.before.0, self.received - self.before.1);
         self.before = (expected, self.received);
@@ -175,7 +175,7 @@ impl Reception {
             (middle, ((now - at).as_micros() * 65_536 / 1_000_000) as u32)
         });
         Some(ReceptionBlock {
-            about: Ssrc(about),
+            about,
             fraction_lost: (256 * lost).checked_div(expected_now).unwrap_or(0).min(255) as u8,
             lost: (expected as i64 - self.received as i64) as i32,
             highest: self.newest as u32,

@@ -158,7 +158,7 @@ impl Viewer {
     fn report(&mut self, now: Instant, bytes: &mut [u8]) -> usize {
         let block = self
             .reception
-            .block(now, self.ssrcs[0].0)
+            .block(now, self.ssrcs[0])
             .filter(|_| self.asking.is_some());
         match block {
             Some(block) => rtcp::write_receiver_report(bytes, Ssrc(5), &[block]),

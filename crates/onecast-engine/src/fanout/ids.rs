@@ -16,6 +16,12 @@ impl PeerIndex {
     pub(super) fn number(self) -> u32 {
         self.0
     }
+
+    /// As an index into the slab's places.
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl SubscriberPosition {
@@ -35,12 +41,6 @@ impl SubscriberPosition {
 impl fmt::Debug for PeerIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for PeerIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
     }
 }
 

@@ -99,7 +99,7 @@ impl PublishedStream {
                 audio: spec.audio.clone(),
                 video: spec.video.clone(),
             },
-            local_ssrc: tracks.video.feedback_ssrc(),
+            local_ssrc: tracks.feedback_ssrc(),
             video_fir: false,
             keyframe_share: config.keyframe_share,
             transport_cc: config.transport_cc,

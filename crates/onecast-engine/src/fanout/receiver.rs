@@ -93,7 +93,7 @@ impl Receiver {
         match (&mut self.feedback, specs.first()) {
             (Some(feedback), _) => feedback.set_lines(lines),
             (None, Some(first)) => {
-                self.feedback = TransportFeedback::new(lines, first.tracks.video.feedback_ssrc());
+                self.feedback = TransportFeedback::new(lines, first.tracks.feedback_ssrc());
             }
             (None, None) => {}
         }

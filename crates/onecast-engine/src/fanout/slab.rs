@@ -26,7 +26,7 @@ impl<T> Slab<T> {
     /// Puts a value in and returns its place.
     pub(super) fn insert(&mut self, value: T) -> PeerIndex {
         if let Some(index) = self.free.pop() {
-            self.places[index.0 as usize].value = Some(value);
+            self.places[index.index()].value = Some(value);
             return index;
         }
         let index = self.vacant();
@@ -44,7 +44,7 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn remove(&mut self, index: PeerIndex) -> Option<T> {
-        let place = self.places.get_mut(index.0 as usize)?;
+        let place = self.places.get_mut(index.index())?;
         let value = place.value.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(index);
@@ -52,16 +52,16 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn get(&self, index: PeerIndex) -> Option<&T> {
-        self.places.get(index.0 as usize)?.value.as_ref()
+        self.places.get(index.index())?.value.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, index: PeerIndex) -> Option<&mut T> {
-        self.places.get_mut(index.0 as usize)?.value.as_mut()
+        self.places.get_mut(index.index())?.value.as_mut()
     }
 
     /// Changes when the place is given to another value.
     pub(super) fn generation(&self, index: PeerIndex) -> u32 {
-        self.places[index.0 as usize].generation
+        self.places[index.index()].generation
     }
 
     pub(super) fn len(&self) -> usize {

@@ -32,7 +32,7 @@ impl NackTracker {
         let newest = gap.end.minus(MISSING_MAX as u64).max(gap.start)..gap.end;
         let skipped = newest.start.since(gap.start) as usize;
         let due = now + FIRST_WAIT;
-        for extended in (newest.start.0..newest.end.0).map(SeqIndex) {
+        for extended in newest.start.until(newest.end) {
             self.missing.push_back(MissingPacket {
                 extended,
                 missed_at: now,

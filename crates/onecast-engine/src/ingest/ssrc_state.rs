@@ -174,8 +174,8 @@ impl Arrivals {
 
     /// Moves the window on: `from..newest` have not arrived, `newest` has.
     fn advance(&mut self, from: SeqIndex, newest: SeqIndex) {
-        for extended in from.0..newest.0 {
-            let (word, bit) = Arrivals::locate(SeqIndex(extended));
+        for extended in from.until(newest) {
+            let (word, bit) = Arrivals::locate(extended);
             self.0[word] &= !bit;
         }
         let (word, bit) = Arrivals::locate(newest);

@@ -64,12 +64,6 @@ impl std::fmt::Debug for StreamSlot {
     }
 }
 
-impl std::fmt::Display for StreamSlot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(&self.0, f)
-    }
-}
-
 /// A stream of this process: its slot, and a serial number because slots are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamKey {

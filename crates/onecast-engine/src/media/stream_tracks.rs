@@ -69,6 +69,11 @@ impl StreamTracks {
         }
     }
 
+    /// The server's own SSRC in the RTCP to the publisher: the number after video's, which no track has.
+    pub fn feedback_ssrc(&self) -> Ssrc {
+        Ssrc(self.video.ssrc().0 ^ 1)
+    }
+
     /// The track of a kind.
     pub fn track(&self, kind: Kind) -> &TrackLocalStaticRtp {
         match kind {

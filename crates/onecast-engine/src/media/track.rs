@@ -86,11 +86,6 @@ impl TrackLocalStaticRtp {
         self.ssrc
     }
 
-    /// The server's own SSRC in the RTCP that it sends to the publisher of this track.
-    pub fn feedback_ssrc(&self) -> Ssrc {
-        Ssrc(self.ssrc.0 ^ 1)
-    }
-
     /// SSRC of retransmissions (RFC 4588) towards every viewer.
     pub fn rtx_ssrc(&self) -> Ssrc {
         self.rtx_ssrc

@@ -125,48 +125,6 @@ impl Rid {
     }
 }
 
-impl From<u32> for Ssrc {
-    #[inline]
-    fn from(ssrc: u32) -> Ssrc {
-        Ssrc(ssrc)
-    }
-}
-
-impl From<Ssrc> for u32 {
-    #[inline]
-    fn from(ssrc: Ssrc) -> u32 {
-        ssrc.0
-    }
-}
-
-impl From<u8> for Pt {
-    #[inline]
-    fn from(number: u8) -> Pt {
-        Pt(number)
-    }
-}
-
-impl From<Pt> for u8 {
-    #[inline]
-    fn from(pt: Pt) -> u8 {
-        pt.0
-    }
-}
-
-impl From<u32> for RtpTime {
-    #[inline]
-    fn from(ticks: u32) -> RtpTime {
-        RtpTime(ticks)
-    }
-}
-
-impl From<RtpTime> for u32 {
-    #[inline]
-    fn from(time: RtpTime) -> u32 {
-        time.0
-    }
-}
-
 /// For mids that we choose ourselves. What a client says goes through [`Mid::parse`].
 impl From<&str> for Mid {
     fn from(text: &str) -> Mid {
@@ -273,6 +231,25 @@ mod tests {
         assert_eq!(after, RtpTime(20));
         assert_eq!((after.since(before), before.since(after)), (30, -30));
         assert_eq!(after.minus(30), before);
+    }
+
+    #[test]
+    fn rtp_times_less_than_half_the_circle_apart_have_an_order() {
+        let before = RtpTime(u32::MAX - 9);
+        let after = before.plus(30);
+        assert_eq!((after.is_after(before), before.is_after(after)), (true, false));
+        assert_eq!(after.ticks_since(before), 30);
+        assert_eq!(before.ticks_since(after), u32::MAX - 29);
+        assert!(!before.is_after(before));
+        let opposite = before.plus(1 << 31);
+        assert_eq!((opposite.is_after(before), before.is_after(opposite)), (false, false));
+    }
+
+    #[test]
+    fn numbers_are_written_bare() {
+        assert_eq!(format!("{0} {0:?} {0:x}", Ssrc(255)), "255 255 ff");
+        assert_eq!(format!("{0} {0:?} {1} {1:?}", Pt(96), RtpTime(7)), "96 96 7 7");
+        assert_eq!((Pt(0xe0).index(), Pt(96).index()), (96, 96));
     }
 
     #[test]

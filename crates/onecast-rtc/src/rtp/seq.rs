@@ -5,7 +5,7 @@ use std::fmt;
 /// A sequence number that does not wrap: how often the 16 bits of the wire have wrapped, then those bits.
 ///
 /// Its lower 48 bits are also the packet index of SRTP (RFC 3711 section 3.3.1): roll-over counter and sequence number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SeqIndex(pub u64);
 
 impl SeqIndex {
@@ -29,10 +29,15 @@ impl SeqIndex {
         SeqIndex(self.0.saturating_sub(count))
     }
 
-    /// How many numbers it is behind `earlier`, which must not be later.
+    /// How many numbers later than `earlier` it is. `earlier` must not be later.
     #[inline]
     pub const fn since(self, earlier: SeqIndex) -> u64 {
         self.0 - earlier.0
+    }
+
+    /// The numbers from here up to and without `end`.
+    pub fn until(self, end: SeqIndex) -> impl Iterator<Item = SeqIndex> {
+        (self.0..end.0).map(SeqIndex)
     }
 
     /// The next one.
@@ -43,21 +48,14 @@ impl SeqIndex {
     }
 }
 
-impl From<u64> for SeqIndex {
-    #[inline]
-    fn from(index: u64) -> SeqIndex {
-        SeqIndex(index)
-    }
-}
-
-impl From<SeqIndex> for u64 {
-    #[inline]
-    fn from(index: SeqIndex) -> u64 {
-        index.0
-    }
-}
-
 impl fmt::Display for SeqIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The bare number, as in logs.
+impl fmt::Debug for SeqIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -109,6 +107,20 @@ const FIRST_CYCLE: u64 = 65_536;
 mod tests {
     use super::*;
     use onecast_testing::Noise;
+
+    #[test]
+    fn indices_are_counted_from_each_other() {
+        let index = SeqIndex(3);
+        assert_eq!(
+            (index.plus(2), index.next(), index.minus(2)),
+            (SeqIndex(5), SeqIndex(4), SeqIndex(1))
+        );
+        assert_eq!(index.minus(5), SeqIndex(0));
+        assert_eq!(SeqIndex(70_000).since(SeqIndex(65_536)), 4_464);
+        assert_eq!(SeqIndex(70_000).wire(), 4_464);
+        assert!(SeqIndex(5).until(SeqIndex(7)).eq([SeqIndex(5), SeqIndex(6)]));
+        assert_eq!(format!("{index} {index:?}"), "3 3");
+    }
 
     #[test]
     fn numbers_go_on_over_the_wrap() {

@@ -107,7 +107,7 @@ pub(super) fn common_formats(section: &MediaSection, kind: Kind) -> Vec<Chosen> 
             format: Format {
                 codec: payload.codec()?,
                 payload_type: payload.number,
-                rtx: rtx[usize::from(payload.number.0)].filter(|_| is_video),
+                rtx: rtx[payload.number.index()].filter(|_| is_video),
                 fmtp: payload.fmtp.clone(),
                 nack: feedback.nack,
                 pli: feedback.pli && is_video,

@@ -5,10 +5,10 @@ mod refused;
 
 use std::net::SocketAddr;
 
-use crate::rtp::Ssrc;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use super::*;
+use crate::rtp::Ssrc;
 use crate::{DtlsRole, Fingerprint, IceCredentials, PeerFingerprint};
 
 const SSRCS: TrackSsrcs = TrackSsrcs {
@@ -80,7 +80,7 @@ fn formats(line: &Option<MediaLine>) -> Vec<(Codec, u8, Option<u8>)> {
     let line = line.as_ref().unwrap();
     let formats = line.formats.iter();
     formats
-        .map(|f| (f.codec, f.payload_type.0, f.rtx.map(u8::from)))
+        .map(|f| (f.codec, f.payload_type.0, f.rtx.map(|pt| pt.0)))
         .collect()
 }
 

@@ -1,6 +1,5 @@
 //! Against rtc-srtp as the other implementation, and against every kind of bad packet.
 
-use crate::rtp::Ssrc;
 use rtc_shared::marshal::Unmarshal;
 use rtc_srtp::context::Context;
 use rtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
@@ -8,6 +7,7 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 
 use super::super::crypto::crypto;
 use super::*;
+use crate::rtp::Ssrc;
 
 mod sources;
 

@@ -27,11 +27,11 @@ pub(super) struct PathState {
     pub(super) heard: Instant,
     /// Number of flights of the handshake sent there.
     flights: u8,
-    /// `None` once the address is proven.
+    /// `None` once the path is proven.
     unproven: Option<Box<Unproven>>,
 }
 
-/// What is known about an address that may be forged.
+/// What is known about a path that may be forged.
 #[derive(Default)]
 struct Unproven {
     received: u32,
@@ -39,14 +39,14 @@ struct Unproven {
     checks: u8,
     /// Authentic media came from there.
     has_media: bool,
-    /// The ICE session in which the client nominated this address last. The address is selected as soon as it is proven.
+    /// The ICE session in which the client nominated this path last. The path is selected as soon as it is proven.
     wanted: Option<u32>,
     /// Number of the ICE session of its last check.
     ice: u32,
     probe: Option<Probe>,
 }
 
-/// Our binding request to an address.
+/// The server's binding request on a path.
 #[derive(Clone, Copy)]
 struct Probe {
     transaction: Transaction,
@@ -85,7 +85,7 @@ impl Paths {
         path.unproven.as_deref_mut()
     }
 
-    /// A check of an ICE session passed. Returns true if the address is new. The least useful address may have made room for it.
+    /// A check of an ICE session passed. Returns true if the path is new. The least useful path may have made room for it.
     pub(super) fn note_check(&mut self, now: Instant, from: Path, len: usize, ice: u32) -> bool {
         let known = self.place(from);
         let place = known.unwrap_or_else(|| self.add(now, from));
@@ -128,7 +128,7 @@ impl Paths {
         self.lost.pop()
     }
 
-    /// Notes authentic media. Returns false if it came from another address than the selected one.
+    /// Notes authentic media. Returns false if it came on another path than the selected one.
     pub(super) fn note_media(&mut self, now: Instant, from: Path) -> bool {
         match self.list.first_mut() {
             Some(selected) if selected.path == from => {
@@ -139,7 +139,7 @@ impl Paths {
         }
     }
 
-    /// Notes authentic media from another address than the selected one. Returns true if this and its checks are enough to send it
+    /// Notes authentic media on another path than the selected one. Returns true if this and its checks are enough to send it
     /// feedback.
     pub(super) fn note_media_elsewhere(&mut self, now: Instant, from: Path) -> bool {
         let Some(place) = self.place(from) else { return false };
@@ -173,7 +173,7 @@ impl Paths {
         }
     }
 
-    /// Whether `len` more bytes may go to the address.
+    /// Whether `len` more bytes may go out on the path.
     fn may_send(&self, to: Path, len: usize) -> bool {
         self.get(to).is_some_and(|path| match &path.unproven {
             Some(unproven) => unproven.sent as usize + len <= AMPLIFICATION_MAX * unproven.received as usize,
@@ -197,13 +197,13 @@ impl Paths {
         true
     }
 
-    /// Whether all flights so far went to this address. If so, a message that proves receipt of a flight proves the address.
+    /// Whether all flights so far went out on this path. If so, a message that proves receipt of a flight proves the path.
     pub(super) fn all_flights_went_to(&self, at: Path) -> bool {
         let elsewhere = self.list.iter().any(|path| path.path != at && path.flights > 0);
         !self.scattered && !elsewhere
     }
 
-    /// The client nominated the address. Returns the nomination if it takes effect at once.
+    /// The client nominated the path. Returns the nomination if it takes effect at once.
     pub(super) fn nominate(&mut self, at: Path, ice: u32, is_connected: bool) -> Option<Nomination> {
         let place = self.place(at)?;
         for path in &mut self.list {
@@ -218,7 +218,7 @@ impl Paths {
         Some(Nomination { ice })
     }
 
-    /// The client has shown that it is at the address. Returns the nomination that takes effect now, if there was one.
+    /// The client has shown that it is there. Returns the nomination that takes effect now, if there was one.
     pub(super) fn prove(&mut self, at: Path) -> Option<Nomination> {
         let place = self.place(at)?;
         let unproven = self.list[place].unproven.take()?;
@@ -234,7 +234,7 @@ impl Paths {
         None
     }
 
-    /// Whether a datagram from the address answers our request to it.
+    /// Whether a datagram on the path answers the server's request on it.
     pub(super) fn is_answered(&self, from: Path, is_answered: impl Fn(&Transaction) -> bool) -> bool {
         let unproven = self.get(from).and_then(|path| path.unproven.as_ref());
         let probe = unproven.and_then(|unproven| unproven.probe);
@@ -247,7 +247,7 @@ impl Paths {
         }
     }
 
-    /// Leaves the selected address if it has been silent while another proven one was not. Returns true if so.
+    /// Leaves the selected path if it has been silent while another proven one was not. Returns true if so.
     pub(super) fn leave_silent(&mut self, now: Instant) -> bool {
         let Some(selected) = self.list.first().filter(|path| now >= path.heard + SILENT) else {
             return false;
@@ -261,7 +261,7 @@ impl Paths {
         true
     }
 
-    /// Removes addresses whose consent has expired, except the selected one.
+    /// Removes paths whose consent has expired, except the selected one.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some(place) = (1..self.list.len()).find(|&place| now >= self.list[place].expiry()) {
             self.remove(place);
@@ -283,7 +283,7 @@ impl Paths {
         unproven.filter_map(|unproven| unproven.probe?.at).min()
     }
 
-    /// The next address whose request is to be sent again now. Its interval doubles.
+    /// The next path whose request is to be sent again now. Its interval doubles.
     pub(super) fn take_due_probe(&mut self, now: Instant) -> Option<Path> {
         self.list.iter_mut().find_map(|path| {
             let probe = path.unproven.as_mut()?.probe.as_mut()?;
@@ -293,7 +293,7 @@ impl Paths {
         })
     }
 
-    /// The transaction of our request to an unproven address, and the ICE session to make it in. It stays the same until it is answered.
+    /// The transaction of our request on an unproven path, and the ICE session to make it in. It stays the same until it is answered.
     pub(super) fn probe(&mut self, at: Path, tag: u32) -> Option<(Transaction, u32)> {
         let unproven = self.unproven(at)?;
         if unproven.probe.is_none() {
@@ -306,7 +306,7 @@ impl Paths {
     }
 
     /// Whether a request of `len` bytes may be sent. If so, it counts as sent and is scheduled again. A request that exceeds the limit is
-    /// scheduled once media comes from the address, because that raises the limit.
+    /// scheduled once media comes on the path, because that raises the limit.
     pub(super) fn take_probe(&mut self, now: Instant, to: Path, len: usize) -> bool {
         let may_send = self.may_send(to, len);
         if may_send {
@@ -327,7 +327,7 @@ impl PathState {
         self.unproven.is_none()
     }
 
-    /// When consent for the address ends.
+    /// When consent for the path ends.
     pub(super) fn expiry(&self) -> Instant {
         self.heard + super::CONSENT_TIMEOUT
     }
@@ -335,18 +335,18 @@ impl PathState {
 
 /// The most checked paths of one client: its networks times two address families, and the ports of a NAT.
 pub const CHECKED_MAX: usize = 8;
-/// An address that has been silent for so long is left for another one that is alive. Consent is refreshed every 4 to 6 s (RFC 7675
+/// A path that has been silent for so long is left for another one that is alive. Consent is refreshed every 4 to 6 s (RFC 7675
 /// section 5.1) and media and reports come more often; one more second is for the network.
 pub const SILENT: Duration = Duration::from_secs(7);
-/// Bytes that an unproven address gets for each byte from it, as in QUIC (RFC 9000 section 8.1).
+/// Bytes that an unproven path gets for each byte that came on it, as in QUIC (RFC 9000 section 8.1).
 const AMPLIFICATION_MAX: usize = 3;
-/// Flights of a handshake that an address gets without regard to that limit: the first, and once more if it is lost.
+/// Flights of a handshake that a path gets without regard to that limit: the first, and once more if it is lost.
 const FREE_FLIGHTS: u8 = 2;
-/// So many checks, together with authentic media, allow feedback to an address: one more than a single forged datagram.
+/// So many checks, together with authentic media, allow feedback on a path: one more than a single forged datagram.
 const CHECKS_BESIDE_MEDIA: u8 = 2;
 /// No authentic packet is shorter: header of SRTCP, its index, and a tag of AES-GCM.
 const MEDIA_LEN_MIN: u32 = 8 + 4 + 16;
-/// A request that is never answered costs one timer a second, until the address is removed.
+/// A request that is never answered costs one timer a second, until the path is removed.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Until a request is sent again; it doubles each time. Most round trips are shorter, and [`AMPLIFICATION_MAX`] allows two requests for
 /// each check.

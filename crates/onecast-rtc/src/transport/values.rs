@@ -6,10 +6,10 @@ use crate::{HandshakeError, SrtpKeys};
 /// What a client is sent once it has connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sends {
-    /// Media, which goes to proven addresses only.
+    /// Media, which goes out on proven paths only.
     Media,
     /// Reports and requests about the media that the client sends, which are a small part of that media. Authentic media and a second
-    /// check suffice for an address, because some publishers answer no binding requests while they send.
+    /// check suffice for a path, because some publishers answer no binding requests while they send.
     Feedback,
 }
 
@@ -37,7 +37,7 @@ pub enum Check {
 /// What the caller has to act on.
 #[derive(Debug)]
 pub enum TransportEvent {
-    /// The handshake is done, with the certificate of the offer, and the address is proven. Emitted once.
+    /// The handshake is done, with the certificate of the offer, and the path is proven. Emitted once.
     Connected(SrtpKeys),
     /// The end. Emitted once, as the last event, but not after [`Transport::close`](super::Transport::close).
     Closed(CloseReason),

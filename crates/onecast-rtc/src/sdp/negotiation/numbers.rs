@@ -57,7 +57,7 @@ impl Numbers {
         let Some(kind) = section.kind else { return Ok(()) };
         for payload in section.payloads.iter() {
             let meaning = Meaning::of(payload);
-            let place = &mut self.payload_types[usize::from(payload.number.0)];
+            let place = &mut self.payload_types[payload.number.index()];
             if *place.get_or_insert(meaning) != meaning {
                 return Err(Fault::AmbiguousPayloadType {
                     payload_type: payload.number,
@@ -116,10 +116,10 @@ impl Numbers {
         let Some(payload_type) = self.free_payload_type(payload_type) else {
             return;
         };
-        self.payload_types[usize::from(payload_type.0)] = Some(Meaning::Codec(codec));
+        self.payload_types[payload_type.index()] = Some(Meaning::Codec(codec));
         let rtx = rtx.and_then(|rtx| self.free_payload_type(rtx));
         if let Some(rtx) = rtx {
-            self.payload_types[usize::from(rtx.0)] = Some(Meaning::Rtx);
+            self.payload_types[rtx.index()] = Some(Meaning::Rtx);
         }
         self.formats
             .push(format::offered_format((codec, payload_type, rtx, fmtp)));
