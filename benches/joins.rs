@@ -1,7 +1,7 @@
 //! How soon a new viewer has its picture, how a crowd of joining viewers affects those that watch, and what HTTP requests cost.
 //!
-//! `cargo bench --bench joins [-- --joins 100] [--crowd 1000] [--watchers 200] [--only idle|delayed|crowd|requests] [--reports]`. Linux only.
-//! The server runs on core 0, everything else on core 1. The publisher ignores keyframe requests. Fails when a watcher lost a packet
+//! `cargo bench --bench joins [-- --joins 100] [--crowd 1000] [--watchers 200] [--only idle|delayed|crowd|requests] [--reports]`. Linux
+//! only. The server runs on core 0, everything else on core 1. The publisher ignores keyframe requests. Fails when a watcher lost a packet
 //! or a viewer got no picture.
 
 #[path = "joins/broadcast.rs"]
