@@ -1,6 +1,7 @@
 //! Signalling over HTTP: copy and paste, WHIP, WHEP, the pages and the API.
 //!
-//! This module parses requests into valid values, hands them to the [`Service`](onecast_control::port::Service), and turns its refusals into problem responses.
+//! This module parses requests into valid values, hands them to the [`Service`](onecast_control::port::Service), and turns its
+//! refusals into problem responses.
 //! One folder for each topic: `whip` and `conference` are signalling, `paste` is copy and paste, `api` is for programs and operators,
 //! `auth` identifies the client, and `server` accepts connections and limits them.
 

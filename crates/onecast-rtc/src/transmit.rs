@@ -22,7 +22,7 @@ pub struct Run {
     pub segment: u16,
     /// Datagrams in the run, at most [`Run::SEGMENTS_MAX`].
     pub segments: u8,
-    /// Reported when the run could not be sent; [`Run::NOBODY`] for none.
+    /// Reported when the run could not be sent; [`Run::NO_OWNER`] for none.
     pub owner: u32,
 }
 
@@ -30,7 +30,7 @@ impl Run {
     /// Linux takes at most 64 segments in one send (UDP_MAX_SEGMENTS was 64 until 6.9).
     pub const SEGMENTS_MAX: u8 = 64;
     /// No owner.
-    pub const NOBODY: u32 = u32::MAX;
+    pub const NO_OWNER: u32 = u32::MAX;
 }
 
 /// A bounded batch of runs, which a shard fills and a socket empties.

@@ -182,7 +182,7 @@ impl RunSender {
                     sent.dropped_refused += lost;
                 }
             }
-            if run.owner != Run::NOBODY {
+            if run.owner != Run::NO_OWNER {
                 failed(run.owner);
             }
             cursor = Cursor {
@@ -511,7 +511,7 @@ mod tests {
     #[test]
     fn failed_runs_without_an_owner_are_not_reported() {
         let mut queue = SendQueue::new();
-        queue.push(path(1), Run::NOBODY, &[1]);
+        queue.push(path(1), Run::NO_OWNER, &[1]);
         let mut calls = script(&[Err(libc::ENETUNREACH)], &[]);
         let (sent, owners) = run(&mut RunSender::new(true, Family::V4), &mut calls, &queue);
         assert_eq!((sent.dropped_refused, owners), (1, vec![]));

@@ -27,7 +27,7 @@ impl Portable {
     pub(super) fn send(&mut self, socket: &UdpSocket, queue: &SendQueue, failed: &mut dyn FnMut(u32)) -> SocketCounts {
         let mut sent = SocketCounts::default();
         for run in queue.runs() {
-            if !self.send_run(socket, queue, run, &mut sent) && run.owner != Run::NOBODY {
+            if !self.send_run(socket, queue, run, &mut sent) && run.owner != Run::NO_OWNER {
                 failed(run.owner);
             }
         }

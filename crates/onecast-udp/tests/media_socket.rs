@@ -79,7 +79,7 @@ fn an_impossible_destination_is_reported_and_the_others_get_theirs() {
             queue.push(to, owner as u32, &[owner as u8; 100]);
             queue.push(to, owner as u32, &[owner as u8; 100]);
         }
-        queue.push(no_port, Run::NOBODY, &[9]);
+        queue.push(no_port, Run::NO_OWNER, &[9]);
 
         let mut failed = Vec::new();
         socket.send(&mut queue, &mut |owner| failed.push(owner));

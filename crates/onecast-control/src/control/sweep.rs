@@ -55,7 +55,6 @@ impl Control {
                 Verdict::Large { stream, longest } => self.notice(Notice::LargePackets { stream, longest }),
             }
         }
-        self.end_batch(now);
     }
 
     /// Publishers that fell silent or send again, and viewers that cannot play what is sent.

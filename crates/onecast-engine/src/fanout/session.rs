@@ -55,7 +55,7 @@ pub enum Direction {
 }
 
 impl Session {
-    const NOBODY: u32 = u32::MAX;
+    const NO_OWNER: u32 = u32::MAX;
     const WITHDRAWN: u32 = u32::MAX - 1;
 
     /// A session that no shard has adopted yet.
@@ -75,7 +75,7 @@ impl Session {
             plan,
             created,
             counters: SessionCounters::default(),
-            owner: AtomicU32::new(Session::NOBODY),
+            owner: AtomicU32::new(Session::NO_OWNER),
             ice: AtomicU32::new(0),
         }
     }
@@ -86,7 +86,7 @@ impl Session {
         let mine = shard as u32;
         let owner = self
             .owner
-            .compare_exchange(Session::NOBODY, mine, Ordering::AcqRel, Ordering::Acquire);
+            .compare_exchange(Session::NO_OWNER, mine, Ordering::AcqRel, Ordering::Acquire);
         match owner.map_or_else(|owner| owner, |_| mine) {
             Session::WITHDRAWN => None,
             owner => Some(owner as usize),
@@ -127,7 +127,12 @@ impl Session {
     pub fn withdraw(&self) -> bool {
         let owner = &self.owner;
         owner
-            .compare_exchange(Session::NOBODY, Session::WITHDRAWN, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                Session::NO_OWNER,
+                Session::WITHDRAWN,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
     }
 }

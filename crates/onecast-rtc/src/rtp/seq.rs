@@ -1,6 +1,6 @@
 //! Sequence numbers extended once, where packets enter, to 64 bits.
 
-use std::fmt;
+use super::ids::written_bare;
 
 /// A sequence number that does not wrap: how often the 16 bits of the wire have wrapped, then those bits.
 ///
@@ -48,18 +48,7 @@ impl SeqIndex {
     }
 }
 
-impl fmt::Display for SeqIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The bare number, as in logs.
-impl fmt::Debug for SeqIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+written_bare!(SeqIndex);
 
 /// Extends 16-bit sequence numbers of one source. Each number is taken as the one nearest to the highest seen, so packets up to
 /// 32,767 behind or ahead are placed correctly.

@@ -42,6 +42,25 @@ fn end_stream(bench: &mut Bench, stream: &str) -> usize {
         .unwrap()
 }
 
+/// More viewers of a stream than end at once, none of which has connected.
+fn crowd(stream: &str) -> Bench {
+    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
+    for number in 0..2_500 {
+        bench.watch(number, stream).unwrap();
+    }
+    bench
+}
+
+/// A crowd whose time to connect is over: the first batch has ended. Gives one whose end waits.
+fn crowd_that_never_came() -> (Bench, u128) {
+    let mut bench = crowd("live");
+    while bench.control.ends.len() == 0 {
+        bench.pass(Duration::from_millis(10));
+    }
+    let late = bench.present().into_iter().max().unwrap();
+    (bench, late)
+}
+
 fn closed(bench: &mut Bench) -> usize {
     bench.log().iter().filter(|line| line.starts_with("close")).count()
 }
@@ -107,10 +126,7 @@ fn assert_ends_in_batches(bench: &mut Bench, members: usize) {
 
 #[test]
 fn a_crowd_is_ended_in_batches() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
+    let mut bench = crowd("live");
     bench.log();
     assert_eq!(end_stream(&mut bench, "live"), 2_500);
     assert_eq!(closed(&mut bench), 1_024);
@@ -183,14 +199,7 @@ fn a_member_that_comes_back_while_its_end_waits_stays() {
 
 #[test]
 fn a_client_that_connects_while_its_end_waits_stays() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
-    while bench.control.ends.len() == 0 {
-        bench.pass(Duration::from_millis(10));
-    }
-    let late = bench.present().into_iter().max().unwrap();
+    let (mut bench, late) = crowd_that_never_came();
     bench.connect(late);
     bench.pass(Duration::from_secs(5));
     assert_eq!((bench.present(), bench.control.ends.len()), (vec![late], 0));
@@ -198,14 +207,7 @@ fn a_client_that_connects_while_its_end_waits_stays() {
 
 #[test]
 fn the_operator_s_reason_replaces_that_of_a_session_that_waits() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
-    while bench.control.ends.len() == 0 {
-        bench.pass(Duration::from_millis(10));
-    }
-    let late = bench.present().into_iter().max().unwrap();
+    let (mut bench, late) = crowd_that_never_came();
     end_stream(&mut bench, "live");
     bench.connect(late);
     bench.log();
@@ -217,10 +219,7 @@ fn the_operator_s_reason_replaces_that_of_a_session_that_waits() {
 
 #[test]
 fn ends_wait_while_the_queues_to_the_shards_are_nearly_full() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
+    let mut bench = crowd("live");
     end_stream(&mut bench, "live");
     bench.control.set_shards_busy(true);
     bench.log();
@@ -233,10 +232,7 @@ fn ends_wait_while_the_queues_to_the_shards_are_nearly_full() {
 
 #[test]
 fn sessions_that_wait_to_be_ended_wait_once() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "live").unwrap();
-    }
+    let mut bench = crowd("live");
     assert_eq!(end_stream(&mut bench, "live"), 2_500);
     for _ in 0..100 {
         assert_eq!(end_stream(&mut bench, "live"), 2_500 - 1_024);
@@ -251,10 +247,7 @@ fn sessions_that_wait_to_be_ended_wait_once() {
 
 #[test]
 fn a_small_stream_does_not_wait_behind_a_crowd() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "crowd").unwrap();
-    }
+    let mut bench = crowd("crowd");
     for number in 2_500..2_600 {
         bench.watch(number, "small").unwrap();
     }
@@ -273,10 +266,7 @@ fn a_small_stream_does_not_wait_behind_a_crowd() {
 
 #[test]
 fn a_call_that_comes_before_a_late_timer_does_not_postpone_those_that_wait() {
-    let mut bench = Bench::with(LIMITS_OF_A_CROWD);
-    for number in 0..2_500 {
-        bench.watch(number, "crowd").unwrap();
-    }
+    let mut bench = crowd("crowd");
     bench.watch(2_500, "small").unwrap();
     end_stream(&mut bench, "crowd");
     let due = bench.control.poll_timeout();

@@ -63,7 +63,7 @@ impl Output {
             if self.queue.is_full() {
                 self.send(outlet);
             }
-            self.queue.push(outgoing.to, Run::NOBODY, &outgoing.bytes);
+            self.queue.push(outgoing.to, Run::NO_OWNER, &outgoing.bytes);
         }
     }
 
