@@ -20,6 +20,7 @@ pub mod load;
 pub mod peer;
 pub mod publish;
 pub mod retry;
+mod runtime;
 pub mod signal;
 pub mod source;
 pub mod test_card;
