@@ -24,7 +24,6 @@ use webrtc::peer_connection::{
     RTCPeerConnectionState, RTCSessionDescription, Registry, SettingEngineBuilder, SrtpProtectionProfile,
     register_default_interceptors,
 };
-use webrtc::runtime::TokioRuntime;
 
 use super::publish::LEVEL_URI;
 use super::retry::{self, RetryPolicy};
@@ -135,7 +134,7 @@ impl Peer {
         }
         let (changed, state) = watch::channel(RTCPeerConnectionState::New);
         let connection = PeerConnectionBuilder::new()
-            .with_runtime(Arc::new(LargeBuffers(TokioRuntime)))
+            .with_runtime(Arc::new(LargeBuffers))
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(engine)
             .with_setting_engine(settings.build())
