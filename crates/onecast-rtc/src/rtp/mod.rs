@@ -8,6 +8,7 @@ mod picture;
 pub mod refresh;
 pub mod rtcp;
 pub mod seq;
+pub mod video_layers_allocation;
 
 pub use codec::{Codec, Kind};
 pub use header::{HeaderOut, RtpError, RtpHeader};
