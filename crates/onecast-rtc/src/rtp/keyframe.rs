@@ -3,16 +3,19 @@
 pub use super::picture::picture_size;
 
 use super::Codec;
+use super::payload_descriptor::{Vp8Descriptor, Vp9Descriptor};
 
 /// Whether the packet is the first of a keyframe. For H264 and H265 the parameter sets in front of it count as its start, so this may be
 /// true for several packets of one keyframe. Audio can always be joined.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
-        Codec::Vp8 => vp8_starts_frame(payload) && Vp8::parse(payload).is_some_and(|vp8| vp8.is_keyframe()),
+        Codec::Vp8 => vp8_keyframe(payload).is_some(),
         Codec::Vp9 => {
-            let starts = |vp9: &Vp9<'_>| vp9.starts_frame && !vp9.predicted && vp9.spatial_layer == 0;
-            Vp9::parse(payload).filter(starts).is_some_and(|vp9| vp9.is_keyframe())
+            let starts = |vp9: &Vp9Descriptor| !vp9.is_predicted && vp9_starts_picture(vp9);
+            let vp9 = Vp9Descriptor::read(payload).filter(starts);
+            // Some senders leave P unset in every packet, so the frame's own header counts, too.
+            vp9.is_some_and(|vp9| vp9_frame_is_keyframe(&payload[vp9.len..]))
         }
         Codec::H264 => h264_any(payload, |nal| matches!(nal.first().map(|b| b & 0x1f), Some(5 | 7))),
         Codec::H265 => h265_any(payload, |nal| h265_type(nal).is_some_and(h265_opens_keyframe)),
@@ -97,90 +100,29 @@ pub fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,
         Codec::Vp8 => vp8_starts_frame(payload),
-        Codec::Vp9 => Vp9::parse(payload).is_some_and(|vp9| vp9.starts_frame && vp9.spatial_layer == 0),
+        Codec::Vp9 => Vp9Descriptor::read(payload).is_some_and(|vp9| vp9_starts_picture(&vp9)),
         Codec::H264 => h264_any(payload, h264_opens_frame),
         Codec::H265 => h265_any(payload, h265_opens_frame),
         Codec::Av1 => payload.len() > 1 && payload[0] & AV1_CONTINUES == 0,
     }
 }
 
-/// The VP8 payload behind its descriptor (RFC 7741 sections 4.2 and 4.3).
-pub(super) struct Vp8<'a>(pub(super) &'a [u8]);
-
-impl<'a> Vp8<'a> {
-    /// Skips the descriptor; `None` when it is truncated or nothing follows.
-    pub(super) fn parse(payload: &'a [u8]) -> Option<Vp8<'a>> {
-        let mut at = 1;
-        if payload.first()? & 0x80 != 0 {
-            let extended = *payload.get(1)?;
-            at = 2;
-            if extended & 0x80 != 0 {
-                at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
-            }
-            at += usize::from(extended & 0x40 != 0);
-            at += usize::from(extended & 0x30 != 0);
-        }
-        payload.get(at..).filter(|frame| !frame.is_empty()).map(Vp8)
-    }
-
-    /// P = 0 in the frame tag: no prediction from other frames.
-    pub(super) fn is_keyframe(&self) -> bool {
-        self.0.first().is_some_and(|tag| tag & 1 == 0)
-    }
+/// The frame data behind the descriptor, if a keyframe begins with the packet: P = 0 in the frame tag (RFC 7741 section 4.3), no
+/// prediction from other frames.
+pub(super) fn vp8_keyframe(payload: &[u8]) -> Option<&[u8]> {
+    let descriptor = Vp8Descriptor::read(payload).filter(Vp8Descriptor::starts_frame)?;
+    let frame = &payload[descriptor.len..];
+    (frame[0] & 1 == 0).then_some(frame)
 }
 
 /// S = 1 and PID = 0: the start of the first partition.
-pub(super) fn vp8_starts_frame(payload: &[u8]) -> bool {
+fn vp8_starts_frame(payload: &[u8]) -> bool {
     payload.first().is_some_and(|first| first & 0x17 == 0x10)
 }
 
-/// The VP9 payload descriptor (RFC 9628 section 4.2).
-pub(super) struct Vp9<'a> {
-    pub(super) starts_frame: bool,
-    pub(super) predicted: bool,
-    pub(super) spatial_layer: u8,
-    /// The scalability structure and what follows it, if there is one.
-    pub(super) structure: Option<&'a [u8]>,
-    /// The part of the frame that the packet carries.
-    frame: &'a [u8],
-}
-
-impl<'a> Vp9<'a> {
-    pub(super) fn parse(payload: &'a [u8]) -> Option<Vp9<'a>> {
-        let first = *payload.first()?;
-        let flexible = first & 0x10 != 0;
-        let predicted = first & 0x40 != 0;
-        let mut at = 1;
-        if first & 0x80 != 0 {
-            at += if payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
-        }
-        let mut spatial_layer = 0;
-        if first & 0x20 != 0 {
-            spatial_layer = payload.get(at)? >> 1 & 0x07;
-            at += if flexible { 1 } else { 2 };
-        }
-        if flexible && predicted {
-            at += vp9_references_len(payload.get(at..)?)?;
-        }
-        let rest = payload.get(at..).filter(|rest| !rest.is_empty())?;
-        let structure = (first & 0x02 != 0).then_some(rest);
-        let frame = match structure {
-            Some(structure) => structure.get(vp9_structure_len(structure)?..)?,
-            None => rest,
-        };
-        Some(Vp9 {
-            starts_frame: first & 0x08 != 0,
-            predicted,
-            spatial_layer,
-            structure,
-            frame,
-        })
-    }
-
-    /// Some senders leave P unset in every packet, so the frame's own header counts, too.
-    fn is_keyframe(&self) -> bool {
-        vp9_frame_is_keyframe(self.frame)
-    }
+/// The first packet of the lowest spatial layer.
+fn vp9_starts_picture(descriptor: &Vp9Descriptor) -> bool {
+    descriptor.starts_frame && descriptor.layers.is_none_or(|layers| layers.id.spatial == 0)
 }
 
 /// Whether a VP9 frame is a keyframe, by its own header (VP9 bitstream section 6.2).
@@ -190,29 +132,6 @@ pub fn vp9_frame_is_keyframe(frame: &[u8]) -> bool {
     // Marker, profile, a reserved bit in profile 3, show_existing_frame, frame_type.
     let rest = head << if profile_3 { 5 } else { 4 };
     head >> 6 == 0b10 && rest & 0xc0 == 0
-}
-
-/// Bytes of the scalability structure (RFC 9628 section 4.2.1): sizes of its layers, and a picture group with its references.
-fn vp9_structure_len(structure: &[u8]) -> Option<usize> {
-    let head = *structure.first()?;
-    let mut at = 1;
-    if head & 0x10 != 0 {
-        at += 4 * (usize::from(head >> 5) + 1);
-    }
-    if head & 0x08 != 0 {
-        let pictures = *structure.get(at)?;
-        at += 1;
-        for _ in 0..pictures {
-            at += 1 + usize::from(structure.get(at)? >> 2 & 0x03);
-        }
-    }
-    Some(at)
-}
-
-/// Bytes of P_DIFF: up to three, the last without the N bit.
-fn vp9_references_len(bytes: &[u8]) -> Option<usize> {
-    let last = bytes.iter().take(3).position(|byte| byte & 1 == 0);
-    last.map(|index| index + 1).or((bytes.len() >= 3).then_some(3))
 }
 
 /// Whether `matches` holds for a NAL unit that starts in this payload (RFC 6184 section 5.2: single, STAP-A or the start of a FU-A).

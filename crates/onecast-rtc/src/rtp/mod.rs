@@ -6,6 +6,7 @@ pub mod header;
 mod ids;
 pub mod keyframe;
 mod layer_id;
+pub mod payload_descriptor;
 mod picture;
 #[cfg(test)]
 mod recorded;

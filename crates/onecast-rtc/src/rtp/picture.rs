@@ -1,14 +1,15 @@
 //! The size of the picture, from the payload of codecs that have it in a simple place.
 
 use super::Codec;
-use super::keyframe::{Vp8, Vp9, h264_any, vp8_starts_frame};
+use super::keyframe::{h264_any, vp8_keyframe};
+use super::payload_descriptor::Vp9Descriptor;
 
 /// Width and height in pixels, if this payload has them: the first packet of a VP8 keyframe, a VP9 packet with a scalability structure
 /// (its largest layer), or a whole H264 sequence parameter set. `None` otherwise, and always for AV1 and H265.
 pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
     match codec {
         Codec::Vp8 => vp8_size(payload),
-        Codec::Vp9 => vp9_size(Vp9::parse(payload)?.structure?),
+        Codec::Vp9 => Vp9Descriptor::read(payload)?.structure?.largest(),
         Codec::H264 => h264_size(payload),
         Codec::Opus | Codec::H265 | Codec::Av1 => None,
     }
@@ -16,9 +17,7 @@ pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
 
 /// RFC 6386 section 9.1: frame tag (3 bytes), start code, then 14 bits each, little endian.
 fn vp8_size(payload: &[u8]) -> Option<(u16, u16)> {
-    let frame = Vp8::parse(payload)
-        .filter(|vp8| vp8_starts_frame(payload) && vp8.is_keyframe())?
-        .0;
+    let frame = vp8_keyframe(payload)?;
     match *frame.get(3..)?.first_chunk::<7>()? {
         [0x9d, 0x01, 0x2a, w0, w1, h0, h1] => {
             let (width, height) = (u16::from_le_bytes([w0, w1]), u16::from_le_bytes([h0, h1]));
@@ -26,18 +25,6 @@ fn vp8_size(payload: &[u8]) -> Option<(u16, u16)> {
         }
         _ => None,
     }
-}
-
-/// RFC 9628 section 4.2.1: N_S, Y, G, then width and height of each spatial layer, the largest last.
-fn vp9_size(structure: &[u8]) -> Option<(u16, u16)> {
-    let (head, sizes) = structure.split_first()?;
-    if head & 0x10 == 0 {
-        return None;
-    }
-    let largest = sizes.get(4 * usize::from(head >> 5)..)?.first_chunk::<4>()?;
-    let width = u16::from_be_bytes([largest[0], largest[1]]);
-    let height = u16::from_be_bytes([largest[2], largest[3]]);
-    Some((width, height))
 }
 
 fn h264_size(payload: &[u8]) -> Option<(u16, u16)> {

@@ -10,8 +10,11 @@ pub(super) struct RecordedPacket {
     pub(super) marker: bool,
     /// Extended sequence number in the stream.
     pub(super) index: SeqIndex,
+    pub(super) timestamp: u32,
     pub(super) descriptor: Vec<u8>,
     pub(super) allocation: Vec<u8>,
+    /// Payload descriptor and a few bytes of the frame.
+    pub(super) payload: Vec<u8>,
 }
 
 pub(super) fn packets(name: &str) -> Vec<RecordedPacket> {
@@ -23,15 +26,17 @@ pub(super) fn packets(name: &str) -> Vec<RecordedPacket> {
     while let Some((head, after)) = rest.split_first_chunk::<10>() {
         let (descriptor, after) = after.split_at(head[7].into());
         let (allocation, after) = after.split_at(head[8].into());
-        let (_, after) = after.split_at(head[9].into());
+        let (payload, after) = after.split_at(head[9].into());
         rest = after;
         let stream = usize::from(head[0] & 0x7f);
         packets.push(RecordedPacket {
             stream,
             marker: head[0] & 0x80 != 0,
             index: extenders[stream].extend(u16::from_be_bytes([head[1], head[2]])),
+            timestamp: u32::from_be_bytes([head[3], head[4], head[5], head[6]]),
             descriptor: descriptor.into(),
             allocation: allocation.into(),
+            payload: payload.into(),
         });
     }
     assert!(rest.is_empty(), "{path}: {} bytes are left", rest.len());
