@@ -1,6 +1,7 @@
 //! Answers the offer of a publisher or a viewer of a broadcast.
 
 use super::format::{self, Agreed};
+use super::layers::SendLayers;
 use super::media::{Direction, MediaSection};
 use super::offer::Offer;
 use super::write::{LineDescription, LiveLine, RejectedLine, SessionDescription, Setup, SourceDescription};
@@ -66,6 +67,22 @@ impl Agreement<'_> {
         negotiated
     }
 
+    /// Accepts the layers of the publisher's video line: the answer lists its rids (RFC 8853 section 5.3.2) and takes the header
+    /// extensions that bind packets to them. Without this the answer is for one encoding.
+    #[must_use]
+    pub fn with_layers(mut self) -> Self {
+        let lines = self.lines.iter_mut().flatten();
+        for line in lines.filter(|line| line.flows && line.kind == Kind::Video) {
+            line.layers = (self.flow == Flow::Inbound).then(|| line.section.send_layers());
+        }
+        self
+    }
+
+    /// The accepted layers of the video line; `None` without [`with_layers`](Self::with_layers), and for a viewer.
+    pub fn layers(&self) -> Option<SendLayers> {
+        self.lines.iter().flatten().find_map(|line| line.layers)
+    }
+
     /// The answer, lines end with CRLF. `role` is the role of the negotiation, with the SSRCs of what a viewer will be sent.
     pub fn write(&self, role: Role, params: &AnswerParams<'_>) -> String {
         let sections = &self.offer.lines;
@@ -123,6 +140,8 @@ struct AcceptedLine<'a> {
     /// Whether media will flow; if not, the line is inactive.
     flows: bool,
     agreed: Agreed,
+    /// Where they are accepted.
+    layers: Option<SendLayers>,
 }
 
 impl AcceptedLine<'_> {
@@ -158,6 +177,7 @@ impl AcceptedLine<'_> {
             section,
             flows,
             agreed,
+            layers: None,
         }))
     }
 
@@ -176,6 +196,7 @@ impl AcceptedLine<'_> {
             allow_mixed: self.section.allow_mixed,
             extensions: &self.agreed.extensions,
             formats,
+            layers: self.layers.as_ref(),
             source: match role {
                 Role::Viewer(ssrcs) if self.flows => Some(ssrcs.source(stream, self.kind, format::has_rtx(formats))),
                 _ => None,

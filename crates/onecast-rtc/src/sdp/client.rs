@@ -48,6 +48,7 @@ pub fn write_offer(params: &OfferParams<'_>) -> String {
             allow_mixed: false,
             extensions,
             formats,
+            layers: None,
             source: None,
             has_candidates: false,
         })

@@ -45,6 +45,7 @@ impl CounterOffer<'_> {
             allow_mixed: false,
             extensions,
             formats,
+            layers: None,
             source: Some(self.ssrcs.source(self.params.stream, *kind, format::has_rtx(formats))),
             // The first line is the tagged one.
             has_candidates: *kind == KINDS[0],

@@ -1,5 +1,7 @@
 //! RTP header extensions in SDP (RFC 8285 section 5): the six that this server knows.
 
+use std::fmt::{self, Write};
+
 use super::ExtensionIds;
 use super::media::Direction;
 
@@ -36,28 +38,22 @@ pub(crate) enum Extension {
 impl OfferedExtensions {
     /// Takes the value of an `a=extmap`. Unknown extensions, ids out of range, and repeated URIs or ids are left out.
     pub(super) fn take(&mut self, value: &str) {
-        let mut words = value.split_ascii_whitespace();
-        let (Some(id), Some(uri)) = (words.next(), words.next()) else {
-            return;
-        };
-        let (id, direction) = match id.split_once('/') {
-            Some((id, direction)) => match Direction::from_name(direction) {
-                Some(direction) => (id, Some(direction)),
-                None => return,
-            },
-            None => (id, None),
-        };
-        let Ok(id @ (1..=14 | 16..)) = id.parse::<u8>() else {
+        let Some((extmap, uri)) = Extmap::read(value) else {
             return;
         };
         let Some(extension) = Extension::ALL.into_iter().find(|e| e.uri() == uri) else {
-            self.foreign |= 1_u16.checked_shl(id.into()).unwrap_or_default();
+            self.foreign |= 1_u16.checked_shl(extmap.id.into()).unwrap_or_default();
             return;
         };
-        let taken = self.known[extension as usize].is_some() || self.known.iter().flatten().any(|e| e.id == id);
+        let taken = self.known[extension as usize].is_some() || self.has_id(extmap.id);
         if !taken {
-            self.known[extension as usize] = Some(Extmap { id, direction });
+            self.known[extension as usize] = Some(extmap);
         }
+    }
+
+    /// Whether a known extension has this id.
+    pub(super) fn has_id(&self, id: u8) -> bool {
+        self.known.iter().flatten().any(|extmap| extmap.id == id)
     }
 
     /// Ids of 1..=14 of unknown extensions, one bit each.
@@ -72,6 +68,29 @@ impl OfferedExtensions {
         offered
             .filter(|(extension, extmap)| keep(*extension, *extmap))
             .collect()
+    }
+}
+
+impl Extmap {
+    /// The value of an `a=extmap`, with its URI; `None` if the id is out of range or the direction is unknown.
+    pub(super) fn read(value: &str) -> Option<(Extmap, &str)> {
+        let mut words = value.split_ascii_whitespace();
+        let (id, uri) = (words.next()?, words.next()?);
+        let (id, direction) = match id.split_once('/') {
+            Some((id, direction)) => (id, Some(Direction::from_name(direction)?)),
+            None => (id, None),
+        };
+        let id = id.parse().ok().filter(|id| matches!(id, 1..=14 | 16..))?;
+        Some((Extmap { id, direction }, uri))
+    }
+
+    /// The attribute of the other side.
+    pub(super) fn write_mirrored(self, out: &mut String, uri: &str) -> fmt::Result {
+        write!(out, "a=extmap:{}", self.id)?;
+        if let Some(direction) = self.direction {
+            write!(out, "/{}", direction.mirrored().name())?;
+        }
+        write!(out, " {uri}\r\n")
     }
 }
 

@@ -1,6 +1,7 @@
 //! One m-line as it is read. Optional features that cannot be read count as not offered; what the connection needs must be right.
 
 use super::extension::OfferedExtensions;
+use super::layers::{OfferedLayers, SendLayers};
 use super::payload::PayloadTable;
 use super::text::{TextLine, is_token};
 use super::{Fault, MAX_STREAM_ID_BYTES};
@@ -26,6 +27,7 @@ pub(super) struct MediaSection {
     pub(super) allow_mixed: bool,
     pub(super) payloads: PayloadTable,
     pub(super) extensions: OfferedExtensions,
+    layers: OfferedLayers,
     /// Stream id of the first `a=msid`; empty for none (`-`), and for one that is not a short token.
     pub(super) stream: Box<str>,
     /// First `a=ssrc`.
@@ -91,6 +93,7 @@ impl MediaSection {
             allow_mixed: false,
             payloads,
             extensions: OfferedExtensions::default(),
+            layers: OfferedLayers::default(),
             stream: Box::default(),
             first_ssrc: None,
             flow: None,
@@ -101,6 +104,9 @@ impl MediaSection {
 
     /// Takes an attribute that is not the transport's.
     pub(super) fn take(&mut self, line: usize, name: &str, value: &str) {
+        if self.kind == Some(Kind::Video) {
+            self.layers.take(name, value);
+        }
         match name {
             "mid" => match Mid::parse(value) {
                 Some(mid) => self.mid = Some(mid),
@@ -138,6 +144,11 @@ impl MediaSection {
             Some((main, rtx)) => (Some(main), Some(rtx)),
             None => (self.first_ssrc, None),
         }
+    }
+
+    /// The encodings that the client offers to send; one without a rid unless it offers simulcast.
+    pub(super) fn send_layers(&self) -> SendLayers {
+        self.layers.resolve(self.ssrcs(), |id| self.extensions.has_id(id))
     }
 
     /// `<stream> <track>` (RFC 8830 section 2).

@@ -13,6 +13,7 @@ mod error;
 mod extension;
 mod format;
 mod fragment;
+mod layers;
 mod media;
 pub mod negotiation;
 mod offer;
@@ -28,6 +29,7 @@ pub use answer::{Agreement, Answer};
 pub use counter_offer::{CounterAnswer, CounterOffer};
 pub use error::{Description, Fault, SdpError, SdpErrorKind};
 pub use fragment::{Fragment, FragmentLine, FragmentParams};
+pub use layers::{SendLayer, SendLayers};
 pub use negotiation::{
     MemberDescription, Negotiation, NegotiationParams, ReceivedLine, SentLine, TrackId, WantedTrack,
 };

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use super::extension::{Extension, Extmap};
 use super::format::Chosen;
+use super::layers::SendLayers;
 use super::media::Direction;
 use super::payload::describes_sender;
 use crate::rtp::{Kind, Ssrc};
@@ -54,6 +55,8 @@ pub(crate) struct LiveLine<'a> {
     /// Their directions are as the client sees them, and are mirrored.
     pub(crate) extensions: &'a [(Extension, Extmap)],
     pub(crate) formats: &'a [Chosen],
+    /// The encodings that we take on the line, where they are accepted one by one.
+    pub(crate) layers: Option<&'a SendLayers>,
     /// What we send on the line.
     pub(crate) source: Option<SourceDescription<'a>>,
     pub(crate) has_candidates: bool,
@@ -159,13 +162,15 @@ impl LiveLine<'_> {
             out.write_str("a=extmap-allow-mixed\r\n")?;
         }
         for (extension, extmap) in self.extensions {
-            write!(out, "a=extmap:{}", extmap.id)?;
-            if let Some(direction) = extmap.direction {
-                write!(out, "/{}", direction.mirrored().name())?;
-            }
-            write!(out, " {}\r\n", extension.uri())?;
+            extmap.write_mirrored(out, extension.uri())?;
+        }
+        if let Some(layers) = self.layers {
+            layers.write_extmaps(out)?;
         }
         self.formats.iter().try_for_each(|chosen| write_format(out, chosen))?;
+        if let Some(layers) = self.layers {
+            layers.write_rids(out)?;
+        }
         self.source.as_ref().map_or(Ok(()), |source| source.write(out))
     }
 }

@@ -54,6 +54,7 @@ impl<'a> Describing<'a> {
             allow_mixed: line.allow_mixed && self.what == Description::Answer,
             extensions: &line.extensions,
             formats: &line.formats,
+            layers: None,
             source: self.source(line),
             has_candidates,
         }
