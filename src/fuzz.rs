@@ -3,6 +3,9 @@
 
 #[cfg(test)]
 mod corpus;
+mod layers;
+
+pub use layers::{dependency_descriptor, layers_allocation, payload_descriptor, sdp_layers};
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,15 +34,18 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", config_file),
     ("datagram", datagram),
+    ("dependency_descriptor", dependency_descriptor),
     ("dtls", dtls),
     ("event_names", event_names),
     ("forwarded", forwarded),
     ("ice_server", ice_server),
     ("if_match", if_match),
     ("jwt", jwt),
+    ("layers_allocation", layers_allocation),
     ("load_answer", load_answer),
     ("operator", operator),
     ("paste", paste),
+    ("payload_descriptor", payload_descriptor),
     ("redirect", redirect),
     ("room_messages", room_messages),
     ("rtcp", rtcp),
@@ -47,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_answer", sdp_answer),
     ("sdp_call", sdp_call),
     ("sdp_fragment", sdp_fragment),
+    ("sdp_layers", sdp_layers),
     ("sdp_offer", sdp_offer),
     ("stun", stun),
     ("tokens", tokens),
