@@ -12,15 +12,13 @@
 //!
 //! In a simulcast line of Chromium and Firefox all streams share one sequence of frame numbers: gaps in one stream are normal there.
 
-mod bits;
 mod structure;
 #[cfg(test)]
 mod tests;
 
-use bits::BitReader;
-
 pub use structure::TemplateStructure;
 
+use super::bits::{BitReader, EndOfBits};
 use super::layer_id::LayerId;
 use super::seq::SeqIndex;
 
@@ -313,6 +311,12 @@ impl ChainDiffs {
         }
         diffs.len = chains as u8;
         Ok(diffs)
+    }
+}
+
+impl From<EndOfBits> for DependencyError {
+    fn from(_: EndOfBits) -> DependencyError {
+        DependencyError::Truncated
     }
 }
 

@@ -1,5 +1,6 @@
 //! RTP and RTCP on the wire: headers, sequence numbers, codecs, keyframes, reports.
 
+mod bits;
 pub mod codec;
 pub mod dependency_descriptor;
 pub mod header;

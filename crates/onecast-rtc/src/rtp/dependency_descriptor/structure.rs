@@ -1,7 +1,7 @@
 //! The template structure: what the frames of a coded video sequence have in common (AV1 RTP specification, section A.8).
 
-use super::bits::BitReader;
 use super::{ChainDiffs, DecodeTarget, DecodeTargets, DependencyError, Indication, Indications, References};
+use crate::rtp::bits::BitReader;
 use crate::rtp::layer_id::LayerId;
 
 /// Templates, decode targets and chains of a coded video sequence. It comes with a keyframe, and descriptors refer to it until another
@@ -118,7 +118,7 @@ impl TemplateStructure {
         if bits.flag()? {
             let mut sizes = [(0, 0); TemplateStructure::SPATIAL_LAYERS_MAX];
             for size in &mut sizes[..=usize::from(structure.spatial_max())] {
-                *size = (bits.side()?, bits.side()?);
+                *size = (side(bits)?, side(bits)?);
             }
             structure.sizes = Some(sizes);
         }
@@ -186,4 +186,10 @@ impl TemplateStructure {
             }
         }
     }
+}
+
+/// A width or a height, coded as one less.
+fn side(bits: &mut BitReader<'_>) -> Result<u16, DependencyError> {
+    let less_one = bits.bits(16)?;
+    u16::try_from(less_one + 1).map_err(|_| DependencyError::PictureTooLarge)
 }

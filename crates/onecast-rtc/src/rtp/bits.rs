@@ -1,6 +1,9 @@
-//! Reads the fields of a dependency descriptor, which have any number of bits (AV1 RTP specification, section A.8.2).
+//! Fields of any number of bits, as in AV1 and its dependency descriptor (AV1 specification section 4.10, AV1 RTP specification section
+//! A.8.2). Unlike NAL units they have no emulation prevention.
 
-use super::DependencyError;
+/// There are fewer bits than the fields have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EndOfBits;
 
 #[derive(Debug, Clone)]
 pub(super) struct BitReader<'a> {
@@ -15,10 +18,10 @@ impl<'a> BitReader<'a> {
     }
 
     /// `f(count)`: an unsigned number of up to 32 bits, the highest first.
-    pub(super) fn bits(&mut self, count: usize) -> Result<u32, DependencyError> {
+    pub(super) fn bits(&mut self, count: usize) -> Result<u32, EndOfBits> {
         let end = self.at + count;
         if end > 8 * self.bytes.len() {
-            return Err(DependencyError::Truncated);
+            return Err(EndOfBits);
         }
         let bits = (self.at..end).map(|at| self.bytes[at / 8] >> (7 - at % 8) & 1);
         let value = bits.fold(0, |value, bit| value << 1 | u32::from(bit));
@@ -26,12 +29,12 @@ impl<'a> BitReader<'a> {
         Ok(value)
     }
 
-    pub(super) fn flag(&mut self) -> Result<bool, DependencyError> {
+    pub(super) fn flag(&mut self) -> Result<bool, EndOfBits> {
         Ok(self.bits(1)? == 1)
     }
 
     /// `ns(values)`: a number below `values`, which is not 0; the smaller ones take one bit less.
-    pub(super) fn below(&mut self, values: u32) -> Result<u32, DependencyError> {
+    pub(super) fn below(&mut self, values: u32) -> Result<u32, EndOfBits> {
         let width = u32::BITS - values.leading_zeros();
         let short = (1 << width) - values;
         let value = self.bits(width as usize - 1)?;
@@ -39,12 +42,6 @@ impl<'a> BitReader<'a> {
             return Ok(value);
         }
         Ok((value << 1) - short + self.bits(1)?)
-    }
-
-    /// A width or a height, coded as one less.
-    pub(super) fn side(&mut self) -> Result<u16, DependencyError> {
-        let less_one = self.bits(16)?;
-        u16::try_from(less_one + 1).map_err(|_| DependencyError::PictureTooLarge)
     }
 }
 
@@ -57,9 +54,9 @@ mod tests {
         let mut bits = BitReader::new(&[0b1010_0000, 0xff, 0x01]);
         assert_eq!((bits.bits(3), bits.bits(5)), (Ok(0b101), Ok(0)));
         assert_eq!((bits.bits(9), bits.bits(0)), (Ok(0x1fe), Ok(0)));
-        assert_eq!(bits.bits(8), Err(DependencyError::Truncated));
+        assert_eq!(bits.bits(8), Err(EndOfBits));
         assert_eq!(bits.bits(7), Ok(1));
-        assert_eq!(bits.flag(), Err(DependencyError::Truncated));
+        assert_eq!(bits.flag(), Err(EndOfBits));
     }
 
     #[test]
