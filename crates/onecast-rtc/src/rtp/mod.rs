@@ -14,6 +14,7 @@ mod recorded;
 pub mod refresh;
 pub mod rtcp;
 pub mod seq;
+pub mod sequence_size;
 pub mod video_layers_allocation;
 
 pub use codec::{Codec, Kind};

@@ -143,7 +143,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    fn bit(&mut self) -> Option<u64> {
+    pub(super) fn bit(&mut self) -> Option<u64> {
         let mut byte = *self.bytes.get(self.at)?;
         if self.bit == 0 && self.zeros >= 2 && byte == 3 {
             self.at += 1;
