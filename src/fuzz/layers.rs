@@ -4,6 +4,7 @@ use onecast_rtc::rtp::dependency_descriptor::{
     DecodeTargets, DependencyDescriptor, DependencyState, References, TemplateStructure,
 };
 use onecast_rtc::rtp::payload_descriptor::{Vp8Descriptor, Vp9Descriptor, payload_layer};
+use onecast_rtc::rtp::sequence_size::sequence_size;
 use onecast_rtc::rtp::video_layers_allocation::LayersAllocation;
 use onecast_rtc::rtp::{Codec, LayerId, SeqIndex, keyframe};
 use onecast_rtc::sdp::{AnswerParams, Offer, Role, SendLayers};
@@ -132,6 +133,8 @@ pub fn payload_descriptor(data: &[u8]) {
         assert_eq!(largest, keyframe::picture_size(Codec::Vp9, data));
     }
     for codec in Codec::ALL {
+        let size = sequence_size(codec, data);
+        assert!(size.is_none_or(|(width, height)| width > 0 && height > 0));
         if let Some(shown) = payload_layer(codec, data) {
             assert!(usize::from(shown.layer.spatial) < LayerId::SPATIAL_LAYERS_MAX);
             assert!(usize::from(shown.layer.temporal) < LayerId::TEMPORAL_LAYERS_MAX);
