@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use onecast_engine::media::Packet;
 use onecast_engine::media::packet::PassedExtensions;
 use onecast_engine::media::window::{CacheBounds, Window, WindowBounds};
+use onecast_engine::media::{LayerIndex, Packet};
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::keyframe::starts_keyframe;
 use onecast_rtc::rtp::{Codec, Pt, Refresh, RtpTime, Ssrc};
@@ -44,6 +44,7 @@ fn window(c: &mut Criterion) {
         let starts = index.is_multiple_of(600);
         Arc::new(Packet {
             codec: Codec::Vp8,
+            layer: LayerIndex::FIRST,
             marker: index % 6 == 5,
             keyframe: starts,
             refresh: starts.then_some(Refresh::Keyframe),

@@ -248,6 +248,7 @@ fn only_vp8() -> Playable {
         extensions: ExtensionIds::default(),
         ssrc: None,
         rtx_ssrc: None,
+        layers: None,
     };
     Playable::of_lines(None, Some(&ViewerLine::new(&line)))
 }

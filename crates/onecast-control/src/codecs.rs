@@ -57,6 +57,7 @@ mod tests {
             extensions: ExtensionIds::default(),
             ssrc: None,
             rtx_ssrc: None,
+            layers: None,
         })
     }
 

@@ -246,6 +246,7 @@ fn line(kind: Kind, codecs: &[Codec]) -> Option<ViewerLine> {
         extensions: ExtensionIds::default(),
         ssrc: None,
         rtx_ssrc: None,
+        layers: None,
     };
     (!codecs.is_empty()).then(|| ViewerLine::new(&line))
 }

@@ -172,6 +172,7 @@ mod tests {
             },
             ssrc,
             rtx_ssrc: ssrc.map(|ssrc| Ssrc(ssrc.0 + 1)),
+            layers: None,
         }
     }
 

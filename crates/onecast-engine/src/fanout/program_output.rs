@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::continuity::Mapping;
-use crate::media::{KeyframeNeed, KeyframeReading, Packet, SenderClock, StreamTracks, Window, WriteTicket};
+use crate::media::{KeyframeNeed, KeyframeReading, LayerIndex, Packet, SenderClock, StreamTracks, Window, WriteTicket};
 use onecast_rtc::rtp::{Codec, Kind, SeqIndex, keyframe};
 
 /// The way of a source's packets into the room's stream.
@@ -162,7 +162,7 @@ impl ProgramOutput {
         if is_over {
             program.video.write_ended();
         }
-        let continuity = program.track(kind).continuity();
+        let [continuity, ..] = program.track(kind).continuity();
         let rate = packet.codec.clock_rate();
         let mapping = continuity.append(SeqIndex(packet.index), packet.timestamp, now, rate);
         self.ways[kind as usize] = Some(Way {
@@ -215,7 +215,7 @@ impl ProgramOutput {
         if !self.is_seen() {
             return None;
         }
-        self.program.video.answer_past(|| self.window.past());
+        self.program.video.answer_past(LayerIndex::FIRST, || self.window.past());
         self.program.video.take_keyframe_request()
     }
 }
@@ -268,7 +268,7 @@ mod tests {
             serial: 1,
         };
         let program = StreamTracks::new(key, "room", [Ssrc(1), Ssrc(2), Ssrc(3)], Arc::new([inbox.clone()]), now);
-        program.video.bind(0);
+        program.video.bind(0, LayerIndex::FIRST);
         let window = Window::new(WindowBounds {
             packets: 64,
             cache: CacheBounds::OFF,

@@ -8,10 +8,12 @@ use super::plan::SourceSpec;
 use super::program_output::{ProgramOutput, Sight};
 use super::sent_formats::{FormatChange, SentFormats};
 use crate::ingest::{AudioLevel, Ingest, IngestConfig, SpeechDetector};
+use crate::media::gop::Gop;
 use crate::media::lane::StreamKey;
 use crate::media::window::{CacheBounds, Start, WindowBounds};
 use crate::media::{
-    KeyframeNeed, KeyframeReading, KeyframeStats, Packet, SenderClock, StreamTracks, Window, WriteTicket,
+    KeyframeNeed, KeyframeReading, KeyframeStats, LayerFacts, LayerIndex, Packet, SenderClock, StreamTracks, Window,
+    WriteTicket,
 };
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::Report;
@@ -29,8 +31,10 @@ pub(super) struct PublishedStream {
     playing: [Option<Codec>; 2],
     clocks: [Option<SenderClock>; 2],
     keyframe_at: Option<Instant>,
-    /// The video since the newest keyframe, for shards that have their first viewer.
-    window: Window,
+    /// The video since the newest keyframe by layer, for shards that have their first viewer. Never empty.
+    windows: Vec<Window>,
+    /// When what is known of the layers is published next.
+    layers_at: Instant,
     reported: KeyframeStats,
     formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
@@ -112,7 +116,8 @@ impl PublishedStream {
             playing: [None; 2],
             clocks: [None; 2],
             keyframe_at: config.keyframe_interval.map(|interval| now + interval),
-            window: window(config.cache),
+            windows: vec![window(config.cache)],
+            layers_at: now,
             reported: KeyframeStats::default(),
             formats: SentFormats::default(),
             sets_due: true,
@@ -147,7 +152,7 @@ impl PublishedStream {
         }
         if video.is_none() {
             // The picture has ended: no viewer starts with it any more, on any shard.
-            self.window.end_source();
+            self.windows.iter_mut().for_each(Window::end_source);
             if self.may_write() && self.playing[Kind::Video as usize].is_some() {
                 self.tracks.video.write_ended();
                 self.output.iter_mut().for_each(|output| output.end_picture());
@@ -179,7 +184,7 @@ impl PublishedStream {
             window(self.config.cache),
             now,
         )));
-        let past = self.window.past();
+        let past = self.windows[0].past();
         if !program.video.is_bound() && !past.packets().is_empty() {
             // Without viewers, the pictures of the last seconds may come all at once.
             past.packets()
@@ -220,15 +225,15 @@ impl PublishedStream {
         }
         if self.output.is_none() && before.0.may_write(before.1) {
             let mut kept = window(self.config.cache);
-            kept.insert_past(self.window.past());
+            kept.insert_past(self.windows[0].past());
             self.output = Some(Box::new(ProgramOutput::going_on(before, kept, now)));
         } else {
             before.0.stop_writing(before.1);
         }
         let continuity = tracks.continuity();
-        if continuity.iter().any(|track| track.last_at.is_some()) {
+        if continuity.iter().flatten().any(|layer| layer.last_at.is_some()) {
             self.ingest.resume_at(continuity);
-            self.window = window(self.config.cache);
+            self.windows = vec![window(self.config.cache)];
             if let Some(output) = &mut self.output {
                 output.restart_numbering();
             }
@@ -266,6 +271,7 @@ impl PublishedStream {
         let packet = Arc::new(packet);
         if kind == Kind::Video {
             self.keep(&packet);
+            self.publish_layers(now);
         }
         // Without viewers the pipe is closed, which is no failure: the next viewer opens it again.
         let _ = self.tracks.track(kind).write_rtp(&packet);
@@ -282,7 +288,7 @@ impl PublishedStream {
         self.ticket = self.tracks.start_writing(self.config.shard);
         self.playing = [None; 2];
         self.clocks = [None; 2];
-        self.window = window(self.config.cache);
+        self.windows = vec![window(self.config.cache)];
         self.ingest.resume_at(self.tracks.continuity());
         self.ingest.request_keyframe(KeyframeNeed::Urgent);
     }
@@ -299,6 +305,10 @@ impl PublishedStream {
 
     /// Writes a packet to the room's stream, if the source is seen there.
     fn show(&mut self, now: Instant, kind: Kind, packet: &Arc<Packet>) {
+        // A room's stream has one layer.
+        if packet.layer != LayerIndex::FIRST {
+            return;
+        }
         let Some(output) = &mut self.output else { return };
         let sight = Sight {
             shard: self.config.shard,
@@ -317,22 +327,47 @@ impl PublishedStream {
     }
 
     fn keep(&mut self, packet: &Arc<Packet>) {
-        self.window.insert(packet.clone());
+        let place = packet.layer.index();
+        while self.windows.len() <= place {
+            self.windows.push(window(self.config.cache));
+        }
+        self.windows[place].insert(packet.clone());
         if packet.marker || packet.keyframe {
             self.write_facts();
         }
     }
 
     fn write_facts(&self) {
+        let gops = || self.windows.iter().map(Window::gop);
         let facts = KeyframeReading {
             stats: self.ingest.keyframe_stats(),
-            cached_bytes: self.window.gop().bytes() as u64,
-            cached_frames: self.window.gop().frames(),
-            ready: matches!(self.window.start(), Start::At(_)),
+            cached_bytes: gops().map(|gop| gop.bytes() as u64).sum(),
+            cached_frames: gops().map(Gop::frames).max().unwrap_or(0),
+            ready: self.windows.iter().any(|window| matches!(window.start(), Start::At(_))),
         };
         self.tracks.video.keyframes().write(&facts);
         if let Some(output) = &self.output {
             output.write_facts(&facts);
+        }
+    }
+
+    /// Publishes what is known of the layers, and tells the shards when one has come or gone.
+    fn publish_layers(&mut self, now: Instant) {
+        if now < self.layers_at {
+            return;
+        }
+        self.layers_at = now + LAYERS_INTERVAL;
+        self.write_layers(&self.ingest.layers());
+    }
+
+    fn write_layers(&self, facts: &[LayerFacts; LayerIndex::COUNT]) {
+        let shared = self.tracks.video.layers();
+        let before = shared.changes();
+        for (layer, facts) in LayerIndex::all().zip(facts) {
+            shared.write(layer, facts);
+        }
+        if shared.changes() != before {
+            self.tracks.video.write_layers_changed();
         }
     }
 
@@ -381,7 +416,9 @@ impl PublishedStream {
             if let Some(need) = self.tracks.video.take_keyframe_request() {
                 self.ingest.request_keyframe(need);
             }
-            self.tracks.video.answer_past(|| self.window.past());
+            for (layer, window) in LayerIndex::all().zip(&self.windows) {
+                self.tracks.video.answer_past(layer, || window.past());
+            }
         }
         if let Some(need) = self.output.as_ref().and_then(|output| output.handle_requests()) {
             self.ingest.request_keyframe(need);
@@ -461,6 +498,7 @@ impl Drop for PublishedStream {
     fn drop(&mut self) {
         if self.may_write() {
             self.tracks.video.keyframes().write(&KeyframeReading::default());
+            self.write_layers(&Default::default());
         }
         self.tracks.stop_writing(self.ticket);
     }
@@ -472,5 +510,7 @@ fn window(cache: CacheBounds) -> Window {
 
 /// SRTCP index and the longest tag (RFC 3711, RFC 7714).
 pub(super) const RTCP_OVERHEAD_MAX: usize = 4 + 16;
+/// Between two looks at how much each layer sends.
+const LAYERS_INTERVAL: Duration = Duration::from_millis(100);
 /// Packets that are kept in any case, so that late ones find their place.
 const WINDOW: usize = 64;

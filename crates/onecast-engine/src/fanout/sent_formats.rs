@@ -109,6 +109,7 @@ mod tests {
             extensions: ExtensionIds::default(),
             ssrc: None,
             rtx_ssrc: None,
+            layers: None,
         }
     }
 

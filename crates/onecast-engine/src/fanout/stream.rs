@@ -7,6 +7,7 @@
 //! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard reads from the network: a
 //! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
+mod layers;
 mod meter;
 mod output;
 mod repair;
@@ -22,13 +23,12 @@ use super::formats::ViewerLine;
 use super::ids::{PeerIndex, SubscriberPosition};
 use super::subscriber::{Subscriber, Switched};
 use crate::media::gop::Gop;
-use crate::media::window::{CacheBounds, Start, WindowBounds};
-use crate::media::{LaneItem, SenderClock, StreamTracks};
+use crate::media::window::{CacheBounds, Start, Window, WindowBounds};
+use crate::media::{LaneItem, LayerIndex, Packet, SenderClock, StreamTracks};
 use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::{Kind, RtpTime, Ssrc, rtcp};
 use onecast_rtc::transmit::SendQueue;
 use sender::TrackSender;
-use waiting::Waiting;
 
 pub use output::{FirstPicture, Flow, Out};
 pub use repair::Remedy;
@@ -40,16 +40,14 @@ pub struct ShardStream {
     subscribers: Vec<Subscriber>,
     /// Viewers that have been sent a whole keyframe.
     seeing: usize,
-    /// Viewers that are sent a track, by its kind.
-    bound: [usize; 2],
-    /// By kind.
-    senders: [TrackSender; 2],
+    /// Audio, then the layers of the video that have been watched here, by their index. Never fewer than two.
+    senders: Vec<TrackSender>,
+    config: StartConfig,
+    shard: usize,
     /// When what is gathered must go out, complete or not.
     flush_at: Option<Instant>,
     /// The batch on its way out: the viewers in front of this position have it.
     flushing: Option<usize>,
-    stamping: Stamping,
-    waiting: Waiting,
     told_bytes: u64,
 }
 
@@ -97,17 +95,17 @@ impl ShardStream {
     pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
     /// A stream with no viewer yet.
-    pub fn new(tracks: Arc<StreamTracks>, config: StartConfig, now: Instant) -> ShardStream {
+    pub fn new(tracks: Arc<StreamTracks>, shard: usize, config: StartConfig, now: Instant) -> ShardStream {
+        let sender = |kind| TrackSender::new((kind, LayerIndex::FIRST), ShardStream::bounds(kind, config.cache), now);
         ShardStream {
             tracks,
             subscribers: Vec::new(),
             seeing: 0,
-            bound: [0; 2],
-            senders: Kind::ALL.map(|kind| TrackSender::new(kind, ShardStream::bounds(kind, config.cache))),
+            senders: Kind::ALL.map(sender).into(),
+            config,
+            shard,
             flush_at: None,
             flushing: None,
-            stamping: config.stamping,
-            waiting: Waiting::new(now),
             told_bytes: 0,
         }
     }
@@ -125,33 +123,59 @@ impl ShardStream {
         &self.tracks
     }
 
-    /// Adds a viewer and returns its position.
-    pub fn add(&mut self, now: Instant, subscriber: Subscriber, shard: usize) -> SubscriberPosition {
-        for kind in subscriber.bound_kinds() {
-            self.bind(now, kind, shard);
+    /// Adds a viewer and returns its position. It begins with the middle layer.
+    pub fn add(&mut self, now: Instant, mut subscriber: Subscriber) -> SubscriberPosition {
+        subscriber.layer = self.tracks.video.layers().ranked().middle().unwrap_or_default();
+        for (kind, layer) in subscriber.bindings() {
+            self.bind(now, kind, layer);
         }
         self.subscribers.push(subscriber);
         SubscriberPosition::new(self.subscribers.len() - 1)
     }
 
-    /// A track's first subscriber finds the window empty, and the publisher's shard is asked for what came since the newest keyframe.
-    fn bind(&mut self, now: Instant, kind: Kind, shard: usize) {
+    /// A layer's first subscriber finds the window empty, and the publisher's shard is asked for what came since the newest keyframe.
+    fn bind(&mut self, now: Instant, kind: Kind, layer: LayerIndex) {
         let tracks = self.tracks.clone();
-        tracks.track(kind).bind(shard);
-        self.bound[kind as usize] += 1;
-        if self.bound[kind as usize] > 1 {
+        tracks.track(kind).bind(self.shard, layer);
+        let clock = self.watched_clock(kind);
+        let sender = self.sender_mut(now, kind, layer);
+        sender.subscribers += 1;
+        if sender.subscribers > 1 {
             return;
         }
-        self.senders[kind as usize].reset();
+        sender.reset();
+        sender.clock = clock;
         if kind == Kind::Video {
-            self.waiting.reset(now);
-            tracks.request_past(shard);
+            sender.waiting.reset(now);
+            tracks.request_past(self.shard, layer);
         }
     }
 
-    fn unbind(&mut self, kind: Kind, shard: usize) {
-        self.bound[kind as usize] -= 1;
-        self.tracks.track(kind).unbind(shard);
+    /// The publisher's clock, as another layer of the track has it.
+    fn watched_clock(&self, kind: Kind) -> Option<SenderClock> {
+        let mut watched = self
+            .senders
+            .iter()
+            .filter(|sender| sender.kind == kind && sender.subscribers > 0);
+        watched.find_map(|sender| sender.clock)
+    }
+
+    fn unbind(&mut self, kind: Kind, layer: LayerIndex) {
+        self.tracks.track(kind).unbind(self.shard, layer);
+        if let Some(sender) = self.senders.get_mut(place_of(kind, layer)) {
+            sender.subscribers -= 1;
+        }
+    }
+
+    /// The sender of a layer, which is made when the layer is first watched.
+    fn sender_mut(&mut self, now: Instant, kind: Kind, layer: LayerIndex) -> &mut TrackSender {
+        let place = place_of(kind, layer);
+        while self.senders.len() <= place {
+            let layer = LayerIndex::new(self.senders.len() as u8 - 1);
+            let bounds = ShardStream::bounds(Kind::Video, self.config.cache);
+            self.senders.push(TrackSender::new((Kind::Video, layer), bounds, now));
+        }
+        &mut self.senders[place]
     }
 
     /// Switches a viewer's track on, off, or over to another line. True when its video is to be started.
@@ -160,16 +184,26 @@ impl ShardStream {
         now: Instant,
         position: SubscriberPosition,
         (kind, line): (Kind, Option<&ViewerLine>),
-        shard: usize,
     ) -> bool {
         let subscriber = &mut self.subscribers[position.index()];
+        let bindings = subscriber.bindings_of(kind);
         match subscriber.switch(kind, line) {
-            Switched::On => self.bind(now, kind, shard),
+            Switched::On => {
+                let layers = subscriber.bindings_of(kind);
+                layers
+                    .into_iter()
+                    .flatten()
+                    .for_each(|layer| self.bind(now, kind, layer));
+            }
             Switched::Off => {
-                if kind == Kind::Video && std::mem::take(&mut subscriber.has_picture) {
-                    self.seeing -= 1;
+                if kind == Kind::Video {
+                    subscriber.next_layer = None;
+                    self.seeing -= usize::from(std::mem::take(&mut subscriber.has_picture));
                 }
-                self.unbind(kind, shard);
+                bindings
+                    .into_iter()
+                    .flatten()
+                    .for_each(|layer| self.unbind(kind, layer));
             }
             Switched::Over => {}
             Switched::Stays => return false,
@@ -185,11 +219,7 @@ impl ShardStream {
 
     /// Removes the subscriber at `position`. Returns the peers of those that moved, and where to: subscribers that have the batch that
     /// is going out stay in front of those that do not.
-    pub fn remove(
-        &mut self,
-        position: SubscriberPosition,
-        shard: usize,
-    ) -> [Option<(PeerIndex, SubscriberPosition)>; 2] {
+    pub fn remove(&mut self, position: SubscriberPosition) -> [Option<(PeerIndex, SubscriberPosition)>; 2] {
         let position = position.index();
         let mut gap = position;
         if let Some(next) = &mut self.flushing
@@ -200,8 +230,8 @@ impl ShardStream {
             self.subscribers.swap(position, gap);
         }
         let subscriber = self.subscribers.swap_remove(gap);
-        for kind in subscriber.bound_kinds() {
-            self.unbind(kind, shard);
+        for (kind, layer) in subscriber.bindings() {
+            self.unbind(kind, layer);
         }
         self.seeing -= usize::from(subscriber.has_picture);
         [position, gap].map(|place| Some((self.subscribers.get(place)?.peer, SubscriberPosition::new(place))))
@@ -242,24 +272,21 @@ impl ShardStream {
     /// Takes what came on the lane. True when there is something to flush.
     pub fn take(&mut self, now: Instant, item: LaneItem, flow: &mut Flow) -> bool {
         match item {
-            LaneItem::Packet(kind, packet) => {
-                if kind == Kind::Video && !self.is_sending(now) {
-                    self.waiting.end();
-                }
-                if !self.senders[kind as usize].take(packet) {
-                    flow.stale += 1;
-                    return false;
-                }
-                self.flush_at.get_or_insert(now + ShardStream::GATHER);
-                self.is_complete()
-            }
+            LaneItem::Packet(kind, packet) => self.take_packet(now, kind, packet, flow),
             LaneItem::Clock(kind, clock) => {
-                self.senders[kind as usize].clock = Some(clock);
+                let of_track = self.senders.iter_mut().filter(|sender| sender.kind == kind);
+                of_track.for_each(|sender| sender.clock = Some(clock));
                 false
             }
-            LaneItem::Past(past) => {
-                self.waiting.end_past();
-                self.senders[Kind::Video as usize].insert_past(*past);
+            LaneItem::Past(layer, past) => {
+                if let Some(sender) = self.senders.get_mut(place_of(Kind::Video, layer)) {
+                    sender.waiting.end_past();
+                    sender.insert_past(*past);
+                }
+                true
+            }
+            LaneItem::LayersChanged => {
+                self.follow_layers(now);
                 true
             }
             LaneItem::Ended => {
@@ -269,9 +296,27 @@ impl ShardStream {
         }
     }
 
+    fn take_packet(&mut self, now: Instant, kind: Kind, packet: Arc<Packet>, flow: &mut Flow) -> bool {
+        let Some(sender) = self.senders.get_mut(place_of(kind, packet.layer)) else {
+            // The last viewer of the layer has left meanwhile.
+            return false;
+        };
+        if kind == Kind::Video && !sender.is_sending(now) {
+            sender.waiting.end();
+        }
+        if !sender.take(packet) {
+            flow.stale += 1;
+            return false;
+        }
+        self.flush_at.get_or_insert(now + ShardStream::GATHER);
+        self.is_complete()
+    }
+
     fn publisher_ended(&mut self) {
-        self.senders.iter_mut().for_each(TrackSender::end_source);
-        self.waiting.end_source();
+        for sender in &mut self.senders {
+            sender.end_source();
+            sender.waiting.end_source();
+        }
         for subscriber in &mut self.subscribers {
             if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
                 forwarder.await_keyframe();
@@ -288,21 +333,29 @@ impl ShardStream {
             self.flush_at = oldest.map(|at| at + ShardStream::GATHER);
             0
         });
-        let datagrams = self.senders.iter().map(TrackSender::batch).sum::<usize>().max(1);
         let before = out.first.len();
         let stranded = out.flow.stranded;
         while *budget > 0
             && let Some(subscriber) = self.subscribers.get_mut(next)
         {
             out.make_room(ShardStream::SHARE_BYTES_MAX);
+            let mut datagrams = 1;
             for sender in &self.senders {
+                if !sender.serves(subscriber) {
+                    continue;
+                }
+                datagrams += sender.batch();
                 sender.forward(subscriber, &self.tracks, out);
             }
             *budget = budget.saturating_sub(datagrams);
             next += 1;
         }
         self.seeing += out.first.len() - before;
-        self.waiting.note_stranded(out.flow.stranded > stranded);
+        if out.flow.stranded > stranded {
+            self.senders
+                .iter_mut()
+                .for_each(|sender| sender.waiting.note_stranded());
+        }
         if next < self.subscribers.len() {
             self.flushing = Some(next);
             return false;
@@ -313,9 +366,15 @@ impl ShardStream {
 
     /// Bytes that viewers start with, and how many the last call returned.
     pub fn take_cached_bytes(&mut self) -> (u64, u64) {
-        let window = &self.video().window;
-        let is_of_use = !matches!(window.start(), Start::NextKeyframe);
-        let bytes = if is_of_use { window.gop().bytes() as u64 } else { 0 };
+        let videos = self
+            .senders
+            .iter()
+            .filter(|sender| sender.kind == Kind::Video && sender.subscribers > 0);
+        let cached = |window: &Window| match window.start() {
+            Start::NextKeyframe => 0,
+            _ => window.gop().bytes() as u64,
+        };
+        let bytes = videos.map(|sender| cached(&sender.window)).sum();
         (bytes, std::mem::replace(&mut self.told_bytes, bytes))
     }
 
@@ -369,7 +428,8 @@ impl ShardStream {
     fn clock(&self, kind: Kind, wall: u64, now: Instant) -> Option<(u64, RtpTime)> {
         let mut senders = self.senders.iter();
         let told = senders.all(|sender| sender.arrival.is_none() || sender.clock.is_some());
-        let sender = &self.senders[kind as usize];
+        let of_track = self.senders.iter().filter(|sender| sender.kind == kind);
+        let sender = of_track.max_by_key(|sender| sender.arrival.map(|(_, at)| at))?;
         let (timestamp, at) = sender.arrival?;
         let clock_rate = sender.clock_rate()?;
         match sender.clock.filter(|_| told) {
@@ -387,8 +447,21 @@ impl ShardStream {
         }
     }
 
-    /// What its subscribers start with comes from here.
-    fn video(&self) -> &TrackSender {
-        &self.senders[Kind::Video as usize]
+    /// The layer of the video that a subscriber is sent, or waits for.
+    fn video_of(&self, position: SubscriberPosition) -> &TrackSender {
+        self.video(self.subscribers[position.index()].layer)
+    }
+
+    fn video(&self, layer: LayerIndex) -> &TrackSender {
+        let watched = self.senders.get(place_of(Kind::Video, layer));
+        watched.unwrap_or(&self.senders[Kind::Video as usize])
+    }
+}
+
+/// A layer's place among the senders.
+const fn place_of(kind: Kind, layer: LayerIndex) -> usize {
+    match kind {
+        Kind::Audio => 0,
+        Kind::Video => 1 + layer.index(),
     }
 }

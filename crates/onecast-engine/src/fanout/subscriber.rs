@@ -7,8 +7,8 @@ use super::forwarder::{Forwarder, Rewrite};
 use super::ids::PeerIndex;
 use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
-use crate::media::Packet;
 use crate::media::packet::Passed;
+use crate::media::{LayerIndex, Packet};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::sdp::ExtensionIds;
@@ -35,6 +35,10 @@ pub struct Subscriber {
     pub again: bool,
     /// It started where there was no keyframe, and has been sent none since.
     pub blind: bool,
+    /// The layer of the video that it is sent.
+    pub layer: LayerIndex,
+    /// The layer that it is to be sent from that layer's next keyframe on.
+    pub next_layer: Option<LayerIndex>,
     sealer: RtpSealer,
     /// By kind, of tracks that it is sent.
     forwarders: [Option<Forwarder>; 2],
@@ -88,6 +92,8 @@ impl Subscriber {
             starting: false,
             again: false,
             blind: false,
+            layer: LayerIndex::FIRST,
+            next_layer: None,
             sealer,
             forwarders: lines.map(|line| line.map(Forwarder::new)),
             parked: [None, None],
@@ -100,6 +106,20 @@ impl Subscriber {
     #[inline]
     pub fn forwarder(&mut self, kind: Kind) -> Option<&mut Forwarder> {
         self.forwarders[kind as usize].as_mut()
+    }
+
+    /// Whether it starts in a layer now that a keyframe is there: because it waits, or because it is to be sent that layer instead of the
+    /// one that it sees.
+    pub(super) fn may_start_in(&mut self, layer: LayerIndex, is_young: bool) -> bool {
+        let (present, next) = (self.layer, self.next_layer);
+        let Some(forwarder) = self.forwarder(Kind::Video) else {
+            return false;
+        };
+        if forwarder.is_waiting() {
+            next.unwrap_or(present) == layer
+        } else {
+            next == Some(layer) && is_young
+        }
     }
 
     /// Whether it is sent the past of a track.
@@ -181,10 +201,19 @@ impl Subscriber {
         }
     }
 
-    /// The kinds that it is sent.
-    pub(super) fn bound_kinds(&self) -> impl Iterator<Item = Kind> + use<> {
-        let is_bound = self.forwarders.each_ref().map(Option::is_some);
-        Kind::ALL.into_iter().filter(move |&kind| is_bound[kind as usize])
+    /// The layers that it is sent or waits for.
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (Kind, LayerIndex)> + use<> {
+        let of_kind = |kind| self.bindings_of(kind).map(|layer| layer.map(|layer| (kind, layer)));
+        Kind::ALL.map(of_kind).into_iter().flatten().flatten()
+    }
+
+    /// The layers of a kind that it is sent and waits for.
+    pub(super) fn bindings_of(&self, kind: Kind) -> [Option<LayerIndex>; 2] {
+        match (kind, &self.forwarders[kind as usize]) {
+            (_, None) => [None; 2],
+            (Kind::Audio, _) => [Some(LayerIndex::FIRST), None],
+            (Kind::Video, _) => [Some(self.layer), self.next_layer],
+        }
     }
 
     /// Seals one packet into the queue. False when it does not fit a datagram.

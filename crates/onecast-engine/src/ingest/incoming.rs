@@ -34,7 +34,13 @@ pub(super) enum KeyframeFeedback {
     None,
 }
 
-impl Incoming<'_> {
+impl<'a> Incoming<'a> {
+    /// The text in a header extension.
+    pub(super) fn text(&self, id: u8) -> Option<&'a str> {
+        let (_, value) = self.header.extensions(self.clear).find(|(known, _)| *known == id)?;
+        std::str::from_utf8(value).ok()
+    }
+
     pub(super) fn ssrc(&self) -> Ssrc {
         self.header.ssrc
     }

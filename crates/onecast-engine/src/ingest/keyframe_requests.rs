@@ -89,11 +89,13 @@ impl KeyframeRequests {
         Some(by_interval.max(self.deferred_until.unwrap_or(asap)))
     }
 
-    /// Writes the request that is due. Returns its length; 0 if there is none or it does not fit.
+    /// Writes the request that is due, to every layer's SSRC. Returns its length; 0 if there is none or it does not fit.
+    ///
+    /// Chromium answers a request for one layer with a keyframe in every layer. Other senders may have independent encoders.
     pub(super) fn write(
         &mut self,
         now: Instant,
-        (sender, media): (Ssrc, Ssrc),
+        (sender, media): (Ssrc, impl Iterator<Item = Ssrc>),
         how: KeyframeFeedback,
         out: &mut [u8],
     ) -> usize {
@@ -105,14 +107,17 @@ impl KeyframeRequests {
             self.deferred_until = Some(now + DEFERRED);
             return 0;
         }
-        let len = match how {
-            KeyframeFeedback::Pli => rtcp::write_pli(out, sender, media),
-            KeyframeFeedback::Fir => rtcp::write_fir(out, sender, media, self.fir_number),
-            KeyframeFeedback::None => {
-                self.need = None;
-                0
-            }
-        };
+        let mut len = 0;
+        for media in media {
+            len += match how {
+                KeyframeFeedback::Pli => rtcp::write_pli(&mut out[len..], sender, media),
+                KeyframeFeedback::Fir => rtcp::write_fir(&mut out[len..], sender, media, self.fir_number),
+                KeyframeFeedback::None => 0,
+            };
+        }
+        if how == KeyframeFeedback::None {
+            self.need = None;
+        }
         if len > 0 {
             self.sent_at = Some(now);
             self.fir_number = self.fir_number.wrapping_add(1);
@@ -201,7 +206,14 @@ mod tests {
         let mut buffer = [0; 64];
         (from..from + time)
             .step_by(100)
-            .filter(|&at| requests.write(start + ms(at), (Ssrc(1), Ssrc(2)), KeyframeFeedback::Pli, &mut buffer) > 0)
+            .filter(|&at| {
+                requests.write(
+                    start + ms(at),
+                    (Ssrc(1), std::iter::once(Ssrc(2))),
+                    KeyframeFeedback::Pli,
+                    &mut buffer,
+                ) > 0
+            })
             .collect()
     }
 

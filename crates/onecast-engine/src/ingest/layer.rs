@@ -9,14 +9,16 @@ use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 use super::incoming::{Incoming, ReceiveFormat};
 use super::keyframe_requests::KeyframeRequests;
+use super::layer_meter::LayerMeter;
 use super::nack_tracker::NackTracker;
 use super::pictures::Pictures;
 use super::ssrc_history::{FormerSsrcs, RtxSsrcs};
 use super::ssrc_state::{Placement, SenderReport, SsrcState};
+use super::timeline::Timeline;
 use super::{IngestDrop, ReceiveStats};
 use crate::media::continuity::{Continuity, Mapping};
 use crate::media::packet::{Packet, Passed, PassedExtensions};
-use crate::media::{KeyframeNeed, SenderClock};
+use crate::media::{KeyframeNeed, LayerIndex, SenderClock};
 
 /// One encoding of a track. Without simulcast it is the only one.
 ///
@@ -24,6 +26,7 @@ use crate::media::{KeyframeNeed, SenderClock};
 /// encoder or the next publisher continues without a gap.
 #[derive(Debug)]
 pub(super) struct LayerReceiver {
+    place: LayerIndex,
     continuity: Continuity,
     stats: ReceiveStats,
     feed: Feed,
@@ -34,6 +37,7 @@ pub(super) struct LayerReceiver {
     rtx: RtxSsrcs,
     nacks: NackTracker,
     pictures: Pictures,
+    meter: LayerMeter,
     /// Scratch space for the sequence numbers of a NACK.
     due: Vec<u16>,
 }
@@ -44,6 +48,7 @@ pub(super) struct SharedByLayers {
     pub(super) extensions: ExtensionIds,
     /// Browsers answer a request for one layer with a keyframe in every layer, so the requests are those of the track.
     pub(super) keyframes: KeyframeRequests,
+    pub(super) timeline: Timeline,
 }
 
 /// What feeds a layer.
@@ -58,32 +63,39 @@ enum Feed {
 }
 
 impl LayerReceiver {
-    pub(super) fn new(line: Option<&MediaLine>, continuity: Continuity, fir: bool) -> LayerReceiver {
+    /// `ssrcs` are those of media and RTX that the offer announced for it.
+    pub(super) fn new(
+        place: LayerIndex,
+        line: Option<&MediaLine>,
+        ssrcs: (Option<Ssrc>, Option<Ssrc>),
+        continuity: Continuity,
+        fir: bool,
+    ) -> LayerReceiver {
         let mut rtx = RtxSsrcs::default();
-        if let Some((Some(media), Some(rtx_ssrc))) = line.map(|line| (line.ssrc, line.rtx_ssrc)) {
+        if let (Some(media), Some(rtx_ssrc)) = ssrcs {
             rtx.bind(rtx_ssrc, media);
         }
         let mut pictures = Pictures::default();
         pictures.announce(line);
         LayerReceiver {
+            place,
             continuity,
             stats: ReceiveStats::default(),
-            feed: Feed::Idle {
-                announced: line.and_then(|line| line.ssrc),
-            },
+            feed: Feed::Idle { announced: ssrcs.0 },
             format: preferred_format(line, fir),
             last_packet_at: None,
             former: FormerSsrcs::default(),
             rtx,
             nacks: NackTracker::default(),
             pictures,
+            meter: LayerMeter::default(),
             due: Vec::new(),
         }
     }
 
     /// The m-line was renegotiated, or removed (`None`). The SSRC that feeds the layer goes on if the new line announces it too, or
     /// announces none.
-    pub(super) fn set_line(&mut self, line: Option<&MediaLine>, fir: bool) {
+    pub(super) fn set_line(&mut self, line: Option<&MediaLine>, ssrcs: (Option<Ssrc>, Option<Ssrc>), fir: bool) {
         self.pictures.announce(line);
         let Some(line) = line else {
             // The line may come back with the same SSRC, so that one does not count as a former one.
@@ -91,10 +103,10 @@ impl LayerReceiver {
             self.format = None;
             return;
         };
-        if let (Some(media), Some(rtx)) = (line.ssrc, line.rtx_ssrc) {
+        if let (Some(media), Some(rtx)) = ssrcs {
             self.rtx.bind(rtx, media);
         }
-        let announced = line.ssrc;
+        let announced = ssrcs.0;
         if let Some(announced) = announced {
             self.former.forget(announced);
         }
@@ -118,6 +130,7 @@ impl LayerReceiver {
     }
 
     fn stop(&mut self, announced: Option<Ssrc>) {
+        self.meter.restart();
         self.nacks.clear();
         self.pictures.restart(announced.is_some() && announced == self.ssrc());
         self.feed = Feed::Idle { announced };
@@ -129,13 +142,19 @@ impl LayerReceiver {
         incoming: Incoming<'_>,
         shared: &mut SharedByLayers,
     ) -> Result<Packet, IngestDrop> {
-        self.follow(incoming.now, incoming.ssrc())?;
+        self.follow(incoming.now, incoming.ssrc(), shared)?;
         let Feed::Active(state) = &mut self.feed else {
             return self.try_start(incoming, shared);
         };
-        let mapping = state.mapping;
         match state.place(incoming.header, incoming.format.codec, incoming.now) {
             Placement::New { extended, missing } => {
+                if let Some(offset) = shared
+                    .timeline
+                    .note_packet(self.place, incoming.header.timestamp, incoming.now)
+                {
+                    state.mapping = state.mapping.with_timestamp_offset(offset);
+                }
+                let mapping = state.mapping;
                 self.format = Some(incoming.format);
                 self.pictures.note_format(incoming.format);
                 self.note_gap(extended.minus(missing)..extended, incoming, shared);
@@ -148,7 +167,7 @@ impl LayerReceiver {
             Placement::Old => Err(IngestDrop::Old),
             Placement::FarAway => Err(IngestDrop::FarAway),
             Placement::Restart => {
-                self.wait_for(incoming.now, incoming.ssrc());
+                self.wait_for(incoming.now, incoming.ssrc(), shared);
                 self.try_start(incoming, shared)
             }
         }
@@ -209,6 +228,11 @@ impl LayerReceiver {
         }
     }
 
+    /// What is measured of it.
+    pub(super) fn meter(&self) -> &LayerMeter {
+        &self.meter
+    }
+
     /// Whether retransmissions with this SSRC repair the layer.
     pub(super) fn is_repaired_by(&self, rtx: Ssrc) -> bool {
         self.rtx.media_of(rtx).is_some_and(|media| self.ssrc() == Some(media))
@@ -246,6 +270,7 @@ impl LayerReceiver {
         if self.ssrc() == Some(ssrc) && !matches!(self.feed, Feed::Idle { .. }) {
             self.former.push(ssrc);
             self.nacks.clear();
+            self.meter.restart();
             self.feed = Feed::Idle { announced: None };
         }
     }
@@ -287,7 +312,7 @@ impl LayerReceiver {
     }
 
     /// Lets `ssrc` feed the layer, unless it fed it before and the present one is still sending.
-    fn follow(&mut self, now: Instant, ssrc: Ssrc) -> Result<(), IngestDrop> {
+    fn follow(&mut self, now: Instant, ssrc: Ssrc, shared: &mut SharedByLayers) -> Result<(), IngestDrop> {
         let current = self.ssrc().filter(|_| !matches!(self.feed, Feed::Idle { .. }));
         if current != Some(ssrc) {
             let is_silent = self.last_packet_at.is_none_or(|last| now >= last + SILENCE);
@@ -297,14 +322,16 @@ impl LayerReceiver {
             if let Some(current) = current {
                 self.former.push(current);
             }
-            self.wait_for(now, ssrc);
+            self.wait_for(now, ssrc, shared);
         }
         self.last_packet_at = Some(now);
         Ok(())
     }
 
-    fn wait_for(&mut self, now: Instant, ssrc: Ssrc) {
+    fn wait_for(&mut self, now: Instant, ssrc: Ssrc, shared: &mut SharedByLayers) {
         self.nacks.clear();
+        self.meter.restart();
+        shared.timeline.end(self.place);
         self.pictures.restart(self.ssrc() == Some(ssrc));
         self.feed = Feed::Waiting { ssrc, since: now };
         self.stats.ssrc = Some(ssrc);
@@ -332,10 +359,19 @@ impl LayerReceiver {
             self.stats.before_keyframe += 1;
             return Err(IngestDrop::BeforeKeyframe);
         }
+        let mut continuity = self.continuity;
+        if let Some((newest, at)) = shared.timeline.newest() {
+            // Another layer is further on.
+            (continuity.last_timestamp, continuity.last_at) = (newest, Some(at));
+        }
+        let by_others = shared.timeline.offset_by_others(self.place, header.timestamp, now);
         let state = SsrcState::new(header, format.codec, now, |first| {
-            self.continuity
-                .append(first, header.timestamp, now, format.codec.clock_rate())
+            let mapping = continuity.append(first, header.timestamp, now, format.codec.clock_rate());
+            by_others.map_or(mapping, |offset| mapping.with_timestamp_offset(offset))
         });
+        let offset = state.mapping.timestamp_offset();
+        shared.timeline.begin(self.place, offset, by_others.is_some());
+        shared.timeline.note_packet(self.place, header.timestamp, now);
         let (mapping, first) = (state.mapping, state.first());
         self.feed = Feed::Active(Box::new(state));
         self.pictures.note_format(format);
@@ -381,15 +417,20 @@ impl LayerReceiver {
         let picture = self.pictures.note(format.codec, payload, timestamp, index);
         if picture.begins_keyframe {
             self.stats.keyframes += 1;
-            shared.keyframes.satisfied(now);
+            // Those of other layers come with it, and count as one.
+            if shared.timeline.note_keyframe(self.place, header.timestamp, now) {
+                shared.keyframes.satisfied(now);
+            }
         }
         self.stats.picture_size = picture.size.or(self.stats.picture_size);
         shared.keyframes.note_packet(payload.len(), picture.of_keyframe);
+        self.meter.note(now, payload.len(), header.marker);
         self.stats.packets += 1;
         self.stats.bytes += payload.len() as u64;
         self.stats.codec = Some(format.codec);
         Packet {
             codec: format.codec,
+            layer: self.place,
             marker: header.marker,
             keyframe: picture.start,
             refresh: picture.refresh,

@@ -13,6 +13,7 @@ mod early_reports;
 mod incoming;
 mod keyframe_requests;
 mod layer;
+mod layer_meter;
 mod nack_tracker;
 mod payload_routes;
 mod pictures;
@@ -21,6 +22,7 @@ mod ssrc_history;
 mod ssrc_state;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod track_receiver;
 mod transport_feedback;
 mod twcc;
@@ -32,7 +34,7 @@ use onecast_rtc::rtp::{Codec, Kind, RtpHeader, Ssrc};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::media::packet::Packet;
-use crate::media::{Continuity, KeyframeNeed, KeyframeStats, SenderClock};
+use crate::media::{KeyframeNeed, KeyframeStats, LayerContinuity, LayerFacts, LayerIndex, SenderClock};
 use early_reports::EarlyReports;
 use incoming::Incoming;
 use payload_routes::{PayloadRoute, PayloadRoutes};
@@ -56,7 +58,7 @@ pub struct IngestConfig {
     /// that this ingest does not see as lost.
     pub transport_cc: bool,
     /// Where each track stands, in the order of [`Kind::ALL`].
-    pub continuity: [Continuity; 2],
+    pub continuity: [LayerContinuity; 2],
 }
 
 /// Why a packet yields none for a track. All reasons are normal in small numbers.
@@ -145,7 +147,7 @@ impl Ingest {
         let lines = [audio, video];
         let feedback = TransportFeedback::new(lines.iter().flatten(), config.local_ssrc);
         let track = |kind: Kind| {
-            let (line, continuity) = (&lines[kind as usize], config.continuity[kind as usize]);
+            let (line, continuity) = (&lines[kind as usize], &config.continuity[kind as usize]);
             let fir = config.video_fir && kind == Kind::Video;
             TrackReceiver::new(line.as_ref(), continuity, fir, config.keyframe_share)
         };
@@ -175,9 +177,9 @@ impl Ingest {
     }
 
     /// The packets go to other tracks from now on, which stand there (in the order of [`Kind::ALL`]); video from a keyframe on.
-    pub fn resume_at(&mut self, continuity: [Continuity; 2]) {
+    pub fn resume_at(&mut self, continuity: [LayerContinuity; 2]) {
         for (track, continuity) in self.tracks.iter_mut().zip(continuity) {
-            track.resume_at(continuity);
+            track.resume_at(&continuity);
         }
     }
 
@@ -300,8 +302,13 @@ impl Ingest {
         self.tracks[kind as usize].clock()
     }
 
+    /// What is known of the layers of the video. Layers that were not accepted are not live.
+    pub fn layers(&self) -> [LayerFacts; LayerIndex::COUNT] {
+        self.tracks[Kind::Video as usize].layer_facts()
+    }
+
     /// Where a track stands, for the ingest of the next publisher.
-    pub fn continuity(&self, kind: Kind) -> Continuity {
+    pub fn continuity(&self, kind: Kind) -> LayerContinuity {
         self.tracks[kind as usize].continuity()
     }
 

@@ -4,6 +4,11 @@ use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::{RtpTime, SeqIndex};
 
+use super::layers::LayerIndex;
+
+/// Where each layer of a track stands, by [`LayerIndex`]. The timeline is the same in all of them.
+pub type LayerContinuity = [Continuity; LayerIndex::COUNT];
+
 /// Where a track's numbering and timeline stand: a value that one publisher's ingest hands to the next one's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Continuity {
@@ -63,6 +68,19 @@ impl Continuity {
 }
 
 impl Mapping {
+    /// The offset of its timestamps.
+    pub(crate) const fn timestamp_offset(&self) -> u32 {
+        self.timestamp_offset
+    }
+
+    /// With another offset of timestamps.
+    pub(crate) const fn with_timestamp_offset(self, timestamp_offset: u32) -> Mapping {
+        Mapping {
+            timestamp_offset,
+            ..self
+        }
+    }
+
     pub(crate) const fn index(&self, extended: SeqIndex) -> u64 {
         extended.0.wrapping_add(self.index_offset)
     }

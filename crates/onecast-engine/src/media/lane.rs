@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use onecast_rtc::rtp::Kind;
 
+use super::LayerIndex;
 use super::Packet;
 use super::SenderClock;
 use super::window::GopSnapshot;
@@ -40,8 +41,10 @@ pub enum LaneItem {
     Packet(Kind, Arc<Packet>),
     /// The publisher's latest clock for a track. Sender reports to viewers are made from it.
     Clock(Kind, SenderClock),
-    /// The video since the newest keyframe, for a shard that got its first viewer.
-    Past(Box<GopSnapshot>),
+    /// A layer of the video since the newest keyframe, for a shard that got its first viewer.
+    Past(LayerIndex, Box<GopSnapshot>),
+    /// A layer of the video has come or gone.
+    LayersChanged,
     /// The publisher left; its clocks are void.
     Ended,
 }

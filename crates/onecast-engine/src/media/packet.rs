@@ -5,11 +5,15 @@ use std::time::Instant;
 
 use onecast_rtc::rtp::{Codec, Refresh, RtpTime};
 
+use super::layers::LayerIndex;
+
 /// One RTP packet: received once, decrypted once, never changed, shared through `Arc`.
 #[derive(Debug, Clone)]
 pub struct Packet {
     /// The encoding.
     pub codec: Codec,
+    /// The layer of the track that it belongs to.
+    pub layer: LayerIndex,
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
     /// The first packet of what may be a keyframe or a recovery point, counting parameter sets in front of the picture; always true
@@ -17,7 +21,7 @@ pub struct Packet {
     pub keyframe: bool,
     /// What a decoder without any state can begin with here. The picture's parameter sets may travel in packets in front of it.
     pub refresh: Option<Refresh>,
-    /// Extended sequence number in the track's own numbering. Its low 16 bits go on the wire.
+    /// Extended sequence number in the layer's own numbering. Its low 16 bits go on the wire.
     pub index: u64,
     /// RTP timestamp on the track's own timeline.
     pub timestamp: RtpTime,

@@ -119,6 +119,7 @@ pub fn packet_in_front_of(first: &Packet) -> Option<Arc<Packet>> {
     let sets = first.sets.as_deref()?;
     Some(Arc::new(Packet {
         codec: first.codec,
+        layer: first.layer,
         marker: false,
         keyframe: true,
         refresh: None,

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use onecast_rtc::rtp::{Kind, Ssrc};
 
-use super::continuity::Continuity;
+use super::continuity::LayerContinuity;
 use super::keyframes::KeyframeNeed;
 use super::lane::{Inbox, Lane, StreamKey};
+use super::layers::LayerIndex;
 use super::track::TrackLocalStaticRtp;
 
 /// The tracks of one stream, shared by all shards.
@@ -88,7 +89,7 @@ impl StreamTracks {
     }
 
     /// Where the next publisher continues, in the order of [`Kind::ALL`].
-    pub fn continuity(&self) -> [Continuity; 2] {
+    pub fn continuity(&self) -> [LayerContinuity; 2] {
         self.all().map(TrackLocalStaticRtp::continuity)
     }
 
@@ -131,10 +132,11 @@ impl StreamTracks {
         }
     }
 
-    /// Requests the video since the newest keyframe from the publisher's shard. It comes on the lane, unless there is no publisher.
-    pub fn request_past(&self, shard: usize) {
+    /// Requests a layer of the video since the newest keyframe from the publisher's shard. It comes on the lane, unless there is no
+    /// publisher.
+    pub fn request_past(&self, shard: usize, layer: LayerIndex) {
         if let Some(inbox) = self.publishers_inbox() {
-            self.video.request_past(shard);
+            self.video.request_past(shard, layer);
             inbox.signal();
         }
     }
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn only_the_newest_publisher_writes_and_ends_the_stream() {
         let (tracks, inboxes, _) = tracks(1);
-        tracks.video.bind(0);
+        tracks.video.bind(0, LayerIndex::FIRST);
         let first = tracks.start_writing(0);
         let second = tracks.start_writing(0);
         assert!(!tracks.may_write(first) && tracks.may_write(second));
@@ -226,20 +228,20 @@ mod tests {
     #[test]
     fn the_past_is_made_once_for_all_shards_that_request_it() {
         let (tracks, inboxes, _) = tracks(3);
-        tracks.request_past(0);
+        tracks.request_past(0, LayerIndex::FIRST);
         tracks.start_writing(1);
-        tracks.request_past(0);
-        tracks.request_past(2);
+        tracks.request_past(0, LayerIndex::FIRST);
+        tracks.request_past(2, LayerIndex::FIRST);
         let mut made = 0;
         for _ in 0..2 {
-            tracks.video.answer_past(|| {
+            tracks.video.answer_past(LayerIndex::FIRST, || {
                 made += 1;
                 GopSnapshot::default()
             });
         }
         assert_eq!(made, 1);
         for (shard, inbox) in inboxes.iter().enumerate() {
-            assert_eq!(matches!(inbox.pop(), Some((_, LaneItem::Past(_)))), shard != 1);
+            assert_eq!(matches!(inbox.pop(), Some((_, LaneItem::Past(..)))), shard != 1);
         }
     }
 }

@@ -7,12 +7,13 @@ use onecast_rtc::rtp::{Codec, Refresh, RtpTime, Ssrc};
 
 use super::lane::{StreamKey, StreamSlot};
 use super::packet::PassedExtensions;
-use super::{Inbox, Packet, StreamTracks, Wake};
+use super::{Inbox, LayerIndex, Packet, StreamTracks, Wake};
 
 /// A VP8 packet with one byte of payload.
 pub(crate) fn packet(index: u64) -> PacketBuilder {
     PacketBuilder(Packet {
         codec: Codec::Vp8,
+        layer: LayerIndex::FIRST,
         marker: false,
         keyframe: false,
         refresh: None,
@@ -30,6 +31,10 @@ pub(crate) struct PacketBuilder(Packet);
 impl PacketBuilder {
     pub(crate) fn codec(mut self, codec: Codec) -> PacketBuilder {
         self.0.codec = codec;
+        self
+    }
+    pub(crate) fn layer(mut self, layer: u8) -> PacketBuilder {
+        self.0.layer = LayerIndex::new(layer);
         self
     }
     pub(crate) fn keyframe(mut self) -> PacketBuilder {

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::{Kind, RtpTime, Ssrc};
 
 use super::SenderClock;
-use super::continuity::{Continuity, REORDER_MAX};
+use super::continuity::{Continuity, LayerContinuity, REORDER_MAX};
 use super::keyframes::{KeyframeNeed, SharedKeyframeReading};
 use super::lane::{Lane, LaneItem};
+use super::layers::{LayerIndex, SharedLayerFacts};
 use super::packet::Packet;
 use super::window::GopSnapshot;
 
@@ -38,6 +39,7 @@ pub struct TrackLocalStaticRtp {
     /// The greatest need for a keyframe, as [`KeyframeNeed::bits`]; 0 for none.
     keyframe_wanted: AtomicU8,
     keyframes: SharedKeyframeReading,
+    layers: SharedLayerFacts,
     numbering: SharedNumbering,
     profile: AtomicU8,
 }
@@ -46,16 +48,16 @@ pub struct TrackLocalStaticRtp {
 #[derive(Debug)]
 struct TrackLane {
     lane: Lane,
-    /// Viewers of the shard that are bound to the track.
-    viewers: AtomicU32,
-    /// The shard got its first viewer and requests the packets since the newest keyframe.
-    past_wanted: AtomicBool,
+    /// Viewers of the shard that are bound to each layer.
+    viewers: [AtomicU32; LayerIndex::COUNT],
+    /// The shard got its first viewer of a layer and requests the packets since the newest keyframe.
+    past_wanted: [AtomicBool; LayerIndex::COUNT],
 }
 
 /// Where the numbering stands, for the shard of the next publisher.
 #[derive(Debug)]
 struct SharedNumbering {
-    next_index: AtomicU64,
+    next_index: [AtomicU64; LayerIndex::COUNT],
     last_timestamp: AtomicU32,
     /// Microseconds since `born` at which the newest packet arrived; 0 before the first.
     last_at: AtomicU64,
@@ -71,6 +73,7 @@ impl TrackLocalStaticRtp {
             lanes: lanes.iter().cloned().map(TrackLane::new).collect(),
             keyframe_wanted: AtomicU8::new(0),
             keyframes: SharedKeyframeReading::default(),
+            layers: SharedLayerFacts::default(),
             numbering: SharedNumbering::new(now),
             profile: AtomicU8::new(0),
         }
@@ -91,16 +94,16 @@ impl TrackLocalStaticRtp {
         self.rtx_ssrc
     }
 
-    /// Hands the packet to every shard with a bound viewer. Returns how many shards took it. Only the holder of the write ticket may
+    /// Hands the packet to every shard with a viewer that is bound to its layer. Returns how many shards took it. Only the holder of the write ticket may
     /// call this.
     ///
     /// # Errors
-    /// [`io::ErrorKind::BrokenPipe`] if no viewer is bound, which is normal: there may be no viewers yet.
+    /// [`io::ErrorKind::BrokenPipe`] if no viewer is bound to it, which is normal: there may be no viewers yet.
     pub fn write_rtp(&self, packet: &Arc<Packet>) -> io::Result<usize> {
         self.numbering.note(packet);
         let mut bound = false;
         let mut taken = 0;
-        for to in self.bound_lanes() {
+        for to in self.lanes.iter().filter(|to| to.has_viewers(packet.layer)) {
             bound = true;
             taken += usize::from(to.lane.push(LaneItem::Packet(self.kind, packet.clone())));
         }
@@ -125,18 +128,40 @@ impl TrackLocalStaticRtp {
         }
     }
 
+    /// Tells every shard with a bound viewer that a layer has come or gone.
+    pub fn write_layers_changed(&self) {
+        for to in self.bound_lanes() {
+            to.lane.push(LaneItem::LayersChanged);
+        }
+    }
+
     fn bound_lanes(&self) -> impl Iterator<Item = &TrackLane> {
-        self.lanes.iter().filter(|to| to.viewers.load(Ordering::Acquire) > 0)
+        let is_bound = |to: &&TrackLane| LayerIndex::all().any(|layer| to.has_viewers(layer));
+        self.lanes.iter().filter(is_bound)
     }
 
-    /// Binds a viewer of shard `shard`.
-    pub fn bind(&self, shard: usize) {
-        self.lanes[shard].viewers.fetch_add(1, Ordering::AcqRel);
+    /// Binds a viewer of shard `shard` to a layer.
+    pub fn bind(&self, shard: usize, layer: LayerIndex) {
+        self.lanes[shard].viewers[layer.index()].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Unbinds a viewer of shard `shard`.
-    pub fn unbind(&self, shard: usize) {
-        self.lanes[shard].viewers.fetch_sub(1, Ordering::AcqRel);
+    /// Unbinds a viewer of shard `shard` from a layer.
+    pub fn unbind(&self, shard: usize, layer: LayerIndex) {
+        self.lanes[shard].viewers[layer.index()].fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Viewers that are bound to a layer, on all shards.
+    pub fn viewers(&self, layer: LayerIndex) -> u32 {
+        let viewers = self
+            .lanes
+            .iter()
+            .map(|to| to.viewers[layer.index()].load(Ordering::Relaxed));
+        viewers.sum()
+    }
+
+    /// What is known of its layers.
+    pub fn layers(&self) -> &SharedLayerFacts {
+        &self.layers
     }
 
     /// Whether any viewer is bound.
@@ -150,9 +175,9 @@ impl TrackLocalStaticRtp {
     }
 
     /// Where the next publisher continues.
-    pub fn continuity(&self) -> Continuity {
+    pub fn continuity(&self) -> LayerContinuity {
         let start = Continuity::starting((u64::from(self.ssrc.0) << 32) | u64::from(self.rtx_ssrc.0));
-        self.numbering.continuity().unwrap_or(start)
+        self.numbering.continuity(start)
     }
 
     /// The codec profile that the publisher negotiated: first byte of H264's `profile-level-id`, `profile-id` of VP9; 0 if unknown.
@@ -181,28 +206,29 @@ impl TrackLocalStaticRtp {
     }
 
     /// Requests the packets since the newest keyframe for a shard.
-    pub(super) fn request_past(&self, shard: usize) {
-        self.lanes[shard].past_wanted.store(true, Ordering::Release);
+    pub(super) fn request_past(&self, shard: usize, layer: LayerIndex) {
+        self.lanes[shard].past_wanted[layer.index()].store(true, Ordering::Release);
     }
 
     pub(super) fn has_requests(&self) -> bool {
-        let past = self.lanes.iter().any(|to| to.past_wanted.load(Ordering::Acquire));
-        past || self.keyframe_wanted.load(Ordering::Acquire) != 0
+        let mut past = self.lanes.iter().flat_map(|to| &to.past_wanted);
+        past.any(|wanted| wanted.load(Ordering::Acquire)) || self.keyframe_wanted.load(Ordering::Acquire) != 0
     }
 
-    /// Gives the packets since the newest keyframe to every shard that requested them. Calls `past` at most once.
-    pub fn answer_past(&self, past: impl FnOnce() -> GopSnapshot) {
+    /// Gives the packets of a layer since the newest keyframe to every shard that requested them. Calls `past` at most once.
+    pub fn answer_past(&self, layer: LayerIndex, past: impl FnOnce() -> GopSnapshot) {
         let mut past = Some(past);
         let mut made = None;
         for to in &self.lanes {
-            if !to.past_wanted.load(Ordering::Relaxed) || !to.past_wanted.swap(false, Ordering::AcqRel) {
+            let wanted = &to.past_wanted[layer.index()];
+            if !wanted.load(Ordering::Relaxed) || !wanted.swap(false, Ordering::AcqRel) {
                 continue;
             }
             if let Some(make) = past.take() {
                 made = Some(make());
             }
             if let Some(past) = &made {
-                to.lane.push(LaneItem::Past(Box::new(past.clone())));
+                to.lane.push(LaneItem::Past(layer, Box::new(past.clone())));
             }
         }
     }
@@ -212,16 +238,20 @@ impl TrackLane {
     fn new(lane: Lane) -> TrackLane {
         TrackLane {
             lane,
-            viewers: AtomicU32::new(0),
-            past_wanted: AtomicBool::new(false),
+            viewers: Default::default(),
+            past_wanted: Default::default(),
         }
+    }
+
+    fn has_viewers(&self, layer: LayerIndex) -> bool {
+        self.viewers[layer.index()].load(Ordering::Acquire) > 0
     }
 }
 
 impl SharedNumbering {
     fn new(now: Instant) -> SharedNumbering {
         SharedNumbering {
-            next_index: AtomicU64::new(0),
+            next_index: Default::default(),
             last_timestamp: AtomicU32::new(0),
             last_at: AtomicU64::new(0),
             born: now,
@@ -231,14 +261,15 @@ impl SharedNumbering {
     /// Notes a packet that is written.
     fn note(&self, packet: &Packet) {
         let next = packet.index + 1;
-        if next <= self.next_index.load(Ordering::Relaxed) {
+        let next_index = &self.next_index[packet.layer.index()];
+        if next <= next_index.load(Ordering::Relaxed) {
             return;
         }
-        self.next_index.store(next, Ordering::Relaxed);
+        next_index.store(next, Ordering::Relaxed);
         let step = packet
             .timestamp
             .since(RtpTime(self.last_timestamp.load(Ordering::Relaxed)));
-        // A B-frame: the timeline stands at the picture that is shown last.
+        // A B-frame, or another layer of a picture before: the timeline stands at the picture that is shown last.
         let is_shown_earlier = (-REORDER_MAX..0).contains(&step);
         if is_shown_earlier && self.last_at.load(Ordering::Relaxed) > 0 {
             return;
@@ -249,10 +280,14 @@ impl SharedNumbering {
         self.last_at.store(at.max(1), Ordering::Release);
     }
 
-    fn continuity(&self) -> Option<Continuity> {
+    /// Layers without packets are at the `start`.
+    fn continuity(&self, start: Continuity) -> LayerContinuity {
         let at = self.last_at.load(Ordering::Acquire);
-        (at > 0).then(|| Continuity {
-            next_index: self.next_index.load(Ordering::Relaxed),
+        if at == 0 {
+            return [start; LayerIndex::COUNT];
+        }
+        self.next_index.each_ref().map(|next_index| Continuity {
+            next_index: next_index.load(Ordering::Relaxed).max(start.next_index),
             last_timestamp: RtpTime(self.last_timestamp.load(Ordering::Relaxed)),
             last_at: Some(self.born + Duration::from_micros(at)),
         })
@@ -274,20 +309,20 @@ mod tests {
     #[test]
     fn a_packet_goes_once_to_each_shard_with_viewers() {
         let (tracks, inboxes, _) = tracks(3);
-        tracks.video.bind(0);
-        tracks.video.bind(0);
-        tracks.video.bind(2);
+        tracks.video.bind(0, LayerIndex::FIRST);
+        tracks.video.bind(0, LayerIndex::FIRST);
+        tracks.video.bind(2, LayerIndex::FIRST);
         assert_eq!(tracks.video.write_rtp(&packet(1).build()).unwrap(), 2);
         assert!(inboxes[1].is_empty());
         assert!(inboxes[0].pop().is_some() && inboxes[0].pop().is_none());
-        tracks.video.unbind(2);
+        tracks.video.unbind(2, LayerIndex::FIRST);
         assert_eq!(tracks.video.write_rtp(&packet(2).build()).unwrap(), 1);
     }
 
     #[test]
     fn a_full_lane_drops_and_counts_and_is_no_closed_pipe() {
         let (tracks, ..) = tracks(1);
-        tracks.video.bind(0);
+        tracks.video.bind(0, LayerIndex::FIRST);
         for index in 0..Lane::ITEMS_MAX as u64 {
             assert_eq!(tracks.video.write_rtp(&packet(index).build()).unwrap(), 1);
         }
@@ -298,10 +333,10 @@ mod tests {
     #[test]
     fn the_next_publisher_continues_where_the_last_one_stopped() {
         let (tracks, ..) = tracks(1);
-        assert_eq!(tracks.video.continuity().last_at, None);
+        assert_eq!(tracks.video.continuity()[0].last_at, None);
         let _ = tracks.video.write_rtp(&packet(70_000).timestamp(RtpTime(900)).build());
         let _ = tracks.video.write_rtp(&packet(69_999).timestamp(RtpTime(800)).build());
-        let continuity = tracks.video.continuity();
+        let [continuity, ..] = tracks.video.continuity();
         assert_eq!(
             (continuity.next_index, continuity.last_timestamp),
             (70_001, RtpTime(900))
@@ -316,7 +351,7 @@ mod tests {
                 .video
                 .write_rtp(&packet(index).timestamp(RtpTime(timestamp)).build());
         }
-        let continuity = tracks.video.continuity();
+        let [continuity, ..] = tracks.video.continuity();
         assert_eq!(
             (continuity.next_index, continuity.last_timestamp),
             (70_004, RtpTime(12_000))
@@ -326,7 +361,7 @@ mod tests {
             .video
             .write_rtp(&packet(70_004).timestamp(RtpTime(0u32.wrapping_sub(900_000))).build());
         assert_eq!(
-            tracks.video.continuity().last_timestamp,
+            tracks.video.continuity()[0].last_timestamp,
             RtpTime(0u32.wrapping_sub(900_000))
         );
     }

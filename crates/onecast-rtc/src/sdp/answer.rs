@@ -5,7 +5,7 @@ use super::layers::SendLayers;
 use super::media::{Direction, MediaSection};
 use super::offer::Offer;
 use super::write::{LineDescription, LiveLine, RejectedLine, SessionDescription, Setup, SourceDescription};
-use super::{AnswerParams, Fault, Negotiated, Role, TrackSsrcs};
+use super::{AnswerParams, Fault, MediaLine, Negotiated, Role, TrackSsrcs};
 use crate::rtp::Kind;
 
 /// The answer and what it agrees to.
@@ -62,7 +62,10 @@ impl Agreement<'_> {
                 Kind::Audio => &mut negotiated.audio,
                 Kind::Video => &mut negotiated.video,
             };
-            *place = Some(line.agreed.media_line(line.section, ssrcs));
+            *place = Some(MediaLine {
+                layers: line.layers,
+                ..line.agreed.media_line(line.section, ssrcs)
+            });
         }
         negotiated
     }

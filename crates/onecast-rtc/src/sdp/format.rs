@@ -72,6 +72,7 @@ impl Agreed {
             extensions: self.extensions.iter().copied().collect(),
             ssrc,
             rtx_ssrc,
+            layers: None,
         }
     }
 }

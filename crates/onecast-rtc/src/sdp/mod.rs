@@ -125,6 +125,8 @@ pub struct MediaLine {
     pub ssrc: Option<Ssrc>,
     /// RTX SSRC that a publisher announced (second of `ssrc-group:FID`).
     pub rtx_ssrc: Option<Ssrc>,
+    /// The encodings that a publisher sends, if layers were accepted.
+    pub layers: Option<SendLayers>,
 }
 
 /// What was agreed: at most one audio and one video line, at least one of them.

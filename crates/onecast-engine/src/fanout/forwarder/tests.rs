@@ -28,6 +28,7 @@ fn forwarder() -> Forwarder {
         extensions: ExtensionIds::default(),
         ssrc: None,
         rtx_ssrc: None,
+        layers: None,
     }))
 }
 

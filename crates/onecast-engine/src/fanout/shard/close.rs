@@ -46,13 +46,12 @@ impl Shard {
     }
 
     pub(super) fn remove_subscriber(&mut self, slot: StreamSlot, position: SubscriberPosition) {
-        let shard = self.config.id;
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
         let subscriber = stream.subscriber(position);
         let starting = subscriber.starting.then_some(subscriber.peer);
-        let moved = stream.remove(position, shard);
+        let moved = stream.remove(position);
         if stream.subscribers() == 0 {
             self.drop_stream(slot);
         }
@@ -66,11 +65,10 @@ impl Shard {
 
     /// The stream at a slot has ended, although peers still subscribe to it: another one takes its place.
     pub(super) fn clear_slot(&mut self, slot: StreamSlot) {
-        let shard = self.config.id;
         while let Some(stream) = self.streams.get_mut(slot) {
             let last = SubscriberPosition::new(stream.subscribers() - 1);
             let peer = stream.subscriber(last).peer;
-            stream.remove(last, shard);
+            stream.remove(last);
             if stream.subscribers() == 0 {
                 self.drop_stream(slot);
             }

@@ -110,7 +110,7 @@ impl Shard {
         spec: &SubscriptionSpec,
         start_at: Instant,
     ) {
-        let (key, shard) = (spec.tracks.key, self.config.id);
+        let key = spec.tracks.key;
         let Some(subscriptions) = self.peers.subscriptions(index) else {
             return;
         };
@@ -123,8 +123,8 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(key.slot) else {
             return;
         };
-        stream.switch(now, position, (Kind::Audio, spec.audio.as_ref()), shard);
-        if stream.switch(now, position, (Kind::Video, spec.video.as_ref()), shard) {
+        stream.switch(now, position, (Kind::Audio, spec.audio.as_ref()));
+        if stream.switch(now, position, (Kind::Video, spec.video.as_ref())) {
             self.start_later(index, key.slot, start_at);
         }
     }
@@ -152,8 +152,10 @@ impl Shard {
         }
         let lines = [spec.audio.clone(), spec.video.clone()];
         let subscriber = Subscriber::new(index, to, now, RtpSealer::new(keys), lines);
-        let stream = self.streams.get_or_create(now, &spec.tracks, self.config.start);
-        let position = stream.add(now, subscriber, self.config.id);
+        let stream = self
+            .streams
+            .get_or_create(now, &spec.tracks, (self.config.id, self.config.start));
+        let position = stream.add(now, subscriber);
         self.peers.add_subscription(index, &spec.tracks, position);
         self.start_later(index, key.slot, start_at);
     }

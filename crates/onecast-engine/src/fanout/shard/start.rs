@@ -183,7 +183,7 @@ impl Shard {
                     self.counters.starts_waiting.add(1);
                     let need = stream.need(position);
                     stream.tracks().request_keyframe(need);
-                    stream.await_startable(now);
+                    stream.await_startable(now, position);
                     break;
                 }
                 Started::OnItsWay => start.since = now,

@@ -43,13 +43,13 @@ impl Streams {
         &mut self,
         now: Instant,
         tracks: &Arc<StreamTracks>,
-        config: StartConfig,
+        (shard, config): (usize, StartConfig),
     ) -> &mut ShardStream {
         let slot = tracks.key.slot.index();
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
-        self.slots[slot].get_or_insert_with(|| Box::new(ShardStream::new(tracks.clone(), config, now)))
+        self.slots[slot].get_or_insert_with(|| Box::new(ShardStream::new(tracks.clone(), shard, config, now)))
     }
 
     /// Whether the slot is taken by a stream that `key` has to give way to, or has to replace.

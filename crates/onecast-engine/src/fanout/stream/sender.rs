@@ -1,4 +1,4 @@
-//! One track on its way to all subscribers: its window, the packets gathered for the next batch, and the batch that goes out.
+//! One layer of a track on its way to all subscribers: its window, the packets gathered for the next batch, and the batch that goes out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 use super::ShardStream;
 use super::meter::Meter;
 use super::output::{FirstPicture, Out};
+use super::waiting::Waiting;
 use crate::fanout::catch_up::LiveClock;
 use crate::fanout::forwarder::{Rewrite, Skip};
 use crate::fanout::subscriber::{Outgoing, Subscriber};
 use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
 use crate::media::window::{GopSnapshot, Insert, Slot, WindowBounds};
-use crate::media::{Packet, SenderClock, StreamTracks, Window};
+use crate::media::{LayerIndex, Packet, SenderClock, StreamTracks, Window};
 use onecast_rtc::Profile;
 use onecast_rtc::rtp::{Kind, Refresh, RtpTime, Ssrc};
 
 pub(super) struct TrackSender {
     pub(super) kind: Kind,
+    layer: LayerIndex,
+    /// Subscribers that are sent it, or wait for it.
+    pub(super) subscribers: usize,
+    pub(super) waiting: Waiting,
     pub(super) window: Window,
     bounds: WindowBounds,
     /// Packets for the next batches.
@@ -39,13 +44,18 @@ struct Batched {
 }
 
 impl TrackSender {
+    /// Publishers that send nothing for so long pause.
+    pub(super) const PAUSE: Duration = Duration::from_secs(1);
     /// No frame is sent so long after one that is shown later.
     const REORDER_TIME: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(kind: Kind, bounds: WindowBounds) -> TrackSender {
+    pub(super) fn new((kind, layer): (Kind, LayerIndex), bounds: WindowBounds, now: Instant) -> TrackSender {
         let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
         TrackSender {
             kind,
+            layer,
+            subscribers: 0,
+            waiting: Waiting::new(now),
             window: Window::new(bounds),
             bounds,
             gathered: VecDeque::with_capacity(ShardStream::BATCH_MAX),
@@ -88,6 +98,28 @@ impl TrackSender {
         if is_clock {
             self.arrival = Some((timestamp, at));
         }
+    }
+
+    /// The layer of its track.
+    pub(super) fn layer(&self) -> LayerIndex {
+        self.layer
+    }
+
+    /// Whether its packets are for the subscriber.
+    #[inline]
+    pub(super) fn serves(&self, subscriber: &Subscriber) -> bool {
+        !self.batch.is_empty() && (self.kind == Kind::Audio || self.layer == subscriber.layer)
+    }
+
+    /// Packets come. While they do not, no keyframe can be missed: one comes first when it goes on.
+    pub(super) fn is_sending(&self, now: Instant) -> bool {
+        self.arrival.is_some_and(|(_, at)| now < at + TrackSender::PAUSE)
+    }
+
+    /// Its newest keyframe has just come.
+    pub(super) fn is_young(&self) -> bool {
+        let gop = self.window.gop();
+        gop.start().is_some() && gop.age() <= ShardStream::YOUNG && gop.frames() <= ShardStream::YOUNG_FRAMES
     }
 
     /// Packets that are gathered.

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::transmit::SendQueue;
 
-use super::ShardStream;
 use super::output::Out;
+use super::sender::TrackSender;
+use super::{ShardStream, place_of};
 use crate::fanout::catch_up::LiveClock;
 use crate::fanout::history::{History, Next, next_packet};
 use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::pacer::Lost;
-use crate::media::KeyframeNeed;
 use crate::media::window::Start;
+use crate::media::{KeyframeNeed, LayerIndex};
 
 /// What became of a subscriber that was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,6 @@ impl ShardStream {
     const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
     /// Longest wait for a keyframe that was asked for: by then the request was repeated twice.
     const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(4);
-    /// Publishers that send nothing for so long pause.
-    const PAUSE: Duration = Duration::from_secs(1);
     /// An encoder whose own keyframes come this often is waited for, and a little longer than it takes.
     const OWN_INTERVAL_MAX: Duration = Duration::from_secs(10);
     const OWN_INTERVAL_SLACK: Duration = Duration::from_millis(500);
@@ -92,87 +91,97 @@ impl ShardStream {
 
     /// Viewers that wait, once there is a keyframe for them to start with or they have waited for too long. They are marked as starting.
     pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<PeerIndex>) {
-        if !self.may_start_some(now) {
-            return;
-        }
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.starting) {
-            if subscriber
-                .forwarder(Kind::Video)
-                .is_some_and(|forwarder| forwarder.is_waiting())
-            {
-                subscriber.starting = true;
-                peers.push(subscriber.peer);
+        for place in Kind::Video as usize..self.senders.len() {
+            if !self.may_start_some(now, place) {
+                continue;
+            }
+            let layer = self.senders[place].layer();
+            let is_young = self.senders[place].is_young();
+            for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.starting) {
+                if subscriber.may_start_in(layer, is_young) {
+                    subscriber.starting = true;
+                    peers.push(subscriber.peer);
+                }
             }
         }
     }
 
-    fn may_start_some(&mut self, now: Instant) -> bool {
-        let stranded = self.waiting.take_stranded();
-        if let Start::At(point) = self.video().window.start() {
-            self.waiting.end();
-            return self.waiting.look_up(point.index) || stranded;
+    fn may_start_some(&mut self, now: Instant, place: usize) -> bool {
+        let sender = &mut self.senders[place];
+        let stranded = sender.waiting.take_stranded();
+        if sender.subscribers == 0 {
+            return false;
         }
-        if stranded && !self.waiting.has_begun() {
+        if let Start::At(point) = sender.window.start() {
+            sender.waiting.end();
+            return sender.waiting.look_up(point.index) || stranded;
+        }
+        if stranded && !sender.waiting.has_begun() {
             // No keyframe has been asked for: the publisher or the codec has changed, without beginning with one.
-            self.await_startable(now);
+            let layer = sender.layer();
+            self.await_startable_in(now, layer);
             let need = self.need_of(false);
             self.tracks.request_keyframe(need);
         }
-        stranded && self.has_waited_long(now)
+        stranded && self.has_waited_long(now, &self.senders[place])
     }
 
     /// A subscriber stopped waiting for a place to start. Should one come after all, all that wait are looked up again.
-    pub fn await_startable(&mut self, now: Instant) {
-        self.waiting.begin(now, self.is_sending(now));
+    pub fn await_startable(&mut self, now: Instant, position: SubscriberPosition) {
+        let subscriber = &self.subscribers[position.index()];
+        self.await_startable_in(now, subscriber.next_layer.unwrap_or(subscriber.layer));
     }
 
-    /// Video comes. While it does not, no keyframe can be missed: one comes first when it goes on.
-    pub(super) fn is_sending(&self, now: Instant) -> bool {
-        let arrived = self.video().arrival.map(|(_, at)| at);
-        arrived.is_some_and(|at| now < at + ShardStream::PAUSE)
+    fn await_startable_in(&mut self, now: Instant, layer: LayerIndex) {
+        if let Some(sender) = self.senders.get_mut(place_of(Kind::Video, layer)) {
+            let is_sending = sender.is_sending(now);
+            sender.waiting.begin(now, is_sending);
+        }
     }
 
     /// Whether subscribers have waited for a keyframe long enough and start without. One that has just come is worth a little more
     /// time, although a part of it is missing.
-    fn has_waited_long(&self, now: Instant) -> bool {
-        let gop = self.video().window.gop();
-        if gop.start().is_some() && gop.age() < ShardStream::PAUSE {
+    fn has_waited_long(&self, now: Instant, video: &TrackSender) -> bool {
+        let gop = video.window.gop();
+        if gop.start().is_some() && gop.age() < TrackSender::PAUSE {
             return false;
         }
         let own = self.tracks.video.keyframes().read().stats.interval;
         let own = own.filter(|interval| *interval <= ShardStream::OWN_INTERVAL_MAX);
         let timeout = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
         let timeout = timeout.max(ShardStream::KEYFRAME_TIMEOUT);
-        self.waiting.is_over(now, timeout)
+        video.waiting.is_over(now, timeout)
     }
 
-    /// Starts a viewer at the newest keyframe if it waits, or if it is to start again.
+    /// Starts a viewer at the newest keyframe if it waits, if it is to start again, or if it is to be sent another layer.
     pub fn start(&mut self, now: Instant, position: SubscriberPosition) -> Started {
         let subscriber = &mut self.subscribers[position.index()];
         let again = std::mem::take(&mut subscriber.again);
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
         };
-        if !again && !forwarder.is_waiting() {
-            return if forwarder.is_live() {
-                Started::No
-            } else {
-                Started::OnItsWay
-            };
+        let (waits, is_live) = (forwarder.is_waiting(), forwarder.is_live());
+        let (present, next) = (subscriber.layer, subscriber.next_layer);
+        let next = next.filter(|layer| waits || self.video(*layer).is_young());
+        if !again && !waits && next.is_none() {
+            return if is_live { Started::No } else { Started::OnItsWay };
         }
-        if self.waiting.expects_past(now) {
+        let video = self.video(next.unwrap_or(present));
+        if video.waiting.expects_past(now) {
             return Started::NotYet;
         }
-        let (point, blind) = match self.video().window.start() {
+        let (point, blind) = match video.window.start() {
             Start::At(point) => (point, false),
-            _ if self.has_waited_long(now) => match self.video().window.best_start() {
+            // It sees the layer that it has, and waits for the next keyframe of the other one.
+            _ if next.is_some() && !waits => return if is_live { Started::No } else { Started::OnItsWay },
+            _ if self.has_waited_long(now, video) => match video.window.best_start() {
                 Some(point) => (point, true),
                 None => return Started::NextKeyframe,
             },
             Start::Gap => return Started::NotYet,
             Start::NextKeyframe => return Started::NextKeyframe,
         };
-        let Some(slot) = self.video().window.get(point.index) else {
+        let Some(slot) = video.window.get(point.index) else {
             return Started::NextKeyframe;
         };
         let format = (slot.packet.codec, self.tracks.video.profile());
@@ -180,9 +189,13 @@ impl ShardStream {
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
             return Started::No;
         };
-        if forwarder.start(point, format, self.stamping).is_err() {
+        if forwarder.start(point, format, self.config.stamping).is_err() {
             return Started::No;
         }
+        if next.is_some() {
+            self.end_change(position);
+        }
+        let subscriber = &mut self.subscribers[position.index()];
         subscriber.pacer().begin_past(now);
         subscriber.blind = blind && !subscriber.has_picture;
         subscriber.repeated = subscriber.repeated.saturating_add(u8::from(again));
@@ -206,13 +219,14 @@ impl ShardStream {
     /// A subscriber needs a keyframe, because it asks for one or because packets are `lost` for good. After a loss the cache does not
     /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more.
     pub fn keyframe_wanted(&mut self, now: Instant, position: SubscriberPosition, lost: bool) -> KeyframeAnswer {
-        let ready = matches!(self.video().window.start(), Start::At(_));
-        let age = self.video().window.gop().age();
+        let window = &self.video_of(position).window;
+        let ready = matches!(window.start(), Start::At(_));
+        let age = window.gop().age();
         let cheap = age <= ShardStream::CHEAP_AGE;
         let unanswered = self.tracks.video.keyframes().are_unanswered();
         let need = self.need(position);
         // The cache of a publisher that may send a keyframe does not stand for one when it begins at a recovery point.
-        let ask = (!self.video().window.gop().is_keyframe() && !unanswered).then_some(need);
+        let ask = (!window.gop().is_keyframe() && !unanswered).then_some(need);
         let subscriber = &mut self.subscribers[position.index()];
         if subscriber.forwarder(Kind::Video).is_none() {
             return KeyframeAnswer::None;
@@ -253,7 +267,10 @@ impl ShardStream {
 
     fn send_past(&mut self, position: SubscriberPosition, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let now = out.now;
-        let video = &self.senders[Kind::Video as usize];
+        let layer = self.subscribers[position.index()].layer;
+        let Some(video) = self.senders.get(place_of(Kind::Video, layer)) else {
+            return Progress::Lost;
+        };
         let Some((timestamp, at)) = video.arrival else {
             return Progress::Lost;
         };
@@ -296,7 +313,7 @@ impl ShardStream {
 
     /// A viewer lost video packets: so many, or such a share of what it was sent, 1/256. On its way to the live edge it is sent less at once.
     pub fn note_loss(&mut self, now: Instant, position: SubscriberPosition, lost: Lost) {
-        let stream = self.video().window.gop().bytes_per_second();
+        let stream = self.video_of(position).window.gop().bytes_per_second();
         let subscriber = &mut self.subscribers[position.index()];
         if subscriber.catches_up(Kind::Video) {
             subscriber.pacer().note_loss(now, lost, stream);
@@ -321,6 +338,6 @@ impl ShardStream {
         is_most
             && in_time
             && repeated < ShardStream::EARLY_REPEATS_MAX
-            && matches!(self.video().window.start(), Start::At(_))
+            && matches!(self.video_of(position).window.start(), Start::At(_))
     }
 }

@@ -1,4 +1,4 @@
-//! What a stream knows about subscribers that have no place to start yet.
+//! What a layer knows about subscribers that have no place to start yet.
 
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,9 @@ impl Waiting {
         self.since.is_some_and(|since| now >= since + timeout)
     }
 
-    pub(super) fn note_stranded(&mut self, stranded: bool) {
-        self.stranded |= stranded;
+    /// A subscriber waits, and nothing is done for it at the moment.
+    pub(super) fn note_stranded(&mut self) {
+        self.stranded = true;
     }
 
     pub(super) fn take_stranded(&mut self) -> bool {

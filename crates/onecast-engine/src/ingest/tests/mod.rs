@@ -5,6 +5,7 @@ mod pictures;
 mod repair;
 mod tracks;
 
+use crate::media::{Continuity, LayerIndex};
 use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::{HeaderOut, Pt, RtpTime, Ssrc};
@@ -53,6 +54,7 @@ pub(super) fn media_line(kind: Kind, formats: Vec<Format>) -> MediaLine {
         extensions,
         ssrc: None,
         rtx_ssrc: None,
+        layers: None,
     }
 }
 
@@ -67,7 +69,7 @@ fn config() -> IngestConfig {
         video_fir: false,
         keyframe_share: 10,
         transport_cc: true,
-        continuity: [Continuity::starting(0), Continuity::starting(1 << 32)],
+        continuity: [0, 1 << 32].map(|random| [Continuity::starting(random); LayerIndex::COUNT]),
     }
 }
 

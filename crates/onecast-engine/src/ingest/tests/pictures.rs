@@ -1,6 +1,7 @@
 //! Where decoders can begin, and the parameter sets that they need there.
 
 use super::*;
+use crate::media::{Continuity, LayerIndex};
 use onecast_rtc::rtp::{Pt, Refresh, Ssrc};
 
 const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
@@ -72,7 +73,7 @@ fn parameter_sets_belong_to_their_ssrc() {
     assert!(world.h264(2, IDR).sets.is_some());
     world
         .ingest
-        .resume_at([Continuity::starting(5), Continuity::starting(6)]);
+        .resume_at([5, 6].map(|random| [Continuity::starting(random); LayerIndex::COUNT]));
     assert!(world.h264(3, IDR).sets.is_some(), "the same encoder in another track");
     let other = world.rtp(Ssrc(7_777), H264, 9, IDR).unwrap().unwrap();
     assert_eq!(other.sets, None, "another encoder");

@@ -1,0 +1,208 @@
+//! The layers of a video track: encodings of one picture that differ in size and rate.
+//!
+//! Each layer has a numbering of its own, and all of them share one timeline: pictures that were taken at the same moment have the same
+//! timestamp in every layer. A track without layers has one, the first.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use onecast_rtc::sdp::SendLayers;
+
+/// A layer's place in its track, below [`LayerIndex::COUNT`]. It says nothing about the quality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LayerIndex(u8);
+
+/// What is known of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerFacts {
+    /// Width and height; `None` while unknown.
+    pub size: Option<(u16, u16)>,
+    /// Bits per second, headers included. 0 while unknown.
+    pub rate: u32,
+    /// Pictures per second.
+    pub frame_rate: u8,
+    /// Packets come.
+    pub is_live: bool,
+}
+
+/// The newest [`LayerFacts`] of a track's layers. The publisher's shard writes them, any thread may read them.
+///
+/// Every field is independent: a reader may see some fields of one write and some of the next, which matters to no reader.
+#[derive(Debug, Default)]
+pub struct SharedLayerFacts {
+    layers: [SharedFacts; LayerIndex::COUNT],
+    /// Grows when a layer comes or goes.
+    changes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct SharedFacts {
+    /// Width in the upper half, height in the lower.
+    size: AtomicU32,
+    rate: AtomicU32,
+    frame_rate: AtomicU8,
+    is_live: AtomicU8,
+}
+
+/// The live layers of a track, the lowest quality first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RankedLayers {
+    ranked: [LayerIndex; LayerIndex::COUNT],
+    len: usize,
+}
+
+impl LayerIndex {
+    /// Layers of one track at most.
+    pub const COUNT: usize = SendLayers::MAX;
+    /// The only layer of a track without layers.
+    pub const FIRST: LayerIndex = LayerIndex(0);
+
+    /// The layer at a place; the last place stands for all that do not exist.
+    pub const fn new(place: u8) -> LayerIndex {
+        if (place as usize) < LayerIndex::COUNT {
+            LayerIndex(place)
+        } else {
+            LayerIndex(LayerIndex::COUNT as u8 - 1)
+        }
+    }
+
+    /// All layers that a track may have.
+    pub fn all() -> impl DoubleEndedIterator<Item = LayerIndex> {
+        (0..LayerIndex::COUNT as u8).map(LayerIndex)
+    }
+
+    /// As an index into a table of layers.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl LayerFacts {
+    /// Whether its pictures are no larger than those of another layer.
+    pub fn is_within(&self, other: &LayerFacts) -> bool {
+        self.pixels() <= other.pixels()
+    }
+
+    /// Pixels of a picture; 0 while unknown.
+    fn pixels(&self) -> u32 {
+        self.size
+            .map_or(0, |(width, height)| u32::from(width) * u32::from(height))
+    }
+}
+
+impl SharedLayerFacts {
+    /// Publishes the facts of a layer. For the publisher's shard only.
+    pub fn write(&self, layer: LayerIndex, facts: &LayerFacts) {
+        let shared = &self.layers[layer.index()];
+        let size = facts
+            .size
+            .map_or(0, |(width, height)| u32::from(width) << 16 | u32::from(height));
+        shared.size.store(size, Ordering::Relaxed);
+        shared.rate.store(facts.rate, Ordering::Relaxed);
+        shared.frame_rate.store(facts.frame_rate, Ordering::Relaxed);
+        let was_live = shared.is_live.swap(facts.is_live.into(), Ordering::Relaxed) != 0;
+        if was_live != facts.is_live {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The newest facts of a layer.
+    pub fn read(&self, layer: LayerIndex) -> LayerFacts {
+        let shared = &self.layers[layer.index()];
+        let size = shared.size.load(Ordering::Relaxed);
+        LayerFacts {
+            size: (size != 0).then_some(((size >> 16) as u16, size as u16)),
+            rate: shared.rate.load(Ordering::Relaxed),
+            frame_rate: shared.frame_rate.load(Ordering::Relaxed),
+            is_live: shared.is_live.load(Ordering::Relaxed) != 0,
+        }
+    }
+
+    /// How often a layer has come or gone. A reader that sees another number than before looks at the layers again.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The live layers by picture size, then by rate.
+    pub fn ranked(&self) -> RankedLayers {
+        let mut ranked = RankedLayers::default();
+        let mut keys = [(0, 0); LayerIndex::COUNT];
+        for layer in LayerIndex::all() {
+            let facts = self.read(layer);
+            if !facts.is_live {
+                continue;
+            }
+            let key = (facts.pixels(), facts.rate);
+            let at = keys[..ranked.len].partition_point(|known| *known <= key);
+            keys.copy_within(at..ranked.len, at + 1);
+            ranked.ranked.copy_within(at..ranked.len, at + 1);
+            (keys[at], ranked.ranked[at]) = (key, layer);
+            ranked.len += 1;
+        }
+        ranked
+    }
+}
+
+impl RankedLayers {
+    /// The lowest first.
+    pub fn as_slice(&self) -> &[LayerIndex] {
+        &self.ranked[..self.len]
+    }
+
+    /// What a viewer of which nothing is known begins with: the middle, of two layers the lower one.
+    pub fn middle(&self) -> Option<LayerIndex> {
+        self.as_slice().get(self.len.saturating_sub(1) / 2).copied()
+    }
+
+    /// Whether the layer is live.
+    pub fn contains(&self, layer: LayerIndex) -> bool {
+        self.as_slice().contains(&layer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(size: (u16, u16), rate: u32) -> LayerFacts {
+        LayerFacts {
+            size: Some(size),
+            rate,
+            frame_rate: 30,
+            is_live: true,
+        }
+    }
+
+    #[test]
+    fn layers_rank_by_size_and_rate_and_not_by_place() {
+        let shared = SharedLayerFacts::default();
+        assert_eq!((shared.ranked().as_slice(), shared.ranked().middle()), (&[][..], None));
+        shared.write(LayerIndex::new(0), &live((1280, 720), 2_000_000));
+        shared.write(LayerIndex::new(1), &live((320, 180), 900_000));
+        shared.write(LayerIndex::new(3), &live((640, 360), 400_000));
+        assert_eq!(shared.ranked().as_slice(), [1, 3, 0].map(LayerIndex::new));
+        assert_eq!(shared.ranked().middle(), Some(LayerIndex::new(3)));
+        shared.write(LayerIndex::new(2), &live((640, 360), 300_000));
+        assert_eq!(shared.ranked().as_slice(), [1, 2, 3, 0].map(LayerIndex::new));
+        assert_eq!(shared.ranked().middle(), Some(LayerIndex::new(2)));
+    }
+
+    #[test]
+    fn a_layer_that_goes_is_a_change_and_has_no_rank() {
+        let shared = SharedLayerFacts::default();
+        let facts = live((1280, 720), 2_000_000);
+        shared.write(LayerIndex::FIRST, &facts);
+        let before = shared.changes();
+        shared.write(LayerIndex::FIRST, &facts);
+        assert_eq!((shared.changes(), shared.read(LayerIndex::FIRST)), (before, facts));
+        shared.write(
+            LayerIndex::FIRST,
+            &LayerFacts {
+                is_live: false,
+                ..facts
+            },
+        );
+        assert_eq!((shared.changes(), shared.ranked().as_slice().len()), (before + 1, 0));
+    }
+}
