@@ -10,7 +10,7 @@ use super::{LAST_N_DEFAULT, MemberInfo, MemberState, OfferedTrack, RESUME_TIMEOU
 use crate::ended::EndReason;
 use crate::registry::SessionNumber;
 use onecast_engine::fanout::{Plan, Session, SubscriptionSpec, ViewerLine};
-use onecast_engine::media::StreamTracks;
+use onecast_engine::media::{LayerLimit, StreamTracks};
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::sdp::{MediaLine, Negotiation, NegotiationParams, TrackId, WantedTrack};
@@ -181,6 +181,7 @@ impl MemberSignalling {
                 tracks: (*tracks).clone(),
                 audio: of(Kind::Audio).map(ViewerLine::new),
                 video: of(Kind::Video).map(ViewerLine::new),
+                limit: LayerLimit::default(),
             })
         });
         specs.collect()

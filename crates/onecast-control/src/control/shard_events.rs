@@ -37,6 +37,7 @@ impl Control {
                 self.rooms.speaking(now.instant, session, stream, speaking);
                 self.apply_room_effects(now);
             }
+            Event::Layer { .. } => {}
             Event::Picture { session, after } => self.first_picture(session, after),
             Event::Closed { session, cause } => self.closed(now, session, cause),
         }

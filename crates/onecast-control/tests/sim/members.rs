@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onecast_engine::fanout::{Command, Event, Plan, SourceSpec, SubscriptionSpec, ViewerLine};
+use onecast_engine::media::LayerLimit;
 use onecast_rtc::rtp::Codec;
 
 use crate::room::Room;
@@ -337,6 +338,7 @@ fn a_broadcast_moves_into_a_room_and_back_without_disturbing_its_viewers() {
                 tracks: tracks.clone(),
                 audio: lines.audio.as_ref().map(ViewerLine::new),
                 video: lines.video.as_ref().map(ViewerLine::new),
+                limit: LayerLimit::default(),
             }]),
         };
         let command = Command::Plan(room.members[a].session.clone(), Arc::new(plan));

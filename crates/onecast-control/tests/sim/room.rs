@@ -5,8 +5,8 @@ use std::sync::Arc;
 use onecast_engine::fanout::{
     Command, Direction, Plan, Session, SourceSpec, StartConfig, SubscriptionSpec, ViewerLine,
 };
-use onecast_engine::media::StreamTracks;
 use onecast_engine::media::lane::{StreamKey, StreamSlot};
+use onecast_engine::media::{LayerLimit, StreamTracks};
 use onecast_rtc::rtp::{Codec, Ssrc};
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
@@ -155,6 +155,7 @@ impl Room {
             tracks: sender.tracks.clone(),
             audio: line(&sender.lines.audio),
             video: line(&sender.lines.video).filter(|_| sees),
+            limit: LayerLimit::default(),
         })
     }
 

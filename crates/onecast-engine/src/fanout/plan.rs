@@ -5,7 +5,7 @@ use std::sync::Arc;
 use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use super::formats::ViewerLine;
-use crate::media::StreamTracks;
+use crate::media::{LayerLimit, StreamTracks};
 
 /// Everything that a peer sends and is sent at one moment.
 ///
@@ -47,6 +47,8 @@ pub struct SubscriptionSpec {
     pub audio: Option<ViewerLine>,
     /// The video line as negotiated; `None` while no video is to be sent.
     pub video: Option<ViewerLine>,
+    /// Which layers of the video may be sent.
+    pub limit: LayerLimit,
 }
 
 impl Plan {
@@ -71,7 +73,12 @@ impl Plan {
 
     /// The plan of a viewer, which is sent one stream.
     pub fn watch(tracks: Arc<StreamTracks>, audio: Option<ViewerLine>, video: Option<ViewerLine>) -> Plan {
-        let subscription = SubscriptionSpec { tracks, audio, video };
+        let subscription = SubscriptionSpec {
+            tracks,
+            audio,
+            video,
+            limit: LayerLimit::default(),
+        };
         Plan {
             subscriptions: Box::new([subscription]),
             ..Plan::default()

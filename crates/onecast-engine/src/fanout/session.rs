@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::inbound::Inflow;
 use super::plan::Plan;
 use crate::media::lane::StreamKey;
+use crate::media::{LayerIndex, LayerReason};
 use onecast_metrics::SessionCounters;
 use onecast_rtc::SessionId;
 use onecast_rtc::rtp::{Codec, Kind};
@@ -239,6 +240,17 @@ pub enum Event {
         stream: StreamKey,
         /// True if it has begun.
         speaking: bool,
+    },
+    /// A viewer is sent another layer of the video from now on, or the first one.
+    Layer {
+        /// Which session.
+        session: SessionId,
+        /// Which of the streams that it is sent.
+        stream: StreamKey,
+        /// The layer.
+        layer: LayerIndex,
+        /// Why.
+        reason: LayerReason,
     },
     /// A viewer has been sent a whole keyframe.
     Picture {

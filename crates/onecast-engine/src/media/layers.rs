@@ -24,6 +24,32 @@ pub struct LayerFacts {
     pub is_live: bool,
 }
 
+/// What a viewer may be sent of a track's layers. Without limits the server chooses among all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerLimit {
+    /// Only this layer, while it is live.
+    pub pin: Option<LayerIndex>,
+    /// Pictures of at most this width.
+    pub max_width: Option<u16>,
+    /// Pictures of at most this height.
+    pub max_height: Option<u16>,
+}
+
+/// Why a viewer is sent another layer than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerReason {
+    /// It begins.
+    Start,
+    /// Its path carries no more.
+    Path,
+    /// Its path carries more again.
+    Recovered,
+    /// The layer that it was sent has gone.
+    Gone,
+    /// Its [`LayerLimit`] has changed.
+    Limit,
+}
+
 /// The newest [`LayerFacts`] of a track's layers. The publisher's shard writes them, any thread may read them.
 ///
 /// Every field is independent: a reader may see some fields of one write and some of the next, which matters to no reader.
@@ -87,6 +113,16 @@ impl LayerFacts {
     fn pixels(&self) -> u32 {
         self.size
             .map_or(0, |(width, height)| u32::from(width) * u32::from(height))
+    }
+}
+
+impl LayerLimit {
+    /// Whether a layer is within the limits. A size that is not known is within all.
+    pub fn allows(&self, layer: LayerIndex, facts: &LayerFacts) -> bool {
+        let (width, height) = facts.size.unwrap_or((0, 0));
+        self.pin.is_none_or(|pin| pin == layer)
+            && self.max_width.is_none_or(|max| width <= max)
+            && self.max_height.is_none_or(|max| height <= max)
     }
 }
 
