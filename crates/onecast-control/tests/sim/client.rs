@@ -17,6 +17,8 @@ use crate::viewer::Viewer;
 
 pub(crate) enum Actor {
     Publisher(Box<Publisher>),
+    /// A publisher with several layers.
+    Layers(Vec<Publisher>),
     Viewer(Box<Viewer>),
     Member(Box<Member>),
     Caller(Box<Caller>),
@@ -76,6 +78,13 @@ impl Client {
         }
     }
 
+    pub(crate) fn layers(&mut self) -> &mut [Publisher] {
+        match &mut self.actor {
+            Actor::Layers(layers) => layers,
+            _ => panic!("it has one layer"),
+        }
+    }
+
     pub(crate) fn publisher(&self) -> &Publisher {
         match &self.actor {
             Actor::Publisher(publisher) => publisher,
@@ -111,6 +120,7 @@ impl Client {
         let actor = match &self.actor {
             _ if !self.connected => None,
             Actor::Publisher(publisher) => publisher.poll_timeout(),
+            Actor::Layers(layers) => layers.iter().filter_map(Publisher::poll_timeout).min(),
             Actor::Viewer(viewer) => viewer.poll_timeout(),
             Actor::Member(member) => member.poll_timeout(),
             Actor::Caller(caller) => caller.poll_timeout(),
@@ -129,6 +139,10 @@ impl Client {
             let mut clear = Vec::new();
             match &mut self.actor {
                 Actor::Publisher(publisher) => publisher.handle_timeout(now, ledgers, &mut clear),
+                Actor::Layers(layers) => {
+                    let layers = layers.iter_mut();
+                    layers.for_each(|layer| layer.handle_timeout(now, ledgers, &mut clear));
+                }
                 Actor::Viewer(viewer) => viewer.handle_timeout(now, &mut clear),
                 Actor::Member(member) => member.handle_timeout(now, ledgers, &mut clear),
                 Actor::Caller(caller) => caller.handle_timeout(now, &mut clear),
@@ -187,6 +201,7 @@ impl Client {
                 self.ciphers = Some((Sealer::new(&keys), Opener::new(&keys)));
                 match &mut self.actor {
                     Actor::Publisher(publisher) => publisher.begin(now),
+                    Actor::Layers(layers) => layers.iter_mut().for_each(|layer| layer.begin(now)),
                     Actor::Viewer(viewer) => viewer.begin(now, keys),
                     Actor::Member(member) => member.begin(now, keys),
                     Actor::Caller(caller) => caller.begin(now, keys),
@@ -217,7 +232,7 @@ impl Client {
                 let address = self.address;
                 caller.handle_rtp(now, &bytes[..len], |ssrc| guard.first_of(address, ssrc));
             }
-            Actor::Publisher(_) => {}
+            Actor::Publisher(_) | Actor::Layers(_) => {}
         }
     }
 
@@ -227,6 +242,10 @@ impl Client {
         let mut clear = Vec::new();
         match &mut self.actor {
             Actor::Publisher(publisher) => publisher.handle_rtcp(now, &bytes[..len], &mut clear),
+            Actor::Layers(layers) => {
+                let layers = layers.iter_mut();
+                layers.for_each(|layer| layer.handle_rtcp(now, &bytes[..len], &mut clear));
+            }
             Actor::Viewer(viewer) => viewer.handle_rtcp(now, &bytes[..len], ledgers),
             Actor::Member(member) => member.handle_rtcp(now, &bytes[..len], ledgers, &mut clear),
             Actor::Caller(caller) => caller.handle_rtcp(&bytes[..len], &mut clear),

@@ -11,6 +11,7 @@ mod dtls_attack;
 mod guard;
 mod habits;
 mod hostile;
+mod layers;
 mod losses;
 mod member;
 mod members;

@@ -76,6 +76,21 @@ pub(crate) struct Publisher {
     pub(crate) muted: bool,
     /// What its audio packets say of their loudness.
     pub(crate) level: Option<u8>,
+    /// It sends no audio.
+    pub(crate) video_only: bool,
+    /// It is one layer of a publisher with several.
+    pub(crate) layer: Option<Layer>,
+}
+
+/// What is different for one of several layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layer {
+    /// Its packets name it until they are reported on.
+    pub(crate) rid: &'static str,
+    pub(crate) size: (u16, u16),
+    /// Added to its timestamps.
+    pub(crate) clock: u32,
+    pub(crate) reported: bool,
 }
 
 /// How a publisher's video differs from what is usual.
@@ -126,6 +141,9 @@ impl Shape {
     };
 }
 
+/// Ids of the rid of media and of RTX, in the offer of a browser.
+pub(crate) const RID_ID: u8 = 10;
+const REPAIRED_RID_ID: u8 = 11;
 /// Id of the audio level.
 pub(crate) const LEVEL_ID: u8 = 5;
 pub(crate) const NTP: u64 = 1_000 << 32;
@@ -194,6 +212,8 @@ impl Publisher {
             audio_only: false,
             muted: false,
             level: None,
+            video_only: false,
+            layer: None,
         }
     }
 
@@ -229,6 +249,10 @@ impl Publisher {
         self.keyframe_wanted = true;
     }
 
+    pub(crate) fn want_keyframe(&mut self) {
+        self.keyframe_wanted = true;
+    }
+
     pub(crate) fn stop(&mut self) {
         self.sends_for = Duration::ZERO;
     }
@@ -249,7 +273,8 @@ impl Publisher {
             return;
         };
         let ledger = &mut ledgers[self.ledger];
-        ledger.epoch = (NTP, [0xffff_0000, 0x00ff_0000]);
+        let clock = self.layer.map_or(0, |layer| layer.clock);
+        ledger.epoch = (NTP, [0xffff_0000, 0x00ff_0000u32.wrapping_add(clock)]);
         ledger.codec = Some(self.codec);
         let ticks = |rate: u128| ((now - began).as_nanos() * rate / 1_000_000_000) as u32;
         let timestamps = [
@@ -271,7 +296,7 @@ impl Publisher {
         }
         if self.audio_at <= now {
             self.audio_at = now + AUDIO;
-            if !self.muted {
+            if !self.muted && !self.video_only {
                 let len = 60 + self.random.below(40) as usize;
                 let payload = self.fill(vec![0x78], len);
                 self.send_packet(Kind::Audio, payload, false, false, timestamps[0], ledger, out);
@@ -325,7 +350,7 @@ impl Publisher {
         for number in 0..packets {
             let (first, last) = (number == 0, number + 1 == packets);
             let head = match (self.codec, first) {
-                (Codec::Vp8, true) => vec![0x10, u8::from(!keyframe)],
+                (Codec::Vp8, true) => self.vp8_head(keyframe),
                 (Codec::Vp8, false) => vec![0x00, 0x01],
                 (Codec::H264, true) => self.h264_head(keyframe, recovers, len + usize::from(number >= shorter)),
                 (Codec::H264, false) => vec![0x7c, if keyframe { 0x05 } else { 0x01 }],
@@ -348,6 +373,16 @@ impl Publisher {
                 out,
             );
         }
+    }
+
+    fn vp8_head(&self, keyframe: bool) -> Vec<u8> {
+        let mut head = vec![0x10, u8::from(!keyframe)];
+        if let (Some(layer), true) = (self.layer, keyframe) {
+            head.extend([0, 0, 0x9d, 0x01, 0x2a]);
+            head.extend(layer.size.0.to_le_bytes());
+            head.extend(layer.size.1.to_le_bytes());
+        }
+        head
     }
 
     /// The first packet of a frame, up to its first slice: an aggregate, but for the payload of `len` bytes in all.
@@ -401,7 +436,13 @@ impl Publisher {
         self.transport = self.transport.wrapping_add(u16::from(video));
         let transport = self.transport.to_be_bytes();
         let level = self.level.map(|level| [level]);
+        let name = self
+            .layer
+            .filter(|layer| !layer.reported)
+            .map(|layer| layer.rid.as_bytes());
         let extensions: &[(u8, &[u8])] = match &level {
+            _ if video && name.is_some() => &[(RID_ID, name.unwrap_or_default())],
+            _ if video && self.layer.is_some() => &[],
             _ if video => &[(3, &transport)],
             Some(level) => &[(LEVEL_ID, level)],
             None => &[],
@@ -434,6 +475,9 @@ impl Publisher {
         }
         let ntp = NTP + ((elapsed.as_nanos() << 32) / 1_000_000_000) as u64;
         for ((ssrc, timestamp), packets) in self.ssrcs.into_iter().zip(timestamps).zip(counts) {
+            if packets == 0 && self.video_only {
+                continue;
+            }
             let mut bytes = vec![0; 100];
             let len = rtcp::write_sender_report(&mut bytes, ssrc, ntp, RtpTime(timestamp), packets, 1, "publisher");
             bytes.truncate(len);
@@ -445,6 +489,11 @@ impl Publisher {
         let mut asked = Vec::new();
         rtcp::parse(clear, |report| match report {
             Report::Nack { about, sequences } if about == self.ssrcs[1] => asked.extend(sequences),
+            Report::ReceiverReport { about, .. } if about == self.ssrcs[1] => {
+                if let Some(layer) = &mut self.layer {
+                    layer.reported = true;
+                }
+            }
             Report::Pli { about } if about == self.ssrcs[1] => {
                 self.plis.push(now);
                 self.keyframe_wanted |= !self.shape.deaf;
@@ -487,13 +536,15 @@ impl Publisher {
             timestamp: original.timestamp,
             ssrc: Ssrc(self.ssrcs[1].0 + 1),
         };
-        let mut again = vec![0; 12];
-        header.write(&mut again, &[]);
+        let mut again = vec![0; 12 + 8];
+        let name = self.layer.map(|layer| (REPAIRED_RID_ID, layer.rid.as_bytes()));
+        let len = header.write(&mut again, name.as_slice());
+        again.truncate(len);
         again.extend(sequence.to_be_bytes());
         again.extend(&bytes[header_len..]);
         out.push(Clear::Rtp {
             bytes: again,
-            header_len: 12,
+            header_len: len,
             index,
         });
     }

@@ -33,8 +33,8 @@ pub(super) struct PublishedStream {
     keyframe_at: Option<Instant>,
     /// The video since the newest keyframe by layer, for shards that have their first viewer. Never empty.
     windows: Vec<Window>,
-    /// When what is known of the layers is published next.
-    layers_at: Instant,
+    /// When what is known of the layers is published next; `None` before the first packet.
+    layers_at: Option<Instant>,
     reported: KeyframeStats,
     formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
@@ -117,7 +117,7 @@ impl PublishedStream {
             clocks: [None; 2],
             keyframe_at: config.keyframe_interval.map(|interval| now + interval),
             windows: vec![window(config.cache)],
-            layers_at: now,
+            layers_at: None,
             reported: KeyframeStats::default(),
             formats: SentFormats::default(),
             sets_due: true,
@@ -353,10 +353,18 @@ impl PublishedStream {
 
     /// Publishes what is known of the layers, and tells the shards when one has come or gone.
     fn publish_layers(&mut self, now: Instant) {
-        if now < self.layers_at {
+        // Of several layers the first packets come one after the other. Those that are there then are there to choose from.
+        let first = || {
+            if self.ingest.has_layers() {
+                now + LAYERS_WAIT
+            } else {
+                now
+            }
+        };
+        if now < *self.layers_at.get_or_insert_with(first) {
             return;
         }
-        self.layers_at = now + LAYERS_INTERVAL;
+        self.layers_at = Some(now + LAYERS_INTERVAL);
         self.write_layers(&self.ingest.layers());
     }
 
@@ -510,6 +518,8 @@ fn window(cache: CacheBounds) -> Window {
 
 /// SRTCP index and the longest tag (RFC 3711, RFC 7714).
 pub(super) const RTCP_OVERHEAD_MAX: usize = 4 + 16;
+/// From the first packet of any layer to the first look.
+const LAYERS_WAIT: Duration = Duration::from_millis(300);
 /// Between two looks at how much each layer sends.
 const LAYERS_INTERVAL: Duration = Duration::from_millis(100);
 /// Packets that are kept in any case, so that late ones find their place.

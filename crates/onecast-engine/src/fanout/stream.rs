@@ -123,9 +123,9 @@ impl ShardStream {
         &self.tracks
     }
 
-    /// Adds a viewer and returns its position. It begins with the middle layer.
+    /// Adds a viewer and returns its position. It begins with the middle one of the layers that it may be sent.
     pub fn add(&mut self, now: Instant, mut subscriber: Subscriber) -> SubscriberPosition {
-        subscriber.layer = self.tracks.video.layers().ranked().middle().unwrap_or_default();
+        subscriber.layer = self.allowed_layers(&subscriber).middle().unwrap_or_default();
         for (kind, layer) in subscriber.bindings() {
             self.bind(now, kind, layer);
         }

@@ -8,7 +8,7 @@ use super::ids::PeerIndex;
 use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::packet::Passed;
-use crate::media::{LayerIndex, Packet};
+use crate::media::{LayerIndex, LayerLimit, LayerReason, Packet};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::sdp::ExtensionIds;
@@ -39,6 +39,10 @@ pub struct Subscriber {
     pub layer: LayerIndex,
     /// The layer that it is to be sent from that layer's next keyframe on.
     pub next_layer: Option<LayerIndex>,
+    /// Why it is or will be sent that layer.
+    pub layer_reason: LayerReason,
+    /// Which layers it may be sent; `None` for all.
+    pub limit: Option<Box<LayerLimit>>,
     sealer: RtpSealer,
     /// By kind, of tracks that it is sent.
     forwarders: [Option<Forwarder>; 2],
@@ -94,6 +98,8 @@ impl Subscriber {
             blind: false,
             layer: LayerIndex::FIRST,
             next_layer: None,
+            layer_reason: LayerReason::Start,
+            limit: None,
             sealer,
             forwarders: lines.map(|line| line.map(Forwarder::new)),
             parked: [None, None],
@@ -199,6 +205,16 @@ impl Subscriber {
                 Switched::On
             }
         }
+    }
+
+    /// It may be sent other layers than before.
+    pub fn set_limit(&mut self, limit: LayerLimit) {
+        self.limit = (limit != LayerLimit::default()).then(|| Box::new(limit));
+    }
+
+    /// Which layers it may be sent.
+    pub(super) fn limit(&self) -> LayerLimit {
+        self.limit.as_deref().copied().unwrap_or_default()
     }
 
     /// The layers that it is sent or waits for.

@@ -302,6 +302,11 @@ impl Ingest {
         self.tracks[kind as usize].clock()
     }
 
+    /// Whether the video may come in several layers.
+    pub fn has_layers(&self) -> bool {
+        self.tracks[Kind::Video as usize].has_layers()
+    }
+
     /// What is known of the layers of the video. Layers that were not accepted are not live.
     pub fn layers(&self) -> [LayerFacts; LayerIndex::COUNT] {
         self.tracks[Kind::Video as usize].layer_facts()

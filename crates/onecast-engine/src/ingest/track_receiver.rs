@@ -220,6 +220,11 @@ impl TrackReceiver {
         std::array::from_fn(|_| of_layer(places.next().unwrap_or_default()))
     }
 
+    /// Whether it may come in several layers.
+    pub(super) fn has_layers(&self) -> bool {
+        self.layers.len() > 1
+    }
+
     /// What is known of each layer.
     pub(super) fn layer_facts(&self) -> [LayerFacts; LayerIndex::COUNT] {
         let newest = self.layers.iter().filter_map(|layer| layer.meter().last_at()).max();

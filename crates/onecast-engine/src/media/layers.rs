@@ -186,6 +186,26 @@ impl RankedLayers {
         &self.ranked[..self.len]
     }
 
+    /// Those within a limit; the lowest, if all are above it. A layer that is not live pins nothing.
+    pub fn within(&self, limit: &LayerLimit, facts: &SharedLayerFacts) -> RankedLayers {
+        let mut within = RankedLayers::default();
+        let pin = limit.pin.filter(|layer| self.contains(*layer));
+        let limit = LayerLimit { pin, ..*limit };
+        let allowed = self
+            .as_slice()
+            .iter()
+            .filter(|layer| limit.allows(**layer, &facts.read(**layer)));
+        for layer in allowed {
+            within.ranked[within.len] = *layer;
+            within.len += 1;
+        }
+        if within.len == 0 {
+            within = *self;
+            within.len = self.len.min(1);
+        }
+        within
+    }
+
     /// What a viewer of which nothing is known begins with: the middle, of two layers the lower one.
     pub fn middle(&self) -> Option<LayerIndex> {
         self.as_slice().get(self.len.saturating_sub(1) / 2).copied()

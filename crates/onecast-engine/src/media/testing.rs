@@ -33,10 +33,6 @@ impl PacketBuilder {
         self.0.codec = codec;
         self
     }
-    pub(crate) fn layer(mut self, layer: u8) -> PacketBuilder {
-        self.0.layer = LayerIndex::new(layer);
-        self
-    }
     pub(crate) fn keyframe(mut self) -> PacketBuilder {
         self.0.keyframe = true;
         self.0.refresh = Some(Refresh::Keyframe);

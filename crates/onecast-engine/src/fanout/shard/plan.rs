@@ -66,7 +66,6 @@ impl Shard {
             receiver.apply(now, &plan.sources, config);
         }
         self.end_subscriptions(index, plan);
-        let Some(keys) = keys else { return };
         for spec in &plan.subscriptions {
             self.subscribe(now, (index, keys), spec, start_at);
         }
@@ -106,7 +105,7 @@ impl Shard {
     fn subscribe(
         &mut self,
         now: Instant,
-        (index, keys): (PeerIndex, &SrtpKeys),
+        (index, keys): (PeerIndex, Option<&SrtpKeys>),
         spec: &SubscriptionSpec,
         start_at: Instant,
     ) {
@@ -115,7 +114,10 @@ impl Shard {
             return;
         };
         if subscriptions.key(key.slot) != Some(key) {
-            return self.begin_subscription(now, (index, keys), spec, start_at);
+            if let Some(keys) = keys {
+                self.begin_subscription(now, (index, keys), spec, start_at);
+            }
+            return;
         }
         let Some(position) = self.peers.position(index, key.slot) else {
             return;
@@ -123,8 +125,9 @@ impl Shard {
         let Some(stream) = self.streams.get_mut(key.slot) else {
             return;
         };
+        let changes = stream.set_limit(now, position, spec.limit);
         stream.switch(now, position, (Kind::Audio, spec.audio.as_ref()));
-        if stream.switch(now, position, (Kind::Video, spec.video.as_ref())) {
+        if stream.switch(now, position, (Kind::Video, spec.video.as_ref())) || changes {
             self.start_later(index, key.slot, start_at);
         }
     }
@@ -151,7 +154,8 @@ impl Shard {
             Occupant::Newer => return,
         }
         let lines = [spec.audio.clone(), spec.video.clone()];
-        let subscriber = Subscriber::new(index, to, now, RtpSealer::new(keys), lines);
+        let mut subscriber = Subscriber::new(index, to, now, RtpSealer::new(keys), lines);
+        subscriber.set_limit(spec.limit);
         let stream = self
             .streams
             .get_or_create(now, &spec.tracks, (self.config.id, self.config.start));

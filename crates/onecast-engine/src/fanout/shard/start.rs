@@ -9,6 +9,7 @@ use onecast_rtc::transmit::Outlet;
 use super::Shard;
 use super::start_queue::QueuedStart;
 use crate::fanout::ids::PeerIndex;
+use crate::fanout::session::Event;
 use crate::fanout::stream::{Flow, KeyframeAnswer, Progress, Remedy, Started};
 use crate::fanout::subscriber::Subscriber;
 use crate::media::lane::StreamSlot;
@@ -167,7 +168,7 @@ impl Shard {
         // A newer keyframe on the way means one more start; more of them do not fit one turn.
         for _ in 0..2 {
             match stream.start(now, position) {
-                Started::Yes { again, blind } => {
+                Started::Yes { again, blind, layer } => {
                     start.since = now;
                     self.counters.starts.add(1);
                     self.counters.starts_without_keyframe.add(u64::from(blind));
@@ -175,6 +176,14 @@ impl Shard {
                         stream.tracks().request_keyframe(stream.need(position));
                     }
                     self.counters.starts_repeated.add(u64::from(again));
+                    if let (Some((layer, reason)), Some(peer)) = (layer, self.peers.get(start.peer)) {
+                        self.out.push_event(Event::Layer {
+                            session: peer.session.id,
+                            stream: stream.tracks().key,
+                            layer,
+                            reason,
+                        });
+                    }
                 }
                 Started::NotYet if now < start.since + Shard::START_TIMEOUT => {
                     return NextTurn::At(now + Shard::START_RETRY);

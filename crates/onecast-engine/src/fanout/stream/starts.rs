@@ -13,7 +13,7 @@ use crate::fanout::history::{History, Next, next_packet};
 use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::pacer::Lost;
 use crate::media::window::Start;
-use crate::media::{KeyframeNeed, LayerIndex};
+use crate::media::{KeyframeNeed, LayerIndex, LayerReason};
 
 /// What became of a subscriber that was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Started {
         again: bool,
         /// There was none for too long: it starts at what comes closest.
         blind: bool,
+        /// The layer that it is sent from now on, if it is another one than before, or the first of several.
+        layer: Option<(LayerIndex, LayerReason)>,
     },
     /// It has started and is on its way to the live edge.
     OnItsWay,
@@ -192,6 +194,7 @@ impl ShardStream {
         if forwarder.start(point, format, self.config.stamping).is_err() {
             return Started::No;
         }
+        let is_first = subscriber.started_at.is_none();
         if next.is_some() {
             self.end_change(position);
         }
@@ -200,7 +203,10 @@ impl ShardStream {
         subscriber.blind = blind && !subscriber.has_picture;
         subscriber.repeated = subscriber.repeated.saturating_add(u8::from(again));
         subscriber.started_at = Some(now);
-        Started::Yes { again, blind }
+        let is_choice = is_first && self.tracks.video.layers().ranked().as_slice().len() > 1;
+        let subscriber = &mut self.subscribers[position.index()];
+        let layer = (is_choice || next.is_some()).then_some((subscriber.layer, subscriber.layer_reason));
+        Started::Yes { again, blind, layer }
     }
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
