@@ -9,7 +9,7 @@ use onecast_engine::media::window::{CacheBounds, Window, WindowBounds};
 use onecast_engine::media::{LayerIndex, Packet};
 use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::keyframe::starts_keyframe;
-use onecast_rtc::rtp::{Codec, Pt, Refresh, RtpTime, Ssrc};
+use onecast_rtc::rtp::{Codec, LayerId, Pt, Refresh, RtpTime, Ssrc};
 
 fn header(c: &mut Criterion) {
     let mut buffer = [0; 64];
@@ -45,6 +45,8 @@ fn window(c: &mut Criterion) {
         Arc::new(Packet {
             codec: Codec::Vp8,
             layer: LayerIndex::FIRST,
+            place: LayerId::default(),
+            ends_frame: false,
             marker: index % 6 == 5,
             keyframe: starts,
             refresh: starts.then_some(Refresh::Keyframe),

@@ -177,6 +177,19 @@ impl Forwarder {
         self.pass(packet, timestamp)
     }
 
+    /// The last packet that was sent, if it ended a picture and the viewer is level with the track.
+    pub(super) fn ended_picture(&self) -> Option<u64> {
+        let is_level = self.state == State::Live && self.is_true() && self.skipping.is_none();
+        (is_level && !self.newest.open && self.highest.is_some()).then_some(self.newest.index)
+    }
+
+    /// Goes on with the packet `first` of another numbering of the same pictures.
+    pub(super) fn go_on_at(&mut self, first: u64) {
+        self.begin(first, self.next_number(first));
+        self.past = None;
+        self.true_from = 0;
+    }
+
     /// The number to be sent next while the viewer catches up; `None` when it does not.
     pub fn cursor(&self) -> Option<u64> {
         let way = self.past.as_ref().filter(|_| self.state == State::CatchingUp)?;

@@ -7,6 +7,7 @@
 //! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard reads from the network: a
 //! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
+mod derivation;
 mod layers;
 mod meter;
 mod output;
@@ -24,11 +25,11 @@ use super::ids::{PeerIndex, SubscriberPosition};
 use super::subscriber::{Subscriber, Switched};
 use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Start, Window, WindowBounds};
-use crate::media::{LaneItem, LayerIndex, Packet, SenderClock, StreamTracks};
+use crate::media::{LaneItem, Packet, Rendition, SenderClock, StreamTracks};
 use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::{Kind, RtpTime, Ssrc, rtcp};
 use onecast_rtc::transmit::SendQueue;
-use sender::TrackSender;
+use sender::{Taken, TrackSender};
 
 pub use output::{FirstPicture, Flow, Out};
 pub use repair::Remedy;
@@ -40,7 +41,7 @@ pub struct ShardStream {
     subscribers: Vec<Subscriber>,
     /// Viewers that have been sent a whole keyframe.
     seeing: usize,
-    /// Audio, then the layers of the video that have been watched here, by their index. Never fewer than two.
+    /// Audio, the first layer of the video, and what else of the video has been watched here. Never fewer than two.
     senders: Vec<TrackSender>,
     config: StartConfig,
     shard: usize,
@@ -96,7 +97,13 @@ impl ShardStream {
 
     /// A stream with no viewer yet.
     pub fn new(tracks: Arc<StreamTracks>, shard: usize, config: StartConfig, now: Instant) -> ShardStream {
-        let sender = |kind| TrackSender::new((kind, LayerIndex::FIRST), ShardStream::bounds(kind, config.cache), now);
+        let sender = |kind| {
+            TrackSender::new(
+                (kind, Rendition::default()),
+                ShardStream::bounds(kind, config.cache),
+                now,
+            )
+        };
         ShardStream {
             tracks,
             subscribers: Vec::new(),
@@ -125,20 +132,22 @@ impl ShardStream {
 
     /// Adds a viewer and returns its position. It begins with the middle one of the layers that it may be sent.
     pub fn add(&mut self, now: Instant, mut subscriber: Subscriber) -> SubscriberPosition {
-        subscriber.layer = self.allowed_layers(&subscriber).middle().unwrap_or_default();
-        for (kind, layer) in subscriber.bindings() {
-            self.bind(now, kind, layer);
+        let middle = self.allowed_layers(&subscriber).middle().unwrap_or_default();
+        subscriber.rendition = self.rendition_of(&subscriber, middle);
+        for (kind, rendition) in subscriber.bindings() {
+            self.bind(now, kind, rendition);
         }
         self.subscribers.push(subscriber);
         SubscriberPosition::new(self.subscribers.len() - 1)
     }
 
-    /// A layer's first subscriber finds the window empty, and the publisher's shard is asked for what came since the newest keyframe.
-    fn bind(&mut self, now: Instant, kind: Kind, layer: LayerIndex) {
+    /// The first subscriber of something finds the window empty, and the publisher's shard is asked for what came since the newest
+    /// keyframe.
+    fn bind(&mut self, now: Instant, kind: Kind, rendition: Rendition) {
         let tracks = self.tracks.clone();
-        tracks.track(kind).bind(self.shard, layer);
+        tracks.track(kind).bind(self.shard, rendition.layer);
         let clock = self.watched_clock(kind);
-        let sender = self.sender_mut(now, kind, layer);
+        let sender = self.sender_mut(now, kind, rendition);
         sender.subscribers += 1;
         if sender.subscribers > 1 {
             return;
@@ -147,7 +156,7 @@ impl ShardStream {
         sender.clock = clock;
         if kind == Kind::Video {
             sender.waiting.reset(now);
-            tracks.request_past(self.shard, layer);
+            tracks.request_past(self.shard, rendition.layer);
         }
     }
 
@@ -160,21 +169,35 @@ impl ShardStream {
         watched.find_map(|sender| sender.clock)
     }
 
-    fn unbind(&mut self, kind: Kind, layer: LayerIndex) {
-        self.tracks.track(kind).unbind(self.shard, layer);
-        if let Some(sender) = self.senders.get_mut(place_of(kind, layer)) {
-            sender.subscribers -= 1;
+    fn unbind(&mut self, kind: Kind, rendition: Rendition) {
+        self.tracks.track(kind).unbind(self.shard, rendition.layer);
+        if let Some(place) = self.place_of(kind, rendition) {
+            self.senders[place].subscribers -= 1;
         }
     }
 
-    /// The sender of a layer, which is made when the layer is first watched.
-    fn sender_mut(&mut self, now: Instant, kind: Kind, layer: LayerIndex) -> &mut TrackSender {
-        let place = place_of(kind, layer);
-        while self.senders.len() <= place {
-            let layer = LayerIndex::new(self.senders.len() as u8 - 1);
-            let bounds = ShardStream::bounds(Kind::Video, self.config.cache);
-            self.senders.push(TrackSender::new((Kind::Video, layer), bounds, now));
-        }
+    fn place_of(&self, kind: Kind, rendition: Rendition) -> Option<usize> {
+        let mut senders = self.senders.iter();
+        senders.position(|sender| sender.kind == kind && sender.rendition == rendition)
+    }
+
+    /// The sender of something, which is made when it is first watched. One that is not watched any more makes room.
+    fn sender_mut(&mut self, now: Instant, kind: Kind, rendition: Rendition) -> &mut TrackSender {
+        let place = self.place_of(kind, rendition).unwrap_or_else(|| {
+            let bounds = ShardStream::bounds(kind, self.config.cache);
+            let sender = TrackSender::new((kind, rendition), bounds, now);
+            let unwatched = |sender: &TrackSender| sender.subscribers == 0 && sender.batch() == 0;
+            let others = self.senders.iter().enumerate().skip(Kind::ALL.len());
+            let room = others
+                .filter(|(_, sender)| unwatched(sender))
+                .map(|(place, _)| place)
+                .next();
+            match room {
+                Some(place) => self.senders[place] = sender,
+                None => self.senders.push(sender),
+            }
+            room.unwrap_or(self.senders.len() - 1)
+        });
         &mut self.senders[place]
     }
 
@@ -197,13 +220,13 @@ impl ShardStream {
             }
             Switched::Off => {
                 if kind == Kind::Video {
-                    subscriber.next_layer = None;
+                    subscriber.next_rendition = None;
                     self.seeing -= usize::from(std::mem::take(&mut subscriber.has_picture));
                 }
                 bindings
                     .into_iter()
                     .flatten()
-                    .for_each(|layer| self.unbind(kind, layer));
+                    .for_each(|rendition| self.unbind(kind, rendition));
             }
             Switched::Over => {}
             Switched::Stays => return false,
@@ -230,8 +253,8 @@ impl ShardStream {
             self.subscribers.swap(position, gap);
         }
         let subscriber = self.subscribers.swap_remove(gap);
-        for (kind, layer) in subscriber.bindings() {
-            self.unbind(kind, layer);
+        for (kind, rendition) in subscriber.bindings() {
+            self.unbind(kind, rendition);
         }
         self.seeing -= usize::from(subscriber.has_picture);
         [position, gap].map(|place| Some((self.subscribers.get(place)?.peer, SubscriberPosition::new(place))))
@@ -279,9 +302,11 @@ impl ShardStream {
                 false
             }
             LaneItem::Past(layer, past) => {
-                if let Some(sender) = self.senders.get_mut(place_of(Kind::Video, layer)) {
+                let of_layer =
+                    |sender: &&mut TrackSender| sender.kind == Kind::Video && sender.rendition.layer == layer;
+                for sender in self.senders.iter_mut().filter(of_layer) {
                     sender.waiting.end_past();
-                    sender.insert_past(*past);
+                    sender.insert_past(&past);
                 }
                 true
             }
@@ -297,15 +322,25 @@ impl ShardStream {
     }
 
     fn take_packet(&mut self, now: Instant, kind: Kind, packet: Arc<Packet>, flow: &mut Flow) -> bool {
-        let Some(sender) = self.senders.get_mut(place_of(kind, packet.layer)) else {
-            // The last viewer of the layer has left meanwhile.
-            return false;
-        };
-        if kind == Kind::Video && !sender.is_sending(now) {
-            sender.waiting.end();
+        let of_layer = |sender: &&mut TrackSender| sender.kind == kind && sender.rendition.layer == packet.layer;
+        let mut is_taken = false;
+        // Those that nobody watches any more take nothing.
+        for sender in self
+            .senders
+            .iter_mut()
+            .filter(of_layer)
+            .filter(|sender| sender.subscribers > 0)
+        {
+            if kind == Kind::Video && !sender.is_sending(now) {
+                sender.waiting.end();
+            }
+            match sender.take(now, &packet) {
+                Taken::Yes => is_taken = true,
+                Taken::Stale => flow.stale += 1,
+                Taken::LeftOut => {}
+            }
         }
-        if !sender.take(packet) {
-            flow.stale += 1;
+        if !is_taken {
             return false;
         }
         self.flush_at.get_or_insert(now + ShardStream::GATHER);
@@ -336,8 +371,14 @@ impl ShardStream {
         let before = out.first.len();
         let stranded = out.flow.stranded;
         while *budget > 0
-            && let Some(subscriber) = self.subscribers.get_mut(next)
+            && let Some(subscriber) = self.subscribers.get(next)
         {
+            if subscriber.next_rendition.is_some() {
+                self.narrow(SubscriberPosition::new(next));
+            }
+            let Some(subscriber) = self.subscribers.get_mut(next) else {
+                break;
+            };
             out.make_room(ShardStream::SHARE_BYTES_MAX);
             let mut datagrams = 1;
             for sender in &self.senders {
@@ -449,19 +490,11 @@ impl ShardStream {
 
     /// The layer of the video that a subscriber is sent, or waits for.
     fn video_of(&self, position: SubscriberPosition) -> &TrackSender {
-        self.video(self.subscribers[position.index()].layer)
+        self.video(self.subscribers[position.index()].rendition)
     }
 
-    fn video(&self, layer: LayerIndex) -> &TrackSender {
-        let watched = self.senders.get(place_of(Kind::Video, layer));
-        watched.unwrap_or(&self.senders[Kind::Video as usize])
-    }
-}
-
-/// A layer's place among the senders.
-const fn place_of(kind: Kind, layer: LayerIndex) -> usize {
-    match kind {
-        Kind::Audio => 0,
-        Kind::Video => 1 + layer.index(),
+    fn video(&self, rendition: Rendition) -> &TrackSender {
+        let place = self.place_of(Kind::Video, rendition);
+        &self.senders[place.unwrap_or(Kind::Video as usize)]
     }
 }

@@ -8,7 +8,7 @@ use super::ids::PeerIndex;
 use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::packet::Passed;
-use crate::media::{LayerIndex, LayerLimit, LayerReason, Packet};
+use crate::media::{LayerLimit, LayerReason, Packet, Rendition};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::sdp::ExtensionIds;
@@ -35,10 +35,10 @@ pub struct Subscriber {
     pub again: bool,
     /// It started where there was no keyframe, and has been sent none since.
     pub blind: bool,
-    /// The layer of the video that it is sent.
-    pub layer: LayerIndex,
-    /// The layer that it is to be sent from that layer's next keyframe on.
-    pub next_layer: Option<LayerIndex>,
+    /// What it is sent of the video.
+    pub rendition: Rendition,
+    /// What it is to be sent next: a part of what it has as soon as a picture ends, anything else from a keyframe on.
+    pub next_rendition: Option<Rendition>,
     /// Why it is or will be sent that layer.
     pub layer_reason: LayerReason,
     /// Which layers it may be sent; `None` for all.
@@ -96,8 +96,8 @@ impl Subscriber {
             starting: false,
             again: false,
             blind: false,
-            layer: LayerIndex::FIRST,
-            next_layer: None,
+            rendition: Rendition::default(),
+            next_rendition: None,
             layer_reason: LayerReason::Start,
             limit: None,
             sealer,
@@ -116,15 +116,15 @@ impl Subscriber {
 
     /// Whether it starts in a layer now that a keyframe is there: because it waits, or because it is to be sent that layer instead of the
     /// one that it sees.
-    pub(super) fn may_start_in(&mut self, layer: LayerIndex, is_young: bool) -> bool {
-        let (present, next) = (self.layer, self.next_layer);
+    pub(super) fn may_start_in(&mut self, rendition: Rendition, is_young: bool) -> bool {
+        let (present, next) = (self.rendition, self.next_rendition);
         let Some(forwarder) = self.forwarder(Kind::Video) else {
             return false;
         };
         if forwarder.is_waiting() {
-            next.unwrap_or(present) == layer
+            next.unwrap_or(present) == rendition
         } else {
-            next == Some(layer) && is_young
+            next == Some(rendition) && is_young
         }
     }
 
@@ -207,6 +207,20 @@ impl Subscriber {
         }
     }
 
+    /// What it is sent of the track of a kind.
+    pub(super) fn rendition_of(&self, kind: Kind) -> Rendition {
+        match kind {
+            Kind::Audio => Rendition::default(),
+            Kind::Video => self.rendition,
+        }
+    }
+
+    /// Whether the dependency descriptor of its video was negotiated.
+    pub(super) fn has_descriptor(&self) -> bool {
+        let video = self.forwarders[Kind::Video as usize].as_ref();
+        video.is_some_and(|video| video.line().extensions.dependency_descriptor.is_some())
+    }
+
     /// It may be sent other layers than before.
     pub fn set_limit(&mut self, limit: LayerLimit) {
         self.limit = (limit != LayerLimit::default()).then(|| Box::new(limit));
@@ -217,18 +231,21 @@ impl Subscriber {
         self.limit.as_deref().copied().unwrap_or_default()
     }
 
-    /// The layers that it is sent or waits for.
-    pub(super) fn bindings(&self) -> impl Iterator<Item = (Kind, LayerIndex)> + use<> {
-        let of_kind = |kind| self.bindings_of(kind).map(|layer| layer.map(|layer| (kind, layer)));
+    /// What it is sent or waits for.
+    pub(super) fn bindings(&self) -> impl Iterator<Item = (Kind, Rendition)> + use<> {
+        let of_kind = |kind| {
+            self.bindings_of(kind)
+                .map(|rendition| rendition.map(|rendition| (kind, rendition)))
+        };
         Kind::ALL.map(of_kind).into_iter().flatten().flatten()
     }
 
-    /// The layers of a kind that it is sent and waits for.
-    pub(super) fn bindings_of(&self, kind: Kind) -> [Option<LayerIndex>; 2] {
+    /// What it is sent of a kind, and waits for.
+    pub(super) fn bindings_of(&self, kind: Kind) -> [Option<Rendition>; 2] {
         match (kind, &self.forwarders[kind as usize]) {
             (_, None) => [None; 2],
-            (Kind::Audio, _) => [Some(LayerIndex::FIRST), None],
-            (Kind::Video, _) => [Some(self.layer), self.next_layer],
+            (Kind::Audio, _) => [Some(Rendition::default()), None],
+            (Kind::Video, _) => [Some(self.rendition), self.next_rendition],
         }
     }
 

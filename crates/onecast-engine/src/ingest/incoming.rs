@@ -37,8 +37,13 @@ pub(super) enum KeyframeFeedback {
 impl<'a> Incoming<'a> {
     /// The text in a header extension.
     pub(super) fn text(&self, id: u8) -> Option<&'a str> {
-        let (_, value) = self.header.extensions(self.clear).find(|(known, _)| *known == id)?;
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.extension(id)?).ok()
+    }
+
+    /// The value of a header extension.
+    pub(super) fn extension(&self, id: u8) -> Option<&'a [u8]> {
+        let mut extensions = self.header.extensions(self.clear);
+        extensions.find_map(|(known, value)| (known == id).then_some(value))
     }
 
     pub(super) fn ssrc(&self) -> Ssrc {

@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::dependency_descriptor::DependencyState;
+use onecast_rtc::rtp::payload_descriptor::payload_layer;
 use onecast_rtc::rtp::rtcp::{self, ReceptionBlock};
-use onecast_rtc::rtp::{RtpHeader, SeqIndex, Ssrc};
+use onecast_rtc::rtp::{LayerId, RtpHeader, SeqIndex, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 use super::incoming::{Incoming, ReceiveFormat};
@@ -37,6 +39,7 @@ pub(super) struct LayerReceiver {
     rtx: RtxSsrcs,
     nacks: NackTracker,
     pictures: Pictures,
+    dependencies: DependencyState,
     meter: LayerMeter,
     /// Scratch space for the sequence numbers of a NACK.
     due: Vec<u16>,
@@ -88,6 +91,7 @@ impl LayerReceiver {
             rtx,
             nacks: NackTracker::default(),
             pictures,
+            dependencies: DependencyState::default(),
             meter: LayerMeter::default(),
             due: Vec::new(),
         }
@@ -378,6 +382,23 @@ impl LayerReceiver {
         Ok(self.take(incoming, payload, mapping, first, shared))
     }
 
+    /// The spatial and temporal layer of the packet's frame, and whether the packet ends it. The dependency descriptor knows best; where it
+    /// is negotiated, browsers leave the layers out of VP8's own descriptor.
+    fn place_in_picture(
+        &mut self,
+        incoming: Incoming<'_>,
+        payload: &[u8],
+        extended: SeqIndex,
+        ids: &ExtensionIds,
+    ) -> (LayerId, bool) {
+        let value = ids.dependency_descriptor.and_then(|id| incoming.extension(id));
+        if let Some(Ok(descriptor)) = value.map(|value| self.dependencies.read(extended, value)) {
+            return (descriptor.layer, descriptor.ends_frame);
+        }
+        let layer = payload_layer(incoming.format.codec, payload);
+        layer.map_or((LayerId::default(), false), |layer| (layer.layer, layer.ends_frame))
+    }
+
     fn note_gap(&mut self, gap: Range<SeqIndex>, incoming: Incoming<'_>, shared: &mut SharedByLayers) {
         let len = gap.end.since(gap.start);
         if len == 0 {
@@ -424,13 +445,16 @@ impl LayerReceiver {
         }
         self.stats.picture_size = picture.size.or(self.stats.picture_size);
         shared.keyframes.note_packet(payload.len(), picture.of_keyframe);
-        self.meter.note(now, payload.len(), header.marker);
         self.stats.packets += 1;
         self.stats.bytes += payload.len() as u64;
         self.stats.codec = Some(format.codec);
+        let (place, ends_frame) = self.place_in_picture(incoming, payload, extended, &shared.extensions);
+        self.meter.note(now, payload.len(), place, header.marker);
         Packet {
             codec: format.codec,
             layer: self.place,
+            place,
+            ends_frame,
             marker: header.marker,
             keyframe: picture.start,
             refresh: picture.refresh,

@@ -2,14 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::LayerId;
+
 /// Measures one layer.
 #[derive(Debug, Default)]
 pub(super) struct LayerMeter {
     since: Option<Instant>,
     bytes: u32,
     pictures: u32,
+    /// Of them, those of the lowest temporal layer.
+    base_bytes: u32,
     /// Bits per second; 0 while unknown.
     rate: u32,
+    base_rate: u32,
+    has_spatial_layers: bool,
     /// Pictures per second, times 16.
     pictures_x16: u32,
     last_at: Option<Instant>,
@@ -24,14 +30,19 @@ impl LayerMeter {
     const SILENCE: Duration = Duration::from_millis(400);
     const SILENT_PICTURES: u32 = 4;
 
-    /// Counts a packet. `ends` if it ends a picture.
-    pub(super) fn note(&mut self, now: Instant, len: usize, ends: bool) {
+    /// Counts a packet of a frame of these layers. `ends` if it ends a picture.
+    pub(super) fn note(&mut self, now: Instant, len: usize, place: LayerId, ends: bool) {
         let since = *self.since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
         if elapsed >= LayerMeter::SLOT {
             self.end_slot(now, elapsed);
         }
-        self.bytes = self.bytes.saturating_add(len as u32 + LayerMeter::OVERHEAD);
+        let bytes = len as u32 + LayerMeter::OVERHEAD;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if place.temporal == 0 {
+            self.base_bytes = self.base_bytes.saturating_add(bytes);
+        }
+        self.has_spatial_layers |= place.spatial > 0;
         self.pictures += u32::from(ends);
         self.last_at = Some(now);
     }
@@ -41,21 +52,33 @@ impl LayerMeter {
         let micros = elapsed.as_micros().max(1);
         let per_second = |count: u64| (u128::from(count) * 1_000_000 / micros) as u32;
         let rate = per_second(u64::from(self.bytes) * 8);
+        let base = per_second(u64::from(self.base_bytes) * 8);
         let pictures = per_second(u64::from(self.pictures) * 16);
         if elapsed > 4 * LayerMeter::SLOT {
             // It includes the pause.
         } else if self.rate == 0 {
-            (self.rate, self.pictures_x16) = (rate, pictures);
+            (self.rate, self.base_rate, self.pictures_x16) = (rate, base, pictures);
         } else {
             self.rate = self.rate / 2 + rate / 2;
+            self.base_rate = self.base_rate / 2 + base / 2;
             self.pictures_x16 = self.pictures_x16 / 2 + pictures / 2;
         }
-        (self.since, self.bytes, self.pictures) = (Some(now), 0, 0);
+        (self.since, self.bytes, self.base_bytes, self.pictures) = (Some(now), 0, 0, 0);
     }
 
     /// Bits per second, headers included; 0 while unknown.
     pub(super) fn rate(&self) -> u32 {
         self.rate
+    }
+
+    /// Of that, what the lowest temporal layer takes.
+    pub(super) fn base_rate(&self) -> u32 {
+        self.base_rate
+    }
+
+    /// Whether it has spatial layers inside.
+    pub(super) fn has_spatial_layers(&self) -> bool {
+        self.has_spatial_layers
     }
 
     /// Pictures per second.
@@ -96,7 +119,7 @@ mod tests {
         let mut now = start;
         for at in (from..to).step_by((1_000 / per_second) as usize) {
             now = start + Duration::from_millis(at);
-            (1..=packets).for_each(|packet| meter.note(now, 944, packet == packets));
+            (1..=packets).for_each(|packet| meter.note(now, 944, LayerId::default(), packet == packets));
         }
         now
     }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::rtcp::ReceptionBlock;
+use onecast_rtc::rtp::{Codec, Ssrc};
 use onecast_rtc::sdp::{MediaLine, SendLayers};
 
 use super::incoming::{Incoming, KeyframeFeedback};
@@ -234,6 +234,8 @@ impl TrackReceiver {
             *facts = LayerFacts {
                 size: layer.stats().picture_size,
                 rate: meter.rate(),
+                base_rate: meter.base_rate(),
+                needs_descriptor: layer.stats().codec == Some(Codec::Av1) && meter.has_spatial_layers(),
                 frame_rate: meter.frame_rate(),
                 is_live: newest.is_some_and(|newest| meter.is_live(newest)),
             };

@@ -5,11 +5,28 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use onecast_rtc::rtp::LayerId;
 use onecast_rtc::sdp::SendLayers;
 
 /// A layer's place in its track, below [`LayerIndex::COUNT`]. It says nothing about the quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LayerIndex(u8);
+
+/// The highest spatial and temporal layers inside an encoding (SVC) that a viewer is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    spatial: u8,
+    temporal: u8,
+}
+
+/// What one viewer is sent of a video track: a layer, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Rendition {
+    /// The layer.
+    pub layer: LayerIndex,
+    /// The part of it.
+    pub target: Target,
+}
 
 /// What is known of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +39,10 @@ pub struct LayerFacts {
     pub frame_rate: u8,
     /// Packets come.
     pub is_live: bool,
+    /// Of [`rate`](Self::rate), what the frames of the lowest temporal layer take; as much as all if nothing tells them apart.
+    pub base_rate: u32,
+    /// Only a viewer with the dependency descriptor can decode more than the lowest spatial layer (AV1).
+    pub needs_descriptor: bool,
 }
 
 /// What a viewer may be sent of a track's layers. Without limits the server chooses among all of them.
@@ -66,7 +87,9 @@ struct SharedFacts {
     size: AtomicU32,
     rate: AtomicU32,
     frame_rate: AtomicU8,
-    is_live: AtomicU8,
+    base_rate: AtomicU32,
+    /// Bit 0: live, bit 1: needs the descriptor.
+    flags: AtomicU8,
 }
 
 /// The live layers of a track, the lowest quality first.
@@ -103,6 +126,74 @@ impl LayerIndex {
     }
 }
 
+impl Target {
+    /// Everything.
+    pub const ALL: Target = Target {
+        spatial: u8::MAX,
+        temporal: u8::MAX,
+    };
+    /// Frames of the lowest temporal layer.
+    pub const BASE: Target = Target {
+        spatial: u8::MAX,
+        temporal: 0,
+    };
+    /// Frames of the lowest spatial layer.
+    pub const LOWEST: Target = Target {
+        spatial: 0,
+        temporal: u8::MAX,
+    };
+
+    /// Up to these layers.
+    pub const fn up_to(spatial: u8, temporal: u8) -> Target {
+        Target { spatial, temporal }
+    }
+
+    /// Whether a frame belongs to it.
+    pub const fn takes(self, place: LayerId) -> bool {
+        place.spatial <= self.spatial && place.temporal <= self.temporal
+    }
+
+    /// Whether a frame is of its highest spatial layer.
+    pub const fn ends_with(self, place: LayerId) -> bool {
+        place.spatial == self.spatial
+    }
+
+    /// What belongs to both.
+    #[must_use]
+    pub fn and(self, other: Target) -> Target {
+        Target {
+            spatial: self.spatial.min(other.spatial),
+            temporal: self.temporal.min(other.temporal),
+        }
+    }
+
+    /// Whether it is a part of the other and not all of it.
+    pub fn is_less_than(self, other: Target) -> bool {
+        self != other && self.is_part_of(other)
+    }
+
+    /// Whether all of it belongs to the other.
+    pub const fn is_part_of(self, other: Target) -> bool {
+        self.spatial <= other.spatial && self.temporal <= other.temporal
+    }
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target::ALL
+    }
+}
+
+impl From<LayerIndex> for Rendition {
+    /// All of a layer.
+    fn from(layer: LayerIndex) -> Rendition {
+        Rendition {
+            layer,
+            target: Target::ALL,
+        }
+    }
+}
+
 impl LayerFacts {
     /// Whether its pictures are no larger than those of another layer.
     pub fn is_within(&self, other: &LayerFacts) -> bool {
@@ -136,8 +227,9 @@ impl SharedLayerFacts {
         shared.size.store(size, Ordering::Relaxed);
         shared.rate.store(facts.rate, Ordering::Relaxed);
         shared.frame_rate.store(facts.frame_rate, Ordering::Relaxed);
-        let was_live = shared.is_live.swap(facts.is_live.into(), Ordering::Relaxed) != 0;
-        if was_live != facts.is_live {
+        shared.base_rate.store(facts.base_rate, Ordering::Relaxed);
+        let flags = u8::from(facts.is_live) | u8::from(facts.needs_descriptor) << 1;
+        if shared.flags.swap(flags, Ordering::Relaxed) != flags {
             self.changes.fetch_add(1, Ordering::Release);
         }
     }
@@ -146,11 +238,14 @@ impl SharedLayerFacts {
     pub fn read(&self, layer: LayerIndex) -> LayerFacts {
         let shared = &self.layers[layer.index()];
         let size = shared.size.load(Ordering::Relaxed);
+        let flags = shared.flags.load(Ordering::Relaxed);
         LayerFacts {
             size: (size != 0).then_some(((size >> 16) as u16, size as u16)),
             rate: shared.rate.load(Ordering::Relaxed),
             frame_rate: shared.frame_rate.load(Ordering::Relaxed),
-            is_live: shared.is_live.load(Ordering::Relaxed) != 0,
+            base_rate: shared.base_rate.load(Ordering::Relaxed),
+            is_live: flags & 1 != 0,
+            needs_descriptor: flags & 2 != 0,
         }
     }
 
@@ -227,6 +322,7 @@ mod tests {
             rate,
             frame_rate: 30,
             is_live: true,
+            ..LayerFacts::default()
         }
     }
 

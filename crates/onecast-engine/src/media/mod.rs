@@ -17,7 +17,7 @@ pub mod window;
 pub use continuity::{Continuity, LayerContinuity};
 pub use keyframes::{KeyframeNeed, KeyframeReading, KeyframeStats};
 pub use lane::{Inbox, Lane, LaneItem, Wake};
-pub use layers::{LayerFacts, LayerIndex, LayerLimit, LayerReason, RankedLayers};
+pub use layers::{LayerFacts, LayerIndex, LayerLimit, LayerReason, RankedLayers, Rendition, Target};
 pub use packet::Packet;
 pub use sender_clock::SenderClock;
 pub use stream_tracks::{StreamTracks, WriteTicket};

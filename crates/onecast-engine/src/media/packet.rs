@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use onecast_rtc::rtp::{Codec, Refresh, RtpTime};
+use onecast_rtc::rtp::{Codec, LayerId, Refresh, RtpTime};
 
 use super::layers::LayerIndex;
 
@@ -14,6 +14,10 @@ pub struct Packet {
     pub codec: Codec,
     /// The layer of the track that it belongs to.
     pub layer: LayerIndex,
+    /// Where its frame is among the spatial and temporal layers inside the encoding; the lowest of both where nothing tells.
+    pub place: LayerId,
+    /// The last packet of its frame, as far as it tells. Other spatial layers of the picture may follow.
+    pub ends_frame: bool,
     /// Marker bit: the last packet of a video frame.
     pub marker: bool,
     /// The first packet of what may be a keyframe or a recovery point, counting parameter sets in front of the picture; always true

@@ -120,6 +120,8 @@ pub fn packet_in_front_of(first: &Packet) -> Option<Arc<Packet>> {
     Some(Arc::new(Packet {
         codec: first.codec,
         layer: first.layer,
+        place: first.place,
+        ends_frame: false,
         marker: false,
         keyframe: true,
         refresh: None,

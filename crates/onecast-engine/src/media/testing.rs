@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use onecast_rtc::rtp::{Codec, Refresh, RtpTime, Ssrc};
+use onecast_rtc::rtp::{Codec, LayerId, Refresh, RtpTime, Ssrc};
 
 use super::lane::{StreamKey, StreamSlot};
 use super::packet::PassedExtensions;
@@ -14,6 +14,8 @@ pub(crate) fn packet(index: u64) -> PacketBuilder {
     PacketBuilder(Packet {
         codec: Codec::Vp8,
         layer: LayerIndex::FIRST,
+        place: LayerId::default(),
+        ends_frame: false,
         marker: false,
         keyframe: false,
         refresh: None,
@@ -31,6 +33,12 @@ pub(crate) struct PacketBuilder(Packet);
 impl PacketBuilder {
     pub(crate) fn codec(mut self, codec: Codec) -> PacketBuilder {
         self.0.codec = codec;
+        self
+    }
+    /// Of these spatial and temporal layers, in one packet.
+    pub(crate) fn frame_of(mut self, spatial: u8, temporal: u8) -> PacketBuilder {
+        self.0.place = LayerId::new(spatial, temporal);
+        self.0.ends_frame = true;
         self
     }
     pub(crate) fn keyframe(mut self) -> PacketBuilder {

@@ -93,6 +93,11 @@ pub struct GopSnapshot {
 }
 
 impl GopSnapshot {
+    /// A part of a snapshot, in order.
+    pub fn new(packets: Vec<Arc<Packet>>) -> GopSnapshot {
+        GopSnapshot { packets }
+    }
+
     /// The packets in order, from the keyframe on.
     pub fn packets(&self) -> &[Arc<Packet>] {
         &self.packets

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Kind;
 
 use super::ShardStream;
+use super::sender::TrackSender;
 use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::subscriber::Subscriber;
-use crate::media::{LayerIndex, LayerLimit, LayerReason, RankedLayers};
+use crate::media::{LayerIndex, LayerLimit, LayerReason, RankedLayers, Rendition, Target};
 
 impl ShardStream {
     /// A subscriber that sees another layer changes only to a keyframe that has just come: from older ones on, its decoder would have to
@@ -36,12 +37,25 @@ impl ShardStream {
         let Some(highest) = allowed.as_slice().last().copied() else {
             return false;
         };
-        let present = subscriber.next_layer.unwrap_or(subscriber.layer);
+        let present = subscriber.next_rendition.unwrap_or(subscriber.rendition).layer;
         if allowed.contains(present) {
             return false;
         }
         self.want_layer(now, position, highest, LayerReason::Limit);
-        !self.subscribers[position.index()].starting && self.video(highest).is_young()
+        let subscriber = &self.subscribers[position.index()];
+        let next = subscriber.next_rendition.map(|rendition| self.video(rendition));
+        !subscriber.starting && next.is_some_and(TrackSender::is_young)
+    }
+
+    /// What a subscriber can be sent of a layer: of AV1 with spatial layers, without the dependency descriptor, only the lowest. Players that
+    /// did not negotiate it would show nothing at all.
+    pub(super) fn rendition_of(&self, subscriber: &Subscriber, layer: LayerIndex) -> Rendition {
+        let facts = self.tracks.video.layers().read(layer);
+        let target = match facts.needs_descriptor && !subscriber.has_descriptor() {
+            true => Target::LOWEST,
+            false => Target::ALL,
+        };
+        Rendition { layer, target }
     }
 
     /// The subscriber is to be sent another layer, from its next keyframe on.
@@ -52,28 +66,67 @@ impl ShardStream {
         layer: LayerIndex,
         reason: LayerReason,
     ) {
+        let rendition = self.rendition_of(&self.subscribers[position.index()], layer);
+        self.want(now, position, rendition, reason);
+    }
+
+    /// The subscriber is to be sent something else of the video.
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        position: SubscriberPosition,
+        rendition: Rendition,
+        reason: LayerReason,
+    ) {
         let subscriber = &mut self.subscribers[position.index()];
-        let wanted = (layer != subscriber.layer).then_some(layer);
-        if subscriber.next_layer == wanted || subscriber.forwarder(Kind::Video).is_none() {
+        let wanted = (rendition != subscriber.rendition).then_some(rendition);
+        if subscriber.next_rendition == wanted || subscriber.forwarder(Kind::Video).is_none() {
             return;
         }
         subscriber.layer_reason = reason;
-        let before = std::mem::replace(&mut subscriber.next_layer, wanted);
-        if let Some(layer) = wanted {
-            self.bind(now, Kind::Video, layer);
+        let before = std::mem::replace(&mut subscriber.next_rendition, wanted);
+        if let Some(rendition) = wanted {
+            self.bind(now, Kind::Video, rendition);
         }
-        if let Some(layer) = before {
-            self.unbind(Kind::Video, layer);
+        if let Some(rendition) = before {
+            self.unbind(Kind::Video, rendition);
         }
     }
 
-    /// The subscriber has started in the layer that it was to be sent.
+    /// The subscriber has started in what it was to be sent.
     pub(super) fn end_change(&mut self, position: SubscriberPosition) {
         let subscriber = &mut self.subscribers[position.index()];
-        if let Some(layer) = subscriber.next_layer.take() {
-            let before = std::mem::replace(&mut subscriber.layer, layer);
+        if let Some(rendition) = subscriber.next_rendition.take() {
+            let before = std::mem::replace(&mut subscriber.rendition, rendition);
             self.unbind(Kind::Video, before);
         }
+    }
+
+    /// Goes on with a part of what a subscriber is sent, once a picture has ended. True if it does now.
+    pub(super) fn narrow(&mut self, position: SubscriberPosition) -> bool {
+        let subscriber = &self.subscribers[position.index()];
+        let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition) else {
+            return false;
+        };
+        let is_part = next.layer == present.layer && next.target.is_part_of(present.target);
+        let (from, to) = (self.place_of(Kind::Video, present), self.place_of(Kind::Video, next));
+        let (Some(from), Some(to), true) = (from, to, is_part) else {
+            return false;
+        };
+        let subscriber = &mut self.subscribers[position.index()];
+        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
+            return false;
+        };
+        let Some(newest) = forwarder.ended_picture() else {
+            return false;
+        };
+        let number = self.senders[from].index_in_layer(newest);
+        let Some(first) = number.and_then(|index| self.senders[to].index_of(index + 1)) else {
+            return false;
+        };
+        forwarder.go_on_at(first);
+        self.end_change(position);
+        true
     }
 
     /// A layer has come or gone. Subscribers of one that has gone start in the best of those that remain, at once.
@@ -86,11 +139,20 @@ impl ShardStream {
 
     fn follow_layers_of(&mut self, now: Instant, position: SubscriberPosition, live: &RankedLayers) {
         let subscriber = &self.subscribers[position.index()];
-        let (present, next, reason) = (subscriber.layer, subscriber.next_layer, subscriber.layer_reason);
+        let (present, reason) = (subscriber.rendition.layer, subscriber.layer_reason);
+        let next = subscriber.next_rendition.map(|rendition| rendition.layer);
         let allowed = self.allowed_layers(subscriber);
         let is_limited = !allowed.contains(present) && subscriber.limit.is_some();
         if live.contains(present) {
             if next.is_some_and(|layer| !live.contains(layer)) {
+                self.want_layer(now, position, present, reason);
+            } else if next.is_none()
+                && self
+                    .rendition_of(subscriber, present)
+                    .target
+                    .is_less_than(subscriber.rendition.target)
+            {
+                // The encoder has begun with spatial layers.
                 self.want_layer(now, position, present, reason);
             } else if let (Some(highest), true, None) = (allowed.as_slice().last(), is_limited, next) {
                 // The layer that it was limited to is back.
@@ -106,8 +168,9 @@ impl ShardStream {
         if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
             forwarder.await_keyframe();
         }
-        if let Some(sender) = self.senders.get_mut(super::place_of(Kind::Video, best)) {
-            sender.waiting.note_stranded();
+        let rendition = subscriber.next_rendition.unwrap_or(subscriber.rendition);
+        if let Some(place) = self.place_of(Kind::Video, rendition) {
+            self.senders[place].waiting.note_stranded();
         }
     }
 

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::transmit::SendQueue;
 
+use super::ShardStream;
 use super::output::Flow;
 use super::sender::TrackSender;
-use super::{ShardStream, place_of};
 use crate::fanout::forwarder::Rewrite;
 use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::pacer::{Lost, Rank};
 use crate::fanout::repairs::{Repairs, Request};
 use crate::fanout::subscriber::{Outgoing, Subscriber};
-use crate::media::{LayerIndex, Packet, TrackLocalStaticRtp};
+use crate::media::{Packet, TrackLocalStaticRtp};
 use onecast_rtc::rtp::rtcp::NackSequences;
 
 /// What a subscriber needs besides the packets that it asked for.
@@ -60,13 +60,11 @@ impl ShardStream {
         let Some(kind) = self.kind_of(ssrc) else {
             return Remedy::None;
         };
-        let layer = match kind {
-            Kind::Audio => LayerIndex::FIRST,
-            Kind::Video => self.subscribers[position.index()].layer,
-        };
-        let Some(sender) = self.senders.get(place_of(kind, layer)) else {
+        let rendition = self.subscribers[position.index()].rendition_of(kind);
+        let Some(place) = self.place_of(kind, rendition) else {
             return Remedy::None;
         };
+        let sender = &self.senders[place];
         let subscriber = &mut self.subscribers[position.index()];
         let mut repair = Repair {
             now,
@@ -109,12 +107,9 @@ impl ShardStream {
 
     /// Forgets the requests of a subscriber that has not asked for a while.
     pub(super) fn forget_repairs(&mut self, now: Instant, position: SubscriberPosition, kind: Kind) {
-        let layer = match kind {
-            Kind::Audio => LayerIndex::FIRST,
-            Kind::Video => self.subscribers[position.index()].layer,
-        };
-        let sender = self.senders.get(place_of(kind, layer));
-        let keyframe = sender.map_or(0, |sender| sender.meter.keyframe());
+        let rendition = self.subscribers[position.index()].rendition_of(kind);
+        let place = self.place_of(kind, rendition);
+        let keyframe = place.map_or(0, |place| self.senders[place].meter.keyframe());
         let Some(forwarder) = self.subscribers[position.index()].forwarder(kind) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ShardStream;
+use super::derivation::Derivation;
 use super::meter::Meter;
 use super::output::{FirstPicture, Out};
 use super::waiting::Waiting;
@@ -14,13 +15,15 @@ use crate::fanout::subscriber::{Outgoing, Subscriber};
 use crate::media::continuity::REORDER_MAX;
 use crate::media::packet::PassedExtensions;
 use crate::media::window::{GopSnapshot, Insert, Slot, WindowBounds};
-use crate::media::{LayerIndex, Packet, SenderClock, StreamTracks, Window};
+use crate::media::{Packet, Rendition, SenderClock, StreamTracks, Window};
 use onecast_rtc::Profile;
 use onecast_rtc::rtp::{Kind, Refresh, RtpTime, Ssrc};
 
 pub(super) struct TrackSender {
     pub(super) kind: Kind,
-    layer: LayerIndex,
+    pub(super) rendition: Rendition,
+    /// Makes its packets from those of its layer; `None` if it is all of the layer.
+    derivation: Option<Derivation>,
     /// Subscribers that are sent it, or wait for it.
     pub(super) subscribers: usize,
     pub(super) waiting: Waiting,
@@ -38,6 +41,16 @@ pub(super) struct TrackSender {
     pub(super) arrival: Option<(RtpTime, Instant)>,
 }
 
+/// What became of a packet that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    /// It came twice, or too late for the window.
+    Stale,
+    /// It does not belong to the part of the layer.
+    LeftOut,
+}
+
 struct Batched {
     packet: Arc<Packet>,
     padded: bool,
@@ -49,11 +62,12 @@ impl TrackSender {
     /// No frame is sent so long after one that is shown later.
     const REORDER_TIME: Duration = Duration::from_secs(1);
 
-    pub(super) fn new((kind, layer): (Kind, LayerIndex), bounds: WindowBounds, now: Instant) -> TrackSender {
+    pub(super) fn new((kind, rendition): (Kind, Rendition), bounds: WindowBounds, now: Instant) -> TrackSender {
         let batch = Vec::with_capacity(ShardStream::BATCH_MAX);
         TrackSender {
             kind,
-            layer,
+            rendition,
+            derivation: Derivation::of(rendition.target),
             subscribers: 0,
             waiting: Waiting::new(now),
             window: Window::new(bounds),
@@ -70,22 +84,48 @@ impl TrackSender {
     /// way out has no subscriber left to go to.
     pub(super) fn reset(&mut self) {
         self.window = Window::new(self.bounds);
+        self.derivation = Derivation::of(self.rendition.target);
         self.gathered.clear();
         self.clock = None;
         self.arrival = None;
     }
 
-    /// Takes a packet from the lane. False when it came twice or too late for the window.
-    pub(super) fn take(&mut self, packet: Arc<Packet>) -> bool {
+    /// Takes a packet of its layer from the lane.
+    pub(super) fn take(&mut self, now: Instant, packet: &Arc<Packet>) -> Taken {
+        let packet = match &mut self.derivation {
+            None => packet.clone(),
+            // The past brings it, in order.
+            Some(_) if self.waiting.expects_past(now) => return Taken::LeftOut,
+            Some(derivation) => match derivation.take(packet) {
+                Some(packet) => Arc::new(packet),
+                None => return Taken::LeftOut,
+            },
+        };
         if self.window.insert(packet.clone()) != Insert::Taken {
-            return false;
+            return Taken::Stale;
         }
         self.meter.note(&packet);
         if self.window.newest() == Some(packet.index) {
             self.note_arrival(packet.timestamp, packet.arrived);
         }
         self.gathered.push_back(packet);
-        true
+        Taken::Yes
+    }
+
+    /// The index in its layer of a packet.
+    pub(super) fn index_in_layer(&self, index: u64) -> Option<u64> {
+        match &self.derivation {
+            None => Some(index),
+            Some(derivation) => derivation.index_in_layer(index),
+        }
+    }
+
+    /// The index of the first packet from one of its layer on.
+    pub(super) fn index_of(&self, index_in_layer: u64) -> Option<u64> {
+        match &self.derivation {
+            None => Some(index_in_layer),
+            Some(derivation) => derivation.number_of(index_in_layer),
+        }
     }
 
     /// Where frames are not sent in the order in which they are shown, the clock follows those furthest ahead. A step back that lasts is
@@ -100,15 +140,10 @@ impl TrackSender {
         }
     }
 
-    /// The layer of its track.
-    pub(super) fn layer(&self) -> LayerIndex {
-        self.layer
-    }
-
     /// Whether its packets are for the subscriber.
     #[inline]
     pub(super) fn serves(&self, subscriber: &Subscriber) -> bool {
-        !self.batch.is_empty() && (self.kind == Kind::Audio || self.layer == subscriber.layer)
+        !self.batch.is_empty() && (self.kind == Kind::Audio || self.rendition == subscriber.rendition)
     }
 
     /// Packets come. While they do not, no keyframe can be missed: one comes first when it goes on.
@@ -179,8 +214,21 @@ impl TrackSender {
         self.window.end_source();
     }
 
-    /// What came before the first packet of the lane.
-    pub(super) fn insert_past(&mut self, past: GopSnapshot) {
+    /// What came of its layer before the first packet of the lane.
+    pub(super) fn insert_past(&mut self, past: &GopSnapshot) {
+        let past = match &mut self.derivation {
+            None => past.clone(),
+            // It has the past already, and goes on.
+            Some(_) if self.window.newest().is_some() => return,
+            Some(derivation) => {
+                let packets = past.packets().iter();
+                GopSnapshot::new(
+                    packets
+                        .filter_map(|packet| derivation.take(packet).map(Arc::new))
+                        .collect(),
+                )
+            }
+        };
         past.packets().iter().for_each(|packet| self.meter.note(packet));
         if self.arrival.is_none() {
             for packet in past.packets() {

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Kind;
 use onecast_rtc::transmit::SendQueue;
 
+use super::ShardStream;
 use super::output::Out;
 use super::sender::TrackSender;
-use super::{ShardStream, place_of};
 use crate::fanout::catch_up::LiveClock;
 use crate::fanout::history::{History, Next, next_packet};
 use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::pacer::Lost;
 use crate::media::window::Start;
-use crate::media::{KeyframeNeed, LayerIndex, LayerReason};
+use crate::media::{KeyframeNeed, LayerIndex, LayerReason, Rendition};
 
 /// What became of a subscriber that was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +97,10 @@ impl ShardStream {
             if !self.may_start_some(now, place) {
                 continue;
             }
-            let layer = self.senders[place].layer();
+            let rendition = self.senders[place].rendition;
             let is_young = self.senders[place].is_young();
             for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.starting) {
-                if subscriber.may_start_in(layer, is_young) {
+                if subscriber.may_start_in(rendition, is_young) {
                     subscriber.starting = true;
                     peers.push(subscriber.peer);
                 }
@@ -120,8 +120,8 @@ impl ShardStream {
         }
         if stranded && !sender.waiting.has_begun() {
             // No keyframe has been asked for: the publisher or the codec has changed, without beginning with one.
-            let layer = sender.layer();
-            self.await_startable_in(now, layer);
+            let rendition = sender.rendition;
+            self.await_startable_in(now, rendition);
             let need = self.need_of(false);
             self.tracks.request_keyframe(need);
         }
@@ -131,11 +131,12 @@ impl ShardStream {
     /// A subscriber stopped waiting for a place to start. Should one come after all, all that wait are looked up again.
     pub fn await_startable(&mut self, now: Instant, position: SubscriberPosition) {
         let subscriber = &self.subscribers[position.index()];
-        self.await_startable_in(now, subscriber.next_layer.unwrap_or(subscriber.layer));
+        self.await_startable_in(now, subscriber.next_rendition.unwrap_or(subscriber.rendition));
     }
 
-    fn await_startable_in(&mut self, now: Instant, layer: LayerIndex) {
-        if let Some(sender) = self.senders.get_mut(place_of(Kind::Video, layer)) {
+    fn await_startable_in(&mut self, now: Instant, rendition: Rendition) {
+        if let Some(place) = self.place_of(Kind::Video, rendition) {
+            let sender = &mut self.senders[place];
             let is_sending = sender.is_sending(now);
             sender.waiting.begin(now, is_sending);
         }
@@ -163,8 +164,8 @@ impl ShardStream {
             return Started::No;
         };
         let (waits, is_live) = (forwarder.is_waiting(), forwarder.is_live());
-        let (present, next) = (subscriber.layer, subscriber.next_layer);
-        let next = next.filter(|layer| waits || self.video(*layer).is_young());
+        let (present, next) = (subscriber.rendition, subscriber.next_rendition);
+        let next = next.filter(|rendition| waits || self.video(*rendition).is_young());
         if !again && !waits && next.is_none() {
             return if is_live { Started::No } else { Started::OnItsWay };
         }
@@ -205,7 +206,7 @@ impl ShardStream {
         subscriber.started_at = Some(now);
         let is_choice = is_first && self.tracks.video.layers().ranked().as_slice().len() > 1;
         let subscriber = &mut self.subscribers[position.index()];
-        let layer = (is_choice || next.is_some()).then_some((subscriber.layer, subscriber.layer_reason));
+        let layer = (is_choice || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason));
         Started::Yes { again, blind, layer }
     }
 
@@ -273,10 +274,11 @@ impl ShardStream {
 
     fn send_past(&mut self, position: SubscriberPosition, budget: &mut usize, out: &mut Out<'_>) -> Progress {
         let now = out.now;
-        let layer = self.subscribers[position.index()].layer;
-        let Some(video) = self.senders.get(place_of(Kind::Video, layer)) else {
+        let rendition = self.subscribers[position.index()].rendition;
+        let Some(place) = self.place_of(Kind::Video, rendition) else {
             return Progress::Lost;
         };
+        let video = &self.senders[place];
         let Some((timestamp, at)) = video.arrival else {
             return Progress::Lost;
         };
