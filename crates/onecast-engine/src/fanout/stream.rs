@@ -220,7 +220,7 @@ impl ShardStream {
             }
             Switched::Off => {
                 if kind == Kind::Video {
-                    subscriber.next_rendition = None;
+                    subscriber.take_next_rendition();
                     self.seeing -= usize::from(std::mem::take(&mut subscriber.has_picture));
                 }
                 bindings
@@ -373,7 +373,7 @@ impl ShardStream {
         while *budget > 0
             && let Some(subscriber) = self.subscribers.get(next)
         {
-            if subscriber.next_rendition.is_some() {
+            if subscriber.next_rendition().is_some() {
                 self.narrow(SubscriberPosition::new(next));
             }
             let Some(subscriber) = self.subscribers.get_mut(next) else {

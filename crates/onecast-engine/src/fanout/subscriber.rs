@@ -37,20 +37,37 @@ pub struct Subscriber {
     pub blind: bool,
     /// What it is sent of the video.
     pub rendition: Rendition,
-    /// What it is to be sent next: a part of what it has as soon as a picture ends, anything else from a keyframe on.
-    pub next_rendition: Option<Rendition>,
-    /// Why it is or will be sent that layer.
-    pub layer_reason: LayerReason,
-    /// Which layers it may be sent; `None` for all.
-    pub limit: Option<Box<LayerLimit>>,
+    /// `None` while there is nothing to choose.
+    layers: Option<Box<ViewerLayers>>,
     sealer: RtpSealer,
     /// By kind, of tracks that it is sent.
     forwarders: [Option<Forwarder>; 2],
     /// By kind, of tracks that are switched off: they keep their numbering.
-    parked: [Option<Box<Forwarder>>; 2],
+    parked: Option<Box<[Option<Forwarder>; 2]>>,
     pub(super) round_trip: RoundTrip,
     /// `None` while it is sent nothing but live packets.
     pacer: Option<Box<Pacer>>,
+}
+
+/// What a viewer may be and is to be sent of a video with several layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ViewerLayers {
+    /// What it is to be sent next: a part of what it has as soon as a picture ends, anything else from a keyframe on.
+    pub(super) next: Option<Rendition>,
+    /// Why it is or will be sent that layer.
+    pub(super) reason: LayerReason,
+    /// Which layers it may be sent.
+    pub(super) limit: LayerLimit,
+}
+
+impl Default for ViewerLayers {
+    fn default() -> ViewerLayers {
+        ViewerLayers {
+            next: None,
+            reason: LayerReason::Start,
+            limit: LayerLimit::default(),
+        }
+    }
 }
 
 /// What a change of lines did.
@@ -97,12 +114,10 @@ impl Subscriber {
             again: false,
             blind: false,
             rendition: Rendition::default(),
-            next_rendition: None,
-            layer_reason: LayerReason::Start,
-            limit: None,
+            layers: None,
             sealer,
             forwarders: lines.map(|line| line.map(Forwarder::new)),
-            parked: [None, None],
+            parked: None,
             round_trip: RoundTrip::default(),
             pacer: None,
         }
@@ -117,7 +132,7 @@ impl Subscriber {
     /// Whether it starts in a layer now that a keyframe is there: because it waits, or because it is to be sent that layer instead of the
     /// one that it sees.
     pub(super) fn may_start_in(&mut self, rendition: Rendition, is_young: bool) -> bool {
-        let (present, next) = (self.rendition, self.next_rendition);
+        let (present, next) = (self.rendition, self.next_rendition());
         let Some(forwarder) = self.forwarder(Kind::Video) else {
             return false;
         };
@@ -180,7 +195,6 @@ impl Subscriber {
     /// Switches a track on, off, or over to another line.
     pub(super) fn switch(&mut self, kind: Kind, line: Option<&ViewerLine>) -> Switched {
         let place = &mut self.forwarders[kind as usize];
-        let parked = &mut self.parked[kind as usize];
         match (place.as_mut(), line) {
             (None, None) => Switched::Stays,
             (Some(forwarder), Some(line)) if forwarder.line() == line => Switched::Stays,
@@ -190,16 +204,17 @@ impl Subscriber {
             }
             (Some(forwarder), None) => {
                 forwarder.close();
-                *parked = place.take().map(Box::new);
+                self.parked.get_or_insert_default()[kind as usize] = place.take();
                 if let Some(pacer) = &mut self.pacer {
                     pacer.end_repairs(kind);
                 }
                 Switched::Off
             }
             (None, Some(line)) => {
-                let forwarder = parked.take().map(|mut forwarder| {
+                let parked = self.parked.as_mut().and_then(|parked| parked[kind as usize].take());
+                let forwarder = parked.map(|mut forwarder| {
                     forwarder.change_line(line.clone());
-                    *forwarder
+                    forwarder
                 });
                 *place = Some(forwarder.unwrap_or_else(|| Forwarder::new(line.clone())));
                 Switched::On
@@ -223,12 +238,37 @@ impl Subscriber {
 
     /// It may be sent other layers than before.
     pub fn set_limit(&mut self, limit: LayerLimit) {
-        self.limit = (limit != LayerLimit::default()).then(|| Box::new(limit));
+        if self.limit() != limit {
+            self.layers_mut().limit = limit;
+        }
     }
 
     /// Which layers it may be sent.
     pub(super) fn limit(&self) -> LayerLimit {
-        self.limit.as_deref().copied().unwrap_or_default()
+        self.layers
+            .as_ref()
+            .map_or_else(LayerLimit::default, |layers| layers.limit)
+    }
+
+    /// What it is to be sent next.
+    #[inline]
+    pub(super) fn next_rendition(&self) -> Option<Rendition> {
+        self.layers.as_ref()?.next
+    }
+
+    /// Why it is or will be sent its layer.
+    pub(super) fn layer_reason(&self) -> LayerReason {
+        self.layers.as_ref().map_or(LayerReason::Start, |layers| layers.reason)
+    }
+
+    /// State of a viewer of a stream with something to choose.
+    pub(super) fn layers_mut(&mut self) -> &mut ViewerLayers {
+        self.layers.get_or_insert_default()
+    }
+
+    /// Nothing else is to be sent any more. Returns what was.
+    pub(super) fn take_next_rendition(&mut self) -> Option<Rendition> {
+        self.layers.as_mut()?.next.take()
     }
 
     /// What it is sent or waits for.
@@ -245,7 +285,7 @@ impl Subscriber {
         match (kind, &self.forwarders[kind as usize]) {
             (_, None) => [None; 2],
             (Kind::Audio, _) => [Some(Rendition::default()), None],
-            (Kind::Video, _) => [Some(self.rendition), self.next_rendition],
+            (Kind::Video, _) => [Some(self.rendition), self.next_rendition()],
         }
     }
 

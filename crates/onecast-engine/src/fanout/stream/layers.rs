@@ -37,13 +37,13 @@ impl ShardStream {
         let Some(highest) = allowed.as_slice().last().copied() else {
             return false;
         };
-        let present = subscriber.next_rendition.unwrap_or(subscriber.rendition).layer;
+        let present = subscriber.next_rendition().unwrap_or(subscriber.rendition).layer;
         if allowed.contains(present) {
             return false;
         }
         self.want_layer(now, position, highest, LayerReason::Limit);
         let subscriber = &self.subscribers[position.index()];
-        let next = subscriber.next_rendition.map(|rendition| self.video(rendition));
+        let next = subscriber.next_rendition().map(|rendition| self.video(rendition));
         !subscriber.starting && next.is_some_and(TrackSender::is_young)
     }
 
@@ -80,11 +80,12 @@ impl ShardStream {
     ) {
         let subscriber = &mut self.subscribers[position.index()];
         let wanted = (rendition != subscriber.rendition).then_some(rendition);
-        if subscriber.next_rendition == wanted || subscriber.forwarder(Kind::Video).is_none() {
+        if subscriber.next_rendition() == wanted || subscriber.forwarder(Kind::Video).is_none() {
             return;
         }
-        subscriber.layer_reason = reason;
-        let before = std::mem::replace(&mut subscriber.next_rendition, wanted);
+        let layers = subscriber.layers_mut();
+        layers.reason = reason;
+        let before = std::mem::replace(&mut layers.next, wanted);
         if let Some(rendition) = wanted {
             self.bind(now, Kind::Video, rendition);
         }
@@ -96,7 +97,7 @@ impl ShardStream {
     /// The subscriber has started in what it was to be sent.
     pub(super) fn end_change(&mut self, position: SubscriberPosition) {
         let subscriber = &mut self.subscribers[position.index()];
-        if let Some(rendition) = subscriber.next_rendition.take() {
+        if let Some(rendition) = subscriber.take_next_rendition() {
             let before = std::mem::replace(&mut subscriber.rendition, rendition);
             self.unbind(Kind::Video, before);
         }
@@ -105,7 +106,7 @@ impl ShardStream {
     /// Goes on with a part of what a subscriber is sent, once a picture has ended. True if it does now.
     pub(super) fn narrow(&mut self, position: SubscriberPosition) -> bool {
         let subscriber = &self.subscribers[position.index()];
-        let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition) else {
+        let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition()) else {
             return false;
         };
         let is_part = next.layer == present.layer && next.target.is_part_of(present.target);
@@ -139,10 +140,10 @@ impl ShardStream {
 
     fn follow_layers_of(&mut self, now: Instant, position: SubscriberPosition, live: &RankedLayers) {
         let subscriber = &self.subscribers[position.index()];
-        let (present, reason) = (subscriber.rendition.layer, subscriber.layer_reason);
-        let next = subscriber.next_rendition.map(|rendition| rendition.layer);
+        let (present, reason) = (subscriber.rendition.layer, subscriber.layer_reason());
+        let next = subscriber.next_rendition().map(|rendition| rendition.layer);
         let allowed = self.allowed_layers(subscriber);
-        let is_limited = !allowed.contains(present) && subscriber.limit.is_some();
+        let is_limited = !allowed.contains(present) && subscriber.limit() != LayerLimit::default();
         if live.contains(present) {
             if next.is_some_and(|layer| !live.contains(layer)) {
                 self.want_layer(now, position, present, reason);
@@ -168,7 +169,7 @@ impl ShardStream {
         if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
             forwarder.await_keyframe();
         }
-        let rendition = subscriber.next_rendition.unwrap_or(subscriber.rendition);
+        let rendition = subscriber.next_rendition().unwrap_or(subscriber.rendition);
         if let Some(place) = self.place_of(Kind::Video, rendition) {
             self.senders[place].waiting.note_stranded();
         }

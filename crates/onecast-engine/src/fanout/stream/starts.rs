@@ -131,7 +131,7 @@ impl ShardStream {
     /// A subscriber stopped waiting for a place to start. Should one come after all, all that wait are looked up again.
     pub fn await_startable(&mut self, now: Instant, position: SubscriberPosition) {
         let subscriber = &self.subscribers[position.index()];
-        self.await_startable_in(now, subscriber.next_rendition.unwrap_or(subscriber.rendition));
+        self.await_startable_in(now, subscriber.next_rendition().unwrap_or(subscriber.rendition));
     }
 
     fn await_startable_in(&mut self, now: Instant, rendition: Rendition) {
@@ -164,7 +164,7 @@ impl ShardStream {
             return Started::No;
         };
         let (waits, is_live) = (forwarder.is_waiting(), forwarder.is_live());
-        let (present, next) = (subscriber.rendition, subscriber.next_rendition);
+        let (present, next) = (subscriber.rendition, subscriber.next_rendition());
         let next = next.filter(|rendition| waits || self.video(*rendition).is_young());
         if !again && !waits && next.is_none() {
             return if is_live { Started::No } else { Started::OnItsWay };
@@ -206,7 +206,7 @@ impl ShardStream {
         subscriber.started_at = Some(now);
         let is_choice = is_first && self.tracks.video.layers().ranked().as_slice().len() > 1;
         let subscriber = &mut self.subscribers[position.index()];
-        let layer = (is_choice || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason));
+        let layer = (is_choice || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason()));
         Started::Yes { again, blind, layer }
     }
 
