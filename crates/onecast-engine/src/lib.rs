@@ -49,3 +49,5 @@ pub mod ingest;
 pub mod fanout;
 
 pub mod watchdog;
+
+pub use fanout::layers;

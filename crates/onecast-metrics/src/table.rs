@@ -81,6 +81,9 @@ set! {
         "RTP packets requested again but not retransmitted: no longer stored, just sent, sent often enough, or over the allowance.";
     not_retransmitted_allowance: Counter, Packets,
         "RTP packets not retransmitted because the viewer's allowance was used up. Included in not_retransmitted.";
+    probes: Counter, Requests, "Probes begun, to see whether a viewer's path carries a better layer.";
+    probed: Counter, Packets, "RTP packets repeated by probes.";
+    probed_bytes: Counter, Bytes, "Payload bytes of the RTP packets repeated by probes.";
     runs_failed: Counter, Runs, "Runs of datagrams that the socket did not take.";
     rtcp_dropped: Counter, Datagrams, "RTCP datagrams dropped: not authentic or malformed.";
     stun_in: Counter, Datagrams, "STUN checks answered.";

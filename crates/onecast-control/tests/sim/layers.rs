@@ -6,6 +6,7 @@ use onecast_rtc::rtp::{Codec, Kind};
 use onecast_rtc::sdp::{Offer, Role, SendLayers};
 
 use crate::client::Actor;
+use crate::habits::Habit;
 use crate::publisher::{Layer, Ledger, Publisher, Shape};
 use crate::scenarios::{FOR_EVER, ms};
 use crate::world::{Joining, Link, World};
@@ -236,5 +237,42 @@ fn viewers_change_layers_over_bad_paths() {
         world.run(ms(5_000));
         world.viewer(viewer).check(&world.ledgers);
         assert!(world.behind(viewer, world.seen(viewer)) <= 20, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_viewer_is_sent_what_its_path_carries() {
+    let habit = Habit::Chromium { round_trip: ms(20) };
+    for seed in 0..6 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        world.publish_layers(Shape::USUAL);
+        world.connect();
+        world.run(ms(2_000));
+        let viewer = world.watch_as(true, |viewer| {
+            viewer.accustomed(habit);
+            viewer.report_interval = ms(230);
+        });
+        world.connect();
+        world.run(ms(9_000));
+        assert_eq!(
+            world.seen(viewer),
+            F.index(),
+            "seed {seed}: an unrestricted path carries the top layer"
+        );
+        // 400 kbit/s.
+        world.network.down.rate = Some(50_000);
+        world.run(ms(6_000));
+        assert_eq!(world.seen(viewer), Q.index(), "seed {seed}");
+        let narrow = world.now;
+        world.run(ms(20_000));
+        assert!(
+            world.longest_gap(viewer, narrow) <= ms(1_000),
+            "seed {seed}: {:?}",
+            world.longest_gap(viewer, narrow)
+        );
+        world.network.down.rate = None;
+        world.run(ms(20_000));
+        assert_eq!(world.seen(viewer), F.index(), "seed {seed}: {:?}", world.told(viewer));
+        world.viewer(viewer).check(&world.ledgers);
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Viewer {
     pub(crate) undemanding: bool,
     /// Its receiver is not ready for so long after the handshake: what comes is lost.
     pub(crate) blind_for: Duration,
+    pub(crate) report_interval: Duration,
     /// Asks for what it misses as a certain receiver does.
     pub(crate) asking: Option<Asking>,
     is_pion: bool,
@@ -104,6 +105,7 @@ impl Viewer {
             impatient: false,
             undemanding: false,
             blind_for: Duration::ZERO,
+            report_interval: Duration::from_secs(1),
             asking: None,
             is_pion: false,
             has_head: false,
@@ -170,7 +172,7 @@ impl Viewer {
         let mut bytes = vec![0; 1_000];
         let [video, ..] = self.ssrcs;
         if self.report_at <= now {
-            self.report_at = now + Duration::from_secs(1);
+            self.report_at = now + self.report_interval;
             push(out, &bytes.clone(), |bytes| self.report(now, bytes));
         }
         let (asked, given_up) = self.asking.as_mut().map(|asking| asking.poll(now)).unwrap_or_default();

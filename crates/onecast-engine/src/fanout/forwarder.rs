@@ -177,6 +177,11 @@ impl Forwarder {
         self.pass(packet, timestamp)
     }
 
+    /// The newest packet that was sent since the last start.
+    pub(super) fn newest_sent(&self) -> Option<u64> {
+        (self.highest.is_some() && self.newest.index >= self.first).then_some(self.newest.index)
+    }
+
     /// The last packet that was sent, if it ended a picture and the viewer is level with the track.
     pub(super) fn ended_picture(&self) -> Option<u64> {
         let is_level = self.state == State::Live && self.is_true() && self.skipping.is_none();

@@ -20,6 +20,7 @@ pub mod forwarder;
 mod history;
 mod ids;
 pub mod inbound;
+pub mod layers;
 mod pacer;
 mod peer_media;
 pub mod plan;

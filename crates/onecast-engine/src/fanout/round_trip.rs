@@ -43,6 +43,11 @@ impl RoundTrip {
         self.millis = Some(self.millis.map_or(sample, |known| (3 * known + sample) / 4));
     }
 
+    /// Smoothed; `None` while unknown.
+    pub(super) fn smoothed(&self) -> Option<Duration> {
+        self.millis.map(|millis| Duration::from_millis(millis.into()))
+    }
+
     /// The viewer knows of something that it was first sent so long ago.
     pub(super) fn is_within(&mut self, time: Duration) {
         let time = time.min(RoundTrip::MOST).as_millis() as u16;

@@ -15,6 +15,7 @@ mod handshakes;
 mod output;
 mod peers;
 mod plan;
+mod probes;
 mod routes;
 mod rtp;
 mod sessions;
@@ -33,6 +34,7 @@ use onecast_rtc::{Certificate, Path};
 use self::handshakes::Handshakes;
 use self::output::Output;
 use self::peers::Peers;
+use self::probes::Probes;
 use self::routes::Routes;
 use self::sessions::Sessions;
 use self::start_queue::StartQueue;
@@ -75,6 +77,7 @@ pub struct Shard {
     starts: StartQueue,
     handshakes: Handshakes,
     timers: Timers,
+    probes: Probes,
     out: Output,
     counters: Arc<ShardCounters>,
 }
@@ -92,6 +95,7 @@ impl Shard {
 
     /// A shard without peers.
     pub fn new(config: ShardConfig, inbox: Arc<Inbox>, counters: Arc<ShardCounters>) -> Shard {
+        let probes = Probes::new(config.wall.0);
         Shard {
             routes: Routes::new(config.id, counters.clone()),
             out: Output::new(counters.clone()),
@@ -103,6 +107,7 @@ impl Shard {
             starts: StartQueue::default(),
             handshakes: Handshakes::default(),
             timers: Timers::default(),
+            probes,
             counters,
         }
     }
@@ -173,6 +178,7 @@ impl Shard {
             self.handle_timer(now, timer);
         }
         self.run_starts(now, outlet);
+        self.run_probes(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) or [`handle_handshakes`](Self::handle_handshakes) is due.
@@ -182,6 +188,7 @@ impl Shard {
             self.timers.poll_timeout(),
             self.starts.poll_timeout(),
             self.handshakes.poll_timeout(),
+            self.probes.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -7,6 +7,7 @@
 //! A batch to thousands of viewers takes many milliseconds. It goes out in slices, between which the shard reads from the network: a
 //! retransmission does not wait for the end of a keyframe, nor a small stream for that of a large one.
 
+mod choice;
 mod derivation;
 mod layers;
 mod meter;
@@ -23,14 +24,16 @@ use super::catch_up::Stamping;
 use super::formats::ViewerLine;
 use super::ids::{PeerIndex, SubscriberPosition};
 use super::subscriber::{Subscriber, Switched};
+use crate::fanout::layers::Millis;
 use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Start, Window, WindowBounds};
-use crate::media::{LaneItem, Packet, Rendition, SenderClock, StreamTracks};
+use crate::media::{LaneItem, LayerIndex, Packet, Rendition, SenderClock, StreamTracks};
 use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::{Kind, RtpTime, Ssrc, rtcp};
 use onecast_rtc::transmit::SendQueue;
 use sender::{Taken, TrackSender};
 
+pub use choice::Reception;
 pub use output::{FirstPicture, Flow, Out};
 pub use repair::Remedy;
 pub use starts::{KeyframeAnswer, Progress, Started};
@@ -50,6 +53,10 @@ pub struct ShardStream {
     /// The batch on its way out: the viewers in front of this position have it.
     flushing: Option<usize>,
     told_bytes: u64,
+    /// When each layer began to be live; `None` for those that are not.
+    live_since: [Option<Millis>; LayerIndex::COUNT],
+    /// Times of the automatic choice count from here.
+    born: Instant,
 }
 
 /// How viewers are started.
@@ -114,6 +121,8 @@ impl ShardStream {
             flush_at: None,
             flushing: None,
             told_bytes: 0,
+            live_since: [None; LayerIndex::COUNT],
+            born: now,
         }
     }
 
@@ -132,6 +141,7 @@ impl ShardStream {
 
     /// Adds a viewer and returns its position. It begins with the middle one of the layers that it may be sent.
     pub fn add(&mut self, now: Instant, mut subscriber: Subscriber) -> SubscriberPosition {
+        self.note_live_layers(now);
         let middle = self.allowed_layers(&subscriber).middle().unwrap_or_default();
         subscriber.rendition = self.rendition_of(&subscriber, middle);
         for (kind, rendition) in subscriber.bindings() {
@@ -374,7 +384,7 @@ impl ShardStream {
             && let Some(subscriber) = self.subscribers.get(next)
         {
             if subscriber.next_rendition().is_some() {
-                self.narrow(SubscriberPosition::new(next));
+                self.narrow(out.now, SubscriberPosition::new(next));
             }
             let Some(subscriber) = self.subscribers.get_mut(next) else {
                 break;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::formats::ViewerLine;
 use super::forwarder::{Forwarder, Rewrite};
 use super::ids::PeerIndex;
+use super::layers::LayerControl;
 use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::packet::Passed;
@@ -50,7 +51,7 @@ pub struct Subscriber {
 }
 
 /// What a viewer may be and is to be sent of a video with several layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct ViewerLayers {
     /// What it is to be sent next: a part of what it has as soon as a picture ends, anything else from a keyframe on.
     pub(super) next: Option<Rendition>,
@@ -58,6 +59,22 @@ pub(super) struct ViewerLayers {
     pub(super) reason: LayerReason,
     /// Which layers it may be sent.
     pub(super) limit: LayerLimit,
+    /// The automatic choice; `None` while there is nothing to choose from.
+    pub(super) control: Option<LayerControl>,
+    /// What its last report acknowledged.
+    pub(super) acknowledged: Option<Acknowledged>,
+    /// Packets that it had been sent then.
+    pub(super) packets: u32,
+}
+
+/// What a report acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acknowledged {
+    /// The index, in what the viewer was sent then.
+    pub(super) index: u64,
+    /// Bytes of that up to there. Wraps.
+    pub(super) total: u32,
+    pub(super) at: Instant,
 }
 
 impl Default for ViewerLayers {
@@ -66,6 +83,9 @@ impl Default for ViewerLayers {
             next: None,
             reason: LayerReason::Start,
             limit: LayerLimit::default(),
+            control: None,
+            acknowledged: None,
+            packets: 0,
         }
     }
 }
@@ -264,6 +284,11 @@ impl Subscriber {
     /// State of a viewer of a stream with something to choose.
     pub(super) fn layers_mut(&mut self) -> &mut ViewerLayers {
         self.layers.get_or_insert_default()
+    }
+
+    /// The automatic choice among layers.
+    pub(super) fn control(&mut self) -> Option<&mut LayerControl> {
+        self.layers.as_mut()?.control.as_mut()
     }
 
     /// Nothing else is to be sent any more. Returns what was.

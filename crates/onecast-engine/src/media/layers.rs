@@ -17,6 +17,15 @@ pub struct LayerIndex(u8);
 pub struct Target {
     spatial: u8,
     temporal: u8,
+    frames: Frames,
+}
+
+/// Which frames of the spatial and temporal layers belong to a [`Target`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Frames {
+    None,
+    Keyframes,
+    All,
 }
 
 /// What one viewer is sent of a video track: a layer, or a part of it.
@@ -131,26 +140,52 @@ impl Target {
     pub const ALL: Target = Target {
         spatial: u8::MAX,
         temporal: u8::MAX,
+        frames: Frames::All,
+    };
+    /// Nothing.
+    pub const NONE: Target = Target {
+        frames: Frames::None,
+        ..Target::ALL
+    };
+    /// Keyframes.
+    pub const KEYFRAMES: Target = Target {
+        frames: Frames::Keyframes,
+        ..Target::ALL
     };
     /// Frames of the lowest temporal layer.
     pub const BASE: Target = Target {
-        spatial: u8::MAX,
         temporal: 0,
+        ..Target::ALL
     };
     /// Frames of the lowest spatial layer.
     pub const LOWEST: Target = Target {
         spatial: 0,
-        temporal: u8::MAX,
+        ..Target::ALL
     };
 
     /// Up to these layers.
     pub const fn up_to(spatial: u8, temporal: u8) -> Target {
-        Target { spatial, temporal }
+        Target {
+            spatial,
+            temporal,
+            frames: Frames::All,
+        }
     }
 
     /// Whether a frame belongs to it.
-    pub const fn takes(self, place: LayerId) -> bool {
-        place.spatial <= self.spatial && place.temporal <= self.temporal
+    pub fn takes(self, place: LayerId, is_keyframe: bool) -> bool {
+        let is_within = place.spatial <= self.spatial && place.temporal <= self.temporal;
+        is_within
+            && match self.frames {
+                Frames::All => true,
+                Frames::Keyframes => is_keyframe,
+                Frames::None => false,
+            }
+    }
+
+    /// Whether pictures follow each other as in a film.
+    pub fn is_moving(self) -> bool {
+        self.frames == Frames::All
     }
 
     /// Whether a frame is of its highest spatial layer.
@@ -164,6 +199,7 @@ impl Target {
         Target {
             spatial: self.spatial.min(other.spatial),
             temporal: self.temporal.min(other.temporal),
+            frames: self.frames.min(other.frames),
         }
     }
 
@@ -173,8 +209,8 @@ impl Target {
     }
 
     /// Whether all of it belongs to the other.
-    pub const fn is_part_of(self, other: Target) -> bool {
-        self.spatial <= other.spatial && self.temporal <= other.temporal
+    pub fn is_part_of(self, other: Target) -> bool {
+        self.spatial <= other.spatial && self.temporal <= other.temporal && self.frames <= other.frames
     }
 }
 
@@ -198,6 +234,11 @@ impl LayerFacts {
     /// Whether its pictures are no larger than those of another layer.
     pub fn is_within(&self, other: &LayerFacts) -> bool {
         self.pixels() <= other.pixels()
+    }
+
+    /// Greater for a better layer: by size, then by rate.
+    pub fn rank(&self) -> (u32, u32) {
+        (self.pixels(), self.rate)
     }
 
     /// Pixels of a picture; 0 while unknown.
@@ -264,7 +305,7 @@ impl SharedLayerFacts {
             if !facts.is_live {
                 continue;
             }
-            let key = (facts.pixels(), facts.rate);
+            let key = facts.rank();
             let at = keys[..ranked.len].partition_point(|known| *known <= key);
             keys.copy_within(at..ranked.len, at + 1);
             ranked.ranked.copy_within(at..ranked.len, at + 1);

@@ -22,6 +22,8 @@ pub struct Window {
     /// The highest index that had to make way. It and everything older is refused for good, however much the window grows.
     left: Option<u64>,
     gop: Gop,
+    /// Bytes taken so far. Wraps.
+    total: u32,
 }
 
 /// How much a window may hold.
@@ -51,6 +53,8 @@ pub struct Slot {
     pub settled: bool,
     /// The packet is sent with one byte of RTP padding.
     pub padded: bool,
+    /// Bytes that the window had taken with it, headers included. Wraps.
+    pub total: u32,
 }
 
 /// What became of an offered packet.
@@ -122,6 +126,7 @@ impl Window {
             newest: None,
             left: None,
             gop: Gop::default(),
+            total: 0,
         }
     }
 
@@ -147,10 +152,14 @@ impl Window {
             };
         }
         self.newest = Some(newest);
+        self.total = self
+            .total
+            .wrapping_add((packet.payload.len() + Gop::PACKET_OVERHEAD) as u32);
         let former = self.slots[at].replace(Slot {
             packet: packet.clone(),
             settled: false,
             padded: false,
+            total: self.total,
         });
         self.left = self.left.max(former.map(|slot| slot.packet.index));
         if self.gop.note(&packet) {

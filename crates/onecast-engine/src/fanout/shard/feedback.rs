@@ -7,8 +7,9 @@ use onecast_rtc::rtp::rtcp::Report;
 use onecast_rtc::transmit::SendQueue;
 
 use super::streams::Streams;
+use crate::fanout::layers::ProbePlan;
 use crate::fanout::pacer::Lost;
-use crate::fanout::stream::{Flow, Remedy};
+use crate::fanout::stream::{Flow, Reception, Remedy};
 use crate::fanout::subscriptions::Subscriptions;
 use crate::media::lane::StreamSlot;
 
@@ -22,6 +23,8 @@ pub(super) struct Feedback<'a> {
     pub(super) flow: Flow,
     /// Slots of streams of which the peer wants a keyframe, once for each request.
     pub(super) keyframes: Vec<StreamSlot>,
+    /// Probes that would show whether the peer's path carries more.
+    pub(super) probes: Vec<(StreamSlot, ProbePlan)>,
     /// What else the peer needs of streams.
     pub(super) remedies: Vec<(StreamSlot, Remedy)>,
 }
@@ -48,11 +51,17 @@ impl Feedback<'_> {
             }
             Report::ReceiverReport {
                 fraction_lost,
+                highest,
                 last_sr,
                 delay,
                 ..
             } => {
                 stream.note_report(now, position, about, last_sr, delay);
+                if stream.kind_of(about) == Some(Kind::Video) {
+                    let report = Reception { highest, fraction_lost };
+                    let probe = stream.judge_path(now, position, report);
+                    self.probes.extend(probe.map(|plan| (slot, plan)));
+                }
                 // Whichever track lost something: both take the same path.
                 if fraction_lost > 0 {
                     stream.note_loss(now, position, Lost::Share(fraction_lost));

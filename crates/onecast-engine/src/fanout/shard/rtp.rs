@@ -81,6 +81,7 @@ impl Shard {
             queue: &mut self.out.queue,
             flow: Flow::default(),
             keyframes: Vec::new(),
+            probes: Vec::new(),
             remedies: Vec::new(),
         };
         let parsed = rtcp::parse(clear, |report| {
@@ -92,6 +93,7 @@ impl Shard {
         let Feedback {
             flow,
             mut keyframes,
+            probes,
             remedies,
             ..
         } = feedback;
@@ -108,6 +110,9 @@ impl Shard {
         keyframes.dedup();
         for slot in keyframes {
             self.handle_keyframe_request(now, index, slot);
+        }
+        for (slot, plan) in probes {
+            self.begin_probe(now, index, slot, plan);
         }
         for (slot, remedy) in remedies {
             self.apply_remedy(now, index, slot, remedy);

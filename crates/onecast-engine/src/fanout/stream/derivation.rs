@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use onecast_rtc::rtp::RtpTime;
+
 use crate::media::{Packet, Target};
 
 /// Makes the packets of a part.
@@ -14,6 +16,8 @@ pub(super) struct Derivation {
     target: Target,
     /// The highest index of the encoding so far.
     newest: Option<u64>,
+    /// The timestamp of the newest keyframe.
+    keyframe: Option<RtpTime>,
     /// Packets left out so far.
     left_out: u64,
     /// Where packets were left out: the index after each run of them, and how many had been left out by then.
@@ -33,6 +37,7 @@ impl Derivation {
         Derivation {
             target,
             newest: None,
+            keyframe: None,
             left_out: 0,
             runs: VecDeque::new(),
         }
@@ -41,7 +46,10 @@ impl Derivation {
     /// The packet of the part that a packet of the encoding becomes; `None` if it is left out.
     pub(super) fn take(&mut self, packet: &Packet) -> Option<Packet> {
         let is_late = self.newest.is_some_and(|newest| packet.index < newest);
-        let is_taken = self.target.takes(packet.place);
+        if packet.keyframe && !is_late {
+            self.keyframe = Some(packet.timestamp);
+        }
+        let is_taken = self.target.takes(packet.place, self.keyframe == Some(packet.timestamp));
         if is_late {
             let index = packet.index - self.left_out_before(packet.index)?;
             return Some(if is_taken {

@@ -32,6 +32,9 @@ impl ShardStream {
             return false;
         }
         subscriber.set_limit(limit);
+        if self.limit_choice(now, position) {
+            return self.may_change_now(position);
+        }
         let subscriber = &self.subscribers[position.index()];
         let allowed = self.allowed_layers(subscriber);
         let Some(highest) = allowed.as_slice().last().copied() else {
@@ -42,6 +45,10 @@ impl ShardStream {
             return false;
         }
         self.want_layer(now, position, highest, LayerReason::Limit);
+        self.may_change_now(position)
+    }
+
+    fn may_change_now(&self, position: SubscriberPosition) -> bool {
         let subscriber = &self.subscribers[position.index()];
         let next = subscriber.next_rendition().map(|rendition| self.video(rendition));
         !subscriber.starting && next.is_some_and(TrackSender::is_young)
@@ -104,7 +111,7 @@ impl ShardStream {
     }
 
     /// Goes on with a part of what a subscriber is sent, once a picture has ended. True if it does now.
-    pub(super) fn narrow(&mut self, position: SubscriberPosition) -> bool {
+    pub(super) fn narrow(&mut self, now: Instant, position: SubscriberPosition) -> bool {
         let subscriber = &self.subscribers[position.index()];
         let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition()) else {
             return false;
@@ -127,11 +134,15 @@ impl ShardStream {
         };
         forwarder.go_on_at(first);
         self.end_change(position);
+        self.note_choice(now, position);
+        // The layer to change to comes next.
+        self.apply_choice(now, position);
         true
     }
 
     /// A layer has come or gone. Subscribers of one that has gone start in the best of those that remain, at once.
     pub(super) fn follow_layers(&mut self, now: Instant) {
+        self.note_live_layers(now);
         let live = self.tracks.video.layers().ranked();
         for place in 0..self.subscribers.len() {
             self.follow_layers_of(now, SubscriberPosition::new(place), &live);
@@ -161,7 +172,8 @@ impl ShardStream {
             }
             return;
         }
-        let Some(best) = self.best_instead_of(present, &allowed) else {
+        let chosen = self.update_choice(position).filter(|layer| live.contains(*layer));
+        let Some(best) = chosen.or_else(|| self.best_instead_of(present, &allowed)) else {
             return;
         };
         self.want_layer(now, position, best, LayerReason::Gone);

@@ -73,6 +73,10 @@ pub struct Flow {
     pub not_retransmitted: u64,
     /// Those of them that were over the viewer's allowance.
     pub over_allowance: u64,
+    /// Packets sent again to see whether the path carries more.
+    pub probed: u64,
+    /// Payload bytes of those.
+    pub probed_bytes: u64,
     /// Packets sent to viewers on their way to the live edge; they are among those sent.
     pub past: u64,
     /// Times that a viewer on its way was led on to a newer keyframe.
@@ -106,5 +110,7 @@ impl Flow {
         counters.retransmitted_bytes.add(self.retransmitted_bytes);
         counters.not_retransmitted.add(self.not_retransmitted);
         counters.not_retransmitted_allowance.add(self.over_allowance);
+        counters.probed.add(self.probed);
+        counters.probed_bytes.add(self.probed_bytes);
     }
 }

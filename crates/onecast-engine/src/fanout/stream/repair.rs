@@ -45,7 +45,7 @@ struct Repair<'a> {
 
 impl ShardStream {
     /// What a packet takes besides its payload: headers, tag, UDP and IP.
-    const RETRANSMISSION_OVERHEAD: usize = 64;
+    pub(super) const RETRANSMISSION_OVERHEAD: usize = 64;
 
     /// Sends the packets that a subscriber asks for, within its budget: those that were not sent again so far come first.
     pub fn retransmit(

@@ -198,6 +198,7 @@ impl ShardStream {
         let is_first = subscriber.started_at.is_none();
         if next.is_some() {
             self.end_change(position);
+            self.note_choice(now, position);
         }
         let subscriber = &mut self.subscribers[position.index()];
         subscriber.pacer().begin_past(now);
@@ -236,6 +237,10 @@ impl ShardStream {
         let ask = (!window.gop().is_keyframe() && !unanswered).then_some(need);
         let subscriber = &mut self.subscribers[position.index()];
         if subscriber.forwarder(Kind::Video).is_none() {
+            return KeyframeAnswer::None;
+        }
+        if !subscriber.rendition.target.is_moving() {
+            // Its path carries no more.
             return KeyframeAnswer::None;
         }
         let Some(started_at) = subscriber.started_at else {

@@ -1,0 +1,327 @@
+//! The automatic choice: a viewer's reports are compared with what it was sent, and it is sent what its path carries.
+
+use std::time::{Duration, Instant};
+
+use onecast_rtc::rtp::Kind;
+use onecast_rtc::transmit::SendQueue;
+
+use super::ShardStream;
+use super::output::Flow;
+use crate::fanout::ids::SubscriberPosition;
+use crate::fanout::layers::{self, LadderStep, LayerControl, Millis, ProbePlan, Reason, ReportNote, Sending};
+use crate::fanout::subscriber::{Acknowledged, Outgoing};
+use crate::media::{LayerFacts, LayerIndex, LayerLimit, LayerReason, Rendition, Target};
+
+/// What a viewer reports on its video.
+#[derive(Debug, Clone, Copy)]
+pub struct Reception {
+    /// The highest sequence number, extended to 32 bits.
+    pub highest: u32,
+    /// Lost since the last report, 1/256.
+    pub fraction_lost: u8,
+}
+
+/// The layers that can be chosen, the lowest first.
+struct Steps {
+    steps: [LadderStep; LayerIndex::COUNT],
+    len: usize,
+}
+
+impl Steps {
+    fn as_slice(&self) -> &[LadderStep] {
+        &self.steps[..self.len]
+    }
+}
+
+impl ShardStream {
+    /// A temporal base layer that takes more than this share of its layer, in percent, is not worth a change.
+    const BASE_SHARE_MAX: u64 = 85;
+    /// Packets that a probe repeats are looked for among the newest.
+    const REPEATED: u64 = 64;
+
+    /// A viewer reports on its video. Returns the probe that would show whether its path carries more.
+    pub fn judge_path(&mut self, now: Instant, position: SubscriberPosition, report: Reception) -> Option<ProbePlan> {
+        let steps = self.steps();
+        if steps.as_slice().len() < 2 {
+            return None;
+        }
+        let (note, acknowledged) = self.compare(now, position, report)?;
+        let at = self.millis(now);
+        let present = self.subscribers[position.index()].rendition.layer;
+        let limit = self.limit_of(position);
+        let layers = self.subscribers[position.index()].layers_mut();
+        if acknowledged.is_some() {
+            layers.acknowledged = acknowledged;
+        }
+        let control = layers.control.get_or_insert_with(|| {
+            let mut own = steps.as_slice().iter().copied();
+            let own = own.find(|step| usize::from(step.layer) == present.index());
+            LayerControl::new(at, own.as_slice(), limit, None)
+        });
+        let plan = control.handle_report(at, &note, steps.as_slice());
+        self.apply_choice(now, position);
+        plan
+    }
+
+    /// Compares a report with what was sent. Returns what it acknowledges, too.
+    fn compare(
+        &mut self,
+        now: Instant,
+        position: SubscriberPosition,
+        report: Reception,
+    ) -> Option<(ReportNote, Option<Acknowledged>)> {
+        let rendition = self.subscribers[position.index()].rendition;
+        let place = self.place_of(Kind::Video, rendition)?;
+        let window = &self.senders[place].window;
+        let idle = self.senders[place]
+            .arrival
+            .map(|(_, at)| now.saturating_duration_since(at));
+        let subscriber = &mut self.subscribers[position.index()];
+        let (started_at, rtt) = (subscriber.started_at, subscriber.round_trip.smoothed());
+        let forwarder = subscriber.forwarder(Kind::Video)?;
+        let newest = forwarder.newest_sent()?;
+        let index = forwarder.track_index(report.highest as u16);
+        let sent = forwarder.packets;
+        let layers = subscriber.layers_mut();
+        let packets = sent.wrapping_sub(std::mem::replace(&mut layers.packets, sent));
+        // Packets of the past arrived long before they were sent.
+        let since = |arrived: Instant| now.saturating_duration_since(started_at.map_or(arrived, |at| arrived.max(at)));
+        let lag = index.and_then(|index| match window.get(index + 1) {
+            _ if index >= newest => Some(Duration::ZERO),
+            Some(slot) => Some(since(slot.packet.arrived)),
+            None => None,
+        });
+        let acknowledged = index.and_then(|index| {
+            let slot = window.get(index)?;
+            Some(Acknowledged {
+                index,
+                total: slot.total,
+                at: now,
+            })
+        });
+        let delivered = acknowledged.zip(layers.acknowledged).and_then(|(this, before)| {
+            let micros = this.at.saturating_duration_since(before.at).as_micros();
+            let bytes = u128::from(this.total.wrapping_sub(before.total));
+            let arrived = bytes * u128::from(256 - u16::from(report.fraction_lost)) / 256;
+            let goes_on = this.index > before.index && micros > 0;
+            goes_on.then(|| u32::try_from(arrived * 8_000_000 / micros).unwrap_or(u32::MAX))
+        });
+        let note = ReportNote {
+            lag,
+            idle: idle.unwrap_or_default(),
+            fraction_lost: report.fraction_lost,
+            packets,
+            delivered,
+            rtt,
+        };
+        Some((note, acknowledged))
+    }
+
+    /// Layers by size and rate, those that are silent at their place.
+    fn steps(&self) -> Steps {
+        let shared = self.tracks.video.layers();
+        let mut facts = [(LayerIndex::FIRST, LayerFacts::default()); LayerIndex::COUNT];
+        let mut len = 0;
+        for layer in LayerIndex::all() {
+            let of_layer = shared.read(layer);
+            if of_layer.is_live || of_layer.rate > 0 && of_layer.size.is_some() {
+                facts[len] = (layer, of_layer);
+                len += 1;
+            }
+        }
+        facts[..len].sort_unstable_by_key(|(_, facts)| facts.rank());
+        let empty = LadderStep {
+            layer: 0,
+            rate: 0,
+            base_rate: None,
+            live_since: None,
+        };
+        let mut steps = Steps {
+            steps: [empty; LayerIndex::COUNT],
+            len,
+        };
+        for (step, (layer, facts)) in steps.steps.iter_mut().zip(&facts[..len]) {
+            let is_much_less = u64::from(facts.base_rate) * 100 <= u64::from(facts.rate) * ShardStream::BASE_SHARE_MAX;
+            *step = LadderStep {
+                layer: layer.index() as u8,
+                rate: facts.rate,
+                base_rate: (is_much_less && facts.base_rate > 0).then_some(facts.base_rate),
+                live_since: self.live_since[layer.index()].filter(|_| facts.is_live),
+            };
+        }
+        steps
+    }
+
+    fn millis(&self, now: Instant) -> Millis {
+        Millis(now.saturating_duration_since(self.born).as_millis() as u32)
+    }
+
+    /// Notes which layers are live, since when.
+    pub(super) fn note_live_layers(&mut self, now: Instant) {
+        let at = self.millis(now);
+        let live = self.tracks.video.layers().ranked();
+        for layer in LayerIndex::all() {
+            let since = &mut self.live_since[layer.index()];
+            *since = since.or(Some(at)).filter(|_| live.contains(layer));
+        }
+    }
+
+    fn limit_of(&self, position: SubscriberPosition) -> layers::LayerLimit {
+        let subscriber = &self.subscribers[position.index()];
+        let limit = subscriber.limit();
+        let number = |layer: LayerIndex| layer.index() as u8;
+        match limit.pin {
+            _ if limit == LayerLimit::default() => layers::LayerLimit::None,
+            Some(pin) => layers::LayerLimit::Pin(number(pin)),
+            None => {
+                let allowed = self.allowed_layers(subscriber);
+                let highest = allowed.as_slice().last().copied();
+                highest.map_or(layers::LayerLimit::None, |layer| {
+                    layers::LayerLimit::Ceiling(number(layer))
+                })
+            }
+        }
+    }
+
+    /// The choice follows another limit. False if there is none yet.
+    pub(super) fn limit_choice(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+        let (limit, steps) = (self.limit_of(position), self.steps());
+        let Some(control) = self.subscribers[position.index()].control() else {
+            return false;
+        };
+        control.set_limit(limit, steps.as_slice());
+        self.apply_choice(now, position);
+        true
+    }
+
+    /// The choice follows layers that have come or gone. Returns the layer that it wants; `None` if there is no choice yet.
+    pub(super) fn update_choice(&mut self, position: SubscriberPosition) -> Option<LayerIndex> {
+        let steps = self.steps();
+        let control = self.subscribers[position.index()].control()?;
+        control.handle_ladder(steps.as_slice());
+        Some(LayerIndex::new(control.wanted().unwrap_or(control.layer())))
+    }
+
+    /// The viewer is sent another layer from now on.
+    pub(super) fn note_choice(&mut self, now: Instant, position: SubscriberPosition) {
+        let (at, steps) = (self.millis(now), self.steps());
+        let subscriber = &mut self.subscribers[position.index()];
+        let layer = subscriber.rendition.layer.index() as u8;
+        subscriber.layers_mut().acknowledged = None;
+        if let Some(control) = subscriber.control().filter(|control| control.layer() != layer) {
+            control.switched(at, layer, steps.as_slice());
+        }
+    }
+
+    /// Sends the viewer what was chosen: less of its layer at once, more of it or another layer from a keyframe on.
+    pub(super) fn apply_choice(&mut self, now: Instant, position: SubscriberPosition) {
+        let subscriber = &mut self.subscribers[position.index()];
+        let Some(control) = subscriber.control() else { return };
+        let sending = match control.sending() {
+            Sending::Whole => Target::ALL,
+            Sending::BaseTemporal => Target::BASE,
+            Sending::KeyframesOnly => Target::KEYFRAMES,
+            Sending::AudioOnly => Target::NONE,
+        };
+        let (layer, wanted) = (LayerIndex::new(control.layer()), control.wanted().map(LayerIndex::new));
+        let reason = reason_of(control.reason());
+        let subscriber = &self.subscribers[position.index()];
+        let present = subscriber.rendition;
+        let own = self.rendition_of(subscriber, layer);
+        let own = Rendition {
+            target: own.target.and(sending),
+            ..own
+        };
+        if present.layer == own.layer && own.target.is_less_than(present.target) {
+            self.want(now, position, own, reason);
+        } else if let Some(wanted) = wanted {
+            self.want_layer(now, position, wanted, reason);
+        } else {
+            self.want(now, position, own, reason);
+        }
+    }
+
+    /// Whether a probe of the viewer goes on.
+    pub fn is_probing(&mut self, position: SubscriberPosition) -> bool {
+        let control = self.subscribers[position.index()].control();
+        control.is_some_and(|control| control.is_probing())
+    }
+
+    /// A probe of the viewer begins.
+    pub fn begin_probe(&mut self, now: Instant, position: SubscriberPosition, plan: &ProbePlan) {
+        let at = self.millis(now);
+        if let Some(control) = self.subscribers[position.index()].control() {
+            control.probe_started(at, plan);
+        }
+    }
+
+    /// All of a probe has been sent.
+    pub fn end_probe(&mut self, now: Instant, position: SubscriberPosition) {
+        let at = self.millis(now);
+        if let Some(control) = self.subscribers[position.index()].control() {
+            control.probe_ended(at);
+        }
+    }
+
+    /// Sends the viewer packets again by RTX, until `bytes` are sent. Returns how many were. A viewer without RTX is sent nothing: it tries
+    /// the next layer itself.
+    pub fn send_probe(
+        &mut self,
+        position: SubscriberPosition,
+        bytes: u64,
+        out: &mut SendQueue,
+        flow: &mut Flow,
+    ) -> u64 {
+        let rendition = self.subscribers[position.index()].rendition;
+        let Some(place) = self.place_of(Kind::Video, rendition) else {
+            return 0;
+        };
+        let (sender, track) = (&self.senders[place], &self.tracks.video);
+        let subscriber = &mut self.subscribers[position.index()];
+        let mut sent = 0;
+        let newest = subscriber
+            .forwarder(Kind::Video)
+            .and_then(|forwarder| forwarder.newest_sent());
+        let Some(newest) = newest else { return 0 };
+        for index in (newest.saturating_sub(ShardStream::REPEATED)..=newest).rev() {
+            if sent >= bytes || out.is_full() {
+                break;
+            }
+            let Some(slot) = sender.window.get(index).filter(|slot| slot.settled) else {
+                continue;
+            };
+            let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
+                break;
+            };
+            let Some(original) = forwarder.readmit(&slot.packet) else {
+                continue;
+            };
+            let Some(rewrite) = forwarder.retransmission(original.timestamp) else {
+                break;
+            };
+            let outgoing = Outgoing {
+                packet: &slot.packet,
+                ssrc: track.rtx_ssrc(),
+                rewrite,
+                padded: false,
+                original_sequence: Some(original.index as u16),
+            };
+            if subscriber.seal(out, outgoing) {
+                sent += (slot.packet.payload.len() + ShardStream::RETRANSMISSION_OVERHEAD) as u64;
+                flow.probed += 1;
+                flow.probed_bytes += slot.packet.payload.len() as u64;
+            }
+        }
+        sent
+    }
+}
+
+fn reason_of(reason: Reason) -> LayerReason {
+    match reason {
+        Reason::Start => LayerReason::Start,
+        Reason::Queue | Reason::Loss => LayerReason::Path,
+        Reason::Recovered => LayerReason::Recovered,
+        Reason::LayerGone => LayerReason::Gone,
+        Reason::Limit => LayerReason::Limit,
+    }
+}
