@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use onecast_clients::bench::clients::Clients;
+use onecast_clients::load::layers::LayerSet;
 use onecast_clients::load::publisher::{LoadPublisher, PublisherConfig, PublisherCounts};
 use onecast_clients::load::receiver::ReceiverConfig;
 use onecast_clients::load::workload::Video;
@@ -37,6 +38,7 @@ impl Broadcast {
             frame_interval: video.frame_interval(),
             has_audio: false,
             obeys_requests: false,
+            layers: LayerSet::SINGLE,
         })?;
         let mut publisher = clients.into_publisher().context("the publisher is connected")?;
         publisher.start(clock::now());

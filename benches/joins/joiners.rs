@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use onecast_clients::load::layers::LayerSet;
 use onecast_clients::load::receiver::{Feedback, ReceiverConfig};
 use onecast_clients::load::relay::Relay;
 use onecast_clients::load::signalling::{Admitted, ClientId, Outcome, Signaller, SignallerConfig};
@@ -49,6 +50,7 @@ impl Joiners {
             token: None,
             certificate,
             workload: Workload::W1,
+            layers: LayerSet::SINGLE,
             waker: pool.waker()?,
         })?;
         Ok(Joiners {

@@ -19,6 +19,7 @@ pub mod conference;
 pub mod load;
 pub mod peer;
 pub mod publish;
+mod random;
 pub mod retry;
 mod runtime;
 pub mod signal;

@@ -15,6 +15,7 @@ use webrtc::rtp_transceiver::RtpSender;
 
 use super::client_args::ClientArgs;
 use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
+use super::random::random_u32;
 use super::retry::busy_reporter;
 use super::signal::Granted;
 use super::source::{self, Sample, Source};
@@ -193,7 +194,7 @@ pub(super) fn media_stream_track(codec: Codec) -> MediaStreamTrack {
     let kind = codec.kind();
     let coding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {
-            ssrc: Some(ssrc()),
+            ssrc: Some(random_u32()),
             ..Default::default()
         },
         codec: parameters(codec).rtp_codec,
@@ -206,12 +207,6 @@ pub(super) fn media_stream_track(codec: Codec) -> MediaStreamTrack {
         in_library(kind),
         vec![coding],
     )
-}
-
-fn ssrc() -> u32 {
-    let mut bytes = [0; 4];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
-    u32::from_be_bytes(bytes)
 }
 
 async fn watch_requests(

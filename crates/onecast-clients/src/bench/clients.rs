@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::load::Totals;
+use crate::load::layers::LayerSet;
 use crate::load::publisher::{LoadPublisher, PublisherConfig};
 use crate::load::receiver::ReceiverConfig;
 use crate::load::signalling::{ClientId, Outcome, Signaller, SignallerConfig};
@@ -56,6 +57,7 @@ impl Clients {
             token: None,
             certificate: certificate.clone(),
             workload: Workload::W1,
+            layers: LayerSet::SINGLE,
             waker: pool.waker()?,
         });
         Ok(Clients {

@@ -10,6 +10,7 @@ use super::crypto_floor::crypto_floor;
 use super::delays::Delays;
 use super::floor::{FloorConfig, FloorReport, Rhythm, Sinks, floor};
 use super::own_server::{OwnServer, SentTotals};
+use crate::load::layers::LayerSet;
 use crate::load::publisher::PublisherConfig;
 use crate::load::receiver::{Feedback, ReceiverConfig};
 use crate::load::workload::{VIDEO_BYTES, Video};
@@ -204,6 +205,7 @@ impl Stage {
             frame_interval: interval,
             has_audio: false,
             obeys_requests: false,
+            layers: LayerSet::SINGLE,
         })?;
         clients.join(Joining {
             count: count as u32,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::workload::Workload;
+use super::layers::{LayerSet, SenderKind};
+use super::workload::{Video, Workload};
 
 /// Options of `onecast load`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +41,18 @@ pub struct LoadArgs {
     #[arg(long, value_name = "NAME", default_value = "w1")]
     pub workload: Workload,
 
+    /// Simulcast layers that are published, 1 to 4
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub layers: u8,
+
+    /// Program whose simulcast is imitated (see below)
+    #[arg(long = "as", value_name = "PROGRAM", default_value = "browser")]
+    pub sender: SenderKind,
+
+    /// Bit rate of the published video, or of its highest layer, in Mbit/s [default: that of the workload]
+    #[arg(long, value_name = "MBIT/S", value_parser = mbit)]
+    pub rate: Option<f64>,
+
     /// Share of the video packets that verified viewers drop and request again
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = share)]
     pub loss: f64,
@@ -70,6 +83,16 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
+    /// The layers of the published video.
+    pub fn layers(&self) -> LayerSet {
+        let layers = LayerSet::new(self.sender, self.layers.into());
+        let usual = self.workload.video().map(Video::bit_rate);
+        match self.rate.zip(usual) {
+            Some((mbit, usual)) => layers.scaled(mbit * 1e6 / usual),
+            None => layers,
+        }
+    }
+
     /// Number of verified viewers.
     pub fn verified_viewers(&self) -> u32 {
         let wanted = (f64::from(self.viewers) * self.verified).round() as u32;
@@ -87,6 +110,14 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|rate| (0.01..=100_000.0).contains(rate))
         .ok_or_else(|| "expected viewers a second such as 200/s, at most 100000/s".to_owned())
+}
+
+/// Parses a rate in Mbit/s, 0.01 to 1,000.
+fn mbit(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok();
+    number
+        .filter(|rate| (0.01..=1_000.0).contains(rate))
+        .ok_or_else(|| "expected a rate in Mbit/s such as 2.5".to_owned())
 }
 
 /// Parses `1%` or `0.1%` as a share of 1.
@@ -113,6 +144,13 @@ Workloads:
   w1a    the same, and Opus: 50 packets a second of 100 bytes
   w2     60 frames a second of 12 packets, a keyframe of 80 packets every 4 s
   audio  Opus only
+
+Layers (VP8), with --layers:
+  browser  rids q, h, f and u of 320x180, 640x360, 1280x720 and 1920x1080, the lowest first. Their rates are as 150 to 500 to 2000 to
+           5000, and the highest has the rate of --rate. Keyframe requests are answered in all layers. If the answer does not accept
+           simulcast, only the first layer is sent
+  obs      OBS 32: rids 0, 1, 2 and 3, the highest first, 1920x1080. Sizes and rates fall linearly. Keyframe requests are ignored. The
+           run ends if the answer does not accept all layers
 
 The kernel counts and drops the media of unverified viewers after their first picture, or after 5 s without one. Their losses are
 computed from sequence numbers when they leave. With --loss, verified viewers request a missing packet until it arrives, at most
@@ -192,6 +230,25 @@ mod tests {
             (args.max_loss, args.max_join_p99),
             (Some(0.001), Some(Duration::from_millis(50)))
         );
+    }
+
+    #[test]
+    fn the_highest_layer_has_the_rate_of_the_option() {
+        let layers = |arguments: &[&str]| load(arguments).unwrap().layers();
+        assert_eq!(layers(&[]), LayerSet::SINGLE);
+        let [lowest, highest] = layers(&["--layers", "2", "--rate", "3.152"]).specs()[..] else {
+            panic!("two layers");
+        };
+        assert_eq!((highest.rid, lowest.rid), (Some("h"), Some("q")));
+        assert!((highest.share - 2.0).abs() < 1e-3, "{highest:?}");
+        assert!((lowest.share - 0.6).abs() < 1e-3, "{lowest:?}");
+        assert_eq!(
+            layers(&["--layers", "2", "--as", "obs"]),
+            LayerSet::new(SenderKind::Obs, 2)
+        );
+        for wrong in [["--layers", "5"], ["--rate", "0"], ["--as", "vlc"]] {
+            assert!(load(&wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl<'a> Driver<'a> {
             token: args.token.clone(),
             certificate: certificate.clone(),
             workload: args.workload,
+            layers: args.layers(),
             waker: pool.waker()?,
         })?;
         let now = clock::now();

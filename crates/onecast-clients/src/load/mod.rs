@@ -8,7 +8,8 @@ mod frames;
 pub mod histogram;
 pub mod http;
 pub mod kernel;
-mod offer;
+pub mod layers;
+pub mod offer;
 pub mod process;
 pub mod publisher;
 pub mod receiver;
@@ -28,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use args::LoadArgs;
 pub use driver::LoadError;
-pub use offer::{Accepted, AnswerError};
+pub use offer::{Accepted, AnswerError, PublisherOffer};
 pub use report::Report;
 pub use totals::Totals;
 

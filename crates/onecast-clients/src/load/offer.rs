@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::load::layers::{AnsweredLayers, LayerSet, SenderKind};
 use crate::load::workload::Workload;
 use onecast_rtc::client_peer::Answered;
 use onecast_rtc::rtp::{Codec, Pt, Ssrc};
@@ -26,29 +27,54 @@ pub(super) fn viewer_offer(ice: &IceCredentials, fingerprint: Fingerprint) -> St
     sdp
 }
 
-/// Writes the publisher's offer: only the media lines of the workload, with their SSRCs.
-pub(super) fn publisher_offer(ice: &IceCredentials, fingerprint: Fingerprint, workload: Workload) -> String {
-    let transport = transport(ice, fingerprint, "sendonly");
-    let source = |ssrc: Ssrc| format!("a=msid:load load{ssrc}\r\na=ssrc:{ssrc} cname:load\r\n");
-    let mut lines = Vec::new();
-    if workload.has_audio() {
-        lines.push((format!("audio 9 UDP/TLS/RTP/SAVPF {OPUS}"), opus(), AUDIO_SSRC));
+/// What a publisher offers.
+#[derive(Debug, Clone)]
+pub struct PublisherOffer<'a> {
+    /// Its ICE credentials.
+    pub ice: &'a IceCredentials,
+    /// SHA-256 of its certificate.
+    pub fingerprint: Fingerprint,
+    /// Its media lines are those of the workload.
+    pub workload: Workload,
+    /// The layers of the video.
+    pub layers: LayerSet,
+}
+
+impl PublisherOffer<'_> {
+    /// Writes the offer: only the media lines of the workload. As from a browser, a line with simulcast announces no SSRC; as from OBS,
+    /// the first one.
+    pub fn to_sdp(&self) -> String {
+        let transport = transport(self.ice, self.fingerprint, "sendonly");
+        let mut lines = Vec::new();
+        if self.workload.has_audio() {
+            lines.push((
+                format!("audio 9 UDP/TLS/RTP/SAVPF {OPUS}"),
+                opus() + &source(AUDIO_SSRC),
+            ));
+        }
+        if self.workload.video().is_some() {
+            lines.push((format!("video 9 UDP/TLS/RTP/SAVPF {VP8}"), self.video_lines()));
+        }
+        let mut sdp = head(&["0", "1"][..lines.len()]);
+        for (mid, (line, rest)) in lines.into_iter().enumerate() {
+            sdp.push_str(&format!("m={line}\r\na=mid:{mid}\r\n{transport}{rest}"));
+        }
+        sdp
     }
-    if workload.video().is_some() {
-        lines.push((
-            format!("video 9 UDP/TLS/RTP/SAVPF {VP8}"),
-            video(VP8, Codec::Vp8),
-            VIDEO_SSRC,
-        ));
+
+    fn video_lines(&self) -> String {
+        let formats = video(VP8, Codec::Vp8);
+        let layers = self.layers.offer_lines();
+        let source = match (self.layers.is_simulcast(), self.layers.sender()) {
+            (true, SenderKind::Browser) => format!("a=msid:load load{VIDEO_SSRC}\r\n"),
+            (true, SenderKind::Obs) | (false, _) => source(VIDEO_SSRC),
+        };
+        formats + &layers + &source
     }
-    let mut sdp = head(&["0", "1"][..lines.len()]);
-    for (mid, (line, formats, ssrc)) in lines.into_iter().enumerate() {
-        sdp.push_str(&format!(
-            "m={line}\r\na=mid:{mid}\r\n{transport}{formats}{}",
-            source(ssrc)
-        ));
-    }
-    sdp
+}
+
+fn source(ssrc: Ssrc) -> String {
+    format!("a=msid:load load{ssrc}\r\na=ssrc:{ssrc} cname:load\r\n")
 }
 
 /// What a payload type of these offers carries.
@@ -82,6 +108,24 @@ pub struct Accepted {
     pub media: SocketAddr,
     /// The client begins the DTLS handshake, as with nearly all servers.
     pub(super) we_begin: bool,
+    /// What it says about the layers of a published video.
+    pub layers: AnsweredLayers,
+}
+
+impl Accepted {
+    /// Whether OBS goes on with this answer.
+    ///
+    /// # Errors
+    /// [`AnswerError::MissingLayers`] when it does not accept all layers.
+    pub fn check_as_obs(&self, layers: &LayerSet) -> Result<(), AnswerError> {
+        match self.layers.satisfies_obs(layers) {
+            true => Ok(()),
+            false => Err(AnswerError::MissingLayers {
+                offered: layers.specs().len(),
+                answered: self.layers.counted_as_obs(),
+            }),
+        }
+    }
 }
 
 /// Why an answer cannot be used.
@@ -101,6 +145,14 @@ pub enum AnswerError {
         /// The first of them.
         media: SocketAddr,
     },
+    /// OBS ends its broadcast then.
+    #[error("the answer has {answered} of {offered} layers, and OBS publishes only if all are accepted")]
+    MissingLayers {
+        /// Layers that OBS offered.
+        offered: usize,
+        /// Layers that it counts in the answer.
+        answered: usize,
+    },
 }
 
 /// Reads an answer. `is_host` tells whether an address belongs to the URL's host.
@@ -116,6 +168,7 @@ pub(super) fn read_answer(sdp: &str, is_host: impl Fn(IpAddr) -> bool) -> Result
         answered,
         media,
         we_begin,
+        layers: AnsweredLayers::parse(sdp),
     })
 }
 
@@ -176,6 +229,7 @@ pub(super) const VIDEO_SSRC: Ssrc = Ssrc(0x0c0f_fee1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onecast_rtc::sdp::{AnswerParams, Offer, Role};
 
     const ANSWER: &str = "v=0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 \
         00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
@@ -185,6 +239,103 @@ mod tests {
 
     fn host(ip: IpAddr) -> bool {
         ip == IpAddr::from([192, 0, 2, 1])
+    }
+
+    fn offer(workload: Workload, layers: LayerSet) -> String {
+        let ice = IceCredentials {
+            ufrag: "load".into(),
+            pwd: "0123456789012345678901".into(),
+        };
+        let fingerprint = Fingerprint([7; 32]);
+        let offer = PublisherOffer {
+            ice: &ice,
+            fingerprint,
+            workload,
+            layers,
+        };
+        offer.to_sdp()
+    }
+
+    /// Of the lines that announce layers.
+    fn layer_lines(sdp: &str) -> Vec<&str> {
+        let is_about_layers = |line: &&str| {
+            ["a=extmap", "a=rid", "a=simulcast", "a=ssrc"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        };
+        let (_, video) = sdp.split_once("m=video").unwrap_or_default();
+        video.lines().filter(is_about_layers).collect()
+    }
+
+    #[test]
+    fn a_browser_offers_rids_without_ssrcs_and_obs_with_the_first() {
+        let sdp = offer(Workload::W1a, LayerSet::new(SenderKind::Browser, 3));
+        assert_eq!(
+            layer_lines(&sdp),
+            [
+                "a=extmap:9 urn:ietf:params:rtp-hdrext:sdes:mid",
+                "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+                "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+                "a=rid:q send",
+                "a=rid:h send",
+                "a=rid:f send",
+                "a=simulcast:send q;h;f",
+            ]
+        );
+        let sdp = offer(Workload::W1a, LayerSet::new(SenderKind::Obs, 2));
+        assert_eq!(
+            layer_lines(&sdp),
+            [
+                "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid",
+                "a=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+                "a=rid:0 send",
+                "a=rid:1 send",
+                "a=simulcast:send 0;1",
+                &format!("a=ssrc:{VIDEO_SSRC} cname:load"),
+            ]
+        );
+    }
+
+    /// The server's answer, with or without simulcast.
+    fn answer(offer: &str, accepts_layers: bool) -> Accepted {
+        let offer = Offer::parse(offer).unwrap();
+        let mut agreement = offer.negotiate(Role::Publisher).unwrap();
+        if accepts_layers {
+            agreement = agreement.with_layers();
+        }
+        let params = AnswerParams {
+            ice: &IceCredentials {
+                ufrag: "u".into(),
+                pwd: "p".into(),
+            },
+            fingerprint: Fingerprint([7; 32]),
+            candidates: &["192.0.2.1:80".parse().unwrap()],
+            session_id: 1,
+            stream: "live",
+        };
+        read_answer(&agreement.write(Role::Publisher, &params), host).unwrap()
+    }
+
+    #[test]
+    fn the_server_accepts_the_layers_of_the_offers() {
+        for sender in [SenderKind::Browser, SenderKind::Obs] {
+            for count in 2..=LayerSet::MAX {
+                let layers = LayerSet::new(sender, count);
+                let sdp = offer(Workload::W1a, layers);
+                let rids: Vec<_> = layers.specs().iter().filter_map(|spec| spec.rid).collect();
+                let accepted = answer(&sdp, true);
+                assert_eq!(accepted.layers.rids, rids, "{sdp}");
+                assert!(accepted.layers.mid_id.is_some() && accepted.layers.rid_id.is_some());
+                assert_eq!(accepted.check_as_obs(&layers), Ok(()));
+                let refused = answer(&sdp, false);
+                assert_eq!(refused.layers.rids, [""; 0]);
+                let missing = AnswerError::MissingLayers {
+                    offered: count,
+                    answered: 0,
+                };
+                assert_eq!(refused.check_as_obs(&layers), Err(missing));
+            }
+        }
     }
 
     #[test]

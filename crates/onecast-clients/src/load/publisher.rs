@@ -1,22 +1,28 @@
 //! The publisher of a load: sends the frames of a workload when they are due, and answers NACKs.
 
+mod rtp_stream;
+mod video;
+
+pub use video::LayerCounts;
+
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::kernel::open_socket;
-use super::offer::{AUDIO_SSRC, OPUS, VIDEO_SSRC, VP8};
+use super::layers::LayerSet;
+use super::offer::{AUDIO_SSRC, OPUS};
 use super::signalling::Admitted;
-use super::stamp::Stamp;
-use super::workload::{AUDIO_BYTES, AUDIO_RATE, VIDEO_BYTES, Video, write_vp8};
+use super::workload::{AUDIO_BYTES, AUDIO_RATE, Video};
 use onecast_rtc::Certificate;
 use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
-use onecast_rtc::rtp::header::HeaderOut;
-use onecast_rtc::rtp::rtcp::{self, Report, ntp_from_unix, write_sender_report};
-use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
-use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
+use onecast_rtc::rtp::Ssrc;
+use onecast_rtc::rtp::rtcp::{self, Report, ntp_from_unix};
+use onecast_rtc::srtp::{Opener, Sealer};
 use onecast_udp::clock;
 use onecast_udp::receive_stamped;
+use rtp_stream::{KEPT, RtpStream};
+use video::{PublishedVideo, REPORT_BYTES, SenderReport};
 
 /// A publisher of a workload.
 pub struct LoadPublisher {
@@ -30,9 +36,8 @@ pub struct LoadPublisher {
     video_at: Instant,
     audio_at: Instant,
     report_at: Instant,
-    video: RtpStream,
+    video: Option<PublishedVideo>,
     audio: RtpStream,
-    keyframe_at: u64,
     counts: PublisherCounts,
     slowest_send: Duration,
 }
@@ -46,8 +51,10 @@ pub struct PublisherConfig {
     pub frame_interval: Duration,
     /// Opus.
     pub has_audio: bool,
-    /// Answers keyframe requests with a keyframe, as browsers do; otherwise they are only counted.
+    /// Answers keyframe requests with a keyframe, as browsers do; otherwise they are only counted. Layers of a browser always do.
     pub obeys_requests: bool,
+    /// The layers of the video, as in the offer.
+    pub layers: LayerSet,
 }
 
 /// What the publisher sent, and what the server requested.
@@ -65,20 +72,6 @@ pub struct PublisherCounts {
     pub nacked: u64,
     /// The longest delay of a frame before it was sent, ms: the load's own share of freezes.
     pub late_ms_max: f64,
-}
-
-/// One SSRC.
-struct RtpStream {
-    ssrc: Ssrc,
-    payload_type: Pt,
-    /// Packets sent so far.
-    packets: u64,
-    /// Frames sent so far; each packet of audio is one.
-    frames: u64,
-    octets: u64,
-    timestamp: RtpTime,
-    /// The newest datagrams, by sequence number, for retransmission.
-    kept: Vec<Vec<u8>>,
 }
 
 impl LoadPublisher {
@@ -104,9 +97,10 @@ impl LoadPublisher {
             video_at: now,
             audio_at: now,
             report_at: now,
-            video: RtpStream::new(VIDEO_SSRC, VP8),
+            video: config
+                .video
+                .map(|video| PublishedVideo::new(video, config.layers, &accepted.layers)),
             audio: RtpStream::new(AUDIO_SSRC, OPUS),
-            keyframe_at: 0,
             counts: PublisherCounts::default(),
             slowest_send: Duration::ZERO,
         })
@@ -130,11 +124,20 @@ impl LoadPublisher {
 
     /// What it sent, and what the server requested.
     pub fn counts(&self) -> PublisherCounts {
+        let (packets, frames) = match &self.video {
+            Some(video) => (video.packets(), video.frames),
+            None => (0, 0),
+        };
         PublisherCounts {
-            packets: self.video.packets + self.audio.packets,
-            frames: self.video.frames,
+            packets: packets + self.audio.packets,
+            frames,
             ..self.counts
         }
+    }
+
+    /// The layers of its video, in the order of the offer, with what was sent of each.
+    pub fn layers(&self) -> Vec<LayerCounts> {
+        self.video.iter().flat_map(PublishedVideo::layers).collect()
     }
 
     /// The longest time that a packet took from its stamp until the kernel had it, since the last call. A measured delay may include
@@ -149,7 +152,7 @@ impl LoadPublisher {
         if !self.sends() {
             return peer;
         }
-        let video = self.config.video.map(|_| self.video_at);
+        let video = self.video.as_ref().map(|_| self.video_at);
         let audio = self.config.has_audio.then_some(self.audio_at);
         [video, audio].into_iter().flatten().fold(peer, Instant::min)
     }
@@ -208,24 +211,29 @@ impl LoadPublisher {
         let Some(Ok(len)) = self.opener.as_mut().map(|opener| opener.open_rtcp(datagram)) else {
             return Ok(());
         };
-        let mut wanted: Vec<u16> = Vec::new();
-        let (counts, mut keyframe) = (&mut self.counts, false);
+        let mut wanted: Vec<(Ssrc, u16)> = Vec::new();
+        let (counts, mut is_keyframe_wanted) = (&mut self.counts, false);
+        let video = &mut self.video;
         // Reports before a malformed one count.
-        let _ = rtcp::parse(&datagram[..len], |report| match report {
-            Report::Pli { .. } | Report::Fir { .. } => {
+        let _ = rtcp::parse(&datagram[..len], |report| match (report, &mut *video) {
+            (Report::Pli { .. } | Report::Fir { .. }, _) => {
                 counts.keyframe_requests += 1;
-                keyframe = true;
+                is_keyframe_wanted = true;
             }
-            Report::Nack { about, sequences } if about == VIDEO_SSRC => wanted.extend(sequences),
+            (Report::Nack { about, sequences }, Some(video)) if video.is_about(about) => {
+                wanted.extend(sequences.map(|sequence| (about, sequence)));
+            }
+            (Report::ReceiverReport { about, .. }, Some(video)) => video.handle_report_about(about),
             _ => {}
         });
-        if keyframe && self.config.obeys_requests {
-            self.keyframe_at = self.video.frames;
-        }
         self.counts.nacked += wanted.len() as u64;
         wanted.truncate(KEPT);
-        for sequence in wanted {
-            if let Some(datagram) = self.video.kept(sequence) {
+        let Some(video) = video else { return Ok(()) };
+        if is_keyframe_wanted && (self.config.obeys_requests || video.obeys_requests()) {
+            video.request_keyframe();
+        }
+        for (about, sequence) in wanted {
+            if let Some(datagram) = video.kept(about, sequence) {
                 send(&self.socket, datagram)?;
             }
         }
@@ -237,11 +245,11 @@ impl LoadPublisher {
     }
 
     fn send_due(&mut self, now: Instant) -> io::Result<()> {
-        if let Some(video) = self.config.video {
+        if self.video.is_some() {
             while let Some(late) = now.checked_duration_since(self.video_at) {
                 self.counts.late_ms_max = self.counts.late_ms_max.max(late.as_micros() as f64 / 1e3);
                 self.video_at += self.config.frame_interval;
-                self.send_frame(video)?;
+                self.send_frame()?;
             }
         }
         while self.config.has_audio && self.audio_at <= now {
@@ -255,27 +263,16 @@ impl LoadPublisher {
         Ok(())
     }
 
-    fn send_frame(&mut self, video: Video) -> io::Result<()> {
-        let is_keyframe = self.video.frames >= self.keyframe_at;
-        let packets = if is_keyframe {
-            video.keyframe_packets
-        } else {
-            video.frame_packets
+    fn send_frame(&mut self) -> io::Result<()> {
+        let (Some(sealer), Some(video)) = (&mut self.sealer, &mut self.video) else {
+            return Ok(());
         };
-        self.video.timestamp = RtpTime((self.video.frames * u64::from(VIDEO_CLOCK / video.rate)) as u32);
-        let Some(sealer) = &mut self.sealer else { return Ok(()) };
-        for position in 0..packets {
-            let write = |payload: &mut [u8]| write_vp8(is_keyframe, position == 0, payload);
-            let is_last = position + 1 == packets;
-            let (datagram, sent) = self.video.seal_next(sealer, is_last, VIDEO_BYTES, write);
+        let is_keyframe = video.send_frame(sealer, |datagram, stamped| {
             send(&self.socket, datagram)?;
-            self.slowest_send = self.slowest_send.max(clock::unix_time().saturating_sub(sent));
-        }
-        if is_keyframe {
-            self.counts.keyframes += 1;
-            self.keyframe_at = self.video.frames + video.keyframe_interval;
-        }
-        self.video.frames += 1;
+            self.slowest_send = self.slowest_send.max(clock::unix_time().saturating_sub(stamped));
+            Ok(())
+        })?;
+        self.counts.keyframes += u64::from(is_keyframe);
         Ok(())
     }
 
@@ -291,78 +288,18 @@ impl LoadPublisher {
     fn send_reports(&mut self) -> io::Result<()> {
         let Some(sealer) = &mut self.sealer else { return Ok(()) };
         let ntp = ntp_from_unix(clock::unix_time());
-        for stream in [&self.video, &self.audio]
-            .into_iter()
-            .filter(|stream| stream.packets > 0)
-        {
-            let mut buffer = [0; 128];
-            let (packets, octets) = (stream.packets as u32, stream.octets as u32);
-            let room = &mut buffer[..128 - RTCP_OVERHEAD_MAX];
-            let len = write_sender_report(room, stream.ssrc, ntp, stream.timestamp, packets, octets, "load");
-            let len = sealer.seal_rtcp(&mut buffer, len);
-            send(&self.socket, &buffer[..len])?;
+        let mut send_report = |report: SenderReport| {
+            let mut buffer = [0; REPORT_BYTES];
+            let len = report.seal(sealer, &mut buffer);
+            send(&self.socket, &buffer[..len])
+        };
+        if let Some(video) = &mut self.video {
+            video.send_reports(ntp, &mut send_report)?;
         }
-        Ok(())
-    }
-}
-
-impl RtpStream {
-    fn new(ssrc: Ssrc, payload_type: Pt) -> RtpStream {
-        RtpStream {
-            ssrc,
-            payload_type,
-            packets: 0,
-            frames: 0,
-            octets: 0,
-            timestamp: RtpTime(0),
-            kept: vec![Vec::new(); KEPT],
+        match self.audio.packets {
+            0 => Ok(()),
+            _ => send_report(SenderReport::of(&self.audio, ntp)),
         }
-    }
-
-    fn header(&self, marker: bool) -> HeaderOut {
-        HeaderOut {
-            marker,
-            padding: false,
-            payload_type: self.payload_type,
-            sequence: self.packets as u16,
-            timestamp: self.timestamp,
-            ssrc: self.ssrc,
-        }
-    }
-
-    /// Seals the next packet, a datagram of `bytes` with a stamped payload, and keeps it for retransmission. Returns it with the time
-    /// of its stamp.
-    fn seal_next(
-        &mut self,
-        sealer: &mut Sealer,
-        marker: bool,
-        bytes: usize,
-        write: impl FnOnce(&mut [u8]),
-    ) -> (&[u8], Duration) {
-        let mut buffer = [FILLER; VIDEO_BYTES];
-        let header_len = self.header(marker).write(&mut buffer, &[]);
-        let clear = bytes - sealer.overhead();
-        let payload = &mut buffer[header_len..clear];
-        write(payload);
-        let (frame, sent) = (self.frames, clock::unix_time());
-        Stamp { frame, sent }.write(payload);
-        let len = sealer.seal_rtp(&mut buffer, header_len, clear, self.packets);
-        self.octets += (clear - header_len) as u64;
-        (self.keep(&buffer[..len]), sent)
-    }
-
-    /// Keeps the next packet.
-    fn keep(&mut self, datagram: &[u8]) -> &[u8] {
-        let place = &mut self.kept[self.packets as usize % KEPT];
-        place.clear();
-        place.extend_from_slice(datagram);
-        self.packets += 1;
-        place
-    }
-
-    fn kept(&self, sequence: u16) -> Option<&[u8]> {
-        let datagram = &self.kept[usize::from(sequence) % KEPT];
-        (datagram.get(2..4)? == sequence.to_be_bytes()).then_some(datagram)
     }
 }
 
@@ -374,26 +311,6 @@ fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
     }
 }
 
-const FILLER: u8 = 0x55;
-const VIDEO_CLOCK: u32 = 90_000;
 const AUDIO_CLOCK: u32 = 48_000;
-/// More than a second of workload W1, and a divisor of 65,536, so that a sequence number is a position.
-const KEPT: usize = 512;
 /// As browsers report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_newest_packets_can_be_sent_again() {
-        let mut stream = RtpStream::new(Ssrc(1), VP8);
-        for number in 0..600_u16 {
-            let [high, low] = number.to_be_bytes();
-            stream.keep(&[0, 0, high, low]);
-        }
-        assert_eq!(stream.kept(599), Some(&[0, 0, 2, 87][..]));
-        assert_eq!((stream.kept(87), stream.kept(600)), (None, None));
-    }
-}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Percentiles;
-use super::publisher::PublisherCounts;
+use super::publisher::{LayerCounts, PublisherCounts};
 use super::spread::Spread;
 use super::totals::Totals;
 use super::viewer::JoinTimes;
@@ -39,6 +39,9 @@ pub struct Report {
     pub jitter_ms: Percentiles,
     /// What the publisher sent and the server requested; when this run publishes.
     pub publisher: Option<PublisherCounts>,
+    /// The layers that this run publishes, in the order of its offer; empty without simulcast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerCounts>,
     /// Resources of the process of `--pid` while all viewers watched.
     pub server: Option<ServerUse>,
     /// CPU of this process while all viewers watched, percent of a core.

@@ -9,7 +9,8 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::runtime::Runtime;
 
-use super::offer::{Accepted, AnswerError, publisher_offer, read_answer, viewer_offer};
+use super::layers::{LayerSet, SenderKind};
+use super::offer::{Accepted, AnswerError, PublisherOffer, read_answer, viewer_offer};
 use crate::load::workload::Workload;
 use crate::signal::{SignalError, innermost, parse, reason};
 use onecast_rtc::{Certificate, IceCredentials};
@@ -86,6 +87,7 @@ struct Worker {
     token: Option<String>,
     certificate: Certificate,
     workload: Workload,
+    layers: LayerSet,
     sender: Sender<Outcome>,
     waker: mio::Waker,
 }
@@ -111,6 +113,8 @@ pub struct SignallerConfig {
     pub certificate: Certificate,
     /// What the publisher offers.
     pub workload: Workload,
+    /// The layers that the publisher offers.
+    pub layers: LayerSet,
     /// Interrupts the wait of the media thread.
     pub waker: mio::Waker,
 }
@@ -141,6 +145,7 @@ impl Signaller {
             token: config.token,
             certificate: config.certificate,
             workload: config.workload,
+            layers: config.layers,
             sender,
             waker: config.waker,
         });
@@ -193,10 +198,9 @@ impl Worker {
 
     async fn admit(&self, client: ClientId, posted: Duration) -> Result<Admitted, OfferError> {
         let ice = credentials(client);
-        let fingerprint = self.certificate.fingerprint();
         let (endpoint, offer) = match (client, &self.whip) {
-            (ClientId::Publisher, Some(whip)) => (whip, publisher_offer(&ice, fingerprint, self.workload)),
-            _ => (&self.whep, viewer_offer(&ice, fingerprint)),
+            (ClientId::Publisher, Some(whip)) => (whip, self.publisher_offer(&ice).to_sdp()),
+            _ => (&self.whep, viewer_offer(&ice, self.certificate.fingerprint())),
         };
         let mut posted = posted;
         let mut tries = 0;
@@ -211,10 +215,14 @@ impl Worker {
             tokio::time::sleep(wait).await;
             posted = clock::unix_time();
         };
-        let accepted = read_answer(&answer, |ip| endpoint.is_host(ip)).map_err(|why| OfferError::Answer {
+        let unusable = |why| OfferError::Answer {
             url: endpoint.url.to_string(),
             why,
-        })?;
+        };
+        let accepted = read_answer(&answer, |ip| endpoint.is_host(ip)).map_err(unusable)?;
+        if client == ClientId::Publisher && self.layers.sender() == SenderKind::Obs {
+            accepted.check_as_obs(&self.layers).map_err(unusable)?;
+        }
         Ok(Admitted {
             client,
             ice,
@@ -223,6 +231,15 @@ impl Worker {
             posted,
             answered: clock::unix_time(),
         })
+    }
+
+    fn publisher_offer<'a>(&self, ice: &'a IceCredentials) -> PublisherOffer<'a> {
+        PublisherOffer {
+            ice,
+            fingerprint: self.certificate.fingerprint(),
+            workload: self.workload,
+            layers: self.layers,
+        }
     }
 
     async fn post(&self, endpoint: &Endpoint, offer: &str) -> Result<Reply, SignalError> {

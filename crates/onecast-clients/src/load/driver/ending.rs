@@ -40,6 +40,9 @@ impl Driver<'_> {
         if let Some(mut publisher) = self.publisher.take() {
             publisher.close(clock::now());
             self.report.publisher = Some(publisher.counts());
+            if self.args.layers().is_simulcast() {
+                self.report.layers = publisher.layers();
+            }
         }
         let session = self.publisher_session.take();
         self.delete(session);

@@ -120,6 +120,7 @@ impl Driver<'_> {
             frame_interval: workload.frame_interval(),
             has_audio: workload.has_audio(),
             obeys_requests: self.args.obey_keyframe_requests,
+            layers: self.args.layers(),
         };
         let mut publisher = LoadPublisher::open(&admitted, config, self.certificate.clone(), clock::now())?;
         publisher.start(clock::now());

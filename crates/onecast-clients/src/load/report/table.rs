@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use super::{FrameCounts, Packets, Percentiles, PublisherCounts, Repairs, Report, ServerUse, ViewerCounts};
+use super::{
+    FrameCounts, LayerCounts, Packets, Percentiles, PublisherCounts, Repairs, Report, ServerUse, ViewerCounts,
+};
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,6 +114,29 @@ impl Report {
         Ok(())
     }
 
+    fn write_layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.layers.is_empty() {
+            return Ok(());
+        }
+        write!(f, "layers      ")?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let LayerCounts {
+                rid,
+                width,
+                height,
+                packets,
+                ..
+            } = layer;
+            let before = if index == 0 { "" } else { "; " };
+            write!(f, "{before}{} {width}x{height}: ", rid.unwrap_or_default())?;
+            match layer.is_sent {
+                true => write!(f, "{packets} packets")?,
+                false => write!(f, "not sent, because the answer does not accept it")?,
+            }
+        }
+        writeln!(f)
+    }
+
     fn write_machines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(publisher) = self.publisher {
             let PublisherCounts {
@@ -131,6 +156,7 @@ impl Report {
                 "the server asked for {keyframe_requests} keyframes and {nacked} packets"
             )?;
         }
+        self.write_layers(f)?;
         if let Some(ServerUse {
             cpu_percent,
             ns_per_packet_viewer,
@@ -153,6 +179,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onecast_rtc::rtp::Ssrc;
 
     #[test]
     fn the_table_shows_what_there_is() {
@@ -174,8 +201,27 @@ mod tests {
         ] {
             assert!(text.contains(shown), "{shown}: {text}");
         }
-        for absent in ["NACK to repair", "publisher", "server", "freezes of"] {
+        for absent in ["NACK to repair", "publisher", "server", "freezes of", "layers"] {
             assert!(!text.contains(absent), "{absent}: {text}");
         }
+    }
+
+    #[test]
+    fn layers_that_the_answer_refuses_are_named() {
+        let layer = |rid, is_sent| LayerCounts {
+            rid: Some(rid),
+            width: 320,
+            height: 180,
+            ssrc: Ssrc(1),
+            is_sent,
+            packets: 70,
+        };
+        let report = Report {
+            layers: vec![layer("q", true), layer("h", false)],
+            ..Report::default()
+        };
+        let text = report.to_string();
+        let line = "layers      q 320x180: 70 packets; h 320x180: not sent, because the answer does not accept it\n";
+        assert!(text.contains(line), "{text}");
     }
 }
