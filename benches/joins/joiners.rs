@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use onecast_clients::load::layers::LayerSet;
+use onecast_clients::load::path::PathClasses;
 use onecast_clients::load::receiver::{Feedback, ReceiverConfig};
 use onecast_clients::load::relay::Relay;
 use onecast_clients::load::signalling::{Admitted, ClientId, Outcome, Signaller, SignallerConfig};
@@ -43,6 +44,7 @@ impl Joiners {
             },
             certificate: certificate.clone(),
             until_picture: true,
+            paths: PathClasses::default(),
         })?;
         let signaller = Signaller::open(SignallerConfig {
             whep: format!("http://{http}/whep/bench"),

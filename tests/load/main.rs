@@ -5,7 +5,10 @@ mod full_ice;
 mod servers;
 
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::Duration;
 
+use onecast_clients::load::publisher::LoadPublisher;
+use onecast_clients::load::solo::{SoloConfig, SoloPublisher};
 use onecast_testing::{Suite, tests};
 use serde_json::Value;
 use servers::{Canned, Own, Process};
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
         impossible_load_is_exit_code_2,
         dying_server_ends_the_load_with_results_so_far,
         full_ice_servers_are_supported,
+        publisher_without_viewers_goes_live,
+        viewers_behind_modelled_paths_are_reported_by_class,
     ];
     // The tests wait more than they work.
     Suite::new([tests]).threads_at_least(4).run()
@@ -283,4 +288,60 @@ async fn full_ice_servers_are_supported() {
     assert_eq!((code, number(&report, "/viewers/joined")), (Some(1), 3.0), "{words}");
     assert!(number(&report, "/publisher/packets") > 180.0, "{report}");
     assert!(words.contains("is the stream live?"), "{words}");
+}
+
+async fn publisher_without_viewers_goes_live() {
+    let server = Own::start().await;
+    let config = SoloConfig::new(&server.url("whip"));
+    let layers = tokio::task::spawn_blocking(move || {
+        let mut publisher = SoloPublisher::connect(&config).unwrap();
+        let has_sent_a_second = |publisher: &LoadPublisher| publisher.counts().frames >= 30;
+        assert!(
+            publisher
+                .send_until(Duration::from_secs(20), has_sent_a_second)
+                .unwrap()
+        );
+        let layers = publisher.publisher().layers();
+        publisher.close();
+        layers
+    });
+    let layers = layers.await.unwrap();
+    assert_eq!(layers.len(), 1);
+    assert!(layers[0].packets > 180 && layers[0].is_sent, "{layers:?}");
+    server.stop().await;
+}
+
+async fn viewers_behind_modelled_paths_are_reported_by_class() {
+    let server = Own::start().await;
+    let arguments = [
+        "--viewers",
+        "4",
+        "--for",
+        "3s",
+        "--rate",
+        "1",
+        "--paths",
+        "20:75%,0.3:25%",
+    ];
+    let (code, report, words) = loaded(&server, &arguments).await;
+    assert_eq!(code, Some(0), "{words} {report}");
+    assert_eq!(
+        (number(&report, "/paths/0/viewers"), number(&report, "/paths/1/viewers")),
+        (3.0, 1.0)
+    );
+    assert_eq!(number(&report, "/paths/0/mean_layer"), 1.0, "{report}");
+    assert_eq!(number(&report, "/paths/0/layers/0/height"), 360.0, "{report}");
+    assert_eq!(
+        (
+            number(&report, "/paths/0/dropped"),
+            number(&report, "/viewers/verified")
+        ),
+        (0.0, 4.0)
+    );
+    // Three times as much as the path carries.
+    assert!(number(&report, "/paths/1/dropped") > 50.0, "{report}");
+    assert!(number(&report, "/paths/1/requested") > 50.0, "{report}");
+    // The delay of the path is in every measured time.
+    assert!(number(&report, "/paths/0/first_picture_ms/p50") >= 60.0, "{report}");
+    server.stop().await;
 }

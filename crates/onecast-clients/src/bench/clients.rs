@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::Totals;
 use crate::load::layers::LayerSet;
+use crate::load::path::PathClasses;
 use crate::load::publisher::{LoadPublisher, PublisherConfig};
 use crate::load::receiver::ReceiverConfig;
 use crate::load::signalling::{ClientId, Outcome, Signaller, SignallerConfig};
@@ -50,6 +51,7 @@ impl Clients {
             receiver,
             certificate: certificate.clone(),
             until_picture: false,
+            paths: PathClasses::default(),
         })?;
         let signaller = Signaller::open(SignallerConfig {
             whep: format!("http://{http}/whep/{stream}"),

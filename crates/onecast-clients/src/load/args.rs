@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::layers::{LayerSet, SenderKind};
+use super::path::PathClasses;
 use super::workload::{Video, Workload};
 
 /// Options of `onecast load`.
@@ -53,6 +54,10 @@ pub struct LoadArgs {
     #[arg(long, value_name = "MBIT/S", value_parser = mbit)]
     pub rate: Option<f64>,
 
+    /// Network paths of the viewers: Mbit/s, share of the viewers, and delay (see below) [default: none]
+    #[arg(long, value_name = "PATHS")]
+    pub paths: Option<PathClasses>,
+
     /// Share of the video packets that verified viewers drop and request again
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = share)]
     pub loss: f64,
@@ -96,8 +101,9 @@ impl LoadArgs {
     /// Number of verified viewers.
     pub fn verified_viewers(&self) -> u32 {
         let wanted = (f64::from(self.viewers) * self.verified).round() as u32;
-        // Only Linux counts and drops packets in the kernel.
-        let all = if cfg!(target_os = "linux") { 1 } else { self.viewers };
+        // Only Linux counts and drops packets in the kernel, and the kernel knows nothing of modelled paths.
+        let is_partial = cfg!(target_os = "linux") && self.paths.is_none();
+        let all = if is_partial { 1 } else { self.viewers };
         wanted.max(all).min(self.viewers)
     }
 }
@@ -151,6 +157,11 @@ Layers (VP8), with --layers:
            simulcast, only the first layer is sent
   obs      OBS 32: rids 0, 1, 2 and 3, the highest first, 1920x1080. Sizes and rates fall linearly. Keyframe requests are ignored. The
            run ends if the answer does not accept all layers
+
+Paths, with --paths 5:80%,1:20%:60ms:
+  80 % of the viewers are behind 5 Mbit/s and 20 ms, the others behind 1 Mbit/s and 60 ms. Each bottleneck has a queue of 300 ms. The
+  paths are modelled in this process, from the server to the viewers only. All viewers are verified, report like browsers, every 230 ms,
+  and request missing packets up to 10 times. The layer that a viewer watches is known from the size in keyframes
 
 The kernel counts and drops the media of unverified viewers after their first picture, or after 5 s without one. Their losses are
 computed from sequence numbers when they leave. With --loss, verified viewers request a missing packet until it arrives, at most

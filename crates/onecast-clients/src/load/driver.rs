@@ -304,6 +304,7 @@ fn pool_config(args: &LoadArgs, certificate: Certificate) -> PoolConfig {
         },
         certificate,
         until_picture: true,
+        paths: args.paths.clone().unwrap_or_default(),
     }
 }
 

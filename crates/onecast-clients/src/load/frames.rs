@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::playback::PictureSize;
 use onecast_rtc::rtp::RtpTime;
 use onecast_rtc::rtp::seq::SequenceExtender;
 
@@ -17,6 +18,18 @@ pub(super) struct Frames {
     waiting: BTreeMap<u64, Part>,
     missing: BTreeMap<u64, Missing>,
     lost: u64,
+    rules: RepairRules,
+}
+
+/// What a viewer does about missing packets.
+#[derive(Debug, Clone, Copy)]
+struct RepairRules {
+    /// Time between two requests for the same packet.
+    ask_again: Duration,
+    /// After this time, the packet is lost.
+    give_up: Duration,
+    /// A complete keyframe is shown at once, as by browsers, even if frames before it could still be repaired.
+    skips_to_keyframes: bool,
 }
 
 /// The relevant properties of a packet.
@@ -28,6 +41,17 @@ pub(super) struct Part {
     pub(super) marker: bool,
     /// RTP timestamp.
     pub(super) timestamp: RtpTime,
+    /// Size of the picture, if this packet has it.
+    pub(super) size: Option<PictureSize>,
+}
+
+/// A frame that was received completely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WholeFrame {
+    /// RTP timestamp.
+    pub(super) timestamp: RtpTime,
+    /// Size of the picture, if it is a keyframe that has it in its first packet.
+    pub(super) keyframe: Option<PictureSize>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,11 +67,23 @@ struct Missing {
 pub(super) struct Taken {
     /// It was requested this long ago.
     pub(super) repaired: Option<Duration>,
-    /// RTP timestamps of the frames that it completed; the first one ever is a keyframe.
-    pub(super) whole: Vec<RtpTime>,
+    /// The frames that it completed; the first one ever is a keyframe.
+    pub(super) whole: Vec<WholeFrame>,
 }
 
 impl Frames {
+    /// The video of a viewer behind a slow path, where a repair may wait in the queue of the bottleneck.
+    pub(super) fn behind_a_path() -> Frames {
+        Frames {
+            rules: RepairRules {
+                ask_again: ASK_AGAIN_SLOWLY,
+                give_up: GIVE_UP_SLOWLY,
+                skips_to_keyframes: true,
+            },
+            ..Frames::default()
+        }
+    }
+
     /// Handles a packet that arrived at `arrived`.
     pub(super) fn handle_packet(&mut self, arrived: Duration, sequence: u16, part: Part) -> Taken {
         let before = self.extender.highest().map(|highest| highest.0);
@@ -66,18 +102,19 @@ impl Frames {
         }
     }
 
-    /// Sequence numbers to request now, in order. Packets that do not arrive within [`GIVE_UP`] are lost.
+    /// Sequence numbers to request now, in order. Packets that do not arrive in time are lost.
     pub(super) fn due(&mut self, now: Duration) -> Vec<u16> {
+        let RepairRules { ask_again, give_up, .. } = self.rules;
         let mut due = Vec::new();
         let mut given_up = None;
         self.missing.retain(|&index, missing| {
-            if now.saturating_sub(missing.since) >= GIVE_UP {
+            if now.saturating_sub(missing.since) >= give_up {
                 given_up = Some(index);
                 self.lost += 1;
                 return false;
             }
             let waited = now.saturating_sub(missing.asked_last);
-            if missing.tries < TRIES_MAX && (missing.tries == 0 || waited >= ASK_AGAIN) {
+            if missing.tries < TRIES_MAX && (missing.tries == 0 || waited >= ask_again) {
                 missing.asked.get_or_insert(now);
                 missing.asked_last = now;
                 missing.tries += 1;
@@ -135,17 +172,35 @@ impl Frames {
         Some(arrived.saturating_sub(asked))
     }
 
-    fn take_whole(&mut self) -> Vec<RtpTime> {
+    fn take_whole(&mut self) -> Vec<WholeFrame> {
         let mut whole = Vec::new();
+        self.skip_to_keyframe();
         let start = self.next.or_else(|| self.whole_keyframe());
         let Some(mut next) = start else { return whole };
         while let Some(end) = self.end_of_frame(next) {
-            whole.push(self.waiting[&end].timestamp);
+            let first = self.waiting[&next];
+            whole.push(WholeFrame {
+                timestamp: first.timestamp,
+                keyframe: first.size.filter(|_| first.starts_keyframe),
+            });
             next = end + 1;
         }
         self.waiting = self.waiting.split_off(&next);
         self.next = Some(next);
         whole
+    }
+
+    /// Gives up a frame that waits for a repair when a later keyframe is complete.
+    fn skip_to_keyframe(&mut self) {
+        if let Some(next) = self.next.filter(|_| self.rules.skips_to_keyframes)
+            && self.end_of_frame(next).is_none()
+            && let Some(start) = self.whole_keyframe()
+        {
+            let needed = self.missing.split_off(&start);
+            self.lost += self.missing.len() as u64;
+            self.missing = needed;
+            self.next = Some(start);
+        }
     }
 
     /// Start of the first complete keyframe.
@@ -164,12 +219,26 @@ impl Frames {
     }
 }
 
+impl Default for RepairRules {
+    fn default() -> RepairRules {
+        RepairRules {
+            ask_again: ASK_AGAIN,
+            give_up: GIVE_UP,
+            skips_to_keyframes: false,
+        }
+    }
+}
+
 /// Time between two requests for the same packet; longer than the round trip of most viewers.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Requests for one packet, as browsers do.
 const TRIES_MAX: u32 = 10;
 /// After this time, a decoder has given up on the packet.
 const GIVE_UP: Duration = Duration::from_millis(500);
+/// As [`ASK_AGAIN`], behind a slow path. Browsers begin with this round trip, too.
+const ASK_AGAIN_SLOWLY: Duration = Duration::from_millis(100);
+/// As [`GIVE_UP`], behind a slow path: when the last request has been on the way for as long as a queue may take.
+const GIVE_UP_SLOWLY: Duration = Duration::from_millis(1_400);
 /// At the end, younger gaps might still have been repaired.
 const SURELY_LOST: Duration = Duration::from_millis(250);
 /// Longer gaps are not requested.
@@ -190,6 +259,7 @@ mod tests {
             starts_keyframe,
             marker,
             timestamp: RtpTime(7),
+            size: None,
         }
     }
 
@@ -263,6 +333,41 @@ mod tests {
         assert_eq!(fed(&mut frames, &[(5, KEY), (6, END)]), 1);
         assert!(frames.is_playing());
         assert_eq!(frames.lost(), 1);
+    }
+
+    #[test]
+    fn behind_a_path_a_complete_keyframe_is_shown_before_a_repair_comes() {
+        let packets = [(1, KEY), (2, END), (4, END), (5, KEY), (6, END)];
+        let mut patient = Frames::default();
+        assert_eq!((fed(&mut patient, &packets), patient.lost()), (1, 0));
+        let mut frames = Frames::behind_a_path();
+        assert_eq!((fed(&mut frames, &packets), frames.lost()), (2, 1));
+        assert!(frames.is_playing() && frames.due(ms(20)).is_empty());
+        assert_eq!(fed(&mut frames, &[(7, END)]), 1);
+    }
+
+    #[test]
+    fn behind_a_path_requests_are_repeated_more_slowly() {
+        let mut frames = Frames::behind_a_path();
+        fed(&mut frames, &[(1, KEY), (2, END), (4, END)]);
+        let asked: usize = (4..=1_390).map(|at| frames.due(ms(at)).len()).sum();
+        assert_eq!((asked, frames.lost()), (TRIES_MAX as usize, 0));
+        frames.due(ms(1_500));
+        assert_eq!((frames.lost(), frames.is_playing()), (1, false));
+    }
+
+    #[test]
+    fn a_keyframe_has_its_size() {
+        let size = Some(PictureSize::new(320, 180));
+        let sized = Part {
+            size,
+            ..part(true, true)
+        };
+        let mut frames = Frames::default();
+        let whole = frames.handle_packet(ms(1), 1, sized).whole;
+        assert_eq!(whole.iter().map(|frame| frame.keyframe).collect::<Vec<_>>(), [size]);
+        let whole = frames.handle_packet(ms(2), 2, END).whole;
+        assert_eq!(whole.iter().map(|frame| frame.keyframe).collect::<Vec<_>>(), [None]);
     }
 
     #[test]

@@ -135,6 +135,13 @@ impl LoadPublisher {
         }
     }
 
+    /// Stops or resumes a layer, as browsers do when their estimate changes. Returns false without a layer of this name.
+    pub fn set_active(&mut self, rid: &str, is_active: bool) -> bool {
+        self.video
+            .as_mut()
+            .is_some_and(|video| video.set_active(rid, is_active))
+    }
+
     /// The layers of its video, in the order of the offer, with what was sent of each.
     pub fn layers(&self) -> Vec<LayerCounts> {
         self.video.iter().flat_map(PublishedVideo::layers).collect()

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::frames::{Frames, Part};
 use super::offer::Payload;
+use super::playback::{PictureSize, Playback, Score};
+use super::reception::Reception;
 use super::stamp::Stamp;
 use super::totals::Totals;
 use onecast_rtc::rtp::header::RtpHeader;
-use onecast_rtc::rtp::keyframe::starts_keyframe;
-use onecast_rtc::rtp::rtcp::{write_nack, write_pli, write_receiver_report_empty};
+use onecast_rtc::rtp::keyframe::{picture_size, starts_keyframe};
+use onecast_rtc::rtp::rtcp::{ReceptionBlock, write_nack, write_pli, write_receiver_report};
 use onecast_rtc::rtp::{RtpTime, Ssrc};
 use onecast_rtc::srtp::Opener;
 
@@ -34,9 +36,11 @@ pub struct ReceiverConfig {
 /// RTCP that viewers send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Feedback {
-    /// Receiver reports every second, NACK and PLI.
+    /// Receiver reports every second, without blocks; NACK and PLI.
     #[default]
     LikeBrowsers,
+    /// Receiver reports with a block about every stream, as often as browsers; NACK and PLI as behind a slow path.
+    WithReports,
     /// One receiver report, which tells the server that the handshake is complete.
     FirstReport,
     /// Nothing.
@@ -69,6 +73,11 @@ pub(super) struct MediaReceiver {
     log: Vec<FrameDelay>,
     keyframe_asked: Duration,
     random: u64,
+    /// With [`Feedback::WithReports`].
+    receptions: Vec<Reception>,
+    playback: Playback,
+    /// Packets that it requested, each as often as it did.
+    requested: u64,
 }
 
 impl MediaReceiver {
@@ -76,7 +85,10 @@ impl MediaReceiver {
     pub(super) fn new(config: ReceiverConfig, number: u32) -> MediaReceiver {
         MediaReceiver {
             config,
-            frames: Frames::default(),
+            frames: match config.feedback {
+                Feedback::WithReports => Frames::behind_a_path(),
+                _ => Frames::default(),
+            },
             video_ssrc: None,
             interval: FrameInterval::new(config.frame_interval),
             first_packet: None,
@@ -87,6 +99,9 @@ impl MediaReceiver {
             log: Vec::new(),
             keyframe_asked: Duration::ZERO,
             random: (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            receptions: Vec::new(),
+            playback: Playback::default(),
+            requested: 0,
         }
     }
 
@@ -111,6 +126,9 @@ impl MediaReceiver {
             totals.unopened += 1;
             return;
         };
+        if self.config.feedback == Feedback::WithReports {
+            self.count_reception(arrived, header, kind);
+        }
         match kind {
             Payload::Audio if self.config.audio_only => {
                 self.note_whole(arrived, None, totals);
@@ -142,8 +160,9 @@ impl MediaReceiver {
         } else {
             vec![]
         };
-        let head = write_receiver_report_empty(out, SSRC);
         if !due.is_empty() {
+            self.requested += due.len() as u64;
+            let head = self.write_report(now, out);
             return head + write_nack(&mut out[head..], SSRC, media, due);
         }
         let asked = self.keyframe_asked.max(first);
@@ -156,7 +175,59 @@ impl MediaReceiver {
             return 0;
         }
         self.keyframe_asked = now;
+        let head = self.write_report(now, out);
         head + write_pli(&mut out[head..], SSRC, media)
+    }
+
+    /// Writes a receiver report with a block about each stream; without blocks unless it sends [`Feedback::WithReports`]. Returns its
+    /// length.
+    pub(super) fn write_report(&mut self, now: Duration, out: &mut [u8]) -> usize {
+        let blocks = self.receptions.iter_mut().filter_map(|reception| reception.report(now));
+        let blocks: Vec<ReceptionBlock> = blocks.collect();
+        write_receiver_report(out, SSRC, &blocks)
+    }
+
+    /// The time until the next report: as browsers report, rarely at first, and not at the same time as others.
+    pub(super) fn report_interval(&mut self, connected: Duration) -> Duration {
+        if connected < REPORTS_RARE {
+            return REPORT_INTERVAL_RARE;
+        }
+        let chance = (self.next_random() >> 32) as f64 / f64::from(u32::MAX);
+        REPORT_INTERVAL.mul_f64(0.75 + chance / 2.0)
+    }
+
+    /// Remembers a sender report of one of the streams.
+    pub(super) fn handle_sender_report(&mut self, arrived: Duration, ssrc: Ssrc, ntp: u64) {
+        let mut receptions = self.receptions.iter_mut();
+        if let Some(reception) = receptions.find(|reception| reception.ssrc() == ssrc) {
+            reception.handle_sender_report(arrived, ntp);
+        }
+    }
+
+    /// What it has shown until `now`, and how many packets it requested; with [`Feedback::WithReports`].
+    pub(super) fn score(&self, now: Duration, is_live: bool) -> (Score, u64) {
+        (self.playback.clone().finish(now, is_live), self.requested)
+    }
+
+    fn count_reception(&mut self, arrived: Duration, header: &RtpHeader, kind: Payload) {
+        let known = self
+            .receptions
+            .iter()
+            .position(|reception| reception.ssrc() == header.ssrc);
+        let place = match known {
+            Some(place) => place,
+            None if self.receptions.len() >= RECEPTIONS_MAX => return,
+            None => {
+                let clock = if kind == Payload::Audio {
+                    AUDIO_CLOCK
+                } else {
+                    VIDEO_CLOCK
+                };
+                self.receptions.push(Reception::new(header.ssrc, clock));
+                self.receptions.len() - 1
+            }
+        };
+        self.receptions[place].handle_packet(arrived, header);
     }
 
     /// When the first picture was complete.
@@ -197,17 +268,23 @@ impl MediaReceiver {
         let (Payload::Video(codec) | Payload::Rtx(codec)) = kind else {
             return;
         };
+        let starts_keyframe = starts_keyframe(codec, payload);
+        let size = picture_size(codec, payload).filter(|_| starts_keyframe);
         let part = Part {
-            starts_keyframe: starts_keyframe(codec, payload),
+            starts_keyframe,
             marker: header.marker,
             timestamp: header.timestamp,
+            size: size.map(|(width, height)| PictureSize::new(width, height)),
         };
         let taken = self.frames.handle_packet(arrived, sequence, part);
         if let Some(time) = taken.repaired {
             totals.repaired.add(time);
         }
-        for timestamp in taken.whole {
-            self.note_whole(arrived, Some(timestamp), totals);
+        for frame in taken.whole {
+            self.note_whole(arrived, Some(frame.timestamp), totals);
+            if self.config.feedback == Feedback::WithReports {
+                self.playback.handle_frame(arrived, frame.keyframe);
+            }
         }
         if header.marker {
             self.note_delay(arrived, payload, totals);
@@ -269,15 +346,20 @@ impl MediaReceiver {
         }
     }
 
-    /// Decides by chance (xorshift, Marsaglia 2003).
+    /// Decides by chance.
     fn is_discarded(&mut self) -> bool {
         if self.config.loss <= 0.0 {
             return false;
         }
+        ((self.next_random() >> 11) as f64) < self.config.loss * (1_u64 << 53) as f64
+    }
+
+    /// xorshift, Marsaglia 2003.
+    fn next_random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        ((self.random >> 11) as f64) < self.config.loss * (1_u64 << 53) as f64
+        self.random
     }
 }
 
@@ -323,6 +405,15 @@ const PICTURE_WAIT: Duration = Duration::from_millis(200);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// RTP clock rate of every video codec, Hz.
 const VIDEO_CLOCK: u32 = 90_000;
+/// RTP clock rate of Opus, Hz.
+const AUDIO_CLOCK: u32 = 48_000;
+/// Audio, video, RTX, and some whose publisher restarted; a report has room for 31.
+const RECEPTIONS_MAX: usize = 8;
+/// For so long after connecting, browsers report rarely.
+const REPORTS_RARE: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL_RARE: Duration = Duration::from_secs(1);
+/// Mean time between two reports of Chromium that does not use transport-wide feedback.
+const REPORT_INTERVAL: Duration = Duration::from_millis(230);
 /// Earlier frames may be those of the past, which arrive faster than they were sent.
 const LEARN_AFTER: Duration = Duration::from_secs(1);
 /// Frames after which the interval is known.
@@ -331,6 +422,12 @@ const STEPS: usize = 30;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::workload::write_vp8_sized;
+    use onecast_rtc::DtlsRole;
+    use onecast_rtc::rtp::header::HeaderOut;
+    use onecast_rtc::rtp::rtcp::{self, Report};
+    use onecast_rtc::rtp::{Codec, Pt};
+    use onecast_rtc::srtp::{Profile, Sealer, SrtpKeys};
 
     fn receiver(loss: f64, frame_interval: Option<Duration>) -> MediaReceiver {
         let config = ReceiverConfig {
@@ -340,6 +437,72 @@ mod tests {
             ..ReceiverConfig::default()
         };
         MediaReceiver::new(config, 1)
+    }
+
+    /// A sealed packet of video: a keyframe of one packet.
+    fn keyframe(sealer: &mut Sealer, sequence: u16) -> (RtpHeader, Vec<u8>) {
+        let mut datagram = vec![0; 200];
+        let header = HeaderOut {
+            marker: true,
+            padding: false,
+            payload_type: Pt(96),
+            sequence,
+            timestamp: RtpTime(u32::from(sequence) * 3_000),
+            ssrc: Ssrc(7),
+        };
+        let header_len = header.write(&mut datagram, &[]);
+        write_vp8_sized(true, true, (320, 180), &mut datagram[header_len..]);
+        let len = sealer.seal_rtp(&mut datagram, header_len, 180, sequence.into());
+        datagram.truncate(len);
+        (RtpHeader::parse(&datagram).unwrap(), datagram)
+    }
+
+    #[test]
+    fn reports_have_a_block_for_each_stream_and_the_pace_of_browsers() {
+        let keys = |role| {
+            let profile = Profile::AeadAes128Gcm;
+            SrtpKeys::from_keying_material(profile, &vec![7; profile.keying_material_len()], role).unwrap()
+        };
+        let (mut sealer, mut opener) = (
+            Sealer::new(&keys(DtlsRole::Server)),
+            Opener::new(&keys(DtlsRole::Client)),
+        );
+        let config = ReceiverConfig {
+            feedback: Feedback::WithReports,
+            ..ReceiverConfig::default()
+        };
+        let (mut receiver, mut totals) = (MediaReceiver::new(config, 1), Totals::default());
+        let at = |sequence: u16| Duration::from_millis(1_000 + 33 * u64::from(sequence));
+        for sequence in [1, 2, 4] {
+            let (header, mut datagram) = keyframe(&mut sealer, sequence);
+            let kind = Payload::Video(Codec::Vp8);
+            receiver.handle_media(at(sequence), &mut opener, &header, kind, &mut datagram, &mut totals);
+        }
+        receiver.handle_sender_report(at(4), Ssrc(7), 0x1_0000);
+        let mut buffer = [0; 500];
+        // A complete keyframe makes the repair pointless.
+        assert_eq!(receiver.poll_feedback(at(4), &mut buffer), 0);
+        let len = receiver.write_report(at(4), &mut buffer);
+        let mut seen = Vec::new();
+        rtcp::parse(&buffer[..len], |report| {
+            if let Report::ReceiverReport {
+                about,
+                highest,
+                lost,
+                last_sr,
+                ..
+            } = report
+            {
+                seen.push((about, highest, lost, last_sr));
+            }
+        })
+        .unwrap();
+        assert_eq!(seen, [(Ssrc(7), 4, 1, 1)]);
+        let (score, requested) = receiver.score(at(4), true);
+        assert_eq!((score.frames, score.keyframes, requested), (3, 3, 0));
+        assert_eq!(receiver.report_interval(Duration::from_secs(2)), REPORT_INTERVAL_RARE);
+        let steady: Duration = (0..100).map(|_| receiver.report_interval(REPORTS_RARE)).sum();
+        assert!((21_000..25_000).contains(&steady.as_millis()), "{steady:?}");
     }
 
     #[test]

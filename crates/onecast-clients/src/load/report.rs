@@ -1,5 +1,6 @@
 //! Results of a run: the JSON object, the table, and the thresholds.
 
+pub mod paths;
 mod table;
 
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Percentiles;
+use super::path::PathClasses;
 use super::publisher::{LayerCounts, PublisherCounts};
 use super::spread::Spread;
 use super::totals::Totals;
 use super::viewer::JoinTimes;
+use paths::PathReport;
 
 /// Results of a run. Times are in milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -33,6 +36,9 @@ pub struct Report {
     pub frames: FrameCounts,
     /// Retransmissions that verified viewers requested.
     pub repairs: Repairs,
+    /// What viewers saw, by the class of their path; with `--paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathReport>,
     /// From the publisher's stamp to the viewer's socket, for the last packet of each frame; when this run publishes.
     pub delay_ms: Percentiles,
     /// Difference between the delays of consecutive frames.
@@ -169,6 +175,11 @@ impl Report {
         };
         self.delay_ms = Percentiles::from(&totals.delays);
         self.jitter_ms = Percentiles::from(&totals.jitter);
+    }
+
+    /// Fills in what viewers behind paths saw.
+    pub(super) fn fill_paths(&mut self, classes: &PathClasses, totals: &Totals) {
+        self.paths = paths::reports(classes, &totals.paths, &self.layers);
     }
 
     /// Adds exceeded thresholds, and by how much.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::histogram::Histogram;
+use super::playback::Score;
 use super::viewer::JoinTimes;
 
 /// Sums and distributions.
@@ -48,4 +49,21 @@ pub struct Totals {
     pub delays: Histogram,
     /// Difference between the delays of consecutive frames.
     pub jitter: Histogram,
+    /// Of the viewers that have left, by the class of their path.
+    pub paths: Vec<PathTotals>,
+}
+
+/// What viewers behind paths of one class have counted.
+#[derive(Debug, Clone, Default)]
+pub struct PathTotals {
+    /// Viewers.
+    pub viewers: u64,
+    /// What they saw.
+    pub score: Score,
+    /// From the POST to the first picture, of those that had one.
+    pub pictures: Vec<Duration>,
+    /// Datagrams that found the queue full.
+    pub dropped: u64,
+    /// Packets that they requested again, each as often as they did.
+    pub requested: u64,
 }

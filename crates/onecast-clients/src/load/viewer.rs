@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::offer::{Accepted, Payload, payload_type};
+use super::playback::Score;
 use super::receiver::{Feedback, FrameDelay, MediaReceiver, ReceiverConfig, SSRC};
 use super::totals::Totals;
 use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
 use onecast_rtc::rtp::Ssrc;
 use onecast_rtc::rtp::header::RtpHeader;
-use onecast_rtc::rtp::rtcp::write_receiver_report_empty;
+use onecast_rtc::rtp::rtcp::{self, Report, write_receiver_report_empty};
 use onecast_rtc::rtp::seq::SequenceExtender;
 use onecast_rtc::srtp::{Opener, RTCP_OVERHEAD_MAX, Sealer};
 use onecast_rtc::{Certificate, IceCredentials};
@@ -146,8 +147,25 @@ impl LoadViewer {
             }
             Some(ClientEvent::Media) => self.handle_media(arrived, datagram, totals),
             Some(ClientEvent::Closed) => self.is_closed = true,
+            Some(ClientEvent::Control) if self.feedback == Feedback::WithReports => {
+                self.handle_control(arrived, datagram);
+            }
             Some(ClientEvent::Control) | None => {}
         }
+    }
+
+    /// Sender reports are what the delay of the next report counts from.
+    fn handle_control(&mut self, arrived: Duration, datagram: &mut [u8]) {
+        let (Some(receiver), Some((opener, _))) = (&mut self.receiver, &mut self.keys) else {
+            return;
+        };
+        let Ok(len) = opener.open_rtcp(datagram) else { return };
+        // Reports before a malformed one count.
+        let _ = rtcp::parse(&datagram[..len], |report| {
+            if let Report::SenderReport { ssrc, ntp, .. } = report {
+                receiver.handle_sender_report(arrived, ssrc, ntp);
+            }
+        });
     }
 
     /// Sends what is due: checks, reports, requests. `at` is `now` since 1970.
@@ -157,16 +175,38 @@ impl LoadViewer {
         }
         let mut buffer = [0; FEEDBACK_BYTES];
         if self.is_connected() && self.report_at.is_some_and(|due| due <= now) {
-            self.report_at = (self.feedback == Feedback::LikeBrowsers).then(|| now + REPORT_INTERVAL);
-            let len = write_receiver_report_empty(&mut buffer, SSRC);
+            let len = self.write_report(now, at, &mut buffer[..FEEDBACK_BYTES - RTCP_OVERHEAD_MAX]);
             self.send_control(&mut buffer, len);
         }
         if let Some(receiver) = &mut self.receiver
-            && self.feedback == Feedback::LikeBrowsers
+            && matches!(self.feedback, Feedback::LikeBrowsers | Feedback::WithReports)
         {
             let len = receiver.poll_feedback(at, &mut buffer[..FEEDBACK_BYTES - RTCP_OVERHEAD_MAX]);
             self.send_control(&mut buffer, len);
         }
+    }
+
+    /// Writes the report that is due and decides when the next one is. Returns its length.
+    fn write_report(&mut self, now: Instant, at: Duration, out: &mut [u8]) -> usize {
+        if let Some(receiver) = self
+            .receiver
+            .as_mut()
+            .filter(|_| self.feedback == Feedback::WithReports)
+        {
+            let connected = self
+                .times
+                .connected
+                .map_or(Duration::ZERO, |since| at.saturating_sub(since));
+            self.report_at = Some(now + receiver.report_interval(connected));
+            return receiver.write_report(at, out);
+        }
+        self.report_at = (self.feedback == Feedback::LikeBrowsers).then(|| now + REPORT_INTERVAL);
+        write_receiver_report_empty(out, SSRC)
+    }
+
+    /// What it has shown, and how many packets it requested; `None` once its media is ignored.
+    pub(super) fn score(&self, at: Duration, is_live: bool) -> Option<(Score, u64)> {
+        Some(self.receiver.as_ref()?.score(at, is_live))
     }
 
     /// Ends the session with close_notify.

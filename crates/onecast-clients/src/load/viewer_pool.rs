@@ -1,5 +1,7 @@
 //! All viewers of a load on their sockets, driven by one thread. The kernel counts and drops the media of viewers that need no more.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -8,9 +10,10 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use reqwest::Url;
 
 use super::kernel::{drop_rtp, open_socket};
-use super::receiver::ReceiverConfig;
+use super::path::{ModelledPath, PathClasses};
+use super::receiver::{Feedback, ReceiverConfig};
 use super::signalling::{Admitted, ClientId};
-use super::totals::Totals;
+use super::totals::{PathTotals, Totals};
 use super::viewer::{LoadViewer, ViewerParams};
 use onecast_rtc::Certificate;
 use onecast_udp::clock;
@@ -29,6 +32,10 @@ pub struct ViewerPool {
     /// Frames of unverified viewers, which look only until their first picture: not reported.
     discarded: Totals,
     scanned: Instant,
+    /// Viewers that have each class of path.
+    taken: Vec<u32>,
+    /// When the next datagram on the path of a viewer is delivered, since 1970, and the viewer's place.
+    deliveries: BinaryHeap<Reverse<(Duration, usize)>>,
 }
 
 /// What all viewers of a pool have in common.
@@ -39,6 +46,8 @@ pub struct PoolConfig {
     pub certificate: Certificate,
     /// Unverified viewers receive until their first picture. Otherwise the kernel drops their media from the start.
     pub until_picture: bool,
+    /// Paths that are modelled between the server and the viewers, all of which must be verified then. Without classes there are none.
+    pub paths: PathClasses,
 }
 
 struct PooledViewer {
@@ -46,8 +55,18 @@ struct PooledViewer {
     viewer: LoadViewer,
     session: Option<Url>,
     phase: Phase,
+    path: Option<ViewerPath>,
     /// The poll's registration, on systems where it must be kept.
     _registered: Option<mio::net::UdpSocket>,
+}
+
+/// The path of a viewer in the pool.
+struct ViewerPath {
+    /// Index of its class.
+    class: usize,
+    path: ModelledPath,
+    /// The time of delivery that the pool knows.
+    scheduled: Option<Duration>,
 }
 
 /// What happens to a viewer's media.
@@ -78,8 +97,13 @@ impl ViewerPool {
             events: Events::with_capacity(1_024),
             viewers: Vec::new(),
             free: Vec::new(),
+            totals: Totals {
+                paths: vec![PathTotals::default(); config.paths.as_slice().len()],
+                ..Totals::default()
+            },
+            taken: vec![0; config.paths.as_slice().len()],
+            deliveries: BinaryHeap::new(),
             config,
-            totals: Totals::default(),
             discarded: Totals::default(),
             scanned: clock::now(),
         })
@@ -134,16 +158,39 @@ impl ViewerPool {
             receives,
         };
         let now = clock::now();
+        let (path, receiver) = self.next_path();
         let mut pooled = PooledViewer {
-            viewer: LoadViewer::new(params, self.config.receiver, now),
+            viewer: LoadViewer::new(params, receiver, now),
             socket,
             session: admitted.session,
             phase,
+            path,
             _registered: registered,
         };
         pooled.turn(now);
         self.viewers[place] = Some(pooled);
         Ok(place)
+    }
+
+    /// The path of the next viewer, and how that viewer receives.
+    fn next_path(&mut self) -> (Option<ViewerPath>, ReceiverConfig) {
+        let receiver = self.config.receiver;
+        let Some(class) = self.config.paths.next(&self.taken) else {
+            return (None, receiver);
+        };
+        self.taken[class] += 1;
+        let facts = self.config.paths.as_slice()[class];
+        let path = ViewerPath {
+            class,
+            path: ModelledPath::new(facts),
+            scheduled: None,
+        };
+        let behind_it = ReceiverConfig {
+            one_way: receiver.one_way + facts.delay,
+            feedback: Feedback::WithReports,
+            ..receiver
+        };
+        (Some(path), behind_it)
     }
 
     /// Waits at most `limit` for datagrams, handles them, and does what is due. Returns sessions to delete: those of viewers whose
@@ -152,21 +199,51 @@ impl ViewerPool {
     /// # Errors
     /// Those of the system.
     pub fn turn(&mut self, limit: Duration) -> io::Result<Vec<Url>> {
+        let limit = self.until_delivery(limit);
         match self.poll.poll(&mut self.events, Some(limit)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         for event in &self.events {
-            if let Some(Some(pooled)) = self.viewers.get_mut(event.token().0) {
+            let place = event.token().0;
+            if let Some(Some(pooled)) = self.viewers.get_mut(place) {
                 pooled.read(&mut self.totals, &mut self.discarded);
+                let due = pooled.path.as_mut().and_then(ViewerPath::schedule);
+                self.deliveries.extend(due.map(|due| Reverse((due, place))));
             }
         }
+        self.deliver();
         let now = clock::now();
         if now.saturating_duration_since(self.scanned) < SCAN {
             return Ok(vec![]);
         }
         self.scanned = now;
         self.scan(now)
+    }
+
+    /// `limit`, or less when a datagram on a path is delivered before that.
+    fn until_delivery(&self, limit: Duration) -> Duration {
+        let next = self.deliveries.peek().map(|Reverse((due, _))| due);
+        next.map_or(limit, |due| due.saturating_sub(clock::unix_time()).min(limit))
+    }
+
+    /// Hands the datagrams to the viewers that their paths have delivered by now.
+    fn deliver(&mut self) {
+        let now = clock::unix_time();
+        while let Some(&Reverse((due, place))) = self.deliveries.peek()
+            && due <= now
+        {
+            self.deliveries.pop();
+            let Some(Some(pooled)) = self.viewers.get_mut(place) else {
+                continue;
+            };
+            // Otherwise this is of a viewer that has left, or no longer the next delivery.
+            if pooled.path.as_ref().is_some_and(|path| path.scheduled == Some(due)) {
+                pooled.deliver(now, &mut self.totals);
+                let next = pooled.path.as_mut().and_then(ViewerPath::schedule);
+                self.deliveries.extend(next.map(|due| Reverse((due, place))));
+            }
+        }
     }
 
     /// Viewers in the pool.
@@ -256,6 +333,10 @@ impl ViewerPool {
         let mut pooled = self.viewers.get_mut(place)?.take()?;
         self.free.push(place);
         pooled.read(&mut self.totals, &mut self.discarded);
+        pooled.deliver(clock::unix_time(), &mut self.totals);
+        if let Some(path) = &pooled.path {
+            self.taken[path.class] -= 1;
+        }
         pooled.settle(is_live, &mut self.totals);
         pooled.viewer.close(clock::now());
         pooled.flush();
@@ -288,15 +369,27 @@ impl PooledViewer {
         let mut buffer = [0; DATAGRAM_IN_MAX];
         loop {
             match receive_stamped(&self.socket, &mut buffer) {
-                Ok((len, arrived)) => {
-                    self.viewer
-                        .handle_datagram(clock::now(), arrived, &mut buffer[..len], totals);
-                }
+                Ok((len, arrived)) => match &mut self.path {
+                    Some(path) => path.path.push(arrived, &buffer[..len]),
+                    None => self
+                        .viewer
+                        .handle_datagram(clock::now(), arrived, &mut buffer[..len], totals),
+                },
                 Err(error) => {
                     self.handle_error(&error);
                     break;
                 }
             }
+        }
+        self.turn(clock::now());
+    }
+
+    /// Hands over what the path has delivered by `now`, with the exact times.
+    fn deliver(&mut self, now: Duration, totals: &mut Totals) {
+        let Some(path) = &mut self.path else { return };
+        while let Some((delivered, mut datagram)) = path.path.pop(now) {
+            self.viewer
+                .handle_datagram(clock::now(), delivered, &mut datagram, totals);
         }
         self.turn(clock::now());
     }
@@ -386,6 +479,7 @@ impl PooledViewer {
         if !self.viewer.is_connected() {
             return;
         }
+        self.settle_path(is_live, totals);
         totals.joins.push(self.viewer.times());
         totals.delivered += self.delivered();
         if self.viewer.is_verified() {
@@ -406,8 +500,32 @@ impl PooledViewer {
         totals.unknown += u64::from(lost.is_none());
     }
 
+    fn settle_path(&self, is_live: bool, totals: &mut Totals) {
+        let Some(path) = &self.path else { return };
+        let totals = &mut totals.paths[path.class];
+        totals.viewers += 1;
+        totals.dropped += path.path.dropped;
+        let times = self.viewer.times();
+        totals
+            .pictures
+            .extend(times.picture.map(|picture| picture.saturating_sub(times.posted)));
+        if let Some((score, requested)) = self.viewer.score(clock::unix_time(), is_live) {
+            totals.score.merge(&score);
+            totals.requested += requested;
+        }
+    }
+
     fn drops(&self) -> u32 {
         dropped(&self.socket).ok().flatten().unwrap_or(0)
+    }
+}
+
+impl ViewerPath {
+    /// The time of the next delivery, if the pool does not know it yet.
+    fn schedule(&mut self) -> Option<Duration> {
+        let next = self.path.next_delivery();
+        let before = std::mem::replace(&mut self.scheduled, next);
+        next.filter(|_| next != before)
     }
 }
 

@@ -85,6 +85,9 @@ impl Driver<'_> {
 
     pub(super) fn finish(&mut self) {
         self.report.fill(&self.pool.totals);
+        if let Some(classes) = &self.args.paths {
+            self.report.fill_paths(classes, &self.pool.totals);
+        }
         let counts = self.report.viewers;
         let mut say = |count: u64, words: String| {
             if count > 0 {

@@ -36,7 +36,10 @@ struct VideoLayer {
     offset: RtpTime,
     frame: FrameCut,
     keyframe: FrameCut,
+    /// The answer accepts it.
     is_sent: bool,
+    /// It is not stopped.
+    is_active: bool,
 }
 
 /// A layer and what was sent of it.
@@ -73,6 +76,7 @@ impl PublishedVideo {
                 frame: video.frame(false).scaled(spec.share),
                 keyframe: video.frame(true).scaled(spec.share),
                 is_sent: answered.accepts(&layers, index),
+                is_active: true,
                 spec,
             }
         };
@@ -99,6 +103,19 @@ impl PublishedVideo {
         })
     }
 
+    /// Stops or resumes an accepted layer, as browsers do when their estimate changes. A layer that comes back goes on with its numbers,
+    /// and all layers have a keyframe in its first picture. Returns false without a layer of this name.
+    pub(super) fn set_active(&mut self, rid: &str, is_active: bool) -> bool {
+        let Some(layer) = self.layers.iter_mut().find(|layer| layer.spec.rid == Some(rid)) else {
+            return false;
+        };
+        if is_active && !layer.is_active {
+            self.keyframe_at = self.frames;
+        }
+        layer.is_active = is_active;
+        true
+    }
+
     /// It has layers that browsers send with a keyframe each when asked for one.
     pub(super) fn obeys_requests(&self) -> bool {
         self.layers.len() > 1 && self.sender == SenderKind::Browser
@@ -122,7 +139,8 @@ impl PublishedVideo {
         let is_keyframe = self.frames >= self.keyframe_at;
         let elapsed = (self.frames * u64::from(VIDEO_CLOCK / self.video.rate)) as u32;
         let shares_history = self.sender == SenderKind::Obs;
-        let mut sent: Vec<&mut VideoLayer> = self.layers.iter_mut().filter(|layer| layer.is_sent).collect();
+        let is_sent = |layer: &&mut VideoLayer| layer.is_sent && layer.is_active;
+        let mut sent: Vec<&mut VideoLayer> = self.layers.iter_mut().filter(is_sent).collect();
         sent.sort_by_key(|layer| std::cmp::Reverse(layer.spec.height));
         for layer in sent {
             layer.stream.timestamp = layer.offset.plus(elapsed);

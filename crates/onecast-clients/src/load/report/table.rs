@@ -40,6 +40,9 @@ impl Display for Report {
             writeln!(f, "{name:<24}{p50:>10.2}{p95:>10.2}{p99:>10.2}{max:>10.2}{count:>10}")?;
         }
         self.write_media(f)?;
+        for path in &self.paths {
+            writeln!(f, "{path}")?;
+        }
         self.write_machines(f)?;
         for words in self.troubles.iter().chain(&self.broken) {
             writeln!(f, "FAILED      {words}")?;

@@ -179,6 +179,26 @@ fn only_accepted_layers_are_sent() {
 }
 
 #[test]
+fn a_layer_that_comes_back_goes_on_with_its_numbers_and_a_keyframe_of_all() {
+    let mut rig = browser("q;h;f");
+    let last = |picture: &[Seen]| {
+        picture
+            .iter()
+            .rfind(|packet| packet.size == Some((1280, 720)))
+            .map(|packet| packet.sequence)
+    };
+    let first = last(&rig.picture()).unwrap();
+    assert!(rig.video.set_active("f", false) && !rig.video.set_active("x", false));
+    assert_eq!(sizes(&rig.picture()), []);
+    rig.video.request_keyframe();
+    assert_eq!(sizes(&rig.picture()), [(640, 360), (320, 180)]);
+    assert!(rig.video.set_active("f", true));
+    let picture = rig.picture();
+    assert_eq!(sizes(&picture), [(1280, 720), (640, 360), (320, 180)]);
+    assert_eq!(last(&picture), Some(first + 40));
+}
+
+#[test]
 fn each_layer_of_a_browser_has_its_own_reports_and_retransmissions() {
     let mut rig = browser("q;h;f");
     assert_eq!(rig.reports(), []);
