@@ -1,27 +1,22 @@
 //! `onecast publish`: sends a test card or files to a WHIP endpoint.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod sending;
+
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rtc::media_stream::MediaStreamTrack;
-use rtc::rtp::packetizer::{Packetizer, new_packetizer};
-use rtc::rtp::sequence::new_random_sequencer;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpParameters};
-use tokio_util::sync::CancellationToken;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
-use webrtc::rtp_transceiver::RtpSender;
-
 use super::client_args::ClientArgs;
-use super::peer::{Peer, PeerConfig, PeerError, how_lost, in_library, parameters};
-use super::random::random_u32;
+use super::load::layers::AnsweredLayers;
+use super::peer::{Peer, PeerConfig, PeerError, how_lost};
 use super::retry::busy_reporter;
 use super::signal::Granted;
-use super::source::{self, Sample, Source};
-use super::vp9::Vp9Payloader;
-use onecast_rtc::rtp::{Codec, Kind, Ssrc};
-use onecast_udp::clock;
+use super::source::{self, LayerFile, LayeredSource, Source, SourceError};
+use sending::attach_track;
+
+pub use sending::Counts;
+#[cfg(test)]
+pub(super) use sending::media_stream_track;
+pub(super) use sending::{LEVEL_URI, Sending, attach, start};
 
 /// Options of `onecast publish`.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,9 +30,18 @@ pub struct PublishArgs {
     )]
     pub to: String,
 
-    /// What to send: `test` (test card and tone), or FILE.ivf, FILE.h264, FILE.ogg; at most one video and one audio
-    #[arg(long, value_name = "SOURCE", env = "ONECAST_SOURCE", default_value = "test", num_args = 1..=2)]
+    /// What to send: `test` (test card and tone), or FILE.ivf, FILE.h264, FILE.ogg; at most one video and one audio [default: test,
+    /// or nothing besides the files of --layer]
+    #[arg(long, value_name = "SOURCE", env = "ONECAST_SOURCE", num_args = 1..=2)]
     pub source: Vec<String>,
+
+    /// Simulcast: a layer of the video by its name and file, such as h=mid.ivf; once for each layer, up to 4
+    #[arg(long = "layer", value_name = "RID=FILE", conflicts_with = "layers")]
+    pub layer: Vec<LayerFile>,
+
+    /// Simulcast: send so many layers of the test card, 1 to 4: q, h, f and u of 640x360, 1280x720, 1920x1080 and 2560x1440
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub layers: u8,
 
     /// Repeat files until stopped. Without this option, publishing stops at their end
     #[arg(long = "loop")]
@@ -52,34 +56,25 @@ pub struct PublishArgs {
 pub struct Publisher {
     peer: Peer,
     granted: Granted,
+    answered: AnsweredLayers,
     sending: Sending,
 }
 
-/// Sources that are being sent.
-pub(super) struct Sending {
-    pub(super) counts: Arc<Counts>,
-    ended: CancellationToken,
-    stop: CancellationToken,
-}
-
-/// A source with the track that carries it.
-pub(super) struct Attached {
-    source: Box<dyn Source>,
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn RtpSender>,
-}
-
-/// What a publisher has sent.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// RTP packets of both tracks.
-    pub packets: AtomicU64,
-    /// Video frames.
-    pub frames: AtomicU64,
-    /// Bytes of both tracks, without RTP headers.
-    pub bytes: AtomicU64,
-    /// Keyframe requests received.
-    pub keyframe_requests: AtomicU64,
+impl PublishArgs {
+    /// What the options name, one for each track.
+    fn sources(&self) -> Result<Vec<LayeredSource>, SourceError> {
+        let test = ["test".to_owned()];
+        let names = match &self.source[..] {
+            [] if self.layer.is_empty() => &test[..],
+            names => names,
+        };
+        let mut sources = source::open_layered(names, self.repeat, self.layers.into())?;
+        if !self.layer.is_empty() {
+            sources.push(source::open_layers(&self.layer, self.repeat)?);
+        }
+        source::check_kinds(&sources)?;
+        Ok(sources)
+    }
 }
 
 impl Publisher {
@@ -92,11 +87,23 @@ impl Publisher {
         sources: Vec<Box<dyn Source>>,
         token: Option<&str>,
     ) -> Result<Publisher, PeerError> {
+        Publisher::connect_layered(url, sources.into_iter().map(LayeredSource::from).collect(), token).await
+    }
+
+    /// As [`connect`](Self::connect), with a track for each of several sources with layers.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_layered(
+        url: &str,
+        sources: Vec<LayeredSource>,
+        token: Option<&str>,
+    ) -> Result<Publisher, PeerError> {
         Publisher::connect_as(url, Publisher::config(url, &sources), sources, token).await
     }
 
     /// Configuration for the codecs of these sources.
-    fn config(url: &str, sources: &[Box<dyn Source>]) -> PeerConfig {
+    fn config(url: &str, sources: &[LayeredSource]) -> PeerConfig {
         PeerConfig::towards(url, sources.iter().map(|source| source.codec()).collect())
     }
 
@@ -104,17 +111,27 @@ impl Publisher {
     async fn connect_as(
         url: &str,
         config: PeerConfig,
-        sources: Vec<Box<dyn Source>>,
+        sources: Vec<LayeredSource>,
         token: Option<&str>,
     ) -> Result<Publisher, PeerError> {
         let mut peer = Peer::new(config, |_| {}).await?;
-        let attached = attach(&peer, sources).await?;
+        let mut attached = Vec::new();
+        for source in sources {
+            attached.push(attach_track(&peer, source).await?);
+        }
         let granted = peer.connect(url, token).await?;
+        let answered = AnsweredLayers::parse(&granted.answer);
         Ok(Publisher {
             peer,
+            sending: start(attached, &answered),
             granted,
-            sending: start(attached),
+            answered,
         })
+    }
+
+    /// Layers that the server accepts, by name; empty if it accepts no simulcast. Then only the first layer is sent.
+    pub fn accepted_layers(&self) -> &[String] {
+        &self.answered.rids
     }
 
     /// What was sent so far.
@@ -143,168 +160,9 @@ impl Publisher {
     }
 }
 
-impl Sending {
-    /// Stops sending.
-    pub(super) fn stop(&self) {
-        self.stop.cancel();
-    }
-}
-
-/// Adds a track for each source. Nothing is sent yet.
-pub(super) async fn attach(peer: &Peer, sources: Vec<Box<dyn Source>>) -> Result<Vec<Attached>, PeerError> {
-    let mut attached = Vec::new();
-    for source in sources {
-        let track = Arc::new(TrackLocalStaticRTP::new(media_stream_track(source.codec())));
-        let sender = peer.connection().add_track(track.clone()).await?;
-        attached.push(Attached { source, track, sender });
-    }
-    Ok(attached)
-}
-
-/// Starts to send on a connected peer.
-pub(super) fn start(attached: Vec<Attached>) -> Sending {
-    let sending = Sending {
-        counts: Arc::default(),
-        ended: CancellationToken::new(),
-        stop: CancellationToken::new(),
-    };
-    let mut tasks = Vec::new();
-    for Attached { source, track, sender } in attached {
-        let keyframe_wanted = Arc::new(AtomicBool::new(false));
-        let (counts, stop) = (sending.counts.clone(), sending.stop.clone());
-        tokio::spawn(watch_requests(
-            track.clone(),
-            keyframe_wanted.clone(),
-            counts.clone(),
-            stop.clone(),
-        ));
-        tasks.push(tokio::spawn(send(source, track, sender, keyframe_wanted, counts, stop)));
-    }
-    let all_ended = sending.ended.clone();
-    tokio::spawn(async move {
-        for task in tasks {
-            let _ = task.await;
-        }
-        all_ended.cancel();
-    });
-    sending
-}
-
-pub(super) fn media_stream_track(codec: Codec) -> MediaStreamTrack {
-    let kind = codec.kind();
-    let coding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters {
-            ssrc: Some(random_u32()),
-            ..Default::default()
-        },
-        codec: parameters(codec).rtp_codec,
-        ..Default::default()
-    };
-    MediaStreamTrack::new(
-        "onecast".into(),
-        kind.to_string(),
-        kind.to_string(),
-        in_library(kind),
-        vec![coding],
-    )
-}
-
-async fn watch_requests(
-    track: Arc<TrackLocalStaticRTP>,
-    keyframe_wanted: Arc<AtomicBool>,
-    counts: Arc<Counts>,
-    stop: CancellationToken,
-) {
-    // The interceptor passes only keyframe requests.
-    while let Some(Some(TrackLocalEvent::OnRtcpPacket(_))) = stop.run_until_cancelled(track.poll()).await {
-        counts.keyframe_requests.fetch_add(1, Ordering::Relaxed);
-        keyframe_wanted.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Splits frames into RTP packets.
-fn packetizer(codec: Codec, ssrc: Ssrc) -> Result<impl Packetizer, PeerError> {
-    let parameters = parameters(codec).rtp_codec;
-    let payloader = match codec {
-        Codec::Vp9 => Box::new(Vp9Payloader::default()),
-        _ => parameters.payloader()?,
-    };
-    Ok(new_packetizer(
-        clock::now(),
-        PACKET_BYTES,
-        0,
-        ssrc.0,
-        payloader,
-        Box::new(new_random_sequencer()),
-        codec.clock_rate(),
-    ))
-}
-
-/// The negotiated extension id of audio levels (RFC 6464), if any.
-fn level_id(parameters: &RTCRtpParameters) -> Option<u8> {
-    let mut extensions = parameters.header_extensions.iter();
-    let extension = extensions.find(|extension| extension.uri == LEVEL_URI)?;
-    u8::try_from(extension.id).ok()
-}
-
-/// Sends the frames of a source, each at its time.
-async fn send(
-    mut source: Box<dyn Source>,
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn RtpSender>,
-    keyframe_wanted: Arc<AtomicBool>,
-    counts: Arc<Counts>,
-    stop: CancellationToken,
-) {
-    let Ok(parameters) = sender.get_parameters().await else {
-        return;
-    };
-    let Some(payload_type) = parameters.rtp_parameters.codecs.first().map(|codec| codec.payload_type) else {
-        return;
-    };
-    let level_id = level_id(&parameters.rtp_parameters).filter(|_| source.codec().kind() == Kind::Audio);
-    let Some(ssrc) = webrtc::media_stream::Track::ssrcs(&*track).await.first().copied() else {
-        return;
-    };
-    let codec = source.codec();
-    let video = codec.kind() == Kind::Video;
-    let Ok(mut packetizer) = packetizer(codec, Ssrc(ssrc)) else {
-        return;
-    };
-    let mut due = tokio::time::Instant::now();
-    let mut is_logged = false;
-    loop {
-        if keyframe_wanted.swap(false, Ordering::Relaxed) && !source.request_keyframe() && !is_logged {
-            is_logged = true;
-            tracing::info!("the server requested a keyframe, but a file sends none before its next one");
-        }
-        let Some(Sample { data, duration }) = source.next_sample() else {
-            return;
-        };
-        counts.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        counts.frames.fetch_add(u64::from(video), Ordering::Relaxed);
-        let ticks = (duration.as_secs_f64() * f64::from(codec.clock_rate())) as u32;
-        let packets = packetizer.packetize(clock::now(), &data, ticks).unwrap_or_default();
-        for mut packet in packets {
-            packet.header.payload_type = payload_type;
-            if let Some(id) = level_id {
-                let _ = packet.header.set_extension(id, bytes::Bytes::from_static(&[LEVEL]));
-            }
-            counts.packets.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = track.write_rtp(packet).await {
-                tracing::debug!(%error, "a packet was not sent");
-            }
-        }
-        due += duration;
-        if stop.run_until_cancelled(tokio::time::sleep_until(due)).await.is_none() {
-            return;
-        }
-    }
-}
-
 /// Runs the command. Returns the exit code.
 pub async fn run(args: PublishArgs) -> u8 {
-    let sources = match source::open(&args.source, args.repeat) {
+    let sources = match args.sources() {
         Ok(sources) => sources,
         Err(error) => return fail(&error, 2),
     };
@@ -312,7 +170,8 @@ pub async fn run(args: PublishArgs) -> u8 {
         Ok(trust) => trust,
         Err(error) => return fail(&error, 2),
     };
-    let about: Vec<String> = sources.iter().map(|source| source.describe()).collect();
+    let about: Vec<String> = sources.iter().map(LayeredSource::describe).collect();
+    let offered: Vec<String> = sources.iter().flat_map(LayeredSource::rids).collect();
     let config = PeerConfig {
         on_busy: Some(busy_reporter(args.client.json)),
         trust,
@@ -327,6 +186,17 @@ pub async fn run(args: PublishArgs) -> u8 {
         &format!("live at {}: {}", args.to, about.join(" and ")),
         &serde_json::json!({"event": "live", "to": args.to, "sources": about}),
     );
+    if !offered.is_empty() && publisher.accepted_layers() != offered {
+        let accepted = publisher.accepted_layers();
+        tell(
+            &args,
+            &match accepted {
+                [] => format!("the server accepts no simulcast: only layer {} is sent", offered[0]),
+                some => format!("the server accepts only these layers: {}", some.join(", ")),
+            },
+            &serde_json::json!({"event": "layers", "offered": offered, "accepted": accepted}),
+        );
+    }
     let counts = publisher.sending.counts.clone();
     let code = tokio::select! {
         finished = publisher.finished() => if finished { 0 } else { fail(&publisher.how_lost().await, 1) },
@@ -393,10 +263,3 @@ pub(super) fn fail(error: &dyn std::fmt::Display, code: u8) -> u8 {
     eprintln!("error: {error}");
     code
 }
-
-/// RFC 6464.
-pub(super) const LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
-/// Audio level of every packet: voice (the highest bit) at -20 dBov, about the level of the tone.
-const LEVEL: u8 = 0x80 | 20;
-/// RTP packets of this size fit every path, even encrypted and tunnelled.
-const PACKET_BYTES: usize = 1_200;

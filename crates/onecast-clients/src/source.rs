@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::test_card::TestCard;
-use onecast_rtc::rtp::{Codec, Kind};
+use onecast_rtc::rtp::{Codec, Kind, Rid};
 
 /// One encoded frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,137 @@ pub enum SourceError {
     /// Two sources of one kind.
     #[error("two {0} sources were given; only one of each kind can be sent")]
     Twice(Kind),
+    /// Layers that cannot be one video.
+    #[error("{0}")]
+    Layers(&'static str),
+}
+
+/// What one track carries: a source, or several layers of one picture.
+pub struct LayeredSource {
+    /// In the order of the offer. Names only if there are several.
+    pub(super) layers: Vec<(Option<Rid>, Box<dyn Source>)>,
+}
+
+/// A layer by its name and file: `h=mid.ivf`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerFile {
+    rid: Rid,
+    path: PathBuf,
+}
+
+impl LayeredSource {
+    /// Its codec.
+    pub fn codec(&self) -> Codec {
+        self.layers[0].1.codec()
+    }
+
+    /// Description for the user.
+    pub fn describe(&self) -> String {
+        let about = self.layers.iter().map(|(rid, source)| match rid {
+            Some(rid) => format!("{rid}: {}", source.describe()),
+            None => source.describe(),
+        });
+        about.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names of the layers; none for a single one.
+    pub fn rids(&self) -> impl Iterator<Item = String> {
+        self.layers.iter().filter_map(|(rid, _)| rid.map(|rid| rid.to_string()))
+    }
+
+    /// So many layers of the test card, 1..=4, the smallest first.
+    pub fn test_card(count: usize) -> LayeredSource {
+        let count = count.clamp(1, TEST_RIDS.len());
+        let layer = |(rid, size): (&&str, u16)| {
+            let source: Box<dyn Source> = Box::new(TestPicture::sized(size));
+            (Rid::parse(rid).filter(|_| count > 1), source)
+        };
+        LayeredSource {
+            layers: TEST_RIDS.iter().zip(1..).take(count).map(layer).collect(),
+        }
+    }
+}
+
+impl From<Box<dyn Source>> for LayeredSource {
+    fn from(source: Box<dyn Source>) -> LayeredSource {
+        LayeredSource {
+            layers: vec![(None, source)],
+        }
+    }
+}
+
+impl std::str::FromStr for LayerFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<LayerFile, &'static str> {
+        let parts = text.split_once('=').filter(|(_, path)| !path.is_empty());
+        let layer = parts.and_then(|(rid, path)| Some((Rid::parse(rid)?, path.into())));
+        let (rid, path) =
+            layer.ok_or("expected a name and a file such as h=mid.ivf; names have letters, digits, - and _")?;
+        Ok(LayerFile { rid, path })
+    }
+}
+
+/// Opens the sources of `--source` with so many layers of the test card. Only the test card has layers.
+///
+/// # Errors
+/// When a file cannot be used, or has to have layers.
+pub fn open_layered(names: &[String], repeat: bool, layers: usize) -> Result<Vec<LayeredSource>, SourceError> {
+    let mut sources = Vec::new();
+    for name in names {
+        if name == "test" {
+            sources.push(LayeredSource::test_card(layers));
+            let tone: Box<dyn Source> = Box::new(tone());
+            sources.push(tone.into());
+        } else {
+            let file: Box<dyn Source> = Box::new(open_file(Path::new(name), repeat)?);
+            sources.push(file.into());
+        }
+    }
+    if layers > 1 && !names.iter().any(|name| name == "test") {
+        return Err(SourceError::Layers(
+            "--layers is for the test card; use --layer RID=FILE for files",
+        ));
+    }
+    Ok(sources)
+}
+
+/// Opens the files of `--layer`, all of the same video codec.
+///
+/// # Errors
+/// When a file cannot be used, or they cannot be layers of one video.
+pub fn open_layers(files: &[LayerFile], repeat: bool) -> Result<LayeredSource, SourceError> {
+    if !(2..=TEST_RIDS.len()).contains(&files.len()) {
+        return Err(SourceError::Layers(
+            "two to four layers can be sent; use --source for one video",
+        ));
+    }
+    let is_repeated = |index: usize| files[..index].iter().any(|file| file.rid == files[index].rid);
+    if (0..files.len()).any(is_repeated) {
+        return Err(SourceError::Layers("two layers have the same name"));
+    }
+    let mut layers: Vec<(Option<Rid>, Box<dyn Source>)> = Vec::new();
+    for file in files {
+        layers.push((Some(file.rid), Box::new(open_file(&file.path, repeat)?)));
+    }
+    let codec = layers[0].1.codec();
+    let fits = |(_, source): &(_, Box<dyn Source>)| source.codec() == codec && codec.kind() == Kind::Video;
+    match layers.iter().all(fits) {
+        true => Ok(LayeredSource { layers }),
+        false => Err(SourceError::Layers("the layers have to be videos of the same codec")),
+    }
+}
+
+/// Checks that there is at most one source of each kind.
+///
+/// # Errors
+/// [`SourceError::Twice`] otherwise.
+pub fn check_kinds(sources: &[LayeredSource]) -> Result<(), SourceError> {
+    let is_twice = |kind: &Kind| sources.iter().filter(|source| source.codec().kind() == *kind).count() > 1;
+    match [Kind::Audio, Kind::Video].into_iter().find(is_twice) {
+        Some(kind) => Err(SourceError::Twice(kind)),
+        None => Ok(()),
+    }
 }
 
 /// Opens the sources of `--source`: `test` is test card and tone. At most one of each kind.
@@ -67,21 +198,10 @@ pub enum SourceError {
 /// # Errors
 /// When a file cannot be used, or two are of one kind.
 pub fn open(names: &[String], repeat: bool) -> Result<Vec<Box<dyn Source>>, SourceError> {
-    let mut sources: Vec<Box<dyn Source>> = Vec::new();
-    for name in names {
-        if name == "test" {
-            sources.push(Box::new(TestPicture::default()));
-            sources.push(Box::new(tone()));
-        } else {
-            sources.push(Box::new(open_file(Path::new(name), repeat)?));
-        }
-    }
-    for kind in [Kind::Audio, Kind::Video] {
-        if sources.iter().filter(|source| source.codec().kind() == kind).count() > 1 {
-            return Err(SourceError::Twice(kind));
-        }
-    }
-    Ok(sources)
+    let sources = open_layered(names, repeat, 1)?;
+    check_kinds(&sources)?;
+    let all = sources.into_iter().flat_map(|source| source.layers);
+    Ok(all.map(|(_, source)| source).collect())
 }
 
 /// The test card, endless.
@@ -94,14 +214,19 @@ pub struct TestPicture {
 impl TestPicture {
     /// Frames from one keyframe to the next without a request: 2 s.
     const KEYFRAME_EVERY: u32 = 2 * TestCard::FRAME_RATE;
+
+    /// A test card of `size` times the usual width and height.
+    fn sized(size: u16) -> TestPicture {
+        TestPicture {
+            card: TestCard::sized(size),
+            since_keyframe: TestPicture::KEYFRAME_EVERY,
+        }
+    }
 }
 
 impl Default for TestPicture {
     fn default() -> TestPicture {
-        TestPicture {
-            card: TestCard::new(),
-            since_keyframe: TestPicture::KEYFRAME_EVERY,
-        }
+        TestPicture::sized(1)
     }
 }
 
@@ -111,12 +236,8 @@ impl Source for TestPicture {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "test card, {}x{}, {} frames/s",
-            TestCard::WIDTH,
-            TestCard::HEIGHT,
-            TestCard::FRAME_RATE
-        )
+        let (width, height) = self.card.size();
+        format!("test card, {width}x{height}, {} frames/s", TestCard::FRAME_RATE)
     }
 
     fn next_sample(&mut self) -> Option<Sample> {
@@ -336,6 +457,9 @@ fn ogg_samples(bytes: &[u8]) -> Result<Vec<Sample>, String> {
     Ok(samples.collect())
 }
 
+/// Names of the test card's layers, the smallest first, as clients name them that have quarter, half and full size.
+const TEST_RIDS: [&str; 4] = ["q", "h", "f", "u"];
+
 /// Duration of an Opus packet by its configuration and number of frames, at most 120 ms (RFC 6716 section 3.1).
 fn opus_duration(packet: &[u8]) -> Duration {
     let Some(&toc) = packet.first() else {
@@ -376,6 +500,49 @@ mod tests {
         assert!(!keyframe(picture.next_sample()));
         assert!(picture.request_keyframe());
         assert!(keyframe(picture.next_sample()));
+    }
+
+    #[test]
+    fn layers_of_the_test_card_have_the_same_keyframes_and_other_sizes() {
+        let mut layered = LayeredSource::test_card(3);
+        assert_eq!(layered.rids().collect::<Vec<_>>(), ["q", "h", "f"]);
+        for number in 0..125 {
+            for ((_, source), width) in layered.layers.iter_mut().zip([640_u16, 1_280, 1_920]) {
+                let data = source.next_sample().unwrap().data;
+                assert_eq!(data[0] & 1 == 0, number % 60 == 0, "{number}");
+                if number == 0 {
+                    assert_eq!(data[6..8], width.to_le_bytes());
+                }
+            }
+        }
+        assert_eq!(LayeredSource::test_card(1).rids().count(), 0);
+        assert!(
+            LayeredSource::test_card(2)
+                .describe()
+                .contains("h: test card, 1280x720")
+        );
+    }
+
+    #[test]
+    fn layers_from_files_have_names_and_one_codec() {
+        let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/media/clip.ivf");
+        let file = |rid: &str, path: &str| format!("{rid}={path}").parse::<LayerFile>().unwrap();
+        let open = |files: &[LayerFile]| open_layers(files, false).map(|source| source.rids().collect::<Vec<_>>());
+        assert_eq!(open(&[file("f", clip), file("h", clip)]).unwrap(), ["f", "h"]);
+        let tone = concat!(env!("CARGO_MANIFEST_DIR"), "/src/assets/tone.ogg");
+        for (files, why) in [
+            (vec![file("f", clip)], "two to four"),
+            (vec![file("f", clip), file("f", clip)], "same name"),
+            (vec![file("f", clip), file("h", tone)], "same codec"),
+        ] {
+            let error = open(&files).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        for text in ["", "clip.ivf", "=clip.ivf", "f=", "a b=clip.ivf"] {
+            assert!(text.parse::<LayerFile>().unwrap_err().contains("h=mid.ivf"), "{text}");
+        }
+        let files = ["clip.ivf".to_owned()];
+        assert!(open_layered(&files, false, 2).is_err());
     }
 
     #[test]

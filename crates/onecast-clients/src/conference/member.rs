@@ -17,6 +17,7 @@ use super::received::{self, ReceivedTrack, ReceivedTracks};
 use super::sdp_fixes;
 use super::session::{self, JoinedRoom, SignallingSession};
 use super::web_socket::WebSocket;
+use crate::load::layers::AnsweredLayers;
 use crate::peer::{Peer, PeerConfig, PeerError, in_library};
 use crate::publish::{self, Sending};
 use crate::source::Source;
@@ -183,7 +184,7 @@ impl Member {
         Ok(Member::of(
             joined.id,
             session,
-            publish::start(attached),
+            publish::start(attached, &AnsweredLayers::default()),
             config.signalling,
             socket,
         ))

@@ -137,9 +137,9 @@ impl Default for LayerSet {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnsweredLayers {
     /// Accepted rids that are not paused.
-    pub(super) rids: Vec<String>,
+    pub(crate) rids: Vec<String>,
     /// The mid of the video line.
-    pub(super) mid: String,
+    pub(crate) mid: String,
     /// Id of the header extension with the mid.
     pub(super) mid_id: Option<u8>,
     /// Id of the header extension with the rid.
@@ -238,8 +238,8 @@ const OBS_SIZE: (u16, u16) = (1920, 1080);
 /// OBS uses these ids whatever the answer says.
 pub(super) const OBS_MID_ID: u8 = 1;
 pub(super) const OBS_RID_ID: u8 = 2;
-const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
-const RID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+pub(crate) const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub(crate) const RID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const REPAIRED_RID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 
 #[cfg(test)]

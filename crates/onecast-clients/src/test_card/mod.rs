@@ -22,6 +22,8 @@ pub use vp8::{Colour, Encoder};
 #[derive(Debug, Clone)]
 pub struct TestCard {
     encoder: Encoder,
+    /// Squares of the encoder along each side of a square of the card.
+    size: usize,
     frame: u32,
 }
 
@@ -39,10 +41,23 @@ impl TestCard {
 
     /// A test card before its first frame.
     pub fn new() -> TestCard {
+        TestCard::sized(1)
+    }
+
+    /// The same card with `size` times the width and height, 1..=16.
+    pub fn sized(size: u16) -> TestCard {
+        let size = size.clamp(1, 16);
         TestCard {
-            encoder: Encoder::new(TestCard::WIDTH, TestCard::HEIGHT),
+            encoder: Encoder::new(TestCard::WIDTH * size, TestCard::HEIGHT * size),
+            size: size.into(),
             frame: 0,
         }
+    }
+
+    /// Width and height, pixels.
+    pub fn size(&self) -> (u16, u16) {
+        let size = self.size as u16;
+        (TestCard::WIDTH * size, TestCard::HEIGHT * size)
     }
 
     /// The next frame as VP8, as a keyframe if requested.
@@ -52,9 +67,17 @@ impl TestCard {
         self.encoder.encode(&picture, keyframe)
     }
 
-    /// The picture of the next frame, row by row.
+    /// The picture of the next frame, row by row: the colour of each square of 16 x 16 pixels.
     pub fn picture(&self) -> Vec<Colour> {
+        let card = self.card();
         let (columns, rows) = self.encoder.squares();
+        let square = |at: usize| card[at / columns / self.size * COLUMNS + at % columns / self.size];
+        (0..columns * rows).map(square).collect()
+    }
+
+    /// The picture at its usual size.
+    fn card(&self) -> Vec<Colour> {
+        let (columns, rows) = (COLUMNS, ROWS);
         let mut picture: Vec<Colour> = (0..columns * rows)
             .map(|at| BARS[at % columns * BARS.len() / columns])
             .collect();
@@ -95,6 +118,10 @@ impl Default for TestCard {
     }
 }
 
+/// Squares in a row.
+const COLUMNS: usize = TestCard::WIDTH as usize / 16;
+/// Rows of squares, of which the last is cut off.
+const ROWS: usize = (TestCard::HEIGHT as usize).div_ceil(16);
 const BLACK: Colour = [16, 128, 128];
 const WHITE: Colour = [235, 128, 128];
 const PANEL: Colour = [32, 132, 126];
@@ -124,3 +151,31 @@ const FONT: [[u8; 5]; 11] = [
     [0b000, 0b010, 0b000, 0b010, 0b000],
 ];
 const COLON: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_card_shows_the_same_picture() {
+        let mut cards = [1, 2, 3].map(TestCard::sized);
+        assert_eq!(
+            cards.each_ref().map(TestCard::size),
+            [(640, 360), (1_280, 720), (1_920, 1_080)]
+        );
+        for _ in 0..3 {
+            cards.iter_mut().for_each(|card| drop(card.next_frame(false)));
+        }
+        let usual = cards[0].picture();
+        for card in &cards[1..] {
+            let (columns, rows) = card.encoder.squares();
+            let picture = card.picture();
+            assert_eq!(picture.len(), columns * rows);
+            let is_same = |at: usize| {
+                let (row, column) = (at / columns / card.size, at % columns / card.size);
+                picture[at] == usual[row * COLUMNS + column]
+            };
+            assert!((0..columns * rows).all(is_same));
+        }
+    }
+}
