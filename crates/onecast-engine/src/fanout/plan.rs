@@ -84,4 +84,11 @@ impl Plan {
             ..Plan::default()
         }
     }
+
+    /// The same, but of each stream's video only these layers are sent.
+    #[must_use]
+    pub fn with_limit(mut self, limit: LayerLimit) -> Plan {
+        self.subscriptions.iter_mut().for_each(|spec| spec.limit = limit);
+        self
+    }
 }

@@ -86,6 +86,12 @@ impl Agreement<'_> {
         self.lines.iter().flatten().find_map(|line| line.layers)
     }
 
+    /// Index of the m-line on which video will flow; `None` without one.
+    pub fn video_line(&self) -> Option<usize> {
+        let is_video = |line: &AcceptedLine<'_>| line.flows && line.kind == Kind::Video;
+        self.lines.iter().position(|line| line.as_ref().is_some_and(is_video))
+    }
+
     /// The answer, lines end with CRLF. `role` is the role of the negotiation, with the SSRCs of what a viewer will be sent.
     pub fn write(&self, role: Role, params: &AnswerParams<'_>) -> String {
         let sections = &self.offer.lines;

@@ -33,6 +33,9 @@ pub struct CounterAnswer {
 }
 
 impl CounterOffer<'_> {
+    /// Index of the video's m-line.
+    pub const VIDEO_LINE: u8 = 1;
+
     /// The text, lines end with CRLF. Its length does not depend on the client.
     pub fn write(&self) -> String {
         let parts = KINDS.map(|kind| (kind, self.formats(kind), extensions(kind)));
