@@ -57,6 +57,8 @@ pub struct AppConfig {
     pub limits: Limits,
     /// How the server drains unless the order says otherwise.
     pub drain: DrainOrder,
+    /// Accept the layers of publishers (simulcast).
+    pub layers: bool,
     /// Pins each media thread to a core of its own, as far as there are enough.
     pub pin: bool,
 }
@@ -84,6 +86,7 @@ impl AppConfig {
                 rooms: RoomLimits::default(),
             },
             drain: DrainOrder::default(),
+            layers: true,
             pin: false,
         }
     }
@@ -214,6 +217,10 @@ impl App {
                 cached / 1024
             ),
         }
+    }
+
+    fn accepts_layers(&self) -> bool {
+        self.inner.config.layers
     }
 
     /// Where media is received.

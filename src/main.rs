@@ -50,6 +50,7 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         start: args.start(),
         limits: args.room_limits(),
         drain: args.limits.drain(),
+        layers: args.accepts_layers(),
         pin: args.pin,
     })
 }

@@ -376,7 +376,7 @@ fn cannot_listen(option: &str, transport: &str, address: SocketAddr, error: &io:
 /// Open files besides connections: media sockets, the log, pages from a directory, files of libraries.
 const OTHER_FILES: u64 = 1_000;
 /// Options that a reload applies. Running sessions are not affected.
-const RELOADED: [&str; 12] = [
+const RELOADED: [&str; 13] = [
     "[[token]]",
     "max-streams",
     "max-viewers",
@@ -389,6 +389,7 @@ const RELOADED: [&str; 12] = [
     "max-session-time",
     "publisher-idle-timeout",
     "viewer-idle-timeout",
+    "layers-max-height",
 ];
 /// INFO of this program, and warnings of its libraries.
 const DEFAULT_LOG: &str = "warn,onecast=info";

@@ -140,6 +140,7 @@ impl Channels {
         let feed = EventFeed {
             wanted: of.wanted,
             playable,
+            video_line: None,
             audience,
             reconnect: follow.reconnect.sender.subscribe(),
             ended,

@@ -12,9 +12,10 @@ use crate::http::feeds::{EventFeed, Feeds, Presence, RoomFeed};
 impl Feeds for App {
     fn follow_events(&self, events: EventStreamId) -> Result<EventFeed, Refusal> {
         let (feed, before) = self.plane().with(|state, _| {
-            let (of, playable) = state.control.events_of(events)?;
-            let feed = state.channels.follow_events(events, &of, playable);
-            feed.ok_or(Refusal::UnknownEventStream)
+            let (of, playable, video_line) = state.control.events_of(events)?;
+            let followed = state.channels.follow_events(events, &of, playable);
+            let (feed, before) = followed.ok_or(Refusal::UnknownEventStream)?;
+            Ok::<_, Refusal>((EventFeed { video_line, ..feed }, before))
         })?;
         before.into_iter().for_each(Update::send);
         Ok(feed)

@@ -125,7 +125,9 @@ fn report_undelivered(command: &Command) {
     match command {
         Command::Close(_) => warn!("a media thread is overloaded: a peer will end by itself when its consent expires"),
         Command::Plan(..) => {
-            warn!("a media thread is overloaded and missed a change in a room; the next change brings it")
+            warn!(
+                "a media thread is overloaded and missed a change of what a client is sent; the next change brings it"
+            )
         }
         Command::PeersMax(_) => {
             warn!("a media thread is overloaded and keeps its limit of peers; reload the configuration again")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use onecast_control::admission::Caller;
 use onecast_control::ice_session::entity_tag;
+use onecast_control::layers::LayerChoice;
 use onecast_control::port::{
     Accepted, Conference, Operation, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard,
     ShardReading, StreamStatus,
@@ -52,7 +53,7 @@ impl Service for App {
 
     fn paste(&self, request: Request<'_>, rights: PasteRights<'_>) -> Result<(Accepted, PasteRole), Refusal> {
         let offer = Offer::parse(request.offer);
-        let [publisher, viewer] = [Role::Publisher, VIEWER].map(|role| negotiate(&offer, role));
+        let [publisher, viewer] = [Role::Publisher, VIEWER].map(|role| self.negotiate(&offer, role));
         let pasted = offer.as_ref().map_err(Clone::clone).map(|offer| PastedOffer {
             can_send: offer.can_send(),
             can_receive: offer.can_receive(),
@@ -89,7 +90,10 @@ impl Service for App {
             offer.write()
         });
         debug!(stream = %request.stream, client = %request.client, "sent an offer to a viewer");
-        Ok(accepted(id, &local, offer))
+        Ok(Accepted {
+            may_choose_layers: self.accepts_layers(),
+            ..accepted(id, &local, offer)
+        })
     }
 
     fn take_answer(&self, session: SessionId, answer: &str) -> Result<(), Refusal> {
@@ -111,6 +115,11 @@ impl Service for App {
 
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
         self.plane().control(|control, _| control.handle_close_events(events))
+    }
+
+    fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal> {
+        self.plane()
+            .control(|control, now| control.handle_choose_layer(now, session, choice))
     }
 
     fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {
@@ -173,9 +182,10 @@ impl Service for App {
 impl App {
     fn join(&self, request: Request<'_>, role: Role, decide: Decide) -> Result<Accepted, Refusal> {
         let offer = Offer::parse(request.offer);
-        let agreement = negotiate(&offer, role);
+        let agreement = self.negotiate(&offer, role);
         let parsed = offer.as_ref().map_err(Clone::clone).map(|offer| ParsedOffer {
             negotiated: negotiated(&agreement),
+            video_line: video_line(&agreement),
             remote: offer.remote().clone(),
         });
         let (id, local) = new_session();
@@ -189,7 +199,19 @@ impl App {
         };
         let answer = self.write(&request, &local, agreement, role);
         debug!(stream = %request.stream, client = %request.client, "offer answered");
-        Ok(accepted(id, &local, answer))
+        Ok(Accepted {
+            may_choose_layers: self.accepts_layers() && role != Role::Publisher,
+            ..accepted(id, &local, answer)
+        })
+    }
+
+    /// What an offer and the server have in common. Once the client has a place, nothing about its offer can fail any more.
+    fn negotiate<'a>(&self, offer: &'a Result<Offer, SdpError>, role: Role) -> Result<Agreement<'a>, SdpError> {
+        let agreement = offer.as_ref().map_err(Clone::clone)?.negotiate(role)?;
+        Ok(match role {
+            Role::Publisher if self.accepts_layers() => agreement.with_layers(),
+            Role::Publisher | Role::Viewer(_) => agreement,
+        })
     }
 
     /// The answer to an offer that the control plane has taken, which it does only if there is an agreement.
@@ -236,13 +258,13 @@ pub(super) fn join_of<'a>(request: &Request<'a>, id: SessionId, local: &'a IceCr
     }
 }
 
-/// What an offer and the server have in common. Once the client has a place, nothing about its offer can fail any more.
-fn negotiate(offer: &Result<Offer, SdpError>, role: Role) -> Result<Agreement<'_>, SdpError> {
-    offer.as_ref().map_err(Clone::clone)?.negotiate(role)
-}
-
 fn negotiated(agreement: &Result<Agreement<'_>, SdpError>) -> Result<Negotiated, SdpError> {
     agreement.as_ref().map(Agreement::negotiated).map_err(Clone::clone)
+}
+
+fn video_line(agreement: &Result<Agreement<'_>, SdpError>) -> Option<u8> {
+    let line = agreement.as_ref().ok()?.video_line()?;
+    line.try_into().ok()
 }
 
 fn accepted(session: SessionId, local: &IceCredentials, answer: String) -> Accepted {
@@ -250,6 +272,7 @@ fn accepted(session: SessionId, local: &IceCredentials, answer: String) -> Accep
         session,
         tag: entity_tag(local).into(),
         answer,
+        may_choose_layers: false,
     }
 }
 

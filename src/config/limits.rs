@@ -18,6 +18,11 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", env = "ONECAST_MAX_VIEWERS_PER_STREAM", value_parser = count(10_000_000))]
     pub max_viewers_per_stream: Option<u32>,
 
+    /// Largest height of the pictures that viewers are sent of a broadcaster with several sizes, such as 720. Viewers that choose a size
+    /// are sent their choice [default: no limit]
+    #[arg(long, value_name = "PIXELS", env = "ONECAST_LAYERS_MAX_HEIGHT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub layers_max_height: Option<u16>,
+
     /// Highest bit rate that a broadcaster may send, averaged over two seconds, such as 20M or 800K; 0 for no limit. The server logs a
     /// warning about a broadcaster above it, and ends it after 5 s
     #[arg(long, value_name = "RATE", env = "ONECAST_MAX_PUBLISH_BITRATE", default_value = "0", value_parser = bit_rate)]
@@ -63,6 +68,7 @@ impl LimitArgs {
             session_time: unless_zero(self.max_session_time),
             publisher_idle: unless_zero(self.publisher_idle_timeout),
             viewer_idle: unless_zero(self.viewer_idle_timeout),
+            layers_max_height: self.layers_max_height,
         }
     }
 

@@ -73,6 +73,15 @@ impl From<StartStamps> for Stamping {
     }
 }
 
+/// Whether broadcasters may send their video in layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayersMode {
+    /// Every layer that a broadcaster offers is accepted
+    Auto,
+    /// One picture size per broadcaster
+    Off,
+}
+
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
@@ -174,6 +183,16 @@ pub struct ServeArgs {
     #[arg(help_heading = "Media", long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub keyframe_share: u8,
 
+    /// Whether broadcasters may send their video in several sizes at once (simulcast). Each viewer is sent one of them
+    #[arg(
+        help_heading = "Media",
+        long,
+        value_name = "MODE",
+        env = "ONECAST_LAYERS",
+        default_value = "auto"
+    )]
+    pub layers: LayersMode,
+
     /// Request keyframes from broadcasters with viewers at this interval, 500ms to 10m; 0 for never [default: 0, or 3s without the start
     /// cache]
     #[arg(help_heading = "Media", long, value_name = "TIME", env = "ONECAST_PLI_INTERVAL", value_parser = pli_interval)]
@@ -266,6 +285,11 @@ impl ServeArgs {
             Duration::ZERO
         };
         Some(self.pli_interval.unwrap_or(unless_said)).filter(|interval| !interval.is_zero())
+    }
+
+    /// Whether the layers of broadcasters are accepted.
+    pub fn accepts_layers(&self) -> bool {
+        self.layers == LayersMode::Auto
     }
 
     /// How viewers start.

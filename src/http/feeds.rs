@@ -41,6 +41,8 @@ pub struct EventFeed {
     pub wanted: EventSet,
     /// What the viewer can play.
     pub playable: Playable,
+    /// Index of the m-line on which the viewer receives video; `None` without one.
+    pub video_line: Option<u8>,
     /// The stream.
     pub audience: watch::Receiver<Audience>,
     /// Whether the viewer should reconnect.

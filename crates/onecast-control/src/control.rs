@@ -14,6 +14,7 @@ mod conference;
 mod end;
 mod events;
 mod join;
+mod layers;
 mod operation;
 mod patch;
 mod read;

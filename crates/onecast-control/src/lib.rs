@@ -51,6 +51,7 @@ pub mod effect;
 pub mod ended;
 mod grant;
 pub mod ice_session;
+pub mod layers;
 pub mod playable;
 pub mod port;
 mod refusal;

@@ -77,6 +77,13 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The stream has no such layer.
+    UnknownLayer {
+        /// Names of those that it has.
+        known: Vec<String>,
+    },
+    /// The viewer chooses layers too fast.
+    TooManyChoices,
     /// The server's own offer waits for an answer, which comes first.
     OfferPending {
         /// Number of that offer.
@@ -183,11 +190,12 @@ impl Refusal {
             Refusal::Taken { .. }
             | Refusal::NoAnswerAwaited
             | Refusal::TooManyEventStreams { .. }
+            | Refusal::UnknownLayer { .. }
             | Refusal::OfferPending { .. }
             | Refusal::NothingToAnswer
             | Refusal::StaleAnswer { .. } => RefusalKind::Conflict,
             Refusal::StaleIceSession | Refusal::Unconditional => RefusalKind::Precondition,
-            Refusal::RestartTooSoon | Refusal::TooManyOffers => RefusalKind::TooFast,
+            Refusal::RestartTooSoon | Refusal::TooManyOffers | Refusal::TooManyChoices => RefusalKind::TooFast,
             Refusal::TooManyStreams { .. }
             | Refusal::Full { .. }
             | Refusal::StreamFull { .. }

@@ -1,6 +1,7 @@
 //! The registry of streams and sessions. It decides and remembers; it does not act.
 
 mod bounds;
+mod layers;
 mod liveness;
 mod missing;
 mod session_state;
@@ -16,6 +17,7 @@ mod tests;
 #[cfg(test)]
 mod walk;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +40,7 @@ pub use liveness::{Liveness, SilenceChange};
 pub use missing::CodecMissing;
 use onecast_metrics::AdmissionCounts;
 pub use session_state::{SessionFilter, SessionState, Via};
+use sessions::SessionEntry;
 pub use sessions::SessionNumber;
 pub(crate) use sessions::Sessions;
 pub(crate) use slot::{Slot, Succession};
@@ -166,6 +169,8 @@ pub(crate) struct Registry {
     streams: Streams,
     pub(crate) sessions: Sessions,
     ended: RecentlyEnded,
+    /// Viewers that have chosen a layer by its name.
+    pinned: BTreeSet<SessionId>,
 }
 
 impl Applicant<'_> {
@@ -203,6 +208,7 @@ impl Registry {
             streams: Streams::default(),
             sessions: Sessions::default(),
             ended: RecentlyEnded::default(),
+            pinned: BTreeSet::new(),
         }
     }
 
@@ -337,6 +343,7 @@ impl Registry {
     /// Ends a session; the last of a stream takes the stream with it.
     pub(crate) fn remove(&mut self, now: Instant, id: SessionId) -> Option<Ended> {
         let entry = self.sessions.remove(id)?;
+        self.pinned.remove(&id);
         if entry.connected.is_none() {
             self.admission.settled(entry.caller);
         }
@@ -467,10 +474,7 @@ impl Registry {
 
     /// What a viewer can play. Everything, as long as its answer is not known.
     pub(crate) fn playable(&self, id: SessionId) -> Playable {
-        self.sessions
-            .get(id)
-            .map(sessions::SessionEntry::playable)
-            .unwrap_or_default()
+        self.sessions.get(id).map(SessionEntry::playable).unwrap_or_default()
     }
 
     /// Why the server ended a session, as long as that is remembered.
@@ -498,17 +502,24 @@ impl Registry {
         let first = SessionNumber(filter.after.0.saturating_add(1));
         let entries = self.sessions.by_number.range(first..).map(|(_, id)| *id);
         entries
-            .filter_map(|id| self.sessions.get(id))
-            .filter(|entry| filter.has(entry))
+            .filter_map(|id| Some((id, self.sessions.get(id)?)))
+            .filter(|(_, entry)| filter.has(entry))
             .take(filter.limit)
-            .map(|entry| SessionState::of(now, unix, entry, self.codecs(&entry.stream)))
+            .map(|(id, entry)| self.session_state(now, unix, (id, entry)))
             .collect()
     }
 
     /// The session of this number.
     pub(crate) fn session(&self, now: Instant, unix: Duration, number: SessionNumber) -> Option<SessionState> {
-        let entry = self.sessions.get(self.find(number)?)?;
-        Some(SessionState::of(now, unix, entry, self.codecs(&entry.stream)))
+        let id = self.find(number)?;
+        Some(self.session_state(now, unix, (id, self.sessions.get(id)?)))
+    }
+
+    fn session_state(&self, now: Instant, unix: Duration, (id, entry): (SessionId, &SessionEntry)) -> SessionState {
+        SessionState {
+            layer: self.viewer_layer(id),
+            ..SessionState::of(now, unix, entry, self.codecs(&entry.stream))
+        }
     }
 
     /// The session of this number.
@@ -545,6 +556,7 @@ impl Registry {
             silent: liveness.is_silent(),
             viewers: stream.watching,
             codecs: stream.codecs,
+            layers: layers::layers(&self.sessions, stream).with_names(),
         })
     }
 

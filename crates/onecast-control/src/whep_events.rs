@@ -11,6 +11,7 @@ pub(crate) use open::WhepEvents;
 pub use open::{EventsOf, NewEvents};
 
 use super::drain::Destination;
+use super::layers::StreamLayers;
 use super::playable::{Missing, Playable};
 use super::{SessionId, StreamName};
 use onecast_rtc::rtp::Codec;
@@ -27,6 +28,8 @@ pub struct Audience {
     pub viewers: usize,
     /// Its codecs: audio, video.
     pub codecs: [Option<Codec>; 2],
+    /// The layers that a viewer can choose from; none without simulcast.
+    pub layers: StreamLayers,
 }
 
 /// Asks a viewer to reconnect.
@@ -56,6 +59,8 @@ pub enum EventName {
     CodecMissing,
     /// How many watch.
     ViewerCount,
+    /// The layers that a viewer can choose from.
+    Layers,
     /// Viewers should reconnect.
     Reconnect,
 }
@@ -78,6 +83,8 @@ pub enum Announcement {
     CodecMissing(Missing, Playable),
     /// How many watch.
     ViewerCount(usize),
+    /// The layers that a viewer can choose from.
+    Layers(StreamLayers),
     /// Viewers should reconnect.
     Reconnect(Reconnect),
 }
@@ -98,6 +105,8 @@ pub struct EventStream {
     told_state: Option<(bool, bool)>,
     told_missing: Missing,
     counted: Option<(usize, Instant)>,
+    told_layers: StreamLayers,
+    told_layers_at: Option<Instant>,
 }
 
 impl ReconnectNotice {
@@ -117,11 +126,12 @@ impl ReconnectNotice {
 
 impl EventName {
     /// All of them.
-    pub const ALL: [EventName; 5] = [
+    pub const ALL: [EventName; 6] = [
         EventName::Active,
         EventName::Inactive,
         EventName::CodecMissing,
         EventName::ViewerCount,
+        EventName::Layers,
         EventName::Reconnect,
     ];
 
@@ -132,6 +142,7 @@ impl EventName {
             EventName::Inactive => "inactive",
             EventName::CodecMissing => "codec-missing",
             EventName::ViewerCount => "viewercount",
+            EventName::Layers => "layers",
             EventName::Reconnect => "reconnect",
         }
     }
@@ -149,6 +160,17 @@ impl EventSet {
         (set != 0).then_some(EventSet(set))
     }
 
+    /// All events.
+    pub fn all() -> EventSet {
+        EventSet(EventName::ALL.into_iter().fold(0, |set, event| set | bit(event)))
+    }
+
+    /// The same without one.
+    #[must_use]
+    pub const fn without(self, event: EventName) -> EventSet {
+        EventSet(self.0 & !bit(event))
+    }
+
     /// Whether the event is one of them.
     pub const fn has(self, event: EventName) -> bool {
         self.0 & bit(event) != 0
@@ -163,6 +185,7 @@ impl Announcement {
             Announcement::Inactive { .. } => EventName::Inactive,
             Announcement::CodecMissing(..) => EventName::CodecMissing,
             Announcement::ViewerCount(_) => EventName::ViewerCount,
+            Announcement::Layers(_) => EventName::Layers,
             Announcement::Reconnect(_) => EventName::Reconnect,
         }
     }
@@ -187,6 +210,8 @@ impl EventStream {
             told_state: None,
             told_missing: Missing::default(),
             counted: None,
+            told_layers: StreamLayers::default(),
+            told_layers_at: None,
         }
     }
 
@@ -205,13 +230,16 @@ impl EventStream {
         self.poll_live()
             .or_else(|| self.poll_missing())
             .or_else(|| self.poll_count(now))
+            .or_else(|| self.poll_layers(now))
             .or_else(|| self.poll_reconnect())
     }
 
-    /// When to poll again although nothing has happened: a count is held back until then.
+    /// When to poll again although nothing has happened: a count or the layers are held back until then.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let (count, at) = self.counted?;
-        (count != self.audience.viewers).then_some(at + COUNT_EVERY)
+        let count = self.counted.filter(|(count, _)| *count != self.audience.viewers);
+        let layers = self.told_layers_at.filter(|_| self.told_layers != self.audience.layers);
+        let last = [count.map(|(_, at)| at), layers].into_iter().flatten().min()?;
+        Some(last + CHANGES_EVERY)
     }
 
     fn poll_live(&mut self) -> Option<Announcement> {
@@ -241,13 +269,24 @@ impl EventStream {
         let viewers = self.audience.viewers;
         let due = match self.counted {
             None => true,
-            Some((count, at)) => count != viewers && now >= at + COUNT_EVERY,
+            Some((count, at)) => count != viewers && now >= at + CHANGES_EVERY,
         };
         if !due || !self.wanted.has(EventName::ViewerCount) {
             return None;
         }
         self.counted = Some((viewers, now));
         Some(Announcement::ViewerCount(viewers))
+    }
+
+    /// A follower of a stream that has no layers gets no such event.
+    fn poll_layers(&mut self, now: Instant) -> Option<Announcement> {
+        let layers = self.audience.layers;
+        let is_early = self.told_layers_at.is_some_and(|at| now < at + CHANGES_EVERY);
+        if layers == self.told_layers || is_early || !self.wanted.has(EventName::Layers) {
+            return None;
+        }
+        (self.told_layers, self.told_layers_at) = (layers, Some(now));
+        Some(Announcement::Layers(layers))
     }
 
     fn poll_reconnect(&mut self) -> Option<Announcement> {
@@ -287,17 +326,22 @@ const fn bit(event: EventName) -> u8 {
 }
 
 /// A number that changes many times a second is unreadable, and costs a message for each viewer.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+const CHANGES_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use onecast_engine::media::{LayerFacts, LayerIndex};
+    use onecast_rtc::rtp::Rid;
+
     use super::*;
+    use crate::layers::LayerState;
 
     const LIVE: Audience = Audience {
         live: true,
         silent: false,
         viewers: 3,
         codecs: [None; 2],
+        layers: StreamLayers::NONE,
     };
 
     fn follower(wanted: EventSet) -> EventStream {
@@ -428,6 +472,38 @@ mod tests {
     }
 
     #[test]
+    fn layers_are_announced_once_a_second_at_most_and_only_where_there_are_some() {
+        let start = onecast_udp::clock::now();
+        let layers = |rate| {
+            let layer = LayerState {
+                index: LayerIndex::FIRST,
+                rid: Rid::parse("f"),
+                facts: LayerFacts {
+                    rate,
+                    is_live: true,
+                    ..LayerFacts::default()
+                },
+            };
+            StreamLayers::ranked([layer].into_iter())
+        };
+        let mut events = follower(EventSet::of_names(["layers"]).unwrap());
+        events.handle_audience(LIVE);
+        assert_eq!(told(&mut events, start), [], "the stream has no layers");
+        let mut announced = Vec::new();
+        for ms in 0..1_500 {
+            let layers = layers(1_000 + ms);
+            events.handle_audience(Audience { layers, ..LIVE });
+            announced.extend(told(&mut events, start + Duration::from_millis(ms.into())));
+        }
+        assert_eq!(announced, [1_000, 2_000].map(|rate| Announcement::Layers(layers(rate))));
+        events.handle_audience(LIVE);
+        let due = events.poll_timeout().unwrap();
+        assert_eq!(due, start + Duration::from_secs(2));
+        assert_eq!(told(&mut events, due), [Announcement::Layers(StreamLayers::NONE)]);
+        assert_eq!(events.poll_timeout(), None);
+    }
+
+    #[test]
     fn only_subscribed_events_are_announced() {
         let now = onecast_udp::clock::now();
         let mut events = follower(EventSet::of_names(["inactive", "reconnect"]).unwrap());
@@ -453,9 +529,9 @@ mod tests {
 
     #[test]
     fn unknown_names_are_passed_over_if_one_is_known() {
-        assert_eq!(EventSet::of_names(["layers", "Active"]), None);
+        assert_eq!(EventSet::of_names(["captions", "Active"]), None);
         assert_eq!(EventSet::of_names([]), None);
-        let set = EventSet::of_names(["layers", "active", "active"]).unwrap();
+        let set = EventSet::of_names(["captions", "active", "active"]).unwrap();
         assert!(set.has(EventName::Active) && !set.has(EventName::Inactive));
     }
 

@@ -137,7 +137,11 @@ pub(crate) const TIMEOUT: ProblemKind =
 pub(crate) const TOO_LARGE: ProblemKind =
     ProblemKind::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large")
         .hint("An offer is a few kilobytes of text. Is this the right file?");
+pub(crate) const TOO_MANY_LAYER_CHANGES: ProblemKind =
+    ProblemKind::too_many("too-many-layer-changes", "Too many changes of layers").retry_after(RETRY_SECOND_S);
 pub(crate) const UNKNOWN_EVENTS: ProblemKind = ProblemKind::unprocessable("unknown-events", "Unknown events");
+pub(crate) const UNKNOWN_LAYER: ProblemKind = ProblemKind::conflict("unknown-layer", "The stream has no such layer")
+    .hint("Choose one of rids, or send {} to let the server choose.");
 pub(crate) const WRONG_TYPE: ProblemKind = ProblemKind::new(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     "wrong-type",

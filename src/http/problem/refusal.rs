@@ -38,6 +38,11 @@ impl From<Refusal> for Problem {
             Refusal::TooManyEventStreams { max } => {
                 return limit(kinds::TOO_MANY_EVENT_STREAMS, "session", max, "event streams");
             }
+            Refusal::UnknownLayer { known } => return unknown_layer(known),
+            Refusal::TooManyChoices => (
+                kinds::TOO_MANY_LAYER_CHANGES,
+                "this viewer changes its choice faster than allowed",
+            ),
             Refusal::NotAllowed(Purpose::Publish) => (kinds::FORBIDDEN, "the offer sends media, which is not allowed"),
             Refusal::NotAllowed(Purpose::Watch | Purpose::Participate) => {
                 (kinds::FORBIDDEN, "the offer receives media, which is not allowed")
@@ -172,6 +177,17 @@ impl From<Busy> for Problem {
 
 fn limit(kind: ProblemKind, of: &str, max: usize, what: &str) -> Problem {
     Problem::new(kind, format!("the {of}'s limit of {max} {what} is reached"))
+}
+
+fn unknown_layer(known: Vec<String>) -> Problem {
+    let detail = if known.is_empty() {
+        "the stream has no layers at the moment".to_owned()
+    } else {
+        format!("the stream has the layers {}", known.join(", "))
+    };
+    let mut problem = Problem::new(kinds::UNKNOWN_LAYER, detail);
+    problem.lists = vec![("rids", known)];
+    problem
 }
 
 /// Another client publishes the stream. It may be gone after `retry_after`.

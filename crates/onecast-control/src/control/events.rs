@@ -44,14 +44,15 @@ impl Control {
         }
     }
 
-    /// What an event stream is about, and what its viewer can play.
+    /// What an event stream is about, what its viewer can play, and on which m-line it receives video.
     ///
     /// # Errors
     /// When there is no such event stream.
-    pub fn events_of(&self, id: EventStreamId) -> Result<(EventsOf, Playable), Refusal> {
+    pub fn events_of(&self, id: EventStreamId) -> Result<(EventsOf, Playable, Option<u8>), Refusal> {
         let of = self.events.get(id).ok_or(Refusal::UnknownEventStream)?;
         let playable = self.registry.playable(of.session);
-        Ok((of, playable))
+        let video_line = self.registry.video_line(of.session);
+        Ok((of, playable, video_line))
     }
 
     /// Asks every viewer that has an event stream, now or later, to reconnect.

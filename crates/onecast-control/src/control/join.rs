@@ -9,7 +9,7 @@ use std::time::Duration;
 use onecast_engine::fanout::{Command, Direction, Plan, Session, ViewerLine};
 use onecast_engine::media::StreamTracks;
 use onecast_rtc::rtp::Codec;
-use onecast_rtc::sdp::{CounterAnswer, Negotiated, SdpError};
+use onecast_rtc::sdp::{CounterAnswer, CounterOffer, Negotiated, SdpError};
 use onecast_rtc::{IceCredentials, RemoteTransport, SessionId};
 
 use super::{Control, Now};
@@ -40,6 +40,8 @@ pub struct Join<'a> {
 pub struct ParsedOffer {
     /// The lines on which media will flow, or why the offer cannot be answered.
     pub negotiated: Result<Negotiated, SdpError>,
+    /// Index of the m-line on which video will flow.
+    pub video_line: Option<u8>,
     /// The client's side of the connection.
     pub remote: RemoteTransport,
 }
@@ -169,6 +171,8 @@ impl Control {
         };
         let offer = ParsedOffer {
             negotiated,
+            // A pasted session has no event stream.
+            video_line: None,
             remote: offer.remote,
         };
         let tracks = self.join(now, Join { grant, ..join }, route, offer)?;
@@ -213,7 +217,9 @@ impl Control {
             .registry
             .take_offered(now.instant, id, Control::CONNECT_TIMEOUT)
             .ok_or(Refusal::NoAnswerAwaited)?;
-        let plan = watch(offered.tracks, &negotiated);
+        let video_line = negotiated.video.as_ref().map(|_| CounterOffer::VIDEO_LINE);
+        self.registry.set_video_line(id, video_line);
+        let plan = self.watch(id, offered.tracks, &negotiated);
         let direction = Direction::ReceiveOnly;
         self.expect(Session::new(id, offered.local, remote, direction, plan, now.instant));
         Ok(())
@@ -244,7 +250,11 @@ impl Control {
         route: Route,
         offer: ParsedOffer,
     ) -> Result<Arc<StreamTracks>, Refusal> {
-        let ParsedOffer { negotiated, remote } = offer;
+        let ParsedOffer {
+            negotiated,
+            video_line,
+            remote,
+        } = offer;
         let (tracks, negotiated) = self.enter(now, join, route, |codecs| {
             let negotiated = negotiated.map_err(Refusal::of_broadcast)?;
             if route.purpose == Purpose::Watch {
@@ -254,7 +264,11 @@ impl Control {
         })?;
         let (direction, plan) = match route.purpose {
             Purpose::Publish => (Direction::SendOnly, Plan::publish(tracks.clone(), negotiated)),
-            Purpose::Watch | Purpose::Participate => (Direction::ReceiveOnly, watch(tracks.clone(), &negotiated)),
+            Purpose::Watch | Purpose::Participate => {
+                self.registry.set_video_line(join.id, video_line);
+                let plan = self.watch(join.id, tracks.clone(), &negotiated);
+                (Direction::ReceiveOnly, plan)
+            }
         };
         let local = join.local.clone();
         self.expect(Session::new(join.id, local, remote, direction, plan, now.instant));
@@ -297,14 +311,16 @@ impl Control {
         session
     }
 
+    /// The first plan of a viewer.
+    fn watch(&mut self, id: SessionId, tracks: Arc<StreamTracks>, negotiated: &Negotiated) -> Plan {
+        let audio = negotiated.audio.as_ref().map(ViewerLine::new);
+        let video = negotiated.video.as_ref().map(ViewerLine::new);
+        let limit = self.registry.layer_limit(id);
+        Plan::watch(tracks, audio, video).with_limit(limit)
+    }
+
     /// For a session that does not exist.
     pub(super) fn gone(&self, id: SessionId) -> Refusal {
         Refusal::gone(self.registry.why_ended(id))
     }
-}
-
-fn watch(tracks: Arc<StreamTracks>, negotiated: &Negotiated) -> Plan {
-    let audio = negotiated.audio.as_ref().map(ViewerLine::new);
-    let video = negotiated.video.as_ref().map(ViewerLine::new);
-    Plan::watch(tracks, audio, video)
 }

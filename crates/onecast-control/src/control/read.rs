@@ -52,6 +52,7 @@ impl Control {
             audio: stream.audio.map(|codec| codec.to_string()),
             keyframes: stream.keyframes,
             large: stream.large,
+            layers: stream.layers,
         });
         status.collect()
     }

@@ -37,7 +37,9 @@ impl Control {
                 self.rooms.speaking(now.instant, session, stream, speaking);
                 self.apply_room_effects(now);
             }
-            Event::Layer { .. } => {}
+            Event::Layer {
+                session, layer, reason, ..
+            } => self.layer_sent(session, layer, reason),
             Event::Picture { session, after } => self.first_picture(session, after),
             Event::Closed { session, cause } => self.closed(now, session, cause),
         }

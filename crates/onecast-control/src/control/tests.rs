@@ -4,6 +4,7 @@ mod bench;
 mod drains;
 mod ends;
 mod joins;
+mod layers;
 mod rooms;
 mod sessions;
 mod walk;

@@ -8,6 +8,7 @@ use onecast_rtc::SessionId;
 
 use super::{Conference, Operation};
 use crate::ice_session::Precondition;
+use crate::layers::{LayerChoice, WatchedLayer};
 use crate::refusal::Refusal;
 use crate::registry::{LargePackets, Purpose};
 use crate::whep_events::{EventSet, EventStreamId};
@@ -63,6 +64,12 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// When there is no such event stream.
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal>;
+
+    /// A viewer chooses which layers of its stream it is sent.
+    ///
+    /// # Errors
+    /// When there is no such viewer, the stream has no such layer, the viewer chooses too often, or the server is overloaded.
+    fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal>;
 
     /// Takes candidates that the client found after its offer (RFC 8840), or restarts its ICE session.
     ///
@@ -194,6 +201,8 @@ pub struct Accepted {
     pub tag: Box<str>,
     /// The answer's SDP.
     pub answer: String,
+    /// The session is a viewer's, and its stream may have layers to choose from.
+    pub may_choose_layers: bool,
 }
 
 /// What became of a client that pasted its offer.
@@ -226,4 +235,6 @@ pub struct StreamStatus {
     pub keyframes: KeyframeReading,
     /// Packets of its publisher that no Ethernet path carries whole.
     pub large: LargePackets,
+    /// The layers of its video, the largest picture first.
+    pub layers: Vec<WatchedLayer>,
 }

@@ -26,6 +26,8 @@ pub struct SessionLimits {
     pub publisher_idle: Option<Duration>,
     /// How long a viewer may watch a stream without a publisher.
     pub viewer_idle: Option<Duration>,
+    /// Largest height of the pictures that a viewer is sent unless it chooses otherwise, pixels.
+    pub layers_max_height: Option<u16>,
 }
 
 /// What the bounds demand.

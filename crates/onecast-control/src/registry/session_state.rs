@@ -9,6 +9,7 @@ use onecast_rtc::rtp::Codec;
 use super::sessions::{SessionEntry, SessionNumber};
 use super::{Liveness, Purpose};
 use crate::StreamName;
+use crate::layers::ViewerLayer;
 use crate::playable::Missing;
 
 /// How a session was signalled.
@@ -53,6 +54,8 @@ pub struct SessionState {
     pub silent: Option<Duration>,
     /// What a viewer cannot play of what its stream is sent in.
     pub missing: Missing,
+    /// Which layer of the video a viewer is sent; `None` for others.
+    pub layer: Option<ViewerLayer>,
 }
 
 /// Of which sessions to tell.
@@ -88,6 +91,7 @@ impl SessionState {
             received_bytes: entry.received_bytes(),
             silent: silent.filter(|silent| *silent >= Liveness::SILENT_AFTER),
             missing: entry.playable().missing(codecs),
+            layer: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use onecast_rtc::rtp::Codec;
 use onecast_rtc::{IceCredentials, Path, Profile, SessionId};
 
 use super::bounds::Meter;
+use super::layers::ViewerLayers;
 use super::{Applicant, Purpose, Via};
 use crate::admission::Caller;
 use crate::ice_session::Restarted;
@@ -60,6 +61,8 @@ pub(super) struct SessionEntry {
     pub(super) meter: Option<Box<Meter>>,
     /// What a viewer cannot play, as far as the log has it.
     pub(super) missing: Missing,
+    /// Of a viewer.
+    pub(super) layers: ViewerLayers,
 }
 
 impl Sessions {
@@ -98,6 +101,7 @@ impl Sessions {
             path: None,
             meter: None,
             missing: Missing::default(),
+            layers: ViewerLayers::default(),
         };
         self.by_id.insert(applicant.id, entry);
     }

@@ -6,10 +6,12 @@ use onecast_engine::media::keyframes::KeyframeReading;
 use onecast_rtc::rtp::{Codec, Kind};
 
 use super::bounds::{LargePackets, large_packets};
+use super::layers::watched_layers;
 use super::liveness::{Liveness, liveness};
 use super::sessions::Sessions;
 use super::streams::StreamEntry;
 use crate::StreamName;
+use crate::layers::WatchedLayer;
 
 /// What the registry knows of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) struct StreamState {
     pub(crate) keyframes: KeyframeReading,
     /// Packets of its publisher that no Ethernet path carries whole.
     pub(crate) large: LargePackets,
+    /// The layers of its video.
+    pub(crate) layers: Vec<WatchedLayer>,
 }
 
 impl StreamState {
@@ -43,6 +47,7 @@ impl StreamState {
             video: stream.codecs[Kind::Video as usize],
             keyframes: stream.tracks.video.keyframes().read(),
             large: large_packets(sessions, stream),
+            layers: watched_layers(sessions, stream),
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) const UNBOUNDED: SessionLimits = SessionLimits {
     session_time: None,
     publisher_idle: None,
     viewer_idle: None,
+    layers_max_height: None,
 };
 const LIMITS: Limits = Limits {
     streams: 2,

@@ -33,6 +33,7 @@ const WIDE: Limits = Limits {
         session_time: Some(Duration::from_secs(30)),
         publisher_idle: Some(Duration::from_secs(15)),
         viewer_idle: Some(Duration::from_secs(25)),
+        layers_max_height: None,
     },
     rooms: crate::conference::RoomLimits::DEFAULT,
 };

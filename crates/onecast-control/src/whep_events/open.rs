@@ -165,8 +165,20 @@ impl WhepEvents {
         self.followed.contains_key(stream)
     }
 
+    /// The streams that have event streams, by name.
+    pub(crate) fn followed(&self) -> Vec<StreamName> {
+        let mut followed: Vec<StreamName> = self.followed.keys().cloned().collect();
+        followed.sort_unstable();
+        followed
+    }
+
     /// What the stream is like now, which counts if it is different.
-    pub(crate) fn announce(&mut self, stream: &StreamName, audience: Audience, effects: &mut Effects) {
+    pub(crate) fn announce(&mut self, stream: &StreamName, mut audience: Audience, effects: &mut Effects) {
+        if let Some(followed) = self.followed.get(stream)
+            && !audience.layers.is_news_after(&followed.announced.layers)
+        {
+            audience.layers = followed.announced.layers;
+        }
         if let Some(followed) = self.followed.get_mut(stream)
             && followed.announced != audience
         {

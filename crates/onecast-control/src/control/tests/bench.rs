@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onecast_engine::fanout::{CloseCause, Command, Direction, Event, Session};
+use onecast_engine::fanout::{CloseCause, Command, Direction, Event, Plan, Session};
+use onecast_engine::media::{LayerIndex, LayerLimit};
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::sdp::{NegotiationParams, Offer, Role, SdpError, TrackSsrcs};
+use onecast_rtc::sdp::{Agreement, NegotiationParams, Offer, Role, SdpError, TrackSsrcs};
 use onecast_rtc::{Fingerprint, IceCredentials, Path, Profile, SessionId};
 
 use crate::admission::AdmissionLimits;
@@ -51,6 +52,7 @@ pub(super) const LIMITS: Limits = Limits {
         session_time: None,
         publisher_idle: None,
         viewer_idle: None,
+        layers_max_height: None,
     },
     rooms: RoomLimits { members: 2 },
 };
@@ -76,8 +78,13 @@ pub(super) fn credentials(number: u128) -> IceCredentials {
 /// Reads and negotiates an offer.
 fn parsed(offer: &str, role: Role) -> Result<ParsedOffer, SdpError> {
     let offer = Offer::parse(offer)?;
+    let agreement = offer.negotiate(role).map(Agreement::with_layers);
     Ok(ParsedOffer {
-        negotiated: offer.negotiate(role).map(|agreement| agreement.negotiated()),
+        negotiated: agreement.as_ref().map(Agreement::negotiated).map_err(Clone::clone),
+        video_line: agreement
+            .ok()
+            .and_then(|agreement| agreement.video_line())
+            .map(|line| line as u8),
         remote: offer.remote().clone(),
     })
 }
@@ -299,11 +306,12 @@ impl Bench {
                 assert!(self.at_shards.contains_key(&restart.session.id));
                 format!("restart {}", name(&restart.session.id))
             }
-            Effect::Command(Command::Plan(session, _)) => {
+            Effect::Command(Command::Plan(session, plan)) => {
                 assert!(self.at_shards.contains_key(&session.id));
                 match session.direction {
                     Direction::SendOnly => "lift".to_owned(),
-                    _ => format!("membership {}", name(&session.id)),
+                    Direction::ReceiveOnly => describe_limit(name(&session.id), &plan),
+                    Direction::SendReceive => format!("membership {}", name(&session.id)),
                 }
             }
             Effect::Command(Command::PeersMax(max)) => format!("peers {max}"),
@@ -329,6 +337,12 @@ impl Bench {
             Effect::Notice(_) => return None,
         })
     }
+}
+
+fn describe_limit(viewer: u128, plan: &Plan) -> String {
+    let LayerLimit { pin, max_height, .. } = plan.subscriptions[0].limit;
+    let pin = pin.map(LayerIndex::index);
+    format!("plan {} of {viewer}: {pin:?} {max_height:?}", plan.number)
 }
 
 /// Any moment will do.
