@@ -20,7 +20,7 @@ use crate::http::server::per_ip_limit::PerIpLimit;
 use crate::http::server::reverse_proxy::EarlyResponse;
 use crate::http::server::{HttpLimits, Serving, smuggling};
 use crate::http::static_files::{self, Pages};
-use crate::http::whip::events;
+use crate::http::whip::{events, layers};
 use crate::http::{conference, cors, paste, whip};
 use crate::turn::IceServers;
 use onecast_control::port::Protocol;
@@ -68,6 +68,7 @@ pub(crate) fn router(serving: Serving, limits: HttpLimits) -> Router {
         .merge(whip::routes::routes(Protocol::Whip))
         .merge(whip::routes::routes(Protocol::Whep))
         .merge(events::routes())
+        .merge(layers::routes())
         .merge(conference::routes::routes())
         .merge(ws::routes())
         .merge(streams::routes())

@@ -8,6 +8,7 @@ use onecast::app::{App, AppConfig};
 use onecast::auth::Authority;
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast::http::{HttpLimits, Pages, Server, Serving};
+use onecast_control::layers::LayerChoice;
 use onecast_control::port::{
     Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
     StreamStatus,
@@ -224,6 +225,9 @@ impl Service for Detoured {
     }
     fn open_events(&self, session: SessionId, wanted: EventSet) -> Result<EventStreamId, Refusal> {
         self.app.open_events(session, wanted)
+    }
+    fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal> {
+        self.app.choose_layer(session, choice)
     }
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
         self.app.close_events(events)

@@ -14,6 +14,7 @@ async fn session_numbers_in_lists_grant_no_access() {
         "handle": 1, "stream": "live", "role": "publisher", "protocol": "whip", "number": null, "state": "connected",
         "since": "2024-02-29T12:34:56Z", "connected_s": 2, "client": "192.0.2.1:5000", "media": "192.0.2.1:6000",
         "cipher": null, "received_bytes": 1_234, "silent_s": null, "missing_codecs": [],
+        "layer": null,
     });
     let all = rig.get("/api/sessions").await;
     assert_eq!(all.header("cache-control"), Some("no-store"));
@@ -28,6 +29,11 @@ async fn session_numbers_in_lists_grant_no_access() {
         (&viewer["number"], &viewer["received_bytes"]),
         (&json!(17), &json!(null))
     );
+    let layer = json!({
+        "rid": "h", "width": 640, "height": 360, "reason": "path", "switches": 3,
+        "limit": { "rid": null, "max_width": null, "max_height": 720 },
+    });
+    assert_eq!(viewer["layer"], layer);
     assert_eq!(all["next"], json!(null));
     assert_eq!(rig.get("/api/sessions/1").await.json(), publisher);
     for path in [

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use onecast::http::{HttpLimits, Pages};
+use onecast_control::layers::StreamLayers;
 use onecast_control::whep_events::{Audience, Reconnect};
 use onecast_rtc::rtp::Codec;
 
@@ -10,7 +11,7 @@ use super::rig::{OFFER, Rig, SDP, SHORT};
 use super::wire::{Wire, request};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-const ALL: &str = r#"["active", "inactive", "codec-missing", "viewercount", "reconnect", "layers"]"#;
+const ALL: &str = r#"["active", "inactive", "codec-missing", "viewercount", "reconnect", "captions"]"#;
 
 /// Where event streams of a new viewer's session are opened, and the session.
 async fn viewer(rig: &Rig) -> (String, String) {
@@ -21,7 +22,7 @@ async fn viewer(rig: &Rig) -> (String, String) {
     assert_eq!(url, format!("{session}/events"));
     assert_eq!(
         rest,
-        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,codec-missing,viewercount,reconnect\""
+        "; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"active,inactive,codec-missing,viewercount,layers,reconnect\""
     );
     (url.to_owned(), session)
 }
@@ -33,7 +34,7 @@ async fn opened(rig: &Rig, names: &str) -> (String, String) {
     (reply.header("location").unwrap().to_owned(), session)
 }
 
-async fn followed(rig: &Rig, events: &str) -> Wire {
+pub(super) async fn followed(rig: &Rig, events: &str) -> Wire {
     let mut wire = rig.connect().await;
     let headers = [("Accept", "text/event-stream"), ("Connection", "close")];
     wire.send(request("GET", events, &headers, "")).await;
@@ -46,7 +47,7 @@ async fn followed(rig: &Rig, events: &str) -> Wire {
 }
 
 /// The next message's name and data.
-async fn message(wire: &mut Wire) -> Option<(String, String)> {
+pub(super) async fn message(wire: &mut Wire) -> Option<(String, String)> {
     wire.through("event: ").await?;
     let name = wire.through("\n").await?.trim().to_owned();
     wire.through("data: ").await?;
@@ -54,15 +55,16 @@ async fn message(wire: &mut Wire) -> Option<(String, String)> {
     Some((name, data))
 }
 
-async fn expect(wire: &mut Wire, name: &str, data: &str) {
+pub(super) async fn expect(wire: &mut Wire, name: &str, data: &str) {
     assert_eq!(message(wire).await, Some((name.to_owned(), data.to_owned())));
 }
 
-const LIVE: Audience = Audience {
+pub(super) const LIVE: Audience = Audience {
     live: true,
     silent: false,
     viewers: 2,
     codecs: [None; 2],
+    layers: StreamLayers::NONE,
 };
 
 #[tokio::test]
@@ -142,7 +144,7 @@ async fn a_follower_learns_which_codec_it_lacks_and_when_that_ends() {
 #[tokio::test]
 async fn only_subscribed_events_are_sent() {
     let rig = Rig::start().await;
-    let (events, _) = opened(&rig, r#"["layers", "active"]"#).await;
+    let (events, _) = opened(&rig, r#"["captions", "active"]"#).await;
     let mut wire = followed(&rig, &events).await;
     rig.fake.with_feed(|feed| feed.audience.send_replace(LIVE));
     expect(&mut wire, "active", "{}").await;
@@ -162,11 +164,11 @@ async fn invalid_subscriptions_are_refused_with_the_reason() {
     for body in ["", "active", "{}", "[1]", "[\"active\"", "\"active\"", "null"] {
         let (said, _) = refused(&[JSON], body, 400).await;
         assert!(
-            said.contains(r#"["active", "inactive", "codec-missing", "viewercount", "reconnect"]"#),
+            said.contains(r#"["active", "inactive", "codec-missing", "viewercount", "layers", "reconnect"]"#),
             "{said}"
         );
     }
-    for body in ["[]", "[\"layers\"]", "[\"Active\"]"] {
+    for body in ["[]", "[\"captions\"]", "[\"Active\"]"] {
         refused(&[JSON], body, 422).await;
     }
     for headers in [&[][..], &[SDP]] {
@@ -209,7 +211,9 @@ async fn the_url_of_an_event_stream_does_not_reveal_the_session() {
     let options = rig.request("OPTIONS", &format!("{session}/events"), &[], "").await;
     assert_eq!(options.header("accept-post"), Some("application/json"));
     rig.request("PUT", &events, &[], "").await.problem(405);
-    rig.get(&format!("{session}/events")).await.problem(405);
+    rig.request("DELETE", &format!("{session}/events"), &[], "")
+        .await
+        .problem(405);
 }
 
 #[tokio::test]

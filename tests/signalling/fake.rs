@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast_control::admission::Admission;
+use onecast_control::layers::{LayerChoice, LayerState, WatchedLayer};
 use onecast_control::playable::Playable;
 use onecast_control::port::{
     Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
@@ -17,8 +18,9 @@ use onecast_control::whep_events::{Audience, EventSet, EventStreamId, Reconnect}
 use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, Refusal, SdpRefusal, SessionId};
 use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::{KeyframeReading, KeyframeStats};
+use onecast_engine::media::{LayerFacts, LayerIndex};
 use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
-use onecast_rtc::rtp::{Codec, Kind, Pt};
+use onecast_rtc::rtp::{Codec, Kind, Pt, Rid};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +66,7 @@ struct State {
     created: u8,
     offers: Vec<Offer>,
     fragments: Vec<String>,
+    choices: Vec<LayerChoice>,
     broadcasting: bool,
 }
 
@@ -76,6 +79,52 @@ pub(crate) struct Feed {
     pub(crate) reconnect: watch::Sender<Option<Reconnect>>,
     follower: CancellationToken,
 }
+
+/// A layer of the stream `live`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FakeLayer {
+    index: u8,
+    rid: &'static str,
+    size: (u16, u16),
+    rate: u32,
+}
+
+impl FakeLayer {
+    pub(crate) fn state(&self) -> LayerState {
+        LayerState {
+            index: LayerIndex::new(self.index),
+            rid: Rid::parse(self.rid),
+            facts: LayerFacts {
+                size: Some(self.size),
+                rate: self.rate,
+                frame_rate: 30,
+                is_live: self.rate > 0,
+            },
+        }
+    }
+}
+
+/// The largest is silent.
+pub(crate) const LAYERS: [FakeLayer; 3] = [
+    FakeLayer {
+        index: 2,
+        rid: "f",
+        size: (1280, 720),
+        rate: 0,
+    },
+    FakeLayer {
+        index: 1,
+        rid: "h",
+        size: (640, 360),
+        rate: 512_000,
+    },
+    FakeLayer {
+        index: 0,
+        rid: "q",
+        size: (320, 180),
+        rate: 131_000,
+    },
+];
 
 /// What arrived at the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +206,11 @@ impl Fake {
         self.state().fragments.clone()
     }
 
+    /// What viewers have chosen.
+    pub(crate) fn choices(&self) -> Vec<LayerChoice> {
+        self.state().choices.clone()
+    }
+
     pub(crate) fn answers(&self) -> Vec<String> {
         self.state().answers.clone()
     }
@@ -166,6 +220,11 @@ impl Fake {
         let state = self.state();
         assert_eq!(state.feeds.len(), 1);
         act(state.feeds.values().next().unwrap())
+    }
+
+    /// Event streams.
+    pub(crate) fn feeds(&self) -> usize {
+        self.state().feeds.len()
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -216,6 +275,7 @@ impl Fake {
             session,
             tag: format!("tag-{session}").into(),
             answer: answer(request.stream.as_str()),
+            may_choose_layers: protocol == Protocol::Whep,
         })
     }
 }
@@ -262,6 +322,7 @@ impl Feeds for Fake {
         Ok(EventFeed {
             wanted: feed.wanted,
             playable: only_vp8(),
+            video_line: Some(1),
             audience: feed.audience.subscribe(),
             reconnect: feed.reconnect.subscribe(),
             ended: feed.follower.clone(),
@@ -369,6 +430,7 @@ impl Service for Fake {
             session,
             tag: format!("tag-{session}").into(),
             answer: answer("counter-offer"),
+            may_choose_layers: true,
         })
     }
 
@@ -402,6 +464,21 @@ impl Service for Fake {
         };
         state.feeds.insert(id, feed);
         Ok(id)
+    }
+
+    fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal> {
+        if !self.exists(session, Protocol::Whep) {
+            return Err(Refusal::UnknownSession);
+        }
+        if let Some(rid) = choice.rid.as_deref() {
+            refusal_by_name(rid)?;
+            let known = LAYERS.map(|layer| layer.rid.to_owned());
+            if !known.iter().any(|known| known == rid) {
+                return Err(Refusal::UnknownLayer { known: known.into() });
+            }
+        }
+        self.state().choices.push(choice.clone());
+        Ok(())
     }
 
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
@@ -456,6 +533,7 @@ impl Service for Fake {
             audio: None,
             keyframes: KeyframeReading::default(),
             large: LargePackets::default(),
+            layers: Vec::new(),
         };
         let live = StreamStatus {
             live: true,
@@ -481,6 +559,12 @@ impl Service for Fake {
                 count: 3,
                 longest: 1_616,
             },
+            layers: LAYERS
+                .map(|layer| WatchedLayer {
+                    layer: layer.state(),
+                    viewers: 5,
+                })
+                .to_vec(),
             ..status("live")
         };
         let connected = StreamStatus {

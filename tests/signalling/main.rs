@@ -14,6 +14,7 @@ mod front;
 mod hall;
 mod hostile;
 mod ice_servers;
+mod layers;
 mod leaving;
 mod limits;
 mod openapi;

@@ -174,7 +174,13 @@ async fn concrete(rig: &Rig, path: &str) -> String {
 /// Asks for what succeeds.
 async fn success(rig: &Rig, method: &str, path: &str) -> Reply {
     let asked = concrete(rig, path).await;
-    if (method, path) == ("GET", "/whep/{stream}/events/{events}") {
+    if matches!(
+        (method, path),
+        (
+            "GET",
+            "/whep/{stream}/events/{events}" | "/whep/{stream}/{session}/events"
+        )
+    ) {
         let mut wire = rig.connect().await;
         wire.send(request(method, &asked, &[], "")).await;
         return wire.head().await.expect("the head of an endless response");
@@ -185,6 +191,7 @@ async fn success(rig: &Rig, method: &str, path: &str) -> Reply {
     let (headers, body) = match (method, path.rsplit('/').next().unwrap()) {
         ("PATCH", _) => (vec![FRAGMENT], "a=ice-ufrag:x\r\n"),
         ("POST", "events") => (vec![JSON], NAMES),
+        ("POST", "layer") => (vec![JSON], "{}"),
         ("POST", _) if path.starts_with("/wh") => (vec![SDP], OFFER),
         ("POST", _) if !path.starts_with("/api") => (vec![], OFFER),
         _ => (vec![], ""),

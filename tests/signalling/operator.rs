@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use onecast_control::drain::DrainOrder;
 use onecast_control::ended::{End, Note};
+use onecast_control::layers::ViewerLayer;
 use onecast_control::playable::Missing;
 use onecast_control::port::{Condition, DrainState, Operation};
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::{EndReason, Purpose, Refusal, SessionId, SessionNumber, StreamName};
+use onecast_engine::media::{LayerLimit, LayerReason};
 
-use super::fake::Fake;
+use super::fake::{Fake, LAYERS};
 
 /// What the operator has done, and what a test says that the server is like.
 #[derive(Debug, Default)]
@@ -40,6 +42,15 @@ fn session(number: u64, purpose: Purpose) -> SessionState {
         received_bytes: 1_234,
         silent: None,
         missing: Missing::default(),
+        layer: (purpose == Purpose::Watch).then(|| ViewerLayer {
+            sent: Some((LAYERS[1].state(), LayerReason::Path)),
+            switches: 3,
+            rid: None,
+            limit: LayerLimit {
+                max_height: Some(720),
+                ..LayerLimit::default()
+            },
+        }),
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn refusal_by_name(name: &str) -> Result<(), Refusal> {
         "no-tag" => Refusal::Unconditional,
         "half-restart" => Refusal::HalfRestart,
         "restart-too-soon" => Refusal::RestartTooSoon,
+        "too-many-choices" => Refusal::TooManyChoices,
         "overloaded" => Refusal::Overloaded,
         _ => return Ok(()),
     })

@@ -268,6 +268,11 @@ async fn the_api_lists_live_streams() {
         },
         "start_cache": { "ready": true, "frames": 290, "bytes": 1_500_000 },
         "large_packets": { "count": 3, "longest_bytes": 1_616 },
+        "layers": [
+            { "rid": "f", "width": 1280, "height": 720, "bitrate": 0, "frame_rate": 30, "live": false, "viewers": 5 },
+            { "rid": "h", "width": 640, "height": 360, "bitrate": 512_000, "frame_rate": 30, "live": true, "viewers": 5 },
+            { "rid": "q", "width": 320, "height": 180, "bitrate": 131_000, "frame_rate": 30, "live": true, "viewers": 5 },
+        ],
     });
     let waiting = serde_json::json!({
         "name": "waiting", "live": false, "state": "waiting", "silent_s": null, "since": null, "viewers": 0, "video": null, "audio": null,
@@ -276,11 +281,13 @@ async fn the_api_lists_live_streams() {
         },
         "start_cache": { "ready": false, "frames": 0, "bytes": 0 },
         "large_packets": { "count": 0, "longest_bytes": 0 },
+        "layers": [],
     });
     let connected = serde_json::json!({
         "name": "connected", "live": false, "state": "connected", "silent_s": 42, "since": "2024-02-29T12:34:56Z", "viewers": 0,
         "video": null, "audio": null,
         "keyframes": waiting["keyframes"], "start_cache": waiting["start_cache"], "large_packets": waiting["large_packets"],
+        "layers": [],
     });
     let all = rig.get("/api/streams").await;
     assert_eq!(

@@ -13,6 +13,7 @@ use crate::http::path_params::StreamPath;
 use crate::http::problem::Problem;
 use crate::http::{Shared, timestamp};
 use onecast_control::Refusal;
+use onecast_control::layers::{LayerState, WatchedLayer};
 use onecast_control::port::{ShardReading, StreamStatus};
 use onecast_metrics::Metric;
 
@@ -109,6 +110,20 @@ fn describe(status: &StreamStatus) -> Value {
             "count": status.large.count,
             "longest_bytes": status.large.longest,
         },
+        "layers": status.layers.iter().map(describe_layer).collect::<Vec<_>>(),
+    })
+}
+
+fn describe_layer(watched: &WatchedLayer) -> Value {
+    let LayerState { rid, facts, .. } = watched.layer;
+    json!({
+        "rid": rid.as_deref(),
+        "width": facts.size.map(|(width, _)| width),
+        "height": facts.size.map(|(_, height)| height),
+        "bitrate": facts.rate,
+        "frame_rate": facts.frame_rate,
+        "live": facts.is_live,
+        "viewers": watched.viewers,
     })
 }
 

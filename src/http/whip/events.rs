@@ -4,6 +4,7 @@
 //! does not reveal the session's own URL, which would be enough to end the session.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,20 +20,27 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::http::cors::{ACCEPT_POST, Methods, options};
-use crate::http::feeds::EventFeed;
+use crate::http::feeds::{EventFeed, Feeds};
 use crate::http::path_params::{EventStreamPath, SessionPath, StreamPath};
 use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::{ActiveRequests, Connection, Stop};
 use crate::http::server::request_permit::RequestPermit;
+use crate::http::whip::layers::{self, LayersForm};
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
 use onecast_control::playable::{Missing, Playable};
-use onecast_control::whep_events::{Announcement, EventName, EventSet, EventStream, Reconnect};
+use onecast_control::whep_events::{Announcement, EventName, EventSet, EventStream, EventStreamId, Reconnect};
 use onecast_udp::clock;
 
 pub(crate) fn routes() -> Router<Shared> {
-    let opening = post(open).options(async || ([(ACCEPT_POST, JSON)], options(Methods("POST, OPTIONS")).await));
+    let methods = async || {
+        (
+            [(ACCEPT_POST, JSON)],
+            options(Methods("GET, HEAD, POST, OPTIONS")).await,
+        )
+    };
+    let opening = post(open).get(open_and_follow).options(methods);
     let following = get(follow)
         .delete(close)
         .options(|| options(Methods("GET, HEAD, DELETE, OPTIONS")));
@@ -42,8 +50,11 @@ pub(crate) fn routes() -> Router<Shared> {
 }
 
 /// The `Link` value with the URL that opens event streams of the session at `location`.
-pub(crate) fn link(location: &str) -> HeaderValue {
-    let events = EventName::ALL.map(EventName::as_str).join(",");
+pub(crate) fn link(location: &str, with_layers: bool) -> HeaderValue {
+    let events = EventName::ALL
+        .into_iter()
+        .filter(|event| with_layers || *event != EventName::Layers);
+    let events = events.map(EventName::as_str).collect::<Vec<_>>().join(",");
     HeaderValue::try_from(format!("<{location}/events>; rel=\"{RELATION}\"; events=\"{events}\""))
         .expect("paths and event names are visible ASCII")
 }
@@ -68,24 +79,59 @@ async fn open(
 
 async fn follow(
     State(shared): State<Shared>,
-    Stop(stop): Stop,
-    Connection { client, .. }: Connection,
-    active: ActiveRequests,
+    follower: Follower,
     EventStreamPath(events): EventStreamPath,
 ) -> Result<Response, Problem> {
-    let permit = RequestPermit::acquire(&shared, client)?;
+    let permit = RequestPermit::acquire(&shared, follower.1.client)?;
     let feed = shared.service.follow_events(events)?;
+    Ok(stream_events(feed, LayersForm::List, follower, permit))
+}
+
+/// A GET of the URL where event streams are opened: players of Broadcast Box open and follow one at once. It ends with the response.
+async fn open_and_follow(
+    State(shared): State<Shared>,
+    follower: Follower,
+    SessionPath(session): SessionPath,
+) -> Result<Response, Problem> {
+    let permit = RequestPermit::acquire(&shared, follower.1.client)?;
+    let opened = Opened {
+        events: shared.service.open_events(session, EventSet::all())?,
+        service: shared.service,
+    };
+    let feed = opened.service.follow_events(opened.events)?;
+    Ok(stream_events(feed, LayersForm::Object, follower, (permit, opened)))
+}
+
+/// An event stream that ends when this is dropped.
+struct Opened {
+    service: Arc<dyn Feeds>,
+    events: EventStreamId,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // It may have ended with its session.
+        let _ = self.service.close_events(self.events);
+    }
+}
+
+/// A client that follows events, and what its request lasts for.
+type Follower = (Stop, Connection, ActiveRequests);
+
+/// The response, which is over when the feed or the client is gone. `held` is dropped then.
+fn stream_events(feed: EventFeed, form: LayersForm, follower: Follower, held: impl Send + 'static) -> Response {
+    let (Stop(stop), _, active) = follower;
     // One message in flight, then the latest state: nothing queues up for a slow reader.
     let (messages, to_client) = mpsc::channel(1);
     tokio::spawn(async move {
         let (ended, left) = (feed.ended.clone(), messages.clone());
         tokio::select! {
-            () = announce(feed, messages) => {}
+            () = announce(feed, form, messages) => {}
             () = ended.cancelled() => {}
             () = stop.cancelled() => {}
             () = left.closed() => {}
         }
-        drop((permit, active));
+        drop((held, active));
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_EVERY);
     let mut response = Sse::new(ReceiverStream::new(to_client))
@@ -94,7 +140,7 @@ async fn follow(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStreamPath) -> Result<StatusCode, Problem> {
@@ -103,13 +149,19 @@ async fn close(State(shared): State<Shared>, EventStreamPath(events): EventStrea
 }
 
 /// Sends events until the feed or its reader ends.
-async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infallible>>) {
-    let mut events = EventStream::new(feed.wanted, feed.playable);
+async fn announce(mut feed: EventFeed, form: LayersForm, messages: mpsc::Sender<Result<Event, Infallible>>) {
+    // Without video there is nothing to choose.
+    let wanted = match feed.video_line {
+        Some(_) => feed.wanted,
+        None => feed.wanted.without(EventName::Layers),
+    };
+    let layers_key = (form, feed.video_line.unwrap_or_default());
+    let mut events = EventStream::new(wanted, feed.playable);
     loop {
         events.handle_audience(*feed.audience.borrow_and_update());
         events.handle_reconnect(feed.reconnect.borrow_and_update().clone());
         if let Some(announcement) = events.poll_announcement(clock::now()) {
-            if messages.send(Ok(message(&announcement))).await.is_err() {
+            if messages.send(Ok(message(&announcement, layers_key))).await.is_err() {
                 return;
             }
             continue;
@@ -132,12 +184,13 @@ async fn announce(mut feed: EventFeed, messages: mpsc::Sender<Result<Event, Infa
     }
 }
 
-fn message(announcement: &Announcement) -> Event {
+fn message(announcement: &Announcement, (form, line): (LayersForm, u8)) -> Event {
     let data = match announcement {
         Announcement::Active | Announcement::Inactive { silent: false } => json!({}),
         Announcement::Inactive { silent: true } => json!({ "silent": true }),
         Announcement::CodecMissing(missing, playable) => describe_missing(*missing, *playable),
         Announcement::ViewerCount(viewers) => json!({ "viewercount": viewers }),
+        Announcement::Layers(layers) => layers::describe(layers, form, line),
         Announcement::Reconnect(reconnect) => describe(reconnect),
     };
     // `serde_json` writes JSON on one line, as an event requires.

@@ -4,6 +4,7 @@ pub(super) mod counter_offer;
 pub(super) mod etag;
 pub(super) mod events;
 pub(super) mod ice_servers;
+pub(super) mod layers;
 pub(super) mod links;
 pub(super) mod patch;
 pub(super) mod routes;

@@ -17,7 +17,7 @@ use crate::http::problem::{Problem, kinds};
 use crate::http::server::base_path::BasePath;
 use crate::http::server::connection::Connection;
 use crate::http::whip::etag::etag;
-use crate::http::whip::{counter_offer, events, ice_servers, links, patch};
+use crate::http::whip::{counter_offer, events, ice_servers, layers, links, patch};
 use crate::http::{Shared, body};
 use onecast_control::port::{Accepted, Protocol, Request};
 use onecast_control::{Purpose, Refusal, StreamName};
@@ -129,7 +129,8 @@ pub(crate) fn session_response(
     links::append(headers, shared.links.iter().cloned());
     links::append(headers, ice_servers::links(&shared.ice_servers));
     if protocol == Protocol::Whep {
-        links::append(headers, [events::link(&location)]);
+        links::append(headers, [events::link(&location, accepted.may_choose_layers)]);
+        links::append(headers, accepted.may_choose_layers.then(|| layers::link(&location)));
     }
     response
 }

@@ -44,7 +44,7 @@ pub(super) async fn the_answer_links_to_the_event_streams_and_lists_their_events
     for reply in [ground.post("/whep/live").await, counter_offer] {
         let (url, names) = told(&reply);
         assert_eq!(url, format!("{}/events", reply.header("location").unwrap()));
-        assert_eq!(names, "active,inactive,codec-missing,viewercount,reconnect");
+        assert_eq!(names, "active,inactive,codec-missing,viewercount,layers,reconnect");
     }
     let publisher = ground.post("/whip/live").await;
     assert_eq!((publisher.status, publisher.header("link")), (201, None));
@@ -83,7 +83,7 @@ pub(super) async fn invalid_subscriptions_are_refused(ground: &Ground) {
         ("active", 400),
         ("{}", 400),
         ("[]", 422),
-        ("[\"layers\"]", 422),
+        ("[\"captions\"]", 422),
     ] {
         ground.request("POST", &url, &[JSON], names).await.problem(status);
     }

@@ -47,7 +47,7 @@ impl Case {
 
 /// Asks for all of them and checks the replies.
 pub(super) async fn happen(document: &Document) {
-    let cases = [endpoints(), sessions(), events(), paste(), administration()];
+    let cases = [endpoints(), sessions(), events(), layers(), paste(), administration()];
     for case in cases.into_iter().flatten() {
         let rig = Rig::start().await;
         prepare(&rig, case.status, case.path).await;
@@ -180,8 +180,24 @@ fn events() -> Vec<Case> {
         post(413, &too_large()),
         Case::new("POST", opening, 415).body(NAMES),
         post(422, "[]"),
+        Case::new("GET", opening, 404).at(format!("/whep/live/{UNKNOWN}/events")),
+        Case::new("GET", opening, 409),
         Case::new("GET", FOLLOWED, 404).at(&*unknown),
         Case::new("DELETE", FOLLOWED, 404).at(&*unknown),
+    ]
+}
+
+fn layers() -> Vec<Case> {
+    let path = "/whep/{stream}/{session}/layer";
+    let post = |status, body: &str| Case::new("POST", path, status).with(JSON).body(body);
+    vec![
+        post(400, "f"),
+        post(404, "{}").at(format!("/whep/live/{UNKNOWN}/layer")),
+        post(409, r#"{"rid":"x"}"#),
+        post(413, &too_large()),
+        Case::new("POST", path, 415).body("{}"),
+        post(429, r#"{"rid":"too-many-choices"}"#),
+        post(503, r#"{"rid":"overloaded"}"#),
     ]
 }
 
