@@ -41,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ice_server", ice_server),
     ("if_match", if_match),
     ("jwt", jwt),
+    ("layer_choice", layer_choice),
     ("layers_allocation", layers_allocation),
     ("load_answer", load_answer),
     ("operator", operator),
@@ -87,6 +88,11 @@ pub fn forwarded(data: &[u8]) {
 /// The names of events that a viewer subscribes to.
 pub fn event_names(data: &[u8]) {
     crate::http::fuzz_event_names(data);
+}
+
+/// Which layers of its stream a viewer chooses, in JSON.
+pub fn layer_choice(data: &[u8]) {
+    crate::http::fuzz_layer_choice(data);
 }
 
 /// What an operator writes: a reason for the log and for pages, and the URL of another server for a header.

@@ -39,5 +39,7 @@ pub use static_files::Pages;
 pub use whip::etag::fuzz_if_match;
 #[doc(hidden)]
 pub use whip::events::fuzz_event_names;
+#[doc(hidden)]
+pub use whip::layers::fuzz_layer_choice;
 
 use router::Shared;

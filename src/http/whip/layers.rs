@@ -117,6 +117,19 @@ fn describe_layer(layer: &LayerState, name: &str) -> Value {
     described
 }
 
+/// Reads any bytes as a choice.
+#[doc(hidden)]
+pub fn fuzz_layer_choice(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match read_choice(text) {
+        Ok(choice) => {
+            let sizes = [choice.max_width, choice.max_height];
+            assert!(choice.rid.as_deref() != Some("") && !sizes.contains(&Some(0)));
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
+}
+
 const JSON: &str = "application/json";
 const RELATION: &str = "urn:ietf:params:whep:ext:core:layer";
 
