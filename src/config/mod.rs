@@ -443,6 +443,22 @@ mod tests {
     }
 
     #[test]
+    fn layers_are_accepted_unless_they_are_switched_off() {
+        let defaults = serve(&[]).unwrap();
+        assert!(defaults.accepts_layers() && defaults.room_limits().sessions.layers_max_height.is_none());
+        let args = serve(&["--layers", "off", "--layers-max-height", "720"]).unwrap();
+        assert!(!args.accepts_layers());
+        assert_eq!(args.room_limits().sessions.layers_max_height, Some(720));
+        for arguments in [
+            ["--layers", "on"],
+            ["--layers-max-height", "0"],
+            ["--layers-max-height", "720p"],
+        ] {
+            assert!(serve(&arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn values_that_cannot_work_are_refused_with_what_is_expected() {
         let refused = |arguments: &[&str]| serve(arguments).unwrap_err();
         assert!(refused(&["--http", "8080"]).contains("such as 127.0.0.1:8080"));

@@ -162,6 +162,32 @@ async fn without_layers_publishers_are_answered_one_encoding_and_viewers_have_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn layers_are_listed_under_the_index_of_the_viewers_video_line() {
+    let whole = Whole::start(true).await;
+    let offer = file("layers/chromium156-vp8-simulcast.offer.sdp");
+    assert_eq!(whole.offer("/whip/live", &offer).await.status, 201);
+    for (viewer, line) in [
+        ("layers/chromium156-watch.offer.sdp", 0),
+        ("offers/chromium156-watch.sdp", 1),
+    ] {
+        let session = whole.offer("/whep/live", &file(viewer)).await;
+        let opening = format!("{}/events", session.header("location").unwrap());
+        let mut wire = Wire::connect(whole.address).await;
+        wire.send(request("POST", &opening, &[JSON], r#"["layers"]"#)).await;
+        let opened = wire.reply().await.unwrap();
+        let mut wire = Wire::connect(whole.address).await;
+        wire.send(request("GET", opened.header("location").unwrap(), &[], ""))
+            .await;
+        // The publisher has named its layers, and sends none yet.
+        let layer = |rid: &str| serde_json::json!({ "rid": rid, "bitrate": 0 });
+        let list = ["q", "h", "f"].map(layer);
+        let layers = serde_json::json!({ line.to_string(): list });
+        expect(&mut wire, "layers", &layers.to_string()).await;
+    }
+    whole.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_of_the_whole_server_chooses_among_the_layers_of_its_publisher() {
     let whole = Whole::start(true).await;
     let offer = file("layers/chromium156-vp8-simulcast.offer.sdp");

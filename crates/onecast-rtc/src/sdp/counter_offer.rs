@@ -169,6 +169,16 @@ mod tests {
             .replace("a=setup:actpass", "a=setup:active")
     }
 
+    #[test]
+    fn the_video_line_is_where_it_is_said_to_be() {
+        let media: Vec<String> = offer(&[])
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("m=")?.to_owned()))
+            .collect();
+        let video = media.iter().position(|line| line.starts_with("video"));
+        assert_eq!(video, Some(usize::from(CounterOffer::VIDEO_LINE)));
+    }
+
     fn payload_types(sdp: &str, media: &str) -> Vec<u8> {
         let line = sdp
             .lines()
