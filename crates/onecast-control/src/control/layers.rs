@@ -35,7 +35,7 @@ impl Control {
     }
 
     /// Once a second: the layers that followers know, and what viewers have chosen.
-    pub(super) fn look_after_layers(&mut self, now: Now) {
+    pub(super) fn refresh_layers(&mut self, now: Now) {
         for stream in self.events.followed() {
             self.announce(now, &stream);
         }

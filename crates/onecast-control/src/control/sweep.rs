@@ -26,7 +26,7 @@ impl Control {
         self.enforce_limits(now);
         self.report_drain(now);
         self.report_silences(now);
-        self.look_after_layers(now);
+        self.refresh_layers(now);
         self.rooms.handle_timeout(now.instant);
         self.apply_room_effects(now);
         for id in self.registry.overdue(now.instant) {

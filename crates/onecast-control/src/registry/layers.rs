@@ -1,7 +1,7 @@
 //! Which layers of its stream a viewer wants, and which it is sent.
 //!
 //! A viewer names a layer by its rid. The shards know places in the publisher's offer instead, which are others after another publisher has
-//! come: so viewers with such a choice are looked after once a second.
+//! come, so viewers with such a choice are checked once a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
