@@ -99,6 +99,7 @@ impl FakeLayer {
                 rate: self.rate,
                 frame_rate: 30,
                 is_live: self.rate > 0,
+                ..LayerFacts::default()
             },
         }
     }

@@ -148,6 +148,7 @@ mod tests {
                 rate,
                 frame_rate: 30,
                 is_live: rate > 0,
+                ..LayerFacts::default()
             },
         }
     }

@@ -49,6 +49,7 @@ fn write(bench: &Bench, publisher: u128, place: u8, size: (u16, u16), rate: u32)
         rate,
         frame_rate: 30,
         is_live: rate > 0,
+        ..LayerFacts::default()
     };
     let tracks = &bench.at_shards[&id(publisher)].plan.sources[0].tracks;
     tracks.video.layers().write(LayerIndex::new(place), &facts);
