@@ -38,7 +38,7 @@ pub enum Reason {
 
 /// What the API or the page asks for. Layers that the ladder does not have limit nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LayerLimit {
+pub enum StepLimit {
     /// The best that the path carries.
     #[default]
     None,
@@ -67,7 +67,7 @@ pub struct LayerControl {
     failed: u16,
     probed: u16,
     group: u16,
-    limit: LayerLimit,
+    limit: StepLimit,
     layer: u8,
     wanted: u8,
     sending: Sending,
@@ -105,7 +105,7 @@ struct Climb {
 
 impl LayerControl {
     /// A viewer that begins, with the best layer that fits `known` bits per second, or the middle one if nothing is known of its path.
-    pub fn new(now: Millis, ladder: &[LadderStep], limit: LayerLimit, known: Option<u32>) -> LayerControl {
+    pub fn new(now: Millis, ladder: &[LadderStep], limit: StepLimit, known: Option<u32>) -> LayerControl {
         let steps = Ladder(ladder);
         let first = known.map_or_else(
             || steps.middle(),
@@ -199,7 +199,7 @@ impl LayerControl {
     }
 
     /// The viewer's limit has changed.
-    pub fn set_limit(&mut self, limit: LayerLimit, ladder: &[LadderStep]) {
+    pub fn set_limit(&mut self, limit: StepLimit, ladder: &[LadderStep]) {
         self.limit = limit;
         self.follow(Ladder(ladder));
     }
@@ -240,8 +240,8 @@ impl LayerControl {
     fn follow(&mut self, ladder: Ladder<'_>) {
         let position = ladder.position(self.wanted);
         let (allowed, reason) = match self.limit {
-            LayerLimit::Pin(layer) if ladder.position(layer).is_some() => (ladder.position(layer), Reason::Limit),
-            LayerLimit::Ceiling(layer) if ladder.position(layer).is_some_and(|top| position > Some(top)) => {
+            StepLimit::Pin(layer) if ladder.position(layer).is_some() => (ladder.position(layer), Reason::Limit),
+            StepLimit::Ceiling(layer) if ladder.position(layer).is_some_and(|top| position > Some(top)) => {
                 (ladder.position(layer), Reason::Limit)
             }
             _ => (position.or(Some(0)), Reason::LayerGone),
@@ -360,7 +360,7 @@ impl LayerControl {
             self.wanted = self.layer;
             return;
         }
-        let is_pinned = matches!(self.limit, LayerLimit::Pin(layer) if layer == self.wanted);
+        let is_pinned = matches!(self.limit, StepLimit::Pin(layer) if layer == self.wanted);
         let lower = ladder.below(position, fits).filter(|_| !is_pinned);
         match lower {
             Some(step) if wanted == position || ladder.position(step.layer) < Some(wanted) => {
@@ -479,9 +479,9 @@ impl LayerControl {
         }
         let position = ladder.position(self.wanted)?;
         let top = match self.limit {
-            LayerLimit::None => usize::MAX,
-            LayerLimit::Ceiling(layer) => ladder.position(layer).unwrap_or(usize::MAX),
-            LayerLimit::Pin(layer) => ladder.position(layer).map_or(usize::MAX, |_| 0),
+            StepLimit::None => usize::MAX,
+            StepLimit::Ceiling(layer) => ladder.position(layer).unwrap_or(usize::MAX),
+            StepLimit::Pin(layer) => ladder.position(layer).map_or(usize::MAX, |_| 0),
         };
         let above = ladder.above(position, now)?;
         (ladder.position(above.layer)? <= top).then_some(Climb {

@@ -166,18 +166,18 @@ impl ShardStream {
         }
     }
 
-    fn limit_of(&self, position: SubscriberPosition) -> layers::LayerLimit {
+    fn limit_of(&self, position: SubscriberPosition) -> layers::StepLimit {
         let subscriber = &self.subscribers[position.index()];
         let limit = subscriber.limit();
         let number = |layer: LayerIndex| layer.index() as u8;
         match limit.pin {
-            _ if limit == LayerLimit::default() => layers::LayerLimit::None,
-            Some(pin) => layers::LayerLimit::Pin(number(pin)),
+            _ if limit == LayerLimit::default() => layers::StepLimit::None,
+            Some(pin) => layers::StepLimit::Pin(number(pin)),
             None => {
                 let allowed = self.allowed_layers(subscriber);
                 let highest = allowed.as_slice().last().copied();
-                highest.map_or(layers::LayerLimit::None, |layer| {
-                    layers::LayerLimit::Ceiling(number(layer))
+                highest.map_or(layers::StepLimit::None, |layer| {
+                    layers::StepLimit::Ceiling(number(layer))
                 })
             }
         }
