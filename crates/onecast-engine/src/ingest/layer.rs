@@ -9,6 +9,7 @@ use onecast_rtc::rtp::rtcp::{self, ReceptionBlock};
 use onecast_rtc::rtp::{LayerId, RtpHeader, SeqIndex, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
+use super::allocation::Allocation;
 use super::incoming::{Incoming, ReceiveFormat};
 use super::keyframe_requests::KeyframeRequests;
 use super::layer_meter::LayerMeter;
@@ -52,6 +53,7 @@ pub(super) struct SharedByLayers {
     /// Browsers answer a request for one layer with a keyframe in every layer, so the requests are those of the track.
     pub(super) keyframes: KeyframeRequests,
     pub(super) timeline: Timeline,
+    pub(super) allocation: Allocation,
 }
 
 /// What feeds a layer.
@@ -450,6 +452,7 @@ impl LayerReceiver {
         self.stats.codec = Some(format.codec);
         let (place, ends_frame) = self.place_in_picture(incoming, payload, extended, &shared.extensions);
         self.meter.note(now, payload.len(), place, header.marker);
+        shared.allocation.note_packet(incoming);
         Packet {
             codec: format.codec,
             layer: self.place,

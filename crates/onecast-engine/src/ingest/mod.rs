@@ -9,6 +9,7 @@
 //! that feeds it. Video enters its track at a keyframe. The SSRC, the codec and even the publisher may change; the track's numbering
 //! and timeline continue without a gap.
 
+mod allocation;
 mod early_reports;
 mod incoming;
 mod keyframe_requests;

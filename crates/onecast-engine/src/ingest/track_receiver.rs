@@ -6,6 +6,7 @@ use onecast_rtc::rtp::rtcp::ReceptionBlock;
 use onecast_rtc::rtp::{Codec, Ssrc};
 use onecast_rtc::sdp::{MediaLine, SendLayers};
 
+use super::allocation::Allocation;
 use super::incoming::{Incoming, KeyframeFeedback};
 use super::keyframe_requests::KeyframeRequests;
 use super::layer::{LayerReceiver, SharedByLayers};
@@ -50,6 +51,7 @@ impl TrackReceiver {
                 extensions: line.map(|line| line.extensions).unwrap_or_default(),
                 keyframes: KeyframeRequests::new(keyframe_share),
                 timeline: Timeline::default(),
+                allocation: Allocation::default(),
             },
             fir,
         };
@@ -59,6 +61,7 @@ impl TrackReceiver {
 
     fn make_layers(&mut self, line: Option<&MediaLine>, continuity: &LayerContinuity) {
         self.accepted = named_layers(line);
+        self.shared.allocation = Allocation::new(self.accepted.as_ref());
         self.unsent = *continuity;
         self.repaired.clear();
         let places = LayerIndex::all().take(layers_of(line));
@@ -229,15 +232,16 @@ impl TrackReceiver {
     pub(super) fn layer_facts(&self) -> [LayerFacts; LayerIndex::COUNT] {
         let newest = self.layers.iter().filter_map(|layer| layer.meter().last_at()).max();
         let mut facts = [LayerFacts::default(); LayerIndex::COUNT];
-        for (layer, facts) in self.layers.iter().zip(&mut facts) {
+        for ((layer, facts), place) in self.layers.iter().zip(&mut facts).zip(LayerIndex::all()) {
             let meter = layer.meter();
+            let has_stopped = self.shared.allocation.has_stopped(place, meter.last_at());
             *facts = LayerFacts {
                 size: layer.stats().picture_size,
                 rate: meter.rate(),
                 base_rate: meter.base_rate(),
                 needs_descriptor: layer.stats().codec == Some(Codec::Av1) && meter.has_spatial_layers(),
                 frame_rate: meter.frame_rate(),
-                is_live: newest.is_some_and(|newest| meter.is_live(newest)),
+                is_live: !has_stopped && newest.is_some_and(|newest| meter.is_live(newest)),
             };
         }
         facts

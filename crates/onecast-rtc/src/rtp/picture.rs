@@ -3,15 +3,17 @@
 use super::Codec;
 use super::keyframe::{h264_any, vp8_keyframe};
 use super::payload_descriptor::Vp9Descriptor;
+use super::sequence_size::sequence_size;
 
 /// Width and height in pixels, if this payload has them: the first packet of a VP8 keyframe, a VP9 packet with a scalability structure
-/// (its largest layer), or a whole H264 sequence parameter set. `None` otherwise, and always for AV1 and H265.
+/// (its largest layer), a whole sequence parameter set of H264 or H265, or an AV1 sequence header. `None` otherwise.
 pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
     match codec {
         Codec::Vp8 => vp8_size(payload),
         Codec::Vp9 => Vp9Descriptor::read(payload)?.structure?.largest(),
         Codec::H264 => h264_size(payload),
-        Codec::Opus | Codec::H265 | Codec::Av1 => None,
+        Codec::H265 | Codec::Av1 => sequence_size(codec, payload),
+        Codec::Opus => None,
     }
 }
 
