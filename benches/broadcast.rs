@@ -26,6 +26,22 @@ fn frames(c: &mut Criterion) {
     }
 }
 
+/// A packet to a viewer of one of three layers, next to one of a single layer: in turns, in one run.
+fn layers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame of 6 packets to 1000 viewers");
+    group.throughput(Throughput::Elements(6 * 1_000));
+    for (name, mut broadcast) in [
+        ("of one layer", Broadcast::of(1_000, false)),
+        ("of three layers", Broadcast::of_layers(1_000)),
+    ] {
+        broadcast.frame(true);
+        broadcast.pass(Duration::from_millis(100));
+        (0..400).for_each(|_| broadcast.frame(false));
+        group.bench_function(name, |b| b.iter(|| broadcast.frame(false)));
+        while broadcast.shard.poll_event().is_some() {}
+    }
+}
+
 fn joins(c: &mut Criterion) {
     let certificate = Certificate::generate().expect("randomness");
     let mut group = c.benchmark_group("join");
@@ -44,5 +60,5 @@ fn joins(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, joins);
+criterion_group!(benches, frames, layers, joins);
 criterion_main!(benches);

@@ -57,8 +57,10 @@ pub struct AppConfig {
     pub limits: Limits,
     /// How the server drains unless the order says otherwise.
     pub drain: DrainOrder,
-    /// Accept the layers of publishers (simulcast).
+    /// Accept the layers of publishers (simulcast), and send viewers what their paths carry.
     pub layers: bool,
+    /// What probes of viewers' paths may take of the bytes that are sent, percent.
+    pub probe_share: u8,
     /// Pins each media thread to a core of its own, as far as there are enough.
     pub pin: bool,
 }
@@ -87,6 +89,7 @@ impl AppConfig {
             },
             drain: DrainOrder::default(),
             layers: true,
+            probe_share: ShardConfig::PROBE_SHARE,
             pin: false,
         }
     }
@@ -177,6 +180,8 @@ impl App {
                 pli_interval: inner.config.pli_interval,
                 keyframe_share: inner.config.keyframe_share,
                 start: inner.config.start,
+                adapts: inner.config.layers,
+                probe_share: inner.config.probe_share,
                 peers_max: inner.config.limits.peers(),
                 slice: ShardConfig::SLICE,
                 wall,

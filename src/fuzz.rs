@@ -217,6 +217,8 @@ fn idle_shard() -> Shard {
         pli_interval: None,
         keyframe_share: 10,
         start: onecast_engine::fanout::StartConfig::default(),
+        adapts: true,
+        probe_share: ShardConfig::PROBE_SHARE,
         peers_max: 1,
         slice: ShardConfig::SLICE,
         wall,

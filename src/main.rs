@@ -51,6 +51,7 @@ fn start(args: &ServeArgs) -> std::io::Result<App> {
         limits: args.room_limits(),
         drain: args.limits.drain(),
         layers: args.accepts_layers(),
+        probe_share: args.probe_share,
         pin: args.pin,
     })
 }

@@ -36,7 +36,7 @@ use onecast_clients::bench::BenchArgs;
 use onecast_clients::load::LoadArgs;
 use onecast_clients::{PeerArgs, PublishArgs, WatchArgs};
 use onecast_control::{AdmissionLimits, Limits};
-use onecast_engine::fanout::{Stamping, StartConfig};
+use onecast_engine::fanout::{ShardConfig, Stamping, StartConfig};
 use onecast_engine::media::gop::Gop;
 use onecast_engine::media::window::CacheBounds;
 
@@ -76,9 +76,9 @@ impl From<StartStamps> for Stamping {
 /// Whether broadcasters may send their video in layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LayersMode {
-    /// Every layer that a broadcaster offers is accepted
+    /// Every layer that a broadcaster offers is accepted, and each viewer is sent what its connection carries
     Auto,
-    /// One picture size per broadcaster
+    /// One picture size per broadcaster, all of it for each viewer
     Off,
 }
 
@@ -183,7 +183,7 @@ pub struct ServeArgs {
     #[arg(help_heading = "Media", long, value_name = "PERCENT", env = "ONECAST_KEYFRAME_SHARE", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub keyframe_share: u8,
 
-    /// Whether broadcasters may send their video in several sizes at once (simulcast). Each viewer is sent one of them
+    /// Whether broadcasters may send their video in several sizes at once (simulcast), and viewers are sent what their connections carry
     #[arg(
         help_heading = "Media",
         long,
@@ -192,6 +192,11 @@ pub struct ServeArgs {
         default_value = "auto"
     )]
     pub layers: LayersMode,
+
+    /// Percentage of the sent bytes that probes may take. Probes show whether a viewer's connection carries a larger size; with 0 no viewer
+    /// is sent a larger size again
+    #[arg(help_heading = "Media", long, value_name = "PERCENT", env = "ONECAST_PROBE_SHARE", default_value_t = ShardConfig::PROBE_SHARE, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub probe_share: u8,
 
     /// Request keyframes from broadcasters with viewers at this interval, 500ms to 10m; 0 for never [default: 0, or 3s without the start
     /// cache]

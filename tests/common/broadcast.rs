@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use onecast_engine::fanout::{Command, Direction, Plan, Session, Shard, ShardConfig, ViewerLine};
 use onecast_engine::media::lane::{StreamKey, StreamSlot};
-use onecast_engine::media::{Inbox, StreamTracks, Wake};
+use onecast_engine::media::{Inbox, LayerIndex, LayerLimit, StreamTracks, Wake};
 use onecast_metrics::ShardCounters;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
-use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, TrackSsrcs};
+use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, SendLayers, TrackSsrcs};
 use onecast_rtc::srtp::{Sealer, SrtpKeys};
 use onecast_rtc::transmit::{Outlet, SendQueue};
 use onecast_rtc::{Certificate, IceCredentials, Path, SessionId};
@@ -53,14 +53,30 @@ pub(crate) struct Broadcast {
     now: Instant,
     publisher: SocketAddr,
     members: bool,
+    /// Of the publisher's video, each of which has its share of the viewers; `None` for one layer.
+    layers: Option<SendLayers>,
     sealer: Option<Sealer>,
     packets: u64,
     frames: u32,
 }
 
+/// An offer of three layers with their SSRCs.
+const LAYERS: &str = include_str!("../data/layers/firefox153-vp8-simulcast.offer.sdp");
+
 impl Broadcast {
     /// Watched by viewers, or by as many members of a room.
     pub(crate) fn of(viewers: u16, members: bool) -> Broadcast {
+        Broadcast::with(viewers, members, None)
+    }
+
+    /// Three layers, each watched by a third of the viewers.
+    pub(crate) fn of_layers(viewers: u16) -> Broadcast {
+        let offer = Offer::parse(LAYERS).unwrap();
+        let agreement = offer.negotiate(Role::Publisher).unwrap().with_layers();
+        Broadcast::with(viewers, false, agreement.layers())
+    }
+
+    fn with(viewers: u16, members: bool, layers: Option<SendLayers>) -> Broadcast {
         let now = onecast_udp::clock::now();
         let certificate = Certificate::generate().unwrap();
         let inbox = Inbox::new(Box::new(Asleep));
@@ -75,6 +91,8 @@ impl Broadcast {
             pli_interval: None,
             keyframe_share: 10,
             start: onecast_engine::fanout::StartConfig::default(),
+            adapts: true,
+            probe_share: ShardConfig::PROBE_SHARE,
             peers_max: 10_000,
             slice: ShardConfig::SLICE,
             wall: (now, 0),
@@ -87,6 +105,7 @@ impl Broadcast {
             now,
             publisher: address(0),
             members,
+            layers,
             sealer: None,
             packets: 0,
             frames: 0,
@@ -167,9 +186,19 @@ impl Broadcast {
             line.as_ref().map(ViewerLine::new)
         });
         let (direction, plan) = if publishes {
-            (Direction::SendOnly, Plan::publish(tracks, negotiated))
+            let mut plan = Plan::publish(tracks, negotiated);
+            let video = plan.sources[0].video.as_mut().unwrap();
+            video.layers = self.layers.or(video.layers);
+            (Direction::SendOnly, plan)
         } else {
-            let plan = Plan::watch(tracks, line(&negotiated.audio), line(&negotiated.video));
+            let mut plan = Plan::watch(tracks, line(&negotiated.audio), line(&negotiated.video));
+            if let Some(layers) = self.layers {
+                let place = usize::from(number) % layers.as_slice().len();
+                plan = plan.with_limit(LayerLimit {
+                    pin: LayerIndex::all().nth(place),
+                    ..LayerLimit::default()
+                });
+            }
             let direction = if self.members {
                 Direction::SendReceive
             } else {
@@ -192,8 +221,27 @@ impl Broadcast {
         answer.sdp
     }
 
-    /// A frame of six packets arrives and goes out.
+    /// A frame of six packets of each layer arrives and goes out.
     pub(crate) fn frame(&mut self, keyframe: bool) {
+        let packets = self.packets;
+        match self.layers {
+            Some(layers) => {
+                for layer in layers.as_slice() {
+                    self.packets = packets;
+                    self.receive(keyframe, layer.ssrc.unwrap());
+                }
+            }
+            None => self.receive(keyframe, Ssrc(77)),
+        }
+        self.frames += 1;
+        self.shard.handle_lanes(self.now, &mut self.network);
+        while self.shard.is_flushing() {
+            self.shard.handle_lanes(self.now, &mut self.network);
+        }
+        self.shard.flush(&mut self.network);
+    }
+
+    fn receive(&mut self, keyframe: bool, ssrc: Ssrc) {
         let mut buffer = [0; 1_000];
         for position in 0..6 {
             let header = HeaderOut {
@@ -202,7 +250,7 @@ impl Broadcast {
                 payload_type: Pt(96),
                 sequence: self.packets as u16,
                 timestamp: RtpTime(self.frames * 3_000),
-                ssrc: Ssrc(77),
+                ssrc,
             };
             header.write(&mut buffer, &[]);
             buffer[12] = if position == 0 { 0x10 } else { 0 };
@@ -216,12 +264,6 @@ impl Broadcast {
             self.shard
                 .handle_datagram(self.now, Path::udp(self.publisher), &mut buffer[..len]);
         }
-        self.frames += 1;
-        self.shard.handle_lanes(self.now, &mut self.network);
-        while self.shard.is_flushing() {
-            self.shard.handle_lanes(self.now, &mut self.network);
-        }
-        self.shard.flush(&mut self.network);
     }
 
     /// Lets viewers start, who wait a little and are sent a slice at a time.

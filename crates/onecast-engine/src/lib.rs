@@ -26,6 +26,8 @@
 //!     pli_interval: None,
 //!     keyframe_share: 10,
 //!     start: StartConfig::default(),
+//!     adapts: true,
+//!     probe_share: ShardConfig::PROBE_SHARE,
 //!     peers_max: 1_000,
 //!     slice: ShardConfig::SLICE,
 //!     wall: (now, 0),

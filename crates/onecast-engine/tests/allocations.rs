@@ -48,8 +48,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations and datagrams of `FRAMES` frames.
-fn measured(viewers: u16, members: bool) -> (u64, u64) {
-    let mut broadcast = Broadcast::of(viewers, members);
+fn measured(mut broadcast: Broadcast) -> (u64, u64) {
     for number in 0..3 {
         broadcast.frame(number == 0);
         broadcast.pass(Duration::from_millis(30));
@@ -66,26 +65,28 @@ const FRAMES: u64 = 50;
 
 #[test]
 fn a_forwarded_packet_is_allocated_once_however_many_watch() {
-    assert_the_same_for_ten_and_for_a_hundred(false);
+    assert_the_same_for_ten_and_for_a_hundred(1, |viewers| Broadcast::of(viewers, false));
 }
 
 #[test]
 fn members_of_a_room_cost_no_allocation_either() {
-    assert_the_same_for_ten_and_for_a_hundred(true);
+    assert_the_same_for_ten_and_for_a_hundred(1, |viewers| Broadcast::of(viewers, true));
 }
 
-fn assert_the_same_for_ten_and_for_a_hundred(members: bool) {
-    let (for_ten, to_ten) = measured(10, members);
-    let (for_hundred, to_hundred) = measured(100, members);
+#[test]
+fn viewers_of_several_layers_cost_no_allocation_either() {
+    assert_the_same_for_ten_and_for_a_hundred(3, Broadcast::of_layers);
+}
+
+fn assert_the_same_for_ten_and_for_a_hundred(layers: u64, watched_by: impl Fn(u16) -> Broadcast) {
+    let (for_ten, to_ten) = measured(watched_by(10));
+    let (for_hundred, to_hundred) = measured(watched_by(100));
     assert_eq!((to_ten, to_hundred), (FRAMES * 6 * 10, FRAMES * 6 * 100));
     assert_eq!(
         for_ten, for_hundred,
         "allocations do not depend on the number of viewers"
     );
     // Its payload, and the shared packet around it.
-    assert!(
-        for_ten <= FRAMES * 6 * 2,
-        "{for_ten} allocations for {} packets",
-        FRAMES * 6
-    );
+    let packets = FRAMES * 6 * layers;
+    assert!(for_ten <= packets * 2, "{for_ten} allocations for {packets} packets");
 }

@@ -243,7 +243,7 @@ fn viewers_change_layers_over_bad_paths() {
 #[test]
 fn a_viewer_is_sent_what_its_path_carries() {
     let habit = Habit::Chromium { round_trip: ms(20) };
-    for seed in 0..6 {
+    for seed in 0..60 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish_layers(Shape::USUAL);
         world.connect();
@@ -274,5 +274,140 @@ fn a_viewer_is_sent_what_its_path_carries() {
         world.run(ms(20_000));
         assert_eq!(world.seen(viewer), F.index(), "seed {seed}: {:?}", world.told(viewer));
         world.viewer(viewer).check(&world.ledgers);
+    }
+}
+
+#[test]
+fn a_change_asks_an_encoder_that_makes_no_keyframes_once() {
+    for seed in 0..12 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let rare = Shape {
+            keyframes: FOR_EVER,
+            ..Shape::USUAL
+        };
+        let publisher = world.publish_layers(rare);
+        world.connect();
+        world.run(ms(1_500));
+        let viewers = [(); 3].map(|()| world.watch(true));
+        world.connect();
+        world.run(ms(4_000));
+        let asked = world.clients[publisher].layers()[0].plis.len();
+        for viewer in viewers {
+            world.limit(viewer, 1, pinned(F));
+            world.run(ms(100));
+        }
+        world.run(ms(1_500));
+        assert_eq!(viewers.map(|viewer| world.seen(viewer)), [2, 2, 2], "seed {seed}");
+        world.run(ms(4_000));
+        let then = world.clients[publisher].layers()[0].plis.len();
+        assert!(then - asked <= 2, "seed {seed}: {} requests", then - asked);
+    }
+}
+
+#[test]
+fn a_slow_viewer_of_one_layer_is_sent_keyframes_and_sound_until_its_path_carries_all() {
+    let habit = Habit::Chromium { round_trip: ms(20) };
+    for seed in 0..24 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        world.publish_as(
+            Codec::Vp8,
+            true,
+            FOR_EVER,
+            Shape {
+                payload: 200,
+                ..Shape::USUAL
+            },
+        );
+        world.connect();
+        world.run(ms(2_000));
+        let viewer = world.watch_as(true, |viewer| {
+            viewer.accustomed(habit);
+            viewer.report_interval = ms(230);
+        });
+        world.connect();
+        world.run(ms(5_000));
+        world.network.down.rate = Some(40_000);
+        let narrow = world.now;
+        world.run(ms(5_000));
+        let heard = world.viewer(viewer).audio.packets.len();
+        world.run(ms(15_000));
+        // A picture with every keyframe, all of the sound.
+        let gap = world.longest_gap(viewer, narrow + ms(5_000));
+        assert!(gap <= ms(2_200), "seed {seed}: {gap:?}");
+        let heard = world.viewer(viewer).audio.packets.len() - heard;
+        assert!(heard >= 750 * 85 / 100, "seed {seed}: {heard}");
+        world.network.down.rate = None;
+        world.run(ms(15_000));
+        let gap = world.longest_gap(viewer, world.now - ms(2_000));
+        assert!(gap <= ms(80), "seed {seed}: {gap:?}");
+        world.viewer(viewer).check(&world.ledgers);
+    }
+}
+
+/// Paths, layers and choices change at random; every datagram is checked by the simulation.
+#[test]
+fn whatever_changes_every_viewer_has_a_live_layer_and_its_sound() {
+    for seed in 0..24 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let publisher = world.publish_layers(Shape::USUAL);
+        world.connect();
+        world.run(ms(2_000));
+        let habit = Habit::Chromium { round_trip: ms(20) };
+        let viewers = [true, true, false].map(|rtx| {
+            world.watch_as(rtx, |viewer| {
+                viewer.accustomed(habit);
+                viewer.report_interval = ms(230);
+            })
+        });
+        world.connect();
+        let mut number = 0;
+        for _ in 0..24 {
+            let rate = [None, Some(30_000), Some(60_000), Some(120_000), Some(400_000)];
+            world.network.down.rate = rate[world.network.random.below(5) as usize];
+            world.network.down.loss = [0, 0, 20][world.network.random.below(3) as usize];
+            // The lowest goes on, as in browsers.
+            let layer = 1 + world.network.random.below(2) as usize;
+            let stops = world.network.random.below(3) == 0;
+            world.clients[publisher].layers()[layer].audio_only = stops;
+            if !stops {
+                let layers = world.clients[publisher].layers();
+                layers.iter_mut().for_each(|layer| layer.want_keyframe());
+            }
+            number += 1;
+            let viewer = viewers[world.network.random.below(3) as usize];
+            let choice = [LayerLimit::default(), pinned(Q), pinned(H), pinned(F)];
+            let choice = choice[world.network.random.below(4) as usize];
+            world.limit(viewer, number, choice);
+            let wait = 300 + world.network.random.below(3_000);
+            world.run(ms(wait));
+        }
+        (world.network.down.rate, world.network.down.loss) = (None, 0);
+        // What has failed often is not tried again for 15 s.
+        world.run(ms(25_000));
+        for viewer in viewers {
+            world.viewer(viewer).check(&world.ledgers);
+            let seen = world.seen(viewer);
+            assert!(
+                world.behind(viewer, seen) <= 20,
+                "seed {seed}: its layer {seen} has stopped"
+            );
+            let gap = world.longest_gap(viewer, world.now - ms(2_000));
+            assert!(gap <= ms(500), "seed {seed}: {gap:?}");
+            let audio = &world.viewer(viewer).audio;
+            let newest = audio.packets.values().next_back().and_then(|got| got.at);
+            assert!(
+                newest.is_some_and(|at| world.now - at < ms(100)),
+                "seed {seed}: no sound"
+            );
+        }
+        // One byte in twenty, or 1 Mbit/s of each shard, and what is saved of that; a probe may end a little beyond.
+        let counts = world.counts();
+        let seconds = (world.now - world.start).as_secs() + 6;
+        let budget = counts.rtp_out_bytes / 20 + world.nodes.len() as u64 * 125_000 * seconds;
+        assert!(
+            counts.probed_bytes <= budget,
+            "seed {seed}: {} of {budget}",
+            counts.probed_bytes
+        );
     }
 }

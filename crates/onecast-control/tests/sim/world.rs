@@ -271,6 +271,8 @@ impl World {
                 pli_interval: None,
                 keyframe_share: 10,
                 start,
+                adapts: true,
+                probe_share: ShardConfig::PROBE_SHARE,
                 peers_max: 100,
                 // Mostly so small that viewers come, leave and ask in the middle of a frame.
                 slice: [1, 7, ShardConfig::SLICE][seed as usize % 3],

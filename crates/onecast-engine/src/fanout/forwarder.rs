@@ -249,6 +249,12 @@ impl Forwarder {
         self.state == State::CatchingUp && self.past.is_some()
     }
 
+    /// Whether a packet that arrived at `at` was sent at once, and not on the way to the live edge.
+    pub(super) fn was_live(&self, at: Instant) -> bool {
+        let level_at = self.past.as_ref().map(|way| way.level_at);
+        self.state == State::Live && level_at.is_none_or(|level_at| level_at.is_some_and(|level_at| at >= level_at))
+    }
+
     /// Frees what was kept of the past when it cannot be asked for any more. True if it did.
     pub fn forget_past(&mut self, now: Instant) -> bool {
         let Some(way) = &self.past else { return false };

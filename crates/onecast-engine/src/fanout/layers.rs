@@ -20,7 +20,7 @@ mod ladder;
 mod probe;
 mod signal;
 
-pub use control::{LayerControl, StepLimit, Reason, Sending};
+pub use control::{LayerControl, Reason, Sending, StepLimit};
 pub use ladder::{LadderStep, Millis};
 pub use probe::{ProbeBudget, ProbePlan};
 pub use signal::ReportNote;

@@ -1,18 +1,29 @@
 //! The round trip to a viewer, by what its reports say of our sender reports (RFC 3550 section 6.4.1).
 
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::Kind;
 
 /// What is known of the round trip.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RoundTrip {
     /// Middle 32 bits of the NTP times of the last sender reports, of audio and of video.
     reported: [u32; 2],
     /// Smoothed; `None` before the first report that shows it.
-    millis: Option<u16>,
+    millis: Option<NonZeroU16>,
     /// It is not longer than this.
-    millis_max: Option<u16>,
+    millis_max: u16,
+}
+
+impl Default for RoundTrip {
+    fn default() -> RoundTrip {
+        RoundTrip {
+            reported: [0; 2],
+            millis: None,
+            millis_max: u16::MAX,
+        }
+    }
 }
 
 impl RoundTrip {
@@ -40,28 +51,27 @@ impl RoundTrip {
             .saturating_sub(held)
             .min(RoundTrip::MOST);
         let sample = sample.as_millis() as u16;
-        self.millis = Some(self.millis.map_or(sample, |known| (3 * known + sample) / 4));
+        let smoothed = self.millis.map_or(sample, |known| (3 * known.get() + sample) / 4);
+        self.millis = NonZeroU16::new(smoothed.max(1));
     }
 
     /// Smoothed; `None` while unknown.
     pub(super) fn smoothed(&self) -> Option<Duration> {
-        self.millis.map(|millis| Duration::from_millis(millis.into()))
+        self.millis.map(|millis| Duration::from_millis(millis.get().into()))
     }
 
     /// The viewer knows of something that it was first sent so long ago.
     pub(super) fn is_within(&mut self, time: Duration) {
         let time = time.min(RoundTrip::MOST).as_millis() as u16;
-        self.millis_max = Some(self.millis_max.map_or(time, |known| known.min(time)));
+        self.millis_max = self.millis_max.min(time);
     }
 
     /// How long a packet that was sent may be on its way until a request for it is a new one.
     pub(super) fn wait(&self) -> Duration {
         let millis = |millis: u16| Duration::from_millis(u64::from(millis));
-        let likely = || {
-            self.millis_max
-                .map_or(RoundTrip::UNKNOWN, |most| millis(most).min(RoundTrip::UNKNOWN))
-        };
-        self.millis.map_or_else(likely, millis).max(RoundTrip::LEAST)
+        let likely = || millis(self.millis_max).min(RoundTrip::UNKNOWN);
+        let known = self.millis.map(|known| millis(known.get()));
+        known.unwrap_or_else(likely).max(RoundTrip::LEAST)
     }
 }
 

@@ -58,6 +58,10 @@ pub struct ShardConfig {
     pub keyframe_share: u8,
     /// How viewers are started.
     pub start: StartConfig,
+    /// Viewers are sent what their paths carry: another layer, or parts of one.
+    pub adapts: bool,
+    /// What probes of viewers' paths may take of the bytes that the shard sends, percent.
+    pub probe_share: u8,
     /// Most peers at once.
     pub peers_max: usize,
     /// Datagrams of live media in one slice, at least 1, for which STUN, NACKs and other streams wait. A turn has up to three slices.
@@ -85,6 +89,8 @@ pub struct Shard {
 impl ShardConfig {
     /// Two thirds of a millisecond.
     pub const SLICE: usize = 512;
+    /// One byte in twenty.
+    pub const PROBE_SHARE: u8 = 5;
 }
 
 impl Shard {
@@ -95,7 +101,7 @@ impl Shard {
 
     /// A shard without peers.
     pub fn new(config: ShardConfig, inbox: Arc<Inbox>, counters: Arc<ShardCounters>) -> Shard {
-        let probes = Probes::new(config.wall.0);
+        let probes = Probes::new(config.wall.0, config.probe_share);
         Shard {
             routes: Routes::new(config.id, counters.clone()),
             out: Output::new(counters.clone()),

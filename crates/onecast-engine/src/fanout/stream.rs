@@ -28,6 +28,7 @@ use crate::fanout::layers::Millis;
 use crate::media::gop::Gop;
 use crate::media::window::{CacheBounds, Start, Window, WindowBounds};
 use crate::media::{LaneItem, LayerIndex, Packet, Rendition, SenderClock, StreamTracks};
+use layers::Changes;
 use onecast_rtc::RtcpSealer;
 use onecast_rtc::rtp::{Kind, RtpTime, Ssrc, rtcp};
 use onecast_rtc::transmit::SendQueue;
@@ -55,6 +56,7 @@ pub struct ShardStream {
     told_bytes: u64,
     /// When each layer began to be live; `None` for those that are not.
     live_since: [Option<Millis>; LayerIndex::COUNT],
+    changes: Changes,
     /// Times of the automatic choice count from here.
     born: Instant,
 }
@@ -122,6 +124,7 @@ impl ShardStream {
             flushing: None,
             told_bytes: 0,
             live_since: [None; LayerIndex::COUNT],
+            changes: Changes::default(),
             born: now,
         }
     }
@@ -230,7 +233,9 @@ impl ShardStream {
             }
             Switched::Off => {
                 if kind == Kind::Video {
-                    subscriber.take_next_rendition();
+                    if subscriber.take_next_rendition().is_some() {
+                        self.changes.end();
+                    }
                     self.seeing -= usize::from(std::mem::take(&mut subscriber.has_picture));
                 }
                 bindings
@@ -263,6 +268,9 @@ impl ShardStream {
             self.subscribers.swap(position, gap);
         }
         let subscriber = self.subscribers.swap_remove(gap);
+        if subscriber.next_rendition().is_some() {
+            self.changes.end();
+        }
         for (kind, rendition) in subscriber.bindings() {
             self.unbind(kind, rendition);
         }

@@ -63,8 +63,8 @@ pub(super) struct ViewerLayers {
     pub(super) control: Option<LayerControl>,
     /// What its last report acknowledged.
     pub(super) acknowledged: Option<Acknowledged>,
-    /// Packets that it had been sent then.
-    pub(super) packets: u32,
+    /// The highest number of that report.
+    pub(super) highest: Option<u32>,
 }
 
 /// What a report acknowledged.
@@ -85,7 +85,7 @@ impl Default for ViewerLayers {
             limit: LayerLimit::default(),
             control: None,
             acknowledged: None,
-            packets: 0,
+            highest: None,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 pub enum KeyframeNeed {
     /// A viewer lost packets. Keyframes for this have a bounded share of the stream.
     Repair,
-    /// A viewer has no picture at all, or the operator wants keyframes regularly.
+    /// A viewer has no picture at all, the operator wants keyframes regularly, or viewers wait to change to another layer and there was no
+    /// keyframe for some time.
     Urgent,
 }
 

@@ -166,6 +166,11 @@ impl LayerControl {
         self.reason
     }
 
+    /// Whether the path has proven too narrow for something a short time ago: a burst would overflow it.
+    pub fn is_narrow(&self, now: Millis) -> bool {
+        self.failures > 0 && now.since(self.failed_at) < NARROW
+    }
+
     /// Whether padding may go on. A probe ends early when a report shows that the path is full.
     pub fn is_probing(&self) -> bool {
         self.phase == Phase::Probing
@@ -322,7 +327,9 @@ impl LayerControl {
         } else {
             evidence.queue
         };
-        let is_bad = queue > BAD_QUEUE || loss > BAD_LOSS || (loss > SOME_LOSS && queue > SOME_QUEUE);
+        // Without a lower layer, loss alone changes nothing: what is lost at random is sent again.
+        let has_choice = ladder.0.len() > 1;
+        let is_bad = queue > BAD_QUEUE || (loss > BAD_LOSS && has_choice) || (loss > SOME_LOSS && queue > SOME_QUEUE);
         if !is_bad || self.phase == Phase::Draining {
             self.tolerable_at = now;
             return;
@@ -391,25 +398,28 @@ impl LayerControl {
             Sending::Whole if self.base_fits(fits, ladder) => self.sending = Sending::BaseTemporal,
             Sending::Whole | Sending::BaseTemporal => {
                 self.sending = Sending::KeyframesOnly;
-                self.group = fits_group;
+                self.group = fits_group.max(GROUP_MIN);
             }
             Sending::KeyframesOnly if self.group > GROUP_MIN => self.group = fits_group.min(self.group / 4 * 3),
+            // An outage is over before that.
+            Sending::KeyframesOnly if self.group > 0 => self.group = 0,
             Sending::KeyframesOnly | Sending::AudioOnly => self.sending = Sending::AudioOnly,
         }
     }
 
     /// Groups may take more while the path is at ease.
     fn widen_group(&mut self, now: Millis, evidence: Evidence, ladder: Ladder<'_>) {
-        if self.sending == Sending::KeyframesOnly && evidence.queue <= GOOD_QUEUE && evidence.loss <= GOOD_LOSS {
-            let interval = u32::from(self.signal.interval()).min(1_000);
-            let more = u32::from(self.group) * interval / GROUP_GROWTH;
-            self.group = self.group.saturating_add(more.max(1) as u16);
-            let whole = ladder.step(self.layer).map_or(u16::MAX, |step| kilobits(step.rate));
-            if self.group >= whole.saturating_add(whole / 8) {
-                self.sending = Sending::Whole;
-                self.up_at = now;
-                self.reason = Reason::Recovered;
-            }
+        if self.sending != Sending::KeyframesOnly || evidence.queue > GOOD_QUEUE || evidence.loss > GOOD_LOSS {
+            return;
+        }
+        let interval = u32::from(self.signal.interval()).min(1_000);
+        let whole = ladder.step(self.layer).map_or(u16::MAX, |step| kilobits(step.rate));
+        let more = (u32::from(self.group) / GROUP_GROWTH).max(u32::from(whole) / GROUP_GROWTH_LEAST);
+        self.group = self.group.saturating_add((more * interval / 1_000).max(1) as u16);
+        if self.group >= whole.saturating_add(whole / 8) {
+            self.sending = Sending::Whole;
+            self.up_at = now;
+            self.reason = Reason::Recovered;
         }
     }
 
@@ -457,16 +467,33 @@ impl LayerControl {
         Some(ProbePlan {
             rate,
             padding: rate.saturating_sub(self.rate_sent(ladder)),
-            ramp: PROBE_RAMP,
+            ramp: self.probe_ramp(climb.rate),
             duration: self.probe_duration(climb.rate),
         })
+    }
+
+    /// Whether something that takes `rate` has failed last.
+    fn has_failed(&self, rate: u32) -> bool {
+        self.failures > 0 && alike(kilobits(rate), self.failed)
+    }
+
+    /// What has failed may well fail again: the queue that it makes is to be noticed while it is short.
+    fn probe_ramp(&self, rate: u32) -> Duration {
+        if self.has_failed(rate) {
+            PROBE_RAMP_AGAIN
+        } else {
+            PROBE_RAMP
+        }
     }
 
     /// Long enough for a report to fall into it, and longer for what has failed.
     fn probe_duration(&self, rate: u32) -> Duration {
         let interval = Duration::from_millis(u64::from(self.signal.interval())).min(PROBE_INTERVAL);
-        let is_again = self.failures > 0 && alike(kilobits(rate), self.failed);
-        let least = if is_again { PROBE_AGAIN } else { PROBE_DURATION };
+        let least = if self.has_failed(rate) {
+            PROBE_AGAIN
+        } else {
+            PROBE_DURATION
+        };
         least.max(interval + PROBE_RAMP / 4)
     }
 
@@ -475,7 +502,8 @@ impl LayerControl {
         let step = ladder.step(self.wanted)?;
         let is_waiting = self.wanted != self.layer;
         if !is_waiting && self.sending != Sending::Whole {
-            return more_of(step, self.sending);
+            let is_narrow = self.failures > 1 && alike(kilobits(step.rate), self.failed);
+            return more_of(step, self.sending, is_narrow);
         }
         let position = ladder.position(self.wanted)?;
         let top = match self.limit {
@@ -513,11 +541,11 @@ impl LayerControl {
     }
 }
 
-/// What follows when more of a layer can be sent.
-fn more_of(step: LadderStep, sending: Sending) -> Option<Climb> {
+/// What follows when more of a layer can be sent: all of it, or on a path that has proven too narrow for that, the temporal base layer.
+fn more_of(step: LadderStep, sending: Sending, is_narrow: bool) -> Option<Climb> {
     let (rate, sending) = match (sending, step.base_rate) {
         (Sending::AudioOnly, _) => (0, Sending::KeyframesOnly),
-        (Sending::KeyframesOnly, Some(base)) => (base, Sending::BaseTemporal),
+        (Sending::KeyframesOnly, Some(base)) if is_narrow => (base, Sending::BaseTemporal),
         _ => (step.rate, Sending::Whole),
     };
     let layer = step.layer;
@@ -571,15 +599,16 @@ const GOOD_LOSS: u8 = 5;
 /// For so long before a probe.
 const GOOD: u32 = 900;
 /// More than the next layer takes, so that it is not only just carried.
-const PROBE_PERCENT: u64 = 110;
+const PROBE_PERCENT: u64 = 115;
 const PROBE_RAMP: Duration = Duration::from_millis(200);
+const PROBE_RAMP_AGAIN: Duration = Duration::from_millis(500);
 /// Two reports fall into it.
 const PROBE_DURATION: Duration = Duration::from_millis(450);
 /// Three.
-const PROBE_AGAIN: Duration = Duration::from_millis(700);
+const PROBE_AGAIN: Duration = Duration::from_millis(800);
 /// Reports that are further apart cannot judge a probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(1_000);
-const PROBE_QUEUE: u16 = 75;
+const PROBE_QUEUE: u16 = 60;
 /// 8 %.
 const PROBE_LOSS: u8 = 20;
 /// What a failed probe has left on the path is gone after this.
@@ -592,11 +621,14 @@ const PROBE_LOST: u32 = 2_000;
 const CLIMBED: u32 = 5_000;
 /// Without a fall for so long the climb was right.
 const STEADY: u32 = 10_000;
+/// A path that was too narrow is taken to be narrow for so long.
+const NARROW: u32 = 5_000;
 /// Milliseconds until what failed is tried again, by the number of failures before.
-const HOLDS: [u32; 6] = [1_000, 2_000, 4_000, 4_000, 8_000, 15_000];
+const HOLDS: [u32; 8] = [1_000, 2_000, 2_000, 3_000, 3_000, 3_000, 8_000, 15_000];
 /// Less of a group than this is not worth a picture.
 const GROUP_MIN: u16 = 50;
-/// A group may take an eighth more after each second at ease.
-const GROUP_GROWTH: u32 = 8_000;
+/// A group may take a quarter more after each second at ease, or a sixth of the layer.
+const GROUP_GROWTH: u32 = 4;
+const GROUP_GROWTH_LEAST: u32 = 6;
 /// The effect of sending less shows in losses after this.
 const LOSS_LEARNED: u32 = 1_000;

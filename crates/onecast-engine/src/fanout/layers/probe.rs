@@ -33,6 +33,8 @@ impl ProbePlan {
 #[derive(Debug)]
 pub struct ProbeBudget {
     running: u32,
+    /// Of what the shard sends, percent.
+    share: u8,
     /// Bytes; negative after a probe that was larger than what was left.
     credit: i64,
     filled_at: Millis,
@@ -41,17 +43,16 @@ pub struct ProbeBudget {
 impl ProbeBudget {
     /// As many probes may run at once.
     pub const RUNNING_MAX: u32 = 64;
-    /// One byte in twenty.
-    const SHARE: u64 = 20;
-    /// 1 Mbit/s in any case: a twentieth of what a shard sends to its only viewer would allow a probe every few minutes.
+    /// 1 Mbit/s in any case: a share of what a shard sends to its only viewer would allow a probe every few minutes.
     const PER_SECOND_MIN: u64 = 125_000;
     /// What is saved at most, in seconds.
     const SAVED: u64 = 4;
 
-    /// The budget of a shard that begins.
-    pub fn new(now: Millis) -> ProbeBudget {
+    /// The budget of a shard that begins: `share` percent of what it sends. With 0 there are no probes.
+    pub fn new(now: Millis, share: u8) -> ProbeBudget {
         ProbeBudget {
             running: 0,
+            share,
             credit: (ProbeBudget::PER_SECOND_MIN * ProbeBudget::SAVED) as i64,
             filled_at: now,
         }
@@ -61,7 +62,7 @@ impl ProbeBudget {
     pub fn handle_egress(&mut self, now: Millis, bytes: u64) {
         let elapsed = u64::from(now.since(self.filled_at));
         self.filled_at = now;
-        let share = bytes / ProbeBudget::SHARE;
+        let share = bytes * u64::from(self.share) / 100;
         let gained = share.max(ProbeBudget::PER_SECOND_MIN * elapsed / 1_000);
         // As much as these bytes give in the time that is saved.
         let most = gained.saturating_mul(ProbeBudget::SAVED * 1_000) / elapsed.max(1);
@@ -71,7 +72,7 @@ impl ProbeBudget {
 
     /// Whether a probe may begin, which uses up what it takes. One that is refused may be asked for again with the next report.
     pub fn start(&mut self, plan: &ProbePlan) -> bool {
-        if self.running >= ProbeBudget::RUNNING_MAX || self.credit <= 0 {
+        if self.share == 0 || self.running >= ProbeBudget::RUNNING_MAX || self.credit <= 0 {
             return false;
         }
         self.running += 1;

@@ -17,7 +17,7 @@ pub struct ReportNote {
     pub idle: Duration,
     /// Of 256 packets since the last report.
     pub fraction_lost: u8,
-    /// Packets sent to the viewer since its last report.
+    /// Packets that the report covers: those from what the last one acknowledged to what this one does.
     pub packets: u32,
     /// Bits per second that arrived between what this report and the last one acknowledge, or for the first report since the start.
     pub delivered: Option<u32>,
@@ -128,7 +128,8 @@ impl Signal {
         let lag = lag - paused;
         self.lags[0] = self.lags[0].min(lag);
         let least = self.lags[0].min(self.lags[1]);
-        lag.saturating_sub(round_trip.max(least))
+        let base = self.round_trip().unwrap_or_else(|| round_trip.max(least));
+        lag.saturating_sub(base)
     }
 
     /// Loss over at least so many packets: under loss, reports come with every NACK and cover only a few.

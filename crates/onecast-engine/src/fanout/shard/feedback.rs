@@ -16,6 +16,8 @@ use crate::media::lane::StreamSlot;
 /// One RTCP datagram of a peer.
 pub(super) struct Feedback<'a> {
     pub(super) now: Instant,
+    /// Viewers are sent what their paths carry.
+    pub(super) adapts: bool,
     pub(super) streams: &'a mut Streams,
     pub(super) subscriptions: &'a Subscriptions,
     /// Retransmissions go here.
@@ -57,7 +59,7 @@ impl Feedback<'_> {
                 ..
             } => {
                 stream.note_report(now, position, about, last_sr, delay);
-                if stream.kind_of(about) == Some(Kind::Video) {
+                if self.adapts && stream.kind_of(about) == Some(Kind::Video) {
                     let report = Reception { highest, fraction_lost };
                     let probe = stream.judge_path(now, position, report);
                     self.probes.extend(probe.map(|plan| (slot, plan)));

@@ -34,9 +34,10 @@ impl Probes {
     /// Between two looks at what the shard sends.
     const EGRESS: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(now: Instant) -> Probes {
+    /// Probes take at most so many percent of what the shard sends.
+    pub(super) fn new(now: Instant, share: u8) -> Probes {
         Probes {
-            budget: ProbeBudget::new(Millis(0)),
+            budget: ProbeBudget::new(Millis(0), share),
             running: Vec::new(),
             at: None,
             born: now,

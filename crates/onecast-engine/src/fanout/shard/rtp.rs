@@ -76,6 +76,7 @@ impl Shard {
         let Some(media) = peer.media.as_deref_mut() else { return };
         let mut feedback = Feedback {
             now,
+            adapts: self.config.adapts,
             streams: &mut self.streams,
             subscriptions: &media.subscriptions,
             queue: &mut self.out.queue,

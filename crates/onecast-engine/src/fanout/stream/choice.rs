@@ -10,7 +10,7 @@ use super::output::Flow;
 use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::layers::{self, LadderStep, LayerControl, Millis, ProbePlan, Reason, ReportNote, Sending};
 use crate::fanout::subscriber::{Acknowledged, Outgoing};
-use crate::media::{LayerFacts, LayerIndex, LayerLimit, LayerReason, Rendition, Target};
+use crate::media::{LayerFacts, LayerIndex, LayerLimit, LayerReason, Rendition, Target, Window};
 
 /// What a viewer reports on its video.
 #[derive(Debug, Clone, Copy)]
@@ -36,13 +36,20 @@ impl Steps {
 impl ShardStream {
     /// A temporal base layer that takes more than this share of its layer, in percent, is not worth a change.
     const BASE_SHARE_MAX: u64 = 85;
+    /// A viewer of a stream without layers is looked after from such a queue on.
+    const SLOW_QUEUE: Duration = Duration::from_millis(60);
     /// Packets that a probe repeats are looked for among the newest.
     const REPEATED: u64 = 64;
 
     /// A viewer reports on its video. Returns the probe that would show whether its path carries more.
     pub fn judge_path(&mut self, now: Instant, position: SubscriberPosition, report: Reception) -> Option<ProbePlan> {
         let steps = self.steps();
-        if steps.as_slice().len() < 2 {
+        let is_slow = match steps.as_slice() {
+            [] => return None,
+            [_] => self.subscribers[position.index()].control().is_some() || self.looks_slow(now, position, report),
+            _ => true,
+        };
+        if !is_slow {
             return None;
         }
         let (note, acknowledged) = self.compare(now, position, report)?;
@@ -60,7 +67,48 @@ impl ShardStream {
         });
         let plan = control.handle_report(at, &note, steps.as_slice());
         self.apply_choice(now, position);
-        plan
+        // While more of the layer is to come, or little is sent, reports could not judge a probe.
+        plan.filter(|_| !self.awaits_more(position) && self.is_moving(position))
+    }
+
+    /// Whether the viewer waits for a place from which more of its layer can be sent.
+    fn awaits_more(&self, position: SubscriberPosition) -> bool {
+        let subscriber = &self.subscribers[position.index()];
+        let present = subscriber.rendition;
+        let next = subscriber.next_rendition().filter(|next| next.layer == present.layer);
+        next.is_some_and(|next| present.target.is_less_than(next.target))
+    }
+
+    fn is_moving(&self, position: SubscriberPosition) -> bool {
+        self.subscribers[position.index()].rendition.target.is_moving()
+    }
+
+    /// Whether the viewer's path has overflowed a short time ago.
+    pub(super) fn is_narrow(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+        let at = self.millis(now);
+        let control = self.subscribers[position.index()].control();
+        control.is_some_and(|control| control.is_narrow(at))
+    }
+
+    /// Whether a viewer without a choice may need less than all: the reports of others are not followed.
+    fn looks_slow(&mut self, now: Instant, position: SubscriberPosition, report: Reception) -> bool {
+        let rendition = self.subscribers[position.index()].rendition;
+        let Some(place) = self.place_of(Kind::Video, rendition) else {
+            return false;
+        };
+        let subscriber = &mut self.subscribers[position.index()];
+        let wait = subscriber.round_trip.wait();
+        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
+            return false;
+        };
+        let (newest, index) = (forwarder.newest_sent(), forwarder.track_index(report.highest as u16));
+        let Some((index, _)) = index.zip(newest).filter(|(index, newest)| index < newest) else {
+            return false;
+        };
+        let oldest = oldest_under_way(&self.senders[place].window, index + 1);
+        oldest.is_some_and(|arrived| {
+            forwarder.was_live(arrived) && now.saturating_duration_since(arrived) > wait + ShardStream::SLOW_QUEUE
+        })
     }
 
     /// Compares a report with what was sent. Returns what it acknowledges, too.
@@ -77,20 +125,22 @@ impl ShardStream {
             .arrival
             .map(|(_, at)| now.saturating_duration_since(at));
         let subscriber = &mut self.subscribers[position.index()];
-        let (started_at, rtt) = (subscriber.started_at, subscriber.round_trip.smoothed());
+        let rtt = subscriber.round_trip.smoothed();
         let forwarder = subscriber.forwarder(Kind::Video)?;
         let newest = forwarder.newest_sent()?;
         let index = forwarder.track_index(report.highest as u16);
+        let lag = index.and_then(|index| match oldest_under_way(window, index + 1) {
+            _ if index >= newest => Some(Duration::ZERO),
+            oldest => oldest
+                .filter(|arrived| forwarder.was_live(*arrived))
+                .map(|arrived| now.saturating_duration_since(arrived)),
+        });
         let sent = forwarder.packets;
         let layers = subscriber.layers_mut();
-        let packets = sent.wrapping_sub(std::mem::replace(&mut layers.packets, sent));
-        // Packets of the past arrived long before they were sent.
-        let since = |arrived: Instant| now.saturating_duration_since(started_at.map_or(arrived, |at| arrived.max(at)));
-        let lag = index.and_then(|index| match window.get(index + 1) {
-            _ if index >= newest => Some(Duration::ZERO),
-            Some(slot) => Some(since(slot.packet.arrived)),
-            None => None,
-        });
+        // The loss is that of the packets up to the highest, of which others may have been sent since.
+        let before = layers.highest.replace(report.highest);
+        let covered = before.map_or(sent, |before| report.highest.wrapping_sub(before));
+        let packets = if covered > u32::from(u16::MAX) { 0 } else { covered };
         let acknowledged = index.and_then(|index| {
             let slot = window.get(index)?;
             Some(Acknowledged {
@@ -315,6 +365,26 @@ impl ShardStream {
         sent
     }
 }
+
+/// When the oldest packet from `first` on that is not from before a pause of the publisher arrived. The last packets before a pause may be
+/// lost, and reports on those after it have yet to come.
+fn oldest_under_way(window: &Window, first: u64) -> Option<Instant> {
+    let mut oldest = window.get(first)?.packet.arrived;
+    let mut before = oldest;
+    for slot in (first + 1..first + UNDER_WAY_MAX).map_while(|index| window.get(index)) {
+        let arrived = slot.packet.arrived;
+        if arrived.saturating_duration_since(before) >= PAUSE {
+            oldest = arrived;
+        }
+        before = arrived;
+    }
+    Some(oldest)
+}
+
+/// Encoders of slow computers leave such gaps between frames.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Packets that are looked at: more are under way only on a path that is full in any case.
+const UNDER_WAY_MAX: u64 = 64;
 
 fn reason_of(reason: Reason) -> LayerReason {
     match reason {

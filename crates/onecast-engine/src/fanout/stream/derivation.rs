@@ -51,6 +51,9 @@ impl Derivation {
         }
         let is_taken = self.target.takes(packet.place, self.keyframe == Some(packet.timestamp));
         if is_late {
+            if self.run_at(packet.index).is_some() {
+                return None;
+            }
             let index = packet.index - self.left_out_before(packet.index)?;
             return Some(if is_taken {
                 self.part(packet, index)
@@ -82,7 +85,20 @@ impl Derivation {
     /// The number that the first packet from `index` on has in the part; `None` before the first packet, or if it is forgotten.
     pub(super) fn number_of(&self, index: u64) -> Option<u64> {
         self.newest?;
-        Some(index - self.left_out_before(index)?)
+        let before = self.left_out_before(index)?;
+        // Within a run, it is the number of what follows the run.
+        let first = self
+            .run_at(index)
+            .map_or(index, |(end, left_out)| end - (left_out - before));
+        Some(first - before)
+    }
+
+    /// The run that a packet that was left out is in.
+    fn run_at(&self, index: u64) -> Option<(u64, u64)> {
+        let before = self.left_out_before(index)?;
+        let at = self.runs.partition_point(|(end, _)| *end <= index);
+        let (end, left_out) = *self.runs.get(at)?;
+        (index >= end - (left_out - before)).then_some((end, left_out))
     }
 
     /// The index that the packet with this number has in the encoding.
@@ -155,9 +171,10 @@ mod tests {
             [100, 104, 106].map(Some)
         );
         assert_eq!(
-            [100, 101, 104, 105, 107].map(|index| part.number_of(index)),
-            [100, 101, 101, 102, 103].map(Some)
+            [100, 101, 102, 103, 104, 105, 106, 107].map(|index| part.number_of(index)),
+            [100, 101, 101, 101, 101, 102, 102, 103].map(Some)
         );
+        assert_eq!(take(&mut part, 102, 0, 1), None, "left out already");
     }
 
     #[test]

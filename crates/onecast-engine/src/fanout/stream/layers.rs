@@ -1,7 +1,8 @@
 //! Which layer of the video each subscriber is sent, and how it changes to another one.
 //!
 //! A change is a start in another layer: at a keyframe, with numbers that were not used before. Until that keyframe comes, the subscriber
-//! is sent the layer that it has. No change costs a keyframe request.
+//! is sent the layer that it has. All that wait for one change in the same batch. Encoders that make keyframes of their own are waited for;
+//! others, as those of browsers, are asked for one, every 2.2 s at most. That is what encoders with regular keyframes spend on them.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,44 @@ use super::ShardStream;
 use super::sender::TrackSender;
 use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::subscriber::Subscriber;
-use crate::media::{LayerIndex, LayerLimit, LayerReason, RankedLayers, Rendition, Target};
+use crate::media::{KeyframeNeed, LayerIndex, LayerLimit, LayerReason, RankedLayers, Rendition, Target};
+
+/// Subscribers that wait to change to another layer.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    waiting: usize,
+    /// Since when one has waited, or since the last keyframe to which one has changed.
+    since: Option<Instant>,
+}
+
+impl Changes {
+    fn begin(&mut self, now: Instant) {
+        self.waiting += 1;
+        self.since.get_or_insert(now);
+    }
+
+    /// One waits no longer.
+    pub(super) fn end(&mut self) {
+        self.waiting -= 1;
+        self.since = self.since.filter(|_| self.waiting > 0);
+    }
+
+    /// One has changed. The others can with the same picture.
+    fn note_change(&mut self, now: Instant) {
+        self.end();
+        self.since = self.since.and(Some(now));
+    }
+}
 
 impl ShardStream {
     /// A subscriber that sees another layer changes only to a keyframe that has just come: from older ones on, its decoder would have to
     /// catch up, and the picture would stand still.
     pub(super) const YOUNG: Duration = Duration::from_millis(200);
     pub(super) const YOUNG_FRAMES: u32 = 6;
+    /// An encoder that makes no keyframes of its own is asked for one when a change has waited for so long,
+    const CHANGE_WAIT: Duration = Duration::from_millis(500);
+    /// but no more often than others make them: every 2 s is usual.
+    const OFTEN: Duration = Duration::from_millis(2_200);
 
     /// The live layers that a subscriber may be sent, the lowest first.
     pub(super) fn allowed_layers(&self, subscriber: &Subscriber) -> RankedLayers {
@@ -94,17 +126,39 @@ impl ShardStream {
         layers.reason = reason;
         let before = std::mem::replace(&mut layers.next, wanted);
         if let Some(rendition) = wanted {
+            self.changes.begin(now);
             self.bind(now, Kind::Video, rendition);
         }
         if let Some(rendition) = before {
+            self.changes.end();
             self.unbind(Kind::Video, rendition);
         }
     }
 
+    /// Asks for the keyframe that changes have waited for too long.
+    pub(super) fn ask_for_change(&mut self, now: Instant) {
+        let is_long = |since: Instant| now >= since + ShardStream::CHANGE_WAIT;
+        if self.changes.since.is_some_and(is_long) && self.keyframe_age() >= ShardStream::OFTEN {
+            self.changes.since = Some(now);
+            self.tracks.request_keyframe(KeyframeNeed::Urgent);
+        }
+    }
+
+    /// Since the newest keyframe of any layer that subscribers are sent.
+    fn keyframe_age(&self) -> Duration {
+        let video = self.senders[Kind::Video as usize..].iter();
+        let gops = video
+            .filter(|sender| sender.subscribers > 0)
+            .map(|sender| sender.window.gop());
+        let newest = gops.filter(|gop| gop.start().is_some()).map(|gop| gop.age()).min();
+        newest.unwrap_or(Duration::MAX)
+    }
+
     /// The subscriber has started in what it was to be sent.
-    pub(super) fn end_change(&mut self, position: SubscriberPosition) {
+    pub(super) fn end_change(&mut self, now: Instant, position: SubscriberPosition) {
         let subscriber = &mut self.subscribers[position.index()];
         if let Some(rendition) = subscriber.take_next_rendition() {
+            self.changes.note_change(now);
             let before = std::mem::replace(&mut subscriber.rendition, rendition);
             self.unbind(Kind::Video, before);
         }
@@ -133,7 +187,7 @@ impl ShardStream {
             return false;
         };
         forwarder.go_on_at(first);
-        self.end_change(position);
+        self.end_change(now, position);
         self.note_choice(now, position);
         // The layer to change to comes next.
         self.apply_choice(now, position);

@@ -93,6 +93,7 @@ impl ShardStream {
 
     /// Viewers that wait, once there is a keyframe for them to start with or they have waited for too long. They are marked as starting.
     pub fn take_startable(&mut self, now: Instant, peers: &mut Vec<PeerIndex>) {
+        self.ask_for_change(now);
         for place in Kind::Video as usize..self.senders.len() {
             if !self.may_start_some(now, place) {
                 continue;
@@ -149,11 +150,15 @@ impl ShardStream {
         if gop.start().is_some() && gop.age() < TrackSender::PAUSE {
             return false;
         }
+        let timeout = self.longest_wait().unwrap_or_default();
+        video.waiting.is_over(now, timeout.max(ShardStream::KEYFRAME_TIMEOUT))
+    }
+
+    /// How long the next keyframe takes at most of an encoder that makes them often; `None` of others.
+    pub(super) fn longest_wait(&self) -> Option<Duration> {
         let own = self.tracks.video.keyframes().read().stats.interval;
         let own = own.filter(|interval| *interval <= ShardStream::OWN_INTERVAL_MAX);
-        let timeout = own.map_or(Duration::ZERO, |interval| interval + ShardStream::OWN_INTERVAL_SLACK);
-        let timeout = timeout.max(ShardStream::KEYFRAME_TIMEOUT);
-        video.waiting.is_over(now, timeout)
+        own.map(|interval| interval + ShardStream::OWN_INTERVAL_SLACK)
     }
 
     /// Starts a viewer at the newest keyframe if it waits, if it is to start again, or if it is to be sent another layer.
@@ -197,7 +202,7 @@ impl ShardStream {
         }
         let is_first = subscriber.started_at.is_none();
         if next.is_some() {
-            self.end_change(position);
+            self.end_change(now, position);
             self.note_choice(now, position);
         }
         let subscriber = &mut self.subscribers[position.index()];
@@ -225,8 +230,12 @@ impl ShardStream {
     }
 
     /// A subscriber needs a keyframe, because it asks for one or because packets are `lost` for good. After a loss the cache does not
-    /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more.
+    /// serve it only because it started a short time ago: what could not be repaired once is not sent from the beginning once more. A path
+    /// that is too narrow already gets no more of the past than takes no time: the next keyframe is soon there.
     pub fn keyframe_wanted(&mut self, now: Instant, position: SubscriberPosition, lost: bool) -> KeyframeAnswer {
+        if self.waits_for_keyframe(now, position) {
+            return KeyframeAnswer::None;
+        }
         let window = &self.video_of(position).window;
         let ready = matches!(window.start(), Start::At(_));
         let age = window.gop().age();
@@ -267,6 +276,13 @@ impl ShardStream {
             return KeyframeAnswer::Cache { ask };
         }
         KeyframeAnswer::Publisher { need }
+    }
+
+    /// Whether a viewer that has lost something is best served by the encoder's next keyframe: its path is too narrow for the past.
+    fn waits_for_keyframe(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+        let own = self.tracks.video.keyframes().read().stats.interval;
+        let is_soon = own.is_some_and(|interval| interval <= ShardStream::KEYFRAME_TIMEOUT);
+        is_soon && self.is_narrow(now, position) && !self.video_of(position).is_young()
     }
 
     /// Sends a viewer on its way what its pace and `budget` packets allow.
@@ -335,6 +351,9 @@ impl ShardStream {
 
     /// Whether so much of a viewer's start is lost that it is better sent again as a whole, which it does not always ask for by itself.
     pub(super) fn is_start_lost(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+        if self.waits_for_keyframe(now, position) {
+            return false;
+        }
         let subscriber = &mut self.subscribers[position.index()];
         let (repeated, started_at) = (subscriber.repeated, subscriber.started_at);
         let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
