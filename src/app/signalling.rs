@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onecast_control::admission::Caller;
 use onecast_control::ice_session::entity_tag;
-use onecast_control::layers::LayerChoice;
+use onecast_control::layers::{LayerChoice, ViewerLayer};
 use onecast_control::port::{
     Accepted, Conference, Operation, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard,
     ShardReading, StreamStatus,
@@ -120,6 +120,10 @@ impl Service for App {
     fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal> {
         self.plane()
             .control(|control, now| control.handle_choose_layer(now, session, choice))
+    }
+
+    fn viewer_layer(&self, session: SessionId) -> Result<ViewerLayer, Refusal> {
+        self.plane().control(|control, _| control.viewer_layer(session))
     }
 
     fn patch(&self, patch: Patch<'_>) -> Result<Patched, Refusal> {

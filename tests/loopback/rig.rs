@@ -8,7 +8,7 @@ use onecast::app::{App, AppConfig};
 use onecast::auth::Authority;
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast::http::{HttpLimits, Pages, Server, Serving};
-use onecast_control::layers::LayerChoice;
+use onecast_control::layers::{LayerChoice, ViewerLayer};
 use onecast_control::port::{
     Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
     StreamStatus,
@@ -228,6 +228,10 @@ impl Service for Detoured {
     }
     fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal> {
         self.app.choose_layer(session, choice)
+    }
+
+    fn viewer_layer(&self, session: SessionId) -> Result<ViewerLayer, Refusal> {
+        self.app.viewer_layer(session)
     }
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {
         self.app.close_events(events)

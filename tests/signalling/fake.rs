@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use onecast::http::feeds::{EventFeed, Feeds, RoomFeed};
 use onecast_control::admission::Admission;
-use onecast_control::layers::{LayerChoice, LayerState, WatchedLayer};
+use onecast_control::layers::{LayerChoice, LayerState, ViewerLayer, WatchedLayer};
 use onecast_control::playable::Playable;
 use onecast_control::port::{
     Accepted, PasteRights, PasteRole, Patch, Patched, Protocol, Request, Service, SessionGuard, ShardReading,
@@ -18,7 +18,7 @@ use onecast_control::whep_events::{Audience, EventSet, EventStreamId, Reconnect}
 use onecast_control::{AdmissionLimits, Caller, EndReason, Grant, Purpose, Refusal, SdpRefusal, SessionId};
 use onecast_engine::fanout::ViewerLine;
 use onecast_engine::media::keyframes::{KeyframeReading, KeyframeStats};
-use onecast_engine::media::{LayerFacts, LayerIndex};
+use onecast_engine::media::{LayerFacts, LayerIndex, LayerReason};
 use onecast_metrics::{AdmissionCounts, ShardCounts, SocketCounts};
 use onecast_rtc::rtp::{Codec, Kind, Pt, Rid};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
@@ -480,6 +480,17 @@ impl Service for Fake {
         }
         self.state().choices.push(choice.clone());
         Ok(())
+    }
+
+    fn viewer_layer(&self, session: SessionId) -> Result<ViewerLayer, Refusal> {
+        if !self.exists(session, Protocol::Whep) {
+            return Err(Refusal::UnknownSession);
+        }
+        Ok(ViewerLayer {
+            sent: Some((LAYERS[1].state(), LayerReason::Path)),
+            switches: 2,
+            ..ViewerLayer::default()
+        })
     }
 
     fn close_events(&self, events: EventStreamId) -> Result<(), Refusal> {

@@ -265,8 +265,30 @@ async fn a_choice_reaches_the_service_in_either_wording() {
     // The largest is silent, which is no reason to refuse it.
     assert_eq!(rig.request("POST", &layer, &[JSON], r#"{"rid":"f"}"#).await.status, 200);
     let preflight = rig.request("OPTIONS", &layer, &[], "").await;
-    assert_eq!(preflight.header("access-control-allow-methods"), Some("POST, OPTIONS"));
+    assert_eq!(
+        preflight.header("access-control-allow-methods"),
+        Some("GET, HEAD, POST, OPTIONS")
+    );
     assert_eq!(preflight.header("accept-post"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_viewer_may_ask_which_layer_it_is_sent_and_why() {
+    let rig = Rig::start().await;
+    let session = viewer(&rig).await;
+    let sent = rig.get(&format!("{session}/layer")).await;
+    assert_eq!((sent.status, sent.header("cache-control")), (200, Some("no-store")));
+    let expected = serde_json::json!({
+        "rid": "h",
+        "width": 640,
+        "height": 360,
+        "reason": "path",
+        "switches": 2,
+        "limit": { "rid": null, "max_width": null, "max_height": null },
+    });
+    assert_eq!(sent.json(), expected);
+    assert_eq!(rig.request("DELETE", &session, &[], "").await.status, 200);
+    rig.get(&format!("{session}/layer")).await.problem(404);
 }
 
 #[tokio::test]
@@ -310,8 +332,8 @@ async fn a_follower_learns_of_the_layers_in_the_form_of_the_draft() {
     // The fake viewer receives video on its second m-line.
     let layers = concat!(
         r#"{"1":[{"bitrate":0,"height":720,"rid":"f","width":1280},"#,
-        r#"{"bitrate":512000,"height":360,"rid":"h","width":640},"#,
-        r#"{"bitrate":131000,"height":180,"rid":"q","width":320}]}"#
+        r#"{"bitrate":512000,"frameRate":30,"height":360,"rid":"h","width":640},"#,
+        r#"{"bitrate":131000,"frameRate":30,"height":180,"rid":"q","width":320}]}"#
     );
     expect(&mut wire, "layers", layers).await;
     rig.fake.with_feed(|feed| feed.audience.send_replace(LIVE));
@@ -333,7 +355,13 @@ async fn a_get_of_the_opening_url_follows_all_events_in_the_older_form() {
     };
     rig.fake.with_feed(|feed| feed.audience.send_replace(audience));
     let (name, data) = message(&mut wire).await.unwrap();
-    let layer = |name: &str, rid: &str, bitrate: u32, width: u32| serde_json::json!({ name: rid, "bitrate": bitrate, "width": width, "height": width * 9 / 16 });
+    let layer = |name: &str, rid: &str, bitrate: u32, width: u32| {
+        let mut layer = serde_json::json!({ name: rid, "bitrate": bitrate, "width": width, "height": width * 9 / 16 });
+        if bitrate > 0 {
+            layer["frameRate"] = 30.into();
+        }
+        layer
+    };
     let expected = serde_json::json!({
         "1": {
             "active": [layer("id", "h", 512_000, 640), layer("id", "q", 131_000, 320)],

@@ -20,15 +20,14 @@ use crate::http::auth::requester::Requester;
 use crate::http::cors::{Methods, options};
 use crate::http::path_params::StreamPath;
 use crate::http::problem::{Problem, kinds};
+use crate::http::whip::layers;
 use crate::http::{Shared, body, timestamp};
 use onecast_control::drain::{Destination, DrainOrder};
 use onecast_control::ended::{End, Note, NoteError, RecentlyEnded};
-use onecast_control::layers::ViewerLayer;
 use onecast_control::port::DrainState;
 use onecast_control::registry::{SessionFilter, SessionState, Via};
 use onecast_control::stream_name::StreamNameError;
 use onecast_control::{Purpose, Refusal, SessionNumber, StreamName};
-use onecast_engine::media::LayerReason;
 
 /// The routes. `DELETE /api/streams/:stream` is added to a route of [`crate::http::api::streams`].
 pub(crate) fn routes(shared: &Shared) -> Router<Shared> {
@@ -283,35 +282,8 @@ fn describe(session: &SessionState) -> Value {
         "received_bytes": (session.purpose != Purpose::Watch).then_some(session.received_bytes),
         "silent_s": session.silent.map(|silent| silent.as_secs()),
         "missing_codecs": session.missing.codecs().map(|codec| codec.to_string()).collect::<Vec<_>>(),
-        "layer": session.layer.as_ref().map(describe_layer),
+        "layer": session.layer.as_ref().map(layers::describe_viewer),
     })
-}
-
-fn describe_layer(layer: &ViewerLayer) -> Value {
-    let sent = layer.sent.map(|(sent, _)| sent);
-    let size = sent.and_then(|sent| sent.facts.size);
-    json!({
-        "rid": sent.and_then(|sent| sent.rid).as_deref(),
-        "width": size.map(|(width, _)| width),
-        "height": size.map(|(_, height)| height),
-        "reason": layer.sent.map(|(_, reason)| reason_name(reason)),
-        "switches": layer.switches,
-        "limit": {
-            "rid": layer.rid.as_deref(),
-            "max_width": layer.limit.max_width,
-            "max_height": layer.limit.max_height,
-        },
-    })
-}
-
-fn reason_name(reason: LayerReason) -> &'static str {
-    match reason {
-        LayerReason::Start => "start",
-        LayerReason::Path => "path",
-        LayerReason::Recovered => "recovered",
-        LayerReason::Gone => "gone",
-        LayerReason::Limit => "limit",
-    }
 }
 
 fn describe_end(end: &End) -> Value {

@@ -5,11 +5,13 @@
 
 use std::num::NonZeroU32;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +20,8 @@ use crate::http::path_params::SessionPath;
 use crate::http::problem::{Problem, kinds};
 use crate::http::whip::routes::wrong_type;
 use crate::http::{Shared, body};
-use onecast_control::layers::{LayerChoice, LayerState, StreamLayers};
+use onecast_control::layers::{LayerChoice, LayerState, StreamLayers, ViewerLayer};
+use onecast_engine::media::LayerReason;
 
 /// How the layers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +33,14 @@ pub(crate) enum LayersForm {
 }
 
 pub(crate) fn routes() -> Router<Shared> {
-    let methods = async || ([(ACCEPT_POST, JSON)], options(Methods("POST, OPTIONS")).await);
-    Router::new().route("/whep/{stream}/{session}/layer", post(choose).options(methods))
+    let methods = async || {
+        (
+            [(ACCEPT_POST, JSON)],
+            options(Methods("GET, HEAD, POST, OPTIONS")).await,
+        )
+    };
+    let route = post(choose).get(sent).options(methods);
+    Router::new().route("/whep/{stream}/{session}/layer", route)
 }
 
 /// The `Link` value with the URL where the viewer of the session at `location` chooses.
@@ -53,6 +62,11 @@ async fn choose(
     let choice = read_choice(&text).map_err(|error| Problem::new(kinds::BAD_JSON, error.to_string()))?;
     shared.service.choose_layer(session, &choice)?;
     Ok(StatusCode::OK)
+}
+
+async fn sent(State(shared): State<Shared>, SessionPath(session): SessionPath) -> Result<Response, Problem> {
+    let layer = shared.service.viewer_layer(session)?;
+    Ok(([(CACHE_CONTROL, "no-store")], Json(describe_viewer(&layer))).into_response())
 }
 
 /// The fields of a choice that the server knows. A viewer has one video line at most, so `mediaId` says nothing.
@@ -114,7 +128,38 @@ fn describe_layer(layer: &LayerState, name: &str) -> Value {
         described["width"] = width.into();
         described["height"] = height.into();
     }
+    if facts.is_live && facts.frame_rate > 0 {
+        described["frameRate"] = facts.frame_rate.into();
+    }
     described
+}
+
+/// What a viewer is sent, why, and what it wants.
+pub(crate) fn describe_viewer(layer: &ViewerLayer) -> Value {
+    let sent = layer.sent.map(|(sent, _)| sent);
+    let size = sent.and_then(|sent| sent.facts.size);
+    json!({
+        "rid": sent.and_then(|sent| sent.rid).as_deref(),
+        "width": size.map(|(width, _)| width),
+        "height": size.map(|(_, height)| height),
+        "reason": layer.sent.map(|(_, reason)| reason_name(reason)),
+        "switches": layer.switches,
+        "limit": {
+            "rid": layer.rid.as_deref(),
+            "max_width": layer.limit.max_width,
+            "max_height": layer.limit.max_height,
+        },
+    })
+}
+
+fn reason_name(reason: LayerReason) -> &'static str {
+    match reason {
+        LayerReason::Start => "start",
+        LayerReason::Path => "path",
+        LayerReason::Recovered => "recovered",
+        LayerReason::Gone => "gone",
+        LayerReason::Limit => "limit",
+    }
 }
 
 /// Reads any bytes as a choice.

@@ -193,6 +193,7 @@ fn layers() -> Vec<Case> {
     vec![
         post(400, "f"),
         post(404, "{}").at(format!("/whep/live/{UNKNOWN}/layer")),
+        Case::new("GET", path, 404).at(format!("/whep/live/{UNKNOWN}/layer")),
         post(409, r#"{"rid":"x"}"#),
         post(413, &too_large()),
         Case::new("POST", path, 415).body("{}"),

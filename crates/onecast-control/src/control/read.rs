@@ -8,6 +8,7 @@ use super::{Control, Now};
 use crate::StreamName;
 use crate::conference::Roster;
 use crate::ended::{End, EndReason};
+use crate::layers::ViewerLayer;
 use crate::port::{Protocol, SessionGuard, StreamStatus};
 use crate::refusal::Refusal;
 use crate::registry::{Purpose, SessionFilter, SessionNumber, SessionState};
@@ -37,6 +38,14 @@ impl Control {
             purpose,
             token: self.registry.token(session),
         }))
+    }
+
+    /// What a viewer wants of the layers, and what it is sent.
+    ///
+    /// # Errors
+    /// When there is no such viewer.
+    pub fn viewer_layer(&self, session: SessionId) -> Result<ViewerLayer, Refusal> {
+        self.registry.viewer_layer(session).ok_or(Refusal::UnknownSession)
     }
 
     /// Every stream that has a session, by name.

@@ -8,7 +8,7 @@ use onecast_rtc::SessionId;
 
 use super::{Conference, Operation};
 use crate::ice_session::Precondition;
-use crate::layers::{LayerChoice, WatchedLayer};
+use crate::layers::{LayerChoice, ViewerLayer, WatchedLayer};
 use crate::refusal::Refusal;
 use crate::registry::{LargePackets, Purpose};
 use crate::whep_events::{EventSet, EventStreamId};
@@ -70,6 +70,12 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// When there is no such viewer, the stream has no such layer, the viewer chooses too often, or the server is overloaded.
     fn choose_layer(&self, session: SessionId, choice: &LayerChoice) -> Result<(), Refusal>;
+
+    /// What a viewer wants of the layers, and what it is sent.
+    ///
+    /// # Errors
+    /// When there is no such viewer.
+    fn viewer_layer(&self, session: SessionId) -> Result<ViewerLayer, Refusal>;
 
     /// Takes candidates that the client found after its offer (RFC 8840), or restarts its ICE session.
     ///

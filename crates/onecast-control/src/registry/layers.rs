@@ -164,7 +164,7 @@ impl Registry {
     }
 
     /// What a viewer wants and is sent; `None` for others.
-    pub(super) fn viewer_layer(&self, id: SessionId) -> Option<ViewerLayer> {
+    pub(crate) fn viewer_layer(&self, id: SessionId) -> Option<ViewerLayer> {
         let entry = self.sessions.get(id)?;
         if entry.caller.purpose != Purpose::Watch {
             return None;
