@@ -46,7 +46,15 @@ function broadcastPage(made, services) {
 }
 
 function offered() {
-  return { video: track('video'), audio: track('audio'), codec: $('codec').value, maxBitsPerSecond: maxBitsPerSecond() };
+  return { video: track('video'), audio: track('audio'), codec: $('codec').value, maxBitsPerSecond: maxBitsPerSecond(), layers: layers() };
+}
+
+// How many sizes to send: ?layers=3 in the page's address sends three of any source.
+function layers() {
+  if ($('layers').value) return Number($('layers').value);
+  if (parameter('layers') === '3') return 3;
+  const { width, height } = track('video')?.getSettings() ?? {};
+  return usefulLayers({ width: width ?? 0, height: height ?? 0, kind: source?.kind });
 }
 
 function track(kind) {
@@ -67,7 +75,7 @@ function fillChoices() {
     $('codec').disabled = true;
     $('codec').title = 'This browser chooses the codec';
   }
-  const wanted = [['codec', parameter('codec').toUpperCase()], ['quality', parameter('quality')]];
+  const wanted = [['codec', parameter('codec').toUpperCase()], ['quality', parameter('quality')], ['layers', parameter('layers')]];
   for (const [id, value] of wanted) {
     if ([...$(id).options].some((option) => option.value === value)) $(id).value = value;
   }
@@ -145,12 +153,8 @@ function soundChanged() {
   if (on && source?.kind === 'camera' && !track('audio') && !source.problem) choose('camera');
 }
 
-async function limitBitrate() {
-  const sender = link.pc?.getSenders()[0];
-  const parameters = sender?.getParameters();
-  if (!parameters?.encodings?.length) return;
-  parameters.encodings[0].maxBitrate = maxBitsPerSecond();
-  await sender.setParameters(parameters).catch(() => {});
+function limitBitrate() {
+  return limitLayers(link.pc?.getSenders()[0], layers(), maxBitsPerSecond());
 }
 
 // Updates everything on the page that depends on the state.
@@ -163,6 +167,7 @@ function show() {
   const on = state !== 'idle' && state !== 'failed';
   buttons([$('go'), !on || state === 'offered'], [$('stop'), on && state !== 'offered']);
   $('codec').disabled = (on && state !== 'offered') || !canChooseCodec();
+  $('layers').disabled = on && state !== 'offered';
   $('veil').hidden = source !== null;
   $('stats').hidden = !live;
   showBadge();
@@ -232,11 +237,28 @@ function rows(now) {
     ['Codec', [now.video, now.audio].filter(Boolean).join(', ') || null],
     ['Resolution', resolution(now)],
     ['Frames per second', framesPerSecond(now.fps)],
+    ...now.layers.map((layer, index) => [`Size ${index + 1}`, describeLayer(layer, index, now)]),
     ['Round-trip time', milliseconds(now.roundTripMs)],
     ['Packet loss', percent(now.lossPercent)],
-    ['Limited by', { none: 'nothing', cpu: 'this machine', bandwidth: 'the network' }[now.limitation] ?? now.limitation],
+    ['Limited by', limitedBy(now.limitation)],
     ['Viewers', viewers === null ? null : String(viewers)],
   ];
+}
+
+function describeLayer(layer, place, picture) {
+  const limit = ['cpu', 'bandwidth'].includes(layer.limitation) ? `limited by ${limitedBy(layer.limitation)}` : null;
+  if (!layer.isSent) return ['not sent', whyNotSent(layer, place, picture) ?? limit].filter(Boolean).join(', ');
+  const rate = layer.fps === null ? null : `${framesPerSecond(layer.fps)} frames/s`;
+  return [resolution(layer), rate, bitrate(layer.bitsPerSecond), limit].filter(Boolean).join(', ');
+}
+
+function whyNotSent(layer, place, picture) {
+  if (!layer.isWanted) return 'not useful for this source';
+  return isLeftOut(place, picture) ? 'the picture is too small' : null;
+}
+
+function limitedBy(limitation) {
+  return { none: 'nothing', cpu: 'this machine', bandwidth: 'the network' }[limitation] ?? limitation;
 }
 
 async function countViewers() {

@@ -12,7 +12,9 @@ function beginOnDisk() {
   const { page } = document.documentElement.dataset;
   for (const link of document.querySelectorAll('a[href="./"]')) link.href = 'index.html';
   const services = {
+    chooseLayer: () => Promise.reject(needsServer()),
     follow: async () => () => {},
+    sentLayer: () => Promise.reject(needsServer()),
     streams: () => Promise.reject(needsServer()),
     token: () => serverThere.token,
     tokenForm: () => () => {},

@@ -2,13 +2,23 @@
 
 import { placeOf } from './urls.js';
 
-const RELATION = 'urn:ietf:params:whep:ext:core:server-sent-events';
-const NAMES = ['active', 'inactive', 'codec-missing', 'viewercount', 'reconnect'];
+const EVENTS = 'urn:ietf:params:whep:ext:core:server-sent-events';
+const LAYER = 'urn:ietf:params:whep:ext:core:layer';
+const NAMES = ['active', 'inactive', 'codec-missing', 'viewercount', 'layers', 'reconnect'];
 
 // The URL for event streams of a new session, from the `Link` header of its creation, or null. `from` and `server` as in placeOf().
 export function eventsUrl(headers, from, server) {
+  return linked(headers, EVENTS, from, server);
+}
+
+// The URL where the viewer chooses a layer, likewise.
+export function layerUrl(headers, from, server) {
+  return linked(headers, LAYER, from, server);
+}
+
+function linked(headers, relation, from, server) {
   const links = headers.get('Link')?.match(/<[^>]*>[^<]*/g) ?? [];
-  const link = links.find((one) => one.includes(`rel="${RELATION}"`));
+  const link = links.find((one) => one.includes(`rel="${relation}"`));
   return link ? placeOf(link.slice(1, link.indexOf('>')), from, server) : null;
 }
 

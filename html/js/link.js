@@ -37,6 +37,11 @@ export class Link extends PasteLink {
     return this.#session?.events ?? null;
   }
 
+  // The URL where the viewer chooses a layer, or null.
+  get layer() {
+    return this.#session?.layer ?? null;
+  }
+
   // The root of the current server: see urls.js.
   get server() {
     return this.#session?.server ?? serverOf(new URL(this.#endpoints[0], pageRoot()));

@@ -190,10 +190,19 @@ function ended() {
 }
 
 // The peer connection of a broadcaster: { video, audio, codec, maxBitsPerSecond }; tracks and codec may be null.
-function sendingPeer({ video, audio, codec, maxBitsPerSecond }) {
+function sendingPeer({ video, audio, codec, maxBitsPerSecond, layers }) {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy: transportPolicy() });
   // Both lines always exist, so that the user can change the source without a new offer.
-  const sender = pc.addTransceiver(video ?? 'video', { direction: 'sendonly', sendEncodings: [{ maxBitrate: maxBitsPerSecond }] });
+  const send = (count) => {
+    return pc.addTransceiver(video ?? 'video', { direction: 'sendonly', sendEncodings: encodings(count, codec, maxBitsPerSecond) });
+  };
+  let sender;
+  try {
+    sender = send(layers);
+  } catch {
+    // A browser that cannot send these.
+    sender = send(1);
+  }
   pc.addTransceiver(audio ?? 'audio', { direction: 'sendonly' });
   if (codec && canChooseCodec()) sender.setCodecPreferences(preferences(codec));
   return pc;
@@ -225,9 +234,21 @@ function receivingPeer(ontracks) {
     tracks.addTrack(track);
     if (tracks.getTracks().length === 1) ontracks(tracks);
   };
-  pc.addTransceiver('video', { direction: 'recvonly' });
+  wantDescriptors(pc.addTransceiver('video', { direction: 'recvonly' }));
   pc.addTransceiver('audio', { direction: 'recvonly' });
   return pc;
+}
+
+// Offers dependency descriptors where the browser has them switched off: it cannot decode AV1 with spatial layers without them.
+function wantDescriptors(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.();
+  if (!extensions) return;
+  for (const extension of extensions) if (extension.uri.includes('dependency-descriptor')) extension.direction = 'sendrecv';
+  try {
+    transceiver.setHeaderExtensionsToNegotiate(extensions);
+  } catch {
+    // It then gets the lowest layer.
+  }
 }
 
 // Chromium plays Opus in mono unless the offer requests stereo.

@@ -1,6 +1,6 @@
 // The one HTTP exchange that WHIP and WHEP share: offer out, answer in, and a session that can be ended.
 
-import { eventsUrl } from './events.js';
+import { eventsUrl, layerUrl } from './events.js';
 import { parseLinks, useIceServers } from './iceservers.js';
 import { authorization, trust } from './token.js';
 import { pageRoot, placeOf, serverOf } from './urls.js';
@@ -19,6 +19,7 @@ export async function open(endpoint, pc, offer) {
   const server = serverOf(from);
   const session = new Session(placeOf(response.headers.get('Location') ?? '', from, server), server);
   session.events = eventsUrl(response.headers, from, server);
+  session.layer = layerUrl(response.headers, from, server);
   try {
     const sdp = await response.text();
     useIceServers(pc, parseLinks(response.headers.get('Link')));
@@ -35,6 +36,8 @@ export async function open(endpoint, pc, offer) {
 class Session {
   // The URL for event streams, or null if the server has none.
   events = null;
+  // The URL where the viewer chooses a layer, or null if there is no choice.
+  layer = null;
   // Why the server ended the session: a Problem, once look() has found out.
   why = null;
 
@@ -132,6 +135,20 @@ export async function request(url, options = {}, limitMs = 10_000) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+// Asks for a layer of the video by its rid, or with null for the one that the connection carries. Throws a Problem.
+export async function chooseLayer(url, rid) {
+  const body = JSON.stringify(rid === null ? {} : { rid });
+  const response = await request(url, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body }, 5000);
+  if (!response.ok) throw await Problem.fromResponse(response);
+}
+
+// The layer that the server sends, and why. Throws a Problem.
+export async function sentLayer(url) {
+  const response = await request(url, { cache: 'no-store' }, 3000);
+  if (!response.ok) throw await Problem.fromResponse(response);
+  return response.json();
 }
 
 // The list of streams of the server with this root. Throws a Problem.

@@ -15,22 +15,30 @@ class Meter {
   async read() {
     const report = await this.pc.getStats();
     const all = [...report.values()];
-    const now = snapshot(all, report);
+    const now = snapshot(all, report, sentRids(this.pc));
     const before = this.#before;
     this.#before = now;
     return describe(now, before);
   }
 }
 
+// The names of the layers that the server takes: the statistics also list those that it refused. A single one may have no name.
+function sentRids(pc) {
+  return pc.getSenders().flatMap((sender) => sender.getParameters().encodings ?? []).map(({ rid }) => rid);
+}
+
 // The same shape for both directions: a page either sends or receives.
-function snapshot(all, report) {
+function snapshot(all, report, rids) {
   const rtp = (kind) => all.find((s) => (s.type === 'outbound-rtp' || s.type === 'inbound-rtp') && s.kind === kind);
-  const video = rtp('video');
+  const isLayer = (s) => s.type === 'outbound-rtp' && s.kind === 'video' && rids.includes(s.rid);
+  const layers = all.filter(isLayer).sort((one, other) => rank(one) - rank(other));
+  const video = layers.length ? together(layers) : rtp('video');
   const audio = rtp('audio');
   const transport = all.find((s) => s.type === 'transport');
   const pair = report.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === 'candidate-pair' && (s.selected || (s.nominated && s.state === 'succeeded')));
   return {
     video,
+    layers,
     audio,
     transport,
     pair,
@@ -39,6 +47,39 @@ function snapshot(all, report) {
     remoteVideo: report.get(video?.remoteId),
     remoteAudio: report.get(audio?.remoteId),
   };
+}
+
+// The broadcast page lists the largest layer first. Browsers that do not report the place of a layer report its size.
+function rank({ encodingIndex, frameWidth }) {
+  return encodingIndex ?? -(frameWidth ?? 0);
+}
+
+// All layers of a video as one: the largest that is sent, with the bytes and packets of all.
+function together(layers) {
+  const sum = (name) => layers.reduce((all, layer) => all + (layer[name] ?? 0), 0);
+  // A layer that is not sent has no size.
+  const largest = layers.find(({ frameWidth }) => frameWidth) ?? layers[0];
+  return { ...largest, bytesSent: sum('bytesSent'), packetsSent: sum('packetsSent') };
+}
+
+// What is sent of each of several layers, the largest first.
+function describeLayers(now, before) {
+  if (now.layers.length < 2) return [];
+  return now.layers.map((layer) => {
+    const earlier = before?.layers.find(({ id }) => id === layer.id);
+    const bitsPerSecond = perSecond(layer.bytesSent, earlier?.bytesSent, layer, earlier, 8);
+    return {
+      width: layer.frameWidth ?? null,
+      height: layer.frameHeight ?? null,
+      fps: layer.framesPerSecond ?? null,
+      bitsPerSecond,
+      limitation: layer.qualityLimitationReason ?? null,
+      // Whether the page wants it to be sent.
+      isWanted: layer.active !== false,
+      // Padding alone is no picture.
+      isSent: layer.active !== false && (layer.framesEncoded ?? 0) > (earlier?.framesEncoded ?? 0),
+    };
+  });
 }
 
 function describe(now, before) {
@@ -62,6 +103,7 @@ function describe(now, before) {
     framesDropped: video?.framesDropped ?? null,
     freezes: video?.freezeCount ?? null,
     limitation: video?.qualityLimitationReason ?? null,
+    layers: describeLayers(now, before),
     // Some browsers write SRTP_ before the registered name.
     srtpCipher: now.transport?.srtpCipher?.replace(/^SRTP_/, '') ?? null,
   };

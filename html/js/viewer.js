@@ -13,13 +13,16 @@ const NO_PICTURE_MS = 800;
 let link;
 let server;
 let askToken;
+let menu;
 
 // What is known about the media while connected: see freshMedia().
 let media = null;
+// Why the last choice of a size failed, or null.
+let layerProblem = null;
 // Whether a frame has been shown since "Watch" was pressed.
 let seen = false;
 
-// Starts the page, with a PasteLink or a Link. `services` is what the server offers to the page: { follow, streams, token, tokenForm, trust, url }.
+// Starts the page, with a PasteLink or a Link. `services` is what the server offers to the page: { chooseLayer, follow, sentLayer, streams, token, tokenForm, trust, url }.
 function viewerPage(made, services) {
   link = made;
   server = services;
@@ -30,6 +33,9 @@ function viewerPage(made, services) {
   askToken = server.tokenForm(start);
   pasteBox(link, name, () => ((seen = false), true), server);
   link.onchange = changed;
+  menu = new QualityMenu($('quality-field'), heightOf(parameter('quality')), (rid) => server.chooseLayer(link.layer, rid));
+  menu.onproblem = (problem) => ((layerProblem = problem), show());
+  video.addEventListener('resize', () => menu.show(video.videoHeight));
   $('watch').addEventListener('click', () => (video.paused && video.srcObject && media ? play() : start()));
   $('stop').addEventListener('click', stop);
   $('mute').addEventListener('click', () => mute(true));
@@ -72,6 +78,8 @@ async function play() {
 function changed() {
   if (link.state === 'connected' && media?.pc !== link.pc) {
     media?.unfollow();
+    layerProblem = null;
+    menu.reset();
     listen((media = freshMedia(media)));
   }
   if (link.state === 'lost' || link.state === 'failed') keepStill();
@@ -89,6 +97,7 @@ async function listen(current) {
     if (name === 'reconnect') return reconnect(current, data);
     current.hasEvents = name !== 'silent';
     if (name === 'viewercount') current.viewers = data.viewercount;
+    if (name === 'layers') menu.update(Object.values(data)[0] ?? []);
     if (name === 'active' || name === 'inactive') {
       current.live = name === 'active';
       current.silent = data.silent === true;
@@ -112,7 +121,7 @@ function reconnect(current, { url, retry = 1000 }) {
 
 // The state of a new connection. If it replaces another one, the video continues.
 function freshMedia(before = null) {
-  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, hasEvents: false, viewers: null, unfollow: () => {} };
+  return { pc: link.pc, picture: before?.picture, meter: new Meter(link.pc), numbers: null, packets: 0, frames: 0, lastPacketAt: null, since: Date.now(), live: null, silent: false, missing: [], stream: null, leavingFor: null, asked: 0, layer: null, layerAsked: 0, hasEvents: false, viewers: null, unfollow: () => {} };
 }
 
 async function tick() {
@@ -136,8 +145,17 @@ async function tick() {
   } else if (!current.picture && numbers.frames === 0 && now - current.since > NO_PICTURE_MS) {
     askWhy(current, now);
   }
+  await askLayer(current, now);
+  if (media !== current) return;
   showStats();
   show();
+}
+
+// Asks which size the server sends, and why, while the statistics show it.
+async function askLayer(current, now) {
+  if ($('stats').hidden || menu.names.length < 2 || now - current.layerAsked < 2000) return;
+  current.layerAsked = now;
+  current.layer = await server.sentLayer(link.layer).catch(() => current.layer);
 }
 
 // Nothing arrives: did the broadcaster leave, is the server gone, or is there no keyframe to start with?
@@ -182,6 +200,7 @@ function show() {
   $('badge').dataset.tone = 'live';
   $('badge').textContent = 'Live';
   if (link.state === 'failed') sayProblem($('message'), link.problem);
+  else if (layerProblem) sayProblem($('message'), layerProblem);
   else if (link.state === 'unsteady') say($('message'), 'wait', 'The connection is unstable', '', 'Waiting for it to recover.');
   else say($('message'), 'plain');
   askToken(link.state === 'failed' ? link.problem : null);
@@ -261,6 +280,14 @@ function fullScreen() {
   else video.webkitEnterFullscreen?.();
 }
 
+// Which of the broadcaster's sizes is shown, and why.
+function quality() {
+  const why = whyThisSize(media?.layer?.reason);
+  const shown = media?.layer?.height ? `${media.layer.height}p` : null;
+  const all = menu.names.join(', ');
+  return [shown ? `${shown} of ${all}` : all, why].filter(Boolean).join(': ');
+}
+
 function toggleStats() {
   const list = $('stats');
   list.hidden = !list.hidden;
@@ -274,6 +301,7 @@ function showStats() {
   const value = (pick) => (now ? pick(now) : null);
   facts($('stats'), [
     ['Resolution', value(resolution)],
+    ...(menu.names.length > 1 ? [['Quality', quality()]] : []),
     ['Frames per second', value((n) => framesPerSecond(n.fps))],
     ['Bitrate', value((n) => bitrate(n.videoBitsPerSecond === null ? null : n.videoBitsPerSecond + (n.audioBitsPerSecond ?? 0)))],
     ['Codec', value((n) => [n.video, n.audio].filter(Boolean).join(', ') || null)],

@@ -16,7 +16,10 @@ mod fake;
 mod firefox;
 mod https;
 mod kicked;
+mod layer_menu;
+mod layers;
 mod looks;
+mod narrow;
 mod process;
 mod proxy;
 mod restart;
@@ -42,7 +45,10 @@ fn main() -> ExitCode {
         events::tests(),
         https::tests(),
         kicked::tests(),
+        layer_menu::tests(),
+        layers::tests(),
         looks::tests(),
+        narrow::tests(),
         restart::tests(),
         rooms::tests(),
         start::tests(),

@@ -56,6 +56,11 @@ impl Server {
         format!("http://{}{path}", self.http)
     }
 
+    /// Where media goes.
+    pub(crate) fn udp(&self) -> SocketAddr {
+        self.udp
+    }
+
     async fn start_at(http: SocketAddr, udp: SocketAddr, options: Vec<String>, log: Arc<Mutex<String>>) -> Server {
         let mut process = Command::new(env!("CARGO_BIN_EXE_onecast"))
             .args(["serve", "--http", &http.to_string(), "--udp", &udp.to_string()])
