@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod full_ice;
+mod layers;
 mod servers;
 
 use std::process::{Command, ExitCode, Output, Stdio};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         viewers_behind_modelled_paths_are_reported_by_class,
     ];
     // The tests wait more than they work.
-    Suite::new([tests]).threads_at_least(4).run()
+    Suite::new([tests, layers::tests()]).threads_at_least(4).run()
 }
 
 fn load(arguments: &[&str]) -> Command {

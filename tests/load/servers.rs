@@ -37,6 +37,10 @@ impl Own {
         format!("http://{}/{protocol}/live", self.http)
     }
 
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         assert!(
