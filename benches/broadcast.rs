@@ -42,6 +42,32 @@ fn layers(c: &mut Criterion) {
     }
 }
 
+/// A report of each of 1,000 viewers of three layers, where the shard chooses by them what viewers are sent, and where it does not.
+fn reports(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reports of 1000 viewers");
+    group.throughput(Throughput::Elements(1_000));
+    for (name, adapts) in [("without a choice", false), ("with a choice", true)] {
+        let mut broadcast = Broadcast::of_layers_if(1_000, adapts);
+        broadcast.frame(true);
+        broadcast.pass(Duration::from_millis(100));
+        (0..400).for_each(|_| broadcast.frame(false));
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let mut time = Duration::ZERO;
+                for _ in 0..count {
+                    broadcast.pass(Duration::from_millis(30));
+                    let mut reports = broadcast.reports();
+                    let start = onecast_udp::clock::now();
+                    broadcast.take_reports(&mut reports);
+                    time += onecast_udp::clock::now() - start;
+                    while broadcast.shard.poll_event().is_some() {}
+                }
+                time
+            });
+        });
+    }
+}
+
 fn joins(c: &mut Criterion) {
     let certificate = Certificate::generate().expect("randomness");
     let mut group = c.benchmark_group("join");
@@ -60,5 +86,5 @@ fn joins(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, layers, joins);
+criterion_group!(benches, frames, layers, reports, joins);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! A broadcast without sockets: a real shard with real sessions, in simulated time.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use onecast_engine::media::{Inbox, LayerIndex, LayerLimit, StreamTracks, Wake};
 use onecast_metrics::ShardCounters;
 use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
 use onecast_rtc::rtp::header::HeaderOut;
+use onecast_rtc::rtp::rtcp::{ReceptionBlock, write_receiver_report};
 use onecast_rtc::rtp::{Pt, RtpTime, Ssrc};
 use onecast_rtc::sdp::{AnswerParams, MediaLine, Offer, Role, SendLayers, TrackSsrcs};
 use onecast_rtc::srtp::{Sealer, SrtpKeys};
@@ -23,12 +25,21 @@ pub(crate) struct Network {
     kept: Vec<(SocketAddr, Vec<u8>)>,
     /// Sent so far.
     pub(crate) datagrams: u64,
+    /// The sequence number that each viewer was sent last, if that is of interest.
+    pub(crate) newest: Option<HashMap<SocketAddr, u16>>,
 }
 
 impl Outlet for Network {
     fn send(&mut self, queue: &mut SendQueue, _: &mut dyn FnMut(u32)) {
         for run in queue.runs() {
             self.datagrams += u64::from(run.segments);
+            if let Some(newest) = &mut self.newest {
+                let bytes = queue.bytes(run);
+                let last = bytes.chunks(usize::from(run.segment)).next_back().unwrap_or_default();
+                if let [_, _, high, low, ..] = *last {
+                    newest.insert(run.to.remote, u16::from_be_bytes([high, low]));
+                }
+            }
             if self.keep {
                 let segments = queue.bytes(run).chunks(usize::from(run.segment));
                 self.kept.extend(segments.map(|bytes| (run.to.remote, bytes.to_vec())));
@@ -56,6 +67,7 @@ pub(crate) struct Broadcast {
     /// Of the publisher's video, each of which has its share of the viewers; `None` for one layer.
     layers: Option<SendLayers>,
     sealer: Option<Sealer>,
+    viewers: Vec<Sealer>,
     packets: u64,
     frames: u32,
 }
@@ -66,17 +78,22 @@ const LAYERS: &str = include_str!("../data/layers/firefox153-vp8-simulcast.offer
 impl Broadcast {
     /// Watched by viewers, or by as many members of a room.
     pub(crate) fn of(viewers: u16, members: bool) -> Broadcast {
-        Broadcast::with(viewers, members, None)
+        Broadcast::with(viewers, members, None, true)
     }
 
     /// Three layers, each watched by a third of the viewers.
     pub(crate) fn of_layers(viewers: u16) -> Broadcast {
-        let offer = Offer::parse(LAYERS).unwrap();
-        let agreement = offer.negotiate(Role::Publisher).unwrap().with_layers();
-        Broadcast::with(viewers, false, agreement.layers())
+        Broadcast::of_layers_if(viewers, true)
     }
 
-    fn with(viewers: u16, members: bool, layers: Option<SendLayers>) -> Broadcast {
+    /// The same, whose viewers' reports may change nothing.
+    pub(crate) fn of_layers_if(viewers: u16, adapts: bool) -> Broadcast {
+        let offer = Offer::parse(LAYERS).unwrap();
+        let agreement = offer.negotiate(Role::Publisher).unwrap().with_layers();
+        Broadcast::with(viewers, false, agreement.layers(), adapts)
+    }
+
+    fn with(viewers: u16, members: bool, layers: Option<SendLayers>, adapts: bool) -> Broadcast {
         let now = onecast_udp::clock::now();
         let certificate = Certificate::generate().unwrap();
         let inbox = Inbox::new(Box::new(Asleep));
@@ -91,7 +108,7 @@ impl Broadcast {
             pli_interval: None,
             keyframe_share: 10,
             start: onecast_engine::fanout::StartConfig::default(),
-            adapts: true,
+            adapts,
             probe_share: ShardConfig::PROBE_SHARE,
             peers_max: 10_000,
             slice: ShardConfig::SLICE,
@@ -107,15 +124,49 @@ impl Broadcast {
             members,
             layers,
             sealer: None,
+            viewers: Vec::new(),
             packets: 0,
             frames: 0,
         };
         let client_certificate = Certificate::generate().unwrap();
         broadcast.sealer = Some(Sealer::new(&broadcast.connect(0, true, &client_certificate)));
         for number in 1..=viewers {
-            broadcast.connect(number, false, &client_certificate);
+            let keys = broadcast.connect(number, false, &client_certificate);
+            broadcast.viewers.push(Sealer::new(&keys));
         }
         broadcast
+    }
+
+    /// A reception report of each viewer, sealed, that acknowledges all of the last frame.
+    pub(crate) fn reports(&mut self) -> Vec<(Path, Vec<u8>)> {
+        self.network.newest = Some(HashMap::new());
+        self.frame(false);
+        let newest = self.network.newest.take().unwrap_or_default();
+        let (about, viewers) = (self.tracks.video.ssrc(), self.viewers.iter_mut().zip(1..));
+        let report = |(sealer, number): (&mut Sealer, u16)| {
+            let block = ReceptionBlock {
+                about,
+                fraction_lost: 0,
+                lost: 0,
+                highest: newest[&address(number)].into(),
+                jitter: 0,
+                last_sr: 0,
+                delay: 0,
+            };
+            let mut bytes = vec![0; 128];
+            let len = write_receiver_report(&mut bytes, Ssrc(1), &[block]);
+            let len = sealer.seal_rtcp(&mut bytes, len);
+            bytes.truncate(len);
+            (Path::udp(address(number)), bytes)
+        };
+        viewers.map(report).collect()
+    }
+
+    /// The shard takes them.
+    pub(crate) fn take_reports(&mut self, reports: &mut [(Path, Vec<u8>)]) {
+        for (from, datagram) in reports {
+            self.shard.handle_datagram(self.now, *from, datagram);
+        }
     }
 
     /// Returns the keys of client `number` when its handshake is done.

@@ -90,3 +90,20 @@ fn assert_the_same_for_ten_and_for_a_hundred(layers: u64, watched_by: impl Fn(u1
     let packets = FRAMES * 6 * layers;
     assert!(for_ten <= packets * 2, "{for_ten} allocations for {packets} packets");
 }
+
+#[test]
+fn reports_by_which_viewers_are_sent_layers_are_taken_without_allocation() {
+    for adapts in [false, true] {
+        let mut broadcast = Broadcast::of_layers_if(30, adapts);
+        broadcast.frame(true);
+        broadcast.pass(Duration::from_millis(100));
+        for round in 0..10 {
+            broadcast.pass(Duration::from_millis(200));
+            let mut reports = broadcast.reports();
+            let before = ALLOCATIONS.get();
+            broadcast.take_reports(&mut reports);
+            // With the first one comes the state of the choice.
+            assert!(round < 2 || ALLOCATIONS.get() == before, "round {round}, {adapts}");
+        }
+    }
+}

@@ -65,12 +65,18 @@ impl PeerMedia {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::subscriber::Subscriber;
+    use crate::fanout::subscriber::{Subscriber, ViewerLayers};
 
     /// There is one of each for every viewer.
     #[test]
     fn what_a_viewer_takes_is_bounded() {
         let sizes = [size_of::<PeerMedia>(), size_of::<Subscriber>()];
         assert!(sizes[0] <= 240 && sizes[1] <= 440, "{sizes:?}");
+    }
+
+    /// There is one for every viewer of a stream that has a choice.
+    #[test]
+    fn what_a_choice_takes_is_bounded() {
+        assert!(size_of::<ViewerLayers>() <= 168, "{}", size_of::<ViewerLayers>());
     }
 }
