@@ -337,8 +337,9 @@ impl LayerControl {
         if now.since(self.down_at) < BETWEEN_FALLS {
             return;
         }
-        let is_severe = queue > SEVERE_QUEUE || (loss > SEVERE_LOSS && is_broad);
-        if is_severe || now.since(self.tolerable_at) >= BAD {
+        let is_severe = has_choice && (queue > SEVERE_QUEUE || (loss > SEVERE_LOSS && is_broad));
+        let bad = if has_choice { BAD } else { BAD_ALONE };
+        if is_severe || now.since(self.tolerable_at) >= bad {
             let reason = if queue > SOME_QUEUE {
                 Reason::Queue
             } else {
@@ -586,6 +587,8 @@ const SEVERE_LOSS: u8 = 51;
 const SOME_LOSS: u8 = 13;
 /// Bad for so long: two reports, as browsers send them, or one that covers more time.
 const BAD: u32 = 350;
+/// Without a lower layer the picture would stand still, so a computer that is busy for a moment must not look like a narrow path.
+const BAD_ALONE: u32 = 1_200;
 /// A step takes effect within this.
 const BETWEEN_FALLS: u32 = 700;
 /// A path that delivers so much more than the layer takes works its queue off,
