@@ -9,8 +9,12 @@ class QualityMenu {
   #select;
   #choose;
   #layers = [];
-  // The layer that the server was asked for, by rid; null for the automatic choice.
+  // The layer that the server was asked for last, and the one that it has confirmed, by rid; null for the automatic choice.
   #chosen = null;
+  #confirmed = null;
+  // Answers of the server that are about an earlier connection or choice come too late.
+  #connection = {};
+  #attempt = {};
   // What the user wants: a height in lines, or null for automatic. It outlives the connection.
   #wanted;
   // The height of the picture that is shown.
@@ -26,19 +30,23 @@ class QualityMenu {
     this.#select.addEventListener('change', () => this.#changed());
   }
 
-  // A new connection: the server knows nothing of an earlier choice.
+  // There is no connection, or a new one whose server knows nothing of an earlier choice.
   reset() {
+    this.#connection = {};
     this.#layers = [];
     this.#chosen = null;
+    this.#confirmed = null;
     this.#draw();
   }
 
   // The server's list. A choice that is not in force is asked for.
   async update(layers) {
     this.#layers = layers;
-    const layer = layerOfHeight(layers, this.#wanted);
+    const wanted = layerOfHeight(layers, this.#wanted);
+    // Which of several layers of the same height is up to the user.
+    const isInForce = wanted && layers.some(({ rid, height }) => rid === this.#chosen && height === wanted.height);
     this.#draw();
-    if (layer && layer.rid !== this.#chosen) await this.#ask(layer.rid);
+    if (wanted && !isInForce) await this.#ask(wanted.rid);
   }
 
   // The picture has another size.
@@ -53,31 +61,39 @@ class QualityMenu {
     return layerNames(this.#layers);
   }
 
-  async #changed() {
-    const layer = this.#layers.find(({ rid }) => rid === this.#select.value) ?? null;
-    if (await this.#ask(layer?.rid ?? null)) this.#wanted = layer?.height ?? null;
+  // Why the server sends this layer: see whyThisSize().
+  why(sent) {
+    return whyThisSize(sent, this.#layers);
   }
 
+  async #changed() {
+    const layer = this.#layers.find(({ rid }) => rid === this.#select.value) ?? null;
+    const before = this.#wanted;
+    this.#wanted = layer?.height ?? null;
+    if (!(await this.#ask(layer?.rid ?? null))) this.#wanted = before;
+  }
+
+  // Resolves with false if the server refuses.
   async #ask(rid) {
-    const before = this.#chosen;
+    const connection = this.#connection;
+    const attempt = (this.#attempt = {});
     this.#chosen = rid;
-    try {
-      await this.#choose(rid);
-      this.onproblem(null);
-      return true;
-    } catch (error) {
-      this.#chosen = before;
-      this.onproblem(Problem.from(error));
-      return false;
-    } finally {
-      this.#draw();
-    }
+    const problem = await this.#choose(rid).then(() => null, choiceProblem);
+    if (this.#connection !== connection) return true;
+    if (!problem) this.#confirmed = rid;
+    if (this.#attempt !== attempt) return true;
+    if (problem) this.#chosen = this.#confirmed;
+    this.onproblem(problem);
+    this.#draw();
+    return !problem;
   }
 
   #draw() {
     const names = layerNames(this.#layers);
     this.#field.hidden = names.length < 2;
-    const automatic = this.#chosen === null && this.#shown ? `Auto (${this.#shown}p)` : 'Auto';
+    // A layer that has vanished binds nothing.
+    const chosen = this.#layers.some(({ rid }) => rid === this.#chosen) ? this.#chosen : null;
+    const automatic = chosen === null && this.#shown ? `Auto (${this.#shown}p)` : 'Auto';
     const options = [['', automatic], ...this.#layers.map(({ rid }, place) => [rid, names[place]])];
     const select = this.#select;
     if (select.options.length !== options.length) select.replaceChildren(...options.map(() => new Option()));
@@ -86,7 +102,7 @@ class QualityMenu {
       if (option.value !== value) option.value = value;
       if (option.textContent !== name) option.textContent = name;
     });
-    select.value = this.#chosen ?? '';
+    select.value = chosen ?? '';
   }
 }
 
@@ -117,15 +133,30 @@ function heightOf(text) {
   return height > 0 ? height : null;
 }
 
-// Why the viewer is sent this size, from the server's word for it.
-function whyThisSize(reason) {
+// Why the viewer is sent this layer, of these, from the server's description of it.
+function whyThisSize({ rid, reason, limit }, layers) {
+  if (limit?.rid && limit.rid === rid) return 'chosen';
+  const largest = layers.find(({ bitrate }) => bitrate > 0);
+  if (largest && largest.rid === rid && reason !== 'gone') return 'the broadcaster sends no larger one';
   return {
     start: 'to begin with',
     path: 'your connection carries no more',
     recovered: 'your connection carries it',
     gone: 'the broadcaster has stopped sending the one before',
-    limit: 'chosen',
+    limit: 'the server sends no larger one',
   }[reason];
+}
+
+// What the server says about a refused choice is for programs.
+function choiceProblem(error) {
+  const problem = Problem.from(error);
+  if (problem.is('unknown-layer')) {
+    return new Problem('This quality is not available any more', { detail: 'The broadcaster has stopped sending it.', hint: 'Choose another one.', status: problem.status, kind: problem.kind });
+  }
+  if (problem.is('too-many-layer-changes')) {
+    return new Problem('The quality was changed too often', { hint: 'Wait a moment, then choose again.', status: problem.status, kind: problem.kind });
+  }
+  return problem;
 }
 
 // Encoders seldom keep to 30 exactly.

@@ -86,6 +86,8 @@ function changed() {
   if (link.state !== 'connected' && link.state !== 'unsteady') {
     media?.unfollow();
     media = null;
+    layerProblem = null;
+    menu.reset();
   }
   show();
 }
@@ -282,7 +284,7 @@ function fullScreen() {
 
 // Which of the broadcaster's sizes is shown, and why.
 function quality() {
-  const why = whyThisSize(media?.layer?.reason);
+  const why = media?.layer && menu.why(media.layer);
   const shown = media?.layer?.height ? `${media.layer.height}p` : null;
   const all = menu.names.join(', ');
   return [shown ? `${shown} of ${all}` : all, why].filter(Boolean).join(': ');
