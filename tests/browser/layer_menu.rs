@@ -241,6 +241,9 @@ async fn watch(chrome: &Chrome, server: &Server, options: &str) -> Page {
     let path = format!("/viewer.html?stream=live&autoplay=1{options}");
     let page = chrome.open(&server.url(&path)).await;
     page.wait_for_state("watching").await;
+    // Pictures without dependency descriptors play where these are negotiated.
+    page.wait_until("onecast.pc.remoteDescription.sdp.includes('#dependency-descriptor')")
+        .await;
     page.wait_until(&format!(
         "{MENU}.options.length === 4 && !document.querySelector('#quality-field').hidden"
     ))

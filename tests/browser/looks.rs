@@ -45,6 +45,8 @@ async fn pages_fit_desktop_and_phone_in_light_and_dark() {
         page.click("#show-stats").await;
         page.wait_for_state("watching").await;
         page.wait_for_words("640 × 360").await;
+        page.run(SIZES, vec![]).await;
+        page.wait_for_words("Quality\n360p, 180p").await;
         keep(&page, &format!("viewer-watching-{name}")).await;
         page.awaited("double.leave()").await;
         page.wait_for_state("left").await;
@@ -127,3 +129,7 @@ const LOOKS: [(&str, Look); 3] = [
         },
     ),
 ];
+
+/// Two sizes of the broadcast, for the quality menu.
+const SIZES: &str =
+    "menu.update([{ rid: 'f', height: 360, bitrate: 800_000 }, { rid: 'h', height: 180, bitrate: 200_000 }]);";
