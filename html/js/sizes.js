@@ -96,7 +96,7 @@ class QualityMenu {
     const automatic = chosen === null && this.#shown ? `Auto (${this.#shown}p)` : 'Auto';
     const options = [['', automatic], ...this.#layers.map(({ rid }, place) => [rid, names[place]])];
     const select = this.#select;
-    if (select.options.length !== options.length) select.replaceChildren(...options.map(() => new Option()));
+    if (select.options.length !== options.length) select.replaceChildren(...options.map(([value, name]) => new Option(name, value)));
     options.forEach(([value, name], place) => {
       const option = select.options[place];
       if (option.value !== value) option.value = value;

@@ -201,6 +201,10 @@ async fn the_menu_asks_only_for_what_is_not_in_force() {
     page.run(OWN_MENU, vec![]).await;
     let layers = "[{ rid: 'a', height: 720, bitrate: 2_500_000 }, { rid: 'b', height: 720, bitrate: 800_000 }]";
     page.awaited(&format!("own.update({layers})")).await;
+    assert_eq!(
+        page.value("[box.value, box.selectedOptions[0]?.textContent]").await,
+        json!(["", "Auto"])
+    );
     page.run("pick('b');", vec![]).await;
     page.wait_until("asked.length === 1").await;
     page.run("answer();", vec![]).await;
