@@ -326,7 +326,7 @@ fn a_slow_viewer_of_one_layer_is_sent_keyframes_and_sound_until_its_path_carries
         });
         world.connect();
         world.run(ms(5_000));
-        world.network.down.rate = Some(40_000);
+        world.network.down.rate = Some(25_000);
         let narrow = world.now;
         world.run(ms(5_000));
         let heard = world.viewer(viewer).audio.packets.len();

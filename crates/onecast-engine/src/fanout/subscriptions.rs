@@ -87,6 +87,11 @@ impl Subscriptions {
         Some(self.get(slot)?.key)
     }
 
+    /// Whether it is a viewer's: there is one at most.
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self, Subscriptions::One(_))
+    }
+
     /// The slot of the stream that a report on this SSRC may be about.
     pub(super) fn slot_of(&self, ssrc: Ssrc) -> Option<StreamSlot> {
         match self {

@@ -318,17 +318,22 @@ impl LayerControl {
     /// Sends less if the path is too narrow.
     fn protect(&mut self, now: Millis, note: &ReportNote, evidence: Evidence, ladder: Ladder<'_>) {
         let Evidence { loss, is_broad, .. } = evidence;
+        let has_choice = ladder.0.len() > 1;
         // Behind a keyframe there is a queue that a path which carries the layer works off.
-        let works_off = note.delivered.is_some_and(|delivered| {
-            u64::from(delivered) * 100 >= u64::from(self.rate_sent(ladder)) * WORKED_OFF_PERCENT
-        });
-        let queue = if works_off && evidence.queue <= WORKED_OFF_QUEUE {
+        let percent = if has_choice {
+            WORKED_OFF_PERCENT
+        } else {
+            CARRIED_PERCENT
+        };
+        let works_off = note
+            .delivered
+            .is_some_and(|delivered| u64::from(delivered) * 100 >= u64::from(self.rate_sent(ladder)) * percent);
+        let queue = if works_off && (evidence.queue <= WORKED_OFF_QUEUE || !has_choice) {
             0
         } else {
             evidence.queue
         };
         // Without a lower layer, loss alone changes nothing: what is lost at random is sent again.
-        let has_choice = ladder.0.len() > 1;
         let is_bad = queue > BAD_QUEUE || (loss > BAD_LOSS && has_choice) || (loss > SOME_LOSS && queue > SOME_QUEUE);
         if !is_bad || self.phase == Phase::Draining {
             self.tolerable_at = now;
@@ -595,6 +600,8 @@ const BETWEEN_FALLS: u32 = 700;
 const WORKED_OFF_PERCENT: u64 = 105;
 /// if it is one of a keyframe.
 const WORKED_OFF_QUEUE: u16 = 300;
+/// Without a lower layer, a path that delivers so much of the layer is let alone.
+const CARRIED_PERCENT: u64 = 90;
 /// Below these the path is at ease.
 const GOOD_QUEUE: u16 = 60;
 /// 2 %.

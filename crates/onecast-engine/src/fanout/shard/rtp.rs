@@ -76,7 +76,8 @@ impl Shard {
         let Some(media) = peer.media.as_deref_mut() else { return };
         let mut feedback = Feedback {
             now,
-            adapts: self.config.adapts,
+            // Members of a room are sent all of what they watch.
+            adapts: self.config.adapts && media.subscriptions.is_single(),
             streams: &mut self.streams,
             subscriptions: &media.subscriptions,
             queue: &mut self.out.queue,
