@@ -222,6 +222,114 @@ async fn a_viewer_of_the_whole_server_chooses_among_the_layers_of_its_publisher(
     whole.stop().await;
 }
 
+/// An offer of Chromium whose encodings are replaced by these.
+fn with_encodings(name: &str, declared: &[String], simulcast: &str) -> String {
+    let offer = file(&format!("layers/{name}.offer.sdp"));
+    let others = offer
+        .lines()
+        .filter(|line| !line.starts_with("a=rid:") && !line.starts_with("a=simulcast:"));
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_video = false;
+    for line in others {
+        is_video = if line.starts_with("m=") {
+            line.starts_with("m=video")
+        } else {
+            is_video
+        };
+        lines.push(line.to_owned());
+        if is_video && line.starts_with("a=rtcp-mux") {
+            lines.extend(declared.iter().map(|rid| format!("a=rid:{rid} send")));
+            lines.push(format!("a=simulcast:send {simulcast}"));
+        }
+    }
+    lines.join("\r\n") + "\r\n"
+}
+
+/// Publishers send the encodings that an answer lists, so it never lists one twice, or one that the server would drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_of_strange_encodings_are_answered_with_those_that_can_be_used() {
+    let whole = Whole::start(true).await;
+    let simulcast = "chromium156-vp8-simulcast";
+    let names = |count: usize| (0..count).map(|index| format!("r{index}")).collect::<Vec<_>>();
+    let three: Vec<String> = ["q", "h", "f"].map(String::from).into();
+    for (what, offer, expected) in [
+        (
+            "64 encodings",
+            with_encodings(simulcast, &names(64), &names(64).join(";")),
+            "r0;r1;r2;r3",
+        ),
+        (
+            "one too many",
+            with_encodings(simulcast, &names(5), &names(5).join(";")),
+            "r0;r1;r2;r3",
+        ),
+        ("a rid listed twice", with_encodings(simulcast, &three, "q;q;f"), "q;f"),
+        (
+            "a rid declared twice",
+            with_encodings(simulcast, &[&three[..], &three[..1]].concat(), "q;h;f"),
+            "q;h;f",
+        ),
+        (
+            "a rid that is not declared",
+            with_encodings(simulcast, &three, "q;x;f"),
+            "q;f",
+        ),
+    ] {
+        let reply = whole.offer("/whip/strange", &offer).await;
+        assert_eq!(reply.status, 201, "{what}: {reply:?}");
+        let answer = reply.text();
+        let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("a=simulcast:")).collect();
+        assert_eq!(lines, [format!("a=simulcast:recv {expected}")], "{what}");
+        let declared = answer
+            .lines()
+            .filter_map(|line| line.strip_prefix("a=rid:")?.strip_suffix(" recv"));
+        assert_eq!(declared.collect::<Vec<_>>().join(";"), expected, "{what}");
+        assert!(
+            answer.contains("urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"),
+            "{what}"
+        );
+        let session = reply.header("location").unwrap();
+        let mut wire = Wire::connect(whole.address).await;
+        wire.send(request("DELETE", session, &[], "")).await;
+        assert_eq!(wire.reply().await.unwrap().status, 200, "{what}");
+    }
+    whole.stop().await;
+}
+
+/// A line of one SSRC with layers inside it, which says that it has rids as well. Without the header extension of the rid nothing tells
+/// their packets apart, so it stays one encoding.
+#[tokio::test(flavor = "multi_thread")]
+async fn simulcast_on_a_line_with_layers_inside_its_encoding_is_answered_as_its_extensions_allow() {
+    let whole = Whole::start(true).await;
+    let three: Vec<String> = ["q", "h", "f"].map(String::from).into();
+    let without = with_encodings("chromium156-vp9-svc", &three, "q;h;f");
+    let without: String = without
+        .lines()
+        .filter(|line| !line.ends_with("rtp-stream-id"))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let with = with_encodings("chromium156-vp9-svc", &three, "q;h;f");
+    assert!(
+        with.contains("a=ssrc-group:FID") && with.contains("rtp-stream-id"),
+        "{with}"
+    );
+    for (stream, offer, expected) in [
+        ("without", without, None),
+        ("with", with, Some("a=simulcast:recv q;h;f")),
+    ] {
+        let reply = whole.offer(&format!("/whip/{stream}"), &offer).await;
+        assert_eq!(reply.status, 201, "{stream}: {reply:?}");
+        let listed = reply.text().lines().find(|line| line.starts_with("a=simulcast"));
+        assert_eq!(listed, expected, "{stream}");
+        assert_eq!(
+            reply.text().matches("a=rid:").count(),
+            if expected.is_some() { 3 } else { 0 },
+            "{stream}"
+        );
+    }
+    whole.stop().await;
+}
+
 fn links(reply: &Reply) -> impl Iterator<Item = &str> {
     let links = reply.headers.iter().filter(|(name, _)| name == "link");
     links.map(|(_, value)| value.as_str())
