@@ -1,14 +1,15 @@
 //! How one viewer is sent one track: where it starts, its numbering, its payload type. A plain value.
 //!
 //! Nonce rule (docs/ARCHITECTURE.md): for one viewer, one packet index of the media SSRC always stands for the same bytes. The
-//! window fixes packet and padding. The forwarder fixes the rest from one start to the next: `base`, payload type, and the
-//! timestamps of what was sent of the past. A start, be it the first, after a change of codec or a repetition, goes on with numbers
+//! window fixes packet and padding. The forwarder fixes the rest from one start to the next: `base`, payload type, frame numbers, and
+//! the timestamps of what was sent of the past. A start, be it the first, after a change of codec or a repetition, goes on with numbers
 //! that were never used, and nothing from before it is sent again.
 
 use std::time::Instant;
 
 use super::catch_up::{CatchUp, LiveClock, Stamping};
 use super::formats::{ViewerFormat, ViewerLine};
+use super::frame_numbers::FrameNumbers;
 use super::pacer::Volume;
 use super::repairs::Repairs;
 use crate::media::Packet;
@@ -23,8 +24,8 @@ pub struct Forwarder {
     codec: Option<Codec>,
     format: Option<ViewerFormat>,
     state: State,
-    /// Timestamp, on the track, of a frame whose rest is given up.
-    skipping: Option<RtpTime>,
+    /// The rest of the newest packet's frame is given up.
+    skipping: bool,
     /// The track's index that this viewer sees as packet index 0. Wraps: repeated starts may take more numbers than the track has.
     base: u64,
     /// The start: older packets are not sent.
@@ -36,6 +37,7 @@ pub struct Forwarder {
     /// From here on timestamps are the track's own; before it `past` knows them.
     true_from: u64,
     past: Option<Box<CatchUp>>,
+    frames: FrameNumbers,
     rtx_next: u64,
     /// What it was sent again; `None` while it asks for nothing.
     pub(super) repairs: Option<Box<Repairs>>,
@@ -75,6 +77,8 @@ pub struct Rewrite {
     pub index: u64,
     /// RTP timestamp.
     pub timestamp: RtpTime,
+    /// To be added to the frame number of its dependency descriptor.
+    pub frames_ahead: u16,
 }
 
 /// Why a packet is not for this viewer, now.
@@ -101,7 +105,7 @@ impl Forwarder {
             codec: None,
             format: None,
             state: State::Waiting,
-            skipping: None,
+            skipping: false,
             base: 0,
             first: 0,
             newest: Newest {
@@ -112,6 +116,7 @@ impl Forwarder {
             highest: None,
             true_from: 0,
             past: None,
+            frames: FrameNumbers::default(),
             rtx_next: 0,
             repairs: None,
             packets_before: 0,
@@ -140,6 +145,7 @@ impl Forwarder {
         let sets = u64::from(point.parameter_sets.is_some());
         let next = self.next_number(point.index);
         self.begin(point.index, next + sets);
+        self.frames.begin_start();
         let way = CatchUp::new(point, stamping);
         self.past = Some(Box::new(way));
         self.true_from = u64::MAX;
@@ -184,7 +190,7 @@ impl Forwarder {
 
     /// The last packet that was sent, if it ended a picture and the viewer is level with the track.
     pub(super) fn ended_picture(&self) -> Option<u64> {
-        let is_level = self.state == State::Live && self.is_true() && self.skipping.is_none();
+        let is_level = self.state == State::Live && self.is_true() && !self.skipping;
         (is_level && !self.newest.open && self.highest.is_some()).then_some(self.newest.index)
     }
 
@@ -274,6 +280,7 @@ impl Forwarder {
             payload_type: self.format?.payload_type,
             index: self.number(self.first).wrapping_sub(1),
             timestamp: self.past.as_ref()?.first_stamp()?,
+            frames_ahead: self.frames.ahead(),
         };
         Some((sets, rewrite))
     }
@@ -287,18 +294,19 @@ impl Forwarder {
             payload_type: format.payload_type,
             index: self.number(packet.index),
             timestamp,
+            frames_ahead: self.frames.ahead(),
         })
     }
 
-    /// The payload type and packet index of the next retransmission, if RTX was negotiated.
-    pub fn retransmission(&mut self, timestamp: RtpTime) -> Option<Rewrite> {
+    /// The next retransmission, of what was first sent like this, if RTX was negotiated.
+    pub fn retransmission(&mut self, original: &Rewrite) -> Option<Rewrite> {
         let payload_type = self.format?.rtx?;
         let index = self.rtx_next;
         self.rtx_next += 1;
         Some(Rewrite {
             payload_type,
             index,
-            timestamp,
+            ..*original
         })
     }
 
@@ -362,7 +370,7 @@ impl Forwarder {
     pub fn close(&mut self) {
         self.state = State::Waiting;
         self.first = u64::MAX;
-        self.skipping = None;
+        self.skipping = false;
         self.repairs = None;
     }
 
@@ -373,9 +381,7 @@ impl Forwarder {
 
     /// A packet could not be sent: the rest of its frame, if there is any, is skipped.
     pub fn skip_rest_of_frame(&mut self) {
-        if self.newest.open {
-            self.skipping = Some(self.newest.own);
-        }
+        self.skipping |= self.newest.open;
     }
 
     /// Whether it waits for a place to start.
@@ -406,7 +412,7 @@ impl Forwarder {
         self.first = first;
         self.newest.index = first.wrapping_sub(1);
         self.newest.open = false;
-        self.skipping = None;
+        self.skipping = false;
     }
 
     /// A number that was not used: the one after the newest. At the very start the track's own low bits, where possible, so that
@@ -428,10 +434,10 @@ impl Forwarder {
 
     fn pass(&mut self, packet: &Packet, timestamp: RtpTime) -> Result<Rewrite, Skip> {
         let format = self.format.ok_or(Skip::Codec)?;
-        if let Some(given_up) = self.skipping {
+        if self.skipping {
             // Some senders mark no ends.
-            let goes_on = packet.timestamp == given_up;
-            self.skipping = self.skipping.filter(|_| goes_on && !packet.marker);
+            let goes_on = packet.timestamp == self.newest.own;
+            self.skipping = goes_on && !packet.marker;
             if goes_on {
                 return Err(Skip::RestOfFrame);
             }
@@ -451,12 +457,18 @@ impl Forwarder {
         if self.highest.is_none_or(is_highest) {
             self.highest = Some(timestamp);
         }
+        if self.line.extensions.dependency_descriptor.is_some()
+            && let Some(number) = packet.extensions.frame_number()
+        {
+            self.frames.pass(number);
+        }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
         Ok(Rewrite {
             payload_type: format.payload_type,
             index: self.number(packet.index),
             timestamp,
+            frames_ahead: self.frames.ahead(),
         })
     }
 

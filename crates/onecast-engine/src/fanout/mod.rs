@@ -17,6 +17,7 @@ pub mod catch_up;
 mod demux;
 pub mod formats;
 pub mod forwarder;
+mod frame_numbers;
 mod history;
 mod ids;
 pub mod inbound;

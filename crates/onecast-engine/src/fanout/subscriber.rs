@@ -10,6 +10,7 @@ use super::pacer::{Pacer, Volume};
 use super::round_trip::RoundTrip;
 use crate::media::packet::Passed;
 use crate::media::{LayerLimit, LayerReason, Packet, Rendition};
+use onecast_rtc::rtp::dependency_descriptor::{frame_number, set_frame_number};
 use onecast_rtc::rtp::header::HeaderOut;
 use onecast_rtc::rtp::{Kind, Ssrc};
 use onecast_rtc::sdp::ExtensionIds;
@@ -369,6 +370,9 @@ fn render(buffer: &mut [u8], outgoing: &Outgoing<'_>, ids: ExtensionIds) -> Opti
         return None;
     }
     let header_len = header.write(buffer, &extensions[..count]);
+    if outgoing.rewrite.frames_ahead != 0 {
+        renumber_frame(buffer, &extensions[..count], ids, outgoing.rewrite.frames_ahead);
+    }
     let mut at = header_len;
     if let Some(sequence) = outgoing.original_sequence {
         buffer[at..at + 2].copy_from_slice(&sequence.to_be_bytes());
@@ -398,6 +402,20 @@ fn passed<'a>(packet: &'a Packet, ids: ExtensionIds, list: &mut [(u8, &'a [u8]);
         }
     }
     count
+}
+
+/// Moves the frame number of the dependency descriptor, if there is one.
+fn renumber_frame(buffer: &mut [u8], extensions: &[(u8, &[u8])], ids: ExtensionIds, ahead: u16) {
+    let place = extensions
+        .iter()
+        .position(|(id, _)| Some(*id) == ids.dependency_descriptor);
+    let Some(place) = place else { return };
+    if let (Some(range), Some(number)) = (
+        HeaderOut::value_range(extensions, place),
+        frame_number(extensions[place].1),
+    ) {
+        set_frame_number(&mut buffer[range], number.wrapping_add(ahead));
+    }
 }
 
 /// Header extensions that are passed on.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use onecast_rtc::rtp::dependency_descriptor::frame_number;
 use onecast_rtc::rtp::{Codec, LayerId, Refresh, RtpTime};
 
 use super::layers::LayerIndex;
@@ -114,6 +115,11 @@ impl PassedExtensions {
     /// The value of one extension.
     pub fn value(&self, which: Passed) -> Option<&[u8]> {
         self.iter().find_map(|(this, value)| (this == which).then_some(value))
+    }
+
+    /// The frame number of the dependency descriptor.
+    pub fn frame_number(&self) -> Option<u16> {
+        frame_number(self.value(Passed::DependencyDescriptor)?)
     }
 
     /// Whether there are none, which is the usual case.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use onecast_rtc::rtp::{Codec, LayerId, Refresh, RtpTime, Ssrc};
 
 use super::lane::{StreamKey, StreamSlot};
-use super::packet::PassedExtensions;
+use super::packet::{Passed, PassedExtensions};
 use super::{Inbox, LayerIndex, Packet, StreamTracks, Wake};
 
 /// A VP8 packet with one byte of payload.
@@ -75,6 +75,11 @@ impl PacketBuilder {
         self.0.payload = payload.into();
         self
     }
+    pub(crate) fn extension(mut self, which: Passed, value: &[u8]) -> PacketBuilder {
+        self.0.extensions = PassedExtensions::collect([(which, value)]);
+        self
+    }
+
     pub(crate) fn timestamp(mut self, timestamp: RtpTime) -> PacketBuilder {
         self.0.timestamp = timestamp;
         self

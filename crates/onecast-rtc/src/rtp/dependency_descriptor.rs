@@ -125,6 +125,19 @@ pub struct ChainDiffs {
     len: u8,
 }
 
+/// The frame number of a descriptor, which needs no template structure; `None` if it is truncated.
+pub fn frame_number(value: &[u8]) -> Option<u16> {
+    let (_, number) = value.split_first()?;
+    Some(u16::from_be_bytes(*number.first_chunk()?))
+}
+
+/// Gives a descriptor another frame number. One that is truncated stays as it is.
+pub fn set_frame_number(value: &mut [u8], number: u16) {
+    if let Some(bytes) = value.get_mut(1..3) {
+        bytes.copy_from_slice(&number.to_be_bytes());
+    }
+}
+
 impl DependencyState {
     /// Reads the descriptor of a packet of the source, and keeps the structure and the active targets if it brings them. `index` is the
     /// packet's extended sequence number: a late packet does not replace what a later one has brought.

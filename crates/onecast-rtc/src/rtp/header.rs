@@ -10,6 +10,8 @@
 //! |      extension profile        |  length in words  |  data ... |
 //! ```
 
+use std::ops::Range;
+
 use super::ids::{Pt, RtpTime, Ssrc};
 
 /// Why bytes are not an RTP packet.
@@ -158,6 +160,14 @@ impl HeaderOut {
             return FIXED_LEN;
         }
         FIXED_LEN + Form::fitting(extensions).write(&mut out[FIXED_LEN..], extensions)
+    }
+
+    /// Where [`HeaderOut::write`] writes the value of the extension at this place of the list; `None` for one that it leaves out.
+    pub fn value_range(extensions: &[(u8, &[u8])], place: usize) -> Option<Range<usize>> {
+        let extension = extensions.get(place).filter(is_writable)?;
+        let form = Form::fitting(extensions);
+        let start = FIXED_LEN + EXTENSION_HEAD_LEN + form.data_len(&extensions[..place]) + form.head_len();
+        Some(start..start + extension.1.len())
     }
 }
 
@@ -310,6 +320,22 @@ mod tests {
         timestamp: RtpTime(0x0102_0304),
         ssrc: Ssrc(0xdead_beef),
     };
+
+    #[test]
+    fn values_are_where_they_are_said_to_be() {
+        let long = [7; 40];
+        for extensions in [
+            &[(3, &[1, 2][..]), (4, &[3])][..],
+            &[(3, &[1, 2]), (0, &[9]), (15, &[3]), (4, &long)],
+        ] {
+            let packet = written(OUT, extensions, &[]);
+            for (place, (id, value)) in extensions.iter().enumerate() {
+                let range = HeaderOut::value_range(extensions, place);
+                assert_eq!(range.map(|range| &packet[range]), Some(*value).filter(|_| *id != 0));
+            }
+            assert_eq!(HeaderOut::value_range(extensions, extensions.len()), None);
+        }
+    }
 
     fn written(header: HeaderOut, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0xaa; HeaderOut::len(extensions)];

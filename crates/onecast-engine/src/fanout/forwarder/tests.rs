@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::media::packet::Passed;
 use crate::media::testing::packet;
 use onecast_rtc::rtp::{Pt, RtpTime};
 use onecast_rtc::sdp::{ExtensionIds, Format, MediaLine};
@@ -72,6 +73,7 @@ fn rewrite(payload_type: Pt, index: u64, of: u64) -> Result<Rewrite, Skip> {
         payload_type,
         index,
         timestamp: RtpTime((of * 3_000) as u32),
+        frames_ahead: 0,
     })
 }
 
@@ -277,10 +279,50 @@ fn when_the_publisher_left_the_numbering_goes_on_from_the_next_keyframe() {
 #[test]
 fn retransmissions_have_their_own_numbering() {
     let mut forwarder = forwarder();
-    start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010);
+    let original = start_at(&mut forwarder, Codec::Vp8, 70_010, 70_010)[0].unwrap();
     let numbers: Vec<_> = (0..3)
-        .filter_map(|_| forwarder.retransmission(RtpTime(0)))
+        .filter_map(|_| forwarder.retransmission(&original))
         .map(|rewrite| rewrite.index)
         .collect();
     assert_eq!(numbers, [0, 1, 2]);
+}
+
+/// Number of the packet, frame number of its descriptor.
+fn described(index: u64, frame: u16) -> Arc<Packet> {
+    let [high, low] = frame.to_be_bytes();
+    packet(index)
+        .timestamp(RtpTime((index * 3_000) as u32))
+        .extension(Passed::DependencyDescriptor, &[0xc0, high, low])
+        .build()
+}
+
+#[test]
+fn frame_numbers_go_on_at_each_start_and_stay_in_between() {
+    let mut line = forwarder().line().clone();
+    line.extensions.dependency_descriptor = Some(4);
+    let mut forwarder = Forwarder::new(line);
+    let now = onecast_udp::clock::now();
+    let ahead = |forwarder: &mut Forwarder, frames: [(u64, u16); 2]| {
+        let start = frames[0].0;
+        forwarder.start(at(start), (Codec::Vp8, 0), Stamping::Live).unwrap();
+        let live = LiveClock {
+            timestamp: RtpTime((start * 3_000) as u32),
+            at: now,
+        };
+        let key = described(start, frames[0].1);
+        let first = forwarder.next(now, &key, live).unwrap();
+        forwarder.reach_edge(now);
+        let second = forwarder.admit(&described(frames[1].0, frames[1].1), 0).unwrap();
+        assert_eq!(forwarder.readmit(&key).unwrap(), first);
+        assert_eq!(
+            forwarder.retransmission(&first).unwrap().frames_ahead,
+            first.frames_ahead
+        );
+        assert_eq!(first.frames_ahead, second.frames_ahead);
+        first.frames_ahead
+    };
+    assert_eq!(ahead(&mut forwarder, [(70_000, 101), (70_001, 104)]), 0);
+    // Another layer of the same picture, whose numbers are lower.
+    assert_eq!(ahead(&mut forwarder, [(71_000, 100), (71_001, 103)]), 5);
+    assert_eq!(ahead(&mut forwarder, [(72_000, 102), (72_001, 105)]), 7);
 }

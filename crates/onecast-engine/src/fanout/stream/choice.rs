@@ -346,7 +346,7 @@ impl ShardStream {
             let Some(original) = forwarder.readmit(&slot.packet) else {
                 continue;
             };
-            let Some(rewrite) = forwarder.retransmission(original.timestamp) else {
+            let Some(rewrite) = forwarder.retransmission(&original) else {
                 break;
             };
             let outgoing = Outgoing {

@@ -251,7 +251,7 @@ impl Repair<'_> {
 
     fn send(&mut self, packet: &Packet, original: Rewrite, padded: bool, by_rtx: bool) -> bool {
         let forwarder = self.subscriber.forwarder(self.sender.kind).filter(|_| by_rtx);
-        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(original.timestamp)) {
+        let outgoing = match forwarder.and_then(|forwarder| forwarder.retransmission(&original)) {
             Some(rewrite) => Outgoing {
                 packet,
                 ssrc: self.track.rtx_ssrc(),

@@ -470,3 +470,15 @@ fn no_bytes_panic() {
     }
     assert!(read > 10_000, "{read}");
 }
+
+#[test]
+fn frame_numbers_are_read_and_changed_without_a_structure() {
+    let mut value = [0xc1, 0x12, 0x34, 0x80];
+    assert_eq!(frame_number(&value), Some(0x1234));
+    set_frame_number(&mut value, 0xfffe);
+    assert_eq!((frame_number(&value), value), (Some(0xfffe), [0xc1, 0xff, 0xfe, 0x80]));
+    let mut truncated = [1, 2];
+    assert_eq!(frame_number(&truncated), None);
+    set_frame_number(&mut truncated, 7);
+    assert_eq!(truncated, [1, 2]);
+}
