@@ -7,13 +7,14 @@ use onecast_rtc::sdp::{Offer, Role, SendLayers};
 
 use crate::client::Actor;
 use crate::habits::Habit;
-use crate::publisher::{Layer, Ledger, Publisher, Shape};
+use crate::publisher::{DESCRIPTOR_ID, LAYERS, Layer, Ledger, Publisher, Shape};
 use crate::scenarios::{FOR_EVER, ms};
+use crate::viewer::Viewer;
 use crate::world::{Joining, Link, World};
 
 const OFFER: &str = include_str!("../../../../tests/data/layers/chromium156-vp8-simulcast.offer.sdp");
 /// Payload bytes of a packet, and picture sizes, by layer.
-const LAYERS: [(usize, (u16, u16)); 3] = [(100, (320, 180)), (400, (640, 360)), (1_024, (1_280, 720))];
+const SIZES: [(usize, (u16, u16)); LAYERS] = [(100, (320, 180)), (400, (640, 360)), (1_024, (1_280, 720))];
 const Q: LayerIndex = LayerIndex::new(0);
 const H: LayerIndex = LayerIndex::new(1);
 const F: LayerIndex = LayerIndex::new(2);
@@ -40,7 +41,7 @@ impl World {
     /// A publisher whose layers have clocks and numbers of their own, and keyframes of the same pictures.
     fn publish_layers(&mut self, shape: Shape) -> usize {
         let mut layers = Vec::new();
-        for (place, (payload, size)) in LAYERS.into_iter().enumerate() {
+        for (place, (payload, size)) in SIZES.into_iter().enumerate() {
             let ledger = self.ledgers.len();
             self.ledgers.push(Ledger::default());
             let shape = Shape { payload, ..shape };
@@ -51,6 +52,11 @@ impl World {
                 rid: ["q", "h", "f"][place],
                 size,
                 clock: 0x4321_0000u32.wrapping_mul(place as u32 + 1),
+                order: if self.seed.is_multiple_of(2) {
+                    place
+                } else {
+                    LAYERS - 1 - place
+                } as u16,
                 reported: false,
             });
             layers.push(layer);
@@ -64,8 +70,37 @@ impl World {
         self.join_as(joining, Actor::Layers(layers), tracks, |direction, mut plan| {
             let video = plan.sources[0].video.as_mut().unwrap();
             video.layers = Some(accepted());
+            video.extensions.dependency_descriptor = Some(DESCRIPTOR_ID);
             (direction, plan)
         })
+    }
+
+    /// A viewer like our page in Chromium.
+    fn watch_in_chromium(&mut self, rtx: bool) -> usize {
+        let mut viewer = Viewer::new(self.seed);
+        viewer.accustomed(Habit::Chromium { round_trip: ms(20) });
+        viewer.report_interval = ms(230);
+        self.watch_described(rtx, viewer)
+    }
+
+    /// A viewer that negotiates dependency descriptors.
+    fn watch_described(&mut self, rtx: bool, viewer: Viewer) -> usize {
+        let joining = Joining {
+            publishes: false,
+            rtx,
+            active: true,
+        };
+        let tracks = self.tracks.clone();
+        self.join_as(
+            joining,
+            Actor::Viewer(Box::new(viewer)),
+            tracks,
+            |direction, mut plan| {
+                let video = plan.subscriptions[0].video.as_mut().unwrap();
+                video.extensions.dependency_descriptor = Some(DESCRIPTOR_ID);
+                (direction, plan)
+            },
+        )
     }
 
     /// Limits the layers of a viewer, as the control plane does.
@@ -226,7 +261,7 @@ fn viewers_change_layers_over_bad_paths() {
         world.publish_layers(Shape::USUAL);
         world.connect();
         world.run(ms(1_500));
-        let viewer = world.watch(seed % 4 < 2);
+        let viewer = world.watch_described(seed % 4 < 2, Viewer::new(seed));
         world.connect();
         for number in 1..8 {
             let layer = LayerIndex::new(world.network.random.below(3) as u8);
@@ -242,16 +277,12 @@ fn viewers_change_layers_over_bad_paths() {
 
 #[test]
 fn a_viewer_is_sent_what_its_path_carries() {
-    let habit = Habit::Chromium { round_trip: ms(20) };
     for seed in 0..60 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish_layers(Shape::USUAL);
         world.connect();
         world.run(ms(2_000));
-        let viewer = world.watch_as(true, |viewer| {
-            viewer.accustomed(habit);
-            viewer.report_interval = ms(230);
-        });
+        let viewer = world.watch_in_chromium(true);
         world.connect();
         world.run(ms(9_000));
         assert_eq!(
@@ -306,7 +337,6 @@ fn a_change_asks_an_encoder_that_makes_no_keyframes_once() {
 
 #[test]
 fn a_slow_viewer_of_one_layer_is_sent_keyframes_and_sound_until_its_path_carries_all() {
-    let habit = Habit::Chromium { round_trip: ms(20) };
     for seed in 0..24 {
         let mut world = World::new(seed, 1, Link::CLEAN);
         world.publish_as(
@@ -320,10 +350,7 @@ fn a_slow_viewer_of_one_layer_is_sent_keyframes_and_sound_until_its_path_carries
         );
         world.connect();
         world.run(ms(2_000));
-        let viewer = world.watch_as(true, |viewer| {
-            viewer.accustomed(habit);
-            viewer.report_interval = ms(230);
-        });
+        let viewer = world.watch_in_chromium(true);
         world.connect();
         world.run(ms(5_000));
         world.network.down.rate = Some(25_000);
@@ -352,13 +379,7 @@ fn whatever_changes_every_viewer_has_a_live_layer_and_its_sound() {
         let publisher = world.publish_layers(Shape::USUAL);
         world.connect();
         world.run(ms(2_000));
-        let habit = Habit::Chromium { round_trip: ms(20) };
-        let viewers = [true, true, false].map(|rtx| {
-            world.watch_as(rtx, |viewer| {
-                viewer.accustomed(habit);
-                viewer.report_interval = ms(230);
-            })
-        });
+        let viewers = [true, true, false].map(|rtx| world.watch_in_chromium(rtx));
         world.connect();
         let mut number = 0;
         for _ in 0..24 {

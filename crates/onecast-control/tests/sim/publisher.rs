@@ -27,6 +27,8 @@ pub(crate) struct Sent {
     pub(crate) marker: bool,
     pub(crate) keyframe: bool,
     pub(crate) timestamp: u32,
+    /// Frame number of its dependency descriptor; 0 without one.
+    pub(crate) frame: u16,
 }
 
 impl Ledger {
@@ -90,6 +92,8 @@ pub(crate) struct Layer {
     pub(crate) size: (u16, u16),
     /// Added to its timestamps.
     pub(crate) clock: u32,
+    /// When its frame of a picture is encoded, of those of all layers: they are numbered together.
+    pub(crate) order: u16,
     pub(crate) reported: bool,
 }
 
@@ -144,6 +148,10 @@ impl Shape {
 /// Ids of the rid of media and of RTX, in the offer of a browser.
 pub(crate) const RID_ID: u8 = 10;
 const REPAIRED_RID_ID: u8 = 11;
+/// Id of the dependency descriptor.
+pub(crate) const DESCRIPTOR_ID: u8 = 12;
+/// Layers of a publisher that has several.
+pub(crate) const LAYERS: usize = 3;
 /// Id of the audio level.
 pub(crate) const LEVEL_ID: u8 = 5;
 pub(crate) const NTP: u64 = 1_000 << 32;
@@ -401,6 +409,12 @@ impl Publisher {
         head
     }
 
+    /// Of the frame that is sent: browsers number the frames of all layers together.
+    fn frame_number(&self) -> u16 {
+        let order = self.layer.map_or(0, |layer| layer.order);
+        (self.frames as u16 * LAYERS as u16).wrapping_add(order)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "a packet has that many parts")]
     fn send_packet(
         &mut self,
@@ -424,7 +438,7 @@ impl Publisher {
             (_, Codec::H264) => (102, self.ssrcs[1]),
             _ => (98, self.ssrcs[1]),
         };
-        let mut bytes = vec![0; 12 + 8 + payload.len()];
+        let mut bytes = vec![0; 12 + 12 + payload.len()];
         let header = HeaderOut {
             marker,
             padding: false,
@@ -436,16 +450,15 @@ impl Publisher {
         self.transport = self.transport.wrapping_add(u16::from(video));
         let transport = self.transport.to_be_bytes();
         let level = self.level.map(|level| [level]);
-        let name = self
-            .layer
-            .filter(|layer| !layer.reported)
-            .map(|layer| layer.rid.as_bytes());
-        let extensions: &[(u8, &[u8])] = match &level {
-            _ if video && name.is_some() => &[(RID_ID, name.unwrap_or_default())],
-            _ if video && self.layer.is_some() => &[],
+        let frame = self.frame_number();
+        let [high, low] = frame.to_be_bytes();
+        let descriptor = (DESCRIPTOR_ID, &[u8::from(marker) << 6, high, low][..]);
+        let extensions: &[(u8, &[u8])] = match (&level, self.layer) {
+            (_, Some(layer)) if video && !layer.reported => &[(RID_ID, layer.rid.as_bytes()), descriptor],
+            (_, Some(_)) if video => &[descriptor],
             _ if video => &[(3, &transport)],
-            Some(level) => &[(LEVEL_ID, level)],
-            None => &[],
+            (Some(level), _) => &[(LEVEL_ID, level)],
+            (None, _) => &[],
         };
         let header_len = header.write(&mut bytes, extensions);
         bytes.truncate(header_len);
@@ -455,6 +468,7 @@ impl Publisher {
             marker,
             keyframe,
             timestamp,
+            frame: if video { frame } else { 0 },
         });
         if video {
             self.kept.push((bytes.clone(), header_len));
@@ -536,9 +550,11 @@ impl Publisher {
             timestamp: original.timestamp,
             ssrc: Ssrc(self.ssrcs[1].0 + 1),
         };
-        let mut again = vec![0; 12 + 8];
+        let mut again = vec![0; 12 + 12];
+        let descriptor = original.extensions(&bytes).find(|(id, _)| *id == DESCRIPTOR_ID);
         let name = self.layer.map(|layer| (REPAIRED_RID_ID, layer.rid.as_bytes()));
-        let len = header.write(&mut again, name.as_slice());
+        let extensions: Vec<_> = name.into_iter().chain(descriptor).collect();
+        let len = header.write(&mut again, &extensions);
         again.truncate(len);
         again.extend(sequence.to_be_bytes());
         again.extend(&bytes[header_len..]);

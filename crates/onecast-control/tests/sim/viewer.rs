@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use onecast_rtc::rtp::dependency_descriptor::frame_number;
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::rtcp::{self, Report};
 use onecast_rtc::rtp::seq::SequenceExtender;
@@ -11,7 +12,7 @@ use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::client::Clear;
 use crate::habits::{Asking, Habit, Reception};
-use crate::publisher::{Ledger, NTP, Sent};
+use crate::publisher::{DESCRIPTOR_ID, Ledger, NTP, Sent};
 use crate::world::{SSRCS, WALL};
 
 pub(crate) struct Viewer {
@@ -76,6 +77,8 @@ pub(crate) struct Got {
     pub(crate) position: usize,
     pub(crate) timestamp: u32,
     pub(crate) at: Option<Instant>,
+    /// Frame number of its dependency descriptor.
+    frame: Option<u16>,
 }
 
 impl Got {
@@ -276,11 +279,13 @@ impl Viewer {
         }
         self.has_head |= kind == Kind::Video && sent.keyframe;
         assert_eq!(sent.marker, header.marker, "seed {seed}: marker of {kind:?} {index}");
+        let descriptor = header.extensions(clear).find(|(id, _)| *id == DESCRIPTOR_ID);
         let got = Got {
             publisher,
             position,
             timestamp: header.timestamp.0,
             at: None,
+            frame: descriptor.and_then(|(_, value)| frame_number(value)),
         };
         let before = received.packets.get(&index).map(|before| Got { at: None, ..*before });
         assert!(
@@ -339,6 +344,7 @@ impl Viewer {
             seed,
             &ledgers.iter().map(|ledger| &ledger.audio[..]).collect::<Vec<_>>(),
         );
+        self.check_frames(ledgers);
         for &(kind, ntp, rtp, publishers) in &self.mapped {
             let offsets = if kind == Kind::Audio { &audio } else { &video };
             let (Some(&offset), 1, 1) = (offsets.get(&0), publishers, ledgers.len()) else {
@@ -351,6 +357,28 @@ impl Viewer {
             let ticks = rtp.wrapping_sub(offset).wrapping_sub(timestamps[kind as usize]);
             let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
             assert!(difference.abs() < 0.001, "seed {seed}: {kind:?} is {difference} s off");
+        }
+    }
+
+    /// Frame numbers only grow, or a receiver would drop what it was sent; in between, frames are as far apart as at the publisher.
+    fn check_frames(&self, ledgers: &[Ledger]) {
+        let mut before: Option<(u64, &Got, u16)> = None;
+        for (&index, got) in &self.video.packets {
+            let Some(frame) = got.frame else { continue };
+            let own = |got: &Got| ledgers[got.publisher].video[got.position].frame;
+            if let Some((before_index, before, before_frame)) = before {
+                let (step, own_step) = (frame.wrapping_sub(before_frame), own(got).wrapping_sub(own(before)));
+                let is_right = match got.goes_on(index, (before_index, before)) {
+                    true => step == own_step,
+                    false => (1..1 << 15).contains(&step),
+                };
+                assert!(
+                    is_right,
+                    "seed {}: frame {frame} at {index} after {before_frame}: {got:?}",
+                    self.seed
+                );
+            }
+            before = Some((index, got, frame));
         }
     }
 
