@@ -333,8 +333,13 @@ impl LayerControl {
         } else {
             evidence.queue
         };
-        // Without a lower layer, loss alone changes nothing: what is lost at random is sent again.
-        let is_bad = queue > BAD_QUEUE || (loss > BAD_LOSS && has_choice) || (loss > SOME_LOSS && queue > SOME_QUEUE);
+        let bad_loss = match has_choice {
+            true => BAD_LOSS,
+            // What is lost at random is sent again, which is better than a picture that stands still.
+            false if works_off => u8::MAX,
+            false => BAD_LOSS_ALONE,
+        };
+        let is_bad = queue > BAD_QUEUE || loss > bad_loss || (loss > SOME_LOSS && queue > SOME_QUEUE);
         if !is_bad || self.phase == Phase::Draining {
             self.tolerable_at = now;
             return;
@@ -590,6 +595,8 @@ const SOME_QUEUE: u16 = 60;
 const BAD_LOSS: u8 = 31;
 const SEVERE_LOSS: u8 = 51;
 const SOME_LOSS: u8 = 13;
+/// A quarter: only a path with a short queue that is much too narrow loses so much, or one that is not fit for a picture at any rate.
+const BAD_LOSS_ALONE: u8 = 64;
 /// Bad for so long: two reports, as browsers send them, or one that covers more time.
 const BAD: u32 = 350;
 /// Without a lower layer the picture would stand still, so a computer that is busy for a moment must not look like a narrow path.

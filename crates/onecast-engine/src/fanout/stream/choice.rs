@@ -36,8 +36,10 @@ impl Steps {
 impl ShardStream {
     /// A temporal base layer that takes more than this share of its layer, in percent, is not worth a change.
     const BASE_SHARE_MAX: u64 = 85;
-    /// A viewer of a stream without layers is looked after from such a queue on.
+    /// A viewer of a stream without layers is looked after from such a queue on,
     const SLOW_QUEUE: Duration = Duration::from_millis(60);
+    /// or from such a loss, of 256.
+    const SLOW_LOSS: u8 = 51;
     /// Packets that a probe repeats are looked for among the newest.
     const REPEATED: u64 = 64;
 
@@ -46,7 +48,11 @@ impl ShardStream {
         let steps = self.steps();
         let is_slow = match steps.as_slice() {
             [] => return None,
-            [_] => self.subscribers[position.index()].control().is_some() || self.looks_slow(now, position, report),
+            [_] => {
+                self.subscribers[position.index()].control().is_some()
+                    || report.fraction_lost >= ShardStream::SLOW_LOSS
+                    || self.looks_slow(now, position, report)
+            }
             _ => true,
         };
         if !is_slow {
