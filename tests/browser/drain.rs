@@ -8,7 +8,7 @@ use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 
 use super::chrome::{Chrome, Page};
-use super::events::Publisher;
+use super::publisher::Publisher;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {

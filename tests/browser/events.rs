@@ -1,12 +1,11 @@
 //! Event streams and counter-offers in Chromium.
 
-use std::process::{Child, Command, Stdio};
-
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
 use serde_json::json;
 
 use super::chrome::{Chrome, Page};
+use super::publisher::Publisher;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
@@ -17,40 +16,6 @@ pub(crate) fn tests() -> Tests {
         early_viewer_shows_an_unsupported_codec_until_it_changes,
     ]
     .needs(&CHROMIUM)
-}
-
-/// Publishes a test card to the stream `live`. Ends with the test.
-pub(crate) struct Publisher(Child);
-
-impl Publisher {
-    pub(crate) fn start(server: &Server) -> Publisher {
-        Publisher::of(server, &["test"])
-    }
-
-    fn of(server: &Server, source: &[&str]) -> Publisher {
-        let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["publish", "--to", &server.url("/whip/live"), "--loop", "--source"])
-            .args(source)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Publisher(child.unwrap())
-    }
-
-    /// Ends it like a user: it says goodbye to the server.
-    async fn leave(mut self) {
-        super::process::signal("INT", &self.0.id().to_string());
-        let left = super::process::ended(&mut self.0, std::time::Duration::from_secs(10)).await;
-        assert!(left.is_some(), "the publisher ends");
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 async fn player(chrome: &Chrome, server: &Server) -> Page {
@@ -127,7 +92,10 @@ async fn early_viewer_shows_an_unsupported_codec_until_it_changes() {
     page.run(only_vp8, vec![]).await;
     page.click("#watch").await;
     page.wait_for_words("Waiting for the broadcaster").await;
-    let publisher = Publisher::of(&server, &["tests/data/media/clip.h264", "tests/data/media/clip.ogg"]);
+    let publisher = Publisher::with(
+        &server,
+        &["--source", "tests/data/media/clip.h264", "tests/data/media/clip.ogg"],
+    );
     page.wait_for_words("This browser cannot play the video").await;
     page.wait_for_words("Its codec is H264. Use another browser, or ask the broadcaster to send VP8.")
         .await;

@@ -1,13 +1,12 @@
 //! The quality menu of the viewer page, over a broadcast in three sizes.
 
-use std::process::{Child, Command, Stdio};
-
 use onecast_testing::requirements::CHROMIUM;
 use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 
 use super::chrome::{Chrome, Page};
 use super::fake::Fake;
+use super::publisher::Publisher;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
@@ -25,33 +24,10 @@ pub(crate) fn tests() -> Tests {
     .alone()
 }
 
-/// Ends with the test.
-struct Publisher(Child);
-
-impl Publisher {
-    /// Publishes the test card in three sizes.
-    fn start(server: &Server) -> Publisher {
-        let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["publish", "--layers", "3", "--to", &server.url("/whip/live")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Publisher(child.unwrap())
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 async fn the_menu_changes_the_size_without_a_freeze() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
-    let _publisher = Publisher::start(&server);
+    let _publisher = Publisher::with(&server, &THREE_SIZES);
     let page = watch(&chrome, &server, "").await;
     let heights = heights(&page).await;
     let [top, _, low] = heights[..] else {
@@ -78,7 +54,7 @@ async fn the_menu_changes_the_size_without_a_freeze() {
 async fn a_choice_outlives_the_connection() {
     let chrome = Chrome::launch().await;
     let mut server = Server::start().await;
-    let publisher = Publisher::start(&server);
+    let publisher = Publisher::with(&server, &THREE_SIZES);
     let page = watch(&chrome, &server, "").await;
     let low = *heights(&page).await.last().unwrap();
     choose(&page, low).await;
@@ -93,7 +69,7 @@ async fn a_choice_outlives_the_connection() {
     server.stop().await;
     page.wait_for_state("lost").await;
     server.start_again().await;
-    let _publisher = Publisher::start(&server);
+    let _publisher = Publisher::with(&server, &THREE_SIZES);
     page.wait_for_state("watching").await;
     page.wait_until(&format!("{MENU}.selectedOptions[0]?.textContent === '{low}p'"))
         .await;
@@ -104,7 +80,7 @@ async fn a_choice_outlives_the_connection() {
 async fn a_link_chooses_a_size() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
-    let _publisher = Publisher::start(&server);
+    let _publisher = Publisher::with(&server, &THREE_SIZES);
     let page = watch(&chrome, &server, "&quality=200p").await;
     let low = *heights(&page).await.last().unwrap();
     page.wait_until(&format!("{SHOWN} === {low}")).await;
@@ -116,7 +92,7 @@ async fn a_link_chooses_a_size() {
 async fn the_automatic_choice_returns_to_the_largest_size() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
-    let _publisher = Publisher::start(&server);
+    let _publisher = Publisher::with(&server, &THREE_SIZES);
     let page = watch(&chrome, &server, "&quality=auto").await;
     let heights = heights(&page).await;
     let [top, _, low] = heights[..] else {
@@ -142,7 +118,7 @@ async fn the_automatic_choice_returns_to_the_largest_size() {
 async fn a_refused_choice_leaves_the_menu_as_it_was() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
-    let _publisher = Publisher::start(&server);
+    let _publisher = Publisher::with(&server, &THREE_SIZES);
     let page = watch(&chrome, &server, "").await;
     let heights = heights(&page).await;
     let [top, middle, low] = heights[..] else {
@@ -290,6 +266,8 @@ fn knows(rid: &Value) -> String {
     )
 }
 
+/// The test card in three sizes.
+const THREE_SIZES: [&str; 2] = ["--layers", "3"];
 const MENU: &str = "document.querySelector('#quality')";
 const SHOWN: &str = "document.querySelector('#video').videoHeight";
 

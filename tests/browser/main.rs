@@ -22,6 +22,7 @@ mod looks;
 mod narrow;
 mod process;
 mod proxy;
+mod publisher;
 mod restart;
 mod rooms;
 mod server;

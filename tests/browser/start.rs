@@ -1,7 +1,6 @@
 //! Instant start: Chromium joins in the middle of a group of pictures.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
 
 use onecast_clients::test_card::TestCard;
 use onecast_testing::requirements::CHROMIUM;
@@ -9,6 +8,7 @@ use onecast_testing::{Tests, tests};
 use serde_json::{Value, json};
 
 use super::chrome::Chrome;
+use super::publisher::Publisher;
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
@@ -17,37 +17,13 @@ pub(crate) fn tests() -> Tests {
         .alone()
 }
 
-/// Ends with the test.
-struct Publisher(Child);
-
-impl Publisher {
-    /// Publishes a file in a loop. A file cannot answer keyframe requests.
-    fn start(server: &Server, file: &Path) -> Publisher {
-        let child = Command::new(env!("CARGO_BIN_EXE_onecast"))
-            .args(["publish", "--loop", "--to", &server.url("/whip/live"), "--source"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Publisher(child.unwrap())
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 async fn viewer_starts_in_mid_gop_and_catches_up() {
     let chrome = Chrome::launch().await;
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("card.ivf");
     std::fs::write(&file, test_card(FRAMES, KEYFRAME_EVERY)).unwrap();
-    let _publisher = Publisher::start(&server, &file);
+    let _publisher = Publisher::with(&server, &[OsStr::new("--source"), file.as_os_str()]);
 
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
     page.run(include_str!("start.js"), vec![]).await;
