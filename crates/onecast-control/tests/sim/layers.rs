@@ -371,6 +371,32 @@ fn a_slow_viewer_of_one_layer_is_sent_keyframes_and_sound_until_its_path_carries
     }
 }
 
+#[test]
+fn a_viewer_whose_path_carries_only_sound_hears_it_and_gets_its_picture_back() {
+    for seed in 0..24 {
+        let mut world = World::new(seed, 1, Link::CLEAN);
+        world.publish_layers(Shape::USUAL);
+        world.connect();
+        world.run(ms(2_000));
+        // Without RTX there are no probes.
+        let viewer = world.watch_in_chromium(seed % 2 == 0);
+        world.connect();
+        world.run(ms(5_000));
+        // 80 kbit/s.
+        world.network.down.rate = Some(10_000);
+        world.run(ms(10_000));
+        let heard = world.viewer(viewer).audio.packets.len();
+        world.run(ms(20_000));
+        let heard = world.viewer(viewer).audio.packets.len() - heard;
+        assert!(heard >= 1_000 * 85 / 100, "seed {seed}: {heard}");
+        world.network.down.rate = None;
+        world.run(ms(25_000));
+        let gap = world.longest_gap(viewer, world.now - ms(2_000));
+        assert!(gap <= ms(80), "seed {seed}: {gap:?}");
+        world.viewer(viewer).check(&world.ledgers);
+    }
+}
+
 /// Paths, layers and choices change at random; every datagram is checked by the simulation.
 #[test]
 fn whatever_changes_every_viewer_has_a_live_layer_and_its_sound() {

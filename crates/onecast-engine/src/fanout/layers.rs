@@ -25,20 +25,5 @@ pub use ladder::{LadderStep, Millis};
 pub use probe::{ProbeBudget, ProbePlan};
 pub use signal::ReportNote;
 
-/// Bits per second that may be spent on retransmissions to a viewer that is sent a layer of `rate` bits per second.
-///
-/// A fifth of the layer repairs 10 % loss twice. More would keep a path congested that is already too narrow: measured, pictures stayed
-/// frozen for 18 s *after* a switch to a layer that fitted.
-pub fn repair_rate(rate: u32) -> u32 {
-    (rate / REPAIR_SHARE).clamp(REPAIR_RATE_MIN, REPAIR_RATE_MAX)
-}
-
-/// One bit in five.
-const REPAIR_SHARE: u32 = 5;
-/// Three packets a second, however low the layer.
-const REPAIR_RATE_MIN: u32 = 32_000;
-/// What a viewer is sent again at most, however high the layer.
-const REPAIR_RATE_MAX: u32 = 1_000_000;
-
 #[cfg(test)]
 mod tests;

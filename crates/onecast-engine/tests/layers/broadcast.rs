@@ -94,8 +94,6 @@ struct Run<'a> {
     /// What follows needs a keyframe, or the next frame of the temporal base layer.
     awaits_keyframe: bool,
     awaits_base: bool,
-    /// Bytes that the group may still take if only its beginning is sent.
-    group_left: i64,
     media: Vec<Media>,
     /// Retransmissions are answered from this packet on.
     gate: u32,
@@ -127,7 +125,6 @@ impl<'a> Run<'a> {
             credit: 0,
             awaits_keyframe: false,
             awaits_base: false,
-            group_left: 0,
             media: Vec::new(),
             gate: 0,
             repair_bits: 0,
@@ -277,18 +274,12 @@ impl<'a> Run<'a> {
     fn send(&mut self, now: u32, coded: Coded) {
         let sending = self.controller.sending();
         match coded.kind {
-            FrameKind::Key => {
-                (self.awaits_keyframe, self.awaits_base) = (false, false);
-                self.group_left = i64::from(self.controller.group_rate() / 8) * i64::from(self.scene.keyframes) / 1_000;
-            }
+            FrameKind::Key => (self.awaits_keyframe, self.awaits_base) = (false, false),
             FrameKind::Base => self.awaits_base = false,
             FrameKind::Middle | FrameKind::Top => {}
         }
-        self.group_left -= i64::from(coded.bytes);
-        let is_beginning = sending == Sending::KeyframesOnly && self.group_left >= 0;
         let is_sent = match coded.kind {
             FrameKind::Key => sending >= Sending::KeyframesOnly,
-            _ if is_beginning => !self.awaits_keyframe,
             FrameKind::Base => sending >= Sending::BaseTemporal && !self.awaits_keyframe,
             _ => sending == Sending::Whole && !self.awaits_keyframe && !self.awaits_base,
         };

@@ -1,8 +1,6 @@
 //! The controller under test, and simpler ones to compare it with.
 
-use onecast_engine::layers::{
-    LadderStep, LayerControl, Millis, ProbePlan, Reason, ReportNote, Sending, StepLimit, repair_rate,
-};
+use onecast_engine::layers::{LadderStep, LayerControl, Millis, ProbePlan, Reason, ReportNote, Sending, StepLimit};
 
 /// What decides for a viewer.
 pub(crate) trait Controller {
@@ -12,10 +10,6 @@ pub(crate) trait Controller {
     fn wanted(&self) -> u8;
     fn sending(&self) -> Sending {
         Sending::Whole
-    }
-    /// Bits per second of groups of which only the beginning is sent.
-    fn group_rate(&self) -> u32 {
-        0
     }
     fn reason(&self) -> Option<Reason> {
         None
@@ -27,7 +21,7 @@ pub(crate) trait Controller {
     }
     /// Bits per second for retransmissions while it is sent a layer of so many; `None` for any.
     fn repair_rate(&self, rate: u32) -> Option<u32> {
-        Some(repair_rate(rate))
+        Some((rate / 5).clamp(32_000, 1_000_000))
     }
 }
 
@@ -47,10 +41,6 @@ impl Controller for LayerControl {
 
     fn sending(&self) -> Sending {
         LayerControl::sending(self)
-    }
-
-    fn group_rate(&self) -> u32 {
-        LayerControl::group_rate(self)
     }
 
     fn reason(&self) -> Option<Reason> {
@@ -199,5 +189,5 @@ fn middle(ladder: &[LadderStep]) -> u8 {
 
 /// The one under test, without a limit.
 pub(crate) fn layer_control(ladder: &[LadderStep]) -> LayerControl {
-    LayerControl::new(Millis(0), ladder, StepLimit::None, None)
+    LayerControl::new(Millis(0), ladder, StepLimit::None)
 }

@@ -17,7 +17,7 @@ fn ladder() -> [LadderStep; 3] {
 fn after_a_minute(note: ReportNote) -> (LayerControl, u32) {
     let ladder = ladder();
     let begin = Millis(100_000);
-    let mut control = LayerControl::new(begin, &ladder, StepLimit::None, None);
+    let mut control = LayerControl::new(begin, &ladder, StepLimit::None);
     let mut probes = 0;
     for round in 1..300 {
         let now = begin.plus(200 * round);
@@ -86,7 +86,7 @@ fn a_viewer_whose_packets_never_arrive_gets_the_least() {
 #[test]
 fn a_pinned_layer_stays_however_narrow_the_path_is() {
     let ladder = ladder();
-    let mut control = LayerControl::new(Millis(0), &ladder, StepLimit::Pin(2), None);
+    let mut control = LayerControl::new(Millis(0), &ladder, StepLimit::Pin(2));
     for round in 1..100 {
         let note = ReportNote {
             lag: Some(Duration::from_millis(400)),

@@ -69,7 +69,7 @@ impl ShardStream {
         let control = layers.control.get_or_insert_with(|| {
             let mut own = steps.as_slice().iter().copied();
             let own = own.find(|step| usize::from(step.layer) == present.index());
-            LayerControl::new(at, own.as_slice(), limit, None)
+            LayerControl::new(at, own.as_slice(), limit)
         });
         let plan = control.handle_report(at, &note, steps.as_slice());
         self.apply_choice(now, position);
@@ -133,14 +133,18 @@ impl ShardStream {
         let subscriber = &mut self.subscribers[position.index()];
         let rtt = subscriber.round_trip.smoothed();
         let forwarder = subscriber.forwarder(Kind::Video)?;
-        let newest = forwarder.newest_sent()?;
+        let newest = forwarder.newest_sent();
         let index = forwarder.track_index(report.highest as u16);
-        let lag = index.and_then(|index| match oldest_under_way(window, index + 1) {
-            _ if index >= newest => Some(Duration::ZERO),
-            oldest => oldest
-                .filter(|arrived| forwarder.was_live(*arrived))
-                .map(|arrived| now.saturating_duration_since(arrived)),
-        });
+        let live_lag = |index| {
+            let oldest = oldest_under_way(window, index + 1).filter(|arrived| forwarder.was_live(*arrived));
+            oldest.map(|arrived| now.saturating_duration_since(arrived))
+        };
+        // Nothing is under way while no video is sent, or when all of it is acknowledged.
+        let lag = match (newest, index) {
+            (None, _) => Some(Duration::ZERO),
+            (Some(newest), Some(index)) if index >= newest => Some(Duration::ZERO),
+            (Some(_), index) => index.and_then(live_lag),
+        };
         let sent = forwarder.packets;
         let layers = subscriber.layers_mut();
         // The loss is that of the packets up to the highest, of which others may have been sent since.
