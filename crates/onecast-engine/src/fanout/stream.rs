@@ -342,7 +342,7 @@ impl ShardStream {
     fn take_packet(&mut self, now: Instant, kind: Kind, packet: Arc<Packet>, flow: &mut Flow) -> bool {
         let of_layer = |sender: &&mut TrackSender| sender.kind == kind && sender.rendition.layer == packet.layer;
         let mut is_taken = false;
-        // Those that nobody watches any more take nothing.
+        // Nobody watches the others any more.
         for sender in self
             .senders
             .iter_mut()

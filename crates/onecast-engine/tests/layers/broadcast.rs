@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the controller is told of layers that come and go.
+    /// Layers come and go, and the controller learns it.
     fn follow(&mut self, now: u32) {
         let Some((layer, times)) = &self.scene.gone else {
             return;

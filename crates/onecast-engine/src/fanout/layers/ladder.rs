@@ -30,7 +30,7 @@ pub struct LadderStep {
     pub layer: u8,
     /// Bits per second with all overhead; 0 while unknown.
     pub rate: u32,
-    /// Of these, the bits per second of the temporal base layer; `None` if there is none or it cannot be told apart.
+    /// Bits per second of its temporal base layer; `None` if it has none, or none that is much less.
     pub base_rate: Option<u32>,
     /// When packets of it began to arrive; `None` while it is silent.
     pub live_since: Option<Millis>,

@@ -210,9 +210,7 @@ impl ShardStream {
         subscriber.blind = blind && !subscriber.has_picture;
         subscriber.repeated = subscriber.repeated.saturating_add(u8::from(again));
         subscriber.started_at = Some(now);
-        let is_choice = is_first && self.tracks.video.layers().ranked().as_slice().len() > 1;
-        let subscriber = &mut self.subscribers[position.index()];
-        let layer = (is_choice || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason()));
+        let layer = (is_first || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason()));
         Started::Yes { again, blind, layer }
     }
 
