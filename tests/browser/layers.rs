@@ -82,9 +82,18 @@ async fn spatial_layers_play(codec: &str, mode: &str) {
     let shown = "document.querySelector('#video').currentTime";
     viewer.wait_until(&format!("{shown} > 2")).await;
     // The page has negotiated dependency descriptors.
+    let shows = |height: u32| format!("document.querySelector('#video').videoHeight === {height}");
+    viewer.wait_until(&shows(360)).await;
+    // Chromium makes no layer of 90 lines.
     viewer
-        .wait_until("document.querySelector('#video').videoHeight === 360")
+        .wait_until(
+            "[...document.querySelector('#quality').options].slice(1).map(({ text }) => text).join() === '360p,180p'",
+        )
         .await;
+    for (name, height) in [("S0", 180), ("S1", 360)] {
+        viewer.select("#quality", name).await;
+        viewer.wait_until(&shows(height)).await;
+    }
     viewer.close().await;
     publisher.close().await;
 }

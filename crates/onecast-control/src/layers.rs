@@ -10,7 +10,7 @@ use onecast_rtc::sdp::SendLayers;
 pub struct LayerState {
     /// As the engine knows it.
     pub index: LayerIndex,
-    /// Its name; `None` for the only layer of a publisher without simulcast.
+    /// Its name; `None` for the only layer of a publisher without simulcast. Spatial layers of one encoding are called S0, S1, ...
     pub rid: Option<Rid>,
     /// Its size and rate.
     pub facts: LayerFacts,
@@ -67,14 +67,19 @@ impl StreamLayers {
         }))
     }
 
-    /// The layer of a publisher that sends one, once it does.
+    /// The layer of a publisher that sends one encoding, once it does, and the parts of it.
     pub(crate) fn single(facts: &SharedLayerFacts) -> StreamLayers {
-        let only = LayerState {
-            index: LayerIndex::FIRST,
-            rid: None,
-            facts: facts.read(LayerIndex::FIRST),
-        };
-        StreamLayers::ranked(only.facts.is_live.then_some(only).into_iter())
+        let live = LayerIndex::all().filter_map(|index| {
+            let facts = facts.read(index);
+            let is_listed = facts.is_live && (index == LayerIndex::FIRST || facts.part.is_some());
+            is_listed.then_some((index, facts))
+        });
+        let parts = live.clone().filter(|(_, facts)| facts.part.is_some()).count() as u8;
+        StreamLayers::ranked(live.map(|(index, facts)| LayerState {
+            index,
+            rid: (parts > 0).then(|| spatial_name(facts.part.unwrap_or(parts))).flatten(),
+            facts,
+        }))
     }
 
     /// These layers, at most [`LayerIndex::COUNT`], in any order.
@@ -119,6 +124,11 @@ impl StreamLayers {
         };
         self.0.iter().zip(&before.0).any(is_news)
     }
+}
+
+/// As in `scalabilityMode`.
+fn spatial_name(spatial: u8) -> Option<Rid> {
+    Rid::parse(&format!("S{spatial}"))
 }
 
 impl LayerState {
@@ -188,5 +198,23 @@ mod tests {
         let larger = StreamLayers::ranked([layer(0, "f", (1920, 1080), 1_000_000)].into_iter());
         assert!(larger.is_news_after(&before) && StreamLayers::default().is_news_after(&before));
         assert!(before.is_news_after(&at(0)), "the first rate is news");
+    }
+
+    #[test]
+    fn spatial_layers_of_the_only_encoding_have_names() {
+        let shared = SharedLayerFacts::default();
+        let facts = |size, part| LayerFacts {
+            size: Some(size),
+            is_live: true,
+            part,
+            ..LayerFacts::default()
+        };
+        shared.write(LayerIndex::FIRST, &facts((1280, 720), None));
+        assert!(StreamLayers::single(&shared).with_names().is_empty());
+        shared.write(LayerIndex::new(1), &facts((320, 180), Some(0)));
+        shared.write(LayerIndex::new(2), &facts((640, 360), Some(1)));
+        let layers = StreamLayers::single(&shared);
+        assert_eq!(rids(&layers), ["S2", "S1", "S0"]);
+        assert_eq!(layers.with_names(), layers);
     }
 }

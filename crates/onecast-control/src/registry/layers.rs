@@ -108,13 +108,8 @@ impl Registry {
     }
 
     fn find_rid(&self, stream: &StreamEntry, rid: &str) -> Result<Rid, Refusal> {
-        let layers = send_layers(&self.sessions, stream);
-        let rids = || {
-            layers
-                .into_iter()
-                .flat_map(SendLayers::as_slice)
-                .filter_map(|layer| layer.rid)
-        };
+        let layers = layers(&self.sessions, stream);
+        let rids = || layers.iter().filter_map(|layer| layer.rid);
         rids()
             .find(|known| **known == *rid)
             .ok_or_else(|| Refusal::UnknownLayer {
@@ -146,11 +141,11 @@ impl Registry {
 
     fn renew_limit(&mut self, id: SessionId) -> Option<LayerLimit> {
         let entry = self.sessions.get(id)?;
-        let layers = send_layers(&self.sessions, self.streams.get(&entry.stream)?);
+        let layers = layers(&self.sessions, self.streams.get(&entry.stream)?);
         let limit = entry
             .layers
             .choice
-            .limit(layers, self.limits.sessions.layers_max_height);
+            .limit(&layers, self.limits.sessions.layers_max_height);
         self.sessions.get_mut(id)?.layers.limit = limit;
         Some(limit)
     }
@@ -221,16 +216,18 @@ fn send_layers<'a>(sessions: &'a Sessions, stream: &StreamEntry) -> Option<&'a S
 
 impl Choice {
     /// What a viewer may be sent of these layers. A viewer without a choice is subject to the server's limit.
-    fn limit(&self, layers: Option<&SendLayers>, max_height: Option<u16>) -> LayerLimit {
+    fn limit(&self, layers: &StreamLayers, max_height: Option<u16>) -> LayerLimit {
         if *self == Choice::default() {
             return LayerLimit {
                 max_height,
                 ..LayerLimit::default()
             };
         }
-        let place = self.rid.zip(layers).and_then(|(rid, layers)| layers.index(&rid));
+        let pinned = self
+            .rid
+            .and_then(|rid| layers.iter().find(|layer| layer.rid == Some(rid)));
         LayerLimit {
-            pin: place.map(|place| LayerIndex::new(place as u8)),
+            pin: pinned.map(|layer| layer.index),
             max_width: self.max_width,
             max_height: self.max_height,
         }

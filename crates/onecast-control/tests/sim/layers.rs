@@ -1,5 +1,7 @@
 //! Publishers with several layers, and viewers that change between them.
 
+use std::time::Instant;
+
 use onecast_engine::fanout::{Command, Event, Plan};
 use onecast_engine::media::{LayerIndex, LayerLimit, LayerReason};
 use onecast_rtc::rtp::{Codec, Kind};
@@ -28,6 +30,14 @@ fn accepted() -> SendLayers {
         .with_layers()
         .layers()
         .unwrap()
+}
+
+/// Our page in Chromium.
+fn chromium(seed: u64) -> Viewer {
+    let mut viewer = Viewer::new(seed);
+    viewer.accustomed(Habit::Chromium { round_trip: ms(20) });
+    viewer.report_interval = ms(230);
+    viewer
 }
 
 fn pinned(layer: LayerIndex) -> LayerLimit {
@@ -77,10 +87,7 @@ impl World {
 
     /// A viewer like our page in Chromium.
     fn watch_in_chromium(&mut self, rtx: bool) -> usize {
-        let mut viewer = Viewer::new(self.seed);
-        viewer.accustomed(Habit::Chromium { round_trip: ms(20) });
-        viewer.report_interval = ms(230);
-        self.watch_described(rtx, viewer)
+        self.watch_described(rtx, chromium(self.seed))
     }
 
     /// A viewer that negotiates dependency descriptors.
@@ -118,6 +125,20 @@ impl World {
     fn seen(&self, viewer: usize) -> usize {
         let packets = &self.viewer(viewer).video.packets;
         packets.values().next_back().map_or(usize::MAX, |got| got.publisher)
+    }
+
+    /// The highest spatial layer of what a viewer has got since then.
+    fn spatial_since(&self, viewer: usize, from: Instant) -> Option<u8> {
+        let packets = self.viewer(viewer).video.packets.values();
+        let since = packets.filter(|got| got.at.is_some_and(|at| at > from));
+        since
+            .map(|got| self.ledgers[got.publisher].video[got.position].payload[1] >> 1 & 7)
+            .max()
+    }
+
+    /// The highest spatial layer that a viewer gets now.
+    fn spatial_seen(&self, viewer: usize) -> u8 {
+        self.spatial_since(viewer, self.now - ms(500)).unwrap_or(u8::MAX)
     }
 
     /// Layers that a viewer was sent, as the shards reported them.
@@ -394,6 +415,56 @@ fn a_viewer_whose_path_carries_only_sound_hears_it_and_gets_its_picture_back() {
         let gap = world.longest_gap(viewer, world.now - ms(2_000));
         assert!(gap <= ms(80), "seed {seed}: {gap:?}");
         world.viewer(viewer).check(&world.ledgers);
+    }
+}
+
+#[test]
+fn spatial_layers_are_chosen_like_others_and_left_out_at_once() {
+    for seed in 0..24 {
+        let mut world = World::new(seed, 1 + seed as usize % 2, Link::CLEAN);
+        let shape = Shape {
+            spatial: 3,
+            payload: 700,
+            ..Shape::USUAL
+        };
+        world.publish_as(Codec::Vp9, true, FOR_EVER, shape);
+        world.connect();
+        world.run(ms(2_000));
+        let viewers = [(); 2].map(|()| {
+            let mut viewer = chromium(seed);
+            // The numbers close over what is left out of each picture, as at a start.
+            viewer.video.undemanding = true;
+            world.watch_described(true, viewer)
+        });
+        world.connect();
+        world.run(ms(9_000));
+        assert_eq!(viewers.map(|viewer| world.spatial_seen(viewer)), [2, 2], "seed {seed}");
+        let small = LayerLimit {
+            max_height: Some(100),
+            ..LayerLimit::default()
+        };
+        let before = world.now;
+        world.limit(viewers[1], 1, small);
+        world.run(ms(150));
+        let from = world.now;
+        world.run(ms(1_000));
+        assert_eq!(world.spatial_since(viewers[1], from), Some(0), "seed {seed}");
+        // 640 kbit/s, of 1.2 Mbit/s. The other viewer's path is as narrow, and carries what it is sent.
+        world.network.down.rate = Some(80_000);
+        world.run(ms(4_000));
+        let from = world.now;
+        world.run(ms(10_000));
+        assert!(world.spatial_since(viewers[0], from) <= Some(1), "seed {seed}");
+        for viewer in viewers {
+            let gap = world.longest_gap(viewer, before);
+            assert!(gap <= ms(600), "seed {seed}: {gap:?}");
+        }
+        world.network.down.rate = None;
+        world.run(ms(20_000));
+        assert_eq!(viewers.map(|viewer| world.spatial_seen(viewer)), [2, 0], "seed {seed}");
+        for viewer in viewers {
+            world.viewer(viewer).check(&world.ledgers);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Ledger {
 pub(crate) struct Sent {
     pub(crate) payload: Vec<u8>,
     pub(crate) marker: bool,
+    /// The last packet of a spatial layer, which may be the last that a viewer gets of the picture.
+    pub(crate) may_end: bool,
     pub(crate) keyframe: bool,
     pub(crate) timestamp: u32,
     /// Frame number of its dependency descriptor; 0 without one.
@@ -121,6 +123,8 @@ pub(crate) struct Shape {
     pub(crate) recovery: u64,
     /// H264 without parameter sets: they are in the offer.
     pub(crate) bare: bool,
+    /// Spatial layers inside, of VP9; 0 for none.
+    pub(crate) spatial: u8,
 }
 
 impl Shape {
@@ -136,6 +140,7 @@ impl Shape {
         bidirectional: false,
         recovery: 0,
         bare: false,
+        spatial: 0,
     };
     /// Like OBS: a keyframe every 10 s, whatever is requested.
     pub(crate) const DEAF: Shape = Shape {
@@ -344,6 +349,9 @@ impl Publisher {
             self.keyframe_wanted = false;
             self.keyframe_at = now + self.shape.keyframes;
         }
+        if self.shape.spatial > 0 {
+            return self.send_spatial_layers(keyframe, timestamp, ledger, out);
+        }
         let recovers = self.shape.recovery > 0 && self.frames.is_multiple_of(self.shape.recovery);
         let mut packets = 3 + self.random.below(6) as usize;
         if keyframe && self.shape.keyframe_packets > 0 {
@@ -380,6 +388,38 @@ impl Publisher {
                 ledger,
                 out,
             );
+        }
+    }
+
+    /// A picture in several sizes, each with twice as many packets as the one before, which it refers to. In between keyframes they do not
+    /// need each other, as in the modes that browsers call `_KEY`.
+    fn send_spatial_layers(&mut self, keyframe: bool, timestamp: u32, ledger: &mut Ledger, out: &mut Vec<Clear>) {
+        let layers = self.shape.spatial;
+        for spatial in 0..layers {
+            let packets = 1u8 << spatial;
+            for number in 0..packets {
+                let (first, last) = (number == 0, number + 1 == packets);
+                let begins = keyframe && first && spatial == 0;
+                let mut head = vec![
+                    0x20 | u8::from(!keyframe) << 6
+                        | u8::from(first) << 3
+                        | u8::from(last) << 2
+                        | u8::from(begins) << 1,
+                    spatial << 1 | u8::from(spatial > 0 && keyframe),
+                    0,
+                ];
+                if begins {
+                    head.push((layers - 1) << 5 | 0x10);
+                    for size in 0..layers {
+                        head.extend((160u16 << size).to_be_bytes());
+                        head.extend((90u16 << size).to_be_bytes());
+                    }
+                }
+                head.push(if keyframe { 0x82 } else { 0x86 });
+                let payload = self.fill(head, self.shape.payload);
+                let marker = last && spatial + 1 == layers;
+                self.send_packet(Kind::Video, payload, marker, begins, timestamp, ledger, out);
+            }
         }
     }
 
@@ -464,6 +504,7 @@ impl Publisher {
         bytes.truncate(header_len);
         bytes.extend(&payload);
         list.push(Sent {
+            may_end: self.shape.spatial > 0 && video && payload[0] & 0x04 != 0,
             payload,
             marker,
             keyframe,

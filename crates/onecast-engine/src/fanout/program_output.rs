@@ -251,7 +251,7 @@ mod tests {
     use crate::media::lane::{StreamKey, StreamSlot};
     use crate::media::testing::packet;
     use crate::media::window::{CacheBounds, WindowBounds};
-    use crate::media::{Inbox, LaneItem, Wake};
+    use crate::media::{Inbox, LaneItem, Rendition, Wake};
     use onecast_rtc::rtp::{RtpTime, Ssrc};
 
     struct Silent;
@@ -268,7 +268,7 @@ mod tests {
             serial: 1,
         };
         let program = StreamTracks::new(key, "room", [Ssrc(1), Ssrc(2), Ssrc(3)], Arc::new([inbox.clone()]), now);
-        program.video.bind(0, LayerIndex::FIRST);
+        program.video.bind(0, Rendition::default());
         let window = Window::new(WindowBounds {
             packets: 64,
             cache: CacheBounds::OFF,

@@ -142,11 +142,16 @@ impl ShardStream {
         &self.tracks
     }
 
-    /// Adds a viewer and returns its position. It begins with the middle one of the layers that it may be sent.
-    pub fn add(&mut self, now: Instant, mut subscriber: Subscriber) -> SubscriberPosition {
+    /// Adds a viewer and returns its position. It begins with the middle one of the layers that it may be sent, or with the highest if it
+    /// is sent the same whatever its path carries.
+    pub fn add(&mut self, now: Instant, mut subscriber: Subscriber, adapts: bool) -> SubscriberPosition {
         self.note_live_layers(now);
-        let middle = self.allowed_layers(&subscriber).middle().unwrap_or_default();
-        subscriber.rendition = self.rendition_of(&subscriber, middle);
+        let allowed = self.allowed_layers(&subscriber);
+        let first = match adapts {
+            true => allowed.middle(),
+            false => allowed.as_slice().last().copied(),
+        };
+        subscriber.rendition = self.rendition_of(&subscriber, first.unwrap_or_default());
         for (kind, rendition) in subscriber.bindings() {
             self.bind(now, kind, rendition);
         }
@@ -158,7 +163,7 @@ impl ShardStream {
     /// keyframe.
     fn bind(&mut self, now: Instant, kind: Kind, rendition: Rendition) {
         let tracks = self.tracks.clone();
-        tracks.track(kind).bind(self.shard, rendition.layer);
+        tracks.track(kind).bind(self.shard, rendition);
         let clock = self.watched_clock(kind);
         let sender = self.sender_mut(now, kind, rendition);
         sender.subscribers += 1;
@@ -169,7 +174,7 @@ impl ShardStream {
         sender.clock = clock;
         if kind == Kind::Video {
             sender.waiting.reset(now);
-            tracks.request_past(self.shard, rendition.layer);
+            tracks.request_past(self.shard, rendition.encoding);
         }
     }
 
@@ -183,7 +188,7 @@ impl ShardStream {
     }
 
     fn unbind(&mut self, kind: Kind, rendition: Rendition) {
-        self.tracks.track(kind).unbind(self.shard, rendition.layer);
+        self.tracks.track(kind).unbind(self.shard, rendition);
         if let Some(place) = self.place_of(kind, rendition) {
             self.senders[place].subscribers -= 1;
         }
@@ -321,7 +326,7 @@ impl ShardStream {
             }
             LaneItem::Past(layer, past) => {
                 let of_layer =
-                    |sender: &&mut TrackSender| sender.kind == Kind::Video && sender.rendition.layer == layer;
+                    |sender: &&mut TrackSender| sender.kind == Kind::Video && sender.rendition.encoding == layer;
                 for sender in self.senders.iter_mut().filter(of_layer) {
                     sender.waiting.end_past();
                     sender.insert_past(&past);
@@ -340,7 +345,7 @@ impl ShardStream {
     }
 
     fn take_packet(&mut self, now: Instant, kind: Kind, packet: Arc<Packet>, flow: &mut Flow) -> bool {
-        let of_layer = |sender: &&mut TrackSender| sender.kind == kind && sender.rendition.layer == packet.layer;
+        let of_layer = |sender: &&mut TrackSender| sender.kind == kind && sender.rendition.encoding == packet.layer;
         let mut is_taken = false;
         // Nobody watches the others any more.
         for sender in self

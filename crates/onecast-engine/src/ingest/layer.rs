@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::dependency_descriptor::DependencyState;
-use onecast_rtc::rtp::payload_descriptor::payload_layer;
+use onecast_rtc::rtp::payload_descriptor::{Vp9Descriptor, payload_layer};
 use onecast_rtc::rtp::rtcp::{self, ReceptionBlock};
-use onecast_rtc::rtp::{LayerId, RtpHeader, SeqIndex, Ssrc};
+use onecast_rtc::rtp::{Codec, LayerId, RtpHeader, SeqIndex, Ssrc};
 use onecast_rtc::sdp::{ExtensionIds, MediaLine};
 
 use super::allocation::Allocation;
@@ -395,10 +395,28 @@ impl LayerReceiver {
     ) -> (LayerId, bool) {
         let value = ids.dependency_descriptor.and_then(|id| incoming.extension(id));
         if let Some(Ok(descriptor)) = value.map(|value| self.dependencies.read(extended, value)) {
+            if let Some(size) = descriptor.size {
+                self.meter.note_size(descriptor.layer.spatial, size);
+            }
             return (descriptor.layer, descriptor.ends_frame);
+        }
+        if incoming.format.codec == Codec::Vp9 {
+            self.note_vp9_sizes(payload);
         }
         let layer = payload_layer(incoming.format.codec, payload);
         layer.map_or((LayerId::default(), false), |layer| (layer.layer, layer.ends_frame))
+    }
+
+    /// Keyframes say how large the pictures of each spatial layer are.
+    fn note_vp9_sizes(&mut self, payload: &[u8]) {
+        let Some(structure) = Vp9Descriptor::read(payload).and_then(|descriptor| descriptor.structure) else {
+            return;
+        };
+        for spatial in 0..structure.spatial_layers() {
+            if let Some(size) = structure.size(spatial) {
+                self.meter.note_size(spatial, size);
+            }
+        }
     }
 
     fn note_gap(&mut self, gap: Range<SeqIndex>, incoming: Incoming<'_>, shared: &mut SharedByLayers) {

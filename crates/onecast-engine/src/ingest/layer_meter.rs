@@ -8,17 +8,35 @@ use onecast_rtc::rtp::LayerId;
 #[derive(Debug, Default)]
 pub(super) struct LayerMeter {
     since: Option<Instant>,
-    bytes: u32,
+    /// The spatial layers inside; of most encodings there is one.
+    parts: [PartMeter; LayerId::SPATIAL_LAYERS_MAX],
     pictures: u32,
+    /// Pictures per second, times 16.
+    pictures_x16: u32,
+    last_at: Option<Instant>,
+}
+
+/// Measures one spatial layer.
+#[derive(Debug, Default, Clone, Copy)]
+struct PartMeter {
+    bytes: u32,
     /// Of them, those of the lowest temporal layer.
     base_bytes: u32,
     /// Bits per second; 0 while unknown.
     rate: u32,
     base_rate: u32,
-    has_spatial_layers: bool,
-    /// Pictures per second, times 16.
-    pictures_x16: u32,
+    size: Option<(u16, u16)>,
     last_at: Option<Instant>,
+}
+
+/// What an encoding sends up to one of its spatial layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PartReading {
+    pub(super) rate: u32,
+    /// Of the lowest temporal layer.
+    pub(super) base_rate: u32,
+    /// `None` while unknown.
+    pub(super) size: Option<(u16, u16)>,
 }
 
 impl LayerMeter {
@@ -38,11 +56,12 @@ impl LayerMeter {
             self.end_slot(now, elapsed);
         }
         let bytes = len as u32 + LayerMeter::OVERHEAD;
-        self.bytes = self.bytes.saturating_add(bytes);
+        let part = self.part_mut(place.spatial);
+        part.bytes = part.bytes.saturating_add(bytes);
         if place.temporal == 0 {
-            self.base_bytes = self.base_bytes.saturating_add(bytes);
+            part.base_bytes = part.base_bytes.saturating_add(bytes);
         }
-        self.has_spatial_layers |= place.spatial > 0;
+        part.last_at = Some(now);
         self.pictures += u32::from(ends);
         self.last_at = Some(now);
     }
@@ -51,34 +70,65 @@ impl LayerMeter {
     fn end_slot(&mut self, now: Instant, elapsed: Duration) {
         let micros = elapsed.as_micros().max(1);
         let per_second = |count: u64| (u128::from(count) * 1_000_000 / micros) as u32;
-        let rate = per_second(u64::from(self.bytes) * 8);
-        let base = per_second(u64::from(self.base_bytes) * 8);
         let pictures = per_second(u64::from(self.pictures) * 16);
-        if elapsed > 4 * LayerMeter::SLOT {
-            // It includes the pause.
-        } else if self.rate == 0 {
-            (self.rate, self.base_rate, self.pictures_x16) = (rate, base, pictures);
-        } else {
-            self.rate = self.rate / 2 + rate / 2;
-            self.base_rate = self.base_rate / 2 + base / 2;
-            self.pictures_x16 = self.pictures_x16 / 2 + pictures / 2;
+        // Otherwise it includes a pause.
+        if elapsed <= 4 * LayerMeter::SLOT {
+            let mean = |known: u32, new: u32| if known == 0 { new } else { known / 2 + new / 2 };
+            for part in &mut self.parts {
+                part.rate = mean(part.rate, per_second(u64::from(part.bytes) * 8));
+                part.base_rate = mean(part.base_rate, per_second(u64::from(part.base_bytes) * 8));
+            }
+            self.pictures_x16 = mean(self.pictures_x16, pictures);
         }
-        (self.since, self.bytes, self.base_bytes, self.pictures) = (Some(now), 0, 0, 0);
+        for part in &mut self.parts {
+            (part.bytes, part.base_bytes) = (0, 0);
+        }
+        (self.since, self.pictures) = (Some(now), 0);
+    }
+
+    fn part_mut(&mut self, spatial: u8) -> &mut PartMeter {
+        &mut self.parts[usize::from(spatial).min(LayerId::SPATIAL_LAYERS_MAX - 1)]
+    }
+
+    /// The pictures of a spatial layer have this size.
+    pub(super) fn note_size(&mut self, spatial: u8, size: (u16, u16)) {
+        self.part_mut(spatial).size = Some(size);
+    }
+
+    /// What is sent up to a spatial layer.
+    pub(super) fn up_to(&self, spatial: u8) -> PartReading {
+        let parts = &self.parts[..=usize::from(spatial).min(LayerId::SPATIAL_LAYERS_MAX - 1)];
+        PartReading {
+            rate: parts.iter().map(|part| part.rate).sum(),
+            base_rate: parts.iter().map(|part| part.base_rate).sum(),
+            size: parts.last().and_then(|part| part.size),
+        }
+    }
+
+    /// How many spatial layers are sent.
+    pub(super) fn spatial_layers(&self) -> u8 {
+        let is_live = |part: &PartMeter| {
+            part.last_at
+                .zip(self.last_at)
+                .is_some_and(|(at, newest)| newest < at + self.patience())
+        };
+        let highest = self.parts.iter().rposition(is_live);
+        highest.map_or(0, |highest| highest as u8 + 1)
     }
 
     /// Bits per second, headers included; 0 while unknown.
     pub(super) fn rate(&self) -> u32 {
-        self.rate
+        self.parts.iter().map(|part| part.rate).sum()
     }
 
     /// Of that, what the lowest temporal layer takes.
     pub(super) fn base_rate(&self) -> u32 {
-        self.base_rate
+        self.parts.iter().map(|part| part.base_rate).sum()
     }
 
     /// Whether it has spatial layers inside.
     pub(super) fn has_spatial_layers(&self) -> bool {
-        self.has_spatial_layers
+        self.parts[1..].iter().any(|part| part.last_at.is_some())
     }
 
     /// Pictures per second.
@@ -94,14 +144,18 @@ impl LayerMeter {
     /// Whether it is sent, when the newest packet of any layer of the track arrived `at`. A publisher that sends nothing at all pauses:
     /// none of its layers has stopped.
     pub(super) fn is_live(&self, at: Instant) -> bool {
+        self.last_at.is_some_and(|last| at < last + self.patience())
+    }
+
+    /// Silence for so long means that nothing more is sent.
+    fn patience(&self) -> Duration {
         let interval = Duration::from_millis(16_000 / u64::from(self.pictures_x16.max(1)));
         let patience = (LayerMeter::SILENT_PICTURES * interval).clamp(LayerMeter::SILENCE, Duration::from_secs(5));
-        let patience = if self.pictures_x16 == 0 {
+        if self.pictures_x16 == 0 {
             Duration::from_secs(1)
         } else {
             patience
-        };
-        self.last_at.is_some_and(|last| at < last + patience)
+        }
     }
 
     /// The layer's source has changed.
@@ -133,6 +187,27 @@ mod tests {
         assert!((24..=27).contains(&meter.frame_rate()), "{}", meter.frame_rate());
         send(&mut meter, start, (3_000, 8_000), 8, 25);
         assert!((1_580_000..=1_760_000).contains(&meter.rate()), "{}", meter.rate());
+    }
+
+    #[test]
+    fn spatial_layers_add_up_and_stop_one_by_one() {
+        let (mut meter, start) = (LayerMeter::default(), onecast_udp::clock::now());
+        assert_eq!(meter.spatial_layers(), 0);
+        for (slot, layers) in [(0, 3), (1, 2)] {
+            for at in (0..3_000).step_by(40) {
+                let now = start + Duration::from_millis(slot * 3_000 + at);
+                (0..layers).for_each(|spatial| {
+                    meter.note(now, 944, LayerId::new(spatial, spatial), spatial + 1 == layers);
+                });
+            }
+            assert_eq!(meter.spatial_layers(), layers);
+        }
+        meter.note_size(1, (640, 360));
+        let [lowest, both] = [0, 1].map(|spatial| meter.up_to(spatial));
+        assert!((195_000..=220_000).contains(&lowest.rate), "{lowest:?}");
+        assert_eq!((lowest.base_rate, lowest.size), (lowest.rate, None));
+        assert_eq!((both.base_rate, both.size), (lowest.rate, Some((640, 360))));
+        assert!((390_000..=440_000).contains(&both.rate), "{both:?}");
     }
 
     #[test]

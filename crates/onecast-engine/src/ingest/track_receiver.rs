@@ -10,6 +10,7 @@ use super::allocation::Allocation;
 use super::incoming::{Incoming, KeyframeFeedback};
 use super::keyframe_requests::KeyframeRequests;
 use super::layer::{LayerReceiver, SharedByLayers};
+use super::layer_meter::LayerMeter;
 use super::ssrc_state::SenderReport;
 use super::timeline::Timeline;
 use super::{IngestDrop, ReceiveStats};
@@ -242,7 +243,11 @@ impl TrackReceiver {
                 needs_descriptor: layer.stats().codec == Some(Codec::Av1) && meter.has_spatial_layers(),
                 frame_rate: meter.frame_rate(),
                 is_live: !has_stopped && newest.is_some_and(|newest| meter.is_live(newest)),
+                part: None,
             };
+        }
+        if let [only] = &self.layers[..] {
+            note_parts(&mut facts, only.meter());
         }
         facts
     }
@@ -253,6 +258,22 @@ impl TrackReceiver {
         self.layers[1..].iter().for_each(|layer| stats.add(layer.stats()));
         stats.keyframe_requests_sent = self.shared.keyframes.stats().requested;
         stats
+    }
+}
+
+/// What the only encoding has up to its lower spatial layers, in the places behind it.
+fn note_parts(facts: &mut [LayerFacts; LayerIndex::COUNT], meter: &LayerMeter) {
+    let [whole, parts @ ..] = facts;
+    for (part, spatial) in parts.iter_mut().zip(0..meter.spatial_layers().saturating_sub(1)) {
+        let reading = meter.up_to(spatial);
+        *part = LayerFacts {
+            size: reading.size,
+            rate: reading.rate,
+            base_rate: reading.base_rate,
+            needs_descriptor: whole.needs_descriptor && spatial > 0,
+            part: Some(spatial),
+            ..*whole
+        };
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Each layer has a numbering of its own, and all of them share one timeline: pictures that were taken at the same moment have the same
 //! timestamp in every layer. A track without layers has one, the first.
+//!
+//! Where the only encoding has spatial layers inside (SVC), these can be chosen as well: the encoding is the first layer, and the parts up to
+//! its lower spatial layers have the places after that.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -33,7 +36,9 @@ enum Frames {
 pub struct Rendition {
     /// The layer.
     pub layer: LayerIndex,
-    /// The part of it.
+    /// The encoding whose packets it is made of: the layer, or the first one if the layer is a part of that.
+    pub encoding: LayerIndex,
+    /// The part of the encoding.
     pub target: Target,
 }
 
@@ -52,6 +57,8 @@ pub struct LayerFacts {
     pub base_rate: u32,
     /// Only a viewer with the dependency descriptor can decode more than the lowest spatial layer (AV1).
     pub needs_descriptor: bool,
+    /// It is no encoding of its own: it is what the first one has up to this spatial layer, which is not its highest.
+    pub part: Option<u8>,
 }
 
 /// What a viewer may be sent of a track's layers. Without limits the server chooses among all of them.
@@ -97,7 +104,7 @@ struct SharedFacts {
     rate: AtomicU32,
     frame_rate: AtomicU8,
     base_rate: AtomicU32,
-    /// Bit 0: live, bit 1: needs the descriptor.
+    /// Bit 0: live, bit 1: needs the descriptor, bits 2 to 4: one more than the spatial layer of a part, 0 for an encoding.
     flags: AtomicU8,
 }
 
@@ -124,7 +131,7 @@ impl LayerIndex {
     }
 
     /// All layers that a track may have.
-    pub fn all() -> impl DoubleEndedIterator<Item = LayerIndex> {
+    pub fn all() -> impl DoubleEndedIterator<Item = LayerIndex> + Clone {
         (0..LayerIndex::COUNT as u8).map(LayerIndex)
     }
 
@@ -225,8 +232,16 @@ impl From<LayerIndex> for Rendition {
     fn from(layer: LayerIndex) -> Rendition {
         Rendition {
             layer,
+            encoding: layer,
             target: Target::ALL,
         }
+    }
+}
+
+impl Rendition {
+    /// Whether all of it belongs to the other: a viewer can go on with it after any picture.
+    pub fn is_part_of(&self, other: &Rendition) -> bool {
+        self.encoding == other.encoding && self.target.is_part_of(other.target)
     }
 }
 
@@ -269,7 +284,8 @@ impl SharedLayerFacts {
         shared.rate.store(facts.rate, Ordering::Relaxed);
         shared.frame_rate.store(facts.frame_rate, Ordering::Relaxed);
         shared.base_rate.store(facts.base_rate, Ordering::Relaxed);
-        let flags = u8::from(facts.is_live) | u8::from(facts.needs_descriptor) << 1;
+        let part = facts.part.map_or(0, |spatial| (spatial + 1) & 7);
+        let flags = u8::from(facts.is_live) | u8::from(facts.needs_descriptor) << 1 | part << 2;
         if shared.flags.swap(flags, Ordering::Relaxed) != flags {
             self.changes.fetch_add(1, Ordering::Release);
         }
@@ -287,6 +303,7 @@ impl SharedLayerFacts {
             base_rate: shared.base_rate.load(Ordering::Relaxed),
             is_live: flags & 1 != 0,
             needs_descriptor: flags & 2 != 0,
+            part: (flags >> 2).checked_sub(1),
         }
     }
 
@@ -340,6 +357,18 @@ impl RankedLayers {
             within.len = self.len.min(1);
         }
         within
+    }
+
+    /// Those that can be decoded without the dependency descriptor; if there are none, all.
+    pub fn without_descriptor(&self, facts: &SharedLayerFacts) -> RankedLayers {
+        let mut without = RankedLayers::default();
+        for layer in self.as_slice() {
+            if !facts.read(*layer).needs_descriptor {
+                without.ranked[without.len] = *layer;
+                without.len += 1;
+            }
+        }
+        if without.len == 0 { *self } else { without }
     }
 
     /// What a viewer of which nothing is known begins with: the middle, of two layers the lower one.

@@ -188,14 +188,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::LaneItem;
     use crate::media::testing::tracks;
     use crate::media::window::GopSnapshot;
+    use crate::media::{LaneItem, Rendition};
 
     #[test]
     fn only_the_newest_publisher_writes_and_ends_the_stream() {
         let (tracks, inboxes, _) = tracks(1);
-        tracks.video.bind(0, LayerIndex::FIRST);
+        tracks.video.bind(0, Rendition::default());
         let first = tracks.start_writing(0);
         let second = tracks.start_writing(0);
         assert!(!tracks.may_write(first) && tracks.may_write(second));

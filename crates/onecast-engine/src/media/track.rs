@@ -3,7 +3,7 @@
 //! The track is shared by all shards without a lock. What it is made of:
 //!
 //! - Its lanes are bounded queues; see [`lane`](super::lane).
-//! - `viewers` of a shard is changed by that shard only. The publisher's shard reads it with each packet: zero keeps the packet from
+//! - `takers` of a shard is changed by that shard only. The publisher's shard reads it with each packet: zero keeps the packet from
 //!   that shard. A packet that is written while the first viewer binds may be missed; that viewer starts with the packets since the
 //!   newest keyframe, which its shard requests.
 //! - Requests to the publisher are stored here, the shard that serves it is signalled afterwards. The publisher's shard takes requests
@@ -21,7 +21,7 @@ use super::SenderClock;
 use super::continuity::{Continuity, LayerContinuity, REORDER_MAX};
 use super::keyframes::{KeyframeNeed, SharedKeyframeReading};
 use super::lane::{Lane, LaneItem};
-use super::layers::{LayerIndex, SharedLayerFacts};
+use super::layers::{LayerIndex, Rendition, SharedLayerFacts};
 use super::packet::Packet;
 use super::window::GopSnapshot;
 
@@ -50,6 +50,8 @@ struct TrackLane {
     lane: Lane,
     /// Viewers of the shard that are bound to each layer.
     viewers: [AtomicU32; LayerIndex::COUNT],
+    /// Viewers of the shard that are sent packets of each encoding.
+    takers: [AtomicU32; LayerIndex::COUNT],
     /// The shard got its first viewer of a layer and requests the packets since the newest keyframe.
     past_wanted: [AtomicBool; LayerIndex::COUNT],
 }
@@ -103,7 +105,7 @@ impl TrackLocalStaticRtp {
         self.numbering.note(packet);
         let mut bound = false;
         let mut taken = 0;
-        for to in self.lanes.iter().filter(|to| to.has_viewers(packet.layer)) {
+        for to in self.lanes.iter().filter(|to| to.takes(packet.layer)) {
             bound = true;
             taken += usize::from(to.lane.push(LaneItem::Packet(self.kind, packet.clone())));
         }
@@ -136,18 +138,22 @@ impl TrackLocalStaticRtp {
     }
 
     fn bound_lanes(&self) -> impl Iterator<Item = &TrackLane> {
-        let is_bound = |to: &&TrackLane| LayerIndex::all().any(|layer| to.has_viewers(layer));
+        let is_bound = |to: &&TrackLane| LayerIndex::all().any(|encoding| to.takes(encoding));
         self.lanes.iter().filter(is_bound)
     }
 
-    /// Binds a viewer of shard `shard` to a layer.
-    pub fn bind(&self, shard: usize, layer: LayerIndex) {
-        self.lanes[shard].viewers[layer.index()].fetch_add(1, Ordering::AcqRel);
+    /// Binds a viewer of shard `shard` to a layer, or a part of it.
+    pub fn bind(&self, shard: usize, rendition: Rendition) {
+        let lane = &self.lanes[shard];
+        lane.viewers[rendition.layer.index()].fetch_add(1, Ordering::Relaxed);
+        lane.takers[rendition.encoding.index()].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Unbinds a viewer of shard `shard` from a layer.
-    pub fn unbind(&self, shard: usize, layer: LayerIndex) {
-        self.lanes[shard].viewers[layer.index()].fetch_sub(1, Ordering::AcqRel);
+    /// Unbinds a viewer of shard `shard` from a layer, or a part of it.
+    pub fn unbind(&self, shard: usize, rendition: Rendition) {
+        let lane = &self.lanes[shard];
+        lane.viewers[rendition.layer.index()].fetch_sub(1, Ordering::Relaxed);
+        lane.takers[rendition.encoding.index()].fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Viewers that are bound to a layer, on all shards.
@@ -239,12 +245,13 @@ impl TrackLane {
         TrackLane {
             lane,
             viewers: Default::default(),
+            takers: Default::default(),
             past_wanted: Default::default(),
         }
     }
 
-    fn has_viewers(&self, layer: LayerIndex) -> bool {
-        self.viewers[layer.index()].load(Ordering::Acquire) > 0
+    fn takes(&self, encoding: LayerIndex) -> bool {
+        self.takers[encoding.index()].load(Ordering::Acquire) > 0
     }
 }
 
@@ -309,20 +316,20 @@ mod tests {
     #[test]
     fn a_packet_goes_once_to_each_shard_with_viewers() {
         let (tracks, inboxes, _) = tracks(3);
-        tracks.video.bind(0, LayerIndex::FIRST);
-        tracks.video.bind(0, LayerIndex::FIRST);
-        tracks.video.bind(2, LayerIndex::FIRST);
+        tracks.video.bind(0, Rendition::default());
+        tracks.video.bind(0, Rendition::default());
+        tracks.video.bind(2, Rendition::default());
         assert_eq!(tracks.video.write_rtp(&packet(1).build()).unwrap(), 2);
         assert!(inboxes[1].is_empty());
         assert!(inboxes[0].pop().is_some() && inboxes[0].pop().is_none());
-        tracks.video.unbind(2, LayerIndex::FIRST);
+        tracks.video.unbind(2, Rendition::default());
         assert_eq!(tracks.video.write_rtp(&packet(2).build()).unwrap(), 1);
     }
 
     #[test]
     fn a_full_lane_drops_and_counts_and_is_no_closed_pipe() {
         let (tracks, ..) = tracks(1);
-        tracks.video.bind(0, LayerIndex::FIRST);
+        tracks.video.bind(0, Rendition::default());
         for index in 0..Lane::ITEMS_MAX as u64 {
             assert_eq!(tracks.video.write_rtp(&packet(index).build()).unwrap(), 1);
         }

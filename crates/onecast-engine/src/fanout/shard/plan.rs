@@ -147,6 +147,7 @@ impl Shard {
         if !subscriptions.may_add(key) {
             return;
         }
+        let adapts = self.config.adapts && subscriptions.is_single();
         match self.streams.occupant(key) {
             Occupant::None | Occupant::Same => {}
             Occupant::Older => self.clear_slot(key.slot),
@@ -159,7 +160,7 @@ impl Shard {
         let stream = self
             .streams
             .get_or_create(now, &spec.tracks, (self.config.id, self.config.start));
-        let position = stream.add(now, subscriber);
+        let position = stream.add(now, subscriber, adapts);
         self.peers.add_subscription(index, &spec.tracks, position);
         self.start_later(index, key.slot, start_at);
     }

@@ -231,7 +231,7 @@ impl ShardStream {
         let limit = subscriber.limit();
         let number = |layer: LayerIndex| layer.index() as u8;
         match limit.pin {
-            _ if limit == LayerLimit::default() => layers::StepLimit::None,
+            _ if limit == LayerLimit::default() && subscriber.has_descriptor() => layers::StepLimit::None,
             Some(pin) => layers::StepLimit::Pin(number(pin)),
             None => {
                 let allowed = self.allowed_layers(subscriber);
@@ -292,10 +292,14 @@ impl ShardStream {
             target: own.target.and(sending),
             ..own
         };
-        if present.layer == own.layer && own.target.is_less_than(present.target) {
+        let next = wanted.map(|wanted| self.rendition_of(subscriber, wanted));
+        if let Some(next) = next.filter(|next| next.is_part_of(&present)) {
+            // It goes on with fewer spatial layers at once.
+            self.want(now, position, next, reason);
+        } else if present.layer == own.layer && own.target.is_less_than(present.target) {
             self.want(now, position, own, reason);
-        } else if let Some(wanted) = wanted {
-            self.want_layer(now, position, wanted, reason);
+        } else if let Some(next) = next {
+            self.want(now, position, next, reason);
         } else {
             self.want(now, position, own, reason);
         }

@@ -54,7 +54,11 @@ impl ShardStream {
     /// The live layers that a subscriber may be sent, the lowest first.
     pub(super) fn allowed_layers(&self, subscriber: &Subscriber) -> RankedLayers {
         let facts = self.tracks.video.layers();
-        facts.ranked().within(&subscriber.limit(), facts)
+        let allowed = facts.ranked().within(&subscriber.limit(), facts);
+        match subscriber.has_descriptor() {
+            true => allowed,
+            false => allowed.without_descriptor(facts),
+        }
     }
 
     /// Limits the layers that a subscriber may be sent. True if it can change to another one at once.
@@ -90,11 +94,15 @@ impl ShardStream {
     /// did not negotiate it would show nothing at all.
     pub(super) fn rendition_of(&self, subscriber: &Subscriber, layer: LayerIndex) -> Rendition {
         let facts = self.tracks.video.layers().read(layer);
-        let target = match facts.needs_descriptor && !subscriber.has_descriptor() {
-            true => Target::LOWEST,
-            false => Target::ALL,
-        };
-        Rendition { layer, target }
+        let mut rendition = Rendition::from(layer);
+        if let Some(spatial) = facts.part {
+            rendition.encoding = LayerIndex::FIRST;
+            rendition.target = Target::up_to(spatial, u8::MAX);
+        }
+        if facts.needs_descriptor && !subscriber.has_descriptor() {
+            rendition.target = Target::LOWEST;
+        }
+        rendition
     }
 
     /// The subscriber is to be sent another layer, from its next keyframe on.
@@ -170,9 +178,8 @@ impl ShardStream {
         let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition()) else {
             return false;
         };
-        let is_part = next.layer == present.layer && next.target.is_part_of(present.target);
         let (from, to) = (self.place_of(Kind::Video, present), self.place_of(Kind::Video, next));
-        let (Some(from), Some(to), true) = (from, to, is_part) else {
+        let (Some(from), Some(to), true) = (from, to, next.is_part_of(&present)) else {
             return false;
         };
         let subscriber = &mut self.subscribers[position.index()];
@@ -212,13 +219,7 @@ impl ShardStream {
         if live.contains(present) {
             if next.is_some_and(|layer| !live.contains(layer)) {
                 self.want_layer(now, position, present, reason);
-            } else if next.is_none()
-                && self
-                    .rendition_of(subscriber, present)
-                    .target
-                    .is_less_than(subscriber.rendition.target)
-            {
-                // The encoder has begun with spatial layers.
+            } else if next.is_none() && self.has_other_frames(subscriber) {
                 self.want_layer(now, position, present, reason);
             } else if let (Some(highest), true, None) = (allowed.as_slice().last(), is_limited, next) {
                 // The layer that it was limited to is back.
@@ -230,7 +231,12 @@ impl ShardStream {
         let Some(best) = chosen.or_else(|| self.best_instead_of(present, &allowed)) else {
             return;
         };
+        let goes_on = live.contains(self.subscribers[position.index()].rendition.encoding);
         self.want_layer(now, position, best, LayerReason::Gone);
+        if goes_on {
+            // The encoder has dropped spatial layers, and what is left of them comes.
+            return;
+        }
         let subscriber = &mut self.subscribers[position.index()];
         if let Some(forwarder) = subscriber.forwarder(Kind::Video) {
             forwarder.await_keyframe();
@@ -239,6 +245,16 @@ impl ShardStream {
         if let Some(place) = self.place_of(Kind::Video, rendition) {
             self.senders[place].waiting.note_stranded();
         }
+    }
+
+    /// Whether a subscriber's layer is made of other frames than it was: another publisher's layers may have the same places, or the encoder
+    /// has begun with spatial layers that the subscriber cannot decode.
+    fn has_other_frames(&self, subscriber: &Subscriber) -> bool {
+        let (present, now) = (
+            subscriber.rendition,
+            self.rendition_of(subscriber, subscriber.rendition.layer),
+        );
+        now.encoding != present.encoding || now.target.is_less_than(present.target)
     }
 
     /// The best live layer that is no larger than one that has gone; if there is none, the smallest.
