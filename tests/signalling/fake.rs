@@ -575,6 +575,7 @@ impl Service for Fake {
                 .map(|layer| WatchedLayer {
                     layer: layer.state(),
                     viewers: 5,
+                    keyframe_age: Some(Duration::from_millis(1_500)),
                 })
                 .to_vec(),
             ..status("live")

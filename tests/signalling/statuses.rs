@@ -269,9 +269,9 @@ async fn the_api_lists_live_streams() {
         "start_cache": { "ready": true, "frames": 290, "bytes": 1_500_000 },
         "large_packets": { "count": 3, "longest_bytes": 1_616 },
         "layers": [
-            { "rid": "f", "width": 1280, "height": 720, "bitrate": 0, "frame_rate": 30, "live": false, "viewers": 5 },
-            { "rid": "h", "width": 640, "height": 360, "bitrate": 512_000, "frame_rate": 30, "live": true, "viewers": 5 },
-            { "rid": "q", "width": 320, "height": 180, "bitrate": 131_000, "frame_rate": 30, "live": true, "viewers": 5 },
+            { "rid": "f", "width": 1280, "height": 720, "bitrate": 0, "frame_rate": 30, "live": false, "viewers": 5, "keyframe_age_ms": 1_500 },
+            { "rid": "h", "width": 640, "height": 360, "bitrate": 512_000, "frame_rate": 30, "live": true, "viewers": 5, "keyframe_age_ms": 1_500 },
+            { "rid": "q", "width": 320, "height": 180, "bitrate": 131_000, "frame_rate": 30, "live": true, "viewers": 5, "keyframe_age_ms": 1_500 },
         ],
     });
     let waiting = serde_json::json!({

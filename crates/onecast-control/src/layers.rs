@@ -1,5 +1,7 @@
 //! Layers of a stream's video as clients name them, and which of them a viewer wants and is sent.
 
+use std::time::Duration;
+
 use onecast_engine::media::layers::SharedLayerFacts;
 use onecast_engine::media::{LayerFacts, LayerIndex, LayerLimit, LayerReason};
 use onecast_rtc::rtp::Rid;
@@ -27,6 +29,8 @@ pub struct WatchedLayer {
     pub layer: LayerState,
     /// Viewers that are sent it.
     pub viewers: u32,
+    /// Since its newest keyframe; `None` before the first.
+    pub keyframe_age: Option<Duration>,
 }
 
 /// Which layers of its stream a viewer wants. By default the server chooses.
@@ -202,7 +206,7 @@ mod tests {
 
     #[test]
     fn spatial_layers_of_the_only_encoding_have_names() {
-        let shared = SharedLayerFacts::default();
+        let shared = SharedLayerFacts::new(onecast_udp::clock::now());
         let facts = |size, part| LayerFacts {
             size: Some(size),
             is_live: true,

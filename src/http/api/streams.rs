@@ -124,6 +124,7 @@ fn describe_layer(watched: &WatchedLayer) -> Value {
         "frame_rate": facts.frame_rate,
         "live": facts.is_live,
         "viewers": watched.viewers,
+        "keyframe_age_ms": watched.keyframe_age.map(|age| age.as_millis() as u64),
     })
 }
 

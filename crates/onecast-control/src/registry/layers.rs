@@ -196,11 +196,17 @@ pub(super) fn layers(sessions: &Sessions, stream: &StreamEntry) -> StreamLayers 
 }
 
 /// The layers of a stream, and how many watch each.
-pub(super) fn watched_layers(sessions: &Sessions, stream: &StreamEntry) -> Vec<WatchedLayer> {
+pub(super) fn watched_layers(now: Instant, sessions: &Sessions, stream: &StreamEntry) -> Vec<WatchedLayer> {
     let layers = layers(sessions, stream);
     let watched = layers.iter().map(|layer| WatchedLayer {
         layer: *layer,
         viewers: stream.tracks.video.viewers(layer.index),
+        keyframe_age: stream
+            .tracks
+            .video
+            .layers()
+            .keyframe_at(layer.index)
+            .map(|at| now.saturating_duration_since(at)),
     });
     watched.collect()
 }

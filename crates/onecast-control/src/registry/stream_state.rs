@@ -47,7 +47,7 @@ impl StreamState {
             video: stream.codecs[Kind::Video as usize],
             keyframes: stream.tracks.video.keyframes().read(),
             large: large_packets(sessions, stream),
-            layers: watched_layers(sessions, stream),
+            layers: watched_layers(now, sessions, stream),
         }
     }
 }

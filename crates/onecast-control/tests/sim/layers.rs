@@ -462,6 +462,13 @@ fn spatial_layers_are_chosen_like_others_and_left_out_at_once() {
         world.network.down.rate = None;
         world.run(ms(20_000));
         assert_eq!(viewers.map(|viewer| world.spatial_seen(viewer)), [2, 0], "seed {seed}");
+        // The whole encoding is the first layer, and its lowest part the second.
+        let told = viewers.map(|viewer| world.told(viewer).last().copied());
+        let expected = [(0, LayerReason::Recovered), (1, LayerReason::Limit)];
+        assert_eq!(
+            told,
+            expected.map(|(layer, reason)| Some((LayerIndex::new(layer), reason)))
+        );
         for viewer in viewers {
             world.viewer(viewer).check(&world.ledgers);
         }

@@ -194,6 +194,12 @@ impl Forwarder {
         (is_level && !self.newest.open && self.highest.is_some()).then_some(self.newest.index)
     }
 
+    /// The newest packet that was sent, while others of its picture are to follow.
+    pub(super) fn open_picture(&self) -> Option<u64> {
+        let is_open = self.state == State::Live && self.newest.open && !self.skipping;
+        is_open.then_some(self.newest.index)
+    }
+
     /// Goes on with the packet `first` of another numbering of the same pictures.
     pub(super) fn go_on_at(&mut self, first: u64) {
         self.begin(first, self.next_number(first));

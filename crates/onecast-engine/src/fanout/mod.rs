@@ -24,6 +24,7 @@ pub mod inbound;
 pub mod layers;
 mod pacer;
 mod peer_media;
+mod picture_ends;
 pub mod plan;
 mod program_output;
 mod published_stream;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ids::PeerIndex;
+use super::picture_ends::PictureEnds;
 use super::plan::SourceSpec;
 use super::program_output::{ProgramOutput, Sight};
 use super::sent_formats::{FormatChange, SentFormats};
@@ -39,6 +40,7 @@ pub(super) struct PublishedStream {
     formats: SentFormats,
     /// Viewers do not have the parameter sets yet that the next keyframe may need.
     sets_due: bool,
+    picture_ends: PictureEnds,
     has_video: bool,
     /// Id of the audio level (RFC 6464), if it was negotiated.
     level_id: Option<u8>,
@@ -121,6 +123,7 @@ impl PublishedStream {
             reported: KeyframeStats::default(),
             formats: SentFormats::default(),
             sets_due: true,
+            picture_ends: PictureEnds::default(),
             has_video: false,
             level_id: None,
             speech: spec.detects_speech.then(Box::default),
@@ -209,6 +212,9 @@ impl PublishedStream {
     }
 
     fn move_to(&mut self, now: Instant, tracks: &Arc<StreamTracks>) {
+        if let Some(packet) = self.picture_ends.end() {
+            self.write_end(now, packet);
+        }
         self.playing = [None; 2];
         self.formats.forget_used();
         self.clocks = [None; 2];
@@ -268,19 +274,39 @@ impl PublishedStream {
             self.output.iter_mut().for_each(|output| output.end_picture());
         }
         let codec = packet.codec;
-        let packet = Arc::new(packet);
-        if kind == Kind::Video {
-            self.keep(&packet);
-            self.publish_layers(now);
+        match kind {
+            Kind::Audio => self.write(now, kind, packet),
+            Kind::Video => {
+                let known = self.picture_ends.take(now, packet);
+                known
+                    .into_iter()
+                    .flatten()
+                    .for_each(|packet| self.write(now, kind, packet));
+                self.publish_layers(now);
+            }
         }
-        // Without viewers the pipe is closed, which is no failure: the next viewer opens it again.
-        let _ = self.tracks.track(kind).write_rtp(&packet);
-        self.show(now, kind, &packet);
         if started {
             RtpOutcome::Started(kind, codec)
         } else {
             RtpOutcome::Media
         }
+    }
+
+    /// The end of a picture, after which nothing has come.
+    fn write_end(&mut self, now: Instant, packet: Packet) {
+        if self.tracks.may_write(self.ticket) {
+            self.write(now, Kind::Video, packet);
+        }
+    }
+
+    fn write(&mut self, now: Instant, kind: Kind, packet: Packet) {
+        let packet = Arc::new(packet);
+        if kind == Kind::Video {
+            self.keep(&packet);
+        }
+        // Without viewers the pipe is closed, which is no failure: the next viewer opens it again.
+        let _ = self.tracks.track(kind).write_rtp(&packet);
+        self.show(now, kind, &packet);
     }
 
     /// A publisher that connected later has left (the control plane refused it): this one goes on from its next keyframe.
@@ -366,6 +392,10 @@ impl PublishedStream {
         }
         self.layers_at = Some(now + LAYERS_INTERVAL);
         self.write_layers(&self.ingest.layers());
+        let shared = self.tracks.video.layers();
+        for (layer, at) in LayerIndex::all().zip(self.ingest.keyframes_at()) {
+            shared.write_keyframe(layer, at);
+        }
     }
 
     fn write_layers(&self, facts: &[LayerFacts; LayerIndex::COUNT]) {
@@ -452,6 +482,9 @@ impl PublishedStream {
 
     /// Makes the regular keyframe request while there are viewers. Sending it is left to [`poll_rtcp`](Self::poll_rtcp).
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(packet) = self.picture_ends.handle_timeout(now) {
+            self.write_end(now, packet);
+        }
         if let Some(speech) = &mut self.speech {
             speech.handle_timeout(now);
         }
@@ -469,10 +502,15 @@ impl PublishedStream {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let speech = self.speech.as_ref().and_then(|speech| speech.poll_timeout());
-        [self.ingest.poll_timeout(), self.keyframe_at, speech]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.ingest.poll_timeout(),
+            self.keyframe_at,
+            speech,
+            self.picture_ends.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Seals the RTCP that ingest has for the client.

@@ -35,7 +35,7 @@ use onecast_rtc::transmit::SendQueue;
 use sender::{Taken, TrackSender};
 
 pub use choice::Reception;
-pub use output::{FirstPicture, Flow, Out};
+pub use output::{FirstPicture, Flow, LayerChange, Out};
 pub use repair::Remedy;
 pub use starts::{KeyframeAnswer, Progress, Started};
 
@@ -397,7 +397,8 @@ impl ShardStream {
             && let Some(subscriber) = self.subscribers.get(next)
         {
             if subscriber.next_rendition().is_some() {
-                self.narrow(out.now, SubscriberPosition::new(next));
+                let change = self.narrow(out.now, SubscriberPosition::new(next));
+                out.layers.extend(change);
             }
             let Some(subscriber) = self.subscribers.get_mut(next) else {
                 break;

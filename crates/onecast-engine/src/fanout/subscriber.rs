@@ -164,6 +164,11 @@ impl Subscriber {
         }
     }
 
+    /// The newest packet of its video, while others of its picture are to follow.
+    pub(super) fn open_picture(&self) -> Option<u64> {
+        self.forwarders[Kind::Video as usize].as_ref()?.open_picture()
+    }
+
     /// Whether it is sent the past of a track.
     pub(super) fn catches_up(&mut self, kind: Kind) -> bool {
         self.forwarder(kind).is_some_and(|forwarder| forwarder.is_catching_up())

@@ -458,6 +458,7 @@ impl LayerReceiver {
         let picture = self.pictures.note(format.codec, payload, timestamp, index);
         if picture.begins_keyframe {
             self.stats.keyframes += 1;
+            self.meter.note_keyframe(now);
             // Those of other layers come with it, and count as one.
             if shared.timeline.note_keyframe(self.place, header.timestamp, now) {
                 shared.keyframes.satisfied(now);

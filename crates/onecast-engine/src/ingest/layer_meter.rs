@@ -14,6 +14,7 @@ pub(super) struct LayerMeter {
     /// Pictures per second, times 16.
     pictures_x16: u32,
     last_at: Option<Instant>,
+    keyframe_at: Option<Instant>,
 }
 
 /// Measures one spatial layer.
@@ -93,6 +94,16 @@ impl LayerMeter {
     /// The pictures of a spatial layer have this size.
     pub(super) fn note_size(&mut self, spatial: u8, size: (u16, u16)) {
         self.part_mut(spatial).size = Some(size);
+    }
+
+    /// A keyframe begins.
+    pub(super) fn note_keyframe(&mut self, now: Instant) {
+        self.keyframe_at = Some(now);
+    }
+
+    /// When the newest keyframe began.
+    pub(super) fn keyframe_at(&self) -> Option<Instant> {
+        self.keyframe_at
     }
 
     /// What is sent up to a spatial layer.

@@ -313,6 +313,11 @@ impl Ingest {
         self.tracks[Kind::Video as usize].layer_facts()
     }
 
+    /// When the newest keyframe of each layer of the video began.
+    pub fn keyframes_at(&self) -> [Option<Instant>; LayerIndex::COUNT] {
+        self.tracks[Kind::Video as usize].keyframes_at()
+    }
+
     /// Where a track stands, for the ingest of the next publisher.
     pub fn continuity(&self, kind: Kind) -> LayerContinuity {
         self.tracks[kind as usize].continuity()

@@ -252,6 +252,14 @@ impl TrackReceiver {
         facts
     }
 
+    /// When the newest keyframe of each layer began. Parts of an encoding have it together with the whole.
+    pub(super) fn keyframes_at(&self) -> [Option<Instant>; LayerIndex::COUNT] {
+        if let [only] = &self.layers[..] {
+            return [only.meter().keyframe_at(); LayerIndex::COUNT];
+        }
+        std::array::from_fn(|place| self.layers.get(place)?.meter().keyframe_at())
+    }
+
     /// Counts of all layers; the codec, SSRC and size of the first.
     pub(super) fn stats(&self) -> ReceiveStats {
         let mut stats = *self.layers[0].stats();

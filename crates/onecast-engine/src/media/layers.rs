@@ -7,6 +7,7 @@
 //! its lower spatial layers have the places after that.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use onecast_rtc::rtp::LayerId;
 use onecast_rtc::sdp::SendLayers;
@@ -90,9 +91,11 @@ pub enum LayerReason {
 /// The newest [`LayerFacts`] of a track's layers. The publisher's shard writes them, any thread may read them.
 ///
 /// Every field is independent: a reader may see some fields of one write and some of the next, which matters to no reader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SharedLayerFacts {
     layers: [SharedFacts; LayerIndex::COUNT],
+    /// Keyframes are later.
+    born: Instant,
     /// Grows when a layer comes or goes.
     changes: AtomicU64,
 }
@@ -104,6 +107,8 @@ struct SharedFacts {
     rate: AtomicU32,
     frame_rate: AtomicU8,
     base_rate: AtomicU32,
+    /// Microseconds since `born`, plus 1; 0 before the first.
+    keyframe_at: AtomicU64,
     /// Bit 0: live, bit 1: needs the descriptor, bits 2 to 4: one more than the spatial layer of a part, 0 for an encoding.
     flags: AtomicU8,
 }
@@ -274,6 +279,15 @@ impl LayerLimit {
 }
 
 impl SharedLayerFacts {
+    /// Nothing is known yet.
+    pub fn new(now: Instant) -> SharedLayerFacts {
+        SharedLayerFacts {
+            layers: Default::default(),
+            born: now,
+            changes: AtomicU64::new(0),
+        }
+    }
+
     /// Publishes the facts of a layer. For the publisher's shard only.
     pub fn write(&self, layer: LayerIndex, facts: &LayerFacts) {
         let shared = &self.layers[layer.index()];
@@ -305,6 +319,18 @@ impl SharedLayerFacts {
             needs_descriptor: flags & 2 != 0,
             part: (flags >> 2).checked_sub(1),
         }
+    }
+
+    /// When the newest keyframe of a layer began; `None` before the first. For the publisher's shard only.
+    pub fn write_keyframe(&self, layer: LayerIndex, at: Option<Instant>) {
+        let micros = at.map_or(0, |at| at.saturating_duration_since(self.born).as_micros() as u64 + 1);
+        self.layers[layer.index()].keyframe_at.store(micros, Ordering::Relaxed);
+    }
+
+    /// When the newest keyframe of a layer began; `None` before the first.
+    pub fn keyframe_at(&self, layer: LayerIndex) -> Option<Instant> {
+        let micros = self.layers[layer.index()].keyframe_at.load(Ordering::Relaxed);
+        Some(self.born + Duration::from_micros(micros.checked_sub(1)?))
     }
 
     /// How often a layer has come or gone. A reader that sees another number than before looks at the layers again.
@@ -398,7 +424,7 @@ mod tests {
 
     #[test]
     fn layers_rank_by_size_and_rate_and_not_by_place() {
-        let shared = SharedLayerFacts::default();
+        let shared = SharedLayerFacts::new(onecast_udp::clock::now());
         assert_eq!((shared.ranked().as_slice(), shared.ranked().middle()), (&[][..], None));
         shared.write(LayerIndex::new(0), &live((1280, 720), 2_000_000));
         shared.write(LayerIndex::new(1), &live((320, 180), 900_000));
@@ -412,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_layer_that_goes_is_a_change_and_has_no_rank() {
-        let shared = SharedLayerFacts::default();
+        let shared = SharedLayerFacts::new(onecast_udp::clock::now());
         let facts = live((1280, 720), 2_000_000);
         shared.write(LayerIndex::FIRST, &facts);
         let before = shared.changes();

@@ -75,7 +75,7 @@ impl TrackLocalStaticRtp {
             lanes: lanes.iter().cloned().map(TrackLane::new).collect(),
             keyframe_wanted: AtomicU8::new(0),
             keyframes: SharedKeyframeReading::default(),
-            layers: SharedLayerFacts::default(),
+            layers: SharedLayerFacts::new(now),
             numbering: SharedNumbering::new(now),
             profile: AtomicU8::new(0),
         }

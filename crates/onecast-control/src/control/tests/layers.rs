@@ -217,6 +217,37 @@ fn a_choice_before_the_answer_counts_in_the_first_plan() {
 }
 
 #[test]
+fn spatial_layers_of_one_encoding_are_chosen_by_their_names() {
+    let mut bench = Bench::new();
+    let is_plain = |line: &&str| !line.starts_with("a=rid:") && !line.starts_with("a=simulcast:");
+    let offer: String = SIMULCAST.split_inclusive('\n').filter(is_plain).collect();
+    bench
+        .join(1, "live", Some("studio"), |control, now, join| {
+            control.handle_publish(now, join, as_publisher(&offer))
+        })
+        .unwrap();
+    bench.connect(1);
+    bench.send(1, Codec::Vp9);
+    write(&bench, 1, 0, size("f"), 1_000_000);
+    watch(&mut bench, 2);
+    let unknown = Refusal::UnknownLayer { known: Vec::new() };
+    assert_eq!(choose(&mut bench, 2, &rid("S0")), Err(unknown));
+    for (place, spatial) in [(1, 0), (2, 1)] {
+        let facts = LayerFacts {
+            is_live: true,
+            part: Some(spatial),
+            ..LayerFacts::default()
+        };
+        let tracks = &bench.at_shards[&id(1)].plan.sources[0].tracks;
+        tracks.video.layers().write(LayerIndex::new(place), &facts);
+    }
+    for (name, place) in [("S0", 1), ("S1", 2), ("S2", 0)] {
+        choose(&mut bench, 2, &rid(name)).unwrap();
+        assert_eq!(viewer_layer(&bench, 2).unwrap().limit.pin, Some(LayerIndex::new(place)));
+    }
+}
+
+#[test]
 fn the_operator_sees_which_layer_a_viewer_is_sent_and_why() {
     let mut bench = Bench::new();
     go_live(&mut bench, 1, "q;h;f");

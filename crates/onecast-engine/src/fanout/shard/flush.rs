@@ -91,9 +91,19 @@ impl Shard {
         }
     }
 
-    /// Counts what was sent, and reports first pictures.
+    /// Counts what was sent, and reports first pictures and changes of layers.
     pub(super) fn finish(&mut self, now: Instant, flow: &Flow) {
         flow.count_sent(&self.counters);
+        for change in self.out.take_layer_changes() {
+            if let Some(peer) = self.peers.get(change.peer) {
+                self.out.push_event(Event::Layer {
+                    session: peer.session.id,
+                    stream: change.stream,
+                    layer: change.layer,
+                    reason: change.reason,
+                });
+            }
+        }
         for picture in self.out.take_first_pictures() {
             if let Some(peer) = self.peers.get_mut(picture.peer)
                 && peer.is_first_picture()

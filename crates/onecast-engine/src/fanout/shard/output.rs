@@ -9,7 +9,7 @@ use onecast_rtc::transmit::{Outlet, Run, SendQueue};
 
 use crate::fanout::ids::PeerIndex;
 use crate::fanout::session::Event;
-use crate::fanout::stream::{FirstPicture, Flow, Out};
+use crate::fanout::stream::{FirstPicture, Flow, LayerChange, Out};
 use crate::media::lane::StreamSlot;
 use onecast_metrics::ShardCounters;
 
@@ -22,6 +22,7 @@ pub(super) struct Output {
     /// Peers whose runs could not be sent.
     failed: Vec<PeerIndex>,
     first_pictures: Vec<FirstPicture>,
+    layer_changes: Vec<LayerChange>,
     counters: Arc<ShardCounters>,
 }
 
@@ -37,6 +38,7 @@ impl Output {
             events: VecDeque::new(),
             failed: Vec::new(),
             first_pictures: Vec::new(),
+            layer_changes: Vec::new(),
             counters,
         }
     }
@@ -83,6 +85,10 @@ impl Output {
         std::mem::take(&mut self.first_pictures)
     }
 
+    pub(super) fn take_layer_changes(&mut self) -> Vec<LayerChange> {
+        std::mem::take(&mut self.layer_changes)
+    }
+
     /// What the stream at a slot sends with.
     pub(super) fn for_stream<'a>(
         &'a mut self,
@@ -98,6 +104,7 @@ impl Output {
             outlet,
             flow,
             first: &mut self.first_pictures,
+            layers: &mut self.layer_changes,
             failed: &mut self.failed,
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Kind;
 
 use super::ShardStream;
+use super::output::LayerChange;
 use super::sender::TrackSender;
 use crate::fanout::ids::SubscriberPosition;
 use crate::fanout::subscriber::Subscriber;
@@ -172,33 +173,31 @@ impl ShardStream {
         }
     }
 
-    /// Goes on with a part of what a subscriber is sent, once a picture has ended. True if it does now.
-    pub(super) fn narrow(&mut self, now: Instant, position: SubscriberPosition) -> bool {
+    /// Goes on with a part of what a subscriber is sent, if a picture has just ended. Returns the layer if that is another one.
+    pub(super) fn narrow(&mut self, now: Instant, position: SubscriberPosition) -> Option<LayerChange> {
         let subscriber = &self.subscribers[position.index()];
-        let (present, Some(next)) = (subscriber.rendition, subscriber.next_rendition()) else {
-            return false;
-        };
-        let (from, to) = (self.place_of(Kind::Video, present), self.place_of(Kind::Video, next));
-        let (Some(from), Some(to), true) = (from, to, next.is_part_of(&present)) else {
-            return false;
-        };
-        let subscriber = &mut self.subscribers[position.index()];
-        let Some(forwarder) = subscriber.forwarder(Kind::Video) else {
-            return false;
-        };
-        let Some(newest) = forwarder.ended_picture() else {
-            return false;
-        };
-        let number = self.senders[from].index_in_layer(newest);
-        let Some(first) = number.and_then(|index| self.senders[to].index_of(index + 1)) else {
-            return false;
-        };
+        let (peer, present, next) = (subscriber.peer, subscriber.rendition, subscriber.next_rendition()?);
+        if !next.is_part_of(&present) {
+            return None;
+        }
+        let from = self.place_of(Kind::Video, present)?;
+        let to = self.place_of(Kind::Video, next)?;
+        let forwarder = self.subscribers[position.index()].forwarder(Kind::Video)?;
+        let newest = forwarder.ended_picture()?;
+        let number = self.senders[from].index_in_layer(newest)?;
+        let first = self.senders[to].index_of(number + 1)?;
         forwarder.go_on_at(first);
         self.end_change(now, position);
         self.note_choice(now, position);
+        let change = LayerChange {
+            peer,
+            stream: self.tracks.key,
+            layer: next.layer,
+            reason: self.subscribers[position.index()].layer_reason(),
+        };
         // The layer to change to comes next.
         self.apply_choice(now, position);
-        true
+        (next.layer != present.layer).then_some(change)
     }
 
     /// A layer has come or gone. Subscribers of one that has gone start in the best of those that remain, at once.
@@ -217,13 +216,16 @@ impl ShardStream {
         let allowed = self.allowed_layers(subscriber);
         let is_limited = !allowed.contains(present) && subscriber.limit() != LayerLimit::default();
         if live.contains(present) {
-            if next.is_some_and(|layer| !live.contains(layer)) {
-                self.want_layer(now, position, present, reason);
-            } else if next.is_none() && self.has_other_frames(subscriber) {
-                self.want_layer(now, position, present, reason);
-            } else if let (Some(highest), true, None) = (allowed.as_slice().last(), is_limited, next) {
+            let wanted = match next {
+                Some(next) if live.contains(next) => None,
+                Some(_) => Some((present, reason)),
+                None if self.has_other_frames(subscriber) => Some((present, reason)),
                 // The layer that it was limited to is back.
-                self.want_layer(now, position, *highest, LayerReason::Limit);
+                None if is_limited => allowed.as_slice().last().map(|highest| (*highest, LayerReason::Limit)),
+                None => None,
+            };
+            if let Some((layer, reason)) = wanted {
+                self.want_layer(now, position, layer, reason);
             }
             return;
         }

@@ -6,7 +6,8 @@ use onecast_rtc::transmit::{Outlet, SendQueue};
 
 use crate::fanout::forwarder::Skip;
 use crate::fanout::ids::PeerIndex;
-use crate::media::lane::StreamSlot;
+use crate::media::lane::{StreamKey, StreamSlot};
+use crate::media::{LayerIndex, LayerReason};
 use onecast_metrics::ShardCounters;
 
 /// What a stream sends with: the queue, the outlet that empties it, and what the shard reports afterwards.
@@ -23,6 +24,8 @@ pub struct Out<'a> {
     pub flow: &'a mut Flow,
     /// Viewers that got their first picture.
     pub first: &'a mut Vec<FirstPicture>,
+    /// Viewers that go on with fewer spatial layers.
+    pub layers: &'a mut Vec<LayerChange>,
     /// Peers whose runs could not be sent.
     pub failed: &'a mut Vec<PeerIndex>,
 }
@@ -34,6 +37,19 @@ pub struct FirstPicture {
     pub peer: PeerIndex,
     /// The stream's place in the shard.
     pub slot: StreamSlot,
+}
+
+/// A subscriber that is sent another layer from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerChange {
+    /// Its peer.
+    pub peer: PeerIndex,
+    /// The stream.
+    pub stream: StreamKey,
+    /// The layer.
+    pub layer: LayerIndex,
+    /// Why.
+    pub reason: LayerReason,
 }
 
 impl Out<'_> {

@@ -77,6 +77,8 @@ impl ShardStream {
     /// Least time between two starts of a viewer that was level with the others once. It is twice what has come since the keyframe
     /// if that is more: repeated starts never take more than half of what the stream itself takes.
     const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
+    /// The packets of a picture arrive within this, or some are lost.
+    const PICTURE_TIME: Duration = Duration::from_millis(15);
     /// Longest wait for a keyframe that was asked for: by then the request was repeated twice.
     const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(4);
     /// An encoder whose own keyframes come this often is waited for, and a little longer than it takes.
@@ -175,7 +177,7 @@ impl ShardStream {
             return if is_live { Started::No } else { Started::OnItsWay };
         }
         let video = self.video(next.unwrap_or(present));
-        if video.waiting.expects_past(now) {
+        if video.waiting.expects_past(now) || !waits && self.is_amid_picture(now, position) {
             return Started::NotYet;
         }
         let (point, blind) = match video.window.start() {
@@ -212,6 +214,14 @@ impl ShardStream {
         subscriber.started_at = Some(now);
         let layer = (is_first || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason()));
         Started::Yes { again, blind, layer }
+    }
+
+    /// Whether the rest of a picture that the subscriber has begun to receive should come at any moment.
+    fn is_amid_picture(&self, now: Instant, position: SubscriberPosition) -> bool {
+        let subscriber = &self.subscribers[position.index()];
+        let open = subscriber.open_picture();
+        let slot = open.and_then(|index| self.video(subscriber.rendition).window.get(index));
+        slot.is_some_and(|slot| now < slot.packet.arrived + ShardStream::PICTURE_TIME)
     }
 
     /// How much this viewer needs a keyframe. The first picture of a stream comes before everything else.
