@@ -16,9 +16,12 @@ use super::chrome::{Chrome, Page};
 use super::server::Server;
 
 pub(crate) fn tests() -> Tests {
-    tests![a_viewer_keeps_its_picture_while_its_connection_is_narrow]
-        .needs(&CHROMIUM)
-        .alone()
+    tests![
+        a_viewer_keeps_its_picture_while_its_connection_is_narrow,
+        a_connection_that_stays_narrow_is_left_alone,
+    ]
+    .needs(&CHROMIUM)
+    .alone()
 }
 
 /// Carries one viewer's datagrams, at a limited rate towards the viewer.
@@ -125,9 +128,30 @@ fn seconds(time: Option<f64>) -> String {
     time.map_or("never".to_owned(), |time| format!("{time:.2} s"))
 }
 
-async fn watch(layers: &str) -> Seen {
+async fn a_connection_that_stays_narrow_is_left_alone() {
     let chrome = Chrome::launch().await;
-    let server = Server::start_with(&["--layers", layers]).await;
+    let server = Server::start().await;
+    let broadcaster = broadcast(&chrome, &server).await;
+    let (page, relay) = watch_through_relay(&chrome, &server).await;
+    relay.limit(NARROW);
+    sleep(SETTLED).await;
+    let before = switches(&page).await;
+    sleep(MINUTE).await;
+    let changes = switches(&page).await - before;
+    let frames = page.value("shownFrames.length").await;
+    println!("{changes} changes of layer in a minute at a constant {NARROW} bit/s, {frames} frames in all");
+    assert!(changes <= 2, "{changes}");
+    page.close().await;
+    broadcaster.close().await;
+}
+
+/// How often the only viewer was sent another layer than before.
+async fn switches(page: &Page) -> u64 {
+    let script = "fetch('/api/sessions?role=viewer').then((answer) => answer.json()).then(({ sessions: [{ layer }] }) => layer.switches)";
+    page.awaited(script).await.as_u64().unwrap()
+}
+
+async fn broadcast(chrome: &Chrome, server: &Server) -> Page {
     let broadcaster = chrome
         .open(&server.url("/broadcast.html?stream=live&source=canvas&codec=VP8"))
         .await;
@@ -136,6 +160,11 @@ async fn watch(layers: &str) -> Seen {
         .await;
     broadcaster.click("#go").await;
     broadcaster.wait_for_state("live").await;
+    broadcaster
+}
+
+/// A viewer behind a relay that is wide.
+async fn watch_through_relay(chrome: &Chrome, server: &Server) -> (Page, Relay) {
     let relay = Relay::start(server.udp()).await;
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;
     page.run(
@@ -145,6 +174,14 @@ async fn watch(layers: &str) -> Seen {
     .await;
     page.click("#watch").await;
     page.wait_for_state("watching").await;
+    (page, relay)
+}
+
+async fn watch(layers: &str) -> Seen {
+    let chrome = Chrome::launch().await;
+    let server = Server::start_with(&["--layers", layers]).await;
+    let broadcaster = broadcast(&chrome, &server).await;
+    let (page, relay) = watch_through_relay(&chrome, &server).await;
     // A browser that is short of processor time sends smaller pictures in all sizes.
     page.wait_until(
         "fetch('/api/streams/live').then((answer) => answer.json()).then(({ layers }) => \
@@ -202,5 +239,8 @@ const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 /// Bits per second. On a machine that is fast enough the largest size takes 1.7 Mbit/s, and the next one 0.5.
 const WIDE: u32 = 5_000_000;
 const NARROW: u32 = 1_000_000;
+/// What is tried at first is over.
+const SETTLED: Duration = Duration::from_secs(10);
+const MINUTE: Duration = Duration::from_secs(60);
 const NARROW_FOR: Duration = Duration::from_secs(12);
 const WIDE_FOR: Duration = Duration::from_secs(12);

@@ -8,6 +8,8 @@ mod dtls_attack;
 mod half_open;
 mod hostile;
 mod hostile_rooms;
+mod layer_clients;
+mod layers;
 mod lift;
 mod operation;
 mod relay;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         half_open::tests(),
         hostile::tests(),
         hostile_rooms::tests(),
+        layers::tests(),
         lift::tests(),
         operation::tests(),
         restart::tests(),
