@@ -1,10 +1,14 @@
 //! The frame numbers of the dependency descriptor as one viewer sees them.
 //!
-//! A receiver drops a keyframe whose number is below that of one that it had before, and any frame below the last that it decoded. But the
-//! publisher's numbers do not only grow: all its layers share one sequence (so another layer's keyframe of the same picture may have the
-//! lower number), a repetition brings old ones again, and another publisher or member begins anew. So each start goes on where the viewer's
-//! numbers ended. From one start to the next all are moved by the same amount, for descriptors say how far back the frames are that they
-//! refer to.
+//! A receiver drops a keyframe whose number is below that of an earlier one, and any frame whose number is below that of the last decoded
+//! frame. The publisher's numbers do not always grow from one packet to the next that a viewer is sent:
+//!
+//! - All layers share one sequence, so another layer's keyframe of the same picture may have a lower number.
+//! - A start from the cache repeats frames with the numbers that they had.
+//! - Another publisher, or another member of a room, has numbers of its own.
+//!
+//! Therefore each start continues the viewer's own numbers. Until the next start all numbers are moved by the same amount, because a
+//! descriptor names the frames that it refers to by their distance.
 
 /// One viewer's frame numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +25,7 @@ impl FrameNumbers {
         self.starts = true;
     }
 
-    /// A packet of the frame with this number of the publisher's is sent.
+    /// A packet is sent whose frame has this number at the publisher.
     pub(super) fn pass(&mut self, number: u16) {
         if std::mem::take(&mut self.starts)
             && let Some(highest) = self.highest

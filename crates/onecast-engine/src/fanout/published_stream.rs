@@ -391,18 +391,15 @@ impl PublishedStream {
             return;
         }
         self.layers_at = Some(now + LAYERS_INTERVAL);
-        self.write_layers(&self.ingest.layers());
-        let shared = self.tracks.video.layers();
-        for (layer, at) in LayerIndex::all().zip(self.ingest.keyframes_at()) {
-            shared.write_keyframe(layer, at);
-        }
+        self.write_layers(self.ingest.layers(), self.ingest.keyframes_at());
     }
 
-    fn write_layers(&self, facts: &[LayerFacts; LayerIndex::COUNT]) {
+    fn write_layers(&self, facts: [LayerFacts; LayerIndex::COUNT], keyframes_at: [Option<Instant>; LayerIndex::COUNT]) {
         let shared = self.tracks.video.layers();
         let before = shared.changes();
-        for (layer, facts) in LayerIndex::all().zip(facts) {
+        for ((layer, facts), keyframe_at) in LayerIndex::all().zip(&facts).zip(keyframes_at) {
             shared.write(layer, facts);
+            shared.write_keyframe(layer, keyframe_at);
         }
         if shared.changes() != before {
             self.tracks.video.write_layers_changed();
@@ -544,7 +541,7 @@ impl Drop for PublishedStream {
     fn drop(&mut self) {
         if self.may_write() {
             self.tracks.video.keyframes().write(&KeyframeReading::default());
-            self.write_layers(&Default::default());
+            self.write_layers(Default::default(), Default::default());
         }
         self.tracks.stop_writing(self.ticket);
     }

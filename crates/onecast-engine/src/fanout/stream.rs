@@ -347,7 +347,7 @@ impl ShardStream {
     fn take_packet(&mut self, now: Instant, kind: Kind, packet: Arc<Packet>, flow: &mut Flow) -> bool {
         let of_layer = |sender: &&mut TrackSender| sender.kind == kind && sender.rendition.encoding == packet.layer;
         let mut is_taken = false;
-        // Nobody watches the others any more.
+        // A sender without subscribers is kept for those that come later; it takes no packets.
         for sender in self
             .senders
             .iter_mut()

@@ -414,12 +414,12 @@ fn renumber_frame(buffer: &mut [u8], extensions: &[(u8, &[u8])], ids: ExtensionI
     let place = extensions
         .iter()
         .position(|(id, _)| Some(*id) == ids.dependency_descriptor);
-    let Some(place) = place else { return };
-    if let (Some(range), Some(number)) = (
-        HeaderOut::value_range(extensions, place),
-        frame_number(extensions[place].1),
-    ) {
-        set_frame_number(&mut buffer[range], number.wrapping_add(ahead));
+    let range = place.and_then(|place| HeaderOut::value_range(extensions, place));
+    let Some(value) = range.map(|range| &mut buffer[range]) else {
+        return;
+    };
+    if let Some(number) = frame_number(value) {
+        set_frame_number(value, number.wrapping_add(ahead));
     }
 }
 

@@ -400,9 +400,6 @@ impl LayerReceiver {
             }
             return (descriptor.layer, descriptor.ends_frame);
         }
-        if incoming.format.codec == Codec::Vp9 {
-            self.note_vp9_sizes(payload);
-        }
         let layer = payload_layer(incoming.format.codec, payload);
         layer.map_or((LayerId::default(), false), |layer| (layer.layer, layer.ends_frame))
     }
@@ -459,6 +456,9 @@ impl LayerReceiver {
         if picture.begins_keyframe {
             self.stats.keyframes += 1;
             self.meter.note_keyframe(now);
+            if format.codec == Codec::Vp9 {
+                self.note_vp9_sizes(payload);
+            }
             // Those of other layers come with it, and count as one.
             if shared.timeline.note_keyframe(self.place, header.timestamp, now) {
                 shared.keyframes.satisfied(now);

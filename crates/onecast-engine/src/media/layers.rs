@@ -437,6 +437,44 @@ mod tests {
     }
 
     #[test]
+    fn without_the_descriptor_the_lowest_spatial_layer_is_what_can_be_decoded() {
+        let shared = SharedLayerFacts::new(onecast_udp::clock::now());
+        let whole = LayerFacts {
+            needs_descriptor: true,
+            ..live((1280, 720), 2_000_000)
+        };
+        shared.write(LayerIndex::FIRST, &whole);
+        // Its parts are not known yet.
+        let ranked = shared.ranked();
+        assert_eq!(ranked.without_descriptor(&shared), ranked);
+        for (place, size, spatial) in [(1, (320, 180), 0), (2, (640, 360), 1)] {
+            let part = LayerFacts {
+                needs_descriptor: spatial > 0,
+                part: Some(spatial),
+                ..live(size, 300_000)
+            };
+            shared.write(LayerIndex::new(place), &part);
+            assert_eq!(shared.read(LayerIndex::new(place)), part);
+        }
+        let ranked = shared.ranked();
+        assert_eq!(ranked.as_slice(), [1, 2, 0].map(LayerIndex::new));
+        assert_eq!(ranked.without_descriptor(&shared).as_slice(), [LayerIndex::new(1)]);
+    }
+
+    #[test]
+    fn keyframes_are_known_by_their_time() {
+        let born = onecast_udp::clock::now();
+        let shared = SharedLayerFacts::new(born);
+        assert_eq!(shared.keyframe_at(LayerIndex::FIRST), None);
+        for at in [born, born + Duration::from_secs(3)] {
+            shared.write_keyframe(LayerIndex::FIRST, Some(at));
+            assert_eq!(shared.keyframe_at(LayerIndex::FIRST), Some(at));
+        }
+        shared.write_keyframe(LayerIndex::FIRST, None);
+        assert_eq!(shared.keyframe_at(LayerIndex::FIRST), None);
+    }
+
+    #[test]
     fn a_layer_that_goes_is_a_change_and_has_no_rank() {
         let shared = SharedLayerFacts::new(onecast_udp::clock::now());
         let facts = live((1280, 720), 2_000_000);

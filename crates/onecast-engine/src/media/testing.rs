@@ -75,6 +75,7 @@ impl PacketBuilder {
         self.0.payload = payload.into();
         self
     }
+
     pub(crate) fn extension(mut self, which: Passed, value: &[u8]) -> PacketBuilder {
         self.0.extensions = PassedExtensions::collect([(which, value)]);
         self

@@ -177,12 +177,7 @@ impl LayerControl {
         self.climb(now, ladder)
     }
 
-    /// Layers have come or gone, or their rates have changed a lot.
-    pub fn handle_ladder(&mut self, ladder: &[LadderStep]) {
-        self.follow(Ladder(ladder));
-    }
-
-    /// The viewer's limit has changed.
+    /// Layers have come or gone, or the viewer's limit has changed.
     pub fn set_limit(&mut self, limit: StepLimit, ladder: &[LadderStep]) {
         self.limit = limit;
         self.follow(Ladder(ladder));

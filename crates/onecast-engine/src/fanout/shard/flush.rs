@@ -96,12 +96,7 @@ impl Shard {
         flow.count_sent(&self.counters);
         for change in self.out.take_layer_changes() {
             if let Some(peer) = self.peers.get(change.peer) {
-                self.out.push_event(Event::Layer {
-                    session: peer.session.id,
-                    stream: change.stream,
-                    layer: change.layer,
-                    reason: change.reason,
-                });
+                self.out.push_event(change.event(peer.session.id));
             }
         }
         for picture in self.out.take_first_pictures() {

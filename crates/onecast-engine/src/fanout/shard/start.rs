@@ -9,7 +9,6 @@ use onecast_rtc::transmit::Outlet;
 use super::Shard;
 use super::start_queue::QueuedStart;
 use crate::fanout::ids::PeerIndex;
-use crate::fanout::session::Event;
 use crate::fanout::stream::{Flow, KeyframeAnswer, Progress, Remedy, Started};
 use crate::fanout::subscriber::Subscriber;
 use crate::media::lane::StreamSlot;
@@ -176,13 +175,8 @@ impl Shard {
                         stream.tracks().request_keyframe(stream.need(position));
                     }
                     self.counters.starts_repeated.add(u64::from(again));
-                    if let (Some((layer, reason)), Some(peer)) = (layer, self.peers.get(start.peer)) {
-                        self.out.push_event(Event::Layer {
-                            session: peer.session.id,
-                            stream: stream.tracks().key,
-                            layer,
-                            reason,
-                        });
+                    if let (Some(change), Some(peer)) = (layer, self.peers.get(start.peer)) {
+                        self.out.push_event(change.event(peer.session.id));
                     }
                 }
                 Started::NotYet if now < start.since + Shard::START_TIMEOUT => {

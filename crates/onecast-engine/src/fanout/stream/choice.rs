@@ -61,17 +61,18 @@ impl ShardStream {
         let (note, acknowledged) = self.compare(now, position, report)?;
         let at = self.millis(now);
         let present = self.subscribers[position.index()].rendition.layer;
-        let limit = self.limit_of(position);
+        let is_new = self.subscribers[position.index()].control().is_none();
+        let begun = is_new.then(|| {
+            let mut own = steps.as_slice().iter().copied();
+            let own = own.find(|step| usize::from(step.layer) == present.index());
+            LayerControl::new(at, own.as_slice(), self.limit_of(position))
+        });
         let layers = self.subscribers[position.index()].layers_mut();
         if acknowledged.is_some() {
             layers.acknowledged = acknowledged;
         }
-        let control = layers.control.get_or_insert_with(|| {
-            let mut own = steps.as_slice().iter().copied();
-            let own = own.find(|step| usize::from(step.layer) == present.index());
-            LayerControl::new(at, own.as_slice(), limit)
-        });
-        let plan = control.handle_report(at, &note, steps.as_slice());
+        layers.control = begun.or(layers.control.take());
+        let plan = layers.control.as_mut()?.handle_report(at, &note, steps.as_slice());
         self.apply_choice(now, position);
         // While more of the layer is to come, or little is sent, reports could not judge a probe.
         plan.filter(|_| !self.awaits_more(position) && self.is_moving(position))
@@ -245,20 +246,19 @@ impl ShardStream {
 
     /// The choice follows another limit. False if there is none yet.
     pub(super) fn limit_choice(&mut self, now: Instant, position: SubscriberPosition) -> bool {
-        let (limit, steps) = (self.limit_of(position), self.steps());
-        let Some(control) = self.subscribers[position.index()].control() else {
-            return false;
-        };
-        control.set_limit(limit, steps.as_slice());
-        self.apply_choice(now, position);
-        true
+        let has_choice = self.update_choice(position).is_some();
+        if has_choice {
+            self.apply_choice(now, position);
+        }
+        has_choice
     }
 
-    /// The choice follows layers that have come or gone. Returns the layer that it wants; `None` if there is no choice yet.
+    /// The choice follows layers that have come or gone, and what the viewer may be sent of them. Returns the layer that it wants; `None` if
+    /// there is no choice yet.
     pub(super) fn update_choice(&mut self, position: SubscriberPosition) -> Option<LayerIndex> {
-        let steps = self.steps();
+        let (limit, steps) = (self.limit_of(position), self.steps());
         let control = self.subscribers[position.index()].control()?;
-        control.handle_ladder(steps.as_slice());
+        control.set_limit(limit, steps.as_slice());
         Some(LayerIndex::new(control.wanted().unwrap_or(control.layer())))
     }
 

@@ -176,7 +176,7 @@ impl ShardStream {
     /// Goes on with a part of what a subscriber is sent, if a picture has just ended. Returns the layer if that is another one.
     pub(super) fn narrow(&mut self, now: Instant, position: SubscriberPosition) -> Option<LayerChange> {
         let subscriber = &self.subscribers[position.index()];
-        let (peer, present, next) = (subscriber.peer, subscriber.rendition, subscriber.next_rendition()?);
+        let (present, next) = (subscriber.rendition, subscriber.next_rendition()?);
         if !next.is_part_of(&present) {
             return None;
         }
@@ -189,15 +189,21 @@ impl ShardStream {
         forwarder.go_on_at(first);
         self.end_change(now, position);
         self.note_choice(now, position);
-        let change = LayerChange {
-            peer,
-            stream: self.tracks.key,
-            layer: next.layer,
-            reason: self.subscribers[position.index()].layer_reason(),
-        };
+        let change = self.layer_change(position);
         // The layer to change to comes next.
         self.apply_choice(now, position);
         (next.layer != present.layer).then_some(change)
+    }
+
+    /// The layer that a subscriber is sent, to be reported.
+    pub(super) fn layer_change(&self, position: SubscriberPosition) -> LayerChange {
+        let subscriber = &self.subscribers[position.index()];
+        LayerChange {
+            peer: subscriber.peer,
+            stream: self.tracks.key,
+            layer: subscriber.rendition.layer,
+            reason: subscriber.layer_reason(),
+        }
     }
 
     /// A layer has come or gone. Subscribers of one that has gone start in the best of those that remain, at once.
@@ -210,6 +216,7 @@ impl ShardStream {
     }
 
     fn follow_layers_of(&mut self, now: Instant, position: SubscriberPosition, live: &RankedLayers) {
+        let chosen = self.update_choice(position);
         let subscriber = &self.subscribers[position.index()];
         let (present, reason) = (subscriber.rendition.layer, subscriber.layer_reason());
         let next = subscriber.next_rendition().map(|rendition| rendition.layer);
@@ -229,7 +236,7 @@ impl ShardStream {
             }
             return;
         }
-        let chosen = self.update_choice(position).filter(|layer| live.contains(*layer));
+        let chosen = chosen.filter(|layer| live.contains(*layer));
         let Some(best) = chosen.or_else(|| self.best_instead_of(present, &allowed)) else {
             return;
         };

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use onecast_rtc::SessionId;
 use onecast_rtc::transmit::{Outlet, SendQueue};
 
 use crate::fanout::forwarder::Skip;
 use crate::fanout::ids::PeerIndex;
+use crate::fanout::session::Event;
 use crate::media::lane::{StreamKey, StreamSlot};
 use crate::media::{LayerIndex, LayerReason};
 use onecast_metrics::ShardCounters;
@@ -40,7 +42,7 @@ pub struct FirstPicture {
 }
 
 /// A subscriber that is sent another layer from now on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerChange {
     /// Its peer.
     pub peer: PeerIndex,
@@ -50,6 +52,18 @@ pub struct LayerChange {
     pub layer: LayerIndex,
     /// Why.
     pub reason: LayerReason,
+}
+
+impl LayerChange {
+    /// What the control plane is told of it, for the peer's session.
+    pub(in crate::fanout) fn event(self, session: SessionId) -> Event {
+        Event::Layer {
+            session,
+            stream: self.stream,
+            layer: self.layer,
+            reason: self.reason,
+        }
+    }
 }
 
 impl Out<'_> {

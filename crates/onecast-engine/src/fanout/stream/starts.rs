@@ -6,14 +6,14 @@ use onecast_rtc::rtp::Kind;
 use onecast_rtc::transmit::SendQueue;
 
 use super::ShardStream;
-use super::output::Out;
+use super::output::{LayerChange, Out};
 use super::sender::TrackSender;
 use crate::fanout::catch_up::LiveClock;
 use crate::fanout::history::{History, Next, next_packet};
 use crate::fanout::ids::{PeerIndex, SubscriberPosition};
 use crate::fanout::pacer::Lost;
 use crate::media::window::Start;
-use crate::media::{KeyframeNeed, LayerIndex, LayerReason, Rendition};
+use crate::media::{KeyframeNeed, Rendition};
 
 /// What became of a subscriber that was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Started {
         /// There was none for too long: it starts at what comes closest.
         blind: bool,
         /// The layer that it is sent from now on, if it is another one than before, or the first of several.
-        layer: Option<(LayerIndex, LayerReason)>,
+        layer: Option<LayerChange>,
     },
     /// It has started and is on its way to the live edge.
     OnItsWay,
@@ -212,7 +212,7 @@ impl ShardStream {
         subscriber.blind = blind && !subscriber.has_picture;
         subscriber.repeated = subscriber.repeated.saturating_add(u8::from(again));
         subscriber.started_at = Some(now);
-        let layer = (is_first || next.is_some()).then_some((subscriber.rendition.layer, subscriber.layer_reason()));
+        let layer = (is_first || next.is_some()).then(|| self.layer_change(position));
         Started::Yes { again, blind, layer }
     }
 

@@ -60,7 +60,7 @@ impl LayerControl {
         before.map_or(0, |before| HOLDS[before.min(HOLDS.len() - 1)])
     }
 
-    /// Proposes a probe for the next better thing.
+    /// Proposes a probe for the next better thing, or tries it at once where a probe could not be judged.
     pub(super) fn climb(&mut self, now: Millis, ladder: Ladder<'_>) -> Option<ProbePlan> {
         if self.failures > 0 && now.since(self.up_at) >= STEADY && self.up_at.since(self.failed_at) < u32::MAX / 2 {
             self.failures = 0;
