@@ -12,7 +12,7 @@ use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::calls::Section;
 use crate::client::Clear;
-use crate::world::Random;
+use crate::network::Random;
 
 /// The media of one member.
 pub(crate) struct Caller {

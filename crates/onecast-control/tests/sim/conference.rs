@@ -22,9 +22,10 @@ use crate::caller::Caller;
 use crate::calls::{Calls, sections};
 use crate::client::Actor;
 use crate::guard::Allowed;
+use crate::network::{Link, Random};
 use crate::person::{Person, Reply, Request, Stage, Way};
 use crate::scenarios::ms;
-use crate::world::{Link, Random, World, certificate, client_certificate};
+use crate::world::{World, certificate, client_certificate};
 
 pub(crate) struct Conference {
     pub(crate) world: World,

@@ -6,8 +6,9 @@ use onecast_rtc::rtp::Codec;
 use onecast_udp::thread_cpu_time;
 
 use crate::dtls_attack::nested_fragments;
+use crate::network::Link;
 use crate::scenarios::{FOR_EVER, ms};
-use crate::world::{Link, World};
+use crate::world::World;
 
 /// Lets time pass in steps, and gives the most processor time that one of them took.
 fn longest_step(world: &mut World, steps: u32) -> Duration {

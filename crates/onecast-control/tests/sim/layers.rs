@@ -9,10 +9,11 @@ use onecast_rtc::sdp::{Offer, Role, SendLayers};
 
 use crate::client::Actor;
 use crate::habits::Habit;
+use crate::network::Link;
 use crate::publisher::{DESCRIPTOR_ID, LAYERS, Layer, Ledger, Publisher, Shape};
 use crate::scenarios::{FOR_EVER, ms};
 use crate::viewer::Viewer;
-use crate::world::{Joining, Link, World};
+use crate::world::{Joining, World};
 
 const OFFER: &str = include_str!("../../../../tests/data/layers/chromium156-vp8-simulcast.offer.sdp");
 /// Payload bytes of a packet, and picture sizes, by layer.
@@ -32,12 +33,11 @@ fn accepted() -> SendLayers {
         .unwrap()
 }
 
-/// Our page in Chromium.
-fn chromium(seed: u64) -> Viewer {
-    let mut viewer = Viewer::new(seed);
+/// As our page in Chromium is.
+fn chromium(viewer: &mut Viewer) {
     viewer.accustomed(Habit::Chromium { round_trip: ms(20) });
     viewer.report_interval = ms(230);
-    viewer
+    viewer.described = true;
 }
 
 fn pinned(layer: LayerIndex) -> LayerLimit {
@@ -87,27 +87,7 @@ impl World {
 
     /// A viewer like our page in Chromium.
     fn watch_in_chromium(&mut self, rtx: bool) -> usize {
-        self.watch_described(rtx, chromium(self.seed))
-    }
-
-    /// A viewer that negotiates dependency descriptors.
-    fn watch_described(&mut self, rtx: bool, viewer: Viewer) -> usize {
-        let joining = Joining {
-            publishes: false,
-            rtx,
-            active: true,
-        };
-        let tracks = self.tracks.clone();
-        self.join_as(
-            joining,
-            Actor::Viewer(Box::new(viewer)),
-            tracks,
-            |direction, mut plan| {
-                let video = plan.subscriptions[0].video.as_mut().unwrap();
-                video.extensions.dependency_descriptor = Some(DESCRIPTOR_ID);
-                (direction, plan)
-            },
-        )
+        self.watch_as(rtx, chromium)
     }
 
     /// Limits the layers of a viewer, as the control plane does.
@@ -282,7 +262,7 @@ fn viewers_change_layers_over_bad_paths() {
         world.publish_layers(Shape::USUAL);
         world.connect();
         world.run(ms(1_500));
-        let viewer = world.watch_described(seed % 4 < 2, Viewer::new(seed));
+        let viewer = world.watch_as(seed % 4 < 2, |viewer| viewer.described = true);
         world.connect();
         for number in 1..8 {
             let layer = LayerIndex::new(world.network.random.below(3) as u8);
@@ -431,10 +411,11 @@ fn spatial_layers_are_chosen_like_others_and_left_out_at_once() {
         world.connect();
         world.run(ms(2_000));
         let viewers = [(); 2].map(|()| {
-            let mut viewer = chromium(seed);
-            // The numbers close over what is left out of each picture, as at a start.
-            viewer.video.undemanding = true;
-            world.watch_described(true, viewer)
+            world.watch_as(true, |viewer| {
+                chromium(viewer);
+                // The numbers close over what is left out of each picture, as at a start.
+                viewer.video.undemanding = true;
+            })
         });
         world.connect();
         world.run(ms(9_000));

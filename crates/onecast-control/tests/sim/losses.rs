@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use onecast_rtc::rtp::Codec;
 
 use crate::habits::Habit;
+use crate::network::Link;
 use crate::publisher::Shape;
 use crate::scenarios::{FOR_EVER, ms};
-use crate::world::{Link, World};
+use crate::world::World;
 
 /// A receiver, and whether it negotiated RTX.
 #[derive(Debug, Clone, Copy)]

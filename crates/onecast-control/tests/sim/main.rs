@@ -15,6 +15,7 @@ mod layers;
 mod losses;
 mod member;
 mod members;
+mod network;
 mod paths;
 mod person;
 mod publisher;

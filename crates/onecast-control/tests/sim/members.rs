@@ -7,11 +7,11 @@ use onecast_engine::fanout::{Command, Event, Plan, SourceSpec, SubscriptionSpec,
 use onecast_engine::media::LayerLimit;
 use onecast_rtc::rtp::Codec;
 
+use crate::network::{Link, Random};
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};
 use crate::starts::WITHOUT_CACHE;
 use crate::viewer::Viewer;
-use crate::world::{Link, Random};
 
 fn assert_all_receive_all(seed: u64, shards: usize, link: Link) {
     let mut room = Room::new(seed, shards, link);

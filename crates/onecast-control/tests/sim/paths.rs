@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use onecast_engine::fanout::Event;
 use onecast_rtc::rtp::Codec;
 
+use crate::network::Link;
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};
 use crate::stun::check;
 use crate::viewer::Received;
-use crate::world::{Joining, Link, World};
+use crate::world::{Joining, World};
 
 /// The longest a bystander may wait for its next packet while others are attacked.
 const GAP_MAX: Duration = ms(100);

@@ -9,8 +9,8 @@ use onecast_rtc::SessionId;
 
 use crate::caller::Caller;
 use crate::calls::{Calls, sections};
+use crate::network::Random;
 use crate::scenarios::ms;
-use crate::world::Random;
 
 /// How it hears of the server's offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! A publisher as browsers are: frames of a few packets whose sizes differ by one, audio, repair, sender reports.
 
+mod frames;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -8,8 +10,10 @@ use onecast_rtc::rtp::header::{HeaderOut, RtpHeader};
 use onecast_rtc::rtp::rtcp::{self, Report};
 use onecast_rtc::rtp::{Codec, Kind, Pt, RtpTime, Ssrc};
 
+pub(crate) use frames::parameter_sets;
+
 use crate::client::Clear;
-use crate::world::Random;
+use crate::network::Random;
 
 /// Everything that one publisher sent, for the viewers to compare with.
 #[derive(Default)]
@@ -29,7 +33,7 @@ pub(crate) struct Sent {
     pub(crate) may_end: bool,
     pub(crate) keyframe: bool,
     pub(crate) timestamp: u32,
-    /// Frame number of its dependency descriptor; 0 without one.
+    /// Number of its frame, as in the dependency descriptor of a publisher with layers. Of audio it means nothing.
     pub(crate) frame: u16,
 }
 
@@ -160,19 +164,6 @@ pub(crate) const LAYERS: usize = 3;
 /// Id of the audio level.
 pub(crate) const LEVEL_ID: u8 = 5;
 pub(crate) const NTP: u64 = 1_000 << 32;
-/// 640 x 480.
-const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xf6, 0x80];
-/// recovery_frame_cnt is 10.
-const RECOVERY: [u8; 5] = [6, 6, 1, 0x16, 0x80];
-
-/// Parameter sets of a publisher: each has its own.
-pub(crate) fn parameter_sets(publisher: usize) -> Vec<u8> {
-    let mut sets = vec![0x78, 0, 9];
-    sets.extend(SPS);
-    sets.extend([0, 4, 0x68, 0xce, 0x3c, publisher as u8 + 1]);
-    sets
-}
-
 /// Packets that leave in a millisecond.
 const OUTBOX_SLICE: usize = 100;
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -342,113 +333,6 @@ impl Publisher {
         jumps.wrapping_mul(self.shape.jump).wrapping_add(order)
     }
 
-    fn send_frame(&mut self, now: Instant, timestamp: u32, ledger: &mut Ledger, out: &mut Vec<Clear>) {
-        let due = self.keyframe_wanted || self.keyframe_at <= now || self.shape.keyframes_only;
-        let keyframe = due && !self.shape.keyless;
-        if keyframe {
-            self.keyframe_wanted = false;
-            self.keyframe_at = now + self.shape.keyframes;
-        }
-        if self.shape.spatial > 0 {
-            return self.send_spatial_layers(keyframe, timestamp, ledger, out);
-        }
-        let recovers = self.shape.recovery > 0 && self.frames.is_multiple_of(self.shape.recovery);
-        let mut packets = 3 + self.random.below(6) as usize;
-        if keyframe && self.shape.keyframe_packets > 0 {
-            packets = self.shape.keyframe_packets;
-        }
-        let shorter = self.random.below(packets as u64) as usize;
-        let len = match self.shape.payload {
-            0 if self.random.below(3) == 0 => 300,
-            0 => 1_024,
-            payload => payload,
-        };
-        for number in 0..packets {
-            let (first, last) = (number == 0, number + 1 == packets);
-            let head = match (self.codec, first) {
-                (Codec::Vp8, true) => self.vp8_head(keyframe),
-                (Codec::Vp8, false) => vec![0x00, 0x01],
-                (Codec::H264, true) => self.h264_head(keyframe, recovers, len + usize::from(number >= shorter)),
-                (Codec::H264, false) => vec![0x7c, if keyframe { 0x05 } else { 0x01 }],
-                // VP9: P says inter-predicted, B and E begin and end the frame, whose header says keyframe or not.
-                (_, first) => {
-                    vec![
-                        (u8::from(!keyframe) << 6) | (u8::from(first) << 3) | (u8::from(last) << 2),
-                        if keyframe { 0x82 } else { 0x86 },
-                    ]
-                }
-            };
-            let payload = self.fill(head, len + usize::from(number >= shorter));
-            self.send_packet(
-                Kind::Video,
-                payload,
-                last && !self.shape.unmarked,
-                (keyframe || recovers) && first,
-                timestamp,
-                ledger,
-                out,
-            );
-        }
-    }
-
-    /// A picture in several sizes, each with twice as many packets as the one before, which it refers to. In between keyframes they do not
-    /// need each other, as in the modes that browsers call `_KEY`.
-    fn send_spatial_layers(&mut self, keyframe: bool, timestamp: u32, ledger: &mut Ledger, out: &mut Vec<Clear>) {
-        let layers = self.shape.spatial;
-        for spatial in 0..layers {
-            let packets = 1u8 << spatial;
-            for number in 0..packets {
-                let (first, last) = (number == 0, number + 1 == packets);
-                let begins = keyframe && first && spatial == 0;
-                let mut head = vec![
-                    0x20 | u8::from(!keyframe) << 6
-                        | u8::from(first) << 3
-                        | u8::from(last) << 2
-                        | u8::from(begins) << 1,
-                    spatial << 1 | u8::from(spatial > 0 && keyframe),
-                    0,
-                ];
-                if begins {
-                    head.push((layers - 1) << 5 | 0x10);
-                    for size in 0..layers {
-                        head.extend((160u16 << size).to_be_bytes());
-                        head.extend((90u16 << size).to_be_bytes());
-                    }
-                }
-                head.push(if keyframe { 0x82 } else { 0x86 });
-                let payload = self.fill(head, self.shape.payload);
-                let marker = last && spatial + 1 == layers;
-                self.send_packet(Kind::Video, payload, marker, begins, timestamp, ledger, out);
-            }
-        }
-    }
-
-    fn vp8_head(&self, keyframe: bool) -> Vec<u8> {
-        let mut head = vec![0x10, u8::from(!keyframe)];
-        if let (Some(layer), true) = (self.layer, keyframe) {
-            head.extend([0, 0, 0x9d, 0x01, 0x2a]);
-            head.extend(layer.size.0.to_le_bytes());
-            head.extend(layer.size.1.to_le_bytes());
-        }
-        head
-    }
-
-    /// The first packet of a frame, up to its first slice: an aggregate, but for the payload of `len` bytes in all.
-    fn h264_head(&self, keyframe: bool, recovers: bool, len: usize) -> Vec<u8> {
-        let mut head = vec![0x78];
-        if (keyframe || recovers) && !self.shape.bare {
-            head = parameter_sets(self.ledger);
-        }
-        if recovers && !keyframe {
-            head.extend([0, RECOVERY.len() as u8]);
-            head.extend(RECOVERY);
-        }
-        let slice = (len - head.len() - 2) as u16;
-        head.extend(slice.to_be_bytes());
-        head.extend(if keyframe { [0x65, 0x88] } else { [0x41, 0x9a] });
-        head
-    }
-
     /// Of the frame that is sent: browsers number the frames of all layers together.
     fn frame_number(&self) -> u16 {
         let order = self.layer.map_or(0, |layer| layer.order);
@@ -509,7 +393,7 @@ impl Publisher {
             marker,
             keyframe,
             timestamp,
-            frame: if video { frame } else { 0 },
+            frame,
         });
         if video {
             self.kept.push((bytes.clone(), header_len));

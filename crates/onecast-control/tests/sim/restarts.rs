@@ -8,8 +8,9 @@ use onecast_rtc::rtp::Codec;
 use onecast_rtc::{IceCredentials, IceSession};
 
 use crate::client::Client;
+use crate::network::Link;
 use crate::scenarios::{FOR_EVER, ms};
-use crate::world::{Link, World};
+use crate::world::World;
 
 /// What both ends have agreed on for a restart.
 struct Agreed {

@@ -12,10 +12,11 @@ use onecast_rtc::sdp::{MediaLine, Negotiated};
 
 use crate::client::Actor;
 use crate::member::Member;
+use crate::network::Link;
 use crate::publisher::{LEVEL_ID, Ledger, Publisher};
 use crate::scenarios::{FOR_EVER, ms};
 use crate::viewer::{Received, Viewer};
-use crate::world::{Joining, Link, World};
+use crate::world::{Joining, World};
 
 /// A room as its server's side decides it, and its members.
 pub(crate) struct Room {

@@ -6,9 +6,9 @@ use onecast_control::EndReason;
 
 use crate::calls::Calls;
 use crate::conference::Conference;
+use crate::network::{Link, Random};
 use crate::person::{Act, Stage, Way};
 use crate::scenarios::ms;
-use crate::world::{Link, Random};
 
 /// How many conferences, each of its own seed; `ROOM_SEEDS=5000` for more, `ROOM_SEEDS=77..78` for one.
 const SEEDS: std::ops::Range<u64> = 0..1_000;

@@ -8,9 +8,10 @@ use onecast_engine::fanout::{Command, Direction, Plan, Session};
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::{IceCredentials, SessionId};
 
+use crate::network::Link;
 use crate::scenarios::{FOR_EVER, ms};
 use crate::stun::{check, check_with};
-use crate::world::{Link, World};
+use crate::world::World;
 
 /// The longest a bystander may wait for its next packet while others are attacked.
 const GAP_MAX: Duration = ms(100);

@@ -6,10 +6,11 @@ use onecast_engine::fanout::{Command, StartConfig};
 use onecast_rtc::rtp::Codec;
 
 use crate::client::{Actor, Client};
-use crate::publisher::{Ledger, Publisher, Shape};
+use crate::network::{Link, Random};
+use crate::publisher::{DESCRIPTOR_ID, Ledger, Publisher, Shape};
 use crate::starts::WITHOUT_CACHE;
 use crate::viewer::{Received, Viewer};
-use crate::world::{Joining, Link, Random, World};
+use crate::world::{Joining, World};
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -44,12 +45,23 @@ impl World {
     pub(crate) fn watch_as(&mut self, rtx: bool, change: impl FnOnce(&mut Viewer)) -> usize {
         let mut viewer = Viewer::new(self.seed);
         change(&mut viewer);
+        let descriptor = viewer.described.then_some(DESCRIPTOR_ID);
         let joining = Joining {
             publishes: false,
             rtx,
             active: self.clients.len().is_multiple_of(2),
         };
-        self.join(joining, Actor::Viewer(Box::new(viewer)))
+        let tracks = self.tracks.clone();
+        self.join_as(
+            joining,
+            Actor::Viewer(Box::new(viewer)),
+            tracks,
+            |direction, mut plan| {
+                let video = plan.subscriptions[0].video.as_mut().unwrap();
+                video.extensions.dependency_descriptor = descriptor;
+                (direction, plan)
+            },
+        )
     }
 
     /// Until all clients have keys.

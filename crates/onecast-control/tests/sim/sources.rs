@@ -6,10 +6,11 @@ use onecast_engine::fanout::{CloseCause, Event};
 use onecast_rtc::rtp::Codec;
 use onecast_rtc::transmit::SendQueue;
 
+use crate::network::Link;
 use crate::publisher::Shape;
 use crate::room::Room;
 use crate::scenarios::{FOR_EVER, ms};
-use crate::world::{Link, World};
+use crate::world::World;
 
 const ROLL_OVER: u64 = 1 << 16;
 

@@ -6,10 +6,11 @@ use onecast_engine::fanout::{Command, Stamping, StartConfig};
 use onecast_engine::media::window::CacheBounds;
 use onecast_rtc::rtp::Codec;
 
+use crate::network::Link;
 use crate::publisher::Shape;
 use crate::scenarios::{FOR_EVER, ms};
 use crate::viewer::{Got, Viewer};
-use crate::world::{Link, World};
+use crate::world::World;
 
 pub(crate) const WITHOUT_CACHE: StartConfig = StartConfig {
     cache: CacheBounds::OFF,

@@ -8,10 +8,11 @@ use onecast_engine::fanout::{Command, Event, Stamping, StartConfig};
 use onecast_engine::media::window::CacheBounds;
 use onecast_rtc::rtp::Codec;
 
+use crate::network::Link;
 use crate::publisher::{Shape, parameter_sets};
 use crate::scenarios::{FOR_EVER, ms};
 use crate::starts::WITHOUT_CACHE;
-use crate::world::{Link, World};
+use crate::world::World;
 
 /// One keyframe at the beginning, and recovery points every second.
 const REFRESHING: Shape = Shape {

@@ -1,5 +1,7 @@
 //! A viewer: repairs, asks for keyframes, and compares everything with what the publishers sent.
 
+mod checks;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use onecast_rtc::srtp::{Opener, SrtpKeys};
 
 use crate::client::Clear;
 use crate::habits::{Asking, Habit, Reception};
-use crate::publisher::{DESCRIPTOR_ID, Ledger, NTP, Sent};
+use crate::publisher::{DESCRIPTOR_ID, Ledger};
 use crate::world::{SSRCS, WALL};
 
 pub(crate) struct Viewer {
@@ -32,6 +34,8 @@ pub(crate) struct Viewer {
     /// Its receiver is not ready for so long after the handshake: what comes is lost.
     pub(crate) blind_for: Duration,
     pub(crate) report_interval: Duration,
+    /// It negotiates dependency descriptors.
+    pub(crate) described: bool,
     /// Asks for what it misses as a certain receiver does.
     pub(crate) asking: Option<Asking>,
     is_pion: bool,
@@ -79,6 +83,7 @@ pub(crate) struct Got {
     pub(crate) at: Option<Instant>,
     /// Frame number of its dependency descriptor.
     frame: Option<u16>,
+    marker: bool,
 }
 
 impl Got {
@@ -109,6 +114,7 @@ impl Viewer {
             undemanding: false,
             blind_for: Duration::ZERO,
             report_interval: Duration::from_secs(1),
+            described: false,
             asking: None,
             is_pion: false,
             has_head: false,
@@ -289,6 +295,7 @@ impl Viewer {
             timestamp: header.timestamp.0,
             at: None,
             frame: descriptor.and_then(|(_, value)| frame_number(value)),
+            marker: header.marker,
         };
         let before = received.packets.get(&index).map(|before| Got { at: None, ..*before });
         assert!(
@@ -336,55 +343,6 @@ impl Viewer {
         }
     }
 
-    /// Everything that can only be said when all is there: numbering, timestamps, and the clocks of sender reports.
-    pub(crate) fn check(&self, ledgers: &[Ledger]) {
-        let seed = self.seed;
-        let video = self.video.check(
-            seed,
-            &ledgers.iter().map(|ledger| &ledger.video[..]).collect::<Vec<_>>(),
-        );
-        let audio = self.audio.check(
-            seed,
-            &ledgers.iter().map(|ledger| &ledger.audio[..]).collect::<Vec<_>>(),
-        );
-        self.check_frames(ledgers);
-        for &(kind, ntp, rtp, publishers) in &self.mapped {
-            let offsets = if kind == Kind::Audio { &audio } else { &video };
-            let (Some(&offset), 1, 1) = (offsets.get(&0), publishers, ledgers.len()) else {
-                continue;
-            };
-            let seconds = |ntp: u64| ntp as f64 / (1u64 << 32) as f64;
-            let (epoch, timestamps) = ledgers[0].epoch;
-            assert_eq!(epoch, NTP);
-            let rate = if kind == Kind::Audio { 48_000.0 } else { 90_000.0 };
-            let ticks = rtp.wrapping_sub(offset).wrapping_sub(timestamps[kind as usize]);
-            let difference = seconds(ntp) - seconds(epoch) - f64::from(ticks) / rate;
-            assert!(difference.abs() < 0.001, "seed {seed}: {kind:?} is {difference} s off");
-        }
-    }
-
-    /// Frame numbers only grow, or a receiver would drop what it was sent; in between, frames are as far apart as at the publisher.
-    fn check_frames(&self, ledgers: &[Ledger]) {
-        let mut before: Option<(u64, &Got, u16)> = None;
-        for (&index, got) in &self.video.packets {
-            let Some(frame) = got.frame else { continue };
-            let own = |got: &Got| ledgers[got.publisher].video[got.position].frame;
-            if let Some((before_index, before, before_frame)) = before {
-                let (step, own_step) = (frame.wrapping_sub(before_frame), own(got).wrapping_sub(own(before)));
-                let is_right = match got.goes_on(index, (before_index, before)) {
-                    true => step == own_step,
-                    false => (1..1 << 15).contains(&step),
-                };
-                assert!(
-                    is_right,
-                    "seed {}: frame {frame} at {index} after {before_frame}: {got:?}",
-                    self.seed
-                );
-            }
-            before = Some((index, got, frame));
-        }
-    }
-
     /// The SSRC is one of those that it expects.
     pub(crate) fn knows(&self, ssrc: Ssrc) -> bool {
         self.ssrcs.contains(&ssrc)
@@ -402,76 +360,6 @@ impl Viewer {
 }
 
 impl Received {
-    /// Frames have one timestamp each and these only grow. From a start on, frames of the past carry later timestamps than their own, until
-    /// the track's timestamps begin; from then on there is nothing else. Returns what those differ by from each publisher's.
-    fn check(&self, seed: u64, ledgers: &[&[Sent]]) -> BTreeMap<usize, u32> {
-        let mut offsets: BTreeMap<usize, u32> = BTreeMap::new();
-        let offset = |got: &Got| {
-            got.timestamp
-                .wrapping_sub(ledgers[got.publisher][got.position].timestamp)
-        };
-        for got in self.packets.values() {
-            let least = offsets.entry(got.publisher).or_insert(offset(got));
-            if offset(got).wrapping_sub(*least).cast_signed() < 0 {
-                *least = offset(got);
-            }
-        }
-        let is_audio = !ledgers.iter().any(|list| list.iter().any(|sent| sent.keyframe));
-        let sent = |got: &Got| &ledgers[got.publisher][got.position];
-        let is_later = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
-        let mut before: Option<(u64, &Got)> = None;
-        // Frames since the last start, and the highest timestamp before that.
-        let (mut run, mut highest): (Vec<&Got>, Option<u32>) = (Vec::new(), None);
-        let mut live: Option<u32> = None;
-        for (&index, got) in &self.packets {
-            let goes_on = before.is_some_and(|before| got.goes_on(index, before));
-            if let Some((before_index, _)) = before.filter(|_| !goes_on) {
-                let list = &ledgers[got.publisher][..=got.position];
-                let behind = list.iter().rev().position(|sent| sent.keyframe);
-                // The first packets of a keyframe may be lost.
-                let has_room = behind.is_some_and(|behind| index - behind as u64 > before_index);
-                assert!(
-                    has_room || is_audio || self.undemanding,
-                    "seed {seed}: {index} goes on amid something: {before:?}, {got:?}"
-                );
-                live = None;
-                let all = run.drain(..).map(|got| got.timestamp).chain(highest);
-                highest = all.reduce(|one, other| if is_later(one, other) { one } else { other });
-            }
-            assert!(
-                highest.is_none_or(|highest| is_later(got.timestamp, highest)),
-                "seed {seed}: {got:?} at {index} is shown before what was shown until {highest:?}"
-            );
-            // In order of presentation, one timestamp a frame, no two the same.
-            for known in run.iter().rev().take(20) {
-                let own = sent(got).timestamp.wrapping_sub(sent(known).timestamp).cast_signed();
-                let step = got.timestamp.wrapping_sub(known.timestamp).cast_signed();
-                assert_eq!(
-                    own.signum(),
-                    step.signum(),
-                    "seed {seed}: {got:?} at {index} beside {known:?}, {own} ticks away"
-                );
-            }
-            let is_own = offset(got) == offsets[&got.publisher];
-            assert!(
-                is_own || live.is_none_or(|live| is_later(live, sent(got).timestamp)),
-                "seed {seed}: {index} has another timestamp than its own after the live edge: {before:?}, {got:?}, {}",
-                offset(got).wrapping_sub(offsets[&got.publisher])
-            );
-            if is_own && live.is_none() {
-                live = Some(sent(got).timestamp);
-            }
-            if run
-                .last()
-                .is_none_or(|known| sent(known).timestamp != sent(got).timestamp)
-            {
-                run.push(got);
-            }
-            before = Some((index, got));
-        }
-        offsets
-    }
-
     /// A frame's first packet has its parameter sets with it.
     fn brings_sets(&mut self, index: u64, payload: &[u8]) {
         let mut sets = vec![0x78];

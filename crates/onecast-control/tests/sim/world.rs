@@ -1,7 +1,6 @@
-//! Simulated time and network: shards, clients, and the datagrams between them.
+//! Simulated time: shards, clients, and the datagrams between them.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,128 +20,8 @@ use onecast_rtc::{Certificate, IceCredentials, LocalSocket, Path, SessionId};
 
 use crate::client::{Actor, Client};
 use crate::guard::Guard;
+use crate::network::{Flight, Link, Network, Random};
 use crate::publisher::Ledger;
-
-/// One direction of the network.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Link {
-    pub(crate) delay: Duration,
-    /// Up to this much more, different for each datagram: they overtake each other.
-    pub(crate) jitter: Duration,
-    /// Per mille.
-    pub(crate) loss: u64,
-    /// Per mille.
-    pub(crate) duplicates: u64,
-    /// Bytes a second that one client's path carries; what would wait longer than 100 ms is lost.
-    pub(crate) rate: Option<u64>,
-}
-
-impl Link {
-    pub(crate) const CLEAN: Link = Link {
-        delay: Duration::from_millis(10),
-        jitter: Duration::ZERO,
-        loss: 0,
-        duplicates: 0,
-        rate: None,
-    };
-    pub(crate) const LOSSY: Link = Link {
-        loss: 50,
-        ..Link::CLEAN
-    };
-    pub(crate) const WILD: Link = Link {
-        jitter: Duration::from_millis(15),
-        duplicates: 100,
-        ..Link::CLEAN
-    };
-}
-
-/// Numbers from a seed (xorshift).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..8 {
-            random.next();
-        }
-        random
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// A datagram under way; ordered by arrival.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
-    at: Instant,
-    number: u64,
-    client: SocketAddr,
-    up: bool,
-    bytes: Vec<u8>,
-}
-
-/// Everything between the ends.
-pub(crate) struct Network {
-    pub(crate) up: Link,
-    pub(crate) down: Link,
-    pub(crate) random: Random,
-    flights: BinaryHeap<Reverse<Flight>>,
-    number: u64,
-    /// Until when the paths of clients are busy with what was sent.
-    busy: HashMap<(SocketAddr, bool), Instant>,
-    /// Clients whose paths lose nothing.
-    pub(crate) spared: HashSet<SocketAddr>,
-    /// Datagrams that found a path too busy.
-    pub(crate) crowded_out: u64,
-}
-
-impl Network {
-    pub(crate) fn send(&mut self, now: Instant, client: SocketAddr, up: bool, bytes: &[u8]) {
-        let link = if up { self.up } else { self.down };
-        let mut departs = now;
-        if let Some(rate) = link.rate {
-            let busy = self.busy.entry((client, up)).or_insert(now);
-            departs = now.max(*busy);
-            if departs > now + Duration::from_millis(100) {
-                self.crowded_out += 1;
-                return;
-            }
-            *busy = departs + Duration::from_nanos(bytes.len() as u64 * 1_000_000_000 / rate);
-        }
-        let copies = 1 + u64::from(self.random.below(1_000) < link.duplicates);
-        for _ in 0..copies {
-            if self.random.below(1_000) < link.loss && !self.spared.contains(&client) {
-                continue;
-            }
-            let jitter = Duration::from_micros(self.random.below(link.jitter.as_micros() as u64 + 1));
-            self.number += 1;
-            self.flights.push(Reverse(Flight {
-                at: departs + link.delay + jitter,
-                number: self.number,
-                client,
-                up,
-                bytes: bytes.to_vec(),
-            }));
-        }
-        assert!(self.flights.len() < 200_000, "datagrams pile up");
-    }
-
-    fn arrived(&mut self, now: Instant) -> Option<Flight> {
-        if self.flights.peek()?.0.at > now {
-            return None;
-        }
-        self.flights.pop().map(|Reverse(flight)| flight)
-    }
-}
 
 /// A shard's way out: every datagram is checked, and then travels.
 struct Wire<'a> {
@@ -296,16 +175,7 @@ impl World {
             now,
             start: now,
             nodes: nodes.collect(),
-            network: Network {
-                up: link,
-                down: link,
-                random: Random::new(seed),
-                flights: BinaryHeap::new(),
-                number: 0,
-                busy: HashMap::new(),
-                spared: HashSet::new(),
-                crowded_out: 0,
-            },
+            network: Network::new(link, Random::new(seed)),
             guard: Guard::new(seed, SSRCS[1]),
             clients: Vec::new(),
             ledgers: Vec::new(),
@@ -449,7 +319,7 @@ impl World {
         }
         let shards = self.nodes.iter().filter_map(|node| node.shard.poll_timeout());
         let clients = self.clients.iter().filter_map(Client::poll_timeout);
-        let flight = self.network.flights.peek().map(|Reverse(flight)| flight.at);
+        let flight = self.network.next_arrival();
         let next = shards.chain(clients).chain(flight).chain([end]).min().unwrap_or(end);
         self.now = next.max(self.now);
     }
