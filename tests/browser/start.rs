@@ -23,6 +23,7 @@ async fn viewer_starts_in_mid_gop_and_catches_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("card.ivf");
     std::fs::write(&file, test_card(FRAMES, KEYFRAME_EVERY)).unwrap();
+    // A file cannot answer keyframe requests.
     let _publisher = Publisher::with(&server, &[OsStr::new("--source"), file.as_os_str()]);
 
     let page = chrome.open(&server.url("/viewer.html?stream=live")).await;

@@ -13,16 +13,16 @@ use onecast_clients::load::layers::LayerSet;
 use onecast_clients::load::publisher::LoadPublisher;
 use onecast_clients::load::solo::{SoloConfig, SoloPublisher};
 use onecast_clients::source::{self, LayeredSource};
-use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::client_peer::{ClientEvent, ClientPeer};
 use onecast_rtc::rtp::header::RtpHeader;
 use onecast_rtc::rtp::keyframe::picture_size;
 use onecast_rtc::rtp::{Codec, Pt, RtpTime};
 use onecast_rtc::srtp::Opener;
-use onecast_rtc::{Certificate, IceCredentials};
 use onecast_udp::clock;
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
+use crate::raw_viewer::RawViewer;
 use crate::rig::Rig;
 
 /// A publisher of the load, which sends on a thread of its own.
@@ -183,33 +183,14 @@ pub(crate) struct LayerViewer {
 
 impl LayerViewer {
     pub(crate) async fn join(rig: &Rig) -> LayerViewer {
-        let certificate = Certificate::generate().unwrap();
-        let ice = IceCredentials {
-            ufrag: "layers".into(),
-            pwd: "password-of-viewer-of-layers".into(),
-        };
-        let offer = write_offer(&OfferParams {
-            ice: &ice,
-            fingerprint: certificate.fingerprint(),
-            active: true,
-            publishes: false,
-            rtx: true,
-        });
-        let request = reqwest::Client::new().post(rig.whep("live"));
-        let request = request.header(CONTENT_TYPE, "application/sdp").body(offer);
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 201);
-        let session = format!("http://{}{}", rig.http, answer.headers()[LOCATION].to_str().unwrap());
-        let answered = Answered::parse(&answer.text().await.unwrap()).unwrap();
+        let raw = RawViewer::join(&rig.whep("live")).await;
         let viewer = LayerViewer {
-            session,
+            session: format!("http://{}{}", rig.http, raw.session),
             got: Arc::default(),
             is_over: Arc::default(),
         };
-        let peer = ClientPeer::new(&ice, &answered, true, certificate, clock::now());
         let (got, is_over) = (viewer.got.clone(), viewer.is_over.clone());
-        let server = answered.candidates[0];
-        std::thread::spawn(move || receive(server, peer, &got, &is_over));
+        std::thread::spawn(move || receive(raw.server, raw.peer, &got, &is_over));
         viewer
     }
 

@@ -12,6 +12,7 @@ mod layer_clients;
 mod layers;
 mod lift;
 mod operation;
+mod raw_viewer;
 mod relay;
 mod restart;
 mod rig;
@@ -29,10 +30,10 @@ use onecast_clients::peer::{Peer, PeerConfig};
 use onecast_clients::publish::Publisher;
 use onecast_clients::source::{self, Source};
 use onecast_clients::watch::{TrackReport, Viewer};
-use onecast_rtc::client_peer::{Answered, ClientEvent, ClientPeer, OfferParams, write_offer};
+use onecast_rtc::client_peer::ClientEvent;
 use onecast_rtc::rtp::{Codec, Kind};
-use onecast_rtc::{Certificate, IceCredentials};
 use onecast_testing::{Suite, Tests, tests};
+use raw_viewer::RawViewer;
 use rig::{Detours, Rig};
 use webrtc::media_stream::track_remote::TrackRemoteEvent;
 use webrtc::peer_connection::SrtpProtectionProfile;
@@ -297,8 +298,8 @@ async fn viewer_that_supports_only_sha1_srtp_is_served() {
 async fn viewer_that_never_reads_does_not_affect_the_others() {
     let rig = Rig::start(Detours::default()).await;
     let publisher = Publisher::connect(&rig.whip("live"), test_card(), None).await.unwrap();
-    let url = rig.whep("live");
-    let deaf = tokio::task::spawn_blocking(move || connect_and_stop_reading(&url))
+    let deaf = RawViewer::join(&rig.whep("live")).await;
+    let deaf = tokio::task::spawn_blocking(move || connect_and_stop_reading(deaf))
         .await
         .unwrap();
     let viewer = Viewer::connect(&rig.whep("live"), None).await.unwrap();
@@ -310,36 +311,22 @@ async fn viewer_that_never_reads_does_not_affect_the_others() {
     rig.stop().await;
 }
 
-/// A viewer that connects and then never reads its socket, whose buffer is the smallest there is.
-fn connect_and_stop_reading(url: &str) -> std::net::UdpSocket {
-    let certificate = Certificate::generate().unwrap();
-    let ice = IceCredentials {
-        ufrag: "deaf".into(),
-        pwd: "0123456789012345678901".into(),
-    };
-    let offer = write_offer(&OfferParams {
-        ice: &ice,
-        fingerprint: certificate.fingerprint(),
-        active: true,
-        publishes: false,
-        rtx: true,
-    });
-    let answer = tokio::runtime::Handle::current().block_on(onecast_clients::signal::post_offer(url, offer, None));
-    let answered = Answered::parse(&answer.unwrap().answer).unwrap();
+/// Connects the viewer and never reads its socket again, whose buffer is the smallest there is.
+fn connect_and_stop_reading(viewer: RawViewer) -> std::net::UdpSocket {
+    let RawViewer { mut peer, server, .. } = viewer;
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&socket).set_recv_buffer_size(4_096).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut peer = ClientPeer::new(&ice, &answered, true, certificate, onecast_udp::clock::now());
     let mut buffer = [0; 2_048];
     for _ in 0..500 {
         peer.handle_timeout(onecast_udp::clock::now());
         while let Some(datagram) = peer.poll_transmit() {
-            socket.send_to(&datagram, answered.candidates[0]).unwrap();
+            socket.send_to(&datagram, server).unwrap();
         }
         let Ok(len) = socket.recv(&mut buffer) else { continue };
         if let Some(ClientEvent::Connected(_)) = peer.handle_datagram(onecast_udp::clock::now(), &buffer[..len]) {
             while let Some(datagram) = peer.poll_transmit() {
-                socket.send_to(&datagram, answered.candidates[0]).unwrap();
+                socket.send_to(&datagram, server).unwrap();
             }
             return socket;
         }
